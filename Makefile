@@ -1,0 +1,47 @@
+# Two commands do all the set-up on a fresh machine: `make run` and `make test`.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+HOST ?= 127.0.0.1
+PORT ?= 5588
+DB ?= iqdb.sqlite
+
+.PHONY: run test test-long check-shared lint check cluster bench clean
+
+run: $(VENV)/.installed
+	@exec $(BIN)/iqdb http $(HOST) $(PORT) $(DB)
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m "not long and not shared"
+
+test-long: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m "long"
+
+check-shared: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m "shared"
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+
+check: lint test
+
+cluster: $(VENV)/.installed-dev
+	$(BIN)/python -m benchmarks.cluster
+
+clean:
+	rm -rf $(VENV) build *.egg-info
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	@touch $@ $(VENV)/.installed

@@ -1,0 +1,85 @@
+"""Signatures to and from bytes (264) and text ("iqdb_..."), with strict validation.
+
+Answers: is this a signature, and which one? Never touches images, SQL or HTTP. Called wherever a signature crosses a border.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import struct
+from typing import Final
+
+import numpy as np
+
+from iqdb_core.errors import InvalidHash
+from iqdb_core.model import CHANNELS, KEPT, PLANE, POSITION_BYTES, Signature
+
+HASH_PREFIX: Final = "iqdb_"
+HASH_DIGITS: Final = CHANNELS * 16 + CHANNELS * KEPT * 4
+SIGNATURE_BYTES: Final = CHANNELS * 8 + POSITION_BYTES
+_HEX: Final = re.compile(rf"[0-9a-fA-F]{{{HASH_DIGITS}}}")
+_AVERAGE_DIGITS: Final = CHANNELS * 16
+
+
+def to_hash(signature: Signature, *, prefix: bool = True) -> str:
+    """Return the text form: 528 lower-case hex digits, after "iqdb_" unless `prefix` is false."""
+    averages = struct.pack(">3d", *signature.averages).hex()
+    positions = signature.signed_positions().astype(">i2").tobytes().hex()
+    return f"{HASH_PREFIX if prefix else ''}{averages}{positions}"
+
+
+def from_hash(text: str) -> Signature:
+    """Parse the text form, with or without its prefix.
+
+    Parameters
+    ----------
+    text : str
+        "iqdb_" and 528 hex digits, or the digits alone; either case.
+
+    Returns
+    -------
+    Signature
+
+    Raises
+    ------
+    InvalidHash
+        Another length or character, an average that is not finite, or a position outside 1..16383.
+    """
+    digits = text.removeprefix(HASH_PREFIX)
+    if not _HEX.fullmatch(digits):
+        raise InvalidHash(f"a hash is '{HASH_PREFIX}' and {HASH_DIGITS} hexadecimal digits, or the digits alone")
+    averages = struct.unpack(">3d", bytes.fromhex(digits[:_AVERAGE_DIGITS]))
+    positions = np.frombuffer(bytes.fromhex(digits[_AVERAGE_DIGITS:]), dtype=">i2").astype("<i2").tobytes()
+    return validated(averages, positions)
+
+
+def to_bytes(signature: Signature) -> bytes:
+    """Return 264 bytes: three float64 and int16[3][40], all little-endian."""
+    return struct.pack("<3d", *signature.averages) + signature.positions
+
+
+def from_bytes(raw: bytes) -> Signature:
+    """Parse what `to_bytes` made; raises InvalidHash as `from_hash` does."""
+    if len(raw) != SIGNATURE_BYTES:
+        raise InvalidHash(f"a binary signature has {SIGNATURE_BYTES} bytes, not {len(raw)}")
+    return validated(struct.unpack_from("<3d", raw), raw[CHANNELS * 8 :])
+
+
+def validated(averages: tuple[float, ...], positions: bytes) -> Signature:
+    """Build a Signature from outside values. Order is kept; a repeated position counts once wherever scores are computed.
+
+    Raises
+    ------
+    InvalidHash
+        As `from_hash` describes.
+    """
+    if len(averages) != CHANNELS or not all(math.isfinite(value) for value in averages):
+        raise InvalidHash("the averages of a hash are three finite numbers")
+    if len(positions) != POSITION_BYTES:
+        raise InvalidHash(f"the positions of a hash are {POSITION_BYTES} bytes, not {len(positions)}")
+    signed = np.frombuffer(positions, dtype="<i2").reshape(CHANNELS, KEPT)
+    magnitude = np.abs(signed.astype(np.int32))
+    if magnitude.min() < 1 or magnitude.max() >= PLANE:
+        raise InvalidHash(f"the positions of a hash are 1..{PLANE - 1}, positive or negative")
+    return Signature((averages[0], averages[1], averages[2]), positions)

@@ -1,0 +1,133 @@
+"""Every error the library raises on purpose.
+
+Each class says by `retryable` whether trying the same thing again can help. No class knows an HTTP status or
+a queue: `api` maps classes to statuses in one table, `worker` reads only `retryable`.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class IqdbError(Exception):
+    """Base of all errors raised on purpose; its text is fit for the person who sent the request."""
+
+    retryable: ClassVar[bool] = False
+
+
+# The caller's bytes or words are at fault.
+
+
+class InvalidHash(IqdbError):
+    """A text or binary form that is no signature."""
+
+
+class InvalidChannels(IqdbError):
+    """Colour channels that are not 3 x 16384 integers of 0..255."""
+
+
+class InvalidImageId(IqdbError):
+    """An id that is not an integer of 0..2**63-1."""
+
+
+class ImageError(IqdbError):
+    """The image's bytes are at fault; the same bytes fail again."""
+
+
+class UnsupportedFormat(ImageError):
+    """Bytes that are no image of a format we read."""
+
+
+class CorruptImage(ImageError):
+    """An image that is damaged, truncated or built to exhaust the decoder."""
+
+
+class ImageTooLarge(ImageError):
+    """An image whose header announces more pixels than the limit.
+
+    Parameters
+    ----------
+    pixels, max_pixels : int
+        What the header says, and the limit in force.
+    """
+
+    def __init__(self, pixels: int, max_pixels: int) -> None:
+        super().__init__(f"the image has {pixels} pixels; the limit is {max_pixels}")
+        self.pixels = pixels
+        self.max_pixels = max_pixels
+
+
+# The store.
+
+
+class StoreError(IqdbError):
+    """The signature store refuses or fails."""
+
+
+class StoreUnavailable(StoreError):
+    """No connection, a timeout or a lock held too long."""
+
+    retryable = True
+
+
+class StoreInvalid(StoreError):
+    """The database is not one of ours or IQDB's, or is from a newer version."""
+
+
+class UnknownImage(IqdbError):
+    """No image has this id."""
+
+    def __init__(self, image_id: int) -> None:
+        super().__init__(f"no image has the id {image_id}")
+        self.image_id = image_id
+
+
+# The index.
+
+
+class IndexStateError(IqdbError):
+    """The index cannot serve what was asked."""
+
+
+class IndexNotReady(IndexStateError):
+    """The index is still loading, or has not caught up in time."""
+
+    retryable = True
+
+
+class CheckpointInvalid(IndexStateError):
+    """A checkpoint that is damaged, foreign or of another version; the index is rebuilt from the store."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"checkpoint {path} refused: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+# The queue and its peers.
+
+
+class QueueUnavailable(IqdbError):
+    """Redis is away, so nothing new can be accepted."""
+
+    retryable = True
+
+
+class QueueFull(IqdbError):
+    """The queue holds as much as it may."""
+
+    retryable = True
+
+
+class UnknownJob(IqdbError):
+    """No job has this id, or its record has expired."""
+
+
+class SearchUnavailable(IqdbError):
+    """No query node answers."""
+
+    retryable = True
+
+
+class ConfigError(IqdbError):
+    """A setting that cannot work; raised at start, before anything is opened."""

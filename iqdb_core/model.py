@@ -1,0 +1,142 @@
+"""The values every room shares: geometry, signatures, writes, changes and matches.
+
+Frozen, without behaviour of their own, knowing no encoding and no database. `codec` turns them into bytes and
+text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+CHANNELS: Final = 3
+"""Y, I and Q, in this order everywhere."""
+SIDE: Final = 128
+"""Pixels along each edge of the resampled picture."""
+PLANE: Final = SIDE * SIDE
+"""Coefficients per channel; position = row * SIDE + column, and position 0 is the average."""
+KEPT: Final = 40
+"""Coefficients kept per channel (Jacobs et al. 1995, section 3)."""
+BUCKETS: Final = CHANNELS * 2 * PLANE
+"""Bucket keys: (channel * 2 + is_negative) * PLANE + position."""
+GREY_LIMIT: Final = 6 / 1000
+"""A signature with |I average| + |Q average| below this is grey (danbooru/iqdb)."""
+MAX_IMAGE_ID: Final = 2**63 - 1
+POSITION_BYTES: Final = CHANNELS * KEPT * 2
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What is kept of one image.
+
+    Parameters
+    ----------
+    averages : (float, float, float)
+        Mean Y, I and Q, finite. Y is 0..1 for decoded images; |I| and |Q| are below 0.6.
+    positions : bytes
+        240 bytes: int16[3][40], little-endian. Per channel the kept positions 1..16383, negated where the coefficient is not
+        positive; in ascending signed order when computed here. `codec` validates what comes from outside. For
+        scores each channel is a *set*: order does not matter and a repeated position counts once.
+    """
+
+    averages: tuple[float, float, float]
+    positions: bytes
+
+    def signed_positions(self) -> NDArray[np.int16]:
+        """Return the positions as a read-only (3, 40) int16 array."""
+        return np.frombuffer(self.positions, dtype="<i2").reshape(CHANNELS, KEPT)
+
+    @property
+    def is_grey(self) -> bool:
+        """Whether only the Y channel counts (DESIGN section 5)."""
+        return abs(self.averages[1]) + abs(self.averages[2]) < GREY_LIMIT
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """One answer to a query.
+
+    Parameters
+    ----------
+    image_id : int
+        The caller's id, 0..2**63-1.
+    score : float
+        At most 100, higher is more alike; may be negative.
+    signature : Signature
+        The stored signature of the match.
+    """
+
+    image_id: int
+    score: float
+    signature: Signature
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One accepted wish to change the store: put a signature, or delete (signature is None).
+
+    Parameters
+    ----------
+    image_id : int
+        0..2**63-1.
+    revision : int
+        When the write was accepted, in microseconds of a clock that never runs backwards. Of two writes to one image the one with the higher
+        revision wins, whichever is applied last.
+    signature : Signature or None
+        None deletes.
+    """
+
+    image_id: int
+    revision: int
+    signature: Signature | None
+
+
+@dataclass(frozen=True, slots=True)
+class WriteOutcome:
+    """What became of a `Write`.
+
+    Parameters
+    ----------
+    seq : int
+        The seq from which on the image's state is at least as new as this write. For a stale write, the seq of the newer one.
+    is_stale : bool
+        True when a newer write was already there and nothing changed.
+    """
+
+    seq: int
+    is_stale: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeBatch:
+    """Consecutive changes of the feed, in commit order, as columns.
+
+    Parameters
+    ----------
+    seqs : (n,) int64 ndarray
+        Strictly ascending.
+    image_ids : (n,) int64 ndarray
+        No id occurs twice in one batch: the feed is compacted.
+    is_live : (n,) bool ndarray
+        False for a tombstone, whose averages and positions are zero.
+    averages : (n, 3) float64 ndarray
+    positions : (n, 3, 40) int16 ndarray
+        As in `Signature`.
+    """
+
+    seqs: NDArray[np.int64]
+    image_ids: NDArray[np.int64]
+    is_live: NDArray[np.bool_]
+    averages: NDArray[np.float64]
+    positions: NDArray[np.int16]
+
+    def __len__(self) -> int:
+        return len(self.seqs)
+
+    @property
+    def last_seq(self) -> int:
+        """The cursor after this batch; the batch must not be empty."""
+        return int(self.seqs[-1])
