@@ -114,9 +114,26 @@ class QueueUnavailable(IqdbError):
 
 
 class QueueFull(IqdbError):
-    """The queue holds as much as it may."""
+    """The queue holds as much as it may.
+
+    Parameters
+    ----------
+    jobs, max_jobs : int
+        Unfinished jobs it holds, and the limit in force.
+    payload_bytes, max_bytes : int
+        Bytes of payloads it holds, and the limit in force.
+    """
 
     retryable = True
+
+    def __init__(self, jobs: int, max_jobs: int, payload_bytes: int, max_bytes: int) -> None:
+        super().__init__(
+            f"the queue holds {jobs} of {max_jobs} jobs and {payload_bytes} of {max_bytes} bytes; try again later"
+        )
+        self.jobs = jobs
+        self.max_jobs = max_jobs
+        self.payload_bytes = payload_bytes
+        self.max_bytes = max_bytes
 
 
 class UnknownJob(IqdbError):
