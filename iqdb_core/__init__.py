@@ -1,0 +1,1 @@
+"""The library: signatures, index, store and follower, without web, queue or environment."""

@@ -1,6 +1,7 @@
 """Signatures to and from bytes (264) and text ("iqdb_..."), with strict validation.
 
-Answers: is this a signature, and which one? Never touches images, SQL or HTTP. Called wherever a signature crosses a border.
+Answers: is this a signature, and which one? Never touches images, SQL or HTTP. Called wherever a signature
+crosses a border.
 """
 
 from __future__ import annotations
@@ -48,7 +49,9 @@ def from_hash(text: str) -> Signature:
     """
     digits = text.removeprefix(HASH_PREFIX)
     if not _HEX.fullmatch(digits):
-        raise InvalidHash(f"a hash is '{HASH_PREFIX}' and {HASH_DIGITS} hexadecimal digits, or the digits alone")
+        raise InvalidHash(
+            f"a hash is '{HASH_PREFIX}' and {HASH_DIGITS} hexadecimal digits, or the digits alone"
+        )
     averages = struct.unpack(">3d", bytes.fromhex(digits[:_AVERAGE_DIGITS]))
     positions = np.frombuffer(bytes.fromhex(digits[_AVERAGE_DIGITS:]), dtype=">i2").astype("<i2").tobytes()
     return validated(averages, positions)
@@ -67,7 +70,7 @@ def from_bytes(raw: bytes) -> Signature:
 
 
 def validated(averages: tuple[float, ...], positions: bytes) -> Signature:
-    """Build a Signature from outside values. Order is kept; a repeated position counts once wherever scores are computed.
+    """Build a Signature from outside values, in the order given; for scores a repeated position counts once.
 
     Raises
     ------

@@ -37,7 +37,8 @@ class Signature:
     averages : (float, float, float)
         Mean Y, I and Q, finite. Y is 0..1 for decoded images; |I| and |Q| are below 0.6.
     positions : bytes
-        240 bytes: int16[3][40], little-endian. Per channel the kept positions 1..16383, negated where the coefficient is not
+        240 bytes: int16[3][40], little-endian. Per channel the kept positions 1..16383, negated where the
+        coefficient is not
         positive; in ascending signed order when computed here. `codec` validates what comes from outside. For
         scores each channel is a *set*: order does not matter and a repeated position counts once.
     """
@@ -83,7 +84,8 @@ class Write:
     image_id : int
         0..2**63-1.
     revision : int
-        When the write was accepted, in microseconds of a clock that never runs backwards. Of two writes to one image the one with the higher
+        When the write was accepted, in microseconds of a clock that never runs backwards. Of two writes to
+        one image the one with the higher
         revision wins, whichever is applied last.
     signature : Signature or None
         None deletes.
@@ -101,7 +103,8 @@ class WriteOutcome:
     Parameters
     ----------
     seq : int
-        The seq from which on the image's state is at least as new as this write. For a stale write, the seq of the newer one.
+        The seq from which on the image's state is at least as new as this write. For a stale write, the seq
+        of the newer one.
     is_stale : bool
         True when a newer write was already there and nothing changed.
     """

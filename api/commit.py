@@ -1,0 +1,112 @@
+"""Group commit: writes that arrive together share one transaction and one fsync.
+
+One thread takes everything that has piled up while the last transaction was being flushed and commits it at
+once, so a lone writer waits for nobody and
+many writers wait for about two flushes. Used by the embedded ingestion.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Final, Protocol
+
+from iqdb_core.errors import IqdbError, StoreUnavailable
+from iqdb_core.model import Write, WriteOutcome
+
+log = logging.getLogger(__name__)
+
+MAX_GROUP: Final = 1024
+"""Writes per transaction: bounds its length, far above what decoding can supply in the time of one flush."""
+
+
+class WritableStore(Protocol):
+    """The one thing the committer needs of a store."""
+
+    def apply(self, writes: Sequence[Write]) -> list[WriteOutcome]:
+        """Commit all writes in one transaction."""
+
+
+Pending = tuple[Write, "Future[WriteOutcome]"]
+
+
+class GroupCommitter:
+    """Commits submitted writes in groups, in one thread of its own.
+
+    Parameters
+    ----------
+    store : WritableStore
+        Receives one `apply` per group.
+    on_commit : callable
+        Called after each commit, in the committer's thread; a hint that the feed has grown.
+    """
+
+    def __init__(self, store: WritableStore, on_commit: Callable[[], None]) -> None:
+        self._store = store
+        self._on_commit = on_commit
+        self._queue: queue.SimpleQueue[Pending | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._is_closed = False
+        self._thread = threading.Thread(target=self._run, name="commit", daemon=True)
+        self._thread.start()
+
+    def submit(self, write: Write) -> Future[WriteOutcome]:
+        """Queue a write; the future resolves once it is durable, or fails with the store's error."""
+        future: Future[WriteOutcome] = Future()
+        with self._lock:
+            if self._is_closed:
+                raise StoreUnavailable("the server is stopping")
+            self._queue.put((write, future))
+        return future
+
+    def close(self) -> None:
+        """Commit what was submitted and end the thread."""
+        with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            self._queue.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        is_last = False
+        while not is_last:
+            first = self._queue.get()
+            if first is None:
+                return
+            group = [first]
+            while len(group) < MAX_GROUP:
+                try:
+                    item = self._queue.get_nowait()
+                except queue.Empty:
+                    break
+                if item is None:
+                    is_last = True
+                    break
+                group.append(item)
+            self._commit(group)
+
+    def _commit(self, group: list[Pending]) -> None:
+        try:
+            outcomes = self._store.apply([write for write, _ in group])
+        except IqdbError as error:
+            self._fail(group, error)
+        except (
+            Exception
+        ) as error:  # the thread must outlive any bug below it, and its callers must hear of it
+            log.exception("a commit of %d writes failed", len(group), extra={"action": "commit_failed"})
+            self._fail(group, error)
+        else:
+            self._on_commit()
+            for (_, future), outcome in zip(group, outcomes, strict=True):
+                if future.set_running_or_notify_cancel():
+                    future.set_result(outcome)
+
+    @staticmethod
+    def _fail(group: list[Pending], error: Exception) -> None:
+        for _, future in group:
+            if future.set_running_or_notify_cancel():
+                future.set_exception(error)

@@ -1,0 +1,98 @@
+"""The OpenAPI descriptions of the routes, for `GET /openapi.json`.
+
+Two dialects share a path and differ by Content-Type, which the framework cannot derive from a signature, so
+it is written out here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+_HASH: Final = {"type": "string", "description": "'iqdb_' and 528 hexadecimal digits, or the digits alone"}
+_ID: Final = {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}
+_PLANE: Final = {
+    "type": "array",
+    "items": {"type": "integer", "minimum": 0, "maximum": 255},
+    "minItems": 16384,
+    "maxItems": 16384,
+}
+_CHANNELS: Final = {"type": "object", "properties": {"r": _PLANE, "g": _PLANE, "b": _PLANE}}
+_FILE: Final = {"type": "string", "format": "binary"}
+_IMAGE: Final = {
+    "type": "object",
+    "properties": {
+        "post_id": _ID,
+        "hash": _HASH,
+        "signature": {
+            "type": "object",
+            "properties": {
+                "avglf": {"type": "array", "items": {"type": "number"}},
+                "sig": {"type": "array", "items": {"type": "array", "items": {"type": "integer"}}},
+            },
+        },
+    },
+}
+_MATCH: Final = {"type": "object", "properties": {**_IMAGE["properties"], "score": {"type": "number"}}}  # type: ignore[dict-item]
+_LIMIT: Final = {"type": "integer", "minimum": 1, "maximum": 1000, "default": 10}
+
+
+def _answers(schema: object, *, queued: bool = False) -> dict[str, Any]:
+    message = {"type": "object", "properties": {"message": {"type": "string"}}}
+    error = {"description": "The reason, in words", "content": {"application/json": {"schema": message}}}
+    answers: dict[str, Any] = {
+        "200": {"description": "Done", "content": {"application/json": {"schema": schema}}},
+        "4XX": error,
+        "503": error,
+    }
+    if queued:
+        answers["202"] = {"description": "Accepted; follow the job named by Location"}
+    return answers
+
+
+def _body(form: dict[str, Any], json: dict[str, Any], *, required: bool) -> dict[str, Any]:
+    return {
+        "required": required,
+        "content": {
+            "multipart/form-data": {"schema": {"type": "object", "properties": form}},
+            "application/json": {"schema": {"type": "object", "properties": json}},
+        },
+    }
+
+
+def _query_parameter(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "in": "query", "required": False, "schema": schema}
+
+
+_WAIT: Final = _query_parameter("wait", {"type": "boolean", "default": True})
+
+ADD: Final[dict[str, Any]] = {
+    "parameters": [_query_parameter("hash", _HASH), _WAIT],
+    "requestBody": _body(
+        {"file": _FILE, "hash": _HASH}, {"channels": _CHANNELS, "hash": _HASH}, required=False
+    ),
+    "responses": _answers(_IMAGE, queued=True),
+}
+GET: Final[dict[str, Any]] = {"responses": _answers(_IMAGE)}
+DELETE: Final[dict[str, Any]] = {"responses": _answers({"type": "object", "properties": {"post_id": _ID}})}
+QUERY: Final[dict[str, Any]] = {
+    "parameters": [
+        _query_parameter("hash", _HASH),
+        _query_parameter("limit", _LIMIT),
+        _query_parameter("min_score", {"type": "number"}),
+    ],
+    "requestBody": _body(
+        {"file": _FILE, "hash": _HASH},
+        {
+            "hash": _HASH,
+            "post_id": _ID,
+            "channels": _CHANNELS,
+            "limit": _LIMIT,
+            "min_score": {"type": "number"},
+        },
+        required=False,
+    ),
+    "responses": _answers({"type": "array", "items": _MATCH}),
+}
+STATUS: Final[dict[str, Any]] = {
+    "responses": _answers({"type": "object", "properties": {"images": {"type": "integer"}}})
+}

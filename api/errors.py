@@ -1,0 +1,133 @@
+"""Errors to HTTP: one table from error classes to statuses, and the one shape of an error's body.
+
+Statuses live here and nowhere else. Every answer to a failed request is JSON with `message`; a backtrace goes
+to the log only.
+"""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from typing import Final
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from api.answers import json_response
+from iqdb_core import errors
+
+log = logging.getLogger(__name__)
+
+RETRY_AFTER_S: Final = 1
+
+
+class BadRequest(errors.IqdbError):
+    """A request that is not of the form this API takes."""
+
+
+class BodyTooLarge(errors.IqdbError):
+    """A body over the byte limit."""
+
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(f"the body is larger than the limit of {max_bytes} bytes")
+
+
+class BodyTimeout(errors.IqdbError):
+    """A client that stopped sending in the middle of a body."""
+
+
+class Unauthorized(errors.IqdbError):
+    """A write without the token, or with a wrong one."""
+
+
+class TooBusy(errors.IqdbError):
+    """More requests at once than this process takes."""
+
+    retryable = True
+
+
+class UnknownPage(errors.IqdbError):
+    """A path that does not exist."""
+
+
+STATUSES: Final[dict[type[errors.IqdbError], HTTPStatus]] = {
+    BadRequest: HTTPStatus.BAD_REQUEST,
+    errors.InvalidHash: HTTPStatus.BAD_REQUEST,
+    errors.InvalidChannels: HTTPStatus.BAD_REQUEST,
+    errors.InvalidImageId: HTTPStatus.BAD_REQUEST,
+    Unauthorized: HTTPStatus.UNAUTHORIZED,
+    errors.UnknownImage: HTTPStatus.NOT_FOUND,
+    errors.UnknownJob: HTTPStatus.NOT_FOUND,
+    UnknownPage: HTTPStatus.NOT_FOUND,
+    BodyTimeout: HTTPStatus.REQUEST_TIMEOUT,
+    BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.ImageTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.UnsupportedFormat: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.CorruptImage: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.ImageError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.QueueFull: HTTPStatus.TOO_MANY_REQUESTS,
+    TooBusy: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.QueueUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.SearchUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.IndexNotReady: HTTPStatus.SERVICE_UNAVAILABLE,
+    # What only an operator can mend is not the client's fault and does not heal by itself.
+    errors.StoreInvalid: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.StoreError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.CheckpointInvalid: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.IndexStateError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.ConfigError: HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+
+
+def status_of(error: errors.IqdbError) -> HTTPStatus:
+    """Return the status of an error: its own class's, or its nearest ancestor's."""
+    for cls in type(error).__mro__:
+        if cls in STATUSES:
+            return STATUSES[cls]
+    return HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def error_response(error: errors.IqdbError) -> Response:
+    """Return the JSON answer to a failed request, with Retry-After where trying again can help."""
+    status = status_of(error)
+    headers = {}
+    if status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}:
+        headers["Retry-After"] = str(RETRY_AFTER_S)
+    if status is HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    if status is HTTPStatus.REQUEST_TIMEOUT:
+        headers["Connection"] = "close"
+    return json_response({"message": str(error) or type(error).__name__}, status=status, headers=headers)
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Make every failure of `app` answer in the one shape."""
+    app.add_exception_handler(errors.IqdbError, _on_known_error)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
+    app.add_exception_handler(Exception, _on_unknown_error)
+
+
+async def _on_known_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, errors.IqdbError)  # noqa: S101 - narrows for the type checker
+    if status_of(error) >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.warning("%s %s: %s", request.method, request.url.path, error, extra={"action": "request_failed"})
+    return error_response(error)
+
+
+async def _on_http_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - narrows for the type checker
+    return json_response({"message": str(error.detail)}, status=error.status_code, headers=error.headers)
+
+
+async def _on_disconnect(_: Request, __: Exception) -> Response:
+    # Nobody reads this answer; it only closes the request in an orderly way.
+    return json_response({"message": "the client went away"}, status=HTTPStatus.BAD_REQUEST)
+
+
+async def _on_unknown_error(request: Request, error: Exception) -> Response:
+    log.error("%s %s failed", request.method, request.url.path, exc_info=error, extra={"action": "bug"})
+    return json_response({"message": "internal error"}, status=HTTPStatus.INTERNAL_SERVER_ERROR)

@@ -1,0 +1,64 @@
+"""Pictures to signatures without ever holding up the event loop, a bounded number at a time.
+
+Uploads wait on disk or in their spool until a decoder is free: only then are their bytes read into memory, so
+memory is bounded by
+decoders x (upload limit + decoded size), whatever arrives. Called by the ingestion and the query routes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+from starlette.datastructures import UploadFile
+
+from api.errors import BodyTooLarge
+from api.requests import Channels, Picture
+from iqdb_core.model import Signature
+from iqdb_core.signature import DecodeLimits, from_image_bytes
+
+
+class Hasher:
+    """Computes signatures in `decoders` threads.
+
+    Parameters
+    ----------
+    decoders : int
+        Images decoded at once, at least 1.
+    limits : DecodeLimits
+        What an image may cost.
+    max_upload_bytes : int
+        Largest file, bytes.
+    """
+
+    def __init__(self, *, decoders: int, limits: DecodeLimits, max_upload_bytes: int) -> None:
+        self._limits = limits
+        self._max_upload_bytes = max_upload_bytes
+        self._slots = asyncio.Semaphore(decoders)
+        self._threads = ThreadPoolExecutor(decoders, thread_name_prefix="decode")
+
+    async def signature(self, picture: Picture) -> Signature:
+        """Return the picture's signature; raises ImageError, InvalidChannels or BodyTooLarge."""
+        if isinstance(picture, Signature):
+            return picture
+        loop = asyncio.get_running_loop()
+        async with self._slots:
+            if isinstance(picture, Channels):
+                return await loop.run_in_executor(self._threads, picture.signature)
+            data = await read_upload(picture, self._max_upload_bytes)
+            return await loop.run_in_executor(self._threads, self._hash, data)
+
+    def _hash(self, data: bytes) -> Signature:
+        return from_image_bytes(data, limits=self._limits)
+
+    def close(self) -> None:
+        """Wait for the images in flight and end the threads."""
+        self._threads.shutdown(wait=True)
+
+
+async def read_upload(upload: UploadFile, max_bytes: int) -> bytes:
+    """Read an upload whole; raises BodyTooLarge when it is over `max_bytes`."""
+    data = await upload.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise BodyTooLarge(max_bytes)
+    return data

@@ -1,0 +1,143 @@
+"""Many images in one request, and the jobs of those that were not waited for."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import orjson
+from fastapi import APIRouter
+from starlette.datastructures import UploadFile
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.answers import Dialect, image_body, json_response
+from api.errors import BadRequest, status_of
+from api.ingest import Added, Failed, Outcome, Queued
+from api.requests import Picture, dialect_of, image_id_from, json_image_id, json_object, limit_from
+from api.routes import wants_to_wait
+from api.services import require_token, services_of
+from iqdb_core import codec
+from iqdb_core.errors import IqdbError
+from iqdb_core.jobs.model import Job, JobState
+
+router: Final = APIRouter()
+
+MAX_BATCH: Final = 1000
+DEFAULT_JOBS: Final = 100
+
+Items = list[tuple[int, Picture | IqdbError]]
+
+
+@router.post("/images")
+async def add_images(request: Request) -> Response:
+    """Add or replace up to 1,000 images; each part is named by its id, and each has its own outcome."""
+    require_token(request)
+    wait = wants_to_wait(request)
+    async with _batch(request) as items:
+        good = [(image_id, picture) for image_id, picture in items if not isinstance(picture, IqdbError)]
+        outcomes = iter(await services_of(request).ingestion.add_many(good, wait=wait))
+        results: list[Outcome] = [
+            Failed(image_id, picture) if isinstance(picture, IqdbError) else next(outcomes)
+            for image_id, picture in items
+        ]
+    dialect = dialect_of(request)
+    status = 202 if any(isinstance(result, Queued) for result in results) else 200
+    return json_response({"images": [_outcome_body(result, dialect) for result in results]}, status=status)
+
+
+@router.delete("/images")
+async def delete_images(request: Request) -> Response:
+    """Delete up to 1,000 images, given as a JSON list of ids or as {"post_ids": [...]}."""
+    require_token(request)
+    try:
+        body = orjson.loads(await request.body())
+    except orjson.JSONDecodeError as exc:
+        raise BadRequest(f"the body is not JSON: {exc}") from None
+    values = body.get("post_ids") if isinstance(body, dict) else body
+    if not isinstance(values, list) or not 1 <= len(values) <= MAX_BATCH:
+        raise BadRequest(f"give 1..{MAX_BATCH} ids as a JSON list, or as 'post_ids' of an object")
+    image_ids = [json_image_id(value) for value in values]
+    await services_of(request).ingestion.delete(list(dict.fromkeys(image_ids)))
+    return json_response({"post_ids": image_ids})
+
+
+@router.get("/jobs/{job_id}")
+async def get_job(request: Request, job_id: str) -> Response:
+    """Return one job: its state, and its hash or its reason once it has ended."""
+    return json_response(_job_body(await services_of(request).ingestion.job(job_id)))
+
+
+@router.get("/jobs")
+async def list_jobs(request: Request) -> Response:
+    """Return a page of jobs, by state if one is given; `next` is the cursor of the page after it."""
+    parameters = request.query_params
+    state = parameters.get("state")
+    if state is not None and state not in set(JobState):
+        raise BadRequest(f"state is one of {', '.join(JobState)}")
+    limit = limit_from(parameters["limit"]) if "limit" in parameters else DEFAULT_JOBS
+    page = await services_of(request).ingestion.jobs(
+        None if state is None else JobState(state), parameters.get("cursor"), limit
+    )
+    return json_response({"jobs": [_job_body(job) for job in page.jobs], "next": page.next_cursor})
+
+
+@asynccontextmanager
+async def _batch(request: Request) -> AsyncIterator[Items]:
+    """Yield the ids and pictures of a batch; a part that is at fault alone stands there as its error."""
+    if dialect_of(request) is Dialect.E621:
+        body = await json_object(request)
+        images = body.get("images")
+        if not isinstance(images, list) or not all(isinstance(image, dict) for image in images):
+            raise BadRequest("give 'images' as a list of objects with 'post_id' and 'hash'")
+        yield _checked([_json_item(image) for image in images])
+        return
+    async with request.form(max_files=MAX_BATCH, max_fields=MAX_BATCH, max_part_size=4096) as form:
+        yield _checked([(image_id_from(name), _part(value)) for name, value in form.multi_items()])
+
+
+def _checked(items: Items) -> Items:
+    if not 1 <= len(items) <= MAX_BATCH:
+        raise BadRequest(f"a batch has 1..{MAX_BATCH} images")
+    if len({image_id for image_id, _ in items}) != len(items):
+        raise BadRequest("a batch names an id more than once")
+    return items
+
+
+def _json_item(image: dict[str, Any]) -> tuple[int, Picture | IqdbError]:
+    image_id = json_image_id(image.get("post_id"))
+    text = image.get("hash")
+    return image_id, _part(text) if isinstance(text, str) else BadRequest("'hash' is a string")
+
+
+def _part(value: UploadFile | str) -> Picture | IqdbError:
+    if isinstance(value, UploadFile):
+        return value
+    try:
+        return codec.from_hash(value)
+    except IqdbError as error:
+        return error
+
+
+def _outcome_body(result: Outcome, dialect: Dialect) -> dict[str, Any]:
+    match result:
+        case Added():
+            return {**image_body(result.image_id, result.signature, dialect), "status": 200}
+        case Queued():
+            return {"post_id": result.image_id, "job_id": result.job_id, "status": 202}
+        case Failed():
+            return {
+                "post_id": result.image_id,
+                "message": str(result.error),
+                "status": int(status_of(result.error)),
+            }
+
+
+def _job_body(job: Job) -> dict[str, Any]:
+    body: dict[str, Any] = {"job_id": job.job_id, "post_id": job.image_id, "state": str(job.state)}
+    if job.reason:
+        body["reason"] = job.reason
+    if job.hash:
+        body["hash"] = job.hash
+    return body

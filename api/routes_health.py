@@ -1,0 +1,27 @@
+"""Liveness and readiness, for process managers and load balancers."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.answers import json_response
+from api.services import services_of
+
+router: Final = APIRouter()
+
+
+@router.get("/live")
+async def live() -> Response:
+    """Answer 200 as long as the process serves requests at all."""
+    return json_response({"live": True})
+
+
+@router.get("/ready")
+async def ready(request: Request) -> Response:
+    """Answer 200 once requests can be served, and 503 with Retry-After before."""
+    await services_of(request).search.status()
+    return json_response({"ready": True})

@@ -1,0 +1,115 @@
+"""Run an ASGI application under uvicorn as a well-behaved process.
+
+One ready line, SIGINT and SIGTERM finish what is in flight and exit 0, a failure exits 1 with one sentence.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from types import FrameType
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from iqdb_core.errors import ConfigError, IqdbError
+
+log = logging.getLogger(__name__)
+
+GRACE_S = 30
+"""How long requests in flight may take to finish after a signal, seconds."""
+BACKLOG = 2048
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals handled: uvicorn raises them again after its shutdown, so the exit code would tell of them."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Let SIGINT and SIGTERM end the server in an orderly way; a second one ends it at once."""
+        previous = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def _stop(self, number: int, _: FrameType | None) -> None:
+        if self.should_exit and number == signal.SIGINT:
+            self.force_exit = True
+        self.should_exit = True
+
+
+class Process:
+    """One server process: address, ready line, exit code."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._socket = _bound(host, port)
+        self._host = host
+        self._server: _Server | None = None
+        self._exit_code = 0
+
+    @property
+    def url(self) -> str:
+        """Where the server is reached; with port 0 asked for, the port it was given."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{self._socket.getsockname()[1]}"
+
+    def announce(self, summary: str) -> None:
+        """Print the one line that says the server is ready, on standard output."""
+        sys.stdout.write(f"iqdb: ready on {self.url} with {summary}\n")
+        sys.stdout.flush()
+
+    def fail(self, error: BaseException) -> None:
+        """End the process with exit code 1 and the reason; safe from any thread."""
+        self._exit_code = 1
+        if isinstance(error, IqdbError):
+            say(str(error))
+        else:
+            log.critical("the server must end", exc_info=error, extra={"action": "death"})
+        if self._server is not None:
+            self._server.should_exit = True
+
+    def run(self, app: ASGIApp, *, access_log: bool) -> int:
+        """Serve until a signal or `fail`; return the exit code."""
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=access_log,
+            server_header=False,
+            timeout_graceful_shutdown=GRACE_S,
+            lifespan="on",
+        )
+        self._server = _Server(config)
+        self._server.run(sockets=[self._socket])
+        return self._exit_code
+
+
+def say(message: str) -> None:
+    """Tell the operator something, on standard error."""
+    sys.stderr.write(f"iqdb: {message}\n")
+    sys.stderr.flush()
+
+
+def configure_logging(level: str) -> None:
+    """Send log records to standard error, one line each."""
+    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        # Listening at once, so that who connects while the index loads is told to wait, not refused.
+        listener.listen(BACKLOG)
+    except (OSError, OverflowError) as exc:
+        raise ConfigError(f"cannot listen on {host} port {port}: {exc}") from exc
+    return listener

@@ -1,0 +1,71 @@
+"""What the routes stand on, as one value; made by the composition root, never asked which mode it runs in."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from starlette.requests import Request
+
+from api.errors import Unauthorized
+from api.hashing import Hasher
+from api.ingest import Ingestion
+from api.search import Search
+from iqdb_core.errors import IndexNotReady
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything a running front end consists of.
+
+    Parameters
+    ----------
+    ingestion, search : the two seams
+    hasher : Hasher
+        Computes the signature of a query's picture, in either mode.
+    summary : str
+        What is being served, for the ready line.
+    close : callable
+        Finishes what is in flight and frees everything, in reverse order of making. Blocking.
+    """
+
+    ingestion: Ingestion
+    search: Search
+    hasher: Hasher
+    summary: str
+    close: Callable[[], None]
+
+
+class Gate:
+    """Holds the services once they are ready; until then every route answers 503.
+
+    Loading a large index takes seconds, and a client is better told so than refused the connection.
+    """
+
+    def __init__(self) -> None:
+        self.services: Services | None = None
+        self.progress = "starting"
+
+    def require(self) -> Services:
+        """Return the services; raises IndexNotReady while they are loading."""
+        if self.services is None:
+            raise IndexNotReady(f"the server is starting: {self.progress}")
+        return self.services
+
+
+def services_of(request: Request) -> Services:
+    """Return the services behind a request; raises IndexNotReady while they are loading."""
+    gate: Gate = request.app.state.gate
+    return gate.require()
+
+
+def require_token(request: Request) -> None:
+    """Let a write pass if no token is set or the request bears it; raises Unauthorized."""
+    token: str = request.app.state.token
+    if not token:
+        return
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    # Headers are latin-1 text; compared as bytes, in constant time.
+    if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), token.encode()):
+        raise Unauthorized("this needs the header 'Authorization: Bearer TOKEN' with the right token")
