@@ -1,0 +1,322 @@
+"""How does an index keep in step with the store? Pulls changes since a cursor into a sink, in commit order.
+
+Owns the cursor. Knows neither SQL nor what the sink does. Polling is what makes it correct; `wake` only
+makes it early. Called by the composition roots, and by whoever must wait until a write can be found.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final, Protocol
+
+from iqdb_core.errors import IndexNotReady, IndexStateError, StoreInvalid, StoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from iqdb_core.model import ChangeBatch
+
+_log = logging.getLogger(__name__)
+
+DEFAULT_BATCH: Final = 65_536
+"""Changes per read: 17 MB of signatures."""
+_FIRST_RETRY_S: Final = 0.1
+_LAST_RETRY_S: Final = 5.0
+
+
+class ChangeSource(Protocol):
+    """What a follower reads: the feed side of a `SignatureStore`."""
+
+    def changes_since(self, cursor: int, limit: int) -> ChangeBatch:
+        """Return the next changes in commit order."""
+
+    def head_seq(self) -> int:
+        """Return the newest seq."""
+
+
+class ChangeSink(Protocol):
+    """What a follower feeds. Applying a batch twice must be harmless."""
+
+    def apply(self, batch: ChangeBatch) -> None:
+        """Apply a batch whole; it is visible when this returns."""
+
+
+class FollowerState(StrEnum):
+    """What the follower is doing."""
+
+    STARTING = "starting"
+    FOLLOWING = "following"
+    STORE_AWAY = "store away"
+    DEAD = "dead"
+    STOPPED = "stopped"
+
+
+class _Waiter:
+    """One callback to call once."""
+
+    __slots__ = ("callback",)
+
+    def __init__(self, callback: Callable[[IndexStateError | None], None]) -> None:
+        self.callback: Callable[[IndexStateError | None], None] | None = callback
+
+
+class Follower:
+    """Follows a store's feed.
+
+    Parameters
+    ----------
+    store : ChangeSource
+    sink : ChangeSink
+        Only one thread at a time calls it.
+    cursor : int
+        The last seq the sink already holds.
+    poll_s : float
+        How often to look when nobody calls `wake`.
+    batch : int
+        Changes per read.
+    on_death : callable of (exception), optional
+        Called once, from the follower's thread, when something other than StoreUnavailable ended it. The
+        process should not live on: its index would silently grow old.
+    """
+
+    def __init__(
+        self,
+        store: ChangeSource,
+        sink: ChangeSink,
+        *,
+        cursor: int,
+        poll_s: float,
+        batch: int = DEFAULT_BATCH,
+        on_death: Callable[[BaseException], None] | None = None,
+    ) -> None:
+        self._store = store
+        self._sink = sink
+        self._poll_s = poll_s
+        self._batch = batch
+        self._on_death = on_death
+        self._applied_seq = cursor
+        self._head_seen = cursor
+        self._state = FollowerState.STARTING
+        self._must_compare = True
+        self._death: BaseException | None = None
+        self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
+        self._wake = threading.Event()
+        self._lock = threading.Lock()
+        self._waiters: list[tuple[int, int, _Waiter]] = []
+        self._arrivals = itertools.count()
+
+    @property
+    def applied_seq(self) -> int:
+        """The seq up to which the sink holds everything."""
+        return self._applied_seq
+
+    @property
+    def head_seen(self) -> int:
+        """The newest seq the follower knows of; never below applied_seq."""
+        return max(self._head_seen, self._applied_seq)
+
+    @property
+    def lag_seq(self) -> int:
+        """How many seqs the sink is behind, as far as the follower knows."""
+        return max(0, self._head_seen - self._applied_seq)
+
+    @property
+    def state(self) -> FollowerState:
+        """What the follower is doing."""
+        return self._state
+
+    def catch_up(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Apply everything the feed holds now, in the caller's thread; for use before `start`.
+
+        While the sink applies one batch, the next is read in a second thread.
+
+        Parameters
+        ----------
+        progress : callable of (done, total), optional
+            Called after each batch, in seqs since the cursor at the call.
+
+        Raises
+        ------
+        StoreUnavailable
+            `start` may still be called: the follower's thread goes on trying.
+        StoreInvalid
+            The store is behind the cursor, so the sink holds the images of another store or of a later state.
+        """
+        self._drain(progress)
+        self._state = FollowerState.FOLLOWING
+
+    def start(self) -> None:
+        """Follow in a thread of its own."""
+        self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread after the batch it is applying; waiters fail with IndexNotReady. Harmless when repeated."""
+        self._stopping.set()
+        self._wake.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+        if self._state is not FollowerState.DEAD:
+            self._state = FollowerState.STOPPED
+        self._release_all()
+
+    def wake(self) -> None:
+        """Look at the feed now. A hint: it may come too often, too early or not at all."""
+        self._wake.set()
+
+    def wait_for(self, seq: int, timeout_s: float) -> bool:
+        """Wait until the sink holds everything up to `seq`.
+
+        Returns
+        -------
+        bool
+            False when the time ran out.
+
+        Raises
+        ------
+        IndexStateError
+            The follower is dead (or IndexNotReady: stopped), so waiting would be in vain.
+        """
+        done = threading.Event()
+        failures: list[IndexStateError] = []
+
+        def released(failure: IndexStateError | None) -> None:
+            if failure is not None:
+                failures.append(failure)
+            done.set()
+
+        withdraw = self.when_applied(seq, released)
+        if not done.wait(timeout_s):
+            withdraw()
+        if failures:
+            raise failures[0]
+        return done.is_set()
+
+    def when_applied(
+        self, seq: int, callback: Callable[[IndexStateError | None], None]
+    ) -> Callable[[], None]:
+        """Call back once the sink holds everything up to `seq`, and wake the follower.
+
+        Parameters
+        ----------
+        seq : int
+        callback : callable of (None or IndexStateError)
+            Called at most once: at once and in this thread if nothing has to be waited for, else from the
+            follower's thread. It must be quick and not raise. It gets None when the seq is applied, or why
+            it never will be.
+
+        Returns
+        -------
+        callable
+            Withdraws the callback, if it was not called yet.
+        """
+        waiter = _Waiter(callback)
+        with self._lock:
+            failure = self._failure()
+            if failure is None and seq > self._applied_seq:
+                heapq.heappush(self._waiters, (seq, next(self._arrivals), waiter))
+                self._wake.set()
+                return lambda: setattr(waiter, "callback", None)
+        callback(None if seq <= self._applied_seq else failure)
+        return lambda: None
+
+    def _failure(self) -> IndexStateError | None:
+        """Return why nothing more will be applied, None while something may."""
+        if self._state is FollowerState.DEAD:
+            return IndexStateError(f"the index no longer follows the store: {self._death}")
+        if self._state is FollowerState.STOPPED or self._stopping.is_set():
+            return IndexNotReady("the server is stopping")
+        return None
+
+    def _run(self) -> None:
+        retry_s = _FIRST_RETRY_S
+        try:
+            while not self._stopping.is_set():
+                self._wake.clear()
+                try:
+                    self._drain(None)
+                except StoreUnavailable as exc:
+                    if self._state is not FollowerState.STORE_AWAY:
+                        _log.warning("the store is away: %s", exc, extra={"action": "store_away"})
+                    self._state = FollowerState.STORE_AWAY
+                    self._must_compare = True
+                    self._stopping.wait(retry_s)
+                    retry_s = min(retry_s * 2, _LAST_RETRY_S)
+                    continue
+                if self._state is FollowerState.STORE_AWAY:
+                    _log.info("the store is back", extra={"action": "store_back"})
+                self._state = FollowerState.FOLLOWING
+                retry_s = _FIRST_RETRY_S
+                self._wake.wait(self._poll_s)
+        except BaseException as exc:  # noqa: BLE001 - whatever it was, nobody may believe the index still
+        follows
+            self._die(exc)
+
+    def _die(self, exc: BaseException) -> None:
+        _log.critical("the follower died", exc_info=exc, extra={"action": "follower_died"})
+        with self._lock:
+            self._death = exc
+            self._state = FollowerState.DEAD
+        self._release_all()
+        if self._on_death is not None:
+            self._on_death(exc)
+
+    def _drain(self, progress: Callable[[int, int], None] | None) -> None:
+        """Apply batches until the feed is read to its end."""
+        start = self._applied_seq
+        if self._must_compare or progress is not None:
+            self._compare_with_head()
+        batch = self._store.changes_since(self._applied_seq, self._batch)
+        if len(batch) == self._batch:
+            self._compare_with_head()
+            with ThreadPoolExecutor(1, thread_name_prefix="feed-reader") as reader:
+                while len(batch) == self._batch and not self._stopping.is_set():
+                    following = reader.submit(self._store.changes_since, batch.last_seq, self._batch)
+                    self._apply(batch)
+                    if progress is not None:
+                        progress(self._applied_seq - start, self.head_seen - start)
+                    batch = following.result()
+        if len(batch) > 0 and not self._stopping.is_set():
+            self._apply(batch)
+            if progress is not None:
+                progress(self._applied_seq - start, self.head_seen - start)
+
+    def _compare_with_head(self) -> None:
+        head = self._store.head_seq()
+        if head < self._applied_seq:
+            raise StoreInvalid(
+                f"the store ends at seq {head}, but the index holds {self._applied_seq}: it was built from another state of "
+                "the store, for example from before a backup was restored"
+            )
+        self._head_seen = head
+        self._must_compare = False
+
+    def _apply(self, batch: ChangeBatch) -> None:
+        self._sink.apply(batch)
+        released = []
+        with self._lock:
+            self._applied_seq = batch.last_seq
+            while self._waiters and self._waiters[0][0] <= self._applied_seq:
+                released.append(heapq.heappop(self._waiters)[2])
+        self._head_seen = max(self._head_seen, batch.last_seq)
+        _call(released, None)
+
+    def _release_all(self) -> None:
+        with self._lock:
+            failure = self._failure()
+            released = [waiter for _, _, waiter in self._waiters]
+            self._waiters.clear()
+        _call(released, failure)
+
+
+def _call(waiters: list[_Waiter], failure: IndexStateError | None) -> None:
+    for waiter in waiters:
+        callback, waiter.callback = waiter.callback, None
+        if callback is not None:
+            callback(failure)

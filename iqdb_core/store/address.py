@@ -1,0 +1,88 @@
+"""Which database does this text name? Parses store addresses; opens nothing. Called by `opening` and `migrate`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import sqlalchemy as sa
+
+from iqdb_core.errors import StoreInvalid
+
+_POSTGRES: Final = {"postgres", "postgresql", "postgresql+psycopg"}
+
+
+@dataclass(frozen=True, slots=True)
+class StoreTimeouts:
+    """How long a store operation may wait before it fails as StoreUnavailable.
+
+    Parameters
+    ----------
+    connect_s : float
+        For a new connection to Postgres.
+    lock_s : float
+        For a lock that another writer holds, or a free connection of the pool.
+    statement_s : float
+        For one statement, on Postgres. Takeover and bulk copies are exempt.
+    """
+
+    connect_s: float = 5.0
+    lock_s: float = 10.0
+    statement_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class SqliteAddress:
+    """A database file."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return f"SQLite file {self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresAddress:
+    """A database on a Postgres server."""
+
+    url: sa.URL
+
+    def __str__(self) -> str:
+        return f"Postgres database {self.url.render_as_string(hide_password=True)}"
+
+
+def parse_address(url: str) -> SqliteAddress | PostgresAddress:
+    """Tell what an address names.
+
+    Parameters
+    ----------
+    url : str
+        `sqlite:///relative/path`, `sqlite:////absolute/path`, a bare path, or `postgresql://...`
+        (`postgres://` and `postgresql+psycopg://` mean the same).
+
+    Raises
+    ------
+    StoreInvalid
+        Another scheme, an unreadable URL, or an SQLite database in memory: a store is durable.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return _sqlite(url)
+    if scheme == "sqlite":
+        return _sqlite(rest.removeprefix("/"))
+    if scheme not in _POSTGRES:
+        raise StoreInvalid(f"a store is an SQLite file or a Postgres database, not {scheme}://")
+    try:
+        parsed = sa.make_url(f"postgresql+psycopg://{rest}")
+    except (sa.exc.ArgumentError, ValueError) as exc:
+        raise StoreInvalid("the address of the Postgres database cannot be read") from exc
+    if not parsed.database:
+        raise StoreInvalid("the address of the Postgres database names no database")
+    return PostgresAddress(parsed)
+
+
+def _sqlite(path: str) -> SqliteAddress:
+    if not path or path.startswith(":memory:"):
+        raise StoreInvalid("a store on SQLite needs a file: one in memory would not survive a restart")
+    return SqliteAddress(Path(path).absolute())

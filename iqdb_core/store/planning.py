@@ -1,0 +1,121 @@
+"""What do these writes change? The rules of order, revisions and compaction, without a database.
+
+Called by `SignatureStore.apply` inside its transaction, with what the feed holds about the ids concerned.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from iqdb_core.model import Write, WriteOutcome
+from iqdb_core.store.backend import Counter, FeedRow, FeedState, ImageRow, pair_mix, row_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+@dataclass(slots=True)
+class Plan:
+    """Everything one transaction writes, and what to tell the callers.
+
+    Parameters
+    ----------
+    counter : Counter
+        As it is after the transaction.
+    outcomes : list of WriteOutcome
+        In the order of the writes.
+    puts : list of ImageRow
+    deletes : list of int
+        post_ids whose rows go.
+    feed : list of FeedRow
+        In order of seq.
+    """
+
+    counter: Counter
+    outcomes: list[WriteOutcome] = field(default_factory=list)
+    puts: list[ImageRow] = field(default_factory=list)
+    deletes: list[int] = field(default_factory=list)
+    feed: list[FeedRow] = field(default_factory=list)
+
+
+def make_plan(
+    writes: Sequence[Write], stored: Mapping[int, FeedRow], counter: Counter, newest_row_id: int
+) -> Plan:
+    """Decide what a batch of writes changes.
+
+    Writes to one id take effect in the order of their revisions; only the last leaves a feed row. One whose
+    revision is not newer than what is stored, or than an equal one before it in the batch, is stale.
+
+    Parameters
+    ----------
+    writes : sequence of Write
+        Ids may repeat.
+    stored : mapping of int to FeedRow
+        The feed's row of each id that has one.
+    counter : Counter
+        The counter row as locked.
+    newest_row_id : int
+        Rows that are new to `images` get the ids after it.
+    """
+    winners, stale = _winners(writes, stored)
+    plan = Plan(counter)
+    seqs: dict[int, int] = {}
+    seq, live, rows, mix = counter.head_seq, counter.live_count, counter.image_rows, counter.image_mix
+    for image_id, write in winners.items():
+        seq += 1
+        seqs[image_id] = seq
+        before = stored.get(image_id)
+        row_id = None if before is None else before.row_id
+        live -= before is not None and before.state is FeedState.LIVE
+        if write.signature is None:
+            if row_id is not None:
+                plan.deletes.append(image_id)
+                rows -= 1
+                mix -= pair_mix(row_id, image_id)
+            plan.feed.append(FeedRow(seq, image_id, write.revision, FeedState.TOMBSTONE, None, 0))
+            continue
+        if row_id is None:
+            newest_row_id += 1
+            row_id = newest_row_id
+            rows += 1
+            mix += pair_mix(row_id, image_id)
+        live += 1
+        # SQLite cannot hold -0.0; adding 0.0 makes it 0.0, so that both databases answer alike.
+        y, i, q = (value + 0.0 for value in write.signature.averages)
+        positions = write.signature.positions
+        plan.puts.append(ImageRow(row_id, image_id, y, i, q, positions))
+        plan.feed.append(
+            FeedRow(seq, image_id, write.revision, FeedState.LIVE, row_id, row_digest((y, i, q), positions))
+        )
+    newest = max((write.revision for write in winners.values()), default=0)
+    plan.counter = replace(
+        counter,
+        head_seq=seq,
+        live_count=live,
+        max_revision=max(counter.max_revision, newest),
+        image_rows=rows,
+        image_mix=mix,
+    )
+    plan.outcomes = [
+        WriteOutcome(seqs.get(write.image_id) or stored[write.image_id].seq, is_stale)
+        for write, is_stale in zip(writes, stale, strict=True)
+    ]
+    return plan
+
+
+def _winners(writes: Sequence[Write], stored: Mapping[int, FeedRow]) -> tuple[dict[int, Write], list[bool]]:
+    """Return for each id the write that stays (in order of revision), and for each write whether it is stale."""
+    winners: dict[int, Write] = {}
+    stale = [False] * len(writes)
+    for place in sorted(range(len(writes)), key=lambda place: writes[place].revision):
+        write = writes[place]
+        before = stored.get(write.image_id)
+        earlier = winners.get(write.image_id)
+        if (before is not None and write.revision <= before.revision) or (
+            earlier is not None and write.revision <= earlier.revision
+        ):
+            stale[place] = True
+        else:
+            winners[write.image_id] = write
+    return winners, stale

@@ -1,0 +1,98 @@
+"""Which tables are ours, which is IQDB's, and which version of ours is this? Runs Alembic; never touches `images`' rows.
+
+Table `images` is IQDB's, in its literal form, so that IQDB opens what we create. Ours stand beside it:
+`iqdb_feed` (one row per post ever seen), `iqdb_store` (the counter row), `iqdb_copy` (how far a bulk copy
+into this store has come) and `iqdb_schema_version` (Alembic's). Called by the backends when they open a
+database.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import sqlalchemy as sa
+
+from iqdb_core.errors import StoreInvalid
+
+IMAGES: Final = "images"
+FEED: Final = "iqdb_feed"
+COUNTER: Final = "iqdb_store"
+VERSION_TABLE: Final = "iqdb_schema_version"
+NEWEST_VERSION: Final = "0001"
+"""The newest migration in `migrations/versions`; kept here so that opening a current store need not load Alembic."""
+
+_KNOWN_VERSIONS: Final = ("0001",)
+
+_COLUMNS: Final = {
+    "id": "integer",
+    "post_id": "integer",
+    "avglf1": "real",
+    "avglf2": "real",
+    "avglf3": "real",
+    "sig": "blob",
+}
+_KINDS: Final = (
+    (re.compile(r"INT", re.IGNORECASE), "integer"),
+    (re.compile(r"REAL|DOUB|FLOA", re.IGNORECASE), "real"),
+    (re.compile(r"BLOB|BYTEA", re.IGNORECASE), "blob"),
+)
+
+
+def version(connection: sa.Connection) -> str | None:
+    """Return the version of our tables, None when there are none.
+
+    Raises
+    ------
+    StoreInvalid
+        A version this program does not know: the database was made by a newer one.
+    """
+    if not sa.inspect(connection).has_table(VERSION_TABLE):
+        return None
+    found = connection.execute(sa.text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608
+    if found is not None and found not in _KNOWN_VERSIONS:
+        raise StoreInvalid(
+            f"the store has schema {found}, which is newer than this program knows (up to {NEWEST_VERSION}): update the program"
+        )
+    return found
+
+
+def check_images(connection: sa.Connection) -> bool:
+    """Tell whether `images` exists.
+
+    Raises
+    ------
+    StoreInvalid
+        It exists, and is not IQDB's.
+    """
+    inspector = sa.inspect(connection)
+    if not inspector.has_table(IMAGES):
+        return False
+    found = {column["name"]: _kind(str(column["type"])) for column in inspector.get_columns(IMAGES)}
+    unique = [tuple(index["column_names"]) for index in inspector.get_unique_constraints(IMAGES)]
+    unique += [tuple(index["column_names"]) for index in inspector.get_indexes(IMAGES) if index["unique"]]
+    if (
+        found != _COLUMNS
+        or inspector.get_pk_constraint(IMAGES)["constrained_columns"] != ["id"]
+        or ("post_id",) not in unique
+    ):
+        raise StoreInvalid(
+            "the database has a table images that is not IQDB's: it belongs to another program"
+        )
+    return True
+
+
+def _kind(type_name: str) -> str:
+    return next((kind for pattern, kind in _KINDS if pattern.search(type_name)), type_name)
+
+
+def migrate_schema(connection: sa.Connection) -> None:
+    """Bring our tables to the newest version, inside the caller's transaction."""
+    # Alembic takes a third of a second to import, and most starts find a current schema.
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", "iqdb_core.store:migrations")
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")

@@ -1,0 +1,174 @@
+"""What is kept for good, and in which order did it change? The store's rules, on either database.
+
+Never caches, never knows who follows the feed. Called by the ingestion paths (apply), the follower
+(changes_since) and whoever needs one signature (get).
+
+The life of an image, as the feed tells it:
+
+    (unknown) --put--> LIVE --put--> LIVE (new seq)
+        |               |  ^
+        |            delete |put
+        |               v  |
+        +--delete--> TOMBSTONE        a write whose revision is not newer than the stored one changes nothing
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from iqdb_core.errors import InvalidHash, InvalidImageId, StoreUnavailable, UnknownImage
+from iqdb_core.model import MAX_IMAGE_ID, Signature
+from iqdb_core.store.columns import is_signature
+from iqdb_core.store.planning import make_plan
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from iqdb_core.model import ChangeBatch, Write, WriteOutcome
+    from iqdb_core.store.backend import Backend, Counter
+
+
+class SignatureStore:
+    """The durable truth about every image, and the feed of its changes. Safe to use from any thread.
+
+    Made by `open_store`. Every method raises StoreUnavailable when the database cannot be reached or is
+    locked for too long (trying again can help) and StoreInvalid when it is no store (it cannot).
+
+    Parameters
+    ----------
+    backend : Backend
+        Open and upgraded.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._is_closed = False
+        with backend.reading() as connection:
+            self._store_id = backend.store_id(connection)
+
+    @property
+    def store_id(self) -> str:
+        """The name this database got when it became a store; random, so a copy made by `copy_store` has another."""
+        return self._store_id
+
+    def apply(self, writes: Sequence[Write]) -> list[WriteOutcome]:
+        """Apply writes in one transaction; they are on disk when this returns.
+
+        Parameters
+        ----------
+        writes : sequence of Write
+            Ids may repeat: writes to one id take effect in the order of their revisions.
+
+        Returns
+        -------
+        list of WriteOutcome
+            One per write, in the same order. A write whose revision is not newer than the stored one is
+            stale and harmless, so a redelivered task may simply apply its writes again.
+
+        Raises
+        ------
+        InvalidImageId, InvalidHash
+            A write that no database could hold or no index could use; nothing of the batch is applied.
+        """
+        self._check_open()
+        _check(writes)
+        if not writes:
+            return []
+        ids = list({write.image_id: None for write in writes})
+        backend = self._backend
+        with backend.writing() as connection:
+            counter = backend.counter(connection)
+            stored = backend.feed_rows(connection, ids)
+            plan = make_plan(writes, stored, counter, backend.newest_row_id(connection))
+            if plan.feed:
+                if plan.deletes:
+                    backend.delete_images(connection, plan.deletes)
+                if plan.puts:
+                    backend.put_images(connection, plan.puts)
+                backend.put_feed(connection, plan.feed)
+                backend.set_counter(connection, plan.counter)
+        return plan.outcomes
+
+    def changes_since(self, cursor: int, limit: int) -> ChangeBatch:
+        """Return the next changes of the feed.
+
+        Parameters
+        ----------
+        cursor : int
+            The last seq already seen; 0 starts from the beginning.
+        limit : int
+            At most so many changes, at least 1.
+
+        Returns
+        -------
+        ChangeBatch
+            In the order of commits. Empty when there is nothing newer. Every change committed before the
+            call and above the cursor is in this or a following batch, or was overtaken by a newer change of
+            the same image that is.
+        """
+        self._check_open()
+        with self._backend.reading() as connection:
+            return self._backend.changes(connection, cursor, limit)
+
+    def get(self, image_id: int) -> Signature:
+        """Return what is stored for one image.
+
+        Raises
+        ------
+        UnknownImage
+            It was never stored, is deleted, or its row is no signature.
+        """
+        self._check_open()
+        if not 0 <= image_id <= MAX_IMAGE_ID:
+            raise UnknownImage(image_id)
+        with self._backend.reading() as connection:
+            row = self._backend.image(connection, image_id)
+        if row is None or not is_signature(row):
+            raise UnknownImage(image_id)
+        return Signature(row[:3], row[3])
+
+    def head_seq(self) -> int:
+        """Return the newest seq given out; 0 for an empty store."""
+        return self._counter().head_seq
+
+    def max_revision(self) -> int:
+        """Return the newest revision ever applied; 0 for none. A clock that starts above it never runs backwards."""
+        return self._counter().max_revision
+
+    def live_count(self) -> int:
+        """Return the exact number of live images."""
+        return self._counter().live_count
+
+    def ping(self) -> None:
+        """Read one row; raises as every method does if that fails."""
+        self._counter()
+
+    def close(self) -> None:
+        """Give back all connections. May be called twice; afterwards every method raises StoreUnavailable."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._backend.close()
+
+    def _counter(self) -> Counter:
+        self._check_open()
+        with self._backend.reading() as connection:
+            return self._backend.counter(connection)
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise StoreUnavailable("the store is closed")
+
+
+def _check(writes: Sequence[Write]) -> None:
+    """Refuse what would fail inside the transaction, and with it every other write of the group."""
+    for write in writes:
+        if not 0 <= write.image_id <= MAX_IMAGE_ID:
+            raise InvalidImageId(f"an image id is 0..2**63-1, not {write.image_id}")
+        if not 0 <= write.revision <= MAX_IMAGE_ID:
+            raise InvalidImageId(f"a revision is 0..2**63-1, not {write.revision}")
+    signatures = [write.signature for write in writes if write.signature is not None]
+    averages = np.array([signature.averages for signature in signatures], dtype=np.float64)
+    if not np.isfinite(averages).all():
+        raise InvalidHash("the averages of a signature are finite numbers")
