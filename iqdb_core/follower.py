@@ -254,8 +254,7 @@ class Follower:
                 self._state = FollowerState.FOLLOWING
                 retry_s = _FIRST_RETRY_S
                 self._wake.wait(self._poll_s)
-        except BaseException as exc:  # noqa: BLE001 - whatever it was, nobody may believe the index still
-        follows
+        except BaseException as exc:  # noqa: BLE001 - nobody may go on believing that the index follows
             self._die(exc)
 
     def _die(self, exc: BaseException) -> None:
