@@ -1,0 +1,307 @@
+"""The ledger as the api sees it: accept submissions, hand out revisions, and tell what became of jobs.
+
+Never sends a Celery message (whoever accepts does that afterwards; the sweep finds what was not sent) and
+never touches the store. `WorkLedger` is the worker's side of the same records.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from iqdb_core import codec
+from iqdb_core.errors import QueueFull, QueueUnavailable, UnknownJob
+from iqdb_core.jobs.connection import Command, RedisPort
+from iqdb_core.jobs.model import Accepted, Depth, Job, JobKind, JobPage, JobState, Submission
+from iqdb_core.jobs.names import KEY_PREFIX
+from iqdb_core.jobs.scripts import ACCEPT, NEXT_REVISION, SEED
+
+MICROSECONDS: Final = 1_000_000
+_STAGING_S: Final = 900
+"""How long a payload lives that was sent but never accepted, because its api process died in between."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueLimits:
+    """What the queue may hold before it refuses; jobs that are final do not count.
+
+    Parameters
+    ----------
+    max_jobs : int
+    max_bytes : int
+        Payload bytes. Keep it well below Redis's maxmemory: messages, records and payloads on their way need
+        room too.
+    """
+
+    max_jobs: int = 100_000
+    max_bytes: int = 1024 * 1024 * 1024
+
+
+class JobLedger:
+    """The api's side of the ledger; safe to use from several threads.
+
+    Parameters
+    ----------
+    port : RedisPort
+    limits : QueueLimits
+    revision_floor : callable, optional
+        Returns the highest revision in the store (`SignatureStore.max_revision`). Asked once by `seed`, and
+        again whenever Redis has lost its clock; without it a lost clock is an error, never a guess.
+    prefix : str
+        Of every key.
+    """
+
+    def __init__(
+        self,
+        port: RedisPort,
+        *,
+        limits: QueueLimits = QueueLimits(),
+        revision_floor: Callable[[], int] | None = None,
+        prefix: str = KEY_PREFIX,
+    ) -> None:
+        self._port = port
+        self._limits = limits
+        self._revision_floor = revision_floor
+        self._prefix = prefix
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._port.close()
+
+    def ping(self) -> None:
+        """Return if Redis answers; raises QueueUnavailable."""
+        self._port.read([("PING",)])
+
+    # The clock of revisions.
+
+    def seed_revision_floor(self, revision: int) -> None:
+        """Make every later revision higher than `revision`; a clock that is ahead already stays.
+
+        Raises
+        ------
+        QueueUnavailable
+            Redis is away.
+        """
+        self._port.run(SEED, self._prefix, revision)
+
+    def seed(self) -> None:
+        """Seed the clock from the store; every api process does so at its start.
+
+        Raises
+        ------
+        QueueUnavailable
+            Redis is away, or the clock is lost and nobody was named who knows the store's revisions.
+        StoreUnavailable
+            The store is away.
+        """
+        if self._revision_floor is None:
+            raise QueueUnavailable("the clock of revisions is lost and has to be seeded from the store")
+        self.seed_revision_floor(self._revision_floor())
+
+    def next_revision(self) -> int:
+        """Give out one revision, for a write that does not go through the queue.
+
+        Returns
+        -------
+        int
+            Microseconds; higher than every revision given out before, whatever Redis has lost.
+
+        Raises
+        ------
+        QueueUnavailable, StoreUnavailable
+            As in `seed`.
+        """
+        answer = self._port.run(NEXT_REVISION, self._prefix)
+        if answer is None:
+            self.seed()
+            answer = self._port.run(NEXT_REVISION, self._prefix)
+        if answer is None:
+            raise QueueUnavailable("Redis lost the clock of revisions again")
+        return int(answer)
+
+    # Accepting.
+
+    def accept(self, submissions: Sequence[Submission]) -> list[Accepted]:
+        """Accept all submissions or none of them; on return they are not lost any more.
+
+        Payloads travel first, under keys that expire by themselves; then one script checks the limits, allots
+        consecutive revisions in the order of `submissions`, and makes payloads and records permanent
+        together. The caller then sends the job ids to the queue.
+
+        Parameters
+        ----------
+        submissions : sequence of Submission
+            1..1000 of them.
+
+        Returns
+        -------
+        list of Accepted
+            In the order of `submissions`.
+
+        Raises
+        ------
+        QueueFull
+            With these the queue would hold more than its limits.
+        QueueUnavailable, StoreUnavailable
+            As in `seed`.
+        """
+        if not submissions:
+            return []
+        job_ids = [secrets.token_hex(12) for _ in submissions]
+        answer = self._offer(submissions, job_ids)
+        if answer[0] == b"unseeded":
+            self.seed()
+            answer = self._offer(submissions, job_ids)
+        if answer[0] == b"full":
+            raise QueueFull(int(answer[1]), self._limits.max_jobs, int(answer[2]), self._limits.max_bytes)
+        if answer[0] != b"ok":
+            raise QueueUnavailable("Redis could not take the payloads")
+        return [
+            Accepted(job_id, submission.image_id, int(revision))
+            for job_id, submission, revision in zip(job_ids, submissions, answer[1:], strict=True)
+        ]
+
+    def _offer(self, submissions: Sequence[Submission], job_ids: Sequence[str]) -> list[bytes]:
+        staged: list[Command] = []
+        records: list[str | int] = []
+        for job_id, submission in zip(job_ids, submissions, strict=True):
+            if submission.kind is not JobKind.DELETE:
+                staged.append(
+                    ("SET", f"{self._prefix}payload:{job_id}", submission.payload, "EX", _STAGING_S)
+                )
+            records += [job_id, submission.kind.value, submission.image_id, len(submission.payload)]
+        answer: list[bytes] = self._port.run_after(
+            staged, ACCEPT, self._prefix, self._limits.max_jobs, self._limits.max_bytes, *records
+        )
+        return answer
+
+    # Reading.
+
+    def get(self, job_id: str) -> Job:
+        """Return one job.
+
+        Raises
+        ------
+        UnknownJob
+            There is none, or its record has expired.
+        QueueUnavailable
+            Redis is away.
+        """
+        job = self.get_many([job_id])[0]
+        if job is None:
+            raise UnknownJob(f"no job has the id {job_id!r}, or its record has expired")
+        return job
+
+    def get_many(self, job_ids: Sequence[str]) -> list[Job | None]:
+        """Return jobs in the order of `job_ids`, None for those that are unknown; raises QueueUnavailable."""
+        if not job_ids:
+            return []
+        answers = self._port.read([("HGETALL", f"{self._prefix}job:{job_id}") for job_id in job_ids])
+        return [
+            _to_job(job_id, answer) if answer else None
+            for job_id, answer in zip(job_ids, answers, strict=True)
+        ]
+
+    def list(
+        self,
+        state: JobState | None = None,
+        cursor: str | None = None,
+        limit: int = 100,
+        *,
+        is_newest_first: bool = False,
+    ) -> JobPage:
+        """Return a page of jobs.
+
+        Queued, running and all jobs (`state` None) are in the order in which they were accepted; done and
+        failed ones in the order in which they became so. Read oldest first, a list of failed jobs can
+        therefore be followed for ever with the last cursor: nothing appears before it.
+
+        Parameters
+        ----------
+        state : JobState or None
+        cursor : str or None
+            The `next_cursor` of the page before; anything else that is no number starts a ValueError.
+        limit : int
+            At least 1.
+        is_newest_first : bool
+
+        Raises
+        ------
+        QueueUnavailable
+            Redis is away.
+        """
+        key = f"{self._prefix}jobs" if state is None else f"{self._prefix}jobs:{state.value}"
+        after = f"({int(cursor)}" if cursor is not None else None
+        if is_newest_first:
+            query: Command = (
+                "ZREVRANGEBYSCORE",
+                key,
+                after or "+inf",
+                "-inf",
+                "WITHSCORES",
+                "LIMIT",
+                0,
+                limit,
+            )
+        else:
+            query = ("ZRANGEBYSCORE", key, after or "-inf", "+inf", "WITHSCORES", "LIMIT", 0, limit)
+        rows: Any = self._port.read([query])[0]
+        found = [(_text(row[0]), int(float(row[1]))) for row in rows]
+        jobs = [job for job in self.get_many([job_id for job_id, _ in found]) if job is not None]
+        if state is not None:  # it may have moved on between the two reads
+            jobs = [job for job in jobs if job.state is state]
+        is_last = len(found) < limit
+        if is_last and (is_newest_first or not found):
+            return JobPage(jobs, None if is_newest_first or cursor is None else cursor)
+        return JobPage(jobs, str(found[-1][1]))
+
+    def depth(self) -> Depth:
+        """Return how much is waiting; raises QueueUnavailable."""
+        prefix = self._prefix
+        queued, running, failed, held, oldest_queued, oldest_running, time = self._port.read(
+            [
+                ("ZCARD", f"{prefix}jobs:queued"),
+                ("ZCARD", f"{prefix}jobs:running"),
+                ("ZCARD", f"{prefix}jobs:failed"),
+                ("GET", f"{prefix}bytes"),
+                ("ZRANGE", f"{prefix}jobs:queued", 0, 0, "WITHSCORES"),
+                ("ZRANGE", f"{prefix}jobs:running", 0, 0, "WITHSCORES"),
+                ("TIME",),
+            ]
+        )
+        now_s = int(time[0]) + int(time[1]) / MICROSECONDS
+        accepted_s = [float(row[1]) / MICROSECONDS for row in (*oldest_queued, *oldest_running)]
+        oldest_s = max(0.0, now_s - min(accepted_s)) if accepted_s else 0.0
+        return Depth(queued, running, failed, int(held or 0), oldest_s)
+
+    def workers(self) -> dict[str, float]:
+        """Return the workers heard of lately and how many seconds ago; raises QueueUnavailable."""
+        rows, time = self._port.read([("ZRANGE", f"{self._prefix}workers", 0, -1, "WITHSCORES"), ("TIME",)])
+        now_s = int(time[0]) + int(time[1]) / MICROSECONDS
+        return {_text(row[0]): max(0.0, now_s - float(row[1]) / MICROSECONDS) for row in rows}
+
+
+def _text(raw: bytes | str) -> str:
+    return raw.decode() if isinstance(raw, bytes) else raw
+
+
+def _to_job(job_id: str, answer: dict[bytes, bytes]) -> Job:
+    fields = {name.decode(): value for name, value in answer.items()}
+    signature = fields.get("signature")
+    reason = fields.get("reason")
+    seq = fields.get("seq")
+    return Job(
+        job_id=job_id,
+        image_id=int(fields["image_id"]),
+        kind=JobKind(fields["kind"].decode()),
+        state=JobState(fields["state"].decode()),
+        revision=int(fields["revision"]),
+        attempts=int(fields.get("attempts", b"0")),
+        reason=reason.decode() if reason is not None else None,
+        signature=codec.from_bytes(signature) if signature else None,
+        seq=int(seq) if seq else None,
+        created_s=int(fields["created"]) / MICROSECONDS,
+        updated_s=int(fields["updated"]) / MICROSECONDS,
+    )
