@@ -6,25 +6,24 @@ this file constructs services.
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import os
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
 
 from api import page, routes, routes_batch, routes_health
 from api.commit import GroupCommitter
-from api.errors import install_error_handlers
+from api.gate import Gate, OnDeath, create_gated_app
 from api.hashing import Hasher
 from api.ingest import EmbeddedIngestion
 from api.limits import RequestLimits
 from api.progress import ProgressLine
 from api.search import LocalSearch
-from api.services import Gate, Services
+from api.services import Services
 from api.settings import Settings
 from iqdb_core.clock import RevisionClock
 from iqdb_core.follower import Follower
@@ -32,10 +31,8 @@ from iqdb_core.index import ImageIndex, IndexOptions
 from iqdb_core.signature import DecodeLimits, warm_up
 from iqdb_core.store import SignatureStore, open_store
 
-log = logging.getLogger(__name__)
-
-Loader = Callable[[Settings, Gate, Callable[[BaseException], None]], Services]
-"""Builds the services of one mode. Gets a callback to end the process with when a part of it dies later."""
+Loader = Callable[[Settings, Gate[Services], OnDeath], Services]
+"""Builds the services of one mode."""
 
 EMBEDDED_POLL_S = 0.05
 DISTRIBUTED_POLL_S = 0.2
@@ -46,45 +43,12 @@ def create_front_end(
     load: Loader,
     *,
     on_ready: Callable[[str], None],
-    on_failure: Callable[[BaseException], None],
+    on_failure: OnDeath,
 ) -> FastAPI:
-    """Return the front end; its services are loaded in the background once it runs.
-
-    Parameters
-    ----------
-    settings : Settings
-    load : Loader
-        `load_embedded` or `load_distributed`.
-    on_ready : callable
-        Called with a summary once everything is loaded.
-    on_failure : callable
-        Called with the reason when loading fails, or when a part dies later; is to end the process.
-    """
-    gate = Gate()
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async def load_services() -> None:
-            try:
-                gate.services = await asyncio.to_thread(load, settings, gate, on_failure)
-            except BaseException as error:  # noqa: BLE001 - whatever it is, the process must end with it
-                on_failure(error)
-            else:
-                on_ready(gate.services.summary)
-
-        loading = asyncio.create_task(load_services())
-        try:
-            yield
-        finally:
-            await loading
-            if gate.services is not None:
-                await asyncio.to_thread(gate.services.close)
-
-    app = FastAPI(title="iqdb", docs_url=None, redoc_url=None, lifespan=lifespan)
-    app.state.gate = gate
+    """Return the front end in the mode that `load` builds; see `gate.create_gated_app`."""
+    app = create_gated_app("iqdb", settings, load, on_ready=on_ready, on_failure=on_failure)
     app.state.token = settings.token
     app.state.link = settings.link
-    install_error_handlers(app)
     app.include_router(routes_batch.router)
     app.include_router(routes.router)
     app.include_router(routes_health.router)
@@ -100,7 +64,7 @@ def create_front_end(
     return app
 
 
-def load_embedded(settings: Settings, gate: Gate, on_death: Callable[[BaseException], None]) -> Services:
+def load_embedded(settings: Settings, gate: Gate[Services], on_death: OnDeath) -> Services:
     """Build everything in this process: store, index, follower, committer.
 
     Raises
@@ -111,7 +75,7 @@ def load_embedded(settings: Settings, gate: Gate, on_death: Callable[[BaseExcept
     settings = settings.with_poll(EMBEDDED_POLL_S)
     with ExitStack() as stack:
         gate.progress = "opening the database"
-        store = _opened(settings, stack)
+        store = open_database(settings, stack)
         index, follower = open_index(settings, store, gate, on_death, stack)
         hasher = create_hasher(settings, gate)
         stack.callback(hasher.close)
@@ -133,8 +97,8 @@ def load_embedded(settings: Settings, gate: Gate, on_death: Callable[[BaseExcept
 def open_index(
     settings: Settings,
     store: SignatureStore,
-    gate: Gate,
-    on_death: Callable[[BaseException], None],
+    gate: Gate[Any],
+    on_death: OnDeath,
     stack: ExitStack,
 ) -> tuple[ImageIndex, Follower]:
     """Open the index of this process, bring it up to date with the store, and keep it so.
@@ -166,7 +130,7 @@ def open_index(
     return index, follower
 
 
-def create_hasher(settings: Settings, gate: Gate) -> Hasher:
+def create_hasher(settings: Settings, gate: Gate[Any]) -> Hasher:
     """Compile or load the signature's kernels and return the hasher over them."""
     gate.progress = "compiling"
     warm_up()
@@ -177,7 +141,8 @@ def create_hasher(settings: Settings, gate: Gate) -> Hasher:
     )
 
 
-def _opened(settings: Settings, stack: ExitStack) -> SignatureStore:
+def open_database(settings: Settings, stack: ExitStack) -> SignatureStore:
+    """Open the store, with a line of progress while it is prepared; closed by `stack`."""
     line = ProgressLine("preparing the database")
     store = open_store(settings.database_url, progress=line)
     line.close()

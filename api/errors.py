@@ -82,8 +82,13 @@ STATUSES: Final[dict[type[errors.IqdbError], HTTPStatus]] = {
 }
 
 
+_BY_NAME: Final = {cls.__name__: status for cls, status in STATUSES.items()}
+
+
 def status_of(error: errors.IqdbError) -> HTTPStatus:
-    """Return the status of an error: its own class's, or its nearest ancestor's."""
+    """Return the status of an error: its class's, or its nearest ancestor's, or the one a job failed with."""
+    if isinstance(error, errors.JobFailed):
+        return _BY_NAME.get(error.error, HTTPStatus.UNPROCESSABLE_ENTITY)
     for cls in type(error).__mro__:
         if cls in STATUSES:
             return STATUSES[cls]

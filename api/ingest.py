@@ -8,17 +8,17 @@ root chooses; nothing else may ask.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from api.commit import GroupCommitter
 from api.hashing import Hasher
 from api.requests import Picture
 from iqdb_core.clock import RevisionClock
-from iqdb_core.errors import IndexNotReady, IqdbError, UnknownJob
+from iqdb_core.errors import IndexNotReady, IndexStateError, IqdbError, UnknownJob
 from iqdb_core.follower import Follower
-from iqdb_core.jobs import Job, JobPage, JobState
+from iqdb_core.jobs.model import Job, JobPage, JobState
 from iqdb_core.model import Signature, Write
 
 
@@ -66,6 +66,9 @@ class Ingestion(Protocol):
 
     async def jobs(self, state: JobState | None, cursor: str | None, limit: int) -> JobPage:
         """Return a page of jobs."""
+
+    async def status(self) -> dict[str, Any]:
+        """Return what `GET /status` says of ingestion."""
 
 
 class EmbeddedIngestion:
@@ -136,6 +139,10 @@ class EmbeddedIngestion:
         """See `Ingestion`."""
         return JobPage(jobs=[], next_cursor=None)
 
+    async def status(self) -> dict[str, Any]:
+        """See `Ingestion`: embedded, there is no queue."""
+        return {}
+
     async def _write(self, write: Write) -> None:
         outcome = await asyncio.wrap_future(self._committer.submit(write))
         await self._applied.wait(outcome.seq)
@@ -153,18 +160,24 @@ class AppliedWaiter:
         if self._follower.applied_seq >= seq:
             return
         loop = asyncio.get_running_loop()
-        done: asyncio.Future[bool] = loop.create_future()
+        done: asyncio.Future[None] = loop.create_future()
 
-        def resolve(is_applied: bool) -> None:
-            if not done.done():
-                done.set_result(is_applied)
+        def resolve(failure: IndexStateError | None) -> None:
+            if done.done():
+                return
+            if failure is None:
+                done.set_result(None)
+            else:
+                done.set_exception(failure)
 
-        callback: Callable[[bool], None] = lambda is_applied: loop.call_soon_threadsafe(resolve, is_applied)  # noqa: E731
-        self._follower.when_applied(seq, callback)
+        def on_applied(failure: IndexStateError | None) -> None:
+            loop.call_soon_threadsafe(resolve, failure)
+
+        withdraw = self._follower.when_applied(seq, on_applied)
         try:
             async with asyncio.timeout(self._timeout_s):
-                is_applied = await done
+                await done
         except TimeoutError:
-            is_applied = False
-        if not is_applied:
-            raise IndexNotReady("the change is stored, but the index has not caught up with it yet")
+            raise IndexNotReady("the change is stored, but the index has not caught up with it yet") from None
+        finally:
+            withdraw()

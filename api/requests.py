@@ -35,9 +35,9 @@ MAX_ID_DIGITS: Final = 19
 class Channels:
     """The e621 dialect's picture: 128 x 128 colour channels, not yet checked."""
 
-    red: object
-    green: object
-    blue: object
+    red: Any
+    green: Any
+    blue: Any
 
     def signature(self) -> Signature:
         """Compute the signature, in milliseconds: not on the event loop. Raises InvalidChannels."""

@@ -66,7 +66,8 @@ async def query(request: Request) -> Response:
 @router.get("/status", openapi_extra=STATUS)
 async def status(request: Request) -> Response:
     """Return the exact number of images, and how the parts of the server are."""
-    return json_response(await services_of(request).search.status())
+    services = services_of(request)
+    return json_response(await services.search.status() | await services.ingestion.status())
 
 
 def wants_to_wait(request: Request) -> bool:

@@ -15,7 +15,15 @@ from starlette.responses import Response
 from api.answers import Dialect, image_body, json_response
 from api.errors import BadRequest, status_of
 from api.ingest import Added, Failed, Outcome, Queued
-from api.requests import Picture, dialect_of, image_id_from, json_image_id, json_object, limit_from
+from api.requests import (
+    MAX_ID_DIGITS,
+    Picture,
+    dialect_of,
+    image_id_from,
+    json_image_id,
+    json_object,
+    limit_from,
+)
 from api.routes import wants_to_wait
 from api.services import require_token, services_of
 from iqdb_core import codec
@@ -76,9 +84,12 @@ async def list_jobs(request: Request) -> Response:
     state = parameters.get("state")
     if state is not None and state not in set(JobState):
         raise BadRequest(f"state is one of {', '.join(JobState)}")
+    cursor = parameters.get("cursor")
+    if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) <= MAX_ID_DIGITS):
+        raise BadRequest("cursor is what 'next' of the page before says")
     limit = limit_from(parameters["limit"]) if "limit" in parameters else DEFAULT_JOBS
     page = await services_of(request).ingestion.jobs(
-        None if state is None else JobState(state), parameters.get("cursor"), limit
+        None if state is None else JobState(state), cursor, limit
     )
     return json_response({"jobs": [_job_body(job) for job in page.jobs], "next": page.next_cursor})
 
@@ -136,8 +147,8 @@ def _outcome_body(result: Outcome, dialect: Dialect) -> dict[str, Any]:
 
 def _job_body(job: Job) -> dict[str, Any]:
     body: dict[str, Any] = {"job_id": job.job_id, "post_id": job.image_id, "state": str(job.state)}
-    if job.reason:
+    if job.reason is not None:
         body["reason"] = job.reason
-    if job.hash:
-        body["hash"] = job.hash
+    if job.signature is not None:
+        body["hash"] = codec.to_hash(job.signature)
     return body

@@ -26,7 +26,7 @@ BACKLOG = 2048
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals handled: uvicorn raises them again after its shutdown, so the exit code would tell of them."""
+    """Exits 0 on a signal: uvicorn would raise it again after its shutdown."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

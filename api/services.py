@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from starlette.requests import Request
 
 from api.errors import Unauthorized
+from api.gate import gate_of
 from api.hashing import Hasher
 from api.ingest import Ingestion
 from api.search import Search
-from iqdb_core.errors import IndexNotReady
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,27 +37,10 @@ class Services:
     close: Callable[[], None]
 
 
-class Gate:
-    """Holds the services once they are ready; until then every route answers 503.
-
-    Loading a large index takes seconds, and a client is better told so than refused the connection.
-    """
-
-    def __init__(self) -> None:
-        self.services: Services | None = None
-        self.progress = "starting"
-
-    def require(self) -> Services:
-        """Return the services; raises IndexNotReady while they are loading."""
-        if self.services is None:
-            raise IndexNotReady(f"the server is starting: {self.progress}")
-        return self.services
-
-
 def services_of(request: Request) -> Services:
     """Return the services behind a request; raises IndexNotReady while they are loading."""
-    gate: Gate = request.app.state.gate
-    return gate.require()
+    services: Services = gate_of(request).require()
+    return services
 
 
 def require_token(request: Request) -> None:

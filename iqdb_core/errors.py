@@ -140,6 +140,22 @@ class UnknownJob(IqdbError):
     """No job has this id, or its record has expired."""
 
 
+class JobFailed(IqdbError):
+    """A job that ended as failed, seen from where its result was waited for.
+
+    Parameters
+    ----------
+    reason : str
+        In words.
+    error : str
+        Name of the class of the error that the job failed with.
+    """
+
+    def __init__(self, reason: str, error: str) -> None:
+        super().__init__(reason)
+        self.error = error
+
+
 class SearchUnavailable(IqdbError):
     """No query node answers."""
 

@@ -300,6 +300,7 @@ def _to_job(job_id: str, answer: dict[bytes, bytes]) -> Job:
         revision=int(fields["revision"]),
         attempts=int(fields.get("attempts", b"0")),
         reason=reason.decode() if reason is not None else None,
+        error=fields.get("error", b"").decode(),
         signature=codec.from_bytes(signature) if signature else None,
         seq=int(seq) if seq else None,
         created_s=int(fields["created"]) / MICROSECONDS,

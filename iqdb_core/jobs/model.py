@@ -104,6 +104,8 @@ class Job:
         How often decoding it was begun without coming back.
     reason : str or None
         Why it failed; None in every other state.
+    error : str
+        Name of the class of the error it failed with; empty in every other state.
     signature : Signature or None
         What was stored; None unless done, and for a deletion.
     seq : int or None
@@ -119,6 +121,7 @@ class Job:
     revision: int
     attempts: int
     reason: str | None
+    error: str
     signature: Signature | None
     seq: int | None
     created_s: float
@@ -196,7 +199,17 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The final word on a job that cannot succeed; `reason` is for the person who submitted it."""
+    """The final word on a job that cannot succeed.
+
+    Parameters
+    ----------
+    job_id : str
+    reason : str
+        For the person who submitted it.
+    error : str
+        Name of the error's class in `iqdb_core.errors`, for programs; empty where no error of ours is behind it.
+    """
 
     job_id: str
     reason: str
+    error: str = ""

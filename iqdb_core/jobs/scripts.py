@@ -239,7 +239,7 @@ for i = 8, #ARGV, 4 do
     redis.call('HDEL', key, 'attempts', 'deferrals', 'bytes')
     redis.call('HSET', key, 'state', state, 'updated', text(place))
     if state == 'failed' then
-      redis.call('HSET', key, 'reason', ARGV[i + 2])
+      redis.call('HSET', key, 'reason', ARGV[i + 2], 'error', ARGV[i + 3])
     else
       redis.call('HSET', key, 'signature', ARGV[i + 2], 'seq', ARGV[i + 3])
     end

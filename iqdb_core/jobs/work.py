@@ -148,7 +148,7 @@ class WorkLedger:
                 words += [outcome.job_id, "done", raw, outcome.seq]
                 head_seq = max(int(head_seq or 0), outcome.seq)
             else:
-                words += [outcome.job_id, "failed", outcome.reason, ""]
+                words += [outcome.job_id, "failed", outcome.reason, outcome.error]
         return int(
             self._port.run(
                 FINISH, self._prefix, *self._keep, head_seq, CHANGES_CHANNEL, FINISHED_CHANNEL, *words

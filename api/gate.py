@@ -1,0 +1,115 @@
+"""An application whose services load in the background: it listens at once and answers 503 until then."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Generic, Protocol, TypeVar
+
+from fastapi import FastAPI
+from starlette.requests import Request
+
+from api.errors import install_error_handlers
+from api.settings import Settings
+from iqdb_core.errors import IndexNotReady
+
+
+class Closable(Protocol):
+    """What a gate holds."""
+
+    @property
+    def summary(self) -> str:
+        """What is being served, for the ready line."""
+
+    @property
+    def close(self) -> Callable[[], None]:
+        """Finish what is in flight and free everything. Blocking."""
+
+
+T = TypeVar("T", bound=Closable)
+OnDeath = Callable[[BaseException], None]
+
+
+class Gate(Generic[T]):
+    """Holds the services once they are ready; until then every route answers 503.
+
+    Loading a large index takes seconds, and a client is better told so than refused the connection.
+    """
+
+    def __init__(self) -> None:
+        self.services: T | None = None
+        self.progress = "starting"
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop that serves the requests, for services that wake them from other threads."""
+        if self._loop is None:
+            raise RuntimeError("the application is not running")
+        return self._loop
+
+    def enter(self) -> None:
+        """Remember the running loop."""
+        self._loop = asyncio.get_running_loop()
+
+    def require(self) -> T:
+        """Return the services; raises IndexNotReady while they are loading."""
+        if self.services is None:
+            raise IndexNotReady(f"the server is starting: {self.progress}")
+        return self.services
+
+
+def create_gated_app(
+    title: str,
+    settings: Settings,
+    load: Callable[[Settings, Gate[T], OnDeath], T],
+    *,
+    on_ready: Callable[[str], None],
+    on_failure: OnDeath,
+) -> FastAPI:
+    """Return an application without routes, whose services are loaded in the background once it runs.
+
+    Parameters
+    ----------
+    title : str
+    settings : Settings
+    load : callable
+        Builds the services in a thread. Gets the gate, to tell its progress, and `on_failure`, to end the
+        process with when a part of them dies later.
+    on_ready : callable
+        Called with a summary once everything is loaded.
+    on_failure : callable
+        Called with the reason when loading fails; is to end the process.
+    """
+    gate: Gate[T] = Gate()
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        gate.enter()
+
+        async def load_services() -> None:
+            try:
+                gate.services = await asyncio.to_thread(load, settings, gate, on_failure)
+            except BaseException as error:  # noqa: BLE001 - whatever it is, the process must end with it
+                on_failure(error)
+            else:
+                on_ready(gate.services.summary)
+
+        loading = asyncio.create_task(load_services())
+        try:
+            yield
+        finally:
+            await loading
+            if gate.services is not None:
+                await asyncio.to_thread(gate.services.close)
+
+    app = FastAPI(title=title, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app.state.gate = gate
+    install_error_handlers(app)
+    return app
+
+
+def gate_of(request: Request) -> Any:
+    """Return the gate of the application that serves `request`."""
+    return request.app.state.gate

@@ -1,0 +1,40 @@
+"""What a front end and a query node say to each other: fixed-size binary records, no JSON.
+
+A match is 8 bytes of id, 8 of score and the signature's 264; a query is a signature. All little-endian.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Final
+
+from iqdb_core import codec
+from iqdb_core.errors import InvalidHash
+from iqdb_core.model import Match
+
+MEDIA_TYPE: Final = "application/x-iqdb-matches"
+_MATCH: Final = struct.Struct(f"<qd{codec.SIGNATURE_BYTES}s")
+
+
+def pack_matches(matches: Sequence[Match]) -> bytes:
+    """Return the records of `matches`, in their order."""
+    return b"".join(
+        _MATCH.pack(match.image_id, match.score, codec.to_bytes(match.signature)) for match in matches
+    )
+
+
+def unpack_matches(raw: bytes) -> list[Match]:
+    """Return what `pack_matches` packed.
+
+    Raises
+    ------
+    InvalidHash
+        Bytes that are no whole number of records, or a record without a valid signature.
+    """
+    if len(raw) % _MATCH.size:
+        raise InvalidHash(f"an answer of {len(raw)} bytes is no list of matches")
+    return [
+        Match(image_id, score, codec.from_bytes(signature))
+        for image_id, score, signature in _MATCH.iter_unpack(raw)
+    ]
