@@ -207,7 +207,8 @@ class Failed:
     reason : str
         For the person who submitted it.
     error : str
-        Name of the error's class in `iqdb_core.errors`, for programs; empty where no error of ours is behind it.
+        Name of the error's class in `iqdb_core.errors`, for programs; empty where no error of ours is behind
+        it.
     """
 
     job_id: str

@@ -176,13 +176,14 @@ return answer
 """
 )
 
-# prefix, lease, id, attempts. Puts the blame on the job and answers {its payload or nothing}; answers nothing
-# if it is final.
+# prefix, lease, id, attempts, id of one that was hashed or ''. Puts the blame on the job and answers {its
+# payload or nothing}; answers nothing if it is final.
 BEGIN: Final = Script(
     _PREAMBLE
     + _EVEN_WHEN_FULL
     + """
 local id, key = ARGV[3], P .. 'job:' .. ARGV[3]
+if ARGV[5] ~= '' then redis.call('HDEL', P .. 'job:' .. ARGV[5], 'attempts') end
 if not is_open(redis.call('HGET', key, 'state')) then return false end
 redis.call('HSET', key, 'attempts', ARGV[4])
 redis.call('ZADD', P .. 'due', text(now() + tonumber(ARGV[2])), id)

@@ -96,8 +96,14 @@ class WorkLedger:
             if row is not None
         ]
 
-    def begin(self, job: StartedJob) -> bytes | None:
+    def begin(self, job: StartedJob, *, after: StartedJob | None = None) -> bytes | None:
         """Put the blame on `job` for whatever happens to this process until `hashed`, and return its payload.
+
+        Parameters
+        ----------
+        job : StartedJob
+        after : StartedJob, optional
+            The one that came through just now: `hashed` for it, without a round trip of its own.
 
         Returns
         -------
@@ -110,7 +116,8 @@ class WorkLedger:
         QueueUnavailable
             Redis is away.
         """
-        answer = self._port.run(BEGIN, self._prefix, self._lease_us, job.job_id, job.attempts + 1)
+        hashed = after.job_id if after is not None else ""
+        answer = self._port.run(BEGIN, self._prefix, self._lease_us, job.job_id, job.attempts + 1, hashed)
         if answer is None:
             return None
         payload: bytes | None = answer[0] if answer else None
