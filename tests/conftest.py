@@ -1,4 +1,7 @@
-"""What every test may count on: a clean environment and one hypothesis profile. Fixtures live in tests/fixtures by subject."""
+"""What every test may count on: a clean environment and one hypothesis profile.
+
+Fixtures live in tests/fixtures, by subject.
+"""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 @pytest.fixture
 def client(server: ServerProcess) -> Iterator[httpx.Client]:
-    """A client of a server that holds no images."""
+    """Yield a client of a server that holds no images, and leave none behind."""
     yield server.client
     known = server.client.post("/query?limit=1000", data={"hash": SOME_HASH}).json()
     for match in known:
@@ -60,7 +60,7 @@ def test_query_by_file_finds_the_image_first(client: httpx.Client) -> None:
     for image_id in (1, 2, 3):
         assert client.post(f"/images/{image_id}", files=picture(image_id)).status_code == 200
     matches = client.post("/query?limit=2", files=picture(2)).json()
-    assert [match["post_id"] for match in matches][0] == 2
+    assert matches[0]["post_id"] == 2
     assert len(matches) == 2
     assert list(matches[0]) == ["post_id", "hash", "signature", "score"]
     assert matches[0]["score"] == pytest.approx(100, abs=0.001)
@@ -223,7 +223,9 @@ def test_query_by_unknown_id_is_404(client: httpx.Client) -> None:
     assert (answer.status_code, "123456" in answer.json()["message"]) == (404, True)
 
 
-@pytest.mark.parametrize(("path", "reason"), pictures.bad_files(), ids=lambda value: getattr(value, "name", value))
+@pytest.mark.parametrize(
+    ("path", "reason"), pictures.bad_files(), ids=lambda value: getattr(value, "name", value)
+)
 def test_bad_files_are_refused_and_nothing_is_stored(client: httpx.Client, path: Path, reason: str) -> None:
     expected = 413 if reason == "ImageTooLarge" else 422
     for target in ("/images/1", "/query"):

@@ -1,0 +1,94 @@
+"""Group commit: what piles up goes together, nobody is left waiting, nothing is lost."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from api.commit import MAX_GROUP, GroupCommitter
+from iqdb_core.errors import StoreUnavailable
+from iqdb_core.model import Write, WriteOutcome
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class SlowStore:
+    """Holds its first commit until told to go on, and remembers every group."""
+
+    def __init__(self) -> None:
+        self.groups: list[list[Write]] = []
+        self.entered = threading.Event()
+        self.go_on = threading.Event()
+        self.error: Exception | None = None
+
+    def apply(self, writes: Sequence[Write]) -> list[WriteOutcome]:
+        self.entered.set()
+        assert self.go_on.wait(10)
+        if self.error is not None:
+            raise self.error
+        self.groups.append(list(writes))
+        return [WriteOutcome(write.revision, is_stale=False) for write in writes]
+
+
+def test_writes_that_arrive_during_a_commit_share_the_next_one() -> None:
+    store, commits = SlowStore(), []
+    committer = GroupCommitter(store, lambda: commits.append(len(store.groups)))
+    first = committer.submit(Write(1, 1, None))
+    assert store.entered.wait(10)
+    later = [committer.submit(Write(number, number, None)) for number in range(2, 102)]
+    store.go_on.set()
+    assert [future.result(10).seq for future in (first, *later)] == list(range(1, 102))
+    assert [len(group) for group in store.groups] == [1, 100]
+    assert commits == [1, 2]
+    committer.close()
+
+
+def test_a_group_is_bounded() -> None:
+    store = SlowStore()
+    committer = GroupCommitter(store, lambda: None)
+    futures = [committer.submit(Write(0, 0, None))]
+    assert store.entered.wait(10)
+    futures += [committer.submit(Write(number, number, None)) for number in range(MAX_GROUP + 1)]
+    store.go_on.set()
+    for future in futures:
+        future.result(10)
+    assert [len(group) for group in store.groups] == [1, MAX_GROUP, 1]
+    committer.close()
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("away"), ZeroDivisionError("a bug")])
+def test_a_failed_commit_fails_its_writes_and_the_next_one_works(error: Exception) -> None:
+    store = SlowStore()
+    store.go_on.set()
+    store.error = error
+    committer = GroupCommitter(store, lambda: None)
+    with pytest.raises(type(error)):
+        committer.submit(Write(1, 1, None)).result(10)
+    store.error = None
+    assert committer.submit(Write(1, 2, None)).result(10).seq == 2
+    committer.close()
+
+
+def test_close_commits_what_was_submitted_and_refuses_more() -> None:
+    store = SlowStore()
+    committer = GroupCommitter(store, lambda: None)
+    futures = [committer.submit(Write(number, number, None)) for number in range(10)]
+    store.go_on.set()
+    committer.close()
+    assert [future.result(0).seq for future in futures] == list(range(10))
+    with pytest.raises(StoreUnavailable):
+        committer.submit(Write(1, 1, None))
+    committer.close()
+
+
+def test_a_cancelled_write_does_not_end_the_committer() -> None:
+    store = SlowStore()
+    committer = GroupCommitter(store, lambda: None)
+    cancelled = committer.submit(Write(1, 1, None))
+    assert cancelled.cancel()
+    store.go_on.set()
+    assert committer.submit(Write(2, 2, None)).result(10).seq == 2
+    committer.close()

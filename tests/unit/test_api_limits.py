@@ -1,0 +1,132 @@
+"""Limits of a request, driven as an ASGI server would drive them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from api.errors import BodyTimeout, BodyTooLarge, TooBusy
+from api.limits import JSON_MAX_BYTES, RequestLimits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.types import Message, Receive, Scope, Send
+
+
+def scope(path: str = "/images/1", **headers: str) -> Scope:
+    return {
+        "type": "http",
+        "method": "POST",
+        "path": path,
+        "headers": [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()],
+    }
+
+
+def sender(*chunks: bytes) -> Receive:
+    messages = [
+        {"type": "http.request", "body": chunk, "more_body": number < len(chunks) - 1}
+        for number, chunk in enumerate(chunks)
+    ]
+
+    async def receive() -> Message:
+        if not messages:
+            await asyncio.Event().wait()
+        return messages.pop(0)
+
+    return receive
+
+
+async def swallow(_: Scope, receive: Receive, send: Send) -> None:
+    while (await receive()).get("more_body"):
+        pass
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+
+
+def limited(app: Callable[..., Any] = swallow, **changes: Any) -> RequestLimits:
+    limits: dict[str, Any] = {
+        "max_bytes": 100,
+        "max_batch_bytes": 1000,
+        "max_pending": 2,
+        "max_pending_bytes": 150,
+        "idle_s": 5,
+    }
+    return RequestLimits(app, **(limits | changes))
+
+
+def run(app: RequestLimits, scope_: Scope, receive: Receive) -> int:
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    asyncio.run(app(scope_, receive, send))
+    return int(sent[0]["status"])
+
+
+def test_a_body_within_the_limit_passes() -> None:
+    assert run(limited(), scope(content_length="100"), sender(b"x" * 60, b"x" * 40)) == 200
+
+
+def test_an_announced_body_over_the_limit_is_refused_before_the_app_runs() -> None:
+    assert run(limited(), scope(content_length="101"), sender(b"x" * 101)) == 413
+    assert run(limited(), scope(content_length="x"), sender(b"")) == 400
+    assert run(limited(), scope(content_length="9" * 5000), sender(b"")) == 400
+
+
+def test_a_body_that_grows_over_the_limit_is_refused_on_the_way() -> None:
+    with pytest.raises(BodyTooLarge):
+        run(limited(), scope(), sender(b"x" * 60, b"x" * 41))
+
+
+def test_batches_have_a_limit_of_their_own() -> None:
+    assert run(limited(), scope("/images", content_length="140"), sender(b"x" * 140)) == 200
+    assert run(limited(max_bytes=10**9), scope(content_type="application/json"), sender(b"{}")) == 200
+    size = str(JSON_MAX_BYTES + 1)
+    app = limited(max_bytes=10**9)
+    assert run(app, scope(content_type="application/json", content_length=size), sender(b"{}")) == 413
+
+
+def test_bodies_under_way_share_a_budget() -> None:
+    with pytest.raises(TooBusy):
+        run(limited(), scope("/images"), sender(b"x" * 151))
+
+
+def test_a_client_that_stops_sending_is_dropped() -> None:
+    async def stalled() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    with pytest.raises(BodyTimeout):
+        run(limited(idle_s=0.01), scope(), stalled)
+
+
+def test_too_many_at_once_are_told_to_come_back() -> None:
+    statuses: list[int] = []
+
+    async def scenario() -> None:
+        gate = asyncio.Event()
+
+        async def waiting(scope_: Scope, receive: Receive, send: Send) -> None:
+            await gate.wait()
+            await swallow(scope_, receive, send)
+
+        app = limited(waiting)
+
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                statuses.append(message["status"])
+
+        running = [asyncio.create_task(app(scope(), sender(b""), send)) for _ in range(2)]
+        await asyncio.wait(running, timeout=0.01)
+        await app(scope(), sender(b""), send)
+        assert statuses == [429]
+        gate.set()
+        await asyncio.gather(*running)
+        await app(scope(), sender(b""), send)
+
+    asyncio.run(scenario())
+    assert statuses == [429, 200, 200, 200]
