@@ -66,8 +66,6 @@ def _parser() -> argparse.ArgumentParser:
     _limits(api)
     _setting(api, "max_queue_jobs", int, "jobs the queue may hold before adds are answered 429")
     _setting(api, "max_queue_bytes", int, "bytes the queue may hold before adds are answered 429")
-    _setting(api, "job_retention_s", int, "how long records of done jobs are kept, seconds")
-    _setting(api, "failed_retention_s", int, "how long records of failed jobs are kept, seconds")
     api.set_defaults(run=_run_api)
 
     query = roles.add_parser("query", parents=[common], help=LINES["query"], description=LINES["query"])

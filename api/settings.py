@@ -51,8 +51,6 @@ class Settings:
         How long a synchronous write waits to become findable before it is answered 503.
     max_queue_jobs, max_queue_bytes : int
         What the queue may hold before adds are answered 429.
-    job_retention_s, failed_retention_s : int
-        How long records of done and of failed jobs are kept.
     token : str
         If set, writes need "Authorization: Bearer TOKEN".
     link : str
@@ -79,8 +77,6 @@ class Settings:
     add_timeout_s: float = 60.0
     max_queue_jobs: int = 100_000
     max_queue_bytes: int = 2048 * MIB
-    job_retention_s: int = 3600
-    failed_retention_s: int = 7 * 86400
     token: str = ""
     link: str = ""
     checkpoint_s: float = 300.0
