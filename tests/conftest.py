@@ -9,6 +9,8 @@ import os
 
 import hypothesis
 
+pytest_plugins = ["tests.fixtures.databases"]
+
 for name in [name for name in os.environ if name.startswith("IQDB_")]:
     del os.environ[name]  # a developer's shell must not leak into the product under test
 
