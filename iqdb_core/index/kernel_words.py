@@ -1,0 +1,97 @@
+"""Machine words in compiled code: counting bits, reading arrays at an address, a checksum.
+
+Answers: what does a processor do in one instruction that Python has no name for? Knows nothing of images. Called by the other kernels.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from llvmlite import ir
+from numba import carray, njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+_LANES: Final = 8
+_MULTIPLIER: Final = 0x9E3779B97F4A7C15
+"""2**64 / golden ratio, odd: multiplying by it loses nothing."""
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def popcount(_context: Any, word: Any) -> Any:
+    """Return how many bits of a uint64 are 1."""
+
+    def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        return builder.ctpop(args[0])
+
+    return types.uint64(types.uint64), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def trailing_zeros(_context: Any, word: Any) -> Any:
+    """Return the number of the lowest bit of a uint64 that is 1; 64 if there is none."""
+
+    def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.uint64(types.uint64), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _pointer(_context: Any, address: Any) -> Any:
+    def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], cgutils.voidptr_t)
+
+    return types.voidptr(types.uint64), codegen
+
+
+@njit(nogil=True, cache=True, forceinline=True)
+def words_at(address, n_words):  # type: ignore[no-untyped-def]
+    """Return the (n_words,) uint64 array at an address. Whoever made the address keeps the memory alive."""
+    return carray(_pointer(address), (n_words,), dtype=types.uint64)
+
+
+@njit(nogil=True, cache=True, forceinline=True)
+def _mixed(lane, word):  # type: ignore[no-untyped-def]
+    """Return a lane of the checksum after one more word: one to one in each of both."""
+    product = (lane ^ word) * types.uint64(_MULTIPLIER)
+    return (product << types.uint64(29)) | (product >> types.uint64(35))
+
+
+@njit(nogil=True, cache=True)
+def checksum_words(words):  # type: ignore[no-untyped-def]
+    """Return a 64-bit checksum of words at about the speed of reading them.
+
+    Parameters
+    ----------
+    words : (n,) uint64 ndarray, may be read-only
+
+    Returns
+    -------
+    uint64
+        Differs whenever one word differs, and with overwhelming likelihood for any other damage. No protection against intent.
+    """
+    a = types.uint64(1)
+    b = types.uint64(2)
+    c = types.uint64(3)
+    d = types.uint64(4)
+    e = types.uint64(5)
+    f = types.uint64(6)
+    g = types.uint64(7)
+    h = types.uint64(8)
+    whole = len(words) // _LANES * _LANES
+    for i in range(0, whole, _LANES):
+        a = _mixed(a, words[i])
+        b = _mixed(b, words[i + 1])
+        c = _mixed(c, words[i + 2])
+        d = _mixed(d, words[i + 3])
+        e = _mixed(e, words[i + 4])
+        f = _mixed(f, words[i + 5])
+        g = _mixed(g, words[i + 6])
+        h = _mixed(h, words[i + 7])
+    for i in range(whole, len(words)):
+        a = _mixed(a, words[i])
+    total = types.uint64(len(words))
+    for lane in (a, b, c, d, e, f, g, h):
+        total = _mixed(_mixed(total, lane), lane >> types.uint64(32))
+    return total

@@ -1,0 +1,40 @@
+"""What a shared position is worth: the constants of the score, as whole hundredths.
+
+Answers: how much does a bucket weigh, and how much an average's difference? Knows no image and no index. Used by the kernels and
+by whoever prepares a query.
+
+References
+----------
+Jacobs, Finkelstein, Salesin, "Fast Multiresolution Image Querying", SIGGRAPH 1995, section 4, with the constants of
+danbooru/iqdb (score = 100 * (shared - penalty) / divisor).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from iqdb_core.model import PLANE, SIDE
+
+BINS: Final = 6
+"""bin = min(max(row, column), 5) of a position; bin 0 is the average alone."""
+
+WEIGHTS: Final = (
+    (500, 83, 101, 52, 47, 30),
+    (1921, 126, 44, 53, 28, 14),
+    (3437, 36, 45, 14, 18, 27),
+)
+"""Hundredths, by channel (Y, I, Q) and bin. Bin 0 weighs the difference of averages."""
+
+AVERAGE_WEIGHTS: Final = tuple(float(row[0]) for row in WEIGHTS)
+"""Hundredths per unit of difference of the Y, I and Q averages."""
+
+
+def bins_of_positions() -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Return the bin, 0..5, of each of the 16,384 positions."""
+    position = np.arange(PLANE)
+    bins: np.ndarray[tuple[int], np.dtype[np.int64]] = np.minimum(
+        np.maximum(position // SIDE, position % SIDE), BINS - 1
+    )
+    return bins
