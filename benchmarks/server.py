@@ -87,7 +87,7 @@ def fill(database: Path, count: int) -> list[str]:
 def client(
     port: int, requests: list[tuple[str, str, bytes, dict[str, str]]], seconds: float, number: int
 ) -> int:
-    """Send `requests` in turn for `seconds`; a {id} in a path becomes a new id. Returns how many were answered."""
+    """Send `requests` in turn for `seconds`, {id} replaced by new ids; return how many were answered."""
     connection = http.client.HTTPConnection("127.0.0.1", port)
     count = 0
     end = time.perf_counter() + seconds
@@ -165,9 +165,7 @@ def report(port: int, files: list[bytes], hashes: list[str], seconds: float) -> 
     print(f"alone on one core: {hashed:.0f} hashes/s, {decoded:.0f} decodes/s")
     for clients in (1, 8):
         added = rate(port, adds, seconds, clients)
-        print(
-            f"adds/s, {clients} clients:    {added:7.0f}   = {added / hashed:.2f} of hashing alone on one core"
-        )
+        print(f"adds/s, {clients} clients: {added:7.0f} = {added / hashed:.2f} of hashing alone on one core")
 
 
 if __name__ == "__main__":
