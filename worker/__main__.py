@@ -11,9 +11,6 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
-from typing import Any
-
-from celery.signals import worker_process_init
 
 from iqdb_core.errors import ConfigError
 from iqdb_core.signature import warm_up
@@ -40,7 +37,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ConfigError as error:
         parser.error(str(error))
     warm_up()  # before the fork: a child that replaces a killed one finds its kernels loaded
-    worker_process_init.connect(_prepare_child)
     app = create_app(settings)
     name = f"iqdb@{socket.gethostname()}-{os.getpid()}"
     app.worker_main(
@@ -49,10 +45,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             *("--without-gossip", "--without-mingle", "--without-heartbeat"),
         ]
     )
-
-
-def _prepare_child(**_: Any) -> None:
-    pass
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 from celery import Celery
 
 from iqdb_core.jobs.names import QUEUE, transport_options
+from worker.delivery import LinkWatch, request_class
 from worker.settings import WorkerSettings
 from worker.sweep import sweep_step
 from worker.tasks import Bench, open_ledger, register
@@ -50,6 +51,7 @@ def create_app(settings: WorkerSettings) -> Celery:
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
     )
-    register(app, Bench(settings).handler)
-    app.steps["consumer"].add(sweep_step(lambda: open_ledger(settings), settings.sweep_s))
+    watch = LinkWatch()
+    register(app, Bench(settings).handler, request_class(watch))
+    app.steps["consumer"].add(sweep_step(lambda: open_ledger(settings), watch, settings.sweep_s))
     return app

@@ -113,10 +113,11 @@ class IngestHandler:
                 round_.left.append(job)
             else:
                 self._hash(job, round_)
-        if round_.came_through is not None:
-            self._ledger.hashed(round_.came_through)
+        last = round_.came_through
+        if last is not None:
+            self._patiently(lambda: self._ledger.hashed(last))
         if round_.left:
-            self._ledger.release([job.job_id for job in round_.left], 0)
+            self._release(round_.left, 0)
         if round_.broken:
             self._put_back(round_.broken)
         self._commit(round_)
@@ -130,7 +131,7 @@ class IngestHandler:
             reason = f"set aside: the process that decoded it ended {job.attempts} times"
             round_.failed.append(Failed(job.job_id, reason))
             return
-        payload = self._ledger.begin(job, after=round_.came_through)
+        payload = self._patiently(lambda: self._ledger.begin(job, after=round_.came_through))
         round_.came_through = None
         if payload is None:  # finished by another worker after a redelivery
             return
@@ -169,7 +170,10 @@ class IngestHandler:
 
     def _put_back(self, jobs: Sequence[StartedJob]) -> None:
         longest = min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2 ** min(max(job.deferrals for job in jobs), 10))
-        self._ledger.release([job.job_id for job in jobs], longest * (0.5 + self._chance() / 2))
+        self._release(jobs, longest * (0.5 + self._chance() / 2))
+
+    def _release(self, jobs: Sequence[StartedJob], delay_s: float) -> None:
+        self._patiently(lambda: self._ledger.release([job.job_id for job in jobs], delay_s))
 
     def _patiently(self, call: Callable[[], T]) -> T:
         """Call until it succeeds, as long as its errors are of the kind that heals and time is left."""

@@ -15,6 +15,7 @@ from celery import Celery, bootsteps
 from iqdb_core.errors import QueueUnavailable
 from iqdb_core.jobs import WorkLedger
 from iqdb_core.jobs.names import CHUNK_JOBS, QUEUE, TASK_INGEST
+from worker.delivery import LinkWatch
 
 logger = logging.getLogger(__name__)
 
@@ -45,26 +46,24 @@ class Sweeper:
         self._name = name
 
     def sweep(self) -> None:
-        """Report, and send again what was lost; a Redis that is away is left to the next round."""
-        try:
-            self._ledger.report(self._name)
-            lost = self._ledger.sweep()
-        except QueueUnavailable as error:
-            logger.warning("no sweep this time: %s", error)
-            return
+        """Report that this worker is there, and send again what was lost; raises QueueUnavailable."""
+        lost = self._ledger.sweep(self._name)
         if lost:
             logger.info("sending %s jobs again", len(lost))
             self._send(lost)
 
     def leave(self) -> None:
-        """Take this worker off the list; if Redis is away it is forgotten later."""
+        """Take this worker off the list and close the connections; if Redis is away it is forgotten later."""
         try:
             self._ledger.leave(self._name)
         except QueueUnavailable as error:
             logger.warning("still on the list of workers: %s", error)
+        self._ledger.close()
 
 
-def sweep_step(open_ledger: Callable[[], WorkLedger], every_s: float) -> type[bootsteps.StartStopStep]:
+def sweep_step(
+    open_ledger: Callable[[], WorkLedger], watch: LinkWatch, every_s: float
+) -> type[bootsteps.StartStopStep]:
     """Return the consumer step that sweeps every `every_s` seconds while the worker is connected."""
 
     class SweepStep(bootsteps.StartStopStep):  # type: ignore[misc]  # celery carries no types
@@ -79,8 +78,10 @@ def sweep_step(open_ledger: Callable[[], WorkLedger], every_s: float) -> type[bo
             def send(job_ids: Sequence[str]) -> None:
                 enqueue(parent.app, job_ids)
 
-            self._sweeper = Sweeper(open_ledger(), send, parent.hostname)
-            self._timer = parent.timer.call_repeatedly(every_s, self._sweeper.sweep)
+            watch.renew()
+            sweeper = Sweeper(open_ledger(), send, parent.hostname)
+            self._sweeper = sweeper
+            self._timer = parent.timer.call_repeatedly(every_s, lambda: _tick(sweeper, watch))
 
         def stop(self, parent: Any) -> None:  # noqa: ARG002
             if self._timer is not None:
@@ -91,3 +92,13 @@ def sweep_step(open_ledger: Callable[[], WorkLedger], every_s: float) -> type[bo
                 self._sweeper = None
 
     return SweepStep
+
+
+def _tick(sweeper: Sweeper, watch: LinkWatch) -> None:
+    """Sweep; a ConnectionError makes Celery's event loop end and the consumer connect anew."""
+    if watch.is_broken:
+        raise ConnectionError("an acknowledgement did not reach Redis")
+    try:
+        sweeper.sweep()
+    except QueueUnavailable as error:
+        raise ConnectionError(str(error)) from error

@@ -6,11 +6,16 @@ Everything it does is in `worker.handlers`; what it works with is made after the
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
+from billiard import current_process
 from celery import Celery
+from celery.worker.request import Request
 
+from iqdb_core.errors import IqdbError
 from iqdb_core.jobs import RedisPort, Retention, WorkLedger
 from iqdb_core.jobs.names import TASK_INGEST
 from iqdb_core.signature import DecodeLimits, from_image_bytes
@@ -19,12 +24,40 @@ from worker.handlers import IngestHandler, Patience
 from worker.settings import WorkerSettings
 
 
-def register(app: Celery, handler: Callable[[], IngestHandler]) -> None:
-    """Define the task `iqdb.ingest` on `app`; `handler` returns the one of the process that runs it."""
+def register(app: Celery, handler: Callable[[], IngestHandler], request: type[Request]) -> None:
+    """Define the task `iqdb.ingest` on `app`.
 
-    @app.task(name=TASK_INGEST)
+    Parameters
+    ----------
+    app : Celery
+    handler : callable
+        Returns the handler of the process that runs the task.
+    request : type
+        By which Celery follows a message; see `worker.delivery`.
+    """
+
+    # An IqdbError here means that Redis stayed away: worth a line in the log, not a traceback.
+    @app.task(name=TASK_INGEST, Request=request, throws=(IqdbError,))
     def ingest(job_ids: list[str]) -> None:
-        handler().handle(job_ids)
+        with undisturbed():
+            handler().handle(job_ids)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Let a pool process finish the task in hand when the whole process group gets SIGTERM.
+
+    Its parent gets the signal too, waits for the task and then ends the process itself. A process that
+    overruns the time limit is killed all the same, by SIGKILL.
+    """
+    if current_process().name == "MainProcess":
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def open_ledger(settings: WorkerSettings) -> WorkLedger:

@@ -258,10 +258,10 @@ return #finished
 """
 )
 
-# prefix, keep done, keep failed, most kept, patience, limit, key of the queue. Answers the ids to be sent
-# now. A message is lost when its job is overdue with a worker, or when messages sent long after it have been
-# started (the queue is first in, first out), or when it is old and the queue is empty. Age alone proves
-# nothing: a long queue is no loss, and sending it again would make it longer.
+# prefix, keep done, keep failed, most kept, patience, limit, key of the queue, name of the worker. Answers
+# the ids to be sent now. A message is lost when its job is overdue with a worker, or when messages sent long
+# after it have been started (the queue is first in, first out), or when it is old and the queue is empty. Age
+# alone proves nothing: a long queue is no loss, and sending it again would make it longer.
 SWEEP: Final = Script(
     _PREAMBLE
     + _EVEN_WHEN_FULL
@@ -269,6 +269,8 @@ SWEEP: Final = Script(
     + _TO_QUEUED
     + """
 local t, limit = now(), tonumber(ARGV[6])
+redis.call('ZADD', P .. 'workers', text(t), ARGV[8])
+redis.call('ZREMRANGEBYSCORE', P .. 'workers', '-inf', text(t - 300 * 1000000))
 local horizon = t
 if redis.call('LLEN', ARGV[7]) > 0 then
   horizon = math.min(t, tonumber(redis.call('GET', P .. 'delivered') or '0'))

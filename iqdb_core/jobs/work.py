@@ -25,7 +25,6 @@ from iqdb_core.jobs.scripts import BEGIN, FINISH, HASHED, RELEASE, START, SWEEP
 
 _SLACK: float = 1.25
 """The sweep waits this much longer than Celery's own redelivery, which is to come first."""
-_FORGET_WORKER_S = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,11 +161,11 @@ class WorkLedger:
             )
         )
 
-    def sweep(self, limit: int = 1000) -> list[str]:
-        """Take up to `2 * limit` jobs that must be sent again, and trim expired records.
+    def sweep(self, worker: str, limit: int = 1000) -> list[str]:
+        """Take jobs that must be sent again, trim expired records, and note that `worker` is there.
 
-        Any number of processes may sweep at once: a job is handed to one of them. If that one dies before
-        sending, the job is found again.
+        At most `2 * limit` jobs at a time. Any number of processes may sweep at once: a job is handed to one
+        of them. If that one dies before sending, the job is found again.
 
         Returns
         -------
@@ -178,20 +177,10 @@ class WorkLedger:
         QueueUnavailable
             Redis is away.
         """
-        found = self._port.run(SWEEP, self._prefix, *self._keep, self._lease_us, limit, self._queue_key)
-        return [job_id.decode() for job_id in found]
-
-    def report(self, worker: str) -> None:
-        """Say that `worker` is there, and forget those long gone; raises QueueUnavailable."""
-        key = f"{self._prefix}workers"
-        seconds, microseconds = self._port.read([("TIME",)])[0]
-        now_us = int(seconds) * MICROSECONDS + int(microseconds)
-        self._port.read(
-            [
-                ("ZADD", key, now_us, worker),
-                ("ZREMRANGEBYSCORE", key, "-inf", now_us - _FORGET_WORKER_S * MICROSECONDS),
-            ]
+        found = self._port.run(
+            SWEEP, self._prefix, *self._keep, self._lease_us, limit, self._queue_key, worker
         )
+        return [job_id.decode() for job_id in found]
 
     def leave(self, worker: str) -> None:
         """Say that `worker` is going; raises QueueUnavailable."""
