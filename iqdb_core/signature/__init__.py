@@ -15,9 +15,9 @@ from PIL import Image
 from iqdb_core.errors import InvalidChannels
 from iqdb_core.model import CHANNELS, PLANE, SIDE, Signature
 from iqdb_core.signature.decode import DecodeLimits, to_pixels
-from iqdb_core.signature.haar import decompose, to_yiq
-from iqdb_core.signature.resample import area_average
-from iqdb_core.signature.select import largest
+from iqdb_core.signature.haar import coefficients
+from iqdb_core.signature.resample import Shrinking
+from iqdb_core.signature.select import signed_positions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,36 +32,39 @@ _DEFAULT_LIMITS = DecodeLimits()
 def from_image_bytes(data: bytes, *, limits: DecodeLimits = _DEFAULT_LIMITS) -> Signature:
     """Return the signature of an image file."""
     pixels = to_pixels(data, limits)
-    if pixels.shape[:2] != (SIDE, SIDE):
-        pixels = area_average(pixels)
-    return _from_small(pixels)
+    height, width = pixels.shape[:2]
+    packed = np.zeros((height, width, 4), np.uint8)
+    packed[:, :, :3] = pixels
+    band = packed.view(np.uint32).reshape(height, width)
+    band.flags.writeable = False
+    shrinking = Shrinking(width, height)
+    shrinking.add(band)
+    return _from_small(shrinking.small())
 
 
 def from_channels(red: Sequence[int], green: Sequence[int], blue: Sequence[int]) -> Signature:
     """Return the signature of a picture that is already 128 x 128."""
-    small = np.empty((PLANE, CHANNELS), np.uint8)
+    small = np.empty((CHANNELS, PLANE), np.uint8)
     for n, channel in enumerate((red, green, blue)):
         try:
             values = np.asarray(channel)
         except ValueError as error:
             raise InvalidChannels(f"a channel is {PLANE} integers of 0..255") from error
-        if values.shape != (PLANE,) or values.dtype.kind not in "iu" or values.min() < 0 or values.max() > 255:
+        if (
+            values.shape != (PLANE,)
+            or values.dtype.kind not in "iu"
+            or values.min() < 0
+            or values.max() > 255
+        ):
             raise InvalidChannels(f"a channel is {PLANE} integers of 0..255")
-        small[:, n] = values
-    return _from_small(small.reshape(SIDE, SIDE, CHANNELS))
+        small[n] = values
+    return _from_small(small.reshape(CHANNELS, SIDE, SIDE))
 
 
 def _from_small(small: NDArray[np.uint8]) -> Signature:
-    planes = to_yiq(small)
-    averages = []
-    positions = []
-    for plane in planes:
-        decompose(plane)
-        averages.append(float(plane[0, 0]))
-        positions.append(largest(plane.reshape(-1)))
-    return Signature(
-        (averages[0], averages[1], averages[2]), np.concatenate(positions).astype("<i2").tobytes()
-    )
+    planes = coefficients(small)
+    y, i, q = (float(plane[0, 0]) for plane in planes)
+    return Signature((y, i, q), signed_positions(planes).astype("<i2").tobytes())
 
 
 def warm_up() -> None:

@@ -6,47 +6,97 @@ Float64 throughout, with IQDB's literal constants (DESIGN sections 4.3 and 4.4).
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from iqdb_core.kernel import kernel
 from iqdb_core.model import CHANNELS, SIDE
 
-_STEP = 0.7071
+_SHRINK: Final = 0.7071
+"""Factor per level. IQDB's literal stands for the root of one half, and the digits it leaves out matter."""
+_AVERAGE_SCALE: Final = 256 * SIDE
 
 
-@njit(nogil=True, cache=True)
-def to_yiq(small: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Convert 8-bit RGB to YIQ planes."""
+@kernel
+def coefficients(small: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Convert 8-bit RGB to YIQ and decompose each channel.
+
+    Parameters
+    ----------
+    small : (3, 128, 128) uint8 ndarray, C-contiguous
+        Red, green and blue planes.
+
+    Returns
+    -------
+    (3, 128, 128) float64 ndarray
+        Y, I and Q; row and column 0 are the coarsest. Element (0, 0) of a channel is its average: Y 0..1, I
+        and Q within -0.6..0.6.
+
+    References
+    ----------
+    Jacobs, Finkelstein, Salesin, "Fast Multiresolution Image Querying", SIGGRAPH 1995, section 3: the standard
+    two-dimensional decomposition, all rows and then all columns. The constants are danbooru/iqdb's.
+    """
     planes = np.empty((CHANNELS, SIDE, SIDE), np.float64)
-    for y in range(SIDE):
-        for x in range(SIDE):
-            red = np.float64(small[y, x, 0])
-            green = np.float64(small[y, x, 1])
-            blue = np.float64(small[y, x, 2])
-            planes[0, y, x] = 0.299 * red + 0.587 * green + 0.114 * blue
-            planes[1, y, x] = 0.596 * red - 0.275 * green - 0.321 * blue
-            planes[2, y, x] = 0.212 * red - 0.523 * green + 0.311 * blue
+    by_rows = np.empty((SIDE, SIDE), np.float64)
+    _to_yiq(small, planes)
+    for channel in range(CHANNELS):
+        _decompose_rows(planes[channel], by_rows)
+        _decompose_columns(by_rows, planes[channel])
+        planes[channel, 0, 0] /= _AVERAGE_SCALE
     return planes
 
 
-@njit(nogil=True, cache=True)
-def decompose(plane: NDArray[np.float64]) -> None:
-    """Turn one plane into its Haar coefficients, in place."""
-    line = np.empty(SIDE, np.float64)
-    for axis in range(2):
-        for n in range(SIDE):
-            row = plane[n] if axis == 0 else plane[:, n]
-            factor = 1.0
-            size = SIDE
-            while size > 1:
-                factor *= _STEP
-                half = size // 2
-                for k in range(half):
-                    line[k] = row[2 * k] + row[2 * k + 1]
-                    line[half + k] = (row[2 * k] - row[2 * k + 1]) * factor
-                for k in range(size):
-                    row[k] = line[k]
-                size = half
-            row[0] *= factor
-    plane[0, 0] /= 256 * SIDE
+@kernel
+def _to_yiq(small: NDArray[np.uint8], planes: NDArray[np.float64]) -> None:
+    """Write the YIQ planes of a picture into `planes`."""
+    for y in range(SIDE):
+        for x in range(SIDE):
+            red = np.float64(small[0, y, x])
+            green = np.float64(small[1, y, x])
+            blue = np.float64(small[2, y, x])
+            planes[0, y, x] = 0.299 * red + 0.587 * green + 0.114 * blue
+            planes[1, y, x] = 0.596 * red - 0.275 * green - 0.321 * blue
+            planes[2, y, x] = 0.212 * red - 0.523 * green + 0.311 * blue
+
+
+@kernel
+def _decompose_rows(plane: NDArray[np.float64], out: NDArray[np.float64]) -> None:
+    """Decompose every row of `plane` into the same row of `out`; `plane` is destroyed."""
+    for y in range(SIDE):
+        sums = plane[y]
+        row = out[y]
+        factor = 1.0
+        half = SIDE
+        while half > 1:
+            half //= 2
+            factor *= _SHRINK
+            for k in range(half):
+                left = sums[2 * k]
+                right = sums[2 * k + 1]
+                row[half + k] = (left - right) * factor
+                sums[k] = left + right
+        row[0] = sums[0] * factor
+
+
+@kernel
+def _decompose_columns(plane: NDArray[np.float64], out: NDArray[np.float64]) -> None:
+    """Decompose every column of `plane` into the same column of `out`; `plane` is destroyed.
+
+    Goes through whole rows at a time: strides along columns would miss the cache at every step.
+    """
+    factor = 1.0
+    half = SIDE
+    while half > 1:
+        half //= 2
+        factor *= _SHRINK
+        for k in range(half):
+            for x in range(SIDE):
+                upper = plane[2 * k, x]
+                lower = plane[2 * k + 1, x]
+                out[half + k, x] = (upper - lower) * factor
+                plane[k, x] = upper + lower
+    for x in range(SIDE):
+        out[0, x] = plane[0, x] * factor

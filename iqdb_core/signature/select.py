@@ -1,66 +1,103 @@
 """Which 40 coefficients of a channel are kept?
 
-The largest by magnitude; among equals the outcome is that of the C++ standard library's heap (DESIGN section
-4.5), which decides for flat and synthetic pictures. Called by `iqdb_core.signature` only.
+The largest by magnitude. Among equal ones the outcome is that of the C++ standard library's heap as libstdc++
+implements it (DESIGN section 4.5), which decides for flat and synthetic pictures. Called by `iqdb_core.signature`
+only.
 """
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from iqdb_core.model import KEPT, PLANE
+from iqdb_core.kernel import kernel
+from iqdb_core.model import CHANNELS, KEPT, PLANE
+
+_BLOCK: Final = 64
+"""Coefficients that are compared with the smallest kept one at once; nearly all blocks are skipped."""
 
 
-@njit(nogil=True, cache=True)
-def _sift_up(magnitudes: NDArray[np.float64], positions: NDArray[np.int64], hole: int, m: float, p: int) -> None:
-    """Put (m, p) into the hole, moving larger parents down."""
+@kernel
+def signed_positions(planes: NDArray[np.float64]) -> NDArray[np.int16]:
+    """Return the positions of the largest coefficients, with the coefficients' signs.
+
+    Parameters
+    ----------
+    planes : (3, 128, 128) float64 ndarray, C-contiguous
+        Coefficients per channel; element (0, 0) takes no part.
+
+    Returns
+    -------
+    (3, 40) int16 ndarray
+        Positions 1..16383, positive where the coefficient is greater than 0 and otherwise negated, ascending.
+
+    Notes
+    -----
+    A heap of 40, its root the smallest magnitude. Positions 1..40 enter first; each later one replaces the root
+    if it is strictly larger.
+    """
+    kept = np.empty((CHANNELS, KEPT), np.int16)
+    sizes = np.empty(KEPT, np.float64)
+    positions = np.empty(KEPT, np.int64)
+    for channel in range(CHANNELS):
+        flat = planes[channel].reshape(PLANE)
+        for n in range(KEPT):
+            _push(sizes, positions, n, abs(flat[n + 1]), n + 1)
+        for begin in range(0, PLANE, _BLOCK):
+            found = False
+            for n in range(begin, begin + _BLOCK):
+                found |= abs(flat[n]) > sizes[0]
+            if found:
+                for n in range(max(begin, KEPT + 1), begin + _BLOCK):
+                    if abs(flat[n]) > sizes[0]:
+                        _replace_root(sizes, positions, abs(flat[n]), n)
+        for n in range(KEPT):
+            kept[channel, n] = positions[n] if flat[positions[n]] > 0 else -positions[n]
+        kept[channel].sort()
+    return kept
+
+
+@kernel
+def _push(
+    sizes: NDArray[np.float64], positions: NDArray[np.int64], hole: int, size: float, position: int
+) -> None:
+    """Fill the hole with an element, after moving its larger ancestors down."""
     while hole > 0:
         parent = (hole - 1) // 2
-        if not magnitudes[parent] > m:
+        if not sizes[parent] > size:
             break
-        magnitudes[hole] = magnitudes[parent]
+        sizes[hole] = sizes[parent]
         positions[hole] = positions[parent]
         hole = parent
-    magnitudes[hole] = m
-    positions[hole] = p
+    sizes[hole] = size
+    positions[hole] = position
 
 
-@njit(nogil=True, cache=True)
-def _replace_smallest(magnitudes: NDArray[np.float64], positions: NDArray[np.int64], m: float, p: int) -> None:
-    """Drop the root of a full heap and push (m, p)."""
-    size = KEPT - 1
+@kernel
+def _replace_root(
+    sizes: NDArray[np.float64], positions: NDArray[np.int64], size: float, position: int
+) -> None:
+    """Pop the root of a full heap, then push an element.
+
+    Popping moves the hole at the root all the way down along the smaller children, the right one if they are
+    equal, and then lets the last element rise from there. A heap that stops on the way down keeps the same
+    magnitudes but not the same positions among equals.
+    """
+    last = KEPT - 1
     hole = 0
     child = 2
-    while child < size:
-        if magnitudes[child] > magnitudes[child - 1]:
+    while child < last:
+        if sizes[child] > sizes[child - 1]:
             child -= 1
-        magnitudes[hole] = magnitudes[child]
+        sizes[hole] = sizes[child]
         positions[hole] = positions[child]
         hole = child
         child = 2 * hole + 2
-    if child == size:
-        magnitudes[hole] = magnitudes[child - 1]
-        positions[hole] = positions[child - 1]
-        hole = child - 1
-    _sift_up(magnitudes, positions, hole, magnitudes[size], positions[size])
-    _sift_up(magnitudes, positions, size, m, p)
-
-
-@njit(nogil=True, cache=True)
-def largest(coefficients: NDArray[np.float64]) -> NDArray[np.int16]:
-    """Return the signed positions of the 40 largest coefficients, ascending."""
-    magnitudes = np.empty(KEPT, np.float64)
-    positions = np.empty(KEPT, np.int64)
-    for n in range(KEPT):
-        _sift_up(magnitudes, positions, n, abs(coefficients[n + 1]), n + 1)
-    for n in range(KEPT + 1, PLANE):
-        m = abs(coefficients[n])
-        if m > magnitudes[0]:
-            _replace_smallest(magnitudes, positions, m, n)
-    kept = np.empty(KEPT, np.int16)
-    for n in range(KEPT):
-        kept[n] = positions[n] if coefficients[positions[n]] > 0 else -positions[n]
-    kept.sort()
-    return kept
+    if child == last:
+        sizes[hole] = sizes[last - 1]
+        positions[hole] = positions[last - 1]
+        hole = last - 1
+    _push(sizes, positions, hole, sizes[last], positions[last])
+    _push(sizes, positions, last, size, position)

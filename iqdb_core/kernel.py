@@ -1,0 +1,43 @@
+"""How is a function compiled?
+
+One decorator for every numeric kernel: releases the GIL, keeps the compiled code on disk, and still works where
+nothing can be written. No fastmath and no parallel threads, ever: results must be the same to the bit everywhere.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+from numba import njit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def kernel(function: Callable[P, R]) -> Callable[P, R]:
+    """Compile `function` with numba when it is first called.
+
+    Parameters
+    ----------
+    function : callable
+        Plain numeric code. It may call kernels of its own file only: numba notices a changed file, but not that
+        a file which it calls has changed.
+
+    Returns
+    -------
+    callable
+        The compiled function; `py_func` is the plain one.
+
+    Notes
+    -----
+    The compiled code is kept in the first of these that can be written: `NUMBA_CACHE_DIR`, `__pycache__` beside
+    the source, the user's cache directory. With none of them it is compiled anew by each process.
+    """
+    try:
+        compiled: Callable[P, R] = njit(nogil=True, cache=True)(function)
+    except RuntimeError:  # numba's way to say that no cache directory can be written
+        compiled = njit(nogil=True)(function)
+    return compiled
