@@ -1,0 +1,137 @@
+"""The directory of one index: its lock, the names of its files, and what becomes of leftovers.
+
+Answers: where is segment 7's file, and may this process use the directory? Never looks inside a file. Called
+by `ImageIndex`, the sealer and the checkpoint.
+
+    lock                       held while an index has the directory open
+    manifest                   the checkpoint: it names the files that belong to it
+    00000007.rows              signatures of segment 7
+    00000007.words             searchable form of segment 7
+    *.new                      being written
+    refused/                   files of the last checkpoint that was refused, until the next one is saved
+"""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from iqdb_core.errors import IndexStateError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+LOCK_NAME: Final = "lock"
+MANIFEST_NAME: Final = "manifest"
+REFUSED_NAME: Final = "refused"
+_OURS: Final = re.compile(r"(\d{8,})\.(rows|words)(\.new)?|manifest(\.new)?")
+
+
+class IndexDirectory:
+    """A directory that this process alone uses.
+
+    Parameters
+    ----------
+    path : Path or None
+        Created if absent; None makes a temporary directory that `close` removes.
+
+    Raises
+    ------
+    IndexStateError
+        Another index, of this or another process, has it open.
+    OSError
+        It cannot be created or written.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.is_temporary = path is None
+        self.path = Path(tempfile.mkdtemp(prefix="iqdb-index-")) if path is None else path
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock_fd = self._locked()
+        taken = (int(match[1]) for name in self._names() if (match := _OURS.fullmatch(name)) and match[1])
+        self._numbers = itertools.count(max(taken, default=0) + 1)
+
+    @property
+    def manifest(self) -> Path:
+        """The checkpoint's manifest."""
+        return self.path / MANIFEST_NAME
+
+    def next_number(self) -> int:
+        """Return a segment number that no file here has; may be called from any thread."""
+        return next(self._numbers)
+
+    def rows(self, number: int) -> Path:
+        """Return the path of a segment's signatures."""
+        return self.path / f"{number:08d}.rows"
+
+    def words(self, number: int) -> Path:
+        """Return the path of a segment's searchable form."""
+        return self.path / f"{number:08d}.words"
+
+    def remove(self, numbers: Iterable[int]) -> None:
+        """Remove the files of segments; open ones stay readable for those who have them open."""
+        for number in numbers:
+            self.rows(number).unlink(missing_ok=True)
+            self.words(number).unlink(missing_ok=True)
+
+    def remove_leftovers(self, numbers: set[int]) -> None:
+        """Remove all files of ours but the manifest and those of `numbers`, while nothing is written here."""
+        for name in self._names():
+            match = _OURS.fullmatch(name)
+            is_kept = name == MANIFEST_NAME or (
+                match is not None and match[1] is not None and int(match[1]) in numbers and not match[3]
+            )
+            if match is not None and not is_kept:
+                (self.path / name).unlink()
+
+    def set_aside(self) -> None:
+        """Move manifest and segment files out of the way, for whoever wants to know why they were refused."""
+        refused = self.path / REFUSED_NAME
+        shutil.rmtree(refused, ignore_errors=True)
+        refused.mkdir()
+        for name in self._names():
+            if _OURS.fullmatch(name):
+                (self.path / name).rename(refused / name)
+
+    def forget_refused(self) -> None:
+        """Remove what `set_aside` kept."""
+        shutil.rmtree(self.path / REFUSED_NAME, ignore_errors=True)
+
+    def sync(self) -> None:
+        """Make the names durable that were given or taken away."""
+        fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def close(self) -> None:
+        """Release the lock; remove a temporary directory. Closing twice is harmless."""
+        if self._lock_fd >= 0:
+            if self.is_temporary:
+                shutil.rmtree(self.path, ignore_errors=True)
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+
+    def _names(self) -> list[str]:
+        return sorted(entry.name for entry in self.path.iterdir())
+
+    def _locked(self) -> int:
+        fd = os.open(self.path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.read(fd, 32).decode("ascii", "replace").strip() or "unknown"
+            os.close(fd)
+            raise IndexStateError(
+                f"the index directory {self.path} is in use by process {owner}; each needs its own"
+            ) from None
+        os.ftruncate(fd, 0)
+        os.write(fd, f"{os.getpid()}\n".encode())
+        return fd

@@ -1,0 +1,325 @@
+"""The index in memory: signatures in, ranked matches out.
+
+Answers: which known images look like this signature? Follows the feed through `apply` and never reads a
+database; what it holds is a copy that can be rebuilt at any time. Called by the follower (`apply`, one
+thread) and by any number of query threads, none of which ever waits for a write.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING, Self
+
+from iqdb_core.errors import CheckpointInvalid, IndexStateError
+from iqdb_core.index import checkpoint
+from iqdb_core.index.bucket_counts import BucketCounts
+from iqdb_core.index.compaction import choose
+from iqdb_core.index.directory import IndexDirectory
+from iqdb_core.index.head import Head
+from iqdb_core.index.maintenance import Maintenance
+from iqdb_core.index.memory import release_free_memory
+from iqdb_core.index.merge import carried_over, merged
+from iqdb_core.index.options import IndexOptions
+from iqdb_core.index.sealed import Sealer
+from iqdb_core.index.snapshot import Snapshot
+from iqdb_core.index.stats import IndexStats
+from iqdb_core.index.update import Rows, updated, with_added
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+    from iqdb_core.index.sealed import Member
+    from iqdb_core.model import ChangeBatch, Match, Signature
+
+_log = logging.getLogger(__name__)
+
+
+class ImageIndex:
+    """An index over one directory. Made by `open`, ended by `close`.
+
+    Notes
+    -----
+    `_snapshot` is one reference, replaced whole under `_write_lock`; readers take it without a lock. Merges,
+    checkpoints and `reset` exclude each other by `_maintenance_lock`, which is always taken before
+    `_write_lock`.
+    """
+
+    def __init__(self, directory: IndexDirectory, *, store_id: str, options: IndexOptions) -> None:
+        self._directory = directory
+        self._store_id = store_id
+        self._options = options
+        self._sealer = Sealer(directory)
+        self._write_lock = threading.Lock()
+        self._maintenance_lock = threading.Lock()
+        self._maintenance = Maintenance(self._work)
+        self._is_closed = False
+        self._counts = BucketCounts()
+        self._snapshot = self._empty()
+        self._checkpoint_numbers: set[int] = set()
+        self._checkpoint_seq: int | None = None
+        self._checkpoint_refused: str | None = None
+        self._checkpoint_time_s = time.monotonic()
+
+    @classmethod
+    def open(
+        cls, directory: Path | None, *, store_id: str, options: IndexOptions | None = None
+    ) -> ImageIndex:
+        """Open the index of a directory, from its checkpoint if there is a valid one, else empty.
+
+        Parameters
+        ----------
+        directory : Path or None
+            Created if absent, and locked. None uses a temporary directory that `close` removes.
+        store_id : str
+            The store whose feed is applied; a checkpoint of another store is refused.
+        options : IndexOptions or None
+            None takes the defaults.
+
+        Returns
+        -------
+        ImageIndex
+            Its `applied_seq` says where the feed has to go on; 0 if it starts empty, because there is no
+            checkpoint or it was refused (see `stats`). If it is beyond the store's own head, call `reset`.
+
+        Raises
+        ------
+        IndexStateError
+            The directory is in use by another index.
+        OSError
+            It cannot be created or written.
+        """
+        place = IndexDirectory(directory)
+        try:
+            index = cls(place, store_id=store_id, options=options or IndexOptions())
+            index._load()
+        except BaseException:
+            place.close()
+            raise
+        return index
+
+    @property
+    def applied_seq(self) -> int:
+        """Every change up to this seq is findable."""
+        return self._snapshot.applied_seq
+
+    @property
+    def image_count(self) -> int:
+        """Live images, exactly."""
+        return self._snapshot.image_count
+
+    def apply(self, batch: ChangeBatch) -> None:
+        """Apply a batch whole, then publish it as one new snapshot.
+
+        Parameters
+        ----------
+        batch : ChangeBatch
+            The next changes of the feed. Changes up to `applied_seq` are passed over, so applying twice is
+            harmless; an empty batch does nothing.
+
+        Raises
+        ------
+        IndexStateError
+            The index is closed, or a file of its directory was damaged.
+        OSError
+            The directory cannot be written. The index is as it was before, and the same batch may be applied
+            again.
+        """
+        with self._write_lock:
+            self._require_open()
+            before = self._snapshot
+            update = updated(before, batch, self._sealer)
+            if update is None:
+                return
+            self._counts.change((update.added.averages, update.added.positions), update.removed)
+            self._publish(update.members, update.head, update.applied_seq)
+        if len(update.members) != len(before.members):
+            self._maintenance.wake()
+
+    def query(self, signature: Signature, limit: int = 10, min_score: float | None = None) -> list[Match]:
+        """Return the live images most like a signature.
+
+        Parameters
+        ----------
+        signature : Signature
+        limit : int
+            Most matches to return, at least 1.
+        min_score : float or None
+            Matches below this score are left out; None leaves out none. A higher one makes the query cheaper.
+
+        Returns
+        -------
+        list of Match
+            Best first, equal scores by ascending id; of the snapshot that was current when the call began.
+
+        Raises
+        ------
+        ValueError
+            `limit` is below 1.
+        IndexStateError
+            The index is closed, or a file of its directory was damaged.
+        """
+        if limit < 1:
+            raise ValueError(f"limit is at least 1, not {limit}")
+        snapshot = self._snapshot
+        self._require_open()
+        return snapshot.best_matches(signature, limit, min_score, self._options.query_threads)
+
+    def get(self, image_id: int) -> Signature | None:
+        """Return the signature of a live image, or None if there is none of this id."""
+        snapshot = self._snapshot
+        self._require_open()
+        return snapshot.get(image_id)
+
+    def stats(self) -> IndexStats:
+        """Return counts, memory and the state of maintenance."""
+        snapshot = self._snapshot
+        return IndexStats(
+            images=snapshot.image_count,
+            applied_seq=snapshot.applied_seq,
+            segments=len(snapshot.members),
+            head_rows=snapshot.head.n_rows,
+            dead_images=snapshot.dead_images,
+            resident_bytes=snapshot.resident_bytes + self._counts.counts.nbytes,
+            checkpoint_seq=self._checkpoint_seq,
+            checkpoint_refused=self._checkpoint_refused,
+            maintenance=self._maintenance.state,
+            maintenance_error=self._maintenance.last_error,
+        )
+
+    def start_maintenance(self) -> None:
+        """Merge, compact and save in a thread of its own from now on, until `close`."""
+        self._require_open()
+        self._maintenance.start()
+
+    def maintain(self) -> None:
+        """Merge and compact until nothing is left to do; updates and queries go on meanwhile.
+
+        Raises
+        ------
+        OSError, IndexStateError
+            Signatures could not be read or written; the index is as it was.
+        """
+        while self._merge_once() and not self._maintenance.is_stopping:
+            pass
+
+    def save_checkpoint(self) -> None:
+        """Save the current snapshot durably, unless the checkpoint on disk is as new. Never delays queries.
+
+        Raises
+        ------
+        OSError
+            The disk is full or fails; the previous checkpoint is still in place.
+        IndexStateError
+            The index is closed.
+        """
+        with self._maintenance_lock:
+            with self._write_lock:
+                self._require_open()
+                snapshot, counts = self._snapshot, self._counts.counts.copy()
+            self._checkpoint_time_s = time.monotonic()
+            if self._checkpoint_seq == snapshot.applied_seq:
+                return
+            checkpoint.save(self._sealer, store_id=self._store_id, snapshot=snapshot, counts=counts)
+            outdated = self._checkpoint_numbers
+            self._checkpoint_numbers = {member.sealed.number for member in snapshot.members}
+            self._checkpoint_seq = snapshot.applied_seq
+            self._remove_unused(outdated)
+            self._directory.forget_refused()
+
+    def reset(self) -> None:
+        """Forget everything, the checkpoint too: for a store that was put back to an older state."""
+        with self._maintenance_lock, self._write_lock:
+            self._require_open()
+            outdated = self._checkpoint_numbers | {member.sealed.number for member in self._snapshot.members}
+            self._directory.manifest.unlink(missing_ok=True)
+            self._checkpoint_numbers = set()
+            self._checkpoint_seq = None
+            self._counts = BucketCounts()
+            self._snapshot = self._empty()
+            self._directory.remove(outdated)
+
+    def close(self) -> None:
+        """End maintenance after the work under way, let go of memory and directory. Saves nothing.
+
+        Queries that are under way finish; later calls raise IndexStateError; closing twice is harmless.
+        """
+        self._maintenance.stop()
+        with self._maintenance_lock, self._write_lock:
+            self._is_closed = True
+            self._snapshot = self._empty()
+            self._directory.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _work(self) -> None:
+        """Do what is due, in the maintenance thread."""
+        self.maintain()
+        if self._directory.is_temporary or self._maintenance.is_stopping:
+            return
+        changes = self._snapshot.applied_seq - (self._checkpoint_seq or 0)
+        is_late = time.monotonic() - self._checkpoint_time_s >= self._options.checkpoint_interval_s
+        if changes >= self._options.checkpoint_changes or (changes and is_late):
+            self.save_checkpoint()
+
+    def _merge_once(self) -> bool:
+        """Do the merge that is most needed, if any; return whether there may be more."""
+        with self._maintenance_lock:
+            if self._is_closed:
+                return False
+            sources = choose(self._snapshot.members, self._options)
+            if not sources:
+                return False
+            made = merged(sources, self._sealer)
+            numbers = {member.sealed.number for member in sources}
+            with self._write_lock:
+                now = self._snapshot
+                by_number = {member.sealed.number: member for member in now.members}
+                sources_now = [by_number[source.sealed.number] for source in sources]
+                kept = tuple(member for member in now.members if member.sealed.number not in numbers)
+                made = carried_over(made, sources, sources_now)
+                self._publish(kept + tuple(made), now.head, now.applied_seq)
+            self._remove_unused(numbers)
+        release_free_memory()
+        return True
+
+    def _load(self) -> None:
+        try:
+            loaded = checkpoint.load(self._directory, store_id=self._store_id)
+        except CheckpointInvalid as error:
+            _log.warning("%s", error, extra={"action": "checkpoint_refused"})
+            self._checkpoint_refused = str(error)
+            self._directory.set_aside()
+            return
+        if loaded is not None:
+            manifest, members = loaded
+            self._counts = BucketCounts(manifest.counts)
+            rows = Rows(manifest.head_ids, manifest.head_averages, manifest.head_positions)
+            new_members, head = with_added(self._snapshot.head, rows.in_order(), self._sealer)
+            self._publish((*members, *new_members), head, manifest.applied_seq)
+            self._checkpoint_seq = manifest.applied_seq
+            self._checkpoint_numbers = {member.sealed.number for member in members}
+        self._directory.remove_leftovers({member.sealed.number for member in self._snapshot.members})
+
+    def _publish(self, members: tuple[Member, ...], head: Head, applied_seq: int) -> None:
+        self._snapshot = Snapshot.create(members, head, self._counts.nonempty, applied_seq)
+
+    def _remove_unused(self, numbers: set[int]) -> None:
+        """Remove files of segments that neither the checkpoint nor the current snapshot needs."""
+        used = {member.sealed.number for member in self._snapshot.members} | self._checkpoint_numbers
+        self._directory.remove(numbers - used)
+
+    def _require_open(self) -> None:
+        if self._is_closed:
+            raise IndexStateError("the index is closed")
+
+    def _empty(self) -> Snapshot:
+        return Snapshot.create((), Head.create(self._options.head_capacity), BucketCounts().nonempty, 0)

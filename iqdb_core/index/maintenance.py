@@ -1,0 +1,91 @@
+"""The thread that merges, compacts and saves aside, and the visibility of its failures.
+
+Answers: is somebody looking after the index, and if not, why? Knows nothing of what it runs. Called by
+`ImageIndex`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+IDLE_S: Final = 1.0
+"""How often the thread looks whether something is due without being woken."""
+RETRY_S: Final = 10.0
+"""How long it waits after the disk failed."""
+
+State = Literal["off", "running", "failed"]
+_log = logging.getLogger(__name__)
+
+
+class Maintenance:
+    """Runs one function again and again in a thread of its own.
+
+    Parameters
+    ----------
+    work : callable
+        Does everything that is due and returns; raises OSError for what may heal, anything else for what
+        cannot.
+    retry_s : float
+        Seconds between an OSError and the next try.
+    """
+
+    def __init__(self, work: Callable[[], None], *, retry_s: float = RETRY_S) -> None:
+        self._work = work
+        self._retry_s = retry_s
+        self._wake = threading.Event()
+        self._is_stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.state: State = "off"
+        self.last_error: str | None = None
+
+    def start(self) -> None:
+        """Start the thread; starting twice is harmless."""
+        if self._thread is None:
+            self.state = "running"
+            self._thread = threading.Thread(target=self._run, name="index-maintenance", daemon=True)
+            self._thread.start()
+
+    def wake(self) -> None:
+        """Let the thread look at once. Never waits."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """End the thread after the work under way, and wait for it; stopping twice is harmless."""
+        self._is_stopping.set()
+        self._wake.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+            self._thread = None
+        if self.state == "running":
+            self.state = "off"
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether long work should end early."""
+        return self._is_stopping.is_set()
+
+    def _run(self) -> None:
+        while not self._is_stopping.is_set():
+            self._wake.wait(IDLE_S)
+            self._wake.clear()
+            if self._is_stopping.is_set():
+                return
+            try:
+                self._work()
+                self.last_error = None
+            except OSError as error:
+                self._report(error, "index maintenance failed and is tried again", "index_maintenance_retry")
+                self._is_stopping.wait(self._retry_s)
+            except Exception as error:  # noqa: BLE001 - the thread ends; the state and the log say so
+                self.state = "failed"
+                self._report(error, "index maintenance failed and has stopped", "index_maintenance_failed")
+                return
+
+    def _report(self, error: Exception, message: str, action: str) -> None:
+        self.last_error = f"{type(error).__name__}: {error}"
+        _log.error("%s: %s", message, self.last_error, exc_info=error, extra={"action": action})

@@ -1,0 +1,43 @@
+"""Memory for segments, and giving it back.
+
+Answers: where do the words of a segment lie? Each lies in a mapping of its own, so that dropping it gives the
+memory back to the machine at once, whatever the allocator would keep. Called by the sealer and the
+checkpoint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import mmap
+import sys
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_HUGE_PAGE: Final = 2 << 20
+WORD_BYTES: Final = 8
+
+
+def allocate(n_words: int) -> NDArray[np.uint64]:
+    """Return zeroed uint64 words in a mapping of their own, on huge pages as far as they are filled."""
+    n_bytes = n_words * WORD_BYTES
+    pages = mmap.mmap(-1, n_bytes)
+    whole = n_bytes // _HUGE_PAGE * _HUGE_PAGE
+    if whole and hasattr(mmap, "MADV_HUGEPAGE"):
+        # The rest stays on small pages: a huge one would be resident beyond the end of the words. A system
+        # without huge pages refuses the advice, and everything works on small ones.
+        with contextlib.suppress(OSError):
+            pages.madvise(mmap.MADV_HUGEPAGE, 0, whole)
+    return np.frombuffer(pages, dtype=np.uint64)
+
+
+def release_free_memory() -> None:
+    """Give freed memory back to the machine; glibc keeps it otherwise. Elsewhere nothing happens."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)

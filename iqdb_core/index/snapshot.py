@@ -1,0 +1,115 @@
+"""What a query holds: sealed segments with their alive bitmaps, a view of the head, and their seq.
+
+Answers every question about the index at one moment: the best matches, one image's signature, how many images
+there are. Never changes; `ImageIndex` replaces it whole. Called by any number of threads at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from iqdb_core.index.head import Head
+from iqdb_core.index.scan import SegmentTable, search
+from iqdb_core.model import Match
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from iqdb_core.index.sealed import Member
+    from iqdb_core.model import Signature
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The index at one moment. Made by `create`.
+
+    Parameters
+    ----------
+    members : tuple of Member
+        Sealed segments, each with at least one document.
+    table : SegmentTable
+        What the scan needs of all members.
+    head : Head
+    nonempty : (98,304,) bool ndarray
+        Which buckets some live image holds.
+    applied_seq : int
+        Every change up to this one, and none after it, is in here.
+    image_count : int
+        Live images.
+    """
+
+    members: tuple[Member, ...]
+    table: SegmentTable
+    head: Head
+    nonempty: NDArray[np.bool_]
+    applied_seq: int
+    image_count: int
+
+    @classmethod
+    def create(
+        cls,
+        members: tuple[Member, ...],
+        head: Head,
+        nonempty: NDArray[np.bool_],
+        applied_seq: int,
+    ) -> Snapshot:
+        """Put a snapshot together."""
+        table = SegmentTable.create(
+            [member.sealed.segment for member in members], [member.alive for member in members]
+        )
+        image_count = head.n_alive + sum(member.n_alive for member in members)
+        return cls(members, table, head, nonempty, applied_seq, image_count)
+
+    @property
+    def dead_images(self) -> int:
+        """Images that died and still take memory."""
+        return sum(member.n_dead for member in self.members) + self.head.n_rows - self.head.n_alive
+
+    @property
+    def resident_bytes(self) -> int:
+        """Memory of all parts; signatures that are read from files are not in it."""
+        return self.head.nbytes + self.nonempty.nbytes + sum(member.nbytes for member in self.members)
+
+    def best_matches(
+        self, signature: Signature, limit: int, min_score: float | None, n_threads: int
+    ) -> list[Match]:
+        """Return the best live images, as `ImageIndex.query` describes."""
+        head = self.head
+        found = search(
+            self.table,
+            head.image_ids[: head.n_rows],
+            head.averages[: head.n_rows],
+            head.positions[: head.n_rows],
+            head.alive[: head.n_rows],
+            signature,
+            limit=limit,
+            min_score=min_score,
+            nonempty=self.nonempty,
+            n_threads=n_threads,
+        )
+        return [
+            Match(image_id, score, self._signature(segment_no, doc_id))
+            for image_id, score, segment_no, doc_id in zip(
+                *(column.tolist() for column in found), strict=True
+            )
+        ]
+
+    def get(self, image_id: int) -> Signature | None:
+        """Return the signature of a live image, or None."""
+        image_ids = np.array([image_id], dtype=np.int64)
+        for row in self.head.find(image_ids).tolist():
+            return self.head.signature(row)
+        for member in self.members:
+            if member.sealed.min_id <= image_id <= member.sealed.max_id:
+                for doc_id in member.find(image_ids).tolist():
+                    return member.sealed.rows.signature(doc_id)
+        return None
+
+    def _signature(self, segment_no: int, doc_id: int) -> Signature:
+        """Return a match's signature; segment -1 is the head."""
+        if segment_no < 0:
+            return self.head.signature(doc_id)
+        return self.members[segment_no].sealed.rows.signature(doc_id)
