@@ -43,13 +43,15 @@ class RedisPort:
         Parameters
         ----------
         url : str
-            redis://, rediss:// or unix://, with the database's number.
+            redis://HOST:PORT/DATABASE or rediss://, the two that Celery understands as well.
 
         Raises
         ------
         ConfigError
             An address that is none.
         """
+        if not url.startswith(("redis://", "rediss://")):
+            raise ConfigError(f"the address of Redis starts with redis:// or rediss://, not {url!r}")
         try:
             client = redis.Redis.from_url(
                 url,

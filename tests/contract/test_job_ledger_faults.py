@@ -1,0 +1,140 @@
+"""The job ledger when Redis restarts, loses everything, is full or is not there."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+import pytest
+
+from iqdb_core.errors import ConfigError, QueueUnavailable
+from iqdb_core.jobs import Done, JobLedger, JobState, RedisPort, Submission, WorkLedger
+from iqdb_core.model import Signature
+from tests.fixtures.ports import free_port
+from tests.fixtures.redis import RedisServer
+from tests.fixtures.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SIGNATURE = Signature((0.5, 0.1, -0.1), struct.pack("<120h", *range(1, 121)))
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path / "redis")
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def port(server: RedisServer) -> Iterator[RedisPort]:
+    port = RedisPort.connect(server.url)
+    yield port
+    port.close()
+
+
+def test_what_was_accepted_survives_a_kill_of_redis(server: RedisServer, port: RedisPort) -> None:
+    ledger, work = JobLedger(port, revision_floor=lambda: 0), WorkLedger(port)
+    accepted = ledger.accept(
+        [Submission.of_image(image_id, bytes([image_id]) * 999) for image_id in range(200)]
+    )
+    job_ids = [one.job_id for one in accepted]
+    work.start(job_ids[:50])
+    work.finish([Done(job_id, 1, SIGNATURE) for job_id in job_ids[:20]])
+    before = ledger.get_many(job_ids)
+    server.restart()
+    assert ledger.get_many(job_ids) == before
+    jobs = work.start(job_ids)
+    assert [work.begin(job) for job in jobs] == [bytes([number]) * 999 for number in range(20, 200)]
+    assert ledger.next_revision() > accepted[-1].revision
+    depth = ledger.depth()
+    assert (depth.running, depth.payload_bytes) == (180, 180 * 999)
+
+
+def test_revisions_rise_across_the_loss_of_everything(server: RedisServer, port: RedisPort) -> None:
+    highest = 0
+
+    def floor() -> int:
+        return highest
+
+    ledger = JobLedger(port, revision_floor=floor)
+    highest = ledger.accept([Submission.of_delete(1)])[0].revision
+    server.lose_everything()
+    again = ledger.accept([Submission.of_delete(1)])[0].revision
+    assert again > highest
+    assert ledger.list().jobs[0].revision == again
+
+
+def test_a_redis_that_is_away_is_said_so_and_found_again(server: RedisServer, port: RedisPort) -> None:
+    ledger, work = JobLedger(port, revision_floor=lambda: 0), WorkLedger(port)
+    job_id = ledger.accept([Submission.of_image(1, b"x")])[0].job_id
+    server.kill()
+    for call in (
+        lambda: ledger.accept([Submission.of_image(1, b"x")]),
+        ledger.next_revision,
+        lambda: ledger.get(job_id),
+        ledger.list,
+        ledger.depth,
+        ledger.ping,
+        lambda: work.start([job_id]),
+        lambda: work.finish([Done(job_id, 1, None)]),
+        lambda: work.sweep("w"),
+    ):
+        with pytest.raises(QueueUnavailable):
+            call()
+    server.start()
+    ledger.ping()
+    assert ledger.get(job_id).state is JobState.QUEUED
+
+
+def test_scripts_that_redis_forgot_are_sent_again(server: RedisServer, port: RedisPort) -> None:
+    ledger, work = JobLedger(port, revision_floor=lambda: 0), WorkLedger(port)
+    ledger.accept([Submission.of_image(1, b"x")])
+    with server.client() as client:
+        client.script_flush()
+    job_id = ledger.accept([Submission.of_image(1, b"x")])[0].job_id
+    with server.client() as client:
+        client.script_flush()
+    assert [job.job_id for job in work.start([job_id])] == [job_id]
+
+
+def test_a_full_redis_refuses_new_jobs_and_lets_workers_free_it(server: RedisServer, port: RedisPort) -> None:
+    ledger, work = JobLedger(port, revision_floor=lambda: 0), WorkLedger(port)
+    job_ids = [one.job_id for one in ledger.accept([Submission.of_image(1, b"x" * 100_000)] * 40)]
+    with server.client() as client:
+        client.config_set("maxmemory", client.info("memory")["used_memory"] - 100_000)
+        for refused in (Submission.of_image(2, b"x" * 1000), Submission.of_delete(2)):
+            with pytest.raises(QueueUnavailable):
+                ledger.accept([refused])
+        assert ledger.depth().queued == 40
+        # Starting, finishing and sweeping go on: they are what makes room.
+        jobs = work.start(job_ids)
+        assert len(jobs) == 40
+        assert all(work.begin(job) == b"x" * 100_000 for job in jobs)
+        work.release(job_ids[:1], 0)
+        assert work.sweep("w") == job_ids[:1]
+        work.finish([Done(job_id, 1, SIGNATURE) for job_id in job_ids])
+    wait_until(lambda: is_accepted(ledger), 5)
+
+
+def is_accepted(ledger: JobLedger) -> bool:
+    try:
+        return bool(ledger.accept([Submission.of_image(2, b"x" * 1000)]))
+    except QueueUnavailable:
+        return False
+
+
+def test_a_redis_that_nobody_started_is_unavailable_at_once() -> None:
+    port = RedisPort.connect(f"redis://127.0.0.1:{free_port()}/0")
+    with pytest.raises(QueueUnavailable):
+        JobLedger(port).ping()
+    port.close()
+
+
+@pytest.mark.parametrize("url", ["", "http://127.0.0.1", "unix:///tmp/redis", "redis://127.0.0.1:port/0"])
+def test_an_address_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError):
+        RedisPort.connect(url)
