@@ -119,7 +119,8 @@ def install_error_handlers(app: FastAPI) -> None:
 async def _on_known_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, errors.IqdbError)  # noqa: S101 - narrows for the type checker
     if status_of(error) >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        log.warning("%s %s: %s", request.method, request.url.path, error, extra={"action": "request_failed"})
+        level = logging.INFO if error.retryable else logging.ERROR
+        log.log(level, "%s %s: %s", request.method, request.url.path, error, extra={"action": "refused"})
     return error_response(error)
 
 

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from api.answers import Dialect, image_body, json_response, match_bodies
 from api.describe import ADD, DELETE, GET, QUERY, STATUS
-from api.errors import BadRequest
+from api.errors import RETRY_AFTER_S, BadRequest
 from api.ingest import Added, Queued
 from api.requests import dialect_of, image_id_from, picture_to_add, question
 from api.services import require_token, services_of
@@ -67,7 +67,10 @@ async def query(request: Request) -> Response:
 async def status(request: Request) -> Response:
     """Return the exact number of images, and how the parts of the server are."""
     services = services_of(request)
-    return json_response(await services.search.status() | await services.ingestion.status())
+    body = await services.search.status() | await services.ingestion.status()
+    if "images" not in body:
+        return json_response(body, status=503, headers={"Retry-After": str(RETRY_AFTER_S)})
+    return json_response(body)
 
 
 def wants_to_wait(request: Request) -> bool:

@@ -31,7 +31,10 @@ class Search(Protocol):
         """Return an image's signature; raises UnknownImage."""
 
     async def status(self) -> dict[str, Any]:
-        """Return what `GET /status` says of the index: `images`, `applied_seq`, `lag_seq` and more."""
+        """Return what `GET /status` says of the index: `images`, `applied_seq`, `lag_seq` and more.
+
+        Without an index that answers, `message` says so and `images` is missing.
+        """
 
 
 class LocalSearch:

@@ -67,7 +67,7 @@ class RemoteSearch:
         answers = await asyncio.gather(*(self._status_of(node) for node in self._nodes))
         ready = [answer for answer in answers if "images" in answer]
         if not ready:
-            raise SearchUnavailable("no query node answers")
+            return {"message": "no query node answers", "nodes": answers}
         best = max(ready, key=lambda answer: int(answer["applied_seq"]))
         return {name: value for name, value in best.items() if name != "url"} | {"nodes": answers}
 

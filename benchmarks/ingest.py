@@ -104,7 +104,7 @@ def latency(
             answer = client.post(f"/images/{number}?wait=false", files={"file": files[number % len(files)]})
             start = time.perf_counter()
             while client.get(answer.headers["location"]).json()["state"] != "done":
-                threading.Event().wait(0.002)
+                threading.Event().wait(PAUSE_S / 2)
             found.append(time.perf_counter() - start)
 
     with concurrent.futures.ThreadPoolExecutor(32) as threads:

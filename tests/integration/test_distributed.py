@@ -147,6 +147,11 @@ def test_a_query_node_dies_and_comes_back(cluster: Cluster, client: httpx.Client
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
         queued = client.post("/images/4?wait=false", files={"file": SMALL[4]})
         assert queued.status_code == 202
+        status = client.get("/status")
+        assert status.status_code == 503
+        assert [node["state"] for node in status.json()["nodes"]] == ["away", "away"]
+        assert status.json()["queue"]["state"] == "ready"
+        assert client.get("/ready").status_code == 200
     finally:
         for number in (0, 1):
             cluster.queries[number].close()
