@@ -6,10 +6,74 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from iqdb_core.model import BUCKETS, GREY_LIMIT, PLANE
+from iqdb_core.model import BUCKETS, GREY_LIMIT, PLANE, Match, Signature
+from tests.fixtures.index_rows import signature_at
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from iqdb_core.model import ChangeBatch
+
+WEIGHTS = (
+    (500, 83, 101, 52, 47, 30),
+    (1921, 126, 44, 53, 28, 14),
+    (3437, 36, 45, 14, 18, 27),
+)
+
+
+class NaiveIndex:
+    """Live images by id.
+
+    Parameters
+    ----------
+    images : dict of int to Signature
+    """
+
+    def __init__(self, images: dict[int, Signature] | None = None) -> None:
+        self.images = dict(images or {})
+
+    def apply(self, batch: ChangeBatch) -> None:
+        """Put and delete one by one."""
+        for row, image_id in enumerate(batch.image_ids.tolist()):
+            if batch.is_live[row]:
+                self.images[image_id] = signature_at(batch.averages, batch.positions, row)
+            else:
+                self.images.pop(image_id, None)
+
+    def query(self, signature: Signature, limit: int = 10, min_score: float | None = None) -> list[Match]:
+        """Score every image, sort, cut."""
+        buckets = {image_id: naive_buckets(stored) for image_id, stored in self.images.items()}
+        held_anywhere = set().union(*buckets.values())
+        asked = naive_buckets(signature)
+        divisor = sum(naive_weight(bucket) for bucket in asked & held_anywhere)
+        matches = []
+        for image_id, stored in self.images.items():
+            shared = sum(naive_weight(bucket) for bucket in asked & buckets[image_id])
+            penalty = 0.0
+            for channel in range(1 if signature.is_grey else 3):
+                difference = float(np.float32(stored.averages[channel])) - float(
+                    np.float32(signature.averages[channel])
+                )
+                penalty += WEIGHTS[channel][0] * abs(difference)
+            score = (shared - penalty) * 100 / divisor if divisor else 0.0
+            if min_score is None or score >= min_score:
+                matches.append(Match(image_id, score, stored))
+        return sorted(matches, key=lambda match: (-match.score, match.image_id))[:limit]
+
+
+def naive_buckets(signature: Signature) -> set[int]:
+    """Return the buckets that a signature holds, or asks for."""
+    return {
+        (channel * 2 + (signed < 0)) * PLANE + abs(signed)
+        for channel in range(1 if signature.is_grey else 3)
+        for signed in signature.signed_positions()[channel].tolist()
+    }
+
+
+def naive_weight(bucket: int) -> int:
+    """Return a bucket's weight in hundredths."""
+    row, column = divmod(bucket % PLANE, 128)
+    return WEIGHTS[bucket // PLANE // 2][min(max(row, column), 5)]
 
 
 def naive_bucket_counts(averages: NDArray[np.float64], positions: NDArray[np.int16]) -> NDArray[np.int64]:

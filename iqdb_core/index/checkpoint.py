@@ -123,7 +123,7 @@ def _make_durable(sealer: Sealer, sealed: SealedSegment) -> None:
 
 
 def _write_durably(path: Path, content: memoryview) -> None:
-    """Write a file and rename it into place when it is on disk; a sync of the directory makes the name durable."""
+    """Write a file and rename it into place once it is on disk; the directory is for the caller to sync."""
     new = path.with_name(path.name + ".new")
     try:
         with new.open("wb", buffering=0) as file:
