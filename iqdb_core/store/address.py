@@ -1,4 +1,4 @@
-"""Which database does this text name? Parses store addresses; opens nothing. Called by `opening` and `migrate`."""
+"""Which database does this text name? Parses addresses; opens nothing. Called by `opening` and `migrate`."""
 
 from __future__ import annotations
 

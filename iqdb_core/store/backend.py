@@ -1,47 +1,39 @@
-"""What must a database offer to carry the store? Records and one Protocol, which `sqlite` and `postgres` implement.
+"""What must a database offer to carry the store? Records and one Protocol.
 
-Knows no SQL. `signature_store` holds the rules and speaks only to this interface.
+Knows no SQL; `sqlite` and `postgres` implement it. `signature_store` holds the rules and speaks only to it.
 """
 
 from __future__ import annotations
 
-import zlib
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from enum import IntEnum
-from struct import Struct
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     import sqlalchemy as sa
 
     from iqdb_core.model import ChangeBatch
 
-_AVERAGES: Final = Struct("<3d")
 
-
-class FeedState(IntEnum):
-    """What the feed's latest word on an image is."""
-
-    TOMBSTONE = 0
-    LIVE = 1
-    BROKEN = 2
-    """Its row in `images` is no signature: left in place, reported once, read as absent."""
+# The states of a feed row. Plain integers: sqlite3 binds an IntEnum ten times slower.
+TOMBSTONE: Final = 0
+LIVE: Final = 1
+BROKEN: Final = 2
+"""Its row in `images` is no signature: left in place, reported once, read as absent."""
 
 
 class FeedRow(NamedTuple):
     """One row of the feed.
 
-    `row_id` is `images.id` (None for a tombstone) and `digest` the `row_digest` of that row's contents, so
+    `row_id` is `images.id` (None for a tombstone) and `digest` `columns.digests` of that row, so
     that a change made by another program is recognised.
     """
 
     seq: int
     post_id: int
     revision: int
-    state: FeedState
+    state: int
     row_id: int | None
     digest: int
 
@@ -57,8 +49,7 @@ class ImageRow(NamedTuple):
     positions: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Counter:
+class Counter(NamedTuple):
     """The single row whose lock orders all writes.
 
     Parameters
@@ -81,32 +72,38 @@ class Counter:
     image_mix: int
 
 
+ComparedRow = tuple[Any, ...]
+"""One row of `images` as it is (id, post_id, avglf1, avglf2, avglf3, sig), and what the feed knows
+of its post (the fields of a FeedRow, all None where it knows nothing)."""
+
+
 def pair_mix(row_id: int, post_id: int) -> int:
-    """Return 32 bits that depend on which post has which row; SQLite computes the same in `sqlite.PAIR_MIX`."""
+    """Return 32 bits that depend on which post has which row; the backends compute the same in SQL."""
     low = (row_id & 0xFFFFFF) * (post_id & 0xFFFFFF)
     return (low + (row_id & 0xFFFFFFFF) + (post_id & 0xFFFFFFFF) + (post_id >> 32)) & 0xFFFFFFFF
-
-
-def row_digest(averages: tuple[float, float, float], positions: bytes) -> int:
-    """Return a CRC-32 of a row's contents."""
-    return zlib.crc32(positions, zlib.crc32(_AVERAGES.pack(*averages)))
 
 
 class Backend(Protocol):
     """A database that carries the store.
 
-    `reading` and `writing` open one transaction each. `writing` holds the lock of the counter row until it
-    has committed; it commits at the end of the block and rolls back if the block raises. Driver errors
-    leave every method as StoreError.
+    `reading`, `writing` and `upgrading` open one transaction each; the last two commit at the end of the
+    block and roll back if it raises. Errors of the driver leave them as StoreError.
     """
 
-    name: str
+    may_change_elsewhere: bool
+    """Whether other programs (IQDB) may have written to `images` since we closed the database."""
+
+    def prepare(self) -> None:
+        """Refuse a database of another program before anything in it is changed; make one that is missing."""
 
     def reading(self) -> AbstractContextManager[sa.Connection]:
         """One transaction that sees one state of the database."""
 
     def writing(self) -> AbstractContextManager[sa.Connection]:
         """One transaction that no other writer overlaps, durable when the block has ended."""
+
+    def upgrading(self) -> AbstractContextManager[sa.Connection]:
+        """One transaction without a time limit that no other upgrade overlaps; needs none of our tables."""
 
     def counter(self, connection: sa.Connection) -> Counter:
         """Return the counter row."""
@@ -129,17 +126,25 @@ class Backend(Protocol):
     def delete_images(self, connection: sa.Connection, post_ids: Sequence[int]) -> None:
         """Remove rows; those that are not there are no error."""
 
-    def put_feed(self, connection: sa.Connection, rows: Iterable[FeedRow]) -> None:
+    def put_feed(self, connection: sa.Connection, rows: Sequence[FeedRow]) -> None:
         """Write feed rows in the order of their seq, replacing those of the same posts."""
 
     def changes(self, connection: sa.Connection, cursor: int, limit: int) -> ChangeBatch:
         """Return up to `limit` changes with a seq above `cursor`, in order of seq."""
 
-    def image(self, connection: sa.Connection, post_id: int) -> tuple[float, float, float, bytes] | None:
+    def image(self, connection: sa.Connection, post_id: int) -> tuple[Any, Any, Any, Any] | None:
         """Return the averages and positions of one post as they are in `images`, unchecked."""
 
-    def upgrade(self, progress: Callable[[int, int], None] | None) -> None:
-        """Make the database a store of the current schema, taking over what IQDB left in it."""
+    def fingerprint(self, connection: sa.Connection) -> tuple[int, int]:
+        """Return what `Counter.image_rows` and `Counter.image_mix` would be for `images` as it is."""
+
+    def compared_rows(
+        self, connection: sa.Connection, after: int, limit: int, *, newest_first: bool = False
+    ) -> list[ComparedRow]:
+        """Return up to `limit` rows of `images` by id, above `after` (newest first: down from it)."""
+
+    def vanished(self, connection: sa.Connection, after: int, limit: int) -> list[FeedRow]:
+        """Return feed rows of posts above `after` that should have a row in `images` and have none."""
 
     def close(self) -> None:
         """Give back every connection."""

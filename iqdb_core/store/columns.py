@@ -1,7 +1,8 @@
 """Which raw rows are signatures? Turns rows of the database into checked columns; runs no SQL.
 
-Whatever another program or a broken disk left in `images` ends here: past this file every position is within
-1..16383 and every average finite, which the index's compiled loops rely on.
+Whatever another program or a broken disk left in `images` ends here: past this file every position is
+within +-1..16383 and every average finite, which the index's compiled loops rely on. Called by the backends
+and `takeover`.
 """
 
 from __future__ import annotations
@@ -15,25 +16,35 @@ import numpy as np
 from iqdb_core.model import CHANNELS, KEPT, PLANE, POSITION_BYTES, ChangeBatch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
 _log = logging.getLogger(__name__)
 
-_NO_POSITIONS: Final = bytes(POSITION_BYTES)
+NO_POSITIONS: Final = bytes(POSITION_BYTES)
+_ABSENT: Final = (0.0, 0.0, 0.0, NO_POSITIONS)
+
+# Kept in every store, so never to be changed: the multiples of 2**64 divided by the golden ratio, made odd.
+_WEIGHTS: Final = np.array(
+    [(0x9E3779B97F4A7C15 * (word + 1) | 1) % 2**64 for word in range(CHANNELS + POSITION_BYTES // 8)],
+    np.uint64,
+)
 
 RawImage = tuple[Any, Any, Any, Any]
 """avglf1, avglf2, avglf3, sig, of whatever type the database holds."""
 
 
-def positions_are_valid(positions: NDArray[np.int16]) -> NDArray[np.bool_]:
-    """Tell for each row of an (n, 3, 40) int16 array whether all its positions are +-1..16383; (n,) bool."""
-    flat = positions.reshape(len(positions), CHANNELS * KEPT)
-    # abs(-32768) stays -32768 in int16; seen as unsigned and less one it is out of range like 0 is.
-    magnitude_less_one = np.abs(flat).view(np.uint16) - np.uint16(1)
-    valid: NDArray[np.bool_] = (magnitude_less_one < PLANE - 1).all(axis=1)
-    return valid
+def digests(averages: NDArray[np.float64], positions: NDArray[np.int16]) -> list[int]:
+    """Return 32 bits for each of n rows, from which a change of the row by another program is recognised.
+
+    The upper half of a sum of the row's 33 words, each times an odd constant: any change of one word alters
+    the sum. Not proof against a forger, who could write to the feed as well.
+    """
+    words = np.ascontiguousarray(averages).view("<u8") @ _WEIGHTS[:CHANNELS]
+    words += positions.reshape(len(positions), CHANNELS * KEPT).view("<u8") @ _WEIGHTS[CHANNELS:]
+    upper: list[int] = (words >> np.uint64(32)).tolist()
+    return upper
 
 
 def is_signature(row: RawImage) -> bool:
@@ -43,8 +54,21 @@ def is_signature(row: RawImage) -> bool:
         return False
     if not all(isinstance(value, float) and math.isfinite(value) for value in averages):
         return False
-    positions = np.frombuffer(blob, dtype="<i2").reshape(1, CHANNELS, KEPT)
-    return bool(positions_are_valid(positions)[0])
+    return positions_are_valid(np.frombuffer(blob, dtype="<i2"))
+
+
+def are_signatures(rows: Sequence[RawImage]) -> list[bool]:
+    """Tell for each row whether it is a signature; fast when all are."""
+    if rows and stack_checked(list(zip(*rows, strict=True))) is not None:
+        return [True] * len(rows)
+    return [is_signature(row) for row in rows]
+
+
+def positions_are_valid(positions: NDArray[np.int16]) -> bool:
+    """Tell whether all of an int16 array are +-1..16383."""
+    # abs(-32768) stays -32768 in int16; as unsigned it is 32768, out of range as it should be.
+    magnitudes = np.abs(positions).view(np.uint16)
+    return magnitudes.size == 0 or bool(magnitudes.min() >= 1 and magnitudes.max() < PLANE)
 
 
 def to_batch(rows: Sequence[tuple[Any, ...]]) -> ChangeBatch:
@@ -63,45 +87,73 @@ def to_batch(rows: Sequence[tuple[Any, ...]]) -> ChangeBatch:
     if not rows:
         return empty_batch()
     seqs, image_ids, *image_columns = zip(*rows, strict=True)
-    columns = _columns(image_columns)
-    if columns is None:
-        checked = [row[2:] if is_signature(row[2:]) else None for row in rows]
-        for row, image in zip(rows, checked, strict=True):
-            if image is None and row[5] is not None:
-                _log.warning(
-                    "the row of post %s in table images is no signature; it is treated as absent",
-                    row[1],
-                    extra={"action": "broken_row_read", "post_id": row[1]},
-                )
-        is_live = np.array([image is not None for image in checked], dtype=np.bool_)
-        columns = _columns(
-            list(zip(*(image or (0.0, 0.0, 0.0, _NO_POSITIONS) for image in checked), strict=True)), is_live
+    is_live = np.ones(len(rows), dtype=np.bool_)
+    stacked = stack_checked(image_columns)
+    if stacked is None:
+        images = [row[2:] if is_signature(row[2:]) else None for row in rows]
+        is_live = np.array([image is not None for image in images], dtype=np.bool_)
+        report_unreadable(
+            row[1] for row, image in zip(rows, images, strict=True) if image is None and row[5] is not None
         )
-        if columns is None:
-            raise AssertionError("rows that passed the check one by one fail together")
+        averages, positions = stack(list(zip(*(image or _ABSENT for image in images), strict=True)))
     else:
-        is_live = np.ones(len(rows), dtype=np.bool_)
-    averages, positions = columns
+        averages, positions = stacked
     return ChangeBatch(np.array(seqs, np.int64), np.array(image_ids, np.int64), is_live, averages, positions)
 
 
-def _columns(
-    image_columns: list[tuple[Any, ...]], is_live: NDArray[np.bool_] | None = None
+def report_unreadable(post_ids: Iterable[int]) -> None:
+    """Log that rows the feed calls live are no signatures."""
+    for post_id in post_ids:
+        _log.warning(
+            "the row of post %s in table images is no signature; it is treated as absent",
+            post_id,
+            extra={"action": "unreadable_row", "post_id": post_id},
+        )
+
+
+def without_invalid(batch: ChangeBatch) -> ChangeBatch:
+    """Return the batch, with live rows that are no signatures made absent.
+
+    For rows whose blobs are known to have the right length.
+    """
+    live = batch.is_live
+    if positions_are_valid(batch.positions[live]) and np.isfinite(batch.averages[live]).all():
+        return batch
+    magnitudes = np.abs(batch.positions).view(np.uint16).reshape(len(batch), -1)
+    valid = ((magnitudes >= 1) & (magnitudes < PLANE)).all(axis=1) & np.isfinite(batch.averages).all(axis=1)
+    report_unreadable(batch.image_ids[live & ~valid].tolist())
+    is_live = live & valid
+    return ChangeBatch(
+        batch.seqs,
+        batch.image_ids,
+        is_live,
+        np.where(is_live[:, None], batch.averages, 0.0),
+        np.where(is_live[:, None, None], batch.positions, np.int16(0)),
+    )
+
+
+def stack_checked(
+    image_columns: Sequence[tuple[Any, ...]],
 ) -> tuple[NDArray[np.float64], NDArray[np.int16]] | None:
-    """Stack the columns of rows that are all signatures (or those marked in `is_live`), None if one is not."""
+    """Stack columns into arrays; None unless every row is a signature."""
+    blobs = image_columns[3]
+    if set(map(type, blobs)) != {bytes} or set(map(len, blobs)) != {POSITION_BYTES}:
+        return None
+    if any(set(map(type, column)) != {float} for column in image_columns[:3]):
+        return None
+    averages, positions = stack(image_columns)
+    if not positions_are_valid(positions) or not np.isfinite(averages).all():
+        return None
+    return averages, positions
+
+
+def stack(image_columns: Sequence[tuple[Any, ...]]) -> tuple[NDArray[np.float64], NDArray[np.int16]]:
+    """Stack the columns avglf1, avglf2, avglf3, sig of n signatures: (n, 3) float64 and (n, 3, 40) int16."""
     *average_columns, blobs = image_columns
-    try:
-        joined = b"".join(blobs)
-        averages = np.array(average_columns, dtype=np.float64).T
-    except (TypeError, ValueError):  # a None or a text among them
-        return None
-    if len(joined) != len(blobs) * POSITION_BYTES or set(map(len, blobs)) != {POSITION_BYTES}:
-        return None
-    positions = np.frombuffer(joined, dtype="<i2").reshape(-1, CHANNELS, KEPT)
-    live = slice(None) if is_live is None else is_live
-    if not (positions_are_valid(positions[live]).all() and np.isfinite(averages[live]).all()):
-        return None
-    return np.ascontiguousarray(averages), positions
+    averages = np.empty((len(blobs), CHANNELS), np.float64)
+    for channel, values in enumerate(average_columns):
+        averages[:, channel] = values
+    return averages, np.frombuffer(b"".join(blobs), dtype="<i2").reshape(-1, CHANNELS, KEPT)
 
 
 def empty_batch() -> ChangeBatch:
@@ -112,4 +164,19 @@ def empty_batch() -> ChangeBatch:
         np.empty(0, np.bool_),
         np.empty((0, CHANNELS), np.float64),
         np.empty((0, CHANNELS, KEPT), np.int16),
+    )
+
+
+def join_batches(batches: Sequence[ChangeBatch]) -> ChangeBatch:
+    """Join consecutive batches of one snapshot into one."""
+    if len(batches) == 1:
+        return batches[0]
+    if not batches:
+        return empty_batch()
+    return ChangeBatch(
+        np.concatenate([batch.seqs for batch in batches]),
+        np.concatenate([batch.image_ids for batch in batches]),
+        np.concatenate([batch.is_live for batch in batches]),
+        np.concatenate([batch.averages for batch in batches]),
+        np.concatenate([batch.positions for batch in batches]),
     )

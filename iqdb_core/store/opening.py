@@ -1,9 +1,14 @@
-"""Which store is behind this address? Opens, creates, upgrades or takes over a database. Called by composition roots."""
+"""Which store is behind this address? Opens, creates, upgrades or takes over a database.
+
+Called by composition roots.
+"""
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
+from iqdb_core.store import schema, takeover
 from iqdb_core.store.address import SqliteAddress, StoreTimeouts, parse_address
 from iqdb_core.store.signature_store import SignatureStore
 from iqdb_core.store.sqlite import SqliteBackend
@@ -12,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from iqdb_core.store.backend import Backend
+
+_log = logging.getLogger(__name__)
 
 _DEFAULT_TIMEOUTS = StoreTimeouts()
 
@@ -50,8 +57,28 @@ def open_store(
 
         backend = PostgresBackend(address, timeouts)
     try:
-        backend.upgrade(progress)
+        _make_current(backend, progress)
         return SignatureStore(backend)
     except BaseException:
         backend.close()
         raise
+
+
+def _make_current(backend: Backend, progress: Callable[[int, int], None] | None) -> None:
+    """Give the database our newest tables, and the feed what other programs did meanwhile."""
+    backend.prepare()
+    with backend.reading() as connection:
+        is_current = schema.version(connection) == schema.NEWEST_VERSION
+        in_step = is_current and (
+            not backend.may_change_elsewhere or takeover.is_in_step(backend, connection)
+        )
+    if in_step:
+        return
+    with backend.upgrading() as connection:
+        # Another process may have been faster; what is already done is not done again.
+        if schema.version(connection) != schema.NEWEST_VERSION:
+            schema.check_images(connection)
+            schema.migrate_schema(connection)
+        if not takeover.is_in_step(backend, connection):
+            changes = takeover.bring_in_step(backend, connection, progress)
+            _log.info("%s changes by other programs taken in", changes, extra={"action": "taken_over"})

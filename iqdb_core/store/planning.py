@@ -5,11 +5,12 @@ Called by `SignatureStore.apply` inside its transaction, with what the feed hold
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from iqdb_core.model import Write, WriteOutcome
-from iqdb_core.store.backend import Counter, FeedRow, FeedState, ImageRow, pair_mix, row_digest
+from iqdb_core.store.backend import LIVE, TOMBSTONE, Counter, FeedRow, ImageRow, pair_mix
+from iqdb_core.store.columns import digests, stack
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -67,13 +68,13 @@ def make_plan(
         seqs[image_id] = seq
         before = stored.get(image_id)
         row_id = None if before is None else before.row_id
-        live -= before is not None and before.state is FeedState.LIVE
+        live -= before is not None and before.state == LIVE
         if write.signature is None:
             if row_id is not None:
                 plan.deletes.append(image_id)
                 rows -= 1
                 mix -= pair_mix(row_id, image_id)
-            plan.feed.append(FeedRow(seq, image_id, write.revision, FeedState.TOMBSTONE, None, 0))
+            plan.feed.append(FeedRow(seq, image_id, write.revision, TOMBSTONE, None, 0))
             continue
         if row_id is None:
             newest_row_id += 1
@@ -83,20 +84,11 @@ def make_plan(
         live += 1
         # SQLite cannot hold -0.0; adding 0.0 makes it 0.0, so that both databases answer alike.
         y, i, q = (value + 0.0 for value in write.signature.averages)
-        positions = write.signature.positions
-        plan.puts.append(ImageRow(row_id, image_id, y, i, q, positions))
-        plan.feed.append(
-            FeedRow(seq, image_id, write.revision, FeedState.LIVE, row_id, row_digest((y, i, q), positions))
-        )
+        plan.puts.append(ImageRow(row_id, image_id, y, i, q, write.signature.positions))
+        plan.feed.append(FeedRow(seq, image_id, write.revision, LIVE, row_id, 0))
+    _fill_digests(plan)
     newest = max((write.revision for write in winners.values()), default=0)
-    plan.counter = replace(
-        counter,
-        head_seq=seq,
-        live_count=live,
-        max_revision=max(counter.max_revision, newest),
-        image_rows=rows,
-        image_mix=mix,
-    )
+    plan.counter = Counter(seq, live, max(counter.max_revision, newest), rows, mix)
     plan.outcomes = [
         WriteOutcome(seqs.get(write.image_id) or stored[write.image_id].seq, is_stale)
         for write, is_stale in zip(writes, stale, strict=True)
@@ -105,7 +97,7 @@ def make_plan(
 
 
 def _winners(writes: Sequence[Write], stored: Mapping[int, FeedRow]) -> tuple[dict[int, Write], list[bool]]:
-    """Return for each id the write that stays (in order of revision), and for each write whether it is stale."""
+    """Return for each id the write that stays, and for each write whether it is stale."""
     winners: dict[int, Write] = {}
     stale = [False] * len(writes)
     for place in sorted(range(len(writes)), key=lambda place: writes[place].revision):
@@ -119,3 +111,10 @@ def _winners(writes: Sequence[Write], stored: Mapping[int, FeedRow]) -> tuple[di
         else:
             winners[write.image_id] = write
     return winners, stale
+
+
+def _fill_digests(plan: Plan) -> None:
+    """Give the feed rows of the puts their digests, all at once."""
+    if plan.puts:
+        values = iter(digests(*stack(list(zip(*plan.puts, strict=True))[2:])))
+        plan.feed = [row._replace(digest=next(values)) if row.state == LIVE else row for row in plan.feed]

@@ -1,4 +1,4 @@
-"""Which tables are ours, which is IQDB's, and which version of ours is this? Runs Alembic; never touches `images`' rows.
+"""Which tables are ours, which is IQDB's, and which version of ours is this? Touches no row of `images`.
 
 Table `images` is IQDB's, in its literal form, so that IQDB opens what we create. Ours stand beside it:
 `iqdb_feed` (one row per post ever seen), `iqdb_store` (the counter row), `iqdb_copy` (how far a bulk copy
@@ -20,7 +20,7 @@ FEED: Final = "iqdb_feed"
 COUNTER: Final = "iqdb_store"
 VERSION_TABLE: Final = "iqdb_schema_version"
 NEWEST_VERSION: Final = "0001"
-"""The newest migration in `migrations/versions`; kept here so that opening a current store need not load Alembic."""
+"""The newest of `migrations/versions`; named here so that opening a current store need not load Alembic."""
 
 _KNOWN_VERSIONS: Final = ("0001",)
 
@@ -52,7 +52,8 @@ def version(connection: sa.Connection) -> str | None:
     found = connection.execute(sa.text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608
     if found is not None and found not in _KNOWN_VERSIONS:
         raise StoreInvalid(
-            f"the store has schema {found}, which is newer than this program knows (up to {NEWEST_VERSION}): update the program"
+            f"the store has schema {found}, which is newer than this program knows (up to {NEWEST_VERSION}):"
+            " update the program"
         )
     return found
 
@@ -69,12 +70,12 @@ def check_images(connection: sa.Connection) -> bool:
     if not inspector.has_table(IMAGES):
         return False
     found = {column["name"]: _kind(str(column["type"])) for column in inspector.get_columns(IMAGES)}
-    unique = [tuple(index["column_names"]) for index in inspector.get_unique_constraints(IMAGES)]
-    unique += [tuple(index["column_names"]) for index in inspector.get_indexes(IMAGES) if index["unique"]]
+    indexes = [index for index in inspector.get_indexes(IMAGES) if index["unique"]]
+    unique = [found["column_names"] for found in [*inspector.get_unique_constraints(IMAGES), *indexes]]
     if (
         found != _COLUMNS
         or inspector.get_pk_constraint(IMAGES)["constrained_columns"] != ["id"]
-        or ("post_id",) not in unique
+        or ["post_id"] not in unique
     ):
         raise StoreInvalid(
             "the database has a table images that is not IQDB's: it belongs to another program"

@@ -50,7 +50,7 @@ class SignatureStore:
 
     @property
     def store_id(self) -> str:
-        """The name this database got when it became a store; random, so a copy made by `copy_store` has another."""
+        """The random name this database got when it became a store; a copy by `copy_store` has another."""
         return self._store_id
 
     def apply(self, writes: Sequence[Write]) -> list[WriteOutcome]:
@@ -134,7 +134,7 @@ class SignatureStore:
         return self._counter().head_seq
 
     def max_revision(self) -> int:
-        """Return the newest revision ever applied; 0 for none. A clock that starts above it never runs backwards."""
+        """Return the newest revision ever applied, the floor of a `RevisionClock`; 0 for none."""
         return self._counter().max_revision
 
     def live_count(self) -> int:

@@ -2,7 +2,7 @@
 
 One connection writes (BEGIN IMMEDIATE, so that only one process does at a time), others read beside it
 (write-ahead log). `synchronous=FULL` makes every commit an fsync. After a clean close the file stands
-alone, without a log beside it.
+alone, with no log beside it, and IQDB opens it. Open a store after forking, not before.
 """
 
 from __future__ import annotations
@@ -10,41 +10,68 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 from sqlalchemy.pool import QueuePool
 
 from iqdb_core.errors import StoreError, StoreInvalid, StoreUnavailable
 from iqdb_core.store import columns, schema
-from iqdb_core.store.backend import Counter, FeedRow, FeedState, ImageRow
+from iqdb_core.store.backend import ComparedRow, Counter, FeedRow, ImageRow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from iqdb_core.model import ChangeBatch
     from iqdb_core.store.address import SqliteAddress, StoreTimeouts
 
 _log = logging.getLogger(__name__)
 
-PAIR_MIX: Final = (
-    "(((id & 16777215) * (post_id & 16777215) + (id & 4294967295) + (post_id & 4294967295) + (post_id >> 32))"
-    " & 4294967295)"
-)
-"""`backend.pair_mix` in SQL."""
-
 _READERS: Final = 4
 _MAX_READERS: Final = 64
 _IDS_PER_SELECT: Final = 500
 """Below SQLite's oldest limit of 999 parameters."""
+_ROWS_PER_FETCH: Final = 1024
+"""So many rows' objects stay in the processor's cache until they have become columns."""
 _WRITER_CACHE_KIB: Final = 65_536
+_LOG_LIMIT_BYTES: Final = 64 * 2**20
 
-_COUNTER_COLUMNS: Final = "head_seq, live_count, max_revision, image_rows, image_mix"
-_FEED_COLUMNS: Final = "seq, post_id, revision, state, row_id, digest"
-_SELECT_CHANGES: Final = (
+_COUNTER: Final = "SELECT head_seq, live_count, max_revision, image_rows, image_mix FROM iqdb_store"
+_SET_COUNTER: Final = (
+    "UPDATE iqdb_store SET head_seq = ?, live_count = ?, max_revision = ?, image_rows = ?, image_mix = ?"
+)
+_FEED_ROWS: Final = (
+    "SELECT seq, post_id, revision, state, row_id, digest FROM iqdb_feed WHERE post_id IN ({})"
+)
+_PUT_IMAGE: Final = (
+    "INSERT OR REPLACE INTO images (id, post_id, avglf1, avglf2, avglf3, sig) VALUES (?, ?, ?, ?, ?, ?)"
+)
+_PUT_FEED: Final = (
+    "INSERT OR REPLACE INTO iqdb_feed (seq, post_id, revision, state, row_id, digest)"
+    " VALUES (?, ?, ?, ?, ?, ?)"
+)
+_CHANGES: Final = (
     "SELECT f.seq, f.post_id, i.avglf1, i.avglf2, i.avglf3, i.sig FROM iqdb_feed AS f"
     " LEFT JOIN images AS i ON i.id = f.row_id AND i.post_id = f.post_id AND f.state = 1"
     " WHERE f.seq > ? ORDER BY f.seq LIMIT ?"
+)
+# backend.pair_mix in SQL; both columns are in the index on post_id, so the rows themselves are not read.
+_FINGERPRINT: Final = (
+    "SELECT count(*), coalesce(sum(((id & 16777215) * (post_id & 16777215) + (id & 4294967295)"
+    " + (post_id & 4294967295) + (post_id >> 32)) & 4294967295), 0) FROM images"
+)
+_COMPARED: Final = (
+    "SELECT i.id, i.post_id, i.avglf1, i.avglf2, i.avglf3, i.sig,"
+    " f.seq, f.post_id, f.revision, f.state, f.row_id, f.digest"
+    " FROM images AS i LEFT JOIN iqdb_feed AS f ON f.post_id = i.post_id"
+)
+_OLDEST_FIRST: Final = " WHERE i.id > ? ORDER BY i.id ASC LIMIT ?"
+_NEWEST_FIRST: Final = " WHERE i.id <= ? ORDER BY i.id DESC LIMIT ?"
+_VANISHED: Final = (
+    "SELECT seq, post_id, revision, state, row_id, digest FROM iqdb_feed AS f"
+    " WHERE post_id > ? AND state <> 0"
+    " AND NOT EXISTS (SELECT 1 FROM images AS i WHERE i.post_id = f.post_id)"
+    " ORDER BY post_id LIMIT ?"
 )
 
 # What cannot heal by trying again; every other failure of SQLite is a lock, a full disk or the like.
@@ -56,6 +83,7 @@ _PERMANENT: Final = {
     sqlite3.SQLITE_PERM: "may not be opened",
     sqlite3.SQLITE_AUTH: "may not be opened",
     sqlite3.SQLITE_CANTOPEN: "cannot be opened",
+    sqlite3.SQLITE_CONSTRAINT: "refuses the row",
 }
 
 
@@ -69,11 +97,12 @@ class SqliteBackend:
     timeouts : StoreTimeouts
     """
 
-    name = "sqlite"
+    may_change_elsewhere = True
 
     def __init__(self, address: SqliteAddress, timeouts: StoreTimeouts) -> None:
         self._address = address
         self._lock_s = timeouts.lock_s
+        self._is_prepared = False
         self._writer = self._engine("BEGIN IMMEDIATE", self._connect_writer, pool_size=1, max_overflow=0)
         self._reader = self._engine(
             "BEGIN", self._connect_reader, pool_size=_READERS, max_overflow=_MAX_READERS - _READERS
@@ -101,6 +130,7 @@ class SqliteBackend:
             connection.execute("PRAGMA journal_mode = WAL").fetchall()
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute(f"PRAGMA cache_size = -{_WRITER_CACHE_KIB}")
+            connection.execute(f"PRAGMA journal_size_limit = {_LOG_LIMIT_BYTES}").fetchall()
         except sqlite3.Error:
             connection.close()
             raise
@@ -111,15 +141,28 @@ class SqliteBackend:
         connection.execute("PRAGMA query_only = ON")
         return connection
 
+    def prepare(self) -> None:
+        """Refuse what is not ours, then make the file and turn its write-ahead log on."""
+        path = self._address.path
+        if not path.parent.is_dir():
+            raise StoreInvalid(f"{self._address}: there is no directory {path.parent}")
+        with self._errors():
+            if path.exists():
+                with contextlib.closing(self._connect("rw")) as connection:
+                    query = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view')"
+                    tables = {name for (name,) in connection.execute(query)}
+                if tables and schema.IMAGES not in tables:
+                    raise StoreInvalid(f"{self._address} is a database of another program: no table images")
+            with self._writer.connect():
+                self._is_prepared = True
+
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
         """Turn SQLite's errors into the store's."""
         try:
             yield
         except sa.exc.TimeoutError as exc:
-            raise StoreUnavailable(
-                f"{self._address}: no connection came free within {self._lock_s} s"
-            ) from exc
+            raise StoreUnavailable(f"{self._address}: busy for {self._lock_s} s") from exc
         except sa.exc.DBAPIError as exc:
             raise self._store_error(exc.orig) from exc
         except sqlite3.Error as exc:
@@ -143,50 +186,37 @@ class SqliteBackend:
         with self._errors(), self._writer.begin() as connection:
             yield connection
 
+    upgrading = writing
+
     def counter(self, connection: sa.Connection) -> Counter:
         """Return the counter row."""
-        row = connection.exec_driver_sql(f"SELECT {_COUNTER_COLUMNS} FROM iqdb_store").one()  # noqa: S608
-        return Counter(*row)
+        return Counter(*_driver(connection).execute(_COUNTER).fetchone())
 
     def set_counter(self, connection: sa.Connection, counter: Counter) -> None:
         """Write the counter row."""
-        connection.exec_driver_sql(
-            "UPDATE iqdb_store SET head_seq = ?, live_count = ?, max_revision = ?, image_rows = ?, image_mix = ?",
-            (
-                counter.head_seq,
-                counter.live_count,
-                counter.max_revision,
-                counter.image_rows,
-                counter.image_mix,
-            ),
-        )
+        _driver(connection).execute(_SET_COUNTER, counter)
 
     def store_id(self, connection: sa.Connection) -> str:
         """Return the store's id."""
-        return str(connection.exec_driver_sql("SELECT store_id FROM iqdb_store").scalar_one())
+        return str(_driver(connection).execute("SELECT store_id FROM iqdb_store").fetchone()[0])
 
     def newest_row_id(self, connection: sa.Connection) -> int:
         """Return the largest `images.id`."""
-        return connection.exec_driver_sql("SELECT max(id) FROM images").scalar_one() or 0
+        return _driver(connection).execute("SELECT max(id) FROM images").fetchone()[0] or 0
 
     def feed_rows(self, connection: sa.Connection, post_ids: Sequence[int]) -> Mapping[int, FeedRow]:
         """Return the feed's rows for these posts."""
         found: dict[int, FeedRow] = {}
-        driver = _driver(connection)
         for start in range(0, len(post_ids), _IDS_PER_SELECT):
             some = post_ids[start : start + _IDS_PER_SELECT]
-            places = ",".join("?" * len(some))
-            query = f"SELECT {_FEED_COLUMNS} FROM iqdb_feed WHERE post_id IN ({places})"  # noqa: S608
-            for seq, post_id, revision, state, row_id, digest in driver.execute(query, some):
-                found[post_id] = FeedRow(seq, post_id, revision, FeedState(state), row_id, digest)
+            query = _FEED_ROWS.format(",".join("?" * len(some)))
+            for row in _driver(connection).execute(query, some):
+                found[row[1]] = FeedRow(*row)
         return found
 
     def put_images(self, connection: sa.Connection, rows: Sequence[ImageRow]) -> None:
         """Write rows; REPLACE also removes a row that another program gave the same post."""
-        _driver(connection).executemany(
-            "INSERT OR REPLACE INTO images (id, post_id, avglf1, avglf2, avglf3, sig) VALUES (?, ?, ?, ?, ?, ?)",
-            rows,
-        )
+        _driver(connection).executemany(_PUT_IMAGE, rows)
 
     def delete_images(self, connection: sa.Connection, post_ids: Sequence[int]) -> None:
         """Remove rows."""
@@ -194,79 +224,60 @@ class SqliteBackend:
             "DELETE FROM images WHERE post_id = ?", [(post,) for post in post_ids]
         )
 
-    def put_feed(self, connection: sa.Connection, rows: Iterable[FeedRow]) -> None:
+    def put_feed(self, connection: sa.Connection, rows: Sequence[FeedRow]) -> None:
         """Write feed rows; REPLACE removes the older row of the same post."""
-        _driver(connection).executemany(
-            f"INSERT OR REPLACE INTO iqdb_feed ({_FEED_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)", rows
-        )
+        _driver(connection).executemany(_PUT_FEED, rows)
 
     def changes(self, connection: sa.Connection, cursor: int, limit: int) -> ChangeBatch:
-        """Return the changes after a cursor; rows come in the order of both tables' b-trees."""
-        return columns.to_batch(_driver(connection).execute(_SELECT_CHANGES, (cursor, limit)).fetchall())
+        """Return the changes after a cursor; both tables' b-trees are walked in their own order."""
+        found = _driver(connection).execute(_CHANGES, (cursor, limit))
+        batches = []
+        while rows := found.fetchmany(_ROWS_PER_FETCH):
+            batches.append(columns.to_batch(rows))
+        return columns.join_batches(batches)
 
-    def image(self, connection: sa.Connection, post_id: int) -> tuple[Any, Any, Any, Any] | None:
+    def image(self, connection: sa.Connection, post_id: int) -> columns.RawImage | None:
         """Return one post's averages and positions, unchecked."""
-        found: tuple[Any, Any, Any, Any] | None = (
-            _driver(connection)
-            .execute("SELECT avglf1, avglf2, avglf3, sig FROM images WHERE post_id = ?", (post_id,))
-            .fetchone()
-        )
+        query = "SELECT avglf1, avglf2, avglf3, sig FROM images WHERE post_id = ?"
+        found: columns.RawImage | None = _driver(connection).execute(query, (post_id,)).fetchone()
         return found
 
-    def upgrade(self, progress: Callable[[int, int], None] | None) -> None:
-        """Make the file a store of the current schema."""
-        from iqdb_core.store import takeover  # noqa: PLC0415
+    def fingerprint(self, connection: sa.Connection) -> tuple[int, int]:
+        """Return the number of rows and the sum of their `pair_mix`."""
+        rows, mix = _driver(connection).execute(_FINGERPRINT).fetchone()
+        return rows, mix
 
-        with self._errors():
-            self._look_before_touching()
-            with self._writer.begin() as connection:
-                if schema.version(connection) != schema.NEWEST_VERSION:
-                    has_images = schema.check_images(connection)
-                    schema.migrate_schema(connection)
-                    if has_images:
-                        takeover.take_over(self, connection, progress)
+    def compared_rows(
+        self, connection: sa.Connection, after: int, limit: int, *, newest_first: bool = False
+    ) -> list[ComparedRow]:
+        """Return rows of `images` beside the feed's."""
+        query = _COMPARED + (_NEWEST_FIRST if newest_first else _OLDEST_FIRST)
+        return _driver(connection).execute(query, (after, limit)).fetchall()
 
-    def _look_before_touching(self) -> None:
-        """Refuse a file that is not ours before anything, be it the journal mode, is changed in it."""
-        path = self._address.path
-        if not path.parent.is_dir():
-            raise StoreInvalid(f"{self._address}: there is no directory {path.parent}")
-        if not path.exists():
-            return
-        connection = self._connect("rw")
-        try:
-            tables = {
-                name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-            }
-        finally:
-            connection.close()
-        if tables and schema.IMAGES not in tables:
-            raise StoreInvalid(f"{self._address} is a database of another program: it has no table images")
+    def vanished(self, connection: sa.Connection, after: int, limit: int) -> list[FeedRow]:
+        """Return feed rows whose row in `images` is gone."""
+        return [FeedRow(*row) for row in _driver(connection).execute(_VANISHED, (after, limit))]
 
     def close(self) -> None:
         """Fold the log into the file and give back every connection."""
         self._reader.dispose()
-        with self._errors():
-            connection = self._writer.raw_connection()
-            try:
-                driver = connection.driver_connection
-                driver.execute("PRAGMA busy_timeout = 0")
-                driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-                driver.execute("PRAGMA journal_mode = DELETE").fetchall()
-            except sqlite3.OperationalError as exc:
-                # The last process to close will do it.
-                _log.info(
-                    "%s is still open elsewhere, so its log stays: %s",
-                    self._address,
-                    exc,
-                    extra={"action": "log_stays"},
-                )
-            finally:
-                connection.close()
-                self._writer.dispose()
+        if self._is_prepared:
+            self._is_prepared = False
+            with self._errors(), self._writer.connect() as connection:
+                driver = _driver(connection)
+                driver.rollback()  # pragmas of the journal work outside of transactions only
+                driver.execute("PRAGMA busy_timeout = 0").fetchall()
+                try:
+                    driver.execute("PRAGMA journal_mode = DELETE").fetchall()
+                except sqlite3.OperationalError as exc:
+                    # Another process has the file open; the last one to close it folds the log in.
+                    _log.info("%s keeps its log: %s", self._address, exc, extra={"action": "log_kept"})
+        self._writer.dispose()
 
 
 def _driver(connection: sa.Connection) -> sqlite3.Connection:
     """Return the sqlite3 connection: rows by the thousand, without a Row object for each."""
-    driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
+    driver = connection.connection.driver_connection
+    if not isinstance(driver, sqlite3.Connection):
+        raise TypeError(f"not a connection of sqlite3: {driver!r}")
     return driver

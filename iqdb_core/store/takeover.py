@@ -1,58 +1,150 @@
-"""How does IQDB's table become a feed? Gives every row of `images` a feed row, inside the caller's transaction.
+"""What did other programs do to `images` while we were away? Brings the feed in step with the table.
 
-Rows that are no signatures stay where they are and are reported once.
+For a file of IQDB that we see for the first time that is everything; later it is what IQDB added, replaced
+or removed in between. Rows that are no signature stay where they are and are reported once. Changes nothing
+in `images`. Called when a database is opened, inside one transaction.
 """
 
 from __future__ import annotations
 
 import logging
+import zlib
 from typing import TYPE_CHECKING, Any, Final
 
 from iqdb_core.model import MAX_IMAGE_ID
-from iqdb_core.store.backend import Counter, FeedRow, FeedState, row_digest
-from iqdb_core.store.columns import is_signature
-from iqdb_core.store.sqlite import PAIR_MIX, _driver
+from iqdb_core.store.backend import BROKEN, LIVE, TOMBSTONE, Counter, FeedRow
+from iqdb_core.store.columns import digests, is_signature, stack, stack_checked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     import sqlalchemy as sa
 
-    from iqdb_core.store.sqlite import SqliteBackend
+    from iqdb_core.store.backend import Backend, ComparedRow
+    from iqdb_core.store.columns import RawImage
 
 _log = logging.getLogger(__name__)
-_BATCH: Final = 16_384
+
+_BATCH: Final = 8192
+_TAIL: Final = 1000
+_BEFORE_ALL: Final = -(2**63)
+_BEHIND_ALL: Final = 2**63 - 1
 
 
-def take_over(
-    backend: SqliteBackend, connection: sa.Connection, progress: Callable[[int, int], None] | None
-) -> None:
-    driver = _driver(connection)
-    total, mix = driver.execute(f"SELECT count(*), coalesce(sum({PAIR_MIX}), 0) FROM images").fetchone()
-    seq = live = done = last = 0
-    last = -(2**63)
-    while rows := driver.execute(
-        "SELECT id, post_id, avglf1, avglf2, avglf3, sig FROM images WHERE id > ? ORDER BY id LIMIT ?",
-        (last, _BATCH),
-    ).fetchall():
-        feed = []
-        for row in rows:
-            seq += 1
-            ok = is_signature(row[2:])
-            live += ok
-            feed.append(
-                FeedRow(
-                    seq,
-                    row[1],
-                    0,
-                    FeedState.LIVE if ok else FeedState.BROKEN,
-                    row[0],
-                    row_digest(row[2:5], row[5]) if ok else 0,
-                )
-            )
-        backend.put_feed(connection, feed)
-        last = rows[-1][0]
-        done += len(rows)
-        if progress:
-            progress(done, total)
-    backend.set_counter(connection, Counter(seq, live, 0, total, mix))
+def is_in_step(backend: Backend, connection: sa.Connection) -> bool:
+    """Tell cheaply whether `images` is as the store left it.
+
+    Compares which post has which row (a scan of one index), and the contents of the newest rows: IQDB gives
+    a row the id after the largest, so only there can a row have been replaced by one with the same id.
+    """
+    counter = backend.counter(connection)
+    if backend.fingerprint(connection) != (counter.image_rows, counter.image_mix):
+        return False
+    newest = backend.compared_rows(connection, _BEHIND_ALL, _TAIL, newest_first=True)
+    return not any(_differences(newest))
+
+
+def bring_in_step(
+    backend: Backend, connection: sa.Connection, progress: Callable[[int, int], None] | None
+) -> int:
+    """Write a feed row for each row of `images` that the feed does not know as it is, or that is gone.
+
+    Parameters
+    ----------
+    backend : Backend
+    connection : sqlalchemy.Connection
+        Of a write transaction.
+    progress : callable of (done, total), optional
+        In rows of `images`.
+
+    Returns
+    -------
+    int
+        Changes written. They carry the revision after the one they replace (0 for a new image), so that a
+        write accepted later still wins and a redelivered older one does not.
+    """
+    before = backend.counter(connection)
+    rows, mix = backend.fingerprint(connection)
+    feed = _Feed(before)
+    done, after = 0, _BEFORE_ALL
+    while compared := backend.compared_rows(connection, after, _BATCH):
+        backend.put_feed(connection, [feed.follow(*found) for found in _differences(compared)])
+        done += len(compared)
+        after = compared[-1][0]
+        if progress is not None:
+            progress(done, rows)
+    after = -1
+    while gone := backend.vanished(connection, after, _BATCH):
+        backend.put_feed(connection, [feed.follow(row.post_id, TOMBSTONE, None, 0, row) for row in gone])
+        after = gone[-1].post_id
+    backend.set_counter(connection, Counter(feed.seq, feed.live, feed.revision, rows, mix))
+    return feed.seq - before.head_seq
+
+
+class _Feed:
+    """The counter row while changes are appended."""
+
+    def __init__(self, before: Counter) -> None:
+        self.seq = before.head_seq
+        self.live = before.live_count
+        self.revision = before.max_revision
+
+    def follow(
+        self, post_id: int, state: int, row_id: int | None, digest: int, known: FeedRow | None
+    ) -> FeedRow:
+        """Return the next row of the feed."""
+        self.seq += 1
+        self.live += state == LIVE
+        revision = 0
+        if known is not None:
+            self.live -= known.state == LIVE
+            revision = known.revision + 1
+            self.revision = max(self.revision, revision)
+        return FeedRow(self.seq, post_id, revision, state, row_id, digest)
+
+
+_Difference = tuple[int, int, int, int, FeedRow | None]
+"""post_id, its state, its row's id and digest now, and what the feed knows."""
+
+
+def _differences(compared: Sequence[ComparedRow]) -> Iterator[_Difference]:
+    """Yield what the feed must be told about rows of `images`."""
+    if not compared:
+        return
+    row_ids, post_ids, *image_columns = list(zip(*compared, strict=True))[:6]
+    for row_id, post_id, (state, digest), row in zip(
+        row_ids, post_ids, _states(image_columns), compared, strict=True
+    ):
+        known = None if row[6] is None else FeedRow(*row[6:])
+        if known is not None and (known.row_id, known.state, known.digest) == (row_id, state, digest):
+            continue
+        if not isinstance(post_id, int) or not 0 <= post_id <= MAX_IMAGE_ID:
+            _report(row_id, post_id, "its post_id is no image id")
+            continue
+        if state == BROKEN:
+            _report(row_id, post_id, "its averages or positions are no signature")
+        yield post_id, state, row_id, digest, known
+
+
+def _states(image_columns: Sequence[tuple[Any, ...]]) -> list[tuple[int, int]]:
+    """Return state and digest of each row; fast when all are signatures."""
+    stacked = stack_checked(image_columns)
+    if stacked is not None:
+        return [(LIVE, digest) for digest in digests(*stacked)]
+    return [_state(row) for row in zip(*image_columns, strict=True)]
+
+
+def _state(row: RawImage) -> tuple[int, int]:
+    if is_signature(row):
+        return LIVE, digests(*stack([(value,) for value in row]))[0]
+    return BROKEN, zlib.crc32(repr(row).encode())
+
+
+def _report(row_id: int, post_id: object, reason: str) -> None:
+    _log.warning(
+        "row %s of table images (post %s) is left alone and not searched: %s",
+        row_id,
+        post_id,
+        reason,
+        extra={"action": "broken_row", "post_id": post_id},
+    )

@@ -1,4 +1,4 @@
-"""How does Alembic reach the database? Through the connection, and inside the transaction, that `schema` hands over."""
+"""How does Alembic reach the database? Through the connection and transaction that `schema` hands over."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The first schema: IQDB's table where it is missing, the feed, the counter row and the progress of bulk copies."""
+"""The first schema: IQDB's table where it is missing, feed, counter row, progress of bulk copies."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ _IMAGES_POSTGRES: Final = """CREATE TABLE images (
 
 
 def upgrade() -> None:
-    """Create what is missing. On SQLite a BigInteger primary key would not be the rowid, hence the variant."""
+    """Create what is missing."""
     connection = op.get_bind()
     is_sqlite = connection.dialect.name == "sqlite"
+    # Only a column of type INTEGER is the rowid on SQLite.
     integer = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
     if not sa.inspect(connection).has_table("images"):
         op.execute(_IMAGES_SQLITE if is_sqlite else _IMAGES_POSTGRES)
