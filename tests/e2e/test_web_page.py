@@ -56,8 +56,7 @@ def choose(page: Any, folder: Path, data: bytes) -> None:
 
 
 def test_a_known_picture_is_found_with_its_link(page: Any, tmp_path: Path) -> None:
-    assert page.wait_for_function("document.getElementById('count').textContent")
-    assert page.text_content("#count") == "3 images known"
+    page.get_by_text("3 images known").wait_for()
     choose(page, tmp_path, pictures.picture((2**63 - 1) % 97, (64, 48)))
     page.wait_for_selector("#matches tbody tr")
     assert page.text_content("#message") == "1 likely copy found."
@@ -79,5 +78,5 @@ def test_a_file_that_is_no_picture_is_explained(page: Any, tmp_path: Path) -> No
 
 def test_a_stranger_is_not_called_a_copy(page: Any, tmp_path: Path) -> None:
     choose(page, tmp_path, pictures.picture(55, (64, 48)))
-    page.wait_for_function("document.getElementById('message').textContent.startsWith('No copy found')")
+    page.get_by_text("No copy found. The most alike:").wait_for()
     assert page.errors == []
