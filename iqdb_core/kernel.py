@@ -1,7 +1,8 @@
-"""How is a function compiled?
+"""The one way in which numeric functions are compiled.
 
-One decorator for every numeric kernel: releases the GIL, keeps the compiled code on disk, and still works where
-nothing can be written. No fastmath and no parallel threads, ever: results must be the same to the bit everywhere.
+One decorator for every numeric kernel: releases the GIL, keeps the compiled code on disk, and still works
+where nothing can be written. No fastmath and no parallel threads, ever: results must be the same to the bit
+everywhere.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
     Parameters
     ----------
     function : callable
-        Plain numeric code. It may call kernels of its own file only: numba notices a changed file, but not that
-        a file which it calls has changed.
+        Plain numeric code. It may call kernels of its own file only: numba notices a changed file, but not
+        that a file which it calls has changed.
 
     Returns
     -------
@@ -33,8 +34,8 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
 
     Notes
     -----
-    The compiled code is kept in the first of these that can be written: `NUMBA_CACHE_DIR`, `__pycache__` beside
-    the source, the user's cache directory. With none of them it is compiled anew by each process.
+    The compiled code is kept in the first of these that can be written: `NUMBA_CACHE_DIR`, `__pycache__`
+    beside the source, the user's cache directory. With none of them it is compiled anew by each process.
     """
     try:
         compiled: Callable[P, R] = njit(nogil=True, cache=True)(function)

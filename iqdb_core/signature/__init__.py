@@ -1,7 +1,7 @@
-"""Which signature does an image have?
+"""The signature of an image, equal to IQDB's to the bit.
 
-Bytes of a file, or three colour channels, in; a `Signature` out, equal to IQDB's to the bit. Knows no index, store,
-web or queue. Called by whoever adds or queries images.
+Bytes of a file, or three colour channels, in; a `Signature` out. Knows no index, store, web or queue.
+Called by whoever adds or queries images.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from PIL import Image
 
 from iqdb_core.errors import InvalidChannels
 from iqdb_core.model import CHANNELS, PLANE, SIDE, Signature
-from iqdb_core.signature.decode import DecodeLimits, to_pixels
+from iqdb_core.signature.decode import DecodeLimits, decode
 from iqdb_core.signature.haar import coefficients
 from iqdb_core.signature.resample import Shrinking
 from iqdb_core.signature.select import signed_positions
@@ -31,14 +31,10 @@ _DEFAULT_LIMITS = DecodeLimits()
 
 def from_image_bytes(data: bytes, *, limits: DecodeLimits = _DEFAULT_LIMITS) -> Signature:
     """Return the signature of an image file."""
-    pixels = to_pixels(data, limits)
-    height, width = pixels.shape[:2]
-    packed = np.zeros((height, width, 4), np.uint8)
-    packed[:, :, :3] = pixels
-    band = packed.view(np.uint32).reshape(height, width)
-    band.flags.writeable = False
-    shrinking = Shrinking(width, height)
-    shrinking.add(band)
+    picture = decode(data, limits)
+    shrinking = Shrinking(picture.width, picture.height)
+    for band in picture.bands:
+        shrinking.add(band)
     return _from_small(shrinking.small())
 
 

@@ -1,7 +1,7 @@
-"""What are the Haar coefficients of a 128 x 128 picture in YIQ?
+"""The Haar coefficients of a 128 x 128 picture in YIQ.
 
-Float64 throughout, with IQDB's literal constants (DESIGN sections 4.3 and 4.4). Knows no image format. Called by
-`iqdb_core.signature` only.
+Float64 throughout, with IQDB's literal constants (DESIGN sections 4.3 and 4.4). Knows no image format.
+Called by `iqdb_core.signature` only.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ def coefficients(small: NDArray[np.uint8]) -> NDArray[np.float64]:
 
     References
     ----------
-    Jacobs, Finkelstein, Salesin, "Fast Multiresolution Image Querying", SIGGRAPH 1995, section 3: the standard
-    two-dimensional decomposition, all rows and then all columns. The constants are danbooru/iqdb's.
+    Jacobs, Finkelstein, Salesin, "Fast Multiresolution Image Querying", SIGGRAPH 1995, section 3: the
+    standard two-dimensional decomposition, all rows and then all columns. The constants are
+    danbooru/iqdb's.
     """
     planes = np.empty((CHANNELS, SIDE, SIDE), np.float64)
     by_rows = np.empty((SIDE, SIDE), np.float64)

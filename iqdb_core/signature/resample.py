@@ -1,7 +1,7 @@
-"""How does a picture of any size become 128 x 128 pixels, to the bit as IQDB does it?
+"""How a picture of any size becomes 128 x 128 pixels, to the bit as IQDB does it.
 
-Area average in float32 with the order of operations fixed (DESIGN section 4.2, which describes libgd 2.3). Never
-decodes and never converts colours. Called by `iqdb_core.signature` only.
+Area average in float32 with the order of operations fixed (DESIGN section 4.2, which describes libgd 2.3).
+Never decodes and never converts colours. Called by `iqdb_core.signature` only.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ _SIDE: Final = np.float32(SIDE)
 _OPACITY: Final = np.float32(127)
 """Full opacity; the source scale cancels out but for its rounding, so it is kept."""
 _TOP: Final = np.int32(255)
+_BYTE: Final = np.uint32(255)
 _SUMS: Final = CHANNELS + 2
 """Running sums per cell: red, green, blue, opacity, area."""
 
@@ -79,7 +80,7 @@ class Shrinking:
         self._next_row += len(band)
 
     def small(self) -> NDArray[np.uint8]:
-        """Return the (3, 128, 128) uint8 picture: red, green and blue planes. All rows must have been added."""
+        """Return the (3, 128, 128) uint8 picture, planes of red, green, blue; all rows must be in."""
         if self._cells.shape == (CHANNELS, SIDE, SIDE):
             return self._cells
         return spread(self._cells, self._rows[4], self._columns[4])
@@ -99,8 +100,8 @@ def spans(length: int) -> Spans:
     first, stop : (n,) int64 ndarray
         Half-open range of positions.
     head, tail : (n,) float32 ndarray
-        Overlap, 0..1, of the first and of the last position; those between overlap by 1. A single position's is
-        its head.
+        Overlap, 0..1, of the first and of the last position; those between overlap by 1. A single
+        position's is its head.
     which : (128,) int64 ndarray
         The span of each output cell. Neighbouring cells with equal spans share one, so that n <= 128, and a
         picture much smaller than 128 in one direction costs no more than its pixels.
@@ -115,8 +116,9 @@ def spans(length: int) -> Spans:
         start = np.float32(cell * length) / _SIDE
         end = np.float32((cell + 1) * length) / _SIDE
         low = np.int64(np.floor(start))
-        # Beyond 2**24 positions float32 rounds the end to more than there are.
-        high = min(np.int64(np.ceil(end)), length)
+        high = np.int64(np.ceil(end))
+        if high > length:  # beyond 2**24 positions float32 rounds the end to more than there are
+            high = np.int64(length)
         at_low = min(_ONE - (start - np.float32(low)), end - start)
         floor_of_end = np.floor(end)
         at_high = end - floor_of_end if high - 1 == np.int64(floor_of_end) else _ONE
@@ -148,8 +150,8 @@ def edges(columns: Spans) -> NDArray[np.float32]:
     Returns
     -------
     (1 + longest - last, n) float32 ndarray
-        Row 0 for the spans' first pixels, row 1 + k - last for their k-th, where last = max(1, shortest - 1) is
-        the first k that may end a span. 0 where a span has no k-th pixel.
+        Row 0 for the spans' first pixels, row 1 + k - last for their k-th, where last = max(1, shortest - 1)
+        is the first k that may end a span. 0 where a span has no k-th pixel.
     """
     first, stop, head, tail, _ = columns
     last = max(1, (stop - first).min() - 1)
@@ -170,6 +172,48 @@ def _finish(sums: NDArray[np.float32], row: int, cells: NDArray[np.uint8]) -> No
         for c in range(sums.shape[1]):
             value = (sums[channel, c] / sums[4, c]) / sums[3, c] + _HALF
             cells[channel, row, c] = np.uint8(min(np.int32(value), _TOP))
+
+
+@kernel
+def _add_row(
+    row: NDArray[np.uint32],
+    overlap: np.float32,
+    begin: NDArray[np.uint32],
+    longest: int,
+    ends: NDArray[np.float32],
+    pixels: NDArray[np.uint32],
+    area: NDArray[np.float32],
+    sums: NDArray[np.float32],
+) -> None:
+    """Add a source row, weighted by its vertical overlap, to the sums of all cells.
+
+    Works through all cells' k-th pixels before their k+1-th: each cell's own order is kept, and the
+    arithmetic runs over neighbouring cells at once. A cell that has no k-th pixel adds zero, which changes
+    nothing.
+    """
+    across = len(begin)
+    rightmost = np.uint32(len(row) - 1)
+    last = longest - (len(ends) - 1)
+    for k in range(longest):
+        if 0 < k < last:
+            for c in range(across):
+                pixels[c] = row[begin[c] + np.uint32(k)]
+            if k == 1:
+                area[:] = overlap
+        else:
+            end = ends[0 if k == 0 else 1 + k - last]
+            for c in range(across):
+                pixels[c] = row[min(begin[c] + np.uint32(k), rightmost)]
+            for c in range(across):
+                area[c] = end[c] * overlap
+        for c in range(across):
+            pixel = pixels[c]
+            opacity = _OPACITY * area[c]
+            sums[0, c] += np.float32(np.int32(pixel & _BYTE)) * opacity
+            sums[1, c] += np.float32(np.int32((pixel >> np.uint32(8)) & _BYTE)) * opacity
+            sums[2, c] += np.float32(np.int32((pixel >> np.uint32(16)) & _BYTE)) * opacity
+            sums[3, c] += opacity
+            sums[4, c] += area[c]
 
 
 @kernel
@@ -207,47 +251,19 @@ def add_rows(
     int
         The first row of cells that is not finished now. Only one can be half done: the next begins at the
         position where it ends.
-
-    Notes
-    -----
-    Works through all cells' k-th pixels before their k+1-th: each cell's own order is kept, and the arithmetic
-    runs over neighbouring cells at once. A cell that has no k-th pixel adds zero, which changes nothing.
     """
     first, stop, head, tail, _ = rows
-    across = len(columns[0])
     begin = columns[0].astype(np.uint32)
-    rightmost = np.uint32(band.shape[1] - 1)
     longest = (columns[1] - columns[0]).max()
-    last = longest - (len(ends) - 1)
+    pixels = np.empty(len(begin), np.uint32)
+    area = np.empty(len(begin), np.float32)
     band_bottom = band_top + len(band)
-    gathered = np.empty(across, np.uint32)
-    area = np.empty(across, np.float32)
     while cell < len(first) and first[cell] < band_bottom:
         if first[cell] >= band_top:
             sums[:] = _ZERO
         for y in range(max(first[cell], band_top), min(stop[cell], band_bottom)):
             overlap = _overlap(y, first[cell], stop[cell], head[cell], tail[cell])
-            row = band[y - band_top]
-            for k in range(longest):
-                if 0 < k < last:
-                    for c in range(across):
-                        gathered[c] = row[begin[c] + np.uint32(k)]
-                    if k == 1:
-                        area[:] = overlap
-                else:
-                    end = ends[0 if k == 0 else 1 + k - last]
-                    for c in range(across):
-                        gathered[c] = row[min(begin[c] + np.uint32(k), rightmost)]
-                    for c in range(across):
-                        area[c] = end[c] * overlap
-                for c in range(across):
-                    pixel = gathered[c]
-                    opacity = _OPACITY * area[c]
-                    sums[0, c] += np.float32(np.int32(pixel & np.uint32(255))) * opacity
-                    sums[1, c] += np.float32(np.int32((pixel >> np.uint32(8)) & np.uint32(255))) * opacity
-                    sums[2, c] += np.float32(np.int32((pixel >> np.uint32(16)) & np.uint32(255))) * opacity
-                    sums[3, c] += opacity
-                    sums[4, c] += area[c]
+            _add_row(band[y - band_top], overlap, begin, longest, ends, pixels, area, sums)
         if stop[cell] > band_bottom:
             break
         _finish(sums, cell, cells)
@@ -261,9 +277,9 @@ def unpack(band: NDArray[np.uint32], top: int, cells: NDArray[np.uint8]) -> None
     for y in range(band.shape[0]):
         for x in range(band.shape[1]):
             pixel = band[y, x]
-            cells[0, top + y, x] = np.uint8(pixel & np.uint32(255))
-            cells[1, top + y, x] = np.uint8((pixel >> np.uint32(8)) & np.uint32(255))
-            cells[2, top + y, x] = np.uint8((pixel >> np.uint32(16)) & np.uint32(255))
+            cells[0, top + y, x] = np.uint8(pixel & _BYTE)
+            cells[1, top + y, x] = np.uint8((pixel >> np.uint32(8)) & _BYTE)
+            cells[2, top + y, x] = np.uint8((pixel >> np.uint32(16)) & _BYTE)
 
 
 @kernel

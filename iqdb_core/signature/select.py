@@ -1,8 +1,8 @@
-"""Which 40 coefficients of a channel are kept?
+"""Which 40 coefficients of a channel are kept.
 
 The largest by magnitude. Among equal ones the outcome is that of the C++ standard library's heap as libstdc++
-implements it (DESIGN section 4.5), which decides for flat and synthetic pictures. Called by `iqdb_core.signature`
-only.
+implements it (DESIGN section 4.5), which decides for flat and synthetic pictures. Called by
+`iqdb_core.signature` only.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def signed_positions(planes: NDArray[np.float64]) -> NDArray[np.int16]:
 
     Notes
     -----
-    A heap of 40, its root the smallest magnitude. Positions 1..40 enter first; each later one replaces the root
-    if it is strictly larger.
+    A heap of 40, its root the smallest magnitude. Positions 1..40 enter first; each later one replaces the
+    root if it is strictly larger.
     """
     kept = np.empty((CHANNELS, KEPT), np.int16)
     sizes = np.empty(KEPT, np.float64)

@@ -1,0 +1,67 @@
+"""Which picture is in a file, of which format and size, and what a decoder must not be shown.
+
+Answers from the file's structure, in time proportional to its bytes, without decoding a pixel. Never uses
+Pillow. Called by `iqdb_core.signature.decode`.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from iqdb_core.errors import CorruptImage, UnsupportedFormat
+from iqdb_core.signature.container import avif, gif, jpeg, others, png, tiff, webp
+from iqdb_core.signature.container.still import Still
+
+__all__ = ["Still", "read"]
+
+
+def read(data: bytes) -> Still:
+    """Tell the format by content and find the picture.
+
+    Parameters
+    ----------
+    data : bytes
+        A whole file.
+
+    Returns
+    -------
+    Still
+        Its canvas is not yet held against any limit.
+
+    Raises
+    ------
+    UnsupportedFormat
+        No format we read, or a kind of one that we do not.
+    CorruptImage
+        The structure is damaged or cut short.
+    """
+    try:
+        return _read(data)
+    except (struct.error, IndexError) as error:
+        raise CorruptImage("the image is cut short") from error
+
+
+def _read(data: bytes) -> Still:  # noqa: C901, PLR0911 - one line per format reads best
+    if data.startswith(jpeg.MAGIC):
+        return jpeg.read(data)
+    if data.startswith(png.MAGIC):
+        return png.read(data)
+    if webp.is_webp(data):
+        return webp.read(data)
+    if data.startswith(gif.MAGICS):
+        return gif.read(data)
+    if avif.is_iso_media(data):
+        return avif.read(data)
+    if data.startswith(tiff.MAGICS):
+        return tiff.read(data)
+    if others.is_bmp(data):
+        return Still("BMP", data)
+    if data.startswith(others.JPEG2000_MAGICS):
+        return Still("JPEG2000", data)
+    if data.startswith(others.ICON_MAGIC):
+        return others.read_icon(data)
+    if others.is_pixmap(data):
+        return others.read_pixmap(data)
+    if others.is_targa(data):
+        return Still("TGA", data)
+    raise UnsupportedFormat("these bytes are no image of a format that is read")

@@ -1,0 +1,64 @@
+"""The first frame of a GIF file.
+
+Makes of it a file of that frame alone, without its place on the canvas, comments or instructions for what
+follows. Called by `container.read`.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+from iqdb_core.errors import CorruptImage
+from iqdb_core.signature.container.still import Still
+
+MAGICS: Final = (b"GIF87a", b"GIF89a")
+
+_EXTENSION: Final = 0x21
+_FRAME: Final = 0x2C
+_CONTROL: Final = 0xF9
+_HAS_PALETTE: Final = 0x80
+_HAS_TRANSPARENCY: Final = 0x01
+
+
+def read(data: bytes) -> Still:
+    """Walk the blocks up to the first frame; see `container.read` for what is raised."""
+    width, height, flags = struct.unpack_from("<HHB", data, 6)
+    palette_end = 13 + _palette_bytes(flags)
+    position = palette_end
+    control = b""
+    while data[position] == _EXTENSION:
+        label, size = data[position + 1], data[position + 2]
+        if label == _CONTROL and size == 4:
+            has_transparency, index = data[position + 3] & _HAS_TRANSPARENCY, data[position + 6]
+            control = bytes((_EXTENSION, _CONTROL, 4, has_transparency, 0, 0, index, 0))
+        position = _blocks_end(data, position + 2)
+    if data[position] != _FRAME:
+        raise CorruptImage("the GIF has no picture in it")
+    left, top, across, down, frame_flags = struct.unpack_from("<4HB", data, position + 1)
+    if not across or not down:
+        raise CorruptImage("the GIF's first frame has no pixels")
+    still = b"".join(
+        (
+            data[:6],
+            struct.pack("<HHBBB", across, down, flags, 0, 0),
+            data[13:palette_end],
+            control,
+            struct.pack("<B4HB", _FRAME, 0, 0, across, down, frame_flags),
+            data[position + 10 :],
+        )
+    )
+    # A frame may reach beyond the canvas that the header announces; decoders enlarge the canvas.
+    canvas = (max(width, left + across), max(height, top + down))
+    return Still("GIF", still, canvas, corner=(left, top))
+
+
+def _palette_bytes(flags: int) -> int:
+    return 3 << ((flags & 7) + 1) if flags & _HAS_PALETTE else 0
+
+
+def _blocks_end(data: bytes, position: int) -> int:
+    """Return the position after a chain of sub-blocks, each led by its length, that a length of 0 ends."""
+    while size := data[position]:
+        position += 1 + size
+    return position + 1

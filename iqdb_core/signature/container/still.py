@@ -1,0 +1,38 @@
+"""What a file's structure says about the one picture in it that counts.
+
+Values only. Made by the readers of this folder, used by `iqdb_core.signature.decode`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Still:
+    """The first frame of a file, found without decoding a pixel.
+
+    Parameters
+    ----------
+    format : str
+        Pillow's name of the format.
+    data : bytes
+        A file of that format which holds this frame and, as far as its reader can tell them apart, nothing
+        that its pixels do not depend on: no comments, profiles or further frames for a decoder to trip
+        over.
+    canvas : (int, int) or None
+        Width and height in pixels before `orientation`; None if only the decoder reads them.
+    orientation : int
+        EXIF orientation, 1..8; 1 means upright.
+    corner : (int, int)
+        Where on the canvas the decoded frame begins. What it leaves uncovered is transparent.
+    scans : int
+        How many passes over all its pixels the file asks for.
+    """
+
+    format: str
+    data: bytes
+    canvas: tuple[int, int] | None = None
+    orientation: int = 1
+    corner: tuple[int, int] = (0, 0)
+    scans: int = 1

@@ -1,0 +1,153 @@
+"""What the first directory of a TIFF file says, and whether it can be true.
+
+Appends a directory of its own to the file: only tags that the pixels depend on, each checked against the
+file's size, and no further directory. Called by `container.read`.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+from iqdb_core.errors import CorruptImage, UnsupportedFormat
+from iqdb_core.signature.container.exif import UPRIGHT
+from iqdb_core.signature.container.still import Still
+
+MAGICS: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+_WIDTH: Final = 256
+_HEIGHT: Final = 257
+_COMPRESSION: Final = 259
+_STRIP_OFFSETS: Final = 273
+_ORIENTATION: Final = 274
+_TILE_WIDTH: Final = 322
+_TILE_HEIGHT: Final = 323
+_TILE_OFFSETS: Final = 324
+
+# Tags of one value. 262 photometric, 266 fill order, 277 samples per pixel, 278 rows per strip, 284 planes,
+# 292 and 293 fax options, 317 predictor.
+_SCALARS: Final = frozenset(
+    {
+        _WIDTH,
+        _HEIGHT,
+        _COMPRESSION,
+        262,
+        266,
+        _ORIENTATION,
+        277,
+        278,
+        284,
+        292,
+        293,
+        317,
+        _TILE_WIDTH,
+        _TILE_HEIGHT,
+    }
+)
+# Tags of any number. 258 bits, 279 and 325 byte counts, 320 palette, 338 extra samples, 339 sample format,
+# 347 JPEG tables, 529..532 YCbCr.
+_LISTS: Final = frozenset(
+    {258, _STRIP_OFFSETS, 279, 320, _TILE_OFFSETS, 325, 338, 339, 347, 529, 530, 531, 532}
+)
+_TYPE_BYTES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 16: 8}
+_INTEGERS: Final = {1: "B", 3: "H", 4: "I", 16: "Q"}
+
+_COMPRESSIONS: Final = frozenset({1, 2, 3, 4, 5, 7, 8, 32773, 32946})
+"""None, three of fax, LZW, JPEG, Deflate, PackBits, Deflate's old number. Others are rare."""
+_MAX_PIECES: Final = 65_536
+"""Strips or tiles; each costs the decoder a few microseconds whatever it holds."""
+_LARGE_TILE: Final = 4096
+"""Tiles may be larger than the picture, up to this side in pixels; they are decoded whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """How directories are written in a file: byte order, and classic or big."""
+
+    order: str
+    is_big: bool
+
+    @property
+    def counter(self) -> str:
+        return f"{self.order}{'Q' if self.is_big else 'H'}"
+
+    @property
+    def entry(self) -> str:
+        return f"{self.order}{'HHQ8s' if self.is_big else 'HHI4s'}"
+
+    @property
+    def offset(self) -> str:
+        return f"{self.order}{'Q' if self.is_big else 'I'}"
+
+
+def read(data: bytes) -> Still:
+    """Read the first directory; see `container.read` for what is raised."""
+    layout = _Layout("<" if data[:2] == b"II" else ">", data[2:4] in {b"+\0", b"\0+"})
+    first = struct.unpack_from(layout.offset, data, 8 if layout.is_big else 4)[0]
+    entries = _entries(data, first, layout)
+    values = {tag: _integer(kind, raw, layout) for tag, (kind, _, raw) in entries.items() if tag in _SCALARS}
+    width, height = values.get(_WIDTH, 0), values.get(_HEIGHT, 0)
+    if values.get(_COMPRESSION, 1) not in _COMPRESSIONS:
+        raise UnsupportedFormat(f"TIFF compression {values[_COMPRESSION]} is not read")
+    for tag, side in ((_TILE_WIDTH, width), (_TILE_HEIGHT, height)):
+        if values.get(tag, 1) not in range(1, max(side, _LARGE_TILE) + 16):
+            raise CorruptImage("the TIFF's tiles have impossible sizes")
+    for tag in (_STRIP_OFFSETS, _TILE_OFFSETS):
+        if tag in entries and entries[tag][1] > _MAX_PIECES:
+            raise CorruptImage(f"the TIFF is in more than {_MAX_PIECES} pieces")
+    orientation = values.get(_ORIENTATION, UPRIGHT)
+    entries.pop(_ORIENTATION, None)
+    upright = _with_directory(data, entries, layout)
+    return Still("TIFF", upright, (width, height), orientation if orientation in range(1, 9) else UPRIGHT)
+
+
+def _entries(data: bytes, at: int, layout: _Layout) -> dict[int, tuple[int, int, bytes]]:
+    """Return type, count and raw value or offset of each tag that matters; the first of its kind counts."""
+    (count,) = struct.unpack_from(layout.counter, data, at)
+    at += struct.calcsize(layout.counter)
+    entry_bytes = struct.calcsize(layout.entry)
+    if at + count * entry_bytes > len(data):
+        raise CorruptImage("the TIFF is cut short")
+    found: dict[int, tuple[int, int, bytes]] = {}
+    far_bytes = 0
+    for n in range(count):
+        tag, kind, values, raw = struct.unpack_from(layout.entry, data, at + n * entry_bytes)
+        if tag in found or not (tag in _SCALARS or tag in _LISTS):
+            continue
+        size = values * _TYPE_BYTES.get(kind, 0)
+        if size == 0 or (tag in _SCALARS and (values != 1 or kind not in _INTEGERS)):
+            if tag == _ORIENTATION:  # the pixels are still good
+                continue
+            raise CorruptImage(f"the TIFF's tag {tag} makes no sense")
+        if size > len(raw):
+            (begin,) = struct.unpack(layout.offset, raw)
+            far_bytes += size
+            if begin + size > len(data) or far_bytes > len(data):
+                raise CorruptImage("the TIFF is cut short")
+        found[tag] = (kind, values, raw)
+    return found
+
+
+def _integer(kind: int, raw: bytes, layout: _Layout) -> int:
+    """Return the value of a tag that has one, an integer."""
+    value: int = struct.unpack_from(f"{layout.order}{_INTEGERS[kind]}", raw)[0]
+    return value
+
+
+def _with_directory(data: bytes, entries: dict[int, tuple[int, int, bytes]], layout: _Layout) -> bytes:
+    """Return the file with a last directory of these entries, which its header points to."""
+    padding = len(data) % 2
+    directory = len(data) + padding
+    header = 8 if layout.is_big else 4
+    return b"".join(
+        (
+            data[:header],
+            struct.pack(layout.offset, directory),
+            memoryview(data)[header + struct.calcsize(layout.offset) :],
+            bytes(padding),
+            struct.pack(layout.counter, len(entries)),
+            *(struct.pack(layout.entry, tag, *entries[tag]) for tag in sorted(entries)),
+            bytes(struct.calcsize(layout.offset)),
+        )
+    )

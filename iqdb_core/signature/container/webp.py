@@ -1,0 +1,62 @@
+"""How large a WebP's canvas is, and which way up.
+
+Passes the file on as it is: the decoder's own container code checks that frames fit their canvas. Called by
+`container.read`.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+from iqdb_core.errors import CorruptImage
+from iqdb_core.signature.container.exif import UPRIGHT, orientation_of
+from iqdb_core.signature.container.still import Still
+
+_CHUNKS_BEGIN: Final = 12
+_CHUNK_HEAD: Final = 8
+_HAS_EXIF: Final = 0x08
+_VP8_START: Final = b"\x9d\x01\x2a"
+_VP8L_START: Final = 0x2F
+_SIDE_MASK: Final = 0x3FFF
+
+
+def is_webp(data: bytes) -> bool:
+    """Whether the first bytes are those of a WebP."""
+    return data.startswith(b"RIFF") and data[8:12] == b"WEBP"
+
+
+def read(data: bytes) -> Still:
+    """Read the first chunk, and walk the chunks if there is EXIF; see `container.read` for what is raised."""
+    (riff_bytes,) = struct.unpack_from("<I", data, 4)
+    if riff_bytes + 8 > len(data):
+        raise CorruptImage("the WebP is cut short")
+    name = data[_CHUNKS_BEGIN : _CHUNKS_BEGIN + 4]
+    content = data[_CHUNKS_BEGIN + _CHUNK_HEAD : _CHUNKS_BEGIN + _CHUNK_HEAD + 10]
+    orientation = UPRIGHT
+    if name == b"VP8 " and content[3:6] == _VP8_START:
+        width, height = (side & _SIDE_MASK for side in struct.unpack_from("<HH", content, 6))
+    elif name == b"VP8L" and content[:1] == bytes((_VP8L_START,)):
+        (sides,) = struct.unpack_from("<I", content, 1)
+        width, height = (sides & _SIDE_MASK) + 1, (sides >> 14 & _SIDE_MASK) + 1
+    elif name == b"VP8X" and len(content) == 10:
+        width = int.from_bytes(content[4:7], "little") + 1
+        height = int.from_bytes(content[7:10], "little") + 1
+        if content[0] & _HAS_EXIF:
+            orientation = orientation_of(_chunk(data, b"EXIF"))
+    else:
+        raise CorruptImage("the WebP does not begin with a picture")
+    return Still("WEBP", data, (width, height), orientation)
+
+
+def _chunk(data: bytes, wanted: bytes) -> bytes:
+    """Return the content of the first chunk of this name, or nothing."""
+    position = _CHUNKS_BEGIN
+    while position + _CHUNK_HEAD <= len(data):
+        name = data[position : position + 4]
+        (size,) = struct.unpack_from("<I", data, position + 4)
+        begin = position + _CHUNK_HEAD
+        if name == wanted:
+            return data[begin : begin + size]
+        position = begin + size + (size & 1)
+    return b""

@@ -1,0 +1,74 @@
+"""What a transparent picture looks like on white.
+
+Integer arithmetic on packed pixels; knows no format. Called by `iqdb_core.signature.decode` only.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iqdb_core.kernel import kernel
+
+WHITE: Final = 0xFFFFFFFF
+_BYTE: Final = np.uint32(255)
+
+
+@kernel
+def _blend(value: np.uint32, alpha: np.uint32) -> np.uint32:
+    """Return (value * alpha + 255 * (255 - alpha)) / 255, rounded to nearest."""
+    sum_ = value * alpha + _BYTE * (_BYTE - alpha) + np.uint32(128)
+    return (sum_ + (sum_ >> np.uint32(8))) >> np.uint32(8)
+
+
+@kernel
+def _on_white(pixels: NDArray[np.uint32], out: NDArray[np.uint32]) -> None:
+    for y in range(pixels.shape[0]):
+        for x in range(pixels.shape[1]):
+            pixel = pixels[y, x]
+            alpha = pixel >> np.uint32(24)
+            red = _blend(pixel & _BYTE, alpha)
+            green = _blend((pixel >> np.uint32(8)) & _BYTE, alpha)
+            blue = _blend((pixel >> np.uint32(16)) & _BYTE, alpha)
+            out[y, x] = red | (green << np.uint32(8)) | (blue << np.uint32(16))
+
+
+def on_white(pixels: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Flatten RGBA pixels onto white.
+
+    Parameters
+    ----------
+    pixels : (n, width) uint32 ndarray, C-contiguous, read-only
+        Red, green, blue and alpha from the low byte up; colours are not multiplied by alpha.
+
+    Returns
+    -------
+    (n, width) uint32 ndarray, read-only
+        Red, green and blue; the high byte has no meaning.
+    """
+    out = np.empty(pixels.shape, np.uint32)
+    _on_white(pixels, out)
+    out.flags.writeable = False
+    return out
+
+
+def grey16_on_white(grey: NDArray[np.uint16], transparent: int) -> NDArray[np.uint32]:
+    """Scale 16-bit grey to packed 8-bit pixels by its high byte, as Pillow scales 16-bit colours.
+
+    Parameters
+    ----------
+    grey : (n, width) uint16 ndarray
+    transparent : int
+        The value that stands for transparent pixels, which become white; -1 if there is none.
+
+    Returns
+    -------
+    (n, width) uint32 ndarray, C-contiguous, read-only
+    """
+    pixels = (grey >> np.uint16(8)).astype(np.uint32) * np.uint32(0x010101)
+    if transparent >= 0:
+        pixels[grey == transparent] = WHITE
+    pixels.flags.writeable = False
+    return pixels
