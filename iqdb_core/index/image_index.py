@@ -222,9 +222,12 @@ class ImageIndex:
             self._checkpoint_time_s = time.monotonic()
             if self._checkpoint_seq == snapshot.applied_seq:
                 return
+            outdated = set(self._checkpoint_numbers)
+            numbers = {member.sealed.number for member in snapshot.members}
+            # Should the save fail at its very end, either checkpoint may be the one on disk.
+            self._checkpoint_numbers |= numbers
             checkpoint.save(self._sealer, store_id=self._store_id, snapshot=snapshot, counts=counts)
-            outdated = self._checkpoint_numbers
-            self._checkpoint_numbers = {member.sealed.number for member in snapshot.members}
+            self._checkpoint_numbers = numbers
             self._checkpoint_seq = snapshot.applied_seq
             self._remove_unused(outdated)
             self._directory.forget_refused()
