@@ -437,7 +437,7 @@ def test_pages_are_stable_while_jobs_come_and_go(ledger: JobLedger, work: WorkLe
 
 
 def test_a_list_of_failures_can_be_followed_for_ever(ledger: JobLedger, work: WorkLedger) -> None:
-    """Failures are listed in the order in which they happen: an old job that fails late is not passed over."""
+    """Failures are listed as they happen: an old job that fails late is not passed over."""
     assert ledger.list(JobState.FAILED).next_cursor is None
     old, young = accept_one(ledger, 1), accept_one(ledger, 2)
     work.start([old, young])
