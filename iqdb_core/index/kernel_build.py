@@ -102,7 +102,7 @@ def plan_forms(
         Rows, held buckets, words of grouped lists, uint16 units of rare lists.
     """
     n_slots = n_vectors * VECTOR_IMAGES
-    n_rows = 0
+    n_rows = 1  # row 0 stays empty
     n_entries = 0
     n_grouped_words = 0
     n_rare = 0

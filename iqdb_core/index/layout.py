@@ -20,7 +20,7 @@ A *row* is a bitmap with one bit per slot.
     averages     float32, (n_images, 3), in slot order
     image_ids    int64, ascending: document order
     documents    uint16: the document of each slot
-    rows         n_rows bitmaps, `stride` words apart, starting on a cache line
+    rows         n_rows bitmaps, `stride` words apart, starting on a cache line; row 0 is empty
 """
 
 from __future__ import annotations

@@ -1,32 +1,26 @@
 """Exact ranking over all segments and the head.
 
-Answers: which live images are most like this signature? Never changes anything. Called by `Snapshot`, from any number of threads at once.
+Answers: which live images are most like this signature? Never changes an index. Called by `Snapshot`, from any number of threads at
+once; the GIL is released for nearly all of the time.
 """
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numba import njit
 
-from iqdb_core.index import layout
 from iqdb_core.index.build import stored_averages
-from iqdb_core.index.kernel_build import bucket_of
-from iqdb_core.index.kernel_postings import (
-    EXACT,
-    GROUPED,
-    NO_ENTRY,
-    find_entry,
-    form_of,
-    is_in_grouped,
-    is_in_rare,
-    rare_count,
-    rare_offset,
-)
+from iqdb_core.index.kernel_best import Best, create_best, offer, sort_best, start_best
+from iqdb_core.index.kernel_head import HeadRows, create_weights, scan_head
+from iqdb_core.index.kernel_query import Query, create_query, prepare
+from iqdb_core.index.kernel_resolve import Found, create_found
+from iqdb_core.index.kernel_scan import scan_segment
 from iqdb_core.index.kernel_words import words_at
-from iqdb_core.index.weights import AVERAGE_WEIGHTS, WEIGHTS, bins_of_positions
+from iqdb_core.index.layout import H_IDS_AT, H_IMAGES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,15 +30,54 @@ if TYPE_CHECKING:
     from iqdb_core.index.segment import Segment
     from iqdb_core.model import Signature
 
+_WORDS, _N_WORDS, _ALIVE, _N_ALIVE_WORDS = range(4)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SegmentTable:
+    """Where the segments of a snapshot are in memory, so that compiled code finds them all in one call.
+
+    Parameters
+    ----------
+    segments : tuple of Segment
+    alive : tuple of (n_words,) uint64 ndarray
+        Bit per document; bits behind the last are not looked at.
+    addresses : (n_segments, 4) uint64 ndarray
+        Address and length of each segment's words, and of its alive bitmap.
+    """
+
     segments: tuple[Segment, ...]
     alive: tuple[NDArray[np.uint64], ...]
+    addresses: NDArray[np.uint64]
 
     @classmethod
     def create(cls, segments: Sequence[Segment], alive: Sequence[NDArray[np.uint64]]) -> SegmentTable:
-        return cls(tuple(segments), tuple(alive))
+        """Make a table, which keeps its segments alive.
+
+        Raises
+        ------
+        ValueError
+            An alive bitmap is not `n_words` contiguous words of its segment.
+        """
+        addresses = np.zeros((len(segments), 4), dtype=np.uint64)
+        for row, segment, bits in zip(addresses, segments, alive, strict=True):
+            if bits.dtype != np.uint64 or bits.shape != (segment.n_words,) or not bits.flags.c_contiguous:
+                raise ValueError(f"an alive bitmap is {segment.n_words} contiguous uint64 words")
+            row[:] = (segment.words.ctypes.data, len(segment.words), bits.ctypes.data, len(bits))
+        addresses.flags.writeable = False
+        return cls(tuple(segments), tuple(alive), addresses)
+
+
+class _Scratch(threading.local):
+    """What one thread needs to search, kept between queries."""
+
+    def __init__(self) -> None:
+        self.query = create_query()
+        self.found = create_found()
+        self.weights = create_weights()
+
+
+_scratch: Final = _Scratch()
 
 
 def search(
@@ -60,93 +93,69 @@ def search(
     min_score: float | None = None,
     n_threads: int = 1,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int32], NDArray[np.int32]]:
-    """Slow first version."""
-    bins = bins_of_positions()
-    n_channels = 1 if signature.is_grey else 3
-    keys = sorted(
-        {
-            bucket_of(c, int(p))
-            for c in range(n_channels)
-            for p in signature.signed_positions()[c]
-        }
+    """Return the live images most like a signature."""
+    scratch = _scratch
+    best = create_best(limit)
+    averages = stored_averages(np.array(signature.averages)).astype(np.float64)
+    head = HeadRows(head_ids, head_averages, head_positions, head_alive)
+    _search(
+        table.addresses,
+        head,
+        signature.signed_positions().reshape(-1),
+        averages,
+        signature.is_grey,
+        nonempty,
+        -np.inf if min_score is None else min_score,
+        scratch.query,
+        scratch.found,
+        scratch.weights,
+        best,
     )
-    weights = np.array([WEIGHTS[k >> 15][bins[k & 16383]] for k in keys], dtype=np.int64)
-    divisor = int(weights[nonempty[keys]].sum())
-    q = stored_averages(np.array(signature.averages)).astype(np.float64)
-    ids, nets, segs, docs = [], [], [], []
-    for no, (segment, alive) in enumerate(zip(table.segments, table.alive, strict=True)):
-        shared = np.zeros(segment.n_images, np.int64)
-        doc_of = np.zeros(segment.n_images, np.int64)
-        averages = np.zeros((segment.n_images, 3), np.float32)
-        _scan(segment.words.ctypes.data, len(segment.words), np.array(keys), weights, shared, doc_of, averages)
-        pen = penalty(averages, q, n_channels)
-        live = np.unpackbits(alive.view(np.uint8), bitorder="little")[doc_of] != 0
-        ids.append(segment.image_ids[doc_of][live])
-        nets.append((shared - pen)[live])
-        segs.append(np.full(live.sum(), no))
-        docs.append(doc_of[live])
-    if len(head_ids):
-        table_w = np.zeros(98304, np.int64)
-        table_w[keys] = weights
-        grey = np.abs(head_averages[:, 1:]).sum(1) < 0.006
-        shared = np.zeros(len(head_ids), np.int64)
-        for i in range(len(head_ids)):
-            for c in range(1 if grey[i] else 3):
-                shared[i] += table_w[[bucket_of(c, int(p)) for p in set(head_positions[i, c].tolist())]].sum()
-        pen = penalty(stored_averages(head_averages), q, n_channels)
-        ids.append(head_ids[head_alive])
-        nets.append((shared - pen)[head_alive])
-        segs.append(np.full(head_alive.sum(), -1))
-        docs.append(np.flatnonzero(head_alive))
-    if not ids:
-        ids, nets, segs, docs = [np.zeros(0, np.int64)], [np.zeros(0)], [np.zeros(0)], [np.zeros(0)]
-    id_ = np.concatenate(ids)
-    net = np.concatenate(nets)
-    score = net * 100.0 / divisor if divisor else np.zeros(len(net))
-    order = np.lexsort((id_, -score))
-    if min_score is not None:
-        order = order[score[order] >= min_score]
-    order = order[:limit]
-    return (
-        id_[order],
-        score[order],
-        np.concatenate(segs)[order].astype(np.int32),
-        np.concatenate(docs)[order].astype(np.int32),
-    )
+    count = int(best.count[0])
+    return best.image_ids[:count], best.scores[:count], best.segments[:count], best.documents[:count]
 
 
-def penalty(averages, q, n_channels):
-    out = np.zeros(len(averages))
-    for c in range(n_channels):
-        out = out + AVERAGE_WEIGHTS[c] * np.abs(averages[:, c].astype(np.float64) - q[c])
-    return out
+@njit(nogil=True, cache=True)
+def _search(
+    addresses: NDArray[np.uint64],
+    head: HeadRows,
+    positions: NDArray[np.int16],
+    averages: NDArray[np.float64],
+    is_grey: bool,
+    nonempty: NDArray[np.bool_],
+    min_score: float,
+    query: Query,
+    found: Found,
+    weights: NDArray[np.uint8],
+    best: Best,
+) -> None:
+    prepare(query, positions, averages, is_grey, nonempty)
+    start_best(best, min_score, query.sizes[2])
+    if query.sizes[2] == 0:
+        _take_first(addresses, head, best)
+    else:
+        for segment in range(len(addresses)):
+            words = words_at(addresses[segment, _WORDS], addresses[segment, _N_WORDS])
+            alive = words_at(addresses[segment, _ALIVE], addresses[segment, _N_ALIVE_WORDS])
+            scan_segment(words, alive, segment, query, found, best)
+        scan_head(head, query, weights, best)
+    sort_best(best)
 
 
-@njit
-def _scan(address, n_words, keys, weights, shared, doc_of, averages):
-    words = words_at(np.uint64(address), n_words)
-    entries = words.view(np.uint32)[np.int64(words[layout.H_ENTRIES_AT]) * 2 :]
-    docs = words.view(np.uint16)[np.int64(words[layout.H_DOCUMENTS_AT]) * 4 :]
-    floats = words.view(np.float32)[np.int64(words[layout.H_AVERAGES_AT]) * 2 :]
-    n = len(shared)
-    for slot in range(n):
-        doc_of[slot] = docs[slot]
-        for c in range(3):
-            averages[slot, c] = floats[slot * 3 + c]
-    for i in range(len(keys)):
-        entry = find_entry(words, entries, keys[i])
-        if entry == NO_ENTRY:
-            continue
-        form = form_of(entry)
-        for slot in range(n):
-            if form == EXACT:
-                at = np.int64(words[layout.H_ROWS_AT]) + entry * np.int64(words[layout.H_STRIDE])
-                held = (words[at + (slot >> 6)] >> np.uint64(slot & 63)) & np.uint64(1) != 0
-            elif form == GROUPED:
-                at = np.int64(words[layout.H_GROUPED_AT]) + (entry ^ layout.GROUPED_BIT)
-                held = is_in_grouped(words, at, (n + 255) // 256, slot)
-            else:
-                at = np.int64(words[layout.H_RARE_AT]) * 4 + rare_offset(entry)
-                held = is_in_rare(words, at, rare_count(entry), slot)
-            if held:
-                shared[slot] += weights[i]
+@njit(nogil=True, cache=True)
+def _take_first(addresses: NDArray[np.uint64], head: HeadRows, best: Best) -> None:
+    """Offer the live images of the smallest ids, all with score 0: nothing can be shared with any image."""
+    for segment in range(len(addresses)):
+        words = words_at(addresses[segment, _WORDS], addresses[segment, _N_WORDS])
+        alive = words_at(addresses[segment, _ALIVE], addresses[segment, _N_ALIVE_WORDS])
+        ids_at = np.int64(words[H_IDS_AT])
+        taken = 0
+        for document in range(np.int64(words[H_IMAGES])):
+            if taken == len(best.scores):
+                break
+            if alive[document >> 6] >> np.uint64(document & 63) & np.uint64(1):
+                offer(best, 0.0, np.int64(words[ids_at + document]), segment, document, 0)
+                taken += 1
+    for row in range(len(head.image_ids)):
+        if head.alive[row]:
+            offer(best, 0.0, head.image_ids[row], -1, row, 0)
