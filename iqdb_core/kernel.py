@@ -38,7 +38,7 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
     beside the source, the user's cache directory. With none of them it is compiled anew by each process.
     """
     try:
-        compiled: Callable[P, R] = njit(nogil=True, cache=True)(function)
+        compiled: Callable[P, R] = njit(nogil=True, error_model="numpy", cache=True)(function)
     except RuntimeError:  # numba's way to say that no cache directory can be written
-        compiled = njit(nogil=True)(function)
+        compiled = njit(nogil=True, error_model="numpy")(function)
     return compiled

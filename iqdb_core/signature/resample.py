@@ -25,6 +25,7 @@ _BYTE: Final = np.uint32(255)
 _SUMS: Final = CHANNELS + 2
 """Running sums per cell: red, green, blue, opacity, area."""
 
+Edges = tuple[NDArray[np.float32], NDArray[np.uint32]]
 Spans = tuple[
     NDArray[np.int64], NDArray[np.int64], NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]
 ]
@@ -144,23 +145,28 @@ def _overlap(position: int, first: int, stop: int, head: np.float32, tail: np.fl
 
 
 @kernel
-def edges(columns: Spans) -> NDArray[np.float32]:
-    """Tabulate the overlaps that differ between spans: of their first pixels, and of their last few.
+def edges(columns: Spans) -> Edges:
+    """Tabulate what differs between spans: the overlaps of their first pixels, and of their last few.
 
     Returns
     -------
-    (1 + longest - last, n) float32 ndarray
+    overlaps : (1 + longest - last, n) float32 ndarray
         Row 0 for the spans' first pixels, row 1 + k - last for their k-th, where last = max(1, shortest - 1)
         is the first k that may end a span. 0 where a span has no k-th pixel.
+    places : (1 + longest - last, n) uint32 ndarray
+        Where these pixels are in a source row; some place within it if there is none.
     """
     first, stop, head, tail, _ = columns
     last = max(1, (stop - first).min() - 1)
-    table = np.empty((1 + max(0, (stop - first).max() - last), len(first)), np.float32)
-    for row in range(len(table)):
+    shape = (1 + max(0, (stop - first).max() - last), len(first))
+    overlaps = np.empty(shape, np.float32)
+    places = np.empty(shape, np.uint32)
+    for row in range(shape[0]):
         k = 0 if row == 0 else last + row - 1
         for c in range(len(first)):
-            table[row, c] = _overlap(first[c] + k, first[c], stop[c], head[c], tail[c])
-    return table
+            overlaps[row, c] = _overlap(first[c] + k, first[c], stop[c], head[c], tail[c])
+            places[row, c] = min(first[c] + k, stop[c] - 1)
+    return overlaps, places
 
 
 @kernel
@@ -180,7 +186,7 @@ def _add_row(
     overlap: np.float32,
     begin: NDArray[np.uint32],
     longest: int,
-    ends: NDArray[np.float32],
+    ends: Edges,
     pixels: NDArray[np.uint32],
     area: NDArray[np.float32],
     sums: NDArray[np.float32],
@@ -192,8 +198,8 @@ def _add_row(
     nothing.
     """
     across = len(begin)
-    rightmost = np.uint32(len(row) - 1)
-    last = longest - (len(ends) - 1)
+    overlaps, places = ends
+    last = longest - (len(overlaps) - 1)
     for k in range(longest):
         if 0 < k < last:
             for c in range(across):
@@ -201,11 +207,11 @@ def _add_row(
             if k == 1:
                 area[:] = overlap
         else:
-            end = ends[0 if k == 0 else 1 + k - last]
+            edge = 0 if k == 0 else 1 + k - last
             for c in range(across):
-                pixels[c] = row[min(begin[c] + np.uint32(k), rightmost)]
+                pixels[c] = row[places[edge, c]]
             for c in range(across):
-                area[c] = end[c] * overlap
+                area[c] = overlaps[edge, c] * overlap
         for c in range(across):
             pixel = pixels[c]
             opacity = _OPACITY * area[c]
@@ -222,7 +228,7 @@ def add_rows(
     band_top: int,
     rows: Spans,
     columns: Spans,
-    ends: NDArray[np.float32],
+    ends: Edges,
     cell: int,
     sums: NDArray[np.float32],
     cells: NDArray[np.uint8],
@@ -237,7 +243,7 @@ def add_rows(
         One more than the last row of the band before.
     rows, columns : tuple
         What `spans` says of the height and the width.
-    ends : (m, across) float32 ndarray
+    ends : tuple
         What `edges` says of the columns.
     cell : int
         The first row of cells that is not finished.
