@@ -9,7 +9,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from iqdb_core.store import schema, takeover
-from iqdb_core.store.address import SqliteAddress, StoreTimeouts, parse_address
+from iqdb_core.store.address import PostgresAddress, SqliteAddress, StoreTimeouts, parse_address
 from iqdb_core.store.signature_store import SignatureStore
 from iqdb_core.store.sqlite import SqliteBackend
 
@@ -48,23 +48,26 @@ def open_store(
     StoreUnavailable
         No answer, or another process holds it locked.
     """
-    address = parse_address(url)
-    backend: Backend
-    if isinstance(address, SqliteAddress):
-        backend = SqliteBackend(address, timeouts)
-    else:
-        from iqdb_core.store.postgres import PostgresBackend  # noqa: PLC0415 - loads the driver only where it is used
-
-        backend = PostgresBackend(address, timeouts)
+    backend = make_backend(parse_address(url), timeouts)
     try:
-        _make_current(backend, progress)
+        make_current(backend, progress)
         return SignatureStore(backend)
     except BaseException:
         backend.close()
         raise
 
 
-def _make_current(backend: Backend, progress: Callable[[int, int], None] | None) -> None:
+def make_backend(address: SqliteAddress | PostgresAddress, timeouts: StoreTimeouts) -> Backend:
+    """Return what carries a store at this address, without touching it."""
+    if isinstance(address, SqliteAddress):
+        return SqliteBackend(address, timeouts)
+    # Whoever never names a Postgres database never loads its driver.
+    from iqdb_core.store.postgres import PostgresBackend  # noqa: PLC0415
+
+    return PostgresBackend(address, timeouts)
+
+
+def make_current(backend: Backend, progress: Callable[[int, int], None] | None) -> None:
     """Give the database our newest tables, and the feed what other programs did meanwhile."""
     backend.prepare()
     with backend.reading() as connection:

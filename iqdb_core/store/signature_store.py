@@ -16,12 +16,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from iqdb_core.errors import InvalidHash, InvalidImageId, StoreUnavailable, UnknownImage
+from iqdb_core.errors import StoreUnavailable, UnknownImage
 from iqdb_core.model import MAX_IMAGE_ID, Signature
 from iqdb_core.store.columns import is_signature
-from iqdb_core.store.planning import make_plan
+from iqdb_core.store.writing import apply_writes, check_writes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,23 +71,11 @@ class SignatureStore:
             A write that no database could hold or no index could use; nothing of the batch is applied.
         """
         self._check_open()
-        _check(writes)
+        check_writes(writes)
         if not writes:
             return []
-        ids = list({write.image_id: None for write in writes})
-        backend = self._backend
-        with backend.writing() as connection:
-            counter = backend.counter(connection)
-            stored = backend.feed_rows(connection, ids)
-            plan = make_plan(writes, stored, counter, backend.newest_row_id(connection))
-            if plan.feed:
-                if plan.deletes:
-                    backend.delete_images(connection, plan.deletes)
-                if plan.puts:
-                    backend.put_images(connection, plan.puts)
-                backend.put_feed(connection, plan.feed)
-                backend.set_counter(connection, plan.counter)
-        return plan.outcomes
+        with self._backend.writing() as connection:
+            return apply_writes(self._backend, connection, writes)
 
     def changes_since(self, cursor: int, limit: int) -> ChangeBatch:
         """Return the next changes of the feed.
@@ -159,16 +145,3 @@ class SignatureStore:
     def _check_open(self) -> None:
         if self._is_closed:
             raise StoreUnavailable("the store is closed")
-
-
-def _check(writes: Sequence[Write]) -> None:
-    """Refuse what would fail inside the transaction, and with it every other write of the group."""
-    for write in writes:
-        if not 0 <= write.image_id <= MAX_IMAGE_ID:
-            raise InvalidImageId(f"an image id is 0..2**63-1, not {write.image_id}")
-        if not 0 <= write.revision <= MAX_IMAGE_ID:
-            raise InvalidImageId(f"a revision is 0..2**63-1, not {write.revision}")
-    signatures = [write.signature for write in writes if write.signature is not None]
-    averages = np.array([signature.averages for signature in signatures], dtype=np.float64)
-    if not np.isfinite(averages).all():
-        raise InvalidHash("the averages of a signature are finite numbers")

@@ -63,7 +63,8 @@ def upgrade() -> None:
         "iqdb_copy",
         sa.Column("source", sa.Text(), primary_key=True),
         sa.Column("source_cursor", integer, nullable=False),
-        sa.Column("is_complete", sa.Boolean(), nullable=False),
+        sa.Column("target_seq", integer, nullable=False),
+        sa.Column("skipped", integer, nullable=False),
     )
     op.bulk_insert(
         store,

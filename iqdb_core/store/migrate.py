@@ -1,0 +1,241 @@
+"""How does one database move into another? Bulk copy of an IQDB file or a store into a new store.
+
+Goes on where it stopped, be it by SIGKILL: how far the copy has come is committed with the rows themselves.
+Keeps revisions and tombstones, so that writes accepted before the move keep their order after it. Changes
+nothing in an IQDB file, and in a store only what opening it changes. Called by the command line.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import sqlalchemy as sa
+
+from iqdb_core.errors import StoreInvalid
+from iqdb_core.model import MAX_IMAGE_ID, Signature, Write
+from iqdb_core.store import schema
+from iqdb_core.store.address import StoreTimeouts, parse_address
+from iqdb_core.store.backend import LIVE
+from iqdb_core.store.columns import are_signatures
+from iqdb_core.store.opening import make_backend, make_current
+from iqdb_core.store.writing import apply_writes, check_writes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from iqdb_core.store.backend import Backend
+
+DEFAULT_BATCH: Final = 8192
+_BEFORE_ALL: Final = -(2**63)
+
+# Both give: cursor, post_id, revision, state, avglf1, avglf2, avglf3, sig. State 2 (broken) has nothing to
+# copy.
+_STORE_ROWS: Final = sa.text(
+    "SELECT f.seq, f.post_id, f.revision, f.state, i.avglf1, i.avglf2, i.avglf3, i.sig FROM iqdb_feed AS f"
+    " LEFT JOIN images AS i ON i.id = f.row_id AND f.state = 1"
+    " WHERE f.seq > :after AND f.state <> 2 ORDER BY f.seq LIMIT :limit"
+)
+_FILE_ROWS: Final = sa.text(
+    "SELECT id, post_id, 0, 1, avglf1, avglf2, avglf3, sig FROM images"
+    " WHERE id > :after ORDER BY id LIMIT :limit"
+)
+_STORE_DONE: Final = sa.text("SELECT count(*) FROM iqdb_feed WHERE seq <= :after AND state <> 2")
+_FILE_DONE: Final = sa.text("SELECT count(*) FROM images WHERE id <= :after")
+_COPY_STATE: Final = sa.text("SELECT source, source_cursor, target_seq, skipped FROM iqdb_copy")
+_FORGET_COPY: Final = sa.text("DELETE FROM iqdb_copy")
+_SET_COPY: Final = sa.text(
+    "INSERT INTO iqdb_copy (source, source_cursor, target_seq, skipped)"
+    " VALUES (:source, :cursor, :seq, :skipped)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CopyResult:
+    """What a copy did.
+
+    Parameters
+    ----------
+    live_count : int
+        Live images in the target; as many as in the source.
+    copied : int
+        Images and tombstones written by this call.
+    skipped : int
+        Rows of the source that are no signatures, in this call and those it continued.
+    resumed : bool
+        Whether an interrupted copy was continued.
+    """
+
+    live_count: int
+    copied: int
+    skipped: int
+    resumed: bool
+
+
+def copy_store(
+    source_url: str,
+    target_url: str,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    batch: int = DEFAULT_BATCH,
+    timeouts: StoreTimeouts | None = None,
+) -> CopyResult:
+    """Copy everything a database holds into a new store.
+
+    Parameters
+    ----------
+    source_url : str
+        An IQDB file (left exactly as it is) or a store on either database. A store may be in use: what
+        changes meanwhile is copied too, until nothing is new.
+    target_url : str
+        Made if it is missing. Empty, or holding the beginning of a copy of the same source.
+    progress : callable of (done, total), optional
+        In images and tombstones.
+    batch : int
+        Rows per transaction.
+    timeouts : StoreTimeouts, optional
+
+    Returns
+    -------
+    CopyResult
+        After source and target were found to hold the same number of live images.
+
+    Raises
+    ------
+    StoreInvalid
+        The source is no store and no IQDB file, the target holds other data, or the counts differ at the end.
+    StoreUnavailable
+        One of them cannot be reached; calling again goes on.
+    """
+    timeouts = timeouts or StoreTimeouts()
+    source_address, target_address = parse_address(source_url), parse_address(target_url)
+    if source_address == target_address:
+        raise StoreInvalid("source and target are the same database")
+    source, target = make_backend(source_address, timeouts), make_backend(target_address, timeouts)
+    try:
+        reader = _open_source(source)
+        make_current(target, None)
+        return _copy(reader, target, batch, progress)
+    finally:
+        source.close()
+        target.close()
+
+
+class _Reader:
+    """The rows of a source in a fixed order."""
+
+    def __init__(self, backend: Backend, identity: str, *, is_store: bool) -> None:
+        self._backend = backend
+        self._is_store = is_store
+        self.identity = identity
+
+    def read(self, after: int, limit: int) -> Sequence[Sequence[Any]]:
+        """Return the next rows in the shape of _STORE_ROWS."""
+        with self._backend.reading() as connection:
+            return self._rows(connection, after, limit)
+
+    def _rows(self, connection: sa.Connection, after: int, limit: int) -> Sequence[Sequence[Any]]:
+        query = _STORE_ROWS if self._is_store else _FILE_ROWS
+        return connection.execute(query, {"after": after, "limit": limit}).fetchall()
+
+    def count(self, after: int) -> int:
+        """Return how many rows there are up to a cursor."""
+        with self._backend.reading() as connection:
+            query = _STORE_DONE if self._is_store else _FILE_DONE
+            return int(connection.execute(query, {"after": after}).scalar_one())
+
+    def remainder(self, after: int, limit: int) -> tuple[Sequence[Sequence[Any]], int]:
+        """Return the next rows, and how many images the source held at the same moment, signatures or not."""
+        with self._backend.reading() as connection:
+            rows = self._rows(connection, after, limit)
+            if self._is_store:
+                return rows, self._backend.counter(connection).live_count
+            return rows, self._backend.fingerprint(connection)[0]
+
+
+def _open_source(backend: Backend) -> _Reader:
+    with backend.reading() as connection:
+        is_store = schema.version(connection) is not None
+        if not is_store and not schema.check_images(connection):
+            raise StoreInvalid("the source holds no images: it is neither a store nor a file of IQDB")
+    if is_store:
+        make_current(backend, None)
+    with backend.reading() as connection:
+        if is_store:
+            return _Reader(backend, backend.store_id(connection), is_store=True)
+        rows, mix = backend.fingerprint(connection)
+        return _Reader(backend, f"iqdb-{rows}-{mix}", is_store=False)
+
+
+def _copy(
+    reader: _Reader, target: Backend, batch: int, progress: Callable[[int, int], None] | None
+) -> CopyResult:
+    cursor, skipped, resumed = _where_to_go_on(target, reader.identity)
+    total = reader.count(2**63 - 1)
+    done = reader.count(cursor) if resumed else 0
+    copied = 0
+    rows = reader.read(cursor, batch)
+    with ThreadPoolExecutor(1, thread_name_prefix="copy-reader") as ahead:
+        while True:
+            if not rows:
+                # A source in use may have gone on; its count and its end must be of the same moment.
+                rows, source_rows = reader.remainder(cursor, batch)
+                if not rows:
+                    break
+            cursor = rows[-1][0]
+            following = ahead.submit(reader.read, cursor, batch)
+            writes = list(_writes(rows))
+            skipped += len(rows) - len(writes)
+            check_writes(writes)
+            with target.writing() as connection:
+                apply_writes(target, connection, writes)
+                _remember(target, connection, reader.identity, cursor, skipped)
+            copied += len(writes)
+            done += len(rows)
+            if progress is not None:
+                progress(done, max(done, total))
+            rows = following.result()
+    return CopyResult(_verified_count(target, source_rows - skipped), copied, skipped, resumed)
+
+
+def _where_to_go_on(target: Backend, identity: str) -> tuple[int, int, bool]:
+    """Return the source's cursor, the rows skipped before it, and whether a copy is continued."""
+    with target.reading() as connection:
+        head = target.counter(connection).head_seq
+        state = connection.execute(_COPY_STATE).one_or_none()
+    if state is None and head == 0:
+        return _BEFORE_ALL, 0, False
+    if state is None or (state.source, state.target_seq) != (identity, head):
+        raise StoreInvalid("the target holds other data than the beginning of a copy of this source")
+    return state.source_cursor, state.skipped, True
+
+
+def _remember(target: Backend, connection: sa.Connection, identity: str, cursor: int, skipped: int) -> None:
+    connection.execute(_FORGET_COPY)
+    seq = target.counter(connection).head_seq
+    connection.execute(_SET_COPY, {"source": identity, "cursor": cursor, "seq": seq, "skipped": skipped})
+
+
+def _writes(rows: Sequence[Sequence[Any]]) -> Iterator[Write]:
+    """Turn rows into writes, leaving out those that are no signatures or have no image id."""
+    valid = are_signatures([tuple(row[4:]) for row in rows])
+    for (_, post_id, revision, state, *image), is_valid in zip(rows, valid, strict=True):
+        if not isinstance(post_id, int) or not 0 <= post_id <= MAX_IMAGE_ID:
+            continue
+        if state != LIVE:
+            yield Write(post_id, revision, None)
+        elif is_valid:
+            yield Write(post_id, revision, Signature((image[0], image[1], image[2]), image[3]))
+
+
+def _verified_count(target: Backend, expected: int) -> int:
+    with target.reading() as connection:
+        counted = target.fingerprint(connection)[0]
+        live = target.counter(connection).live_count
+    if not expected == counted == live:
+        raise StoreInvalid(
+            f"the copy is not complete: the source has {expected} images,"
+            f" the target {counted} rows and {live} live images"
+        )
+    return live

@@ -1,0 +1,58 @@
+"""How does a group of writes become one transaction? Checks and plans them, and writes the plan.
+
+Called by `SignatureStore.apply` and by the bulk copy, each inside a transaction of its own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from iqdb_core.errors import InvalidHash, InvalidImageId
+from iqdb_core.model import MAX_IMAGE_ID, POSITION_BYTES
+from iqdb_core.store.columns import positions_are_valid
+from iqdb_core.store.planning import make_plan
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import sqlalchemy as sa
+
+    from iqdb_core.model import Write, WriteOutcome
+    from iqdb_core.store.backend import Backend
+
+
+def check_writes(writes: Sequence[Write]) -> None:
+    """Refuse what would fail inside the transaction, and take others with it, or what no index could use.
+
+    Raises
+    ------
+    InvalidImageId, InvalidHash
+    """
+    for write in writes:
+        if not 0 <= write.image_id <= MAX_IMAGE_ID:
+            raise InvalidImageId(f"an image id is 0..2**63-1, not {write.image_id}")
+    signatures = [write.signature for write in writes if write.signature is not None]
+    if not np.isfinite(np.array([signature.averages for signature in signatures], np.float64)).all():
+        raise InvalidHash("the averages of a signature are finite numbers")
+    if any(len(signature.positions) != POSITION_BYTES for signature in signatures) or not positions_are_valid(
+        np.frombuffer(b"".join(signature.positions for signature in signatures), "<i2")
+    ):
+        raise InvalidHash("the positions of a signature are 120 numbers +-1..16383")
+
+
+def apply_writes(backend: Backend, connection: sa.Connection, writes: Sequence[Write]) -> list[WriteOutcome]:
+    """Apply checked writes inside a write transaction; returns one outcome per write, in their order."""
+    ids = list({write.image_id: None for write in writes})
+    counter = backend.counter(connection)
+    stored = backend.feed_rows(connection, ids)
+    plan = make_plan(writes, stored, counter, backend.newest_row_id(connection))
+    if plan.deletes:
+        backend.delete_images(connection, plan.deletes)
+    if plan.puts:
+        backend.put_images(connection, plan.puts)
+    if plan.feed:
+        backend.put_feed(connection, plan.feed)
+        backend.set_counter(connection, plan.counter)
+    return plan.outcomes
