@@ -31,11 +31,11 @@ CLIENTS = 4
 PAUSE_S = 0.05
 
 
-def patiently(cluster: Cluster, method: str, path: str, **request: Any) -> httpx.Response:
+def patiently(client: httpx.Client, method: str, path: str, **request: Any) -> httpx.Response:
     """Repeat a request until something answers it for good, as a crawler does."""
     while True:
         try:
-            answer = cluster.client.request(method, path, **request)
+            answer = client.request(method, path, **request)
         except httpx.TransportError:
             answer = None
         if answer is not None and answer.status_code not in {429, 503}:
@@ -74,12 +74,14 @@ def test_everything_dies_and_nothing_accepted_is_lost(
     database = private_postgres.url()
     with running_cluster(tmp_path, database, workers=2, IQDB_WORKER_PROCESSES="1") as cluster:
         ledger = JobLedger(RedisPort.connect(cluster.redis.url))
+        address = cluster.apis[0].url
         accepted: dict[str, int] = {}
         numbers = iter(range(IMAGES))
         lock = threading.Lock()
         failures: list[BaseException] = []
 
         def crawl() -> None:
+            client = httpx.Client(base_url=address, timeout=60)
             try:
                 while True:
                     with lock:
@@ -87,16 +89,18 @@ def test_everything_dies_and_nothing_accepted_is_lost(
                     if number is None:
                         return
                     data = BROKEN if number % 50 == 49 else PICTURES[number % len(PICTURES)]
-                    answer = patiently(cluster, "POST", f"/images/{number}?wait=false", files={"file": data})
+                    answer = patiently(client, "POST", f"/images/{number}?wait=false", files={"file": data})
                     assert answer.status_code == 202, answer.text
                     accepted[answer.json()["job_id"]] = number
             except BaseException as error:  # noqa: BLE001 - raised again below
                 failures.append(error)
+            finally:
+                client.close()
 
         crawlers = [threading.Thread(target=crawl) for _ in range(CLIENTS)]
         for crawler in crawlers:
             crawler.start()
-        wreak_havoc(cluster, private_postgres, lambda: len(accepted))
+        wreak_havoc(cluster, private_postgres, lambda: len(accepted) + IMAGES * len(failures))
         for crawler in crawlers:
             crawler.join(200)
         assert failures == []
