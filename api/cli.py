@@ -195,7 +195,9 @@ def _run_migrate(options: argparse.Namespace) -> int:
     line = ProgressLine("copying images", delay_s=0)
     result = copy_store(options.source, options.target, progress=line)
     line.close()
-    say(f"copied {result.images:,} images; {options.target} now holds as many as {options.source}")
+    again = "went on with an interrupted copy; " if result.resumed else ""
+    left = f"; left out {result.skipped:,} rows that are no signatures" if result.skipped else ""
+    say(f"{again}wrote {result.copied:,} rows; both hold {result.live_count:,} images now{left}")
     return 0
 
 

@@ -14,8 +14,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.errors import BadRequest, BodyTimeout, BodyTooLarge, TooBusy, error_response
 from iqdb_core.errors import IqdbError
 
-JSON_MAX_BYTES: Final = 4 * 1024 * 1024
-"""49,152 channel values take 0.2 MB as JSON; more than this is no request of ours."""
+WORDS_MAX_BYTES: Final = 4 * 1024 * 1024
+"""Limit of bodies that hold words and not files: 49,152 channel values take 0.2 MB as JSON, and parsing much
+more would hold up the event loop."""
+_WORDS: Final = {"application/json", "application/x-www-form-urlencoded"}
 MAX_LENGTH_DIGITS: Final = 18
 DRAIN_BYTES: Final = 1024 * 1024
 """How much of a refused body is read, so that a client that is still sending gets to see the answer."""
@@ -83,8 +85,8 @@ class RequestLimits:
             self._budget.held -= metered.taken
 
     def _limit(self, scope: Scope, headers: Headers) -> int:
-        if headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json":
-            return min(JSON_MAX_BYTES, self._max_bytes)
+        if headers.get("content-type", "").partition(";")[0].strip().lower() in _WORDS:
+            return min(WORDS_MAX_BYTES, self._max_bytes)
         return self._max_batch_bytes if scope["path"].rstrip("/") == "/images" else self._max_bytes
 
 

@@ -8,10 +8,11 @@ import time
 from typing import TextIO
 
 _REDRAW_S = 0.5
+_WIDTH = 30
 
 
 class ProgressLine:
-    """Shows "label: done of total" on standard error, redrawn in place on a terminal.
+    """Shows a bar and "done of total" on standard error, redrawn in place on a terminal.
 
     Into a file or a log collector it writes one line when the work is first seen to be long, and none after.
 
@@ -38,7 +39,9 @@ class ProgressLine:
                 return
             self._next = time.monotonic() + _REDRAW_S
             start, end = ("\r", "") if self._is_terminal else ("", "\n")
-            self._stream.write(f"{start}{self._label}: {done:,} of {total:,}{end}")
+            share = min(1.0, done / total) if total else 1.0
+            bar = f"[{'#' * round(share * _WIDTH):-<{_WIDTH}}] " if self._is_terminal else ""
+            self._stream.write(f"{start}{self._label}: {bar}{share:.0%}, {done:,} of {total:,}{end}")
             self._stream.flush()
             self._is_shown = True
 

@@ -48,7 +48,7 @@ class Process:
     """One server process: address, ready line, exit code."""
 
     def __init__(self, host: str, port: int) -> None:
-        self._socket = _bound(host, port)
+        self._sockets = _bound(host, port)
         self._host = host
         self._server: _Server | None = None
         self._exit_code = 0
@@ -57,7 +57,7 @@ class Process:
     def url(self) -> str:
         """Where the server is reached; with port 0 asked for, the port it was given."""
         host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"http://{host}:{self._socket.getsockname()[1]}"
+        return f"http://{host}:{self._sockets[0].getsockname()[1]}"
 
     def announce(self, summary: str) -> None:
         """Print the one line that says the server is ready, on standard output."""
@@ -85,7 +85,7 @@ class Process:
             lifespan="on",
         )
         self._server = _Server(config)
-        self._server.run(sockets=[self._socket])
+        self._server.run(sockets=self._sockets)
         return self._exit_code
 
 
@@ -100,16 +100,30 @@ def configure_logging(level: str) -> None:
     logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def _bound(host: str, port: int) -> list[socket.socket]:
+    """Listen on every address of `host`: clients of "localhost" may try IPv4 or IPv6 first."""
     try:
-        family, _, _, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        # Listening at once, so that who connects while the index loads is told to wait, not refused.
-        listener.listen(BACKLOG)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        families = sorted({(family, address[0]) for family, _, _, _, address in found})  # IPv4 comes first
+        listeners = [_listening(*families[0], port)]
     except (OSError, OverflowError) as exc:
         raise ConfigError(f"cannot listen on {host} port {port}: {exc}") from exc
+    for family, address in families[1:]:
+        try:
+            listeners.append(_listening(family, address, listeners[0].getsockname()[1]))
+        except OSError as exc:
+            log.info("not listening on %s: %s", address, exc, extra={"action": "address_skipped"})
+    return listeners
+
+
+def _listening(family: int, address: object, port: int) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address, port))
+        # Listening at once, so that who connects while the index loads is told to wait, not refused.
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
     return listener

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from api.errors import BodyTimeout, BodyTooLarge, TooBusy
-from api.limits import JSON_MAX_BYTES, RequestLimits
+from api.limits import WORDS_MAX_BYTES, RequestLimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,7 +85,7 @@ def test_a_body_that_grows_over_the_limit_is_refused_on_the_way() -> None:
 def test_batches_have_a_limit_of_their_own() -> None:
     assert run(limited(), scope("/images", content_length="140"), sender(b"x" * 140)) == 200
     assert run(limited(max_bytes=10**9), scope(content_type="application/json"), sender(b"{}")) == 200
-    size = str(JSON_MAX_BYTES + 1)
+    size = str(WORDS_MAX_BYTES + 1)
     app = limited(max_bytes=10**9)
     assert run(app, scope(content_type="application/json", content_length=size), sender(b"{}")) == 413
 

@@ -1,0 +1,92 @@
+"""The commands that end by themselves: upgrade and migrate."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import sqlite3
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from api.progress import ProgressLine
+from tests.fixtures import pictures
+from tests.fixtures.servers import embedded_server
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "api", *arguments], capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_an_iqdb_file_is_copied_to_postgres_and_back(tmp_path: Path, postgres_url: str) -> None:
+    source, back = tmp_path / "old.db", tmp_path / "new.sqlite"
+    shutil.copyfile(pictures.GOLDEN / "small-40.sqlite", source)
+    before = source.read_bytes()
+    for start, target in (
+        (str(source), postgres_url),
+        (postgres_url, str(back)),
+        (str(source), postgres_url),
+    ):
+        ended = run("migrate", start, target)
+        assert ended.returncode == 0, ended.stderr
+        assert "both hold 40 images" in ended.stderr
+    assert source.read_bytes() == before
+    rows = "SELECT post_id, avglf1, avglf2, avglf3, sig FROM images ORDER BY post_id"
+    found = []
+    for file in (source, back):
+        connection = sqlite3.connect(file)
+        found.append(connection.execute(rows).fetchall())
+        connection.close()
+    assert found[0] == found[1]
+    with embedded_server(back) as server:
+        assert "with 40 images" in server.ready_line
+
+
+def test_a_target_with_other_images_is_refused(tmp_path: Path) -> None:
+    source, target = tmp_path / "old.db", tmp_path / "other.sqlite"
+    shutil.copyfile(pictures.GOLDEN / "small-40.sqlite", source)
+    with embedded_server(target) as server:
+        server.client.post("/images/1", files={"file": pictures.picture(1, (20, 20))})
+        server.terminate()
+    ended = run("migrate", str(source), str(target))
+    assert (ended.returncode, "Traceback" in ended.stderr) == (1, False)
+    assert ended.stderr.startswith("iqdb: ")
+
+
+def test_upgrade_makes_the_tables(tmp_path: Path) -> None:
+    database = tmp_path / "new.sqlite"
+    for _ in range(2):
+        ended = run("upgrade", "--database-url", str(database))
+        assert (ended.returncode, "with 0 images" in ended.stderr) == (0, True)
+    connection = sqlite3.connect(database)
+    assert connection.execute("SELECT count(*) FROM images").fetchone() == (0,)
+    connection.close()
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_is_one_line() -> None:
+    terminal, log = Terminal(), io.StringIO()
+    for stream in (terminal, log):
+        line = ProgressLine("copying", stream=stream, delay_s=0)
+        line(50, 200)
+        line(60, 200)
+        line.close()
+    assert terminal.getvalue() == "\rcopying: [########----------------------] 25%, 50 of 200\n"
+    assert log.getvalue() == "copying: 25%, 50 of 200\n"
+
+
+def test_short_work_is_not_mentioned() -> None:
+    stream = io.StringIO()
+    line = ProgressLine("copying", stream=stream, delay_s=60)
+    line(1, 2)
+    line.close()
+    assert stream.getvalue() == ""
