@@ -7,10 +7,10 @@ within the limits it is given. Never hashes. Called by `iqdb_core.signature` onl
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +30,8 @@ from PIL.WebPImagePlugin import WebPImageFile
 from iqdb_core.errors import CorruptImage, ImageError, ImageTooLarge, UnsupportedFormat
 from iqdb_core.signature import container
 from iqdb_core.signature.container.exif import orientation_of
-from iqdb_core.signature.flatten import WHITE, grey16_on_white, on_white
-from iqdb_core.signature.packed import PACKED_MODES, packed
+from iqdb_core.signature.flatten import WHITE, grey16_on_white, look_up, on_white
+from iqdb_core.signature.packed import INDEXED_MODES, ONE_BLOCK_BYTES, PACKED_MODES, indexed, packed
 
 _OPENERS: Final[dict[str, type[ImageFile.ImageFile]]] = {
     "JPEG": JpegImageFile,
@@ -50,7 +50,7 @@ _OPENERS: Final[dict[str, type[ImageFile.ImageFile]]] = {
 
 _GREY16_MODES: Final = {"I;16": "<u2", "I;16L": "<u2", "I;16B": ">u2"}
 _CONVERTED_MODES: Final = frozenset({"1", "L", "LA", "P", "PA", "CMYK", "YCbCr", *_GREY16_MODES})
-_BAND_PIXELS: Final = 1 << 18
+_BAND_PIXELS: Final = 1 << 16
 _MAX_SCANS: Final = 500
 _MAX_SCAN_PASSES: Final = 25
 _SLOW_PIXELS: Final = 1_000_000
@@ -83,7 +83,7 @@ class DecodeLimits:
     Notes
     -----
     Peak memory per pixel, beside the file itself (measured with Pillow 13): 4 bytes for JPEG, PNG, BMP and
-    TIFF, 1 for GIF, 10 for progressive JPEG, 14 for AVIF, 20 for WebP. The rest (bands of 2**18 pixels, the
+    TIFF, 1 for GIF, 10 for progressive JPEG, 14 for AVIF, 20 for WebP. The rest (bands of 2**16 pixels, the
     kernels' sums) is a few MB for any image.
     """
 
@@ -191,16 +191,41 @@ def _pillow_errors(name: str) -> Iterator[None]:
 
 def _bands(image: Image.Image, orientation: int, name: str) -> Iterator[NDArray[np.uint32]]:
     """Yield the rows of the upright picture, on white."""
-    is_turned = orientation in _TRANSPOSED
-    if image.mode in PACKED_MODES and not is_turned:
-        pixels = packed(image)
-        if image.mode != "RGBA":
-            yield pixels
-            return
-        step = _band_rows(image.width)
-        for top in range(0, image.height, step):
-            yield on_white(pixels[top : top + step])
-        return
+    is_whole = image.width * image.height * 4 <= ONE_BLOCK_BYTES
+    if not is_whole or orientation in _TRANSPOSED or image.mode not in PACKED_MODES | INDEXED_MODES:
+        return _converted(image, orientation, name)
+    if image.mode in INDEXED_MODES:
+        with _pillow_errors(name):
+            colours = _colours(image)
+        return _written(indexed(image), lambda pixels, out: look_up(pixels, colours, out))
+    if image.mode == "RGBA":
+        return _written(packed(image), on_white)
+    return iter((packed(image),))
+
+
+def _written(
+    pixels: NDArray[Any], write: Callable[[NDArray[Any], NDArray[np.uint32]], None]
+) -> Iterator[NDArray[np.uint32]]:
+    """Yield the rows after translating them, each band into the same memory."""
+    height, width = pixels.shape
+    step = _band_rows(width)
+    memory = np.empty((min(step, height), width), np.uint32)
+    for top in range(0, height, step):
+        part = pixels[top : top + step]
+        out = memory[: len(part)]
+        write(part, out)
+        yield _read_only(out)
+
+
+def _colours(image: Image.Image) -> NDArray[np.uint32]:
+    """Return the 256 colours, on white, that an image's bytes stand for."""
+    ramp = image.crop((0, 0, 256, 1))
+    ramp.putdata(range(256))
+    return _to_packed(ramp).reshape(256)
+
+
+def _converted(image: Image.Image, orientation: int, name: str) -> Iterator[NDArray[np.uint32]]:
+    """Yield the rows after cutting them out, converting them and turning them upright."""
     across, down = image.size[::-1] if orientation in _SIDEWAYS else image.size
     step = _band_rows(across)
     for top in range(0, down, step):
@@ -209,28 +234,34 @@ def _bands(image: Image.Image, orientation: int, name: str) -> Iterator[NDArray[
         box = (begin, 0, end, image.height) if orientation in _SIDEWAYS else (0, begin, image.width, end)
         with _pillow_errors(name):
             piece = image.crop(box)
-            if is_turned:
+            if orientation in _TRANSPOSED:
                 piece = piece.transpose(_TRANSPOSED[orientation])
             band = _to_packed(piece)
-        yield band
+        yield _read_only(band)
+
+
+def _to_packed(piece: Image.Image) -> NDArray[np.uint32]:
+    """Convert a small image of any mode that is read to packed pixels on white."""
+    if piece.mode in _GREY16_MODES:
+        grey = np.frombuffer(piece.tobytes(), _GREY16_MODES[piece.mode]).reshape(piece.height, piece.width)
+        return grey16_on_white(grey.astype(np.uint16), piece.info.get("transparency", -1))
+    if not piece.has_transparency_data:
+        return packed(piece if piece.mode in PACKED_MODES else piece.convert("RGB"))
+    rgba = piece if piece.mode == "RGBA" else piece.convert("RGBA")
+    out = np.empty((piece.height, piece.width), np.uint32)
+    on_white(packed(rgba), out)
+    return out
 
 
 def _band_rows(width: int) -> int:
     return max(1, _BAND_PIXELS // width)
 
 
-def _to_packed(piece: Image.Image) -> NDArray[np.uint32]:
-    """Convert a small image of any mode that is read to RGB on white."""
-    if piece.mode in _GREY16_MODES:
-        grey = np.frombuffer(piece.tobytes(), _GREY16_MODES[piece.mode]).reshape(piece.height, piece.width)
-        return grey16_on_white(grey.astype(np.uint16), piece.info.get("transparency", -1))
-    if piece.has_transparency_data:
-        converted = piece if piece.mode == "RGBA" else piece.convert("RGBA")
-        return on_white(packed(converted))
-    converted = piece if piece.mode in PACKED_MODES else piece.convert("RGB")
-    pixels = packed(converted).copy()
-    pixels.flags.writeable = False
-    return pixels
+def _read_only(band: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Return a read-only view: the kernels are compiled for those."""
+    view = band.view()
+    view.flags.writeable = False
+    return view
 
 
 def _on_canvas(
@@ -244,15 +275,12 @@ def _on_canvas(
     for band in bands:
         rows = np.full((len(band), width), WHITE, np.uint32)
         rows[:, left : left + band.shape[1]] = band
-        rows.flags.writeable = False
         done += len(band)
-        yield rows
+        yield _read_only(rows)
     yield from _white(width, height - done)
 
 
 def _white(width: int, rows: int) -> Iterator[NDArray[np.uint32]]:
     step = _band_rows(width)
     for begin in range(0, rows, step):
-        white = np.full((min(step, rows - begin), width), WHITE, np.uint32)
-        white.flags.writeable = False
-        yield white
+        yield _read_only(np.full((min(step, rows - begin), width), WHITE, np.uint32))

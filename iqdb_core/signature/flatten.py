@@ -24,7 +24,16 @@ def _blend(value: np.uint32, alpha: np.uint32) -> np.uint32:
 
 
 @kernel
-def _on_white(pixels: NDArray[np.uint32], out: NDArray[np.uint32]) -> None:
+def on_white(pixels: NDArray[np.uint32], out: NDArray[np.uint32]) -> None:
+    """Flatten RGBA pixels onto white.
+
+    Parameters
+    ----------
+    pixels : (n, width) uint32 ndarray, C-contiguous, read-only
+        Red, green, blue and alpha from the low byte up; colours are not multiplied by alpha.
+    out : (n, width) uint32 ndarray, C-contiguous
+        Red, green and blue; the high byte is 0. **Changed in place.**
+    """
     for y in range(pixels.shape[0]):
         for x in range(pixels.shape[1]):
             pixel = pixels[y, x]
@@ -35,23 +44,20 @@ def _on_white(pixels: NDArray[np.uint32], out: NDArray[np.uint32]) -> None:
             out[y, x] = red | (green << np.uint32(8)) | (blue << np.uint32(16))
 
 
-def on_white(pixels: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """Flatten RGBA pixels onto white.
+@kernel
+def look_up(indices: NDArray[np.uint8], colours: NDArray[np.uint32], out: NDArray[np.uint32]) -> None:
+    """Replace indices by colours.
 
     Parameters
     ----------
-    pixels : (n, width) uint32 ndarray, C-contiguous, read-only
-        Red, green, blue and alpha from the low byte up; colours are not multiplied by alpha.
-
-    Returns
-    -------
-    (n, width) uint32 ndarray, read-only
-        Red, green and blue; the high byte has no meaning.
+    indices : (n, width) uint8 ndarray, C-contiguous, read-only
+    colours : (256,) uint32 ndarray
+    out : (n, width) uint32 ndarray, C-contiguous
+        **Changed in place.**
     """
-    out = np.empty(pixels.shape, np.uint32)
-    _on_white(pixels, out)
-    out.flags.writeable = False
-    return out
+    for y in range(indices.shape[0]):
+        for x in range(indices.shape[1]):
+            out[y, x] = colours[indices[y, x]]
 
 
 def grey16_on_white(grey: NDArray[np.uint16], transparent: int) -> NDArray[np.uint32]:
@@ -65,10 +71,9 @@ def grey16_on_white(grey: NDArray[np.uint16], transparent: int) -> NDArray[np.ui
 
     Returns
     -------
-    (n, width) uint32 ndarray, C-contiguous, read-only
+    (n, width) uint32 ndarray, C-contiguous
     """
     pixels = (grey >> np.uint16(8)).astype(np.uint32) * np.uint32(0x010101)
     if transparent >= 0:
         pixels[grey == transparent] = WHITE
-    pixels.flags.writeable = False
     return pixels

@@ -15,6 +15,12 @@ from PIL import Image
 
 PACKED_MODES: Final = frozenset({"RGB", "RGBX", "RGBA"})
 """Modes that Pillow keeps as red, green, blue and a fourth byte."""
+INDEXED_MODES: Final = frozenset({"L", "P"})
+"""Modes that Pillow keeps as one byte, with or without a table of colours."""
+
+
+ONE_BLOCK_BYTES: Final = 1 << 24
+"""Up to this size Pillow keeps an image in one piece; a larger one would be copied here."""
 
 
 class _ArrowArray(ctypes.Structure):
@@ -40,27 +46,49 @@ _capsule_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c
 
 
 def packed(image: Image.Image) -> NDArray[np.uint32]:
-    """Return a loaded image's pixels.
+    """Return the pixels of a loaded colour image.
 
     Parameters
     ----------
     image : Image
-        In one of `PACKED_MODES`.
+        In one of `PACKED_MODES`. It must not be changed as long as the pixels are in use.
 
     Returns
     -------
     (height, width) uint32 ndarray, C-contiguous, read-only
-        Red in the low byte, then green, blue, and alpha or nothing. **Valid only as long as the image**,
-        whose memory it usually is; a copy where Pillow keeps the image in several blocks (beyond 16 MB).
+        Red in the low byte, then green, blue, and alpha or nothing. The image's own memory, which it keeps
+        from being freed; a copy where Pillow has the image in several pieces.
     """
-    height, width = image.height, image.width
     try:
         _, capsule = image.__arrow_c_array__()
     except ValueError:
-        raw = image.tobytes("raw", image.mode if image.mode == "RGBA" else "RGBX")
-        return np.frombuffer(raw, "<u4").reshape(height, width)
-    outer = _ArrowArray.from_address(_capsule_pointer(capsule, b"arrow_array"))
-    inner = outer.children[0].contents
-    memory = (ctypes.c_ubyte * (height * width * 4)).from_address(inner.buffers[1])
-    pixels: NDArray[np.uint32] = np.frombuffer(memoryview(memory).toreadonly(), "<u4")
-    return pixels.reshape(height, width)
+        raw = image.tobytes("raw", "RGBA" if image.mode == "RGBA" else "RGBX")
+        return np.frombuffer(raw, "<u4").reshape(image.height, image.width)
+    array = _arrow_array(capsule).children[0].contents
+    return np.asarray(_Lent(array, "<u4", image, capsule))
+
+
+def indexed(image: Image.Image) -> NDArray[np.uint8]:
+    """Return the (height, width) uint8 pixels of an image in one of `INDEXED_MODES`, as `packed` does."""
+    try:
+        _, capsule = image.__arrow_c_array__()
+    except ValueError:
+        return np.frombuffer(image.tobytes(), np.uint8).reshape(image.height, image.width)
+    return np.asarray(_Lent(_arrow_array(capsule), "|u1", image, capsule))
+
+
+class _Lent:
+    """Memory that numpy may read as long as it holds on to this object, and with it to the memory's owner."""
+
+    def __init__(self, array: _ArrowArray, dtype: str, image: Image.Image, owner: object) -> None:
+        self.__array_interface__ = {
+            "version": 3,
+            "shape": (image.height, image.width),
+            "typestr": dtype,
+            "data": (array.buffers[1], True),
+        }
+        self._owner = owner
+
+
+def _arrow_array(capsule: object) -> _ArrowArray:
+    return _ArrowArray.from_address(_capsule_pointer(capsule, b"arrow_array"))

@@ -27,6 +27,8 @@ _APP15: Final = 0xEF
 _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE: Final = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _WITHOUT_LENGTH: Final = frozenset({0x01, *range(0xD0, 0xD8)})
+_FEW_SCANS: Final = 25
+"""No reason to count exactly; encoders write about ten."""
 _MARKER: Final = re.compile(rb"\xff+([^\x00\xff])")
 _MARKER_AFTER_SCAN: Final = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])")
 
@@ -93,7 +95,13 @@ def _frame(segment: bytes) -> tuple[int, int, int]:
 
 
 def _count_scans(data: bytes, position: int) -> int:
-    """Count the scans up to the end marker, the one at `position` included."""
+    """Count the scans up to the end marker, the one at `position` included.
+
+    Few are not counted exactly: what looks like a scan may be within a segment or after the end.
+    """
+    at_most = 1 + data.count(bytes((0xFF, _SCAN)), position)
+    if at_most <= _FEW_SCANS:
+        return at_most
     scans = 1
     while match := _MARKER_AFTER_SCAN.search(data, position):
         marker = match[1][0]
