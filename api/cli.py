@@ -7,7 +7,7 @@ import importlib.metadata
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from api.server import Process, configure_logging, say
 from api.settings import Settings
@@ -25,7 +25,10 @@ LINES = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exits 0 when all went well, 1 on a failure, 2 on wrong usage."""
-    options = _parser().parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["worker"]:
+        _become_worker(words[1:])
+    options = _parser().parse_args(words)
     configure_logging(options.log_level)
     try:
         sys.exit(options.run(options))
@@ -78,9 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     _index(query)
     query.set_defaults(run=_run_query)
 
-    worker = roles.add_parser("worker", parents=[common], help=LINES["worker"], description=LINES["worker"])
-    worker.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help="see: iqdb worker -- --help")
-    worker.set_defaults(run=_run_worker)
+    roles.add_parser("worker", help=LINES["worker"])  # has a parser of its own, see _become_worker
 
     upgrade = roles.add_parser(
         "upgrade", parents=[common], help=LINES["upgrade"], description=LINES["upgrade"]
@@ -170,9 +171,8 @@ def _run_query(options: argparse.Namespace) -> int:
     return _serve(options, create_query_node, load_query_node)
 
 
-def _run_worker(options: argparse.Namespace) -> int:
+def _become_worker(rest: Sequence[str]) -> NoReturn:
     # Replaces this process: the worker is a room of its own, with its own options, and no part of the web's.
-    rest = options.rest[1:] if options.rest[:1] == ["--"] else options.rest
     os.execv(sys.executable, [sys.executable, "-m", "worker", *rest])  # noqa: S606 - our own module
 
 

@@ -68,6 +68,12 @@ def test_upgrade_makes_the_tables(tmp_path: Path) -> None:
     connection.close()
 
 
+def test_the_worker_has_options_of_its_own() -> None:
+    shown = run("worker", "--help")
+    assert (shown.returncode, "--processes" in shown.stdout) == (0, True)
+    assert run("worker", "--nonsense").returncode == 2
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
