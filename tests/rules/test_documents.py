@@ -12,6 +12,7 @@ import pytest
 from api.cli import LINES
 from api.errors import STATUSES
 from api.settings import Settings
+from worker.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -34,7 +35,9 @@ def test_named_paths_exist(document: str) -> None:
     assert missing == []
 
 
-@pytest.mark.parametrize("field", [field.name for field in fields(Settings)])
+@pytest.mark.parametrize(
+    "field", sorted({field.name for field in (*fields(Settings), *fields(WorkerSettings))})
+)
 def test_every_setting_is_documented(field: str) -> None:
     assert f"`IQDB_{field.upper()}`" in README
 
