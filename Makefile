@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 HOST ?= 127.0.0.1
 PORT ?= 5588
 DB ?= iqdb.sqlite
+WORKERS ?= 1
 
 .PHONY: run test test-long check-shared lint check cluster bench clean
 
@@ -26,11 +27,12 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell
+	$(BIN)/yamllint --strict .
 
 check: lint test
 
 cluster: $(VENV)/.installed-dev
-	$(BIN)/python -m benchmarks.cluster
+	@PATH="$(CURDIR)/$(BIN):$$PATH" exec $(BIN)/python -m tests.cluster --port $(PORT) --workers $(WORKERS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info

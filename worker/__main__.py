@@ -8,13 +8,15 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import socket
 import sys
 from collections.abc import Sequence
+
+from celery.signals import worker_ready
 
 from iqdb_core.errors import ConfigError
 from iqdb_core.signature import warm_up
 from worker.app import create_app
+from worker.check import worker_name
 from worker.settings import WorkerSettings
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(processName)s %(name)s: %(message)s"
@@ -37,14 +39,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ConfigError as error:
         parser.error(str(error))
     warm_up()  # before the fork: a child that replaces a killed one finds its kernels loaded
-    app = create_app(settings)
-    name = f"iqdb@{socket.gethostname()}-{os.getpid()}"
-    app.worker_main(
-        [
-            *("worker", "--pool", "prefork", "--hostname", name, "--loglevel", options.log_level.upper()),
-            *("--without-gossip", "--without-mingle", "--without-heartbeat"),
-        ]
+    worker_ready.connect(lambda **_: _say_ready(settings), weak=False)
+    worker = create_app(settings).Worker(
+        hostname=worker_name(),
+        pool_cls="prefork",
+        loglevel=options.log_level.upper(),
+        quiet=True,
+        # Talk among workers needs pub/sub and has kept workers from reconnecting.
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
     )
+    worker.start()
+    sys.exit(worker.exitcode)
+
+
+def _say_ready(settings: WorkerSettings) -> None:
+    sys.stdout.write(f"iqdb: worker is ready, decoding in {settings.worker_processes} processes\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,35 @@
+# syntax=docker/dockerfile:1
+# One image for every role; the command picks it: docker run IMAGE http 0.0.0.0 5588
+# The base image and all dependencies exist for amd64 and arm64.
+
+FROM python:3.11-slim AS build
+RUN python -m venv /opt/iqdb
+WORKDIR /src
+COPY pyproject.toml README.md LICENSE ./
+COPY api ./api
+COPY worker ./worker
+COPY iqdb_core ./iqdb_core
+RUN --mount=type=cache,target=/root/.cache/pip \
+    /opt/iqdb/bin/python -m pip install --disable-pip-version-check .
+
+FROM python:3.11-slim
+RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin iqdb \
+    && install --directory --owner=iqdb --group=iqdb \
+        /var/cache/iqdb /var/cache/iqdb/kernels /var/lib/iqdb /var/lib/iqdb/index
+COPY --from=build /opt/iqdb /opt/iqdb
+COPY --chmod=755 .ci/container-entrypoint /usr/local/bin/container-entrypoint
+ENV PATH=/opt/iqdb/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    NUMBA_CACHE_DIR=/var/cache/iqdb/kernels \
+    IQDB_INDEX_DIR=/var/lib/iqdb/index
+WORKDIR /var/lib/iqdb
+USER iqdb
+# The kernels are compiled now, so that a container is ready within seconds. On another kind of processor than
+# the one that built the image they are compiled once more when it starts.
+RUN --mount=type=bind,source=.ci/fill_kernel_cache.py,target=/tmp/fill_kernel_cache.py \
+    python /tmp/fill_kernel_cache.py
+EXPOSE 5588 5589
+# SIGTERM, which is what `docker stop` sends, ends every role in an orderly way; give workers a minute for it.
+ENTRYPOINT ["container-entrypoint", "iqdb"]
+CMD ["--help"]

@@ -1,0 +1,48 @@
+"""`python -m worker.check`: is a worker of this machine alive? For container health checks.
+
+Asks the ledger, to which every worker reports with each sweep. Imports no Celery and no kernels: asking often
+is cheap.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from typing import Final
+
+from iqdb_core.errors import IqdbError
+from iqdb_core.jobs import JobLedger, RedisPort
+from worker.settings import WorkerSettings
+
+_SILENT_S: Final = 30.0
+
+
+def main() -> None:
+    """Exit 0 if a worker of this machine reported lately; else 1, saying why on standard error."""
+    try:
+        settings = WorkerSettings.from_environment(os.environ)
+        port = RedisPort.connect(settings.redis_url)
+        try:
+            workers = JobLedger(port).workers()
+        finally:
+            port.close()
+    except IqdbError as error:
+        sys.exit(str(error))
+    limit_s = max(_SILENT_S, 3 * settings.sweep_s)
+    if not any(age_s < limit_s for name, age_s in workers.items() if is_of(name, socket.gethostname())):
+        sys.exit("no worker of this machine has reported lately")
+
+
+def worker_name() -> str:
+    """Return the name by which this process reports to the ledger."""
+    return f"iqdb@{socket.gethostname()}-{os.getpid()}"
+
+
+def is_of(name: str, host: str) -> bool:
+    """Whether the worker of this name runs on `host`."""
+    return name.rpartition("-")[0] == f"iqdb@{host}"
+
+
+if __name__ == "__main__":
+    main()
