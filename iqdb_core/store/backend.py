@@ -90,6 +90,8 @@ class Backend(Protocol):
     block and roll back if it raises. Errors of the driver leave them as StoreError.
     """
 
+    name: str
+    """Which database this is, for people; without a password."""
     may_change_elsewhere: bool
     """Whether other programs (IQDB) may have written to `images` since we closed the database."""
 

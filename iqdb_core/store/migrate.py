@@ -156,9 +156,9 @@ class _Reader:
 
 def _open_source(backend: Backend) -> _Reader:
     with backend.reading() as connection:
-        is_store = schema.version(connection) is not None
-        if not is_store and not schema.check_images(connection):
-            raise StoreInvalid("the source holds no images: it is neither a store nor a file of IQDB")
+        is_store = schema.version(connection, backend.name) is not None
+        if not is_store and not schema.check_images(connection, backend.name):
+            raise StoreInvalid(f"{backend.name} holds no images: it is neither a store nor a file of IQDB")
     if is_store:
         make_current(backend, None)
     with backend.reading() as connection:

@@ -71,7 +71,7 @@ def make_current(backend: Backend, progress: Callable[[int, int], None] | None) 
     """Give the database our newest tables, and the feed what other programs did meanwhile."""
     backend.prepare()
     with backend.reading() as connection:
-        is_current = schema.version(connection) == schema.NEWEST_VERSION
+        is_current = schema.version(connection, backend.name) == schema.NEWEST_VERSION
         in_step = is_current and (
             not backend.may_change_elsewhere or takeover.is_in_step(backend, connection)
         )
@@ -79,8 +79,8 @@ def make_current(backend: Backend, progress: Callable[[int, int], None] | None) 
         return
     with backend.upgrading() as connection:
         # Another process may have been faster; what is already done is not done again.
-        if schema.version(connection) != schema.NEWEST_VERSION:
-            schema.check_images(connection)
+        if schema.version(connection, backend.name) != schema.NEWEST_VERSION:
+            schema.check_images(connection, backend.name)
             schema.migrate_schema(connection)
         if not takeover.is_in_step(backend, connection):
             changes = takeover.bring_in_step(backend, connection, progress)

@@ -55,7 +55,7 @@ _CHANGES: Final = (
     "SELECT string_agg(int8send(seq), ''), string_agg(int8send(post_id), ''),"
     " string_agg(boolsend(live), ''),"
     " string_agg(float8send(y) || float8send(i) || float8send(q), ''), string_agg(sig, '') FROM ("
-    "SELECT f.seq, f.post_id, i.id IS NOT NULL AS live,"
+    "SELECT f.seq, f.post_id, f.state = 1 AS live,"
     " coalesce(i.avglf1, 0) AS y, coalesce(i.avglf2, 0) AS i, coalesce(i.avglf3, 0) AS q,"
     " coalesce(i.sig, %b::bytea) AS sig FROM iqdb_feed AS f"
     " LEFT JOIN images AS i ON i.id = f.row_id AND f.state = 1 AND octet_length(i.sig) = 240"
@@ -93,6 +93,7 @@ class PostgresBackend:
     may_change_elsewhere = False
 
     def __init__(self, address: PostgresAddress, timeouts: StoreTimeouts) -> None:
+        self.name = str(address)
         self._engines = PostgresEngines(address, timeouts)
 
     def prepare(self) -> None:

@@ -127,7 +127,8 @@ class PostgresEngines:
         self, _dialect: object, _record: object, args: list[Any], kwargs: dict[str, Any]
     ) -> psycopg.Connection[Any]:
         connection = DeadlineConnection.connect(*args, **kwargs)
-        connection.answer_s = self._timeouts.statement_s + _GRACE_S
+        limit_s = self._timeouts.statement_s
+        connection.answer_s = limit_s + min(limit_s, _GRACE_S)
         connection.autocommit = True
         connection.execute(_DURABLE)
         connection.autocommit = False

@@ -39,8 +39,8 @@ _KINDS: Final = (
 )
 
 
-def version(connection: sa.Connection) -> str | None:
-    """Return the version of our tables, None when there are none.
+def version(connection: sa.Connection, name: str) -> str | None:
+    """Return the version of our tables, None when there are none; `name` is the database's, for the error.
 
     Raises
     ------
@@ -52,13 +52,13 @@ def version(connection: sa.Connection) -> str | None:
     found = connection.execute(sa.text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608
     if found is not None and found not in _KNOWN_VERSIONS:
         raise StoreInvalid(
-            f"the store has schema {found}, which is newer than this program knows (up to {NEWEST_VERSION}):"
+            f"{name} has schema {found}, which is newer than this program knows (up to {NEWEST_VERSION}):"
             " update the program"
         )
     return found
 
 
-def check_images(connection: sa.Connection) -> bool:
+def check_images(connection: sa.Connection, name: str) -> bool:
     """Tell whether `images` exists.
 
     Raises
@@ -70,16 +70,14 @@ def check_images(connection: sa.Connection) -> bool:
     if not inspector.has_table(IMAGES):
         return False
     found = {column["name"]: _kind(str(column["type"])) for column in inspector.get_columns(IMAGES)}
-    indexes = [index for index in inspector.get_indexes(IMAGES) if index["unique"]]
-    unique = [found["column_names"] for found in [*inspector.get_unique_constraints(IMAGES), *indexes]]
+    # The indexes tell more than the constraints, which on SQLite are read from the text of the definition.
+    indexes = inspector.get_indexes(IMAGES, include_auto_indexes=True)
     if (
         found != _COLUMNS
         or inspector.get_pk_constraint(IMAGES)["constrained_columns"] != ["id"]
-        or ["post_id"] not in unique
+        or not any(index["unique"] and index["column_names"] == ["post_id"] for index in indexes)
     ):
-        raise StoreInvalid(
-            "the database has a table images that is not IQDB's: it belongs to another program"
-        )
+        raise StoreInvalid(f"{name} has a table images that is not IQDB's: it belongs to another program")
     return True
 
 

@@ -100,6 +100,7 @@ class SqliteBackend:
     may_change_elsewhere = True
 
     def __init__(self, address: SqliteAddress, timeouts: StoreTimeouts) -> None:
+        self.name = str(address)
         self._address = address
         self._lock_s = timeouts.lock_s
         self._is_prepared = False
@@ -145,14 +146,14 @@ class SqliteBackend:
         """Refuse what is not ours, then make the file and turn its write-ahead log on."""
         path = self._address.path
         if not path.parent.is_dir():
-            raise StoreInvalid(f"{self._address}: there is no directory {path.parent}")
+            raise StoreInvalid(f"{self.name}: there is no directory {path.parent}")
         with self._errors():
             if path.exists():
-                with contextlib.closing(self._connect("rw")) as connection:
-                    query = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view')"
-                    tables = {name for (name,) in connection.execute(query)}
-                if tables and schema.IMAGES not in tables:
-                    raise StoreInvalid(f"{self._address} is a database of another program: no table images")
+                with self._reader.connect() as connection:
+                    schema.version(connection, self.name)
+                    is_empty = not sa.inspect(connection).get_table_names()
+                    if not schema.check_images(connection, self.name) and not is_empty:
+                        raise StoreInvalid(f"{self.name} is of another program: it has no table images")
             with self._writer.connect():
                 self._is_prepared = True
 
@@ -162,7 +163,7 @@ class SqliteBackend:
         try:
             yield
         except sa.exc.TimeoutError as exc:
-            raise StoreUnavailable(f"{self._address}: busy for {self._lock_s} s") from exc
+            raise StoreUnavailable(f"{self.name}: busy for {self._lock_s} s") from exc
         except sa.exc.DBAPIError as exc:
             raise self._store_error(exc.orig) from exc
         except sqlite3.Error as exc:
@@ -171,8 +172,8 @@ class SqliteBackend:
     def _store_error(self, exc: BaseException | None) -> StoreError:
         code = getattr(exc, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
         if code in _PERMANENT:
-            return StoreInvalid(f"{self._address} {_PERMANENT[code]} ({exc})")
-        return StoreUnavailable(f"{self._address}: {exc}")
+            return StoreInvalid(f"{self.name} {_PERMANENT[code]} ({exc})")
+        return StoreUnavailable(f"{self.name}: {exc}")
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sa.Connection]:
