@@ -391,7 +391,8 @@ class TestRefusals:
             IQDB_TABLE.replace("PRIMARY KEY NOT NULL", "PRIMARY KEY"),
             IQDB_TABLE.replace("CREATE TABLE images", 'CREATE TABLE "images"').lower(),
             """CREATE TABLE 'images' ( 'id' INTEGER PRIMARY KEY NOT NULL ,
-            'post_id' INTEGER UNIQUE NOT NULL , 'avglf1' REAL NOT NULL , 'avglf2' REAL NOT NULL , 'avglf3' REAL NOT NULL , 'sig' BLOB NOT NULL )""",
+            'post_id' INTEGER UNIQUE NOT NULL , 'avglf1' REAL NOT NULL ,
+            'avglf2' REAL NOT NULL , 'avglf3' REAL NOT NULL , 'sig' BLOB NOT NULL )""",
         ],
     )
     def test_iqdbs_table_in_other_words_is_iqdbs(self, path: Path, definition: str) -> None:
