@@ -37,7 +37,7 @@ def read(data: bytes) -> Still:
     """
     try:
         return _read(data)
-    except (struct.error, IndexError) as error:
+    except (struct.error, IndexError, OverflowError) as error:
         raise CorruptImage("the image is cut short") from error
 
 

@@ -9,11 +9,15 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from iqdb_core.errors import UnsupportedFormat
+from iqdb_core.errors import CorruptImage, UnsupportedFormat
 from iqdb_core.signature.container.still import Still
 
 _BRANDS: Final = frozenset({b"avif", b"avis"})
 _MAX_BRANDS_END: Final = 1024
+_MAX_BOXES: Final = 1000
+"""At the top of a file; an AVIF has about five."""
+_EXIF: Final = b"Exif"
+_HIDDEN: Final = b"none"
 _DESCRIBING: Final = frozenset({b"meta", b"moov"})
 
 
@@ -28,24 +32,21 @@ def read(data: bytes) -> Still:
     brands = {data[at : at + 4] for at in (8, *range(16, min(length, _MAX_BRANDS_END), 4))}
     if not brands & _BRANDS:
         raise UnsupportedFormat("of ISO media files only AVIF is read")
-    pieces = []
-    for name, begin, end in _boxes(data):
-        box = data[begin:end]
-        pieces.append(box.replace(b"Exif", b"none") if name in _DESCRIBING else box)
-    return Still("AVIF", b"".join(pieces))
-
-
-def _boxes(data: bytes) -> list[tuple[bytes, int, int]]:
-    """Return name, begin and end of the boxes at the top; the last one ends with the file."""
-    boxes = []
     begin = 0
-    while begin + 8 <= len(data):
-        length, name = struct.unpack_from(">I4s", data, begin)
-        if length == 1 and begin + 16 <= len(data):
-            (length,) = struct.unpack_from(">Q", data, begin + 8)
-        end = begin + length if length >= 8 else len(data)
-        boxes.append((name, begin, min(end, len(data))))
+    for _ in range(_MAX_BOXES):
+        name, end = _box(data, begin)
+        if name in _DESCRIBING and (at := data.find(_EXIF, begin, end)) >= 0:
+            data = data[:at] + data[at:end].replace(_EXIF, _HIDDEN) + data[end:]
+        if end >= len(data):
+            return Still("AVIF", data)
         begin = end
-    if begin < len(data):
-        boxes.append((b"", begin, len(data)))
-    return boxes
+    raise CorruptImage(f"the AVIF is in more than {_MAX_BOXES} pieces")
+
+
+def _box(data: bytes, begin: int) -> tuple[bytes, int]:
+    """Return the name of the box that begins here, and where it ends."""
+    length, name = struct.unpack_from(">I4s", data, begin)
+    if length == 1:
+        (length,) = struct.unpack_from(">Q", data, begin + 8)
+    # A length of 0 means to the end; no box is shorter than its head.
+    return name, begin + length if length >= 8 else len(data)

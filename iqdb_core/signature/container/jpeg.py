@@ -12,7 +12,7 @@ from typing import Final
 
 from iqdb_core.errors import CorruptImage, UnsupportedFormat
 from iqdb_core.signature.container.exif import UPRIGHT, orientation_of
-from iqdb_core.signature.container.still import Still
+from iqdb_core.signature.container.still import MAX_PIECES, Still
 
 MAGIC: Final = b"\xff\xd8"
 
@@ -40,7 +40,7 @@ def read(data: bytes) -> Still:
     orientation = UPRIGHT
     frame: tuple[int, int, int] | None = None
     is_progressive = False
-    while True:
+    for _ in range(MAX_PIECES):
         marker, begin = _next_marker(data, position)
         if marker == _SCAN:
             break
@@ -57,6 +57,8 @@ def read(data: bytes) -> Still:
             orientation = orientation_of(data[begin + 2 : position])
         if marker in {_APP0, _ADOBE} or not (_APP0 <= marker <= _APP15 or marker == _COMMENT):
             kept += (bytes((0xFF, marker)), data[begin:position])
+    else:
+        raise CorruptImage(f"the JPEG is in more than {MAX_PIECES} pieces")
     if frame is None:
         raise CorruptImage("the JPEG has a scan before its frame header")
     width, height, components = frame

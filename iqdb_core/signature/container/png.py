@@ -13,7 +13,7 @@ from typing import Final
 
 from iqdb_core.errors import CorruptImage
 from iqdb_core.signature.container.exif import UPRIGHT, orientation_of
-from iqdb_core.signature.container.still import Still
+from iqdb_core.signature.container.still import MAX_PIECES, Still
 
 MAGIC: Final = b"\x89PNG\r\n\x1a\n"
 
@@ -33,7 +33,7 @@ def read(data: bytes) -> Still:
     canvas: tuple[int, int] | None = None
     bits = colours = 0
     has_data = False
-    while True:
+    for _ in range(MAX_PIECES):
         (length,) = struct.unpack_from(">I", data, position)
         name = data[position + 4 : position + 8]
         end = position + _WITHIN_CHUNK + length
@@ -59,6 +59,8 @@ def read(data: bytes) -> Still:
             kept.append(_transparency(bytes(content), bits, colours))
         elif name == b"eXIf" and orientation == UPRIGHT:
             orientation = orientation_of(bytes(content))
+    else:
+        raise CorruptImage(f"the PNG is in more than {MAX_PIECES} pieces")
     if not has_data:
         raise CorruptImage("the PNG has no image data")
     return Still("PNG", b"".join(kept), canvas, orientation)

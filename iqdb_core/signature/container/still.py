@@ -6,6 +6,10 @@ Values only. Made by the readers of this folder, used by `iqdb_core.signature.de
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+
+MAX_PIECES: Final = 65_536
+"""Chunks, segments, strips or pages that a file may be in; each costs time whatever it holds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Final
 
 from iqdb_core.errors import CorruptImage, UnsupportedFormat
 from iqdb_core.signature.container.exif import UPRIGHT
-from iqdb_core.signature.container.still import Still
+from iqdb_core.signature.container.still import MAX_PIECES, Still
 
 MAGICS: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -55,8 +55,6 @@ _INTEGERS: Final = {1: "B", 3: "H", 4: "I", 16: "Q"}
 
 _COMPRESSIONS: Final = frozenset({1, 2, 3, 4, 5, 7, 8, 32773, 32946})
 """None, three of fax, LZW, JPEG, Deflate, PackBits, Deflate's old number. Others are rare."""
-_MAX_PIECES: Final = 65_536
-"""Strips or tiles; each costs the decoder a few microseconds whatever it holds."""
 _LARGE_TILE: Final = 4096
 """Tiles may be larger than the picture, up to this side in pixels; they are decoded whole."""
 
@@ -86,6 +84,7 @@ def read(data: bytes) -> Still:
     layout = _Layout("<" if data[:2] == b"II" else ">", data[2:4] in {b"+\0", b"\0+"})
     first = struct.unpack_from(layout.offset, data, 8 if layout.is_big else 4)[0]
     entries = _entries(data, first, layout)
+    _check_pages(data, first, layout)
     values = {tag: _integer(kind, raw, layout) for tag, (kind, _, raw) in entries.items() if tag in _SCALARS}
     width, height = values.get(_WIDTH, 0), values.get(_HEIGHT, 0)
     if values.get(_COMPRESSION, 1) not in _COMPRESSIONS:
@@ -94,12 +93,30 @@ def read(data: bytes) -> Still:
         if values.get(tag, 1) not in range(1, max(side, _LARGE_TILE) + 16):
             raise CorruptImage("the TIFF's tiles have impossible sizes")
     for tag in (_STRIP_OFFSETS, _TILE_OFFSETS):
-        if tag in entries and entries[tag][1] > _MAX_PIECES:
-            raise CorruptImage(f"the TIFF is in more than {_MAX_PIECES} pieces")
+        if tag in entries and entries[tag][1] > MAX_PIECES:
+            raise CorruptImage(f"the TIFF is in more than {MAX_PIECES} pieces")
     orientation = values.get(_ORIENTATION, UPRIGHT)
     entries.pop(_ORIENTATION, None)
     upright = _with_directory(data, entries, layout)
     return Still("TIFF", upright, (width, height), orientation if orientation in range(1, 9) else UPRIGHT)
+
+
+def _check_pages(data: bytes, first: int, layout: _Layout) -> None:
+    """Refuse a file whose chain of directories never ends. One that leads out of the file ends there."""
+    seen: set[int] = set()
+    directory = first
+    while directory:
+        if directory in seen or len(seen) > MAX_PIECES:
+            raise CorruptImage("the TIFF's pages have no end")
+        seen.add(directory)
+        begin = directory + struct.calcsize(layout.counter)
+        if begin > len(data):
+            return
+        (count,) = struct.unpack_from(layout.counter, data, directory)
+        end = begin + count * struct.calcsize(layout.entry)
+        if end + struct.calcsize(layout.offset) > len(data):
+            return
+        (directory,) = struct.unpack_from(layout.offset, data, end)
 
 
 def _entries(data: bytes, at: int, layout: _Layout) -> dict[int, tuple[int, int, bytes]]:

@@ -11,7 +11,7 @@ from typing import Final
 
 from iqdb_core.errors import CorruptImage
 from iqdb_core.signature.container.exif import UPRIGHT, orientation_of
-from iqdb_core.signature.container.still import Still
+from iqdb_core.signature.container.still import MAX_PIECES, Still
 
 _CHUNKS_BEGIN: Final = 12
 _CHUNK_HEAD: Final = 8
@@ -52,11 +52,13 @@ def read(data: bytes) -> Still:
 def _chunk(data: bytes, wanted: bytes) -> bytes:
     """Return the content of the first chunk of this name, or nothing."""
     position = _CHUNKS_BEGIN
-    while position + _CHUNK_HEAD <= len(data):
+    for _ in range(MAX_PIECES):
+        if position + _CHUNK_HEAD > len(data):
+            return b""
         name = data[position : position + 4]
         (size,) = struct.unpack_from("<I", data, position + 4)
         begin = position + _CHUNK_HEAD
         if name == wanted:
             return data[begin : begin + size]
         position = begin + size + (size & 1)
-    return b""
+    raise CorruptImage(f"the WebP is in more than {MAX_PIECES} pieces")
