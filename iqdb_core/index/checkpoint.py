@@ -9,7 +9,8 @@ previous checkpoint as it was. Never repairs: what is not right in every respect
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     from iqdb_core.index.directory import IndexDirectory
     from iqdb_core.index.sealed import Sealer
     from iqdb_core.index.snapshot import Snapshot
+
+
+_LOADERS: Final = 4
+"""Threads that read and check segments: enough to keep a disk busy while checksums are computed."""
 
 
 def save(sealer: Sealer, *, store_id: str, snapshot: Snapshot, counts: NDArray[np.int32]) -> None:
@@ -97,10 +102,14 @@ def load(directory: IndexDirectory, *, store_id: str) -> tuple[Manifest, list[Me
         manifest = manifest_format.from_bytes(raw, path)
         if manifest.store_id != store_id:
             raise CheckpointInvalid(path, f"it is of the store {manifest.store_id}, not of {store_id}")
-        members = [
-            _loaded(directory, entry, alive.copy())
-            for entry, alive in zip(manifest.segments, manifest.alive, strict=True)
-        ]
+        with ThreadPoolExecutor(_LOADERS, thread_name_prefix="checkpoint-loader") as loaders:
+            members = list(
+                loaders.map(
+                    lambda entry, alive: _loaded(directory, entry, alive.copy()),
+                    manifest.segments,
+                    manifest.alive,
+                )
+            )
     except FileNotFoundError as error:
         if str(error.filename) == path:
             return None

@@ -1,7 +1,7 @@
 """Which segments to rewrite, and when.
 
 Answers: given the segments of a snapshot, what should the next merge take? Pure arithmetic on counts: reads
-no file and changes nothing. Called by `ImageIndex` maintenance.
+no file and changes nothing. Called by `ImageIndex`.
 
 Segments below full size fall into tiers, each as many times larger than the last as the fan-out; so many
 segments of one tier are merged into one of the next. Any that together fill a segment are merged into a full
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 FULL_IMAGES: Final = SEGMENT_IMAGES * 3 // 4
 """From so many live images on a segment counts as full and is left alone."""
+
+OVERDUE: Final = 1.5
+"""So many times what a tidy index has at most of dead images or small segments makes updates wait."""
 
 
 def choose(members: Sequence[Member], options: IndexOptions) -> list[Member]:
@@ -50,6 +53,21 @@ def choose(members: Sequence[Member], options: IndexOptions) -> list[Member]:
         return filling
     wasteful = [member for member in members if member.n_dead > options.max_dead_share * member.n_images]
     return [max(wasteful, key=lambda member: member.n_dead)] if wasteful else []
+
+
+def is_overdue(members: Sequence[Member], options: IndexOptions) -> bool:
+    """Return whether merging is so far behind that updates should wait for it.
+
+    Updates at full speed can outrun the thread that merges. Without this, memory for the dead and the number
+    of segments would grow as long as they do.
+    """
+    n_dead = sum(member.n_dead for member in members)
+    n_images = sum(member.n_images for member in members)
+    n_unfilled = sum(member.n_alive < FULL_IMAGES for member in members)
+    return (
+        n_dead > OVERDUE * options.max_dead_share * n_images + SEGMENT_IMAGES
+        or n_unfilled > OVERDUE * options.merge_fan_out * len(_tiers([], options))
+    )
 
 
 def _tiers(members: list[Member], options: IndexOptions) -> list[list[Member]]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self
 from iqdb_core.errors import CheckpointInvalid, IndexStateError
 from iqdb_core.index import checkpoint
 from iqdb_core.index.bucket_counts import BucketCounts
-from iqdb_core.index.compaction import choose
+from iqdb_core.index.compaction import choose, is_overdue
 from iqdb_core.index.directory import IndexDirectory
 from iqdb_core.index.head import Head
 from iqdb_core.index.maintenance import Maintenance
@@ -62,6 +62,7 @@ class ImageIndex:
         self._checkpoint_seq: int | None = None
         self._checkpoint_refused: str | None = None
         self._checkpoint_time_s = time.monotonic()
+        self._is_untrimmed = False
 
     @classmethod
     def open(
@@ -136,7 +137,15 @@ class ImageIndex:
             self._counts.change((update.added.averages, update.added.positions), update.removed)
             self._publish(update.members, update.head, update.applied_seq)
         if len(update.members) != len(before.members):
+            self._is_untrimmed = True
             self._maintenance.wake()
+        while is_overdue(self._snapshot.members, self._options):
+            try:
+                self._merge_once()
+            except OSError as error:
+                # The batch is applied; what failed is left to the maintenance thread to try again.
+                self._maintenance.report(error, "a merge failed", "index_merge_failed")
+                return
 
     def query(self, signature: Signature, limit: int = 10, min_score: float | None = None) -> list[Match]:
         """Return the live images most like a signature.
@@ -204,6 +213,9 @@ class ImageIndex:
         """
         while self._merge_once() and not self._maintenance.is_stopping:
             pass
+        if self._is_untrimmed:
+            self._is_untrimmed = False
+            release_free_memory()
 
     def save_checkpoint(self) -> None:
         """Save the current snapshot durably, unless the checkpoint on disk is as new. Never delays queries.

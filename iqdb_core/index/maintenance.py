@@ -64,6 +64,11 @@ class Maintenance:
         if self.state == "running":
             self.state = "off"
 
+    def report(self, error: Exception, message: str, action: str) -> None:
+        """Log an error and keep its text for whoever asks."""
+        self.last_error = f"{type(error).__name__}: {error}"
+        _log.error("%s: %s", message, self.last_error, exc_info=error, extra={"action": action})
+
     @property
     def is_stopping(self) -> bool:
         """Whether long work should end early."""
@@ -79,13 +84,9 @@ class Maintenance:
                 self._work()
                 self.last_error = None
             except OSError as error:
-                self._report(error, "index maintenance failed and is tried again", "index_maintenance_retry")
+                self.report(error, "index maintenance failed and is tried again", "index_maintenance_retry")
                 self._is_stopping.wait(self._retry_s)
             except Exception as error:  # noqa: BLE001 - the thread ends; the state and the log say so
                 self.state = "failed"
-                self._report(error, "index maintenance failed and has stopped", "index_maintenance_failed")
+                self.report(error, "index maintenance failed and has stopped", "index_maintenance_failed")
                 return
-
-    def _report(self, error: Exception, message: str, action: str) -> None:
-        self.last_error = f"{type(error).__name__}: {error}"
-        _log.error("%s: %s", message, self.last_error, exc_info=error, extra={"action": action})

@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from iqdb_core.codec import SIGNATURE_BYTES
+from iqdb_core.model import CHANNELS, KEPT
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -25,7 +28,8 @@ WORD_BYTES: Final = 8
 def allocate(n_words: int) -> NDArray[np.uint64]:
     """Return zeroed uint64 words in a mapping of their own, on huge pages as far as they are filled."""
     n_bytes = n_words * WORD_BYTES
-    pages = mmap.mmap(-1, n_bytes)
+    # Shared memory, the default, would get no huge pages.
+    pages = mmap.mmap(-1, n_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     whole = n_bytes // _HUGE_PAGE * _HUGE_PAGE
     if whole and hasattr(mmap, "MADV_HUGEPAGE"):
         # The rest stays on small pages: a huge one would be resident beyond the end of the words. A system
@@ -33,6 +37,14 @@ def allocate(n_words: int) -> NDArray[np.uint64]:
         with contextlib.suppress(OSError):
             pages.madvise(mmap.MADV_HUGEPAGE, 0, whole)
     return np.frombuffer(pages, dtype=np.uint64)
+
+
+def allocate_rows(n_rows: int) -> tuple[NDArray[np.float64], NDArray[np.int16]]:
+    """Return averages (n, 3) and positions (n, 3, 40), zeroed, in a mapping of their own."""
+    words = allocate(n_rows * SIGNATURE_BYTES // WORD_BYTES)
+    averages = words[: n_rows * CHANNELS].view(np.float64).reshape(n_rows, CHANNELS)
+    positions = words[n_rows * CHANNELS :].view(np.int16).reshape(n_rows, CHANNELS, KEPT)
+    return averages, positions
 
 
 def release_free_memory() -> None:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from iqdb_core.index import alive as bitmap
+from iqdb_core.index.memory import allocate_rows
 from iqdb_core.index.options import SEGMENT_IMAGES
 from iqdb_core.index.sealed import Member
 from iqdb_core.index.signature_rows import CHUNK_ROWS
-from iqdb_core.model import CHANNELS, KEPT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,8 +59,7 @@ def merged(sources: Sequence[Member], sealer: Sealer) -> list[Member]:
     try:
         for start in range(0, len(order), SEGMENT_IMAGES):
             part = order[start : start + SEGMENT_IMAGES]
-            averages = np.empty((len(part), CHANNELS))
-            positions = np.empty((len(part), CHANNELS, KEPT), dtype=np.int16)
+            averages, positions = allocate_rows(len(part))
             for source_no, source in enumerate(sources):
                 # A source's documents ascend by id as the output does: each part takes the next run of them.
                 slots = np.flatnonzero(source_nos[part] == source_no)

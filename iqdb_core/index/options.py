@@ -36,7 +36,7 @@ class IndexOptions:
 
     head_capacity: int = 1_024
     merge_fan_out: int = 8
-    max_dead_share: float = 0.2
+    max_dead_share: float = 0.1
     query_threads: int = 1
     checkpoint_interval_s: float = 300.0
     checkpoint_changes: int = 1_000_000

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from iqdb_core.index.head import Head
+from iqdb_core.index.locate import locate
 from iqdb_core.index.scan import SegmentTable, search
 from iqdb_core.model import Match
 
@@ -102,10 +103,9 @@ class Snapshot:
         image_ids = np.array([image_id], dtype=np.int64)
         for row in self.head.find(image_ids).tolist():
             return self.head.signature(row)
-        for member in self.members:
-            if member.sealed.min_id <= image_id <= member.sealed.max_id:
-                for doc_id in member.find(image_ids).tolist():
-                    return member.sealed.rows.signature(doc_id)
+        segments, documents = locate(self.table, image_ids)
+        for segment_no, doc_id in zip(segments.tolist(), documents.tolist(), strict=True):
+            return self._signature(segment_no, doc_id)
         return None
 
     def _signature(self, segment_no: int, doc_id: int) -> Signature:

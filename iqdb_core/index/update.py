@@ -6,12 +6,14 @@ from the one thread that applies, and swaps when everything that can fail has su
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from iqdb_core.index.head import Head
+from iqdb_core.index.locate import locate
 from iqdb_core.index.options import SEGMENT_IMAGES
 from iqdb_core.index.sealed import Member
 
@@ -138,13 +140,13 @@ def _killed(
     if len(rows):
         removed.append((head.averages[rows], head.positions[rows]))
         head = head.without(rows)
-    members = []
-    for member in snapshot.members:
-        doc_ids = member.find(ids)
-        if len(doc_ids):
-            removed.append(member.sealed.rows.read(doc_ids))
-            member = member.without(doc_ids)  # noqa: PLW2901 - the next state of the same segment
-        members.append(member)
+    members = list(snapshot.members)
+    segments, documents = locate(snapshot.table, ids)
+    edges = np.flatnonzero(np.diff(segments, prepend=-1, append=-1))
+    for start, stop in itertools.pairwise(edges.tolist()):
+        member, doc_ids = members[segments[start]], documents[start:stop].astype(np.int64)
+        removed.append(member.sealed.rows.read(doc_ids))
+        members[segments[start]] = member.without(doc_ids)
     return tuple(members), head, removed
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iqdb_core.index.compaction import choose
+from iqdb_core.index.compaction import choose, is_overdue
 from iqdb_core.index.options import SEGMENT_IMAGES, IndexOptions
 
 DEFAULT = IndexOptions()
@@ -53,7 +53,7 @@ def merge_all(listed: list[Any], options: IndexOptions) -> tuple[list[Any], int]
         [1_024] * 7,
         [8_192] * 7,
         [8_192] * 7 + [1_024] * 7,
-        [(65_536, 53_000)] * 10,
+        [(65_536, 59_000)] * 10,
     ],
 )
 def test_tidy_index_is_left_alone(counts: list[Any]) -> None:
@@ -99,6 +99,28 @@ def test_merging_ends_and_leaves_few_small_segments_and_few_dead(
     unfilled = [member for member in left if member.n_alive < SEGMENT_IMAGES * 3 // 4]
     assert len(unfilled) < fan_out * 17
     assert merges <= 2 * len(listed) + 2
+
+
+@given(
+    st.lists(st.tuples(sizes, st.floats(0, 1)), max_size=80),
+    st.sampled_from([1, 8, 1_024, 65_536]),
+    st.integers(2, 16),
+    st.floats(0.05, 1),
+)
+def test_tidy_index_is_never_overdue(
+    drawn: list[tuple[int, float]], capacity: int, fan_out: int, max_dead_share: float
+) -> None:
+    """Otherwise updates would wait for a merge that never comes."""
+    options = IndexOptions(head_capacity=capacity, merge_fan_out=fan_out, max_dead_share=max_dead_share)
+    listed = members(*[(n_images, round(n_images * share)) for n_images, share in drawn])
+    assert not is_overdue(merge_all(listed, options)[0], options)
+
+
+def test_what_is_overdue() -> None:
+    assert not is_overdue([], DEFAULT)
+    assert is_overdue(members(*[(65_536, 50_000)] * 20), DEFAULT)
+    assert is_overdue(members(*[1_024] * 50), DEFAULT)
+    assert not is_overdue(members(*[1_024] * 20, *[65_536] * 200), DEFAULT)
 
 
 def test_steady_growth_rewrites_an_image_about_twice() -> None:

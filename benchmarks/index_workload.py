@@ -1,0 +1,141 @@
+"""What the index benchmarks work with: an IQDB SQLite file, queries as lines of text, a feed in memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+import threading
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from iqdb_core.codec import from_hash
+from iqdb_core.index import ImageIndex
+from iqdb_core.model import ChangeBatch, Signature
+from iqdb_core.store import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from iqdb_core.store import SignatureStore
+
+GENERATOR = Path(__file__).resolve().parents[2] / "shared" / "make_signatures.py"
+"""The standard workload: Y from one real signature, I and Q from another."""
+N_QUERIES = 600
+KIB = 1_024
+
+
+def make_database(folder: Path, n_images: int) -> tuple[Path, Path]:
+    """Return database and queries of the standard workload, made once per folder and size."""
+    database, queries = folder / f"{n_images}.sqlite", folder / f"{n_images}.queries"
+    if not queries.exists():
+        if not GENERATOR.exists():
+            raise SystemExit(f"{GENERATOR} makes the standard workload and is not there")
+        command = [sys.executable, GENERATOR, n_images, database, "--queries", N_QUERIES, queries]
+        subprocess.run([str(part) for part in command], check=True)
+        open_store(f"sqlite:///{database}").close()  # our tables, made once
+    return database, queries
+
+
+def read_queries(path: Path) -> list[Signature]:
+    """Return the signatures to ask for."""
+    return [from_hash(line) for line in path.read_text().split()]
+
+
+def batches_of(store: SignatureStore, limit: int) -> Iterator[ChangeBatch]:
+    """Yield all changes of a store, so many at a time."""
+    cursor = 0
+    while len(batch := store.changes_since(cursor, limit)):
+        cursor = batch.last_seq
+        yield batch
+
+
+def with_ids(batch: ChangeBatch, image_ids: np.ndarray, first_seq: int) -> ChangeBatch:
+    """Return the batch's signatures under other ids and seqs."""
+    seqs = np.arange(first_seq, first_seq + len(image_ids), dtype=np.int64)
+    return dataclasses.replace(batch, seqs=seqs, image_ids=image_ids)
+
+
+def joined(parts: list[ChangeBatch]) -> ChangeBatch:
+    """Return batches end to end."""
+    fields = [field.name for field in dataclasses.fields(ChangeBatch)]
+    return ChangeBatch(*[np.concatenate([getattr(part, name) for part in parts]) for name in fields])
+
+
+def deletes(image_ids: np.ndarray, first_seq: int) -> ChangeBatch:
+    """Return a batch of tombstones."""
+    n = len(image_ids)
+    return ChangeBatch(
+        np.arange(first_seq, first_seq + n, dtype=np.int64),
+        image_ids,
+        np.zeros(n, dtype=np.bool_),
+        np.zeros((n, 3)),
+        np.zeros((n, 3, 40), dtype=np.int16),
+    )
+
+
+def warm_up() -> None:
+    """Compile or load every kernel, so that an empty process is as large as a full one but for the images."""
+    rng = np.random.default_rng(0)
+    n = 10_000
+    positions = np.sort(rng.integers(1, 16_384, (n, 3, 40)), axis=2).astype(np.int16)
+    seqs = np.arange(1, n + 1, dtype=np.int64)
+    batch = ChangeBatch(seqs, seqs, np.ones(n, dtype=np.bool_), rng.random((n, 3)), positions)
+    with ImageIndex.open(None, store_id="warm-up") as index:
+        index.apply(batch)
+        index.apply(with_ids(batch, batch.image_ids, n + 1))
+        index.maintain()
+        index.query(Signature((0.5, 0.0, 0.0), positions[0].astype("<i2").tobytes()))
+
+
+def resident_bytes() -> int:
+    """Return the memory of this process."""
+    return _status("VmRSS:")
+
+
+def peak_bytes() -> int:
+    """Return the most memory this process had since `forget_peak`."""
+    return _status("VmHWM:")
+
+
+def forget_peak() -> None:
+    """Begin a new peak."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def _status(name: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(name):
+            return int(line.split()[1]) * KIB
+    raise LookupError(name)
+
+
+class MemoryFeed:
+    """A feed without a database: what `write` was given, in order. For `Follower`."""
+
+    def __init__(self, seq: int) -> None:
+        self.seq = seq
+        self._lock = threading.Lock()
+        self._batches: deque[ChangeBatch] = deque()
+
+    def write(self, batch: ChangeBatch) -> None:
+        """Commit a batch."""
+        with self._lock:
+            self._batches.append(batch)
+            self.seq = batch.last_seq
+
+    def changes_since(self, cursor: int, limit: int) -> ChangeBatch:
+        """Return what came after the cursor; batches are small, so `limit` never cuts."""
+        del limit
+        with self._lock:
+            while self._batches and self._batches[0].last_seq <= cursor:
+                self._batches.popleft()
+            waiting = list(self._batches)
+        return joined(waiting) if waiting else deletes(np.empty(0, dtype=np.int64), 0)
+
+    def head_seq(self) -> int:
+        """Return the newest seq."""
+        return self.seq
