@@ -25,7 +25,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_an_iqdb_file_is_copied_to_postgres_and_back(tmp_path: Path, postgres_url: str) -> None:
     source, back = tmp_path / "old.db", tmp_path / "new.sqlite"
-    shutil.copyfile(pictures.GOLDEN / "small-40.sqlite", source)
+    shutil.copyfile(pictures.FIXTURES / "data" / "small-40.sqlite", source)
     before = source.read_bytes()
     for start, target in (
         (str(source), postgres_url),
@@ -49,7 +49,7 @@ def test_an_iqdb_file_is_copied_to_postgres_and_back(tmp_path: Path, postgres_ur
 
 def test_a_target_with_other_images_is_refused(tmp_path: Path) -> None:
     source, target = tmp_path / "old.db", tmp_path / "other.sqlite"
-    shutil.copyfile(pictures.GOLDEN / "small-40.sqlite", source)
+    shutil.copyfile(pictures.FIXTURES / "data" / "small-40.sqlite", source)
     with embedded_server(target) as server:
         server.client.post("/images/1", files={"file": pictures.picture(1, (20, 20))})
         server.terminate()

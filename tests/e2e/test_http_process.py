@@ -106,7 +106,7 @@ def test_kill_9_during_a_burst_loses_nothing_acknowledged(tmp_path: Path) -> Non
 
 def test_an_iqdb_file_is_taken_over_and_given_back(tmp_path: Path) -> None:
     database = tmp_path / "old.db"
-    shutil.copyfile(pictures.GOLDEN / "small-40.sqlite", database)
+    shutil.copyfile(pictures.FIXTURES / "data" / "small-40.sqlite", database)
     before = table_of(database)
     with embedded_server(database) as server:
         assert server.client.get("/status").json()["images"] == 40
