@@ -13,7 +13,7 @@ import pytest
 
 from iqdb_core.errors import InvalidHash, InvalidImageId, StoreUnavailable, UnknownImage
 from iqdb_core.model import MAX_IMAGE_ID, Signature, Write, WriteOutcome
-from iqdb_core.store import SignatureStore, StoreTimeouts, open_store
+from iqdb_core.store import SignatureStore, StoreTimeouts, open_store, postgres
 from iqdb_core.store.writing import apply_writes
 from tests.fixtures.stores import all_changes, delete, live_images, put, signature
 from tests.naive_store import NaiveStore, as_changes
@@ -354,6 +354,30 @@ def test_seqs_become_visible_in_their_order_however_transactions_interleave(stor
     assert last_seq == reader.head_seq()
     for opened in [*writers, reader]:
         opened.close()
+
+
+def test_no_id_is_twice_in_a_batch_while_images_are_rewritten(
+    store: SignatureStore, store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "_ROWS_PER_AGGREGATE", 3)
+    store.apply([put(image_id, 1) for image_id in range(60)])
+    writer = open_store(store_url)
+    stop = threading.Event()
+
+    def rewrite() -> None:
+        for revision in range(2, 100_000):
+            if stop.is_set():
+                return
+            writer.apply([put(image_id, revision, revision % 9) for image_id in range(revision % 7, 60, 7)])
+
+    with ThreadPoolExecutor(1) as pool:
+        rewriting = pool.submit(rewrite)
+        for _ in range(100):
+            image_ids = store.changes_since(0, 1000).image_ids
+            assert sorted(image_ids.tolist()) == list(range(60))
+        stop.set()
+        rewriting.result()
+    writer.close()
 
 
 def test_an_open_transaction_is_invisible_and_holds_back_the_next(

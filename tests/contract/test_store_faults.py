@@ -267,7 +267,12 @@ class TestPostgresRows:
         with psycopg.connect(postgres_url, autocommit=True) as connection:
             for table in ("iqdb_feed", "iqdb_store", "iqdb_copy", "iqdb_schema_version"):
                 connection.execute(f"DROP TABLE {table}")
+            # One with an impossible position, which stays where it is and reads as absent.
+            connection.execute(
+                "INSERT INTO images VALUES (90, 90, 0.5, 0, 0, decode(repeat('0040', 120), 'hex'))"
+            )
         store = open_store(postgres_url)
+        assert [image_id for _, image_id, _ in all_changes(store)] == [0, 2, 3, 4, 90]
         assert live_images(store) == {k: signature(10 + k) for k in (0, 2, 3, 4)}
         assert (store.live_count(), store.max_revision()) == (4, 0)
         store.close()
