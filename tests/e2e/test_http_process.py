@@ -175,7 +175,7 @@ def test_limits_are_options(tmp_path: Path) -> None:
             answer = client.post("/images/1", data={"hash": "x"}, headers=headers)
             assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
             assert client.delete("/images/1", headers=headers).status_code == 401
-        big, wide = pictures.picture(1, (100, 100)), pictures.flat((1, 2, 3), (61, 50))
+        big, wide = pictures.picture(1, (300, 300)), pictures.flat((1, 2, 3), (61, 50))
         assert len(big) > 5000 > len(wide)
         assert client.post("/images/1", files={"file": big}, headers=allowed).status_code == 413
         assert client.post("/images/1", files={"file": wide}, headers=allowed).status_code == 413
