@@ -118,11 +118,13 @@ def spans(length: int) -> Spans:
         end = np.float32((cell + 1) * length) / _SIDE
         low = np.int64(np.floor(start))
         high = np.int64(np.ceil(end))
-        if high > length:  # beyond 2**24 positions float32 rounds the end to more than there are
+        if high > length:  # beyond 2**24 positions float32 may round the end up
             high = np.int64(length)
         at_low = min(_ONE - (start - np.float32(low)), end - start)
         floor_of_end = np.floor(end)
         at_high = end - floor_of_end if high - 1 == np.int64(floor_of_end) else _ONE
+        if high - low == 1:  # never used; equal for all cells within one position
+            at_high = at_low
         is_same = n > 0 and first[n - 1] == low and stop[n - 1] == high
         if not (is_same and head[n - 1] == at_low and tail[n - 1] == at_high):
             first[n] = low
