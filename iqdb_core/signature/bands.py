@@ -60,6 +60,8 @@ def upright_bands(image: Image.Image, orientation: int) -> Iterator[NDArray[np.u
         return _written(indexed(image), lambda pixels, out: look_up(pixels, colours, out))
     if image.mode == "RGBA":
         return _written(packed(image), on_white)
+    if image.has_transparency_data:  # one colour stands for transparency
+        return _converted(image, orientation)
     return iter((packed(image),))
 
 
