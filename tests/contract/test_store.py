@@ -372,11 +372,10 @@ def test_no_id_is_twice_in_a_batch_while_images_are_rewritten(
 
     with ThreadPoolExecutor(1) as pool:
         rewriting = pool.submit(rewrite)
-        for _ in range(100):
-            image_ids = store.changes_since(0, 1000).image_ids
-            assert sorted(image_ids.tolist()) == list(range(60))
+        batches = [store.changes_since(0, 1000).image_ids.tolist() for _ in range(100)]
         stop.set()
         rewriting.result()
+    assert all(sorted(image_ids) == list(range(60)) for image_ids in batches)
     writer.close()
 
 
