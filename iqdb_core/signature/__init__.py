@@ -6,11 +6,11 @@ Called by whoever adds or queries images.
 
 from __future__ import annotations
 
-import io
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
-from PIL import Image
+from numpy.typing import NDArray
 
 from iqdb_core.errors import InvalidChannels
 from iqdb_core.model import CHANNELS, PLANE, SIDE, Signature
@@ -19,18 +19,50 @@ from iqdb_core.signature.haar import coefficients
 from iqdb_core.signature.resample import Shrinking
 from iqdb_core.signature.select import signed_positions
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
 __all__ = ["DecodeLimits", "from_channels", "from_image_bytes", "warm_up"]
 
-_DEFAULT_LIMITS = DecodeLimits()
+_CHANNEL_FORM: Final = f"a channel is a list of {PLANE} integers of 0..255"
+_DEFAULT_LIMITS: Final = DecodeLimits()
+
+_WARM_UP_FILES: Final = (
+    b"P6 2 2 255 " + bytes(2 * 2 * 3),
+    b"P6 128 128 255 " + bytes(PLANE * 3),
+    b"P5 2 2 255 " + bytes(2 * 2),
+    bytes((0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 32, 8)) + bytes(4 + 8) + b"TRUEVISION-XFILE.\0",
+)
+"""Pictures in colour, of the final size, in grey and transparent: between them they use every kernel."""
 
 
 def from_image_bytes(data: bytes, *, limits: DecodeLimits = _DEFAULT_LIMITS) -> Signature:
-    """Return the signature of an image file."""
+    """Return the signature of an image file.
+
+    Parameters
+    ----------
+    data : bytes
+        A whole JPEG, PNG, GIF, WebP, BMP, TIFF, AVIF, JPEG 2000, ICO, PPM or TGA file. Its content decides
+        which. The first frame counts, upright according to EXIF, on white, without regard to colour
+        profiles.
+    limits : DecodeLimits
+        What the image may cost.
+
+    Returns
+    -------
+    Signature
+        Equal to danbooru/iqdb's to the bit for JPEG.
+
+    Raises
+    ------
+    UnsupportedFormat
+        The bytes are no image of a format and kind that is read.
+    CorruptImage
+        The image is damaged, cut short or built to exhaust the decoder.
+    ImageTooLarge
+        It has more pixels than the limit; nothing has been decoded.
+
+    Notes
+    -----
+    Safe to call from several threads at once. Decoding and the kernels release the GIL.
+    """
     picture = decode(data, limits)
     shrinking = Shrinking(picture.width, picture.height)
     for band in picture.bands:
@@ -39,32 +71,49 @@ def from_image_bytes(data: bytes, *, limits: DecodeLimits = _DEFAULT_LIMITS) -> 
 
 
 def from_channels(red: Sequence[int], green: Sequence[int], blue: Sequence[int]) -> Signature:
-    """Return the signature of a picture that is already 128 x 128."""
-    small = np.empty((CHANNELS, PLANE), np.uint8)
-    for n, channel in enumerate((red, green, blue)):
-        try:
-            values = np.asarray(channel)
-        except ValueError as error:
-            raise InvalidChannels(f"a channel is {PLANE} integers of 0..255") from error
-        if (
-            values.shape != (PLANE,)
-            or values.dtype.kind not in "iu"
-            or values.min() < 0
-            or values.max() > 255
-        ):
-            raise InvalidChannels(f"a channel is {PLANE} integers of 0..255")
-        small[n] = values
+    """Return the signature of a picture that is already 128 x 128, as e621's client sends it.
+
+    Parameters
+    ----------
+    red, green, blue : sequence or array of 16384 int
+        Each 0..255, row by row.
+
+    Raises
+    ------
+    InvalidChannels
+        Another length, or anything in it that is not an integer of 0..255; a bool is none.
+    """
+    small = np.stack([_channel(values) for values in (red, green, blue)])
     return _from_small(small.reshape(CHANNELS, SIDE, SIDE))
 
 
+def _channel(values: Sequence[int]) -> NDArray[np.uint8]:
+    """Return a channel's values after checking them."""
+    if isinstance(values, np.ndarray):
+        if values.shape != (PLANE,) or values.dtype.kind not in "iu":
+            raise InvalidChannels(_CHANNEL_FORM)
+        if values.min() < 0 or values.max() > 255:
+            raise InvalidChannels(_CHANNEL_FORM)
+        return values.astype(np.uint8)
+    if not isinstance(values, Sequence) or len(values) != PLANE or {*map(type, values)} != {int}:
+        raise InvalidChannels(_CHANNEL_FORM)
+    try:
+        return np.frombuffer(bytes(values), np.uint8)
+    except ValueError as error:
+        raise InvalidChannels(_CHANNEL_FORM) from error
+
+
 def _from_small(small: NDArray[np.uint8]) -> Signature:
+    """Return the signature of (3, 128, 128) planes of red, green and blue."""
     planes = coefficients(small)
-    y, i, q = (float(plane[0, 0]) for plane in planes)
+    y, i, q = planes[:, 0, 0].tolist()
     return Signature((y, i, q), signed_positions(planes).astype("<i2").tobytes())
 
 
 def warm_up() -> None:
-    """Compile or load the kernels, so that the first request does not wait for it."""
-    picture = io.BytesIO()
-    Image.new("RGB", (16, 16), "white").save(picture, "PNG")
-    from_image_bytes(picture.getvalue())
+    """Compile or load every kernel, so that no request waits for it.
+
+    Takes milliseconds once the compiled code is on disk, and some seconds before.
+    """
+    for data in _WARM_UP_FILES:
+        from_image_bytes(data)
