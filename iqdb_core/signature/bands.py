@@ -83,7 +83,7 @@ def _colours(image: Image.Image) -> NDArray[np.uint32]:
     """Return the 256 colours, on white, that an image's bytes stand for."""
     ramp = image.crop((0, 0, 256, 1))
     ramp.putdata(range(256))
-    return _to_packed(ramp).reshape(256)
+    return _read_only(_to_packed(ramp).reshape(256))
 
 
 def _converted(image: Image.Image, orientation: int) -> Iterator[NDArray[np.uint32]]:

@@ -51,7 +51,7 @@ def look_up(indices: NDArray[np.uint8], colours: NDArray[np.uint32], out: NDArra
     Parameters
     ----------
     indices : (n, width) uint8 ndarray, C-contiguous, read-only
-    colours : (256,) uint32 ndarray
+    colours : (256,) uint32 ndarray, read-only
     out : (n, width) uint32 ndarray, C-contiguous
         **Changed in place.**
     """

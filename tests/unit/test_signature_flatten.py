@@ -63,6 +63,7 @@ def test_indices_become_their_colours() -> None:
     indices = np.arange(256, dtype=np.uint8).reshape(16, 16)
     indices.flags.writeable = False
     colours = np.random.default_rng(1).integers(0, 2**32, 256, dtype=np.uint32)
+    colours.flags.writeable = False
     out = np.empty((16, 16), np.uint32)
     look_up(indices, colours, out)
     assert np.array_equal(out.ravel(), colours)
