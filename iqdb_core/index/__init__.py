@@ -3,5 +3,6 @@
 from iqdb_core.index.image_index import ImageIndex
 from iqdb_core.index.options import IndexOptions
 from iqdb_core.index.stats import IndexStats
+from iqdb_core.index.warm_up import warm_up
 
-__all__ = ["ImageIndex", "IndexOptions", "IndexStats"]
+__all__ = ["ImageIndex", "IndexOptions", "IndexStats", "warm_up"]

@@ -48,6 +48,10 @@ class SignatureRows(Protocol):
         """Return the signature of one document."""
         ...
 
+    def prefetch(self, first: int, last: int) -> None:
+        """Begin to bring documents `first` to `last`, inclusive, into memory, without waiting."""
+        ...
+
     def read(self, doc_ids: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int16]]:
         """Return averages (n, 3) and positions (n, 3, 40) of strictly ascending `doc_ids`."""
         ...
@@ -78,6 +82,9 @@ class MemoryRows:
     def signature(self, doc_id: int) -> Signature:
         """Return the signature of one document."""
         return signature_of(self.averages[doc_id], self.positions[doc_id])
+
+    def prefetch(self, first: int, last: int) -> None:
+        """Do nothing: they are there."""
 
     def read(self, doc_ids: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int16]]:
         """Return copies of the rows of `doc_ids`."""
@@ -125,11 +132,17 @@ class FileRows:
         y, i, q = struct.unpack_from("<3d", raw)
         return Signature((y, i, q), raw[AVERAGES_BYTES:])
 
+    def prefetch(self, first: int, last: int) -> None:
+        """Begin to read; a disk serves many such wishes at once, but reads that wait only one by one."""
+        if hasattr(os, "posix_fadvise"):
+            start, stop = first * SIGNATURE_BYTES, (last + 1) * SIGNATURE_BYTES
+            os.posix_fadvise(self._fd, start, stop - start, os.POSIX_FADV_WILLNEED)
+
     def read(self, doc_ids: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int16]]:
         """Return the rows of strictly ascending `doc_ids`, reading runs of near neighbours at once."""
         averages = np.empty((len(doc_ids), CHANNELS))
         positions = np.empty((len(doc_ids), CHANNELS, KEPT), dtype=np.int16)
-        for start, stop in _runs(doc_ids):
+        for start, stop in runs(doc_ids):
             first, last = int(doc_ids[start]), int(doc_ids[stop - 1])
             rows = np.frombuffer(self._pread(first, last - first + 1), dtype=ROW)
             if last - first + 1 != stop - start:
@@ -207,7 +220,7 @@ def _chained(total: int, words: NDArray[np.uint64]) -> int:
     return (total * 0x9E3779B97F4A7C15 + checksum(words)) % 2**64
 
 
-def _runs(doc_ids: NDArray[np.int64]) -> list[tuple[int, int]]:
+def runs(doc_ids: NDArray[np.int64]) -> list[tuple[int, int]]:
     """Cut ascending documents into half-open runs, each read at once and within one chunk of the file."""
     if len(doc_ids) == 0:
         return []

@@ -91,6 +91,9 @@ class Snapshot:
             nonempty=self.nonempty,
             n_threads=n_threads,
         )
+        for segment_no, doc_id in zip(found[2].tolist(), found[3].tolist(), strict=True):
+            if segment_no >= 0:
+                self.members[segment_no].sealed.rows.prefetch(doc_id, doc_id)
         return [
             Match(image_id, score, self._signature(segment_no, doc_id))
             for image_id, score, segment_no, doc_id in zip(

@@ -16,6 +16,7 @@ from iqdb_core.index.head import Head
 from iqdb_core.index.locate import locate
 from iqdb_core.index.options import SEGMENT_IMAGES
 from iqdb_core.index.sealed import Member
+from iqdb_core.index.signature_rows import runs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -143,10 +144,16 @@ def _killed(
     members = list(snapshot.members)
     segments, documents = locate(snapshot.table, ids)
     edges = np.flatnonzero(np.diff(segments, prepend=-1, append=-1))
-    for start, stop in itertools.pairwise(edges.tolist()):
-        member, doc_ids = members[segments[start]], documents[start:stop].astype(np.int64)
-        removed.append(member.sealed.rows.read(doc_ids))
-        members[segments[start]] = member.without(doc_ids)
+    dying = [
+        (int(segments[start]), documents[start:stop].astype(np.int64))
+        for start, stop in itertools.pairwise(edges.tolist())
+    ]
+    for segment_no, doc_ids in dying:
+        for first, last in runs(doc_ids):
+            members[segment_no].sealed.rows.prefetch(int(doc_ids[first]), int(doc_ids[last - 1]))
+    for segment_no, doc_ids in dying:
+        removed.append(members[segment_no].sealed.rows.read(doc_ids))
+        members[segment_no] = members[segment_no].without(doc_ids)
     return tuple(members), head, removed
 
 

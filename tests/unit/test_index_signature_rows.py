@@ -55,6 +55,8 @@ def test_any_selection_reads_the_same_from_file_and_memory(
     extra = data.draw(st.sets(st.integers(0, N - 1), max_size=20))
     docs = np.union1d(docs, np.array(sorted(extra), dtype=np.int64))
     for source in (file, MemoryRows(*rows)):
+        if len(docs):
+            source.prefetch(int(docs[0]), int(docs[-1]))
         averages, positions = source.read(docs)
         assert (averages == rows[0][docs]).all()
         assert (positions == rows[1][docs]).all()
