@@ -27,8 +27,7 @@ WORKDIR /var/lib/iqdb
 USER iqdb
 # The kernels are compiled now, so that a container is ready within seconds. On another kind of processor than
 # the one that built the image they are compiled once more when it starts.
-RUN --mount=type=bind,source=.ci/fill_kernel_cache.py,target=/tmp/fill_kernel_cache.py \
-    python /tmp/fill_kernel_cache.py
+RUN python -c "from iqdb_core import index, signature; signature.warm_up(); index.warm_up()"
 EXPOSE 5588 5589
 # SIGTERM, which is what `docker stop` sends, ends every role in an orderly way; give workers a minute for it.
 ENTRYPOINT ["container-entrypoint", "iqdb"]

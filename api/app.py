@@ -25,10 +25,10 @@ from api.progress import ProgressLine
 from api.search import LocalSearch
 from api.services import Services
 from api.settings import Settings
+from iqdb_core import index as index_room
+from iqdb_core import signature as signature_room
 from iqdb_core.clock import RevisionClock
 from iqdb_core.follower import Follower
-from iqdb_core.index import ImageIndex, IndexOptions
-from iqdb_core.signature import DecodeLimits, warm_up
 from iqdb_core.store import SignatureStore, open_store
 
 Loader = Callable[[Settings, Gate[Services], OnDeath], Services]
@@ -100,17 +100,21 @@ def open_index(
     gate: Gate[Any],
     on_death: OnDeath,
     stack: ExitStack,
-) -> tuple[ImageIndex, Follower]:
+) -> tuple[index_room.ImageIndex, Follower]:
     """Open the index of this process, bring it up to date with the store, and keep it so.
 
     Everything that must be closed is put on `stack`.
     """
+    gate.progress = "compiling the index's kernels"
+    index_room.warm_up()
     gate.progress = "opening the index"
-    options = IndexOptions(
+    options = index_room.IndexOptions(
         query_threads=settings.query_threads or (os.cpu_count() or 1),
         checkpoint_interval_s=settings.checkpoint_s,
     )
-    index = ImageIndex.open(Path(settings.index_directory()), store_id=store.store_id, options=options)
+    index = index_room.ImageIndex.open(
+        Path(settings.index_directory()), store_id=store.store_id, options=options
+    )
     stack.callback(index.close)
     if index.applied_seq > store.head_seq():
         # The store was replaced by an older copy of itself: what the index knows beyond it never happened.
@@ -133,10 +137,10 @@ def open_index(
 def create_hasher(settings: Settings, gate: Gate[Any]) -> Hasher:
     """Compile or load the signature's kernels and return the hasher over them."""
     gate.progress = "compiling"
-    warm_up()
+    signature_room.warm_up()
     return Hasher(
         decoders=settings.decoders,
-        limits=DecodeLimits(max_pixels=settings.max_pixels),
+        limits=signature_room.DecodeLimits(max_pixels=settings.max_pixels),
         max_upload_bytes=settings.max_upload_bytes,
     )
 

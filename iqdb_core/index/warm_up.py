@@ -1,0 +1,52 @@
+"""Compile or load every kernel of the index before the first user needs one.
+
+Goes through the public interface with a tiny index, as a server does, so that no argument type is guessed.
+Called by composition roots at start, and
+when a container image is built. What it misses would be compiled at its first use.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from iqdb_core.index.image_index import ImageIndex
+from iqdb_core.index.options import IndexOptions
+from iqdb_core.model import CHANNELS, KEPT, ChangeBatch, Signature
+
+_CAPACITY: Final = 16
+_ROUNDS: Final = 6
+
+
+def warm_up() -> None:
+    """Use everything once; seconds to half a minute the first time on a machine, a fraction of a second later."""
+    random = np.random.default_rng(1)
+    positions = random.permutation(2000)[: CHANNELS * KEPT].astype("<i2") + 1
+    query = Signature((0.5, 0.1, 0.1), positions.tobytes())
+    options = IndexOptions(head_capacity=_CAPACITY, merge_fan_out=2)
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(2):  # the second time over the checkpoint's arrays
+            with ImageIndex.open(Path(folder), store_id="warm-up", options=options) as index:
+                for _ in range(_ROUNDS):
+                    for is_live in (True, False, True):
+                        index.apply(_changes(random, index.applied_seq + 1, is_live=is_live))
+                        index.maintain()
+                        index.query(query)
+                        index.query(query, min_score=50.0)
+                        index.get(1)
+                index.save_checkpoint()
+
+
+def _changes(random: np.random.Generator, first_seq: int, *, is_live: bool) -> ChangeBatch:
+    """Return changes to the ids from 0 to the head's capacity (live), or to half of them (tombstones)."""
+    count = _CAPACITY if is_live else _CAPACITY // 2
+    return ChangeBatch(
+        seqs=np.arange(first_seq, first_seq + count, dtype=np.int64),
+        image_ids=np.arange(count, dtype=np.int64),
+        is_live=np.full(count, is_live),
+        averages=random.random((count, CHANNELS)) * is_live,
+        positions=(random.integers(1, 2000, (count, CHANNELS, KEPT)) * is_live).astype(np.int16),
+    )
