@@ -21,7 +21,7 @@ from api.gate import Gate, OnDeath, create_gated_app
 from api.hashing import Hasher
 from api.ingest import EmbeddedIngestion
 from api.limits import RequestLimits
-from api.progress import ProgressLine
+from api.progress import ProgressLine, notice_if_slow
 from api.search import LocalSearch
 from api.services import Services
 from api.settings import Settings
@@ -34,6 +34,7 @@ from iqdb_core.store import SignatureStore, open_store
 Loader = Callable[[Settings, Gate[Services], OnDeath], Services]
 """Builds the services of one mode."""
 
+COMPILING = "compiling kernels; the first start on a machine takes up to a minute, later ones do not"
 EMBEDDED_POLL_S = 0.05
 DISTRIBUTED_POLL_S = 0.2
 
@@ -106,7 +107,8 @@ def open_index(
     Everything that must be closed is put on `stack`.
     """
     gate.progress = "compiling the index's kernels"
-    index_room.warm_up()
+    with notice_if_slow(COMPILING):
+        index_room.warm_up()
     gate.progress = "opening the index"
     options = index_room.IndexOptions(
         query_threads=settings.query_threads or (os.cpu_count() or 1),
@@ -137,7 +139,8 @@ def open_index(
 def create_hasher(settings: Settings, gate: Gate[Any]) -> Hasher:
     """Compile or load the signature's kernels and return the hasher over them."""
     gate.progress = "compiling"
-    signature_room.warm_up()
+    with notice_if_slow(COMPILING):
+        signature_room.warm_up()
     return Hasher(
         decoders=settings.decoders,
         limits=signature_room.DecodeLimits(max_pixels=settings.max_pixels),

@@ -22,7 +22,7 @@ _ROUNDS: Final = 6
 
 
 def warm_up() -> None:
-    """Use everything once; seconds to half a minute the first time on a machine, a fraction of a second later."""
+    """Use everything once: up to half a minute the first time on a machine, a fraction of a second later."""
     random = np.random.default_rng(1)
     positions = random.permutation(2000)[: CHANNELS * KEPT].astype("<i2") + 1
     query = Signature((0.5, 0.1, 0.1), positions.tobytes())

@@ -7,9 +7,10 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING
 
-from api.progress import ProgressLine
+from api.progress import ProgressLine, notice_if_slow
 from tests.fixtures import pictures
 from tests.fixtures.servers import embedded_server
 
@@ -88,6 +89,16 @@ def test_progress_is_one_line() -> None:
         line.close()
     assert terminal.getvalue() == "\rcopying: [########----------------------] 25%, 50 of 200\n"
     assert log.getvalue() == "copying: 25%, 50 of 200\n"
+
+
+def test_slow_work_is_noticed_once() -> None:
+    stream, written = io.StringIO(), threading.Event()
+    stream.flush = written.set  # type: ignore[method-assign]
+    with notice_if_slow("compiling", stream=stream, delay_s=0):
+        assert written.wait(10)
+    with notice_if_slow("not this", stream=stream, delay_s=60):
+        pass
+    assert stream.getvalue() == "iqdb: compiling\n"
 
 
 def test_short_work_is_not_mentioned() -> None:
