@@ -34,7 +34,7 @@ _COLUMNS: Final = {
 }
 _KINDS: Final = (
     (re.compile(r"INT", re.IGNORECASE), "integer"),
-    (re.compile(r"REAL|DOUB|FLOA", re.IGNORECASE), "real"),
+    (re.compile(r"REAL|DOUBLE|FLOAT", re.IGNORECASE), "real"),
     (re.compile(r"BLOB|BYTEA", re.IGNORECASE), "blob"),
 )
 
