@@ -7,14 +7,12 @@ thread) and by any number of query threads, none of which ever waits for a write
 
 from __future__ import annotations
 
-import logging
 import threading
-import time
 from typing import TYPE_CHECKING, Self
 
-from iqdb_core.errors import CheckpointInvalid, IndexStateError
-from iqdb_core.index import checkpoint
+from iqdb_core.errors import IndexStateError
 from iqdb_core.index.bucket_counts import BucketCounts
+from iqdb_core.index.checkpoint_keeper import CheckpointKeeper, numbers_of
 from iqdb_core.index.compaction import choose, is_overdue
 from iqdb_core.index.directory import IndexDirectory
 from iqdb_core.index.head import Head
@@ -34,8 +32,6 @@ if TYPE_CHECKING:
     from iqdb_core.index.sealed import Member
     from iqdb_core.model import ChangeBatch, Match, Signature
 
-_log = logging.getLogger(__name__)
-
 
 class ImageIndex:
     """An index over one directory. Made by `open`, ended by `close`.
@@ -49,19 +45,15 @@ class ImageIndex:
 
     def __init__(self, directory: IndexDirectory, *, store_id: str, options: IndexOptions) -> None:
         self._directory = directory
-        self._store_id = store_id
         self._options = options
         self._sealer = Sealer(directory)
+        self._checkpoints = CheckpointKeeper(self._sealer, store_id=store_id, options=options)
         self._write_lock = threading.Lock()
         self._maintenance_lock = threading.Lock()
         self._maintenance = Maintenance(self._work)
         self._is_closed = False
         self._counts = BucketCounts()
         self._snapshot = self._empty()
-        self._checkpoint_numbers: set[int] = set()
-        self._checkpoint_seq: int | None = None
-        self._checkpoint_refused: str | None = None
-        self._checkpoint_time_s = time.monotonic()
         self._is_untrimmed = False
 
     @classmethod
@@ -192,8 +184,8 @@ class ImageIndex:
             head_rows=snapshot.head.n_rows,
             dead_images=snapshot.dead_images,
             resident_bytes=snapshot.resident_bytes + self._counts.counts.nbytes,
-            checkpoint_seq=self._checkpoint_seq,
-            checkpoint_refused=self._checkpoint_refused,
+            checkpoint_seq=self._checkpoints.seq,
+            checkpoint_refused=self._checkpoints.refused,
             maintenance=self._maintenance.state,
             maintenance_error=self._maintenance.last_error,
         )
@@ -231,30 +223,16 @@ class ImageIndex:
             with self._write_lock:
                 self._require_open()
                 snapshot, counts = self._snapshot, self._counts.counts.copy()
-            self._checkpoint_time_s = time.monotonic()
-            if self._checkpoint_seq == snapshot.applied_seq:
-                return
-            outdated = set(self._checkpoint_numbers)
-            numbers = {member.sealed.number for member in snapshot.members}
-            # Should the save fail at its very end, either checkpoint may be the one on disk.
-            self._checkpoint_numbers |= numbers
-            checkpoint.save(self._sealer, store_id=self._store_id, snapshot=snapshot, counts=counts)
-            self._checkpoint_numbers = numbers
-            self._checkpoint_seq = snapshot.applied_seq
-            self._remove_unused(outdated)
-            self._directory.forget_refused()
+            outdated = self._checkpoints.save(snapshot, counts)
+            self._checkpoints.remove_unused(outdated, self._snapshot)
 
     def reset(self) -> None:
         """Forget everything, the checkpoint too: for a store that was put back to an older state."""
         with self._maintenance_lock, self._write_lock:
             self._require_open()
-            outdated = self._checkpoint_numbers | {member.sealed.number for member in self._snapshot.members}
-            self._directory.manifest.unlink(missing_ok=True)
-            self._checkpoint_numbers = set()
-            self._checkpoint_seq = None
+            self._checkpoints.forget(self._snapshot)
             self._counts = BucketCounts()
             self._snapshot = self._empty()
-            self._directory.remove(outdated)
 
     def close(self) -> None:
         """End maintenance after the work under way, let go of memory and directory. Saves nothing.
@@ -280,9 +258,7 @@ class ImageIndex:
         self.maintain()
         if self._directory.is_temporary or self._maintenance.is_stopping:
             return
-        changes = self._snapshot.applied_seq - (self._checkpoint_seq or 0)
-        is_late = time.monotonic() - self._checkpoint_time_s >= self._options.checkpoint_interval_s
-        if changes >= self._options.checkpoint_changes or (changes and is_late):
+        if self._checkpoints.is_due(self._snapshot):
             self.save_checkpoint()
 
     def _merge_once(self) -> bool:
@@ -294,7 +270,7 @@ class ImageIndex:
             if not sources:
                 return False
             made = merged(sources, self._sealer)
-            numbers = {member.sealed.number for member in sources}
+            numbers = numbers_of(sources)
             with self._write_lock:
                 now = self._snapshot
                 by_number = {member.sealed.number: member for member in now.members}
@@ -302,35 +278,21 @@ class ImageIndex:
                 kept = tuple(member for member in now.members if member.sealed.number not in numbers)
                 made = carried_over(made, sources, sources_now)
                 self._publish(kept + tuple(made), now.head, now.applied_seq)
-            self._remove_unused(numbers)
+            self._checkpoints.remove_unused(numbers, self._snapshot)
         release_free_memory()
         return True
 
     def _load(self) -> None:
-        try:
-            loaded = checkpoint.load(self._directory, store_id=self._store_id)
-        except CheckpointInvalid as error:
-            _log.warning("%s", error, extra={"action": "checkpoint_refused"})
-            self._checkpoint_refused = str(error)
-            self._directory.set_aside()
-            return
+        loaded = self._checkpoints.load()
         if loaded is not None:
             manifest, members = loaded
             self._counts = BucketCounts(manifest.counts)
             rows = Rows(manifest.head_ids, manifest.head_averages, manifest.head_positions)
             new_members, head = with_added(self._snapshot.head, rows.in_order(), self._sealer)
             self._publish((*members, *new_members), head, manifest.applied_seq)
-            self._checkpoint_seq = manifest.applied_seq
-            self._checkpoint_numbers = {member.sealed.number for member in members}
-        self._directory.remove_leftovers({member.sealed.number for member in self._snapshot.members})
 
     def _publish(self, members: tuple[Member, ...], head: Head, applied_seq: int) -> None:
         self._snapshot = Snapshot.create(members, head, self._counts.nonempty, applied_seq)
-
-    def _remove_unused(self, numbers: set[int]) -> None:
-        """Remove files of segments that neither the checkpoint nor the current snapshot needs."""
-        used = {member.sealed.number for member in self._snapshot.members} | self._checkpoint_numbers
-        self._directory.remove(numbers - used)
 
     def _require_open(self) -> None:
         if self._is_closed:

@@ -24,7 +24,8 @@ class IndexOptions:
     query_threads : int
         Most threads that one query may use; at least 1.
     checkpoint_interval_s : float
-        Seconds between checkpoints while there are changes; above 0.
+        Seconds between checkpoints while there are changes; above 0. The first is saved as soon as there is a
+        segment.
     checkpoint_changes : int
         So many changes since the last checkpoint call for one before the interval is over; at least 1.
 

@@ -18,6 +18,7 @@ from iqdb_core.errors import CheckpointInvalid
 from iqdb_core.index import ImageIndex, IndexOptions, checkpoint
 from iqdb_core.index import manifest as manifest_format
 from iqdb_core.index.directory import IndexDirectory
+from iqdb_core.index.segment import checksum
 from tests.fixtures.index_rows import Feed, cheap_rows, random_rows, random_signature, signature_at
 from tests.naive_index import NaiveIndex
 
@@ -241,6 +242,28 @@ def test_alive_bits_that_contradict_the_counts_are_refused(
     (path / "manifest").write_bytes(raw + struct.pack("<Q", manifest_format._checksum(raw)))
     with opened(path) as index:
         assert "the live images of segment 1 are not 148" in str(index.stats().checkpoint_refused)
+
+
+def test_ids_that_do_not_ascend_are_refused(saved: tuple[Path, Feed, NaiveIndex], tmp_path: Path) -> None:
+    """Words that are whole and have the right checksum, but would make every search for an id go astray."""
+    path = tmp_path / "index"
+    shutil.copytree(saved[0], path)
+    with opened(path) as index:
+        sealed = index._snapshot.members[0].sealed
+        words = sealed.segment.words.copy()
+        ids = sealed.segment.image_ids
+        first = (ids.ctypes.data - sealed.segment.words.ctypes.data) // 8
+        words[first : first + 2] = words[first : first + 2][::-1].copy()
+        was, now = str(sealed.words_checksum), str(checksum(words))
+    words.tofile(path / "00000001.words")
+    raw = (path / "manifest").read_bytes()[:-8]
+    header_end = 16 + struct.unpack_from("<8sII", raw)[2]
+    header = raw[16:header_end].replace(was.encode(), now.encode())
+    header = header.rstrip() + b" " * (-len(header.rstrip()) % 8)
+    raw = struct.pack("<8sII", *struct.unpack_from("<8sI", raw), len(header)) + header + raw[header_end:]
+    (path / "manifest").write_bytes(raw + struct.pack("<Q", manifest_format._checksum(raw)))
+    with opened(path) as index:
+        assert "its image ids do not ascend" in str(index.stats().checkpoint_refused)
 
 
 def fail_fsync(index: ImageIndex, monkeypatch: pytest.MonkeyPatch, n_good: int) -> None:

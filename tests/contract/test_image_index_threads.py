@@ -110,6 +110,19 @@ def test_nothing_is_lost_while_maintenance_runs(tmp_path: Path) -> None:
         assert again.query(query, 1_000) == model.query(query, 1_000)
 
 
+def test_first_checkpoint_is_saved_at_once_and_the_next_in_its_time(tmp_path: Path) -> None:
+    rng = np.random.default_rng(8)
+    options = IndexOptions(head_capacity=16, checkpoint_interval_s=3_600, checkpoint_changes=100)
+    with ImageIndex.open(tmp_path, store_id="store", options=options) as index:
+        index.start_maintenance()
+        feed = Feed()
+        index.apply(feed.puts(range(20), random_rows(rng, 20)))
+        wait_until(lambda: index.stats().checkpoint_seq == 20, 30, what="the first")
+        for start in range(20, 130, 10):
+            index.apply(feed.puts(range(start, start + 10), random_rows(rng, 10)))
+        wait_until(lambda: index.stats().checkpoint_seq in (120, 130), 30, what="after 100 changes")
+
+
 def test_closing_while_threads_query_apply_and_save(tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
     rows = random_rows(rng, 40)
