@@ -71,7 +71,7 @@ class CheckpointKeeper:
         return loaded
 
     def is_due(self, snapshot: Snapshot) -> bool:
-        """Make a snapshot the checkpoint, unless the one on disk is as new."""
+        """Return whether to save now: after many changes, after the interval, or for the first time."""
         changes = snapshot.applied_seq - (self.seq or 0)
         is_first = self.seq is None and bool(snapshot.members)
         is_late = time.monotonic() - self._time_s >= self._options.checkpoint_interval_s
