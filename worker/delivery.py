@@ -14,21 +14,30 @@ from celery.worker.request import Request
 
 
 class LinkWatch:
-    """Which connection is the present one, and whether an acknowledgement was lost on it."""
+    """The messages whose acknowledgement is on its way over the present connection."""
 
     def __init__(self) -> None:
         self.generation = 0
-        self.is_broken = False
+        self._fresh: list[Any] = []
+        self._older: list[Any] = []
 
     def renew(self) -> None:
-        """Note that a new connection is in use: what is lost on an older one does not matter any more."""
+        """Note that a new connection is in use: what the older one had in hand is delivered over this one."""
         self.generation += 1
-        self.is_broken = False
+        self._fresh = []
+        self._older = []
 
-    def note_lost(self, generation: int) -> None:
-        """Note that an acknowledgement did not arrive."""
+    def expect(self, message: Any, generation: int) -> None:
+        """Note that `message` is about to be acknowledged: Celery does it soon after, in its event loop."""
         if generation == self.generation:
-            self.is_broken = True
+            self._fresh.append(message)
+
+    def has_lost(self) -> bool:
+        """Whether an acknowledgement is missing that was due already when this was asked the last time."""
+        is_lost = any(not message.acknowledged for message in self._older)
+        self._older = [message for message in self._fresh if not message.acknowledged]
+        self._fresh = []
+        return is_lost
 
 
 def request_class(watch: LinkWatch) -> type[Request]:
@@ -40,15 +49,11 @@ def request_class(watch: LinkWatch) -> type[Request]:
             self._generation = watch.generation
 
         def acknowledge(self) -> None:
+            watch.expect(self.message, self._generation)
             super().acknowledge()
-            self._look()
 
         def reject(self, requeue: bool = False) -> None:
+            watch.expect(self.message, self._generation)
             super().reject(requeue=requeue)
-            self._look()
-
-        def _look(self) -> None:
-            if not self.message.acknowledged:
-                watch.note_lost(self._generation)
 
     return WatchedRequest

@@ -96,7 +96,7 @@ def sweep_step(
 
 def _tick(sweeper: Sweeper, watch: LinkWatch) -> None:
     """Sweep; a ConnectionError makes Celery's event loop end and the consumer connect anew."""
-    if watch.is_broken:
+    if watch.has_lost():
         raise ConnectionError("an acknowledgement did not reach Redis")
     try:
         sweeper.sweep()

@@ -1,0 +1,300 @@
+"""Real worker processes on a real Redis: killed, restarted, poisoned and starved, with nothing lost."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from iqdb_core.jobs import JobLedger, JobState, RedisPort, Submission
+from iqdb_core.signature import from_image_bytes
+from iqdb_core.store import open_store
+from tests.fixtures.noise import noise_png
+from tests.fixtures.poisoned_worker import HANGS, KILLS, SEGFAULTS, SLOW
+from tests.fixtures.redis import RedisServer
+from tests.fixtures.waiting import wait_until
+from tests.fixtures.workers import Sender, WorkerProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from tests.fixtures.databases import PostgresServer
+
+VISIBILITY_S = 5
+IMAGES = [noise_png(seed) for seed in range(64)]
+SIGNATURES = [from_image_bytes(image) for image in IMAGES]
+PARTLY_SLOW = [SLOW + image if number % 8 == 0 else image for number, image in enumerate(IMAGES)]
+"""A part is slow, so that something is in hand whenever a process or Redis dies."""
+
+
+class Plant:
+    """A Redis, a database and workers.
+
+    Parameters
+    ----------
+    folder : Path
+    database_url : str
+    """
+
+    def __init__(self, folder: Path, database_url: str) -> None:
+        self._folder = folder
+        self.redis = RedisServer(folder / "redis")
+        self.redis.start()
+        self._port = RedisPort.connect(self.redis.url)
+        self.store = open_store(database_url)
+        self.ledger = JobLedger(self._port, revision_floor=self.store.max_revision)
+        self.sender = Sender(self.redis.url, VISIBILITY_S)
+        self.workers: list[WorkerProcess] = []
+        self.environment = {
+            "IQDB_DATABASE_URL": database_url,
+            "IQDB_REDIS_URL": self.redis.url,
+            "IQDB_WORKER_PROCESSES": "2",
+            "IQDB_VISIBILITY_TIMEOUT_S": str(VISIBILITY_S),
+            "IQDB_TASK_TIME_LIMIT_S": str(VISIBILITY_S - 2),
+            "IQDB_SWEEP_S": "0.5",
+        }
+
+    def start_worker(self) -> WorkerProcess:
+        log = self._folder / f"worker-{len(self.workers)}.log"
+        worker = WorkerProcess(log, self.environment, module="tests.fixtures.poisoned_worker")
+        self.workers.append(worker)
+        return worker.start()
+
+    def accept(self, payloads: Sequence[bytes], *, first_id: int = 0) -> list[str]:
+        submissions = [Submission.of_image(first_id + number, data) for number, data in enumerate(payloads)]
+        return [one.job_id for one in self.ledger.accept(submissions)]
+
+    def submit(self, payloads: Sequence[bytes], *, first_id: int = 0) -> list[str]:
+        job_ids = self.accept(payloads, first_id=first_id)
+        self.sender.send(job_ids)
+        return job_ids
+
+    def states(self, job_ids: Sequence[str]) -> list[str]:
+        return [job.state.value if job else "unknown" for job in self.ledger.get_many(job_ids)]
+
+    def wait_final(self, job_ids: Sequence[str], deadline_s: float = 60) -> None:
+        final = {"done", "failed"}
+        wait_until(
+            lambda: set(self.states(job_ids)) <= final, deadline_s, every_s=0.05, what="all jobs are final"
+        )
+
+    def wait_done(self, job_ids: Sequence[str], count: int, deadline_s: float = 60) -> None:
+        wait_until(lambda: self.states(job_ids).count("done") >= count, deadline_s, every_s=0.05)
+
+    def wait_running(self, job_ids: Sequence[str]) -> None:
+        wait_until(lambda: "running" in self.states(job_ids), 30)
+
+    def stored_ids(self) -> list[int]:
+        batch = self.store.changes_since(0, 10_000)
+        return sorted(int(one) for one, live in zip(batch.image_ids, batch.is_live, strict=True) if live)
+
+    def assert_clean(self) -> None:
+        """Nothing of finished work stays behind, neither ours nor Celery's."""
+        with self.redis.client() as client:
+            left = {key for key in client.keys("*") if b":payload:" in key}
+            assert not left
+            assert all(key.startswith(b"iqdb:") for key in client.keys("*"))
+            wait_until(
+                lambda: not client.hlen("iqdb:celery:unacked"), 4 * VISIBILITY_S, what="all acknowledged"
+            )
+        depth = self.ledger.depth()
+        assert (depth.queued, depth.running, depth.payload_bytes) == (0, 0, 0)
+
+    def close(self) -> None:
+        for worker in self.workers:
+            worker.kill()
+        self.sender.close()
+        self._port.close()
+        self.store.close()
+        self.redis.kill()
+
+
+@pytest.fixture
+def plant(tmp_path: Path) -> Iterator[Plant]:
+    plant = Plant(tmp_path, f"sqlite:///{tmp_path}/images.sqlite")
+    yield plant
+    plant.close()
+
+
+def test_jobs_of_every_outcome_go_through(plant: Plant) -> None:
+    plant.start_worker().wait_ready()
+    job_ids = plant.submit([*IMAGES[:40], b"no image"])
+    plant.wait_final(job_ids)
+    assert plant.states(job_ids) == ["done"] * 40 + ["failed"]
+    for number, job in enumerate(plant.ledger.get_many(job_ids[:40])):
+        assert job is not None
+        assert job.signature == SIGNATURES[number] == plant.store.get(number)
+    failed = plant.ledger.get(job_ids[40])
+    assert failed.reason
+    plant.assert_clean()
+
+
+def test_the_same_message_many_times_does_no_harm(plant: Plant) -> None:
+    job_ids = plant.accept(IMAGES[:32])
+    for _ in range(5):
+        plant.sender.send(job_ids)
+    plant.start_worker().wait_ready()
+    plant.wait_final(job_ids)
+    wait_until(lambda: plant.workers[0].text().count("succeeded") == 5, 20)
+    assert plant.store.head_seq() == 32
+    assert plant.stored_ids() == list(range(32))
+    plant.assert_clean()
+
+
+def test_jobs_whose_message_was_never_sent_are_done(plant: Plant) -> None:
+    """The api was killed between accepting and sending."""
+    job_ids = plant.accept(IMAGES[:40])
+    plant.start_worker().wait_ready()
+    plant.wait_final(job_ids, 6 * VISIBILITY_S)
+    assert plant.states(job_ids) == ["done"] * 40
+    plant.assert_clean()
+
+
+def test_workers_killed_at_random_lose_nothing(plant: Plant) -> None:
+    """Children and whole workers die again and again while jobs flow in; each job ends done, exactly once."""
+    chance = random.Random(7)
+    workers = [plant.start_worker(), plant.start_worker()]
+    for worker in workers:
+        worker.wait_ready()
+    job_ids: list[str] = []
+    for first_id in range(0, 960, 64):
+        job_ids += plant.submit(PARTLY_SLOW, first_id=first_id)
+        done = plant.states(job_ids).count("done")
+        plant.wait_done(job_ids, done + 1)
+        victim = chance.choice(workers)
+        if chance.random() < 0.3:
+            victim.kill()
+            victim.start()
+        else:
+            victim.kill_child(chance.randrange(2))
+    plant.wait_final(job_ids, 120)
+    assert plant.states(job_ids) == ["done"] * 960
+    assert plant.stored_ids() == list(range(960))
+    assert all(plant.store.get(image_id) == SIGNATURES[image_id % 64] for image_id in range(960))
+    plant.assert_clean()
+
+
+@pytest.mark.parametrize("poison", [KILLS, SEGFAULTS])
+def test_a_payload_that_kills_its_process_is_set_aside_alone(plant: Plant, poison: bytes) -> None:
+    plant.start_worker().wait_ready()
+    job_ids = plant.submit([*IMAGES[:10], poison, *IMAGES[10:20]])
+    plant.wait_final(job_ids, 60)
+    assert plant.states(job_ids) == ["done"] * 10 + ["failed"] + ["done"] * 10
+    assert plant.ledger.get(job_ids[10]).reason == "set aside: the process that decoded it ended 3 times"
+    plant.assert_clean()
+
+
+def test_a_payload_that_hangs_is_set_aside_by_the_time_limit(plant: Plant) -> None:
+    plant.start_worker().wait_ready()
+    job_ids = plant.submit([*IMAGES[:5], HANGS, *IMAGES[5:10]])
+    plant.wait_final(job_ids, 20 * VISIBILITY_S)
+    assert plant.states(job_ids) == ["done"] * 5 + ["failed"] + ["done"] * 5
+    plant.assert_clean()
+
+
+def test_a_redis_killed_and_restarted_is_found_again(plant: Plant) -> None:
+    """Also while every process has a task in hand, whose acknowledgement then does not arrive."""
+    worker = plant.start_worker().wait_ready()
+    job_ids: list[str] = []
+    for first_id in (0, 64, 128):
+        job_ids += plant.submit(PARTLY_SLOW, first_id=first_id)
+        plant.wait_running(job_ids)
+        plant.redis.restart()
+    plant.wait_final(job_ids, 20 * VISIBILITY_S)
+    assert plant.stored_ids() == list(range(192))
+    assert worker.is_running()
+    plant.assert_clean()
+
+
+def test_a_redis_that_is_away_for_long_is_waited_for(plant: Plant) -> None:
+    worker = plant.start_worker().wait_ready()
+    job_ids = plant.submit(PARTLY_SLOW)
+    plant.wait_running(job_ids)
+    plant.redis.kill()
+    # Longer than a handler is patient: it gives up, and nobody can be told.
+    wait_until(lambda: "Redis does not answer" in worker.text(), 30)
+    wait_until(lambda: worker.text().count("Trying to re-establish the connection") >= 1, 30)
+    plant.redis.start()
+    plant.wait_final(job_ids, 20 * VISIBILITY_S)
+    assert plant.states(job_ids) == ["done"] * 64
+    plant.assert_clean()
+
+
+def test_an_acknowledgement_that_redis_never_got_does_not_idle_the_worker(plant: Plant) -> None:
+    """Redis is away while both tasks end, and back before the worker looks again.
+
+    Celery then counts two messages as out for ever, which is all that it may have, and asks for no more.
+    """
+    plant.environment["IQDB_SWEEP_S"] = "6"
+    worker = plant.start_worker().wait_ready()
+    job_ids = plant.submit(PARTLY_SLOW)
+    plant.wait_running(job_ids[32:])
+    plant.redis.kill()
+    wait_until(lambda: worker.text().count("Couldn't reject") == 2, 30, what="both acknowledgements lost")
+    plant.redis.start()
+    plant.wait_final(job_ids, 20 * VISIBILITY_S)
+    assert plant.states(job_ids) == ["done"] * 64
+    assert worker.text().count("Connected to redis") == 2
+    plant.assert_clean()
+
+
+@pytest.mark.parametrize("is_group", [False, True])
+def test_a_worker_told_to_end_finishes_what_it_has_in_hand(plant: Plant, is_group: bool) -> None:
+    worker = plant.start_worker().wait_ready()
+    job_ids = plant.submit(PARTLY_SLOW)
+    wait_until(lambda: plant.states(job_ids).count("running") >= 32, 20)
+    if is_group:  # as honcho, systemd and a closed terminal do
+        for pid in worker.children():
+            os.kill(pid, signal.SIGTERM)
+    assert worker.terminate() == 0
+    assert "running" not in plant.states(job_ids)
+    jobs = [job for job in plant.ledger.get_many(job_ids) if job is not None]
+    assert all(job.attempts == 0 for job in jobs)
+    plant.start_worker().wait_ready()
+    plant.wait_final(job_ids)
+    plant.assert_clean()
+
+
+def test_a_worker_that_is_well_keeps_its_connection(plant: Plant) -> None:
+    worker = plant.start_worker().wait_ready()
+    plant.wait_final(plant.submit(IMAGES))
+    ended_s = time.time()
+    plant.wait_final(plant.submit(IMAGES))
+
+    def has_swept_since() -> bool:
+        return any(time.time() - age_s > ended_s + 2 for age_s in plant.ledger.workers().values())
+
+    wait_until(has_swept_since, 20)
+    assert worker.text().count("Connected to redis") == 1
+
+
+def test_workers_report_and_take_their_leave(plant: Plant) -> None:
+    worker = plant.start_worker().wait_ready()
+    wait_until(lambda: len(plant.ledger.workers()) == 1, 20)
+    assert next(iter(plant.ledger.workers())).endswith(f"-{worker.pid}")
+    worker.terminate()
+    assert plant.ledger.workers() == {}
+
+
+def test_a_database_that_restarts_costs_no_job(tmp_path: Path, private_postgres: PostgresServer) -> None:
+    with private_postgres.fresh_database() as url:
+        plant = Plant(tmp_path, url)
+        try:
+            plant.start_worker().wait_ready()
+            job_ids = plant.submit(IMAGES)
+            plant.wait_final(job_ids)
+            private_postgres.kill()
+            job_ids += plant.submit(IMAGES, first_id=64)
+            wait_until(lambda: "jobs put back" in plant.workers[0].text(), 60)
+            assert JobState.FAILED.value not in plant.states(job_ids)
+            private_postgres.start()
+            plant.wait_final(job_ids, 90)
+            assert plant.stored_ids() == list(range(128))
+            plant.assert_clean()
+        finally:
+            plant.close()
