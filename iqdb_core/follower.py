@@ -157,7 +157,7 @@ class Follower:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread after the batch it is applying; waiters fail with IndexNotReady. Harmless when repeated."""
+        """End the thread after the batch it is applying; waiters fail with IndexNotReady. May be repeated."""
         self._stopping.set()
         self._wake.set()
         if self._thread is not None and self._thread is not threading.current_thread():
@@ -290,8 +290,8 @@ class Follower:
         head = self._store.head_seq()
         if head < self._applied_seq:
             raise StoreInvalid(
-                f"the store ends at seq {head}, but the index holds {self._applied_seq}: it was built from another state of "
-                "the store, for example from before a backup was restored"
+                f"the store ends at seq {head}, but the index holds {self._applied_seq}: it was built from"
+                " another state of the store, for example before a backup was restored"
             )
         self._head_seen = head
         self._must_compare = False

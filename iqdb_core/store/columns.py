@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 NO_POSITIONS: Final = bytes(POSITION_BYTES)
-_ABSENT: Final = (0.0, 0.0, 0.0, NO_POSITIONS)
+"""What an absent image's positions look like in a batch."""
 
 # Kept in every store, so never to be changed: the multiples of 2**64 divided by the golden ratio, made odd.
 _WEIGHTS: Final = np.array(
@@ -87,17 +87,23 @@ def to_batch(rows: Sequence[tuple[Any, ...]]) -> ChangeBatch:
     if not rows:
         return empty_batch()
     seqs, image_ids, *image_columns = zip(*rows, strict=True)
-    is_live = np.ones(len(rows), dtype=np.bool_)
-    stacked = stack_checked(image_columns)
+    present = rows
+    if None in image_columns[3]:
+        present = [row for row in rows if row[5] is not None]
+        image_columns = list(zip(*present, strict=True))[2:]
+    stacked = stack_checked(image_columns) if present else None
+    if stacked is not None and len(present) == len(rows):
+        is_live = np.ones(len(rows), dtype=np.bool_)
+        return ChangeBatch(np.array(seqs, np.int64), np.array(image_ids, np.int64), is_live, *stacked)
     if stacked is None:
-        images = [row[2:] if is_signature(row[2:]) else None for row in rows]
-        is_live = np.array([image is not None for image in images], dtype=np.bool_)
-        report_unreadable(
-            row[1] for row, image in zip(rows, images, strict=True) if image is None and row[5] is not None
-        )
-        averages, positions = stack(list(zip(*(image or _ABSENT for image in images), strict=True)))
-    else:
-        averages, positions = stacked
+        present = [row for row in present if is_signature(row[2:])]
+    live_seqs = {row[0] for row in present}
+    report_unreadable(row[1] for row in rows if row[5] is not None and row[0] not in live_seqs)
+    is_live = np.array([seq in live_seqs for seq in seqs], dtype=np.bool_)
+    averages = np.zeros((len(rows), CHANNELS), np.float64)
+    positions = np.zeros((len(rows), CHANNELS, KEPT), np.int16)
+    if present:
+        averages[is_live], positions[is_live] = stacked or stack(list(zip(*present, strict=True))[2:])
     return ChangeBatch(np.array(seqs, np.int64), np.array(image_ids, np.int64), is_live, averages, positions)
 
 
@@ -117,7 +123,8 @@ def without_invalid(batch: ChangeBatch) -> ChangeBatch:
     For rows whose blobs are known to have the right length.
     """
     live = batch.is_live
-    if positions_are_valid(batch.positions[live]) and np.isfinite(batch.averages[live]).all():
+    which = slice(None) if live.all() else live
+    if positions_are_valid(batch.positions[which]) and np.isfinite(batch.averages[which]).all():
         return batch
     magnitudes = np.abs(batch.positions).view(np.uint16).reshape(len(batch), -1)
     valid = ((magnitudes >= 1) & (magnitudes < PLANE)).all(axis=1) & np.isfinite(batch.averages).all(axis=1)

@@ -8,7 +8,7 @@ nothing in an IQDB file, and in a store only what opening it changes. Called by 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
@@ -29,9 +29,10 @@ if TYPE_CHECKING:
 
 DEFAULT_BATCH: Final = 8192
 _BEFORE_ALL: Final = -(2**63)
+_STATEMENT_S: Final = 3600.0
+"""Counting a large table takes longer than any statement of a server may."""
 
-# Both give: cursor, post_id, revision, state, avglf1, avglf2, avglf3, sig. State 2 (broken) has nothing to
-# copy.
+# Both give: cursor, post_id, revision, state, avglf1, avglf2, avglf3, sig. State 2 (broken) is not copied.
 _STORE_ROWS: Final = sa.text(
     "SELECT f.seq, f.post_id, f.revision, f.state, i.avglf1, i.avglf2, i.avglf3, i.sig FROM iqdb_feed AS f"
     " LEFT JOIN images AS i ON i.id = f.row_id AND f.state = 1"
@@ -108,7 +109,7 @@ def copy_store(
     StoreUnavailable
         One of them cannot be reached; calling again goes on.
     """
-    timeouts = timeouts or StoreTimeouts()
+    timeouts = replace(timeouts or StoreTimeouts(), statement_s=_STATEMENT_S)
     source_address, target_address = parse_address(source_url), parse_address(target_url)
     if source_address == target_address:
         raise StoreInvalid("source and target are the same database")

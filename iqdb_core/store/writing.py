@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from iqdb_core.errors import InvalidHash, InvalidImageId
+from iqdb_core.errors import InvalidHash, InvalidImageId, StoreInvalid
 from iqdb_core.model import MAX_IMAGE_ID, POSITION_BYTES
 from iqdb_core.store.columns import positions_are_valid
 from iqdb_core.store.planning import make_plan
@@ -47,7 +47,10 @@ def apply_writes(backend: Backend, connection: sa.Connection, writes: Sequence[W
     ids = list({write.image_id: None for write in writes})
     counter = backend.counter(connection)
     stored = backend.feed_rows(connection, ids)
-    plan = make_plan(writes, stored, counter, backend.newest_row_id(connection))
+    newest_row_id = backend.newest_row_id(connection)
+    if newest_row_id > MAX_IMAGE_ID - len(ids):
+        raise StoreInvalid(f"{backend.name} has a row {newest_row_id} in images: no id is left for another")
+    plan = make_plan(writes, stored, counter, newest_row_id)
     if plan.deletes:
         backend.delete_images(connection, plan.deletes)
     if plan.puts:

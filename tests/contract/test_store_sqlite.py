@@ -330,6 +330,14 @@ class TestBrokenRows:
         store.close()
         assert IqdbFile(path).live() == {1: made(100), 2: made(12)}
 
+    def test_a_file_without_room_for_another_row(self, path: Path, iqdb: IqdbFile) -> None:
+        iqdb.run("INSERT INTO images VALUES (?, 7, 0.5, 0.0, 0.0, ?)", 2**63 - 1, made(7).positions)
+        store = open_store(str(path))
+        assert live_images(store).keys() == {7}
+        with pytest.raises(StoreInvalid, match="no id is left"):
+            store.apply([put(8, 100)])
+        store.close()
+
     def test_a_row_that_appears_under_our_eyes_gives_way(self, path: Path) -> None:
         store = open_store(str(path))
         IqdbFile(path).add(7, made(1))
