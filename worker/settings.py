@@ -79,7 +79,7 @@ class WorkerSettings:
         settings = cls(**values)
         for field in fields(cls):
             value = getattr(settings, field.name)
-            if isinstance(value, int | float) and value <= 0:
+            if isinstance(value, int | float) and not value > 0:
                 raise ConfigError(f"IQDB_{field.name.upper()} must be above 0, not {value}")
         if settings.task_time_limit_s >= settings.visibility_timeout_s:
             raise ConfigError(

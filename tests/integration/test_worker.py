@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -273,12 +275,34 @@ def test_a_worker_that_is_well_keeps_its_connection(plant: Plant) -> None:
     assert worker.text().count("Connected to redis") == 1
 
 
+def check_health(plant: Plant) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "worker.check"]
+    return subprocess.run(
+        command, env={**os.environ, **plant.environment}, capture_output=True, text=True, check=False
+    )
+
+
 def test_workers_report_and_take_their_leave(plant: Plant) -> None:
+    assert check_health(plant).returncode == 1
     worker = plant.start_worker().wait_ready()
     wait_until(lambda: len(plant.ledger.workers()) == 1, 20)
     assert next(iter(plant.ledger.workers())).endswith(f"-{worker.pid}")
+    assert check_health(plant).returncode == 0
     worker.terminate()
     assert plant.ledger.workers() == {}
+    gone = check_health(plant)
+    assert (gone.returncode, gone.stderr) == (1, "no worker of this machine has reported lately\n")
+    plant.redis.kill()
+    away = check_health(plant)
+    assert away.returncode == 1
+    assert "Redis does not answer" in away.stderr
+
+
+def test_settings_that_cannot_work_end_the_worker_at_once(plant: Plant) -> None:
+    plant.environment["IQDB_TASK_TIME_LIMIT_S"] = "99"
+    worker = plant.start_worker()
+    assert worker.wait_end() == 2
+    assert "IQDB_TASK_TIME_LIMIT_S (99) must be below" in worker.text()
 
 
 def test_a_database_that_restarts_costs_no_job(tmp_path: Path, private_postgres: PostgresServer) -> None:

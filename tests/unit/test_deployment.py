@@ -1,0 +1,225 @@
+"""Procfile, container image and compose file start exactly the roles there are, and fit together."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from api.cli import LINES, _parser
+from api.settings import Settings
+from worker.settings import WorkerSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+OURS = {"migrate", "api", "worker", "query"}
+SETTINGS = {
+    f"IQDB_{name.upper()}" for kind in (Settings, WorkerSettings) for name in kind.__dataclass_fields__
+}
+
+
+def procfile() -> dict[str, str]:
+    lines = (ROOT / "Procfile").read_text().splitlines()
+    return dict(re.fullmatch(r"(\w+): (.+)", line).groups() for line in lines)  # type: ignore[union-attr]
+
+
+def words_of(command: str) -> list[str]:
+    """Return what follows `iqdb`, with the defaults of shell variables put in."""
+    words = shlex.split(re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", command.removeprefix("exec ")))
+    assert words[0] == "iqdb"
+    return words[1:]
+
+
+def role_of(words: list[str]) -> str:
+    """Return the role, if it is one and takes these arguments."""
+    _parser().parse_args(words)
+    assert words[0] in LINES
+    return words[0]
+
+
+def port_of(words: list[str]) -> int:
+    return int(_parser().parse_args(words).port)
+
+
+def test_the_procfile_has_one_line_for_every_role() -> None:
+    roles = {name: role_of(words_of(command)) for name, command in procfile().items()}
+    assert roles == {"release": "upgrade", "api": "api", "worker": "worker", "query": "query"}
+
+
+def test_long_running_commands_replace_their_shell() -> None:
+    """Else a process manager ends the shell and believes that the server has ended."""
+    assert all(command.startswith("exec ") for name, command in procfile().items() if name != "release")
+
+
+def test_front_ends_find_the_query_node_of_the_procfile() -> None:
+    assert Settings().query_urls == f"http://127.0.0.1:{port_of(words_of(procfile()['query']))}"
+
+
+def test_compose_starts_every_role_and_its_two_services() -> None:
+    assert set(SERVICES) == OURS | {"redis", "postgres"}
+    roles = {name: role_of(SERVICES[name]["command"]) for name in OURS}
+    assert roles == {"migrate": "upgrade", "api": "api", "worker": "worker", "query": "query"}
+
+
+def test_only_the_front_end_is_published() -> None:
+    assert [name for name, service in SERVICES.items() if "ports" in service] == ["api"]
+    assert SERVICES["api"]["ports"] == ["${IQDB_PORT:-5588}:5588"]
+    assert port_of(SERVICES["api"]["command"]) == 5588
+    assert not any("network_mode" in service for service in SERVICES.values())
+
+
+def test_workers_can_be_scaled() -> None:
+    assert not {"ports", "container_name", "hostname", "volumes"} & set(SERVICES["worker"])
+
+
+def test_everything_that_stays_up_has_a_health_check_and_is_restarted() -> None:
+    for name in set(SERVICES) - {"migrate"}:
+        assert SERVICES[name]["healthcheck"]["test"], name
+        assert SERVICES[name]["restart"] == "unless-stopped", name
+
+
+def test_roles_start_after_what_they_need() -> None:
+    assert SERVICES["migrate"]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
+    for name in OURS - {"migrate"}:
+        assert SERVICES[name]["depends_on"] == {
+            "migrate": {"condition": "service_completed_successfully"},
+            "postgres": {"condition": "service_healthy"},
+            "redis": {"condition": "service_healthy"},
+        }
+
+
+def test_settings_are_ones_that_exist_and_reach_the_services() -> None:
+    for name in OURS:
+        environment = SERVICES[name]["environment"]
+        assert set(environment) <= SETTINGS
+        assert "@postgres/" in environment["IQDB_DATABASE_URL"]
+        assert environment["IQDB_REDIS_URL"].startswith("redis://redis:")
+        assert environment["IQDB_QUERY_URLS"] == "http://query:5589"
+    assert port_of(SERVICES["query"]["command"]) == 5589
+    assert SERVICES["postgres"]["environment"]["POSTGRES_DB"] == "iqdb"
+
+
+def test_redis_keeps_what_was_accepted_and_refuses_when_full() -> None:
+    command = SERVICES["redis"]["command"]
+    options = dict(zip(command[1::2], command[2::2], strict=True))
+    assert options["--appendonly"] == "yes"
+    assert options["--maxmemory-policy"] == "noeviction"
+    maxmemory = int(options["--maxmemory"].removesuffix("gb")) * 1024**3
+    assert int(SERVICES["api"]["environment"]["IQDB_MAX_QUEUE_BYTES"]) <= maxmemory / 2
+
+
+def test_data_is_in_named_volumes() -> None:
+    used = {volume.split(":")[0] for service in SERVICES.values() for volume in service.get("volumes", [])}
+    assert used == set(COMPOSE["volumes"]) == {"index", "postgres", "redis"}
+    index = SERVICES["query"]["volumes"][0].split(":")[1]
+    assert f"IQDB_INDEX_DIR={index}" in (ROOT / "Dockerfile").read_text()
+
+
+def test_workers_get_time_to_finish() -> None:
+    grace_s = int(SERVICES["worker"]["stop_grace_period"].removesuffix("s"))
+    assert grace_s > WorkerSettings().task_time_limit_s
+
+
+def test_our_containers_have_no_rights_they_do_not_need() -> None:
+    for name in OURS:
+        service = SERVICES[name]
+        assert service["read_only"]
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+
+
+def test_the_image_is_built_from_files_that_exist_and_runs_without_root() -> None:
+    text = (ROOT / "Dockerfile").read_text()
+    assert re.findall(r"^USER (\w+)$", text, re.MULTILINE) == ["iqdb"]
+    assert set(re.findall(r"^FROM (\S+)", text, re.MULTILINE)) == {"python:3.11-slim"}
+    copied = [line.split()[:-1] for line in re.findall(r"^COPY (?!--from)(.+)$", text, re.MULTILINE)]
+    sources = [word.removeprefix("./") for words in copied for word in words if not word.startswith("--")]
+    sources += re.findall(r"source=([^,]+)", text)
+    allowed = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    for source in sources:
+        assert (ROOT / source).exists(), source
+        assert any(source == one or source.startswith(f"{one}/") for one in allowed), source
+
+
+def test_yaml_is_tidy() -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "yamllint", "--strict", "docker-compose.yml", ".yamllint.yml"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that every user may enter, with the entry point and some kernels in it."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "kernels" / "room").mkdir(parents=True)
+        (folder / "kernels" / "room" / "one.nbc").write_text("compiled")
+        (folder / "temporary").mkdir()
+        (folder / "temporary").chmod(0o777)
+        shutil.copy(ROOT / ".ci" / "container-entrypoint", folder)
+        yield folder
+
+
+def kernels_used(folder: Path, **options: Any) -> Path:
+    run = subprocess.run(
+        ["/bin/sh", folder / "container-entrypoint", "/bin/sh", "-c", "echo $NUMBA_CACHE_DIR"],
+        env={
+            "PATH": os.environ["PATH"],
+            "NUMBA_CACHE_DIR": str(folder / "kernels"),
+            "TMPDIR": str(folder / "temporary"),
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=folder,
+        **options,
+    )
+    assert run.stderr == ""
+    return Path(run.stdout.strip())
+
+
+def test_kernels_stay_where_they_can_be_written(folder: Path) -> None:
+    assert kernels_used(folder) == folder / "kernels"
+
+
+def test_kernels_are_copied_from_where_they_cannot_be_written(folder: Path) -> None:
+    for path in (folder / "kernels" / "room", folder / "kernels"):
+        path.chmod(0o555)
+    # Root may write anywhere, so it asks for somebody else.
+    user = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
+    copy = kernels_used(folder, **user)
+    assert copy.parent == folder / "temporary"
+    assert (copy / "room" / "one.nbc").read_text() == "compiled"
+    assert (copy / "room").stat().st_mode & 0o200
+
+
+@pytest.mark.long
+def test_the_image_is_built_with_its_kernels_compiled(tmp_path: Path) -> None:
+    def fill() -> set[Path]:
+        command = [sys.executable, ".ci/fill_kernel_cache.py"]
+        environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+        subprocess.run(command, cwd=ROOT, env=environment, check=True)
+        return set(tmp_path.rglob("*.nbc"))
+
+    compiled = fill()
+    assert len(compiled) > 20
+    assert fill() == compiled  # the second process found all of them
