@@ -131,13 +131,12 @@ class ImageIndex:
         if len(update.members) != len(before.members):
             self._is_untrimmed = True
             self._maintenance.wake()
-        while is_overdue(self._snapshot.members, self._options):
-            try:
-                self._merge_once()
-            except OSError as error:
-                # The batch is applied; what failed is left to the maintenance thread to try again.
-                self._maintenance.report(error, "a merge failed", "index_merge_failed")
-                return
+        try:
+            while is_overdue(self._snapshot.members, self._options) and self._merge_once():
+                pass
+        except OSError as error:
+            # The batch is applied; what failed is left to the maintenance thread to try again.
+            self._maintenance.report(error, "a merge failed", "index_merge_failed")
 
     def query(self, signature: Signature, limit: int = 10, min_score: float | None = None) -> list[Match]:
         """Return the live images most like a signature.

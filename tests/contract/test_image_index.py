@@ -208,6 +208,41 @@ def test_full_disk_leaves_the_index_as_it_was(
     assert index.query(query, 1000) == model.query(query, 1000)
 
 
+def test_updates_that_outrun_maintenance_do_its_work(rng: np.random.Generator) -> None:
+    """Without a thread that merges, the dead and the small segments stay within bounds."""
+    feed = Feed()
+    rows = cheap_rows(rng, 40_000)
+    with ImageIndex.open(None, store_id="store", options=IndexOptions(head_capacity=64)) as index:
+        index.apply(feed.puts(range(200_000, 200_000 + 40_000), rows))
+        index.apply(feed.puts(range(300_000, 300_000 + 40_000), rows))
+        most_dead = most_segments = 0
+        for start in range(0, 80_000, 800):
+            ids = (rng.permutation(80_000)[:800] % 40_000 + 200_000 + start % 2 * 100_000).tolist()
+            index.apply(feed.puts(sorted(set(ids)), cheap_rows(rng, len(set(ids)))))
+            stats = index.stats()
+            most_dead = max(most_dead, stats.dead_images)
+            most_segments = max(most_segments, stats.segments)
+            assert stats.images == 80_000
+        assert 2_000 < most_dead <= 65_536 + 1.5 * 0.1 * 160_000
+        assert most_segments < 60
+
+
+def test_overdue_merge_that_fails_does_not_fail_the_update(
+    index: ImageIndex, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed = Feed()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("iqdb_core.index.image_index.is_overdue", lambda *_: True)
+    monkeypatch.setattr("iqdb_core.index.image_index.merged", full)
+    for start in range(0, 60, 10):
+        index.apply(feed.puts(range(start, start + 10), random_rows(rng, 10)))
+    assert index.image_count == 60
+    assert "No space left" in str(index.stats().maintenance_error)
+
+
 def test_stats_add_up(index: ImageIndex, rng: np.random.Generator) -> None:
     feed = Feed()
     index.apply(feed.puts(range(20), random_rows(rng, 20)))
