@@ -34,6 +34,8 @@ _IDS_PER_SELECT: Final = 500
 _ROWS_PER_FETCH: Final = 1024
 """So many rows' objects stay in the processor's cache until they have become columns."""
 _WRITER_CACHE_KIB: Final = 65_536
+_LOG_PAGES: Final = 4000
+"""Pages of the log that are folded into the file at once; SQLite's 1000 makes large groups do it every time."""
 _LOG_LIMIT_BYTES: Final = 64 * 2**20
 
 _COUNTER: Final = "SELECT head_seq, live_count, max_revision, image_rows, image_mix FROM iqdb_store"
@@ -131,6 +133,7 @@ class SqliteBackend:
             connection.execute("PRAGMA journal_mode = WAL").fetchall()
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute(f"PRAGMA cache_size = -{_WRITER_CACHE_KIB}")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}").fetchall()
             connection.execute(f"PRAGMA journal_size_limit = {_LOG_LIMIT_BYTES}").fetchall()
         except sqlite3.Error:
             connection.close()
