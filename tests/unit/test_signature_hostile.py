@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import struct
 import subprocess
@@ -18,7 +19,7 @@ from PIL import Image
 from iqdb_core import errors
 from iqdb_core.errors import CorruptImage, ImageError, ImageTooLarge, UnsupportedFormat
 from iqdb_core.model import Signature
-from iqdb_core.signature import DecodeLimits, from_image_bytes
+from iqdb_core.signature import DecodeLimits, container, from_image_bytes
 from tests.fixtures import hostile
 from tests.fixtures.pictures import (
     DAMAGED_BUT_WHOLE,
@@ -259,6 +260,21 @@ def test_a_jpeg_may_not_go_over_its_pixels_too_often() -> None:
         from_image_bytes(thirty, limits=DecodeLimits(max_pixels=1_000_000))
 
 
+def test_scans_are_counted_in_files_without_an_end_too() -> None:
+    data = hostile.jpeg_with_scans((64, 64), 30)
+    for odd in (data[:-2] + b"\xff\x01" + data[-2:], data[:-2]):
+        read = container.read(odd)
+        assert read.scans == 30
+
+
+def test_two_readings_of_a_size_must_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file is known about which container and decoder differ; if there is one, it is refused."""
+    still = container.read(RGB_PNG)
+    monkeypatch.setattr(container, "read", lambda _: dataclasses.replace(still, canvas=(279, 157)))
+    with pytest.raises(CorruptImage, match="contradicts"):
+        from_image_bytes(RGB_PNG)
+
+
 def test_what_follows_a_jpeg_is_not_counted_as_its_scans() -> None:
     data = hostile.jpeg_with_scans((64, 64), 20)
     followed = data + b"\xff\xda\0\2" * 5000
@@ -287,6 +303,13 @@ def test_a_webp_may_not_be_in_too_many_pieces() -> None:
         from_image_bytes(b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body)
 
 
+def test_an_orientation_of_the_wrong_kind_does_not_spoil_a_tiff() -> None:
+    pixels = bytes(range(200))
+    plain = from_image_bytes(hostile.grey_tiff(20, 10, pixels))
+    assert from_image_bytes(hostile.grey_tiff(20, 10, pixels, t274=(3, [6, 6]))) == plain
+    assert from_image_bytes(hostile.grey_tiff(20, 10, pixels, t274=(3, [6]))) != plain
+
+
 def test_pages_of_a_tiff_must_come_to_an_end() -> None:
     good = hostile.grey_tiff(4, 4, bytes(16))
     directory = 8 + 16
@@ -295,8 +318,13 @@ def test_pages_of_a_tiff_must_come_to_an_end() -> None:
     looped = good[:following] + struct.pack("<I", directory) + good[following + 4 :]
     with pytest.raises(CorruptImage, match="no end"):
         from_image_bytes(looped)
-    astray = good[:following] + struct.pack("<I", 2**31) + good[following + 4 :]
-    assert from_image_bytes(astray) == from_image_bytes(good)
+    for place in (
+        2**31,
+        len(good) - 1,
+        directory + 2,
+    ):  # nowhere, at the very end, in the middle of something
+        astray = good[:following] + struct.pack("<I", place) + good[following + 4 :]
+        assert from_image_bytes(astray) == from_image_bytes(good)
 
 
 def test_a_tiff_far_larger_than_memory_is_refused_even_where_python_counts_no_further() -> None:
