@@ -128,15 +128,8 @@ class ImageIndex:
                 return
             self._counts.change((update.added.averages, update.added.positions), update.removed)
             self._publish(update.members, update.head, update.applied_seq)
-        if len(update.members) != len(before.members):
-            self._is_untrimmed = True
-            self._maintenance.wake()
-        try:
-            while is_overdue(self._snapshot.members, self._options) and self._merge_once():
-                pass
-        except OSError as error:
-            # The batch is applied; what failed is left to the maintenance thread to try again.
-            self._maintenance.report(error, "a merge failed", "index_merge_failed")
+        if update.members is not before.members:
+            self._after_segments_changed()
 
     def query(self, signature: Signature, limit: int = 10, min_score: float | None = None) -> list[Match]:
         """Return the live images most like a signature.
@@ -252,6 +245,17 @@ class ImageIndex:
     ) -> None:
         self.close()
 
+    def _after_segments_changed(self) -> None:
+        """Call for maintenance; do its work here while it is too far behind."""
+        self._is_untrimmed = True
+        self._maintenance.wake()
+        try:
+            while is_overdue(self._snapshot.members, self._options) and self._merge_once():
+                pass
+        except OSError as error:
+            # The batch is applied; what failed is left to the maintenance thread to try again.
+            self._maintenance.report(error, "a merge failed", "index_merge_failed")
+
     def _work(self) -> None:
         """Do what is due, in the maintenance thread."""
         self.maintain()
@@ -291,7 +295,11 @@ class ImageIndex:
             self._publish((*members, *new_members), head, manifest.applied_seq)
 
     def _publish(self, members: tuple[Member, ...], head: Head, applied_seq: int) -> None:
-        self._snapshot = Snapshot.create(members, head, self._counts.nonempty, applied_seq)
+        nonempty = self._counts.nonempty
+        if members is self._snapshot.members:
+            self._snapshot = self._snapshot.with_head(head, nonempty, applied_seq)
+        else:
+            self._snapshot = Snapshot.create(members, head, nonempty, applied_seq)
 
     def _require_open(self) -> None:
         if self._is_closed:

@@ -70,6 +70,7 @@ class Update:
     Parameters
     ----------
     members : tuple of Member
+        The very tuple of the snapshot if no segment came or changed.
     head : Head
     added : Rows
         The images that became live.
@@ -114,7 +115,8 @@ def updated(snapshot: Snapshot, batch: ChangeBatch, sealer: Sealer) -> Update | 
     if not is_live.all():
         added = added[is_live]
     new_members, head = with_added(head, added, sealer)
-    return Update(members + new_members, head, added, removed, batch.last_seq)
+    members = members + new_members if new_members else members
+    return Update(members, head, added, removed, batch.last_seq)
 
 
 def _new_changes(batch: ChangeBatch, applied_seq: int) -> tuple[Rows, NDArray[np.bool_]]:
@@ -141,8 +143,10 @@ def _killed(
     if len(rows):
         removed.append((head.averages[rows], head.positions[rows]))
         head = head.without(rows)
-    members = list(snapshot.members)
     segments, documents = locate(snapshot.table, ids)
+    if len(segments) == 0:
+        return snapshot.members, head, removed
+    members = list(snapshot.members)
     edges = np.flatnonzero(np.diff(segments, prepend=-1, append=-1))
     dying = [
         (int(segments[start]), documents[start:stop].astype(np.int64))
