@@ -128,8 +128,8 @@ class Backend(Protocol):
     def delete_images(self, connection: sa.Connection, post_ids: Sequence[int]) -> None:
         """Remove rows; those that are not there are no error."""
 
-    def put_feed(self, connection: sa.Connection, rows: Sequence[FeedRow]) -> None:
-        """Write feed rows in the order of their seq, replacing those of the same posts."""
+    def put_feed(self, connection: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Write rows with the fields of FeedRow in the order of their seq, replacing those of the same posts."""
 
     def changes(self, connection: sa.Connection, cursor: int, limit: int) -> ChangeBatch:
         """Return up to `limit` changes with a seq above `cursor`, in order of seq."""

@@ -150,7 +150,7 @@ class PostgresBackend:
         """Remove rows as one statement."""
         _execute(connection, "DELETE FROM images WHERE post_id = ANY(%b::bigint[])", (list(post_ids),))
 
-    def put_feed(self, connection: sa.Connection, rows: Sequence[FeedRow]) -> None:
+    def put_feed(self, connection: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
         """Write feed rows as one statement."""
         if rows:
             _execute(connection, _PUT_FEED, _as_arrays(rows))

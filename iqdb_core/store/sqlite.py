@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.pool import QueuePool
@@ -35,7 +35,7 @@ _ROWS_PER_FETCH: Final = 1024
 """So many rows' objects stay in the processor's cache until they have become columns."""
 _WRITER_CACHE_KIB: Final = 65_536
 _LOG_PAGES: Final = 4000
-"""Pages of the log that are folded into the file at once; SQLite's 1000 makes large groups do it every time."""
+"""Pages of the log that are folded into the file at once; with SQLite's 1000, each large group does it."""
 _LOG_LIMIT_BYTES: Final = 64 * 2**20
 
 _COUNTER: Final = "SELECT head_seq, live_count, max_revision, image_rows, image_mix FROM iqdb_store"
@@ -228,7 +228,7 @@ class SqliteBackend:
             "DELETE FROM images WHERE post_id = ?", [(post,) for post in post_ids]
         )
 
-    def put_feed(self, connection: sa.Connection, rows: Sequence[FeedRow]) -> None:
+    def put_feed(self, connection: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
         """Write feed rows; REPLACE removes the older row of the same post."""
         _driver(connection).executemany(_PUT_FEED, rows)
 
