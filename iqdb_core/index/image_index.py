@@ -8,7 +8,7 @@ thread) and by any number of query threads, none of which ever waits for a write
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from iqdb_core.errors import IndexStateError
 from iqdb_core.index.bucket_counts import BucketCounts
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
     from iqdb_core.index.sealed import Member
     from iqdb_core.model import ChangeBatch, Match, Signature
+
+
+BULK_CHANGES: Final = 16_384
+"""A batch of so many changes leaves megabytes of free memory behind, worth giving back to the machine."""
 
 
 class ImageIndex:
@@ -128,6 +132,7 @@ class ImageIndex:
                 return
             self._counts.change((update.added.averages, update.added.positions), update.removed)
             self._publish(update.members, update.head, update.applied_seq)
+            self._is_untrimmed |= len(batch) >= BULK_CHANGES
         if update.members is not before.members:
             self._after_segments_changed()
 
@@ -247,7 +252,6 @@ class ImageIndex:
 
     def _after_segments_changed(self) -> None:
         """Call for maintenance; do its work here while it is too far behind."""
-        self._is_untrimmed = True
         self._maintenance.wake()
         try:
             while is_overdue(self._snapshot.members, self._options) and self._merge_once():
