@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
-from numba import njit
+
+from iqdb_core.index.compiled import kernel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,7 +62,7 @@ def create_best(limit: int) -> Best:
     )
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def start_best(best: Best, min_score: float, divisor: int) -> None:
     """Empty the heap for a query."""
     best.count[0] = 0
@@ -70,20 +71,20 @@ def start_best(best: Best, min_score: float, divisor: int) -> None:
     best.common_least[0] = best.least[0]
 
 
-@njit(nogil=True, cache=True, forceinline=True)
+@kernel(inline=True)
 def least_net(score: float, divisor: int) -> float:
     """Return a bound, in hundredths, that every image of at least this score reaches; see `score_of`."""
     exact = score * divisor / 100.0
     return exact - _SLACK * (abs(exact) + 1.0)
 
 
-@njit(nogil=True, cache=True, forceinline=True)
+@kernel(inline=True)
 def score_of(net: float, divisor: int) -> float:
     """Return the score of an image that shares `net` hundredths, penalty deducted; `divisor` in hundredths, above 0."""
     return net * 100.0 / divisor
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def offer(best: Best, score: float, image_id: int, segment: int, document: int, divisor: int) -> None:
     """Take a match in if it is among the best, and raise `least` accordingly."""
     if score < best.min_score[0]:
@@ -110,7 +111,7 @@ def offer(best: Best, score: float, image_id: int, segment: int, document: int, 
         best.common_least[0] = max(best.common_least[0], least)
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def sort_best(best: Best) -> None:
     """Turn the heap into rows from best to worst; nothing can be offered any more."""
     for end in range(best.count[0] - 1, 0, -1):
@@ -123,12 +124,12 @@ def sort_best(best: Best) -> None:
         _put(best, hole, score, image_id, segment, document)
 
 
-@njit(nogil=True, cache=True, forceinline=True)
+@kernel(inline=True)
 def _is_worse(score: float, image_id: int, other_score: float, other_id: int) -> bool:
     return score < other_score or (score == other_score and image_id > other_id)
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def _sift(best: Best, count: int, score: float, image_id: int) -> int:
     """Move worse rows of the first `count` up until the hole on top is where a match belongs; return that place."""
     hole = 0
@@ -146,7 +147,7 @@ def _sift(best: Best, count: int, score: float, image_id: int) -> int:
         hole = child
 
 
-@njit(nogil=True, cache=True, forceinline=True)
+@kernel(inline=True)
 def _move(best: Best, source: int, target: int) -> None:
     best.scores[target] = best.scores[source]
     best.image_ids[target] = best.image_ids[source]
@@ -154,7 +155,7 @@ def _move(best: Best, source: int, target: int) -> None:
     best.documents[target] = best.documents[source]
 
 
-@njit(nogil=True, cache=True, forceinline=True)
+@kernel(inline=True)
 def _put(best: Best, at: int, score: float, image_id: int, segment: int, document: int) -> None:
     best.scores[at] = score
     best.image_ids[at] = image_id

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numba import njit
 
+from iqdb_core.index.compiled import kernel
 from iqdb_core.index.layout import (
     DIRECTORY_AT,
     GROUPED_BIT,
@@ -43,7 +43,7 @@ RARE_SHARE: Final = 256
 """A bucket held by less than 1/256 of the slots is rare: setting its bits when asked is cheaper than reading a row."""
 
 
-@njit(nogil=True, cache=True)
+@kernel(allocates=True)
 def count_buckets(
     positions: NDArray[np.int16], is_grey: NDArray[np.bool_], counts: NDArray[np.int32]
 ) -> bool:
@@ -75,7 +75,7 @@ def count_buckets(
     return True
 
 
-@njit(nogil=True, cache=True)
+@kernel(allocates=True)
 def plan_forms(
     counts: NDArray[np.int32],
     n_vectors: int,
@@ -133,7 +133,7 @@ def plan_forms(
     return n_rows, n_entries, n_grouped_words, n_rare
 
 
-@njit(nogil=True, cache=True)
+@kernel(allocates=True)
 def place_entries(
     words: NDArray[np.uint64], counts: NDArray[np.int32], rows: NDArray[np.int32], lists: NDArray[np.int32]
 ) -> None:
@@ -161,7 +161,7 @@ def place_entries(
         n_entries += 1
 
 
-@njit(nogil=True, cache=True)
+@kernel(allocates=True)
 def place_postings(
     words: NDArray[np.uint64],
     positions: NDArray[np.int16],
@@ -221,7 +221,7 @@ def place_postings(
                 words[lows_at + (rank >> 3)] |= low << np.uint64((rank & 7) << 3)
 
 
-@njit(nogil=True, cache=True)
+@kernel(allocates=True)
 def place_colours(
     words: NDArray[np.uint64], averages: NDArray[np.float32], order: NDArray[np.int32], n_grey: int
 ) -> None:
@@ -253,7 +253,7 @@ def place_colours(
             words[colourless_at] |= np.uint64(1) << np.uint64(vector & 63)
 
 
-@njit(nogil=True, cache=True, forceinline=True)
+@kernel(inline=True)
 def bucket_of(channel: int, signed: int) -> int:
     """Return the bucket of a signed position."""
     if signed < 0:
@@ -261,7 +261,7 @@ def bucket_of(channel: int, signed: int) -> int:
     return channel * 2 * PLANE + signed
 
 
-@njit(nogil=True, cache=True, forceinline=True)
+@kernel(inline=True)
 def is_ascending(row: NDArray[np.int16]) -> bool:
     """Return whether 40 positions ascend strictly, so that none occurs twice."""
     n_falls = 0
@@ -270,7 +270,7 @@ def is_ascending(row: NDArray[np.int16]) -> bool:
     return n_falls == 0
 
 
-@njit(nogil=True, cache=True)
+@kernel(allocates=True)
 def is_repeat(row: NDArray[np.int16], i: int) -> bool:
     """Return whether position i of a row occurs before it."""
     for earlier in range(i):  # noqa: SIM110 - compiled

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from iqdb_core.index.compiled import kernel
 from iqdb_core.index.kernel_best import Best, offer, score_of
 from iqdb_core.index.kernel_build import bucket_of, is_ascending, is_repeat
 from iqdb_core.model import BUCKETS, CHANNELS, GREY_LIMIT, KEPT
@@ -48,7 +48,7 @@ def create_weights() -> NDArray[np.uint8]:
     return np.zeros(BUCKETS, dtype=np.uint8)
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def scan_head(head: HeadRows, query: Query, weights: NDArray[np.uint8], best: Best) -> None:
     """Offer to `best` every live row of the head that may be among the best.
 
@@ -85,7 +85,7 @@ def scan_head(head: HeadRows, query: Query, weights: NDArray[np.uint8], best: Be
         weights[query.buckets[k]] = 0
 
 
-@njit(nogil=True, cache=True, forceinline=True)
+@kernel(inline=True)
 def _shared_of_channel(positions: NDArray[np.int16], channel: int, weights: NDArray[np.uint8]) -> int:
     """Return the hundredths that 40 positions share with the query, each counted once."""
     shared = 0

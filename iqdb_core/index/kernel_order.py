@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numba import njit
 
+from iqdb_core.index.compiled import kernel
 from iqdb_core.index.layout import VECTOR_IMAGES
 from iqdb_core.index.weights import AVERAGE_WEIGHTS
 from iqdb_core.model import CHANNELS
@@ -23,7 +23,7 @@ _STACK = 64
 """Halving 65,536 images down to vectors nests 7 deep."""
 
 
-@njit(nogil=True, cache=True)
+@kernel(allocates=True)
 def order_by_colour(
     averages: NDArray[np.float32], is_grey: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int32], int]:
@@ -57,7 +57,7 @@ def order_by_colour(
     return order, n_grey
 
 
-@njit(nogil=True, cache=True)
+@kernel(allocates=True)
 def _halve_all(
     averages: NDArray[np.float32], order: NDArray[np.int32], keys: NDArray[np.float32], start: int, stop: int
 ) -> None:
@@ -87,7 +87,7 @@ def _halve_all(
         depth += 2
 
 
-@njit(nogil=True, cache=True)
+@kernel(allocates=True)
 def _widest(averages: NDArray[np.float32], order: NDArray[np.int32], low: int, high: int) -> int:
     """Return the channel whose averages deviate most, by what the deviation costs in score."""
     best = 0
@@ -108,7 +108,7 @@ def _widest(averages: NDArray[np.float32], order: NDArray[np.int32], low: int, h
     return best
 
 
-@njit(nogil=True, cache=True)
+@kernel(allocates=True)
 def _select(keys: NDArray[np.float32], order: NDArray[np.int32], low: int, high: int, wanted: int) -> None:
     """Reorder low..high (inclusive) so that no key before `wanted` is above any key from it on (Hoare's FIND)."""
     while low < high:
@@ -133,7 +133,7 @@ def _select(keys: NDArray[np.float32], order: NDArray[np.int32], low: int, high:
             return
 
 
-@njit(nogil=True, cache=True)
+@kernel(allocates=True)
 def _median(a: float, b: float, c: float) -> float:
     """Return the middle one of three."""
     return max(min(a, b), min(max(a, b), c))

@@ -6,12 +6,13 @@ Called by the checks of a segment and by the scan.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numba import njit
 
-from iqdb_core.index.kernel_words import popcount, words_at
+from iqdb_core.index.compiled import kernel
+from iqdb_core.index.kernel_vector import prefetch
+from iqdb_core.index.kernel_words import item, popcount, trailing_zeros, words_at
 from iqdb_core.index.layout import (
     DIRECTORY_AT,
     DIRECTORY_WORDS,
@@ -27,7 +28,11 @@ from iqdb_core.index.layout import (
     PAGE_IMAGES,
     RARE_BIT,
     RARE_COUNT_SHIFT,
+    VECTOR_WORDS,
 )
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 NO_ENTRY: Final = -1
 EXACT: Final = 0
@@ -36,33 +41,31 @@ RARE: Final = 2
 _PAGE_SHIFT: Final = 8
 
 
-@njit(nogil=True, cache=True, forceinline=True)
-def find_entry(words, entries, bucket):  # type: ignore[no-untyped-def]
-    """Return the entry of a bucket, or NO_ENTRY if no document holds it.
+@kernel(inline=True)
+def directory_at(bucket: int) -> int:
+    """Return where in a segment's words the directory tells of a bucket: two words on one cache line."""
+    return DIRECTORY_AT + (bucket >> 6) * 2
 
-    Parameters
-    ----------
-    words : (n,) uint64 ndarray
-        A segment.
-    entries : (n_entries,) uint32 ndarray
-        Its entries.
-    bucket : int64
-        0..98,303.
 
-    Returns
-    -------
-    int64
-    """
-    at = DIRECTORY_AT + (bucket >> 6) * 2
+@kernel(inline=True)
+def entry_number(words: NDArray[np.uint64], bucket: int) -> int:
+    """Return which of a segment's entries is that of a bucket, or NO_ENTRY if no document holds it."""
+    at = directory_at(bucket)
     held = words[at]
     bit = np.uint64(1) << np.uint64(bucket & 63)
     if held & bit == np.uint64(0):
         return np.int64(NO_ENTRY)
-    rank = np.int64(words[at + 1]) + np.int64(popcount(held & (bit - np.uint64(1))))
-    return np.int64(entries[rank])
+    return np.int64(words[at + 1]) + np.int64(popcount(held & (bit - np.uint64(1))))
 
 
-@njit(nogil=True, cache=True, forceinline=True)
+@kernel(inline=True)
+def entry_of(words: NDArray[np.uint64], number: int) -> int:
+    """Return an entry by its number."""
+    word = words[np.int64(words[H_ENTRIES_AT]) + (number >> 1)]
+    return np.int64(word >> np.uint64((number & 1) << 5) & np.uint64(0xFFFFFFFF))
+
+
+@kernel(inline=True)
 def form_of(entry):  # type: ignore[no-untyped-def]
     """Return EXACT, GROUPED or RARE for an entry that is not NO_ENTRY."""
     if entry & RARE_BIT:
@@ -70,19 +73,19 @@ def form_of(entry):  # type: ignore[no-untyped-def]
     return GROUPED if entry & GROUPED_BIT else EXACT
 
 
-@njit(nogil=True, cache=True, forceinline=True)
+@kernel(inline=True)
 def rare_count(entry):  # type: ignore[no-untyped-def]
     """Return the number of postings of a rare entry."""
     return (entry ^ RARE_BIT) >> RARE_COUNT_SHIFT
 
 
-@njit(nogil=True, cache=True, forceinline=True)
+@kernel(inline=True)
 def rare_offset(entry):  # type: ignore[no-untyped-def]
     """Return where the list of a rare entry starts, in uint16 units from the start of the section."""
     return entry & ((1 << RARE_COUNT_SHIFT) - 1)
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def is_in_rare(words, first, count, slot):  # type: ignore[no-untyped-def]
     """Return whether an ascending list of uint16 holds a slot.
 
@@ -108,41 +111,49 @@ def is_in_rare(words, first, count, slot):  # type: ignore[no-untyped-def]
     return False
 
 
-@njit(nogil=True, cache=True)
-def is_in_grouped(words, at, n_pages, slot):  # type: ignore[no-untyped-def]
-    """Return whether a grouped list holds a slot.
+@kernel(inline=True)
+def _pages_of(words: NDArray[np.uint64]) -> int:
+    return (np.int64(words[H_IMAGES]) + PAGE_IMAGES - 1) >> _PAGE_SHIFT
 
-    Parameters
-    ----------
-    words : (n,) uint64 ndarray
-        A segment.
-    at : int64
-        Word 0 of the list.
-    n_pages, slot : int64
-    """
+
+@kernel(inline=True)
+def fetch_grouped(words: NDArray[np.uint64], first: int, slot: int) -> None:
+    """Ask for what `is_in_grouped` will probably read."""
+    count = np.int64(item(words, first) >> np.uint64(32))
+    n_pages = _pages_of(words)
+    page_words = (count + n_pages + 63) >> 6
+    for i in range(0, page_words, VECTOR_WORDS):
+        prefetch(words, first + 1 + i)
+    page = slot >> _PAGE_SHIFT
+    prefetch(words, first + 1 + page_words + (count * page // n_pages >> 3))
+
+
+@kernel()
+def is_in_grouped(words: NDArray[np.uint64], first: int, slot: int) -> bool:
+    """Return whether a grouped list, whose word 0 is at `first`, holds a slot."""
     one = np.uint64(1)
-    count = np.int64(words[at] >> np.uint64(32))
-    pages_at = at + 1
-    lows_at = pages_at + ((count + n_pages + 63) >> 6)
+    count = np.int64(item(words, first) >> np.uint64(32))
+    pages_at = first + 1
+    lows_at = pages_at + ((count + _pages_of(words) + 63) >> 6)
     # The page's postings come after as many zeros as there are pages before it.
-    zeros_left = slot >> _PAGE_SHIFT
-    word_no = 0
-    n_zeros = 64 - np.int64(popcount(words[pages_at]))
-    position = 0
-    while zeros_left > 0 and zeros_left > n_zeros:
+    page = slot >> _PAGE_SHIFT
+    zeros_left = page
+    word = pages_at
+    n_zeros = 64 - np.int64(popcount(item(words, word)))
+    while zeros_left > n_zeros:
         zeros_left -= n_zeros
-        word_no += 1
-        n_zeros = 64 - np.int64(popcount(words[pages_at + word_no]))
+        word += 1
+        n_zeros = 64 - np.int64(popcount(item(words, word)))
+    position = 0
     if zeros_left > 0:
-        zeros = ~words[pages_at + word_no]
+        zeros = ~item(words, word)
         for _ in range(zeros_left - 1):
             zeros &= zeros - one
-        lowest = zeros & (~zeros + one)
-        position = word_no * 64 + np.int64(popcount(lowest - one)) + 1
-    rank = position - (slot >> _PAGE_SHIFT)
+        position = (word - pages_at) * 64 + np.int64(trailing_zeros(zeros)) + 1
+    rank = position - page
     wanted = np.uint64(slot & (PAGE_IMAGES - 1))
-    while (words[pages_at + (position >> 6)] >> np.uint64(position & 63)) & one:
-        low = (words[lows_at + (rank >> 3)] >> np.uint64((rank & 7) << 3)) & np.uint64(0xFF)
+    while item(words, pages_at + (position >> 6)) >> np.uint64(position & 63) & one:
+        low = item(words, lows_at + (rank >> 3)) >> np.uint64((rank & 7) << 3) & np.uint64(0xFF)
         if low == wanted:
             return True
         position += 1
@@ -150,7 +161,7 @@ def is_in_grouped(words, at, n_pages, slot):  # type: ignore[no-untyped-def]
     return False
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def are_postings_valid(address, n_words):  # type: ignore[no-untyped-def]
     """Return whether no directory entry, list or document number of a segment points outside it.
 
@@ -204,7 +215,7 @@ def are_postings_valid(address, n_words):  # type: ignore[no-untyped-def]
     return True
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def _is_grouped_valid(words, at, end, n_images, n_rows):  # type: ignore[no-untyped-def]
     """Return whether a grouped list stays below `end`, has its row, and as many marks as it says."""
     row = np.int64(words[at] & np.uint64(0xFFFFFFFF))

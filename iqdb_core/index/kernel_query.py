@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from iqdb_core.index.compiled import kernel
 from iqdb_core.index.kernel_build import bucket_of
 from iqdb_core.index.weights import AVERAGE_WEIGHTS, BINS, WEIGHTS
 from iqdb_core.model import CHANNELS, KEPT, SIDE
@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 MOST_BUCKETS: Final = CHANNELS * KEPT
 UNIT: Final = 15
 """Hundredths. Sums are first bounded from above in whole units, which takes fewer bits than hundredths."""
-UNITS: Final = tuple(tuple(-(-weight // UNIT) for weight in row[1:]) for row in WEIGHTS)
-"""Units of a shared position by channel and bin - 1, rounded up so that a sum of units is never too small. 15 is chosen
-because the commonest bin, 5, then weighs 2, 1 and 2, with little lost."""
-COLUMNS: Final = 4
-"""Units are below 16: column j holds the buckets that count 2**j."""
-COLUMN_ROOM: Final = MOST_BUCKETS + 1
-_FIRST_BINS: Final = BINS - 1
+UNITS: Final = ((6, 7, 4, 4, 2), (9, 3, 4, 2, 1), (3, 3, 1, 2, 2))
+"""Units of a shared position by channel and bin - 1, rounded up so that a sum of units is never too small."""
+COLUMNS: Final = 3
+"""Ones, twos and fours: what units are put together of."""
+COLUMN_ROOM: Final = 2 * MOST_BUCKETS + 1
+"""9 units are two fours and a one."""
+STEPS: Final = 3
+_STEP: Final = np.array(((0, 0, 0, 0, 1), (0, 0, 0, 2, 2), (0, 0, 2, 2, 1)))
 _WEIGHTS: Final = np.array(WEIGHTS)
 _UNITS: Final = np.array(UNITS)
 
@@ -38,9 +39,9 @@ class Query(NamedTuple):
     ----------
     buckets, weights, units : (120,) int64 ndarray
         The distinct buckets that some live image holds, and what each weighs in hundredths, and in units.
-    columns : (4, 121) int64 ndarray
-        Per power of two: how many buckets have it in their units, then their numbers in `buckets`, in the order in which
-        they are to be added: those of low bins, which weigh most, come first.
+    columns : (3, 241) int64 ndarray
+        Of ones, twos and fours: how many the units of all buckets have, then the number in `buckets` for each, in the order
+        in which they are to be added.
     sizes : (3,) int64 ndarray
         How many buckets there are; how many of them, the first, are of low bins; the divisor: what all weigh together.
     averages, average_weights : (3,) float64 ndarray
@@ -69,7 +70,7 @@ def create_query() -> Query:
     )
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def prepare(
     query: Query,
     positions: NDArray[np.int16],
@@ -96,13 +97,13 @@ def prepare(
     divisor = 0
     for j in range(COLUMNS):
         query.columns[j, 0] = 0
-    for step in range(2):
+    for step in range(STEPS):
         for channel in range(1 if is_grey else CHANNELS):
             for i in range(channel * KEPT, (channel + 1) * KEPT):
                 signed = np.int64(positions[i])
                 place = abs(signed)
-                bin_ = min(max(place // SIDE, place % SIDE), _FIRST_BINS)
-                if (bin_ == _FIRST_BINS) != (step == 1):
+                bin_ = min(max(place // SIDE, place % SIDE), BINS - 1)
+                if _STEP[channel, bin_ - 1] != step:
                     continue
                 bucket = bucket_of(channel, signed)
                 if not nonempty[bucket] or _is_listed(query.buckets, n, bucket):
@@ -113,7 +114,7 @@ def prepare(
                 units = _UNITS[channel, bin_ - 1]
                 query.units[n] = units
                 for j in range(COLUMNS):
-                    if units & (1 << j):
+                    for _ in range(units >> 2 if j == 2 else units >> j & 1):
                         query.columns[j, 0] += 1
                         query.columns[j, query.columns[j, 0]] = n
                 n += 1
@@ -126,7 +127,7 @@ def prepare(
         query.average_weights[channel] = 0.0 if is_grey and channel > 0 else AVERAGE_WEIGHTS[channel]
 
 
-@njit(nogil=True, cache=True, forceinline=True)
+@kernel(inline=True)
 def _is_listed(buckets: NDArray[np.int64], n: int, bucket: int) -> bool:
     for i in range(n):  # noqa: SIM110 - compiled
         if buckets[i] == bucket:

@@ -9,32 +9,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from numba import njit
 
-from iqdb_core.index.kernel_best import Best, offer, score_of
+from iqdb_core.index.compiled import kernel
 from iqdb_core.index.kernel_planes import (
     CHUNK,
     PLANES,
-    add_eights,
     add_fours,
     add_ones,
     add_twos,
     at_least,
 )
-from iqdb_core.index.kernel_postings import is_in_grouped, is_in_rare
-from iqdb_core.index.kernel_query import UNIT, Query
-from iqdb_core.index.kernel_resolve import RARE_PLANES, ROW_WORDS, Found, resolve
+from iqdb_core.index.kernel_query import UNIT
+from iqdb_core.index.kernel_resolve import MOST_CHUNKS, RARE_PLANES, ROW_WORDS, Found, resolve
+from iqdb_core.index.kernel_score import MATTER, MOST_UNITS, score_vector, units_needed
 from iqdb_core.index.kernel_vector import has_bits, load, prefetch, store, zeros
-from iqdb_core.index.kernel_words import trailing_zeros
+from iqdb_core.index.kernel_words import item
 from iqdb_core.index.layout import (
-    H_AVERAGES_AT,
     H_BOXES_AT,
     H_COLOURLESS_AT,
-    H_DOCUMENTS_AT,
-    H_IDS_AT,
-    H_IMAGES,
     H_VECTORS,
-    PAGE_IMAGES,
     VECTOR_WORDS,
 )
 from iqdb_core.model import CHANNELS
@@ -42,18 +35,23 @@ from iqdb_core.model import CHANNELS
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from iqdb_core.index.kernel_best import Best
+    from iqdb_core.index.kernel_query import Query
+
 _AHEAD: Final = 12
 """Vectors between asking for a cache line and using it: tried 4 to 48; 8 to 16 are alike, less waits, more is evicted."""
-_MOST_UNITS: Final = (1 << PLANES) - 1
+PHASE_ROWS: Final = 16
+"""Rows added between two looks at which vectors may still matter, behind the first rows."""
+_USUAL_SHARE: Final = 0.35
 _OVERFLOW: Final = RARE_PLANES * ROW_WORDS
-_ROW, _LIST, _COUNT, _WEIGHT = range(4)
 
 
-@njit(nogil=True, cache=True)
+@kernel()
 def scan_segment(
     words: NDArray[np.uint64],
     alive: NDArray[np.uint64],
     segment: int,
+    turn: int,
     query: Query,
     found: Found,
     best: Best,
@@ -68,84 +66,160 @@ def scan_segment(
         Bit per document.
     segment : int
         Its number, for the matches.
+    turn : int
+        As of `look_ahead`, whose steps are done.
     query : Query
     found : Found
         **Changed in place.**
     best : Best
         **Changed in place.**
     """
-    most, most_grey = resolve(words, query, found)
-    n_active = _vectors_that_matter(words, query, found, best, most, most_grey)
+    most, most_grey = resolve(words, turn, query, found)
+    n_vectors = _vectors_that_matter(words, query, found, best, most, most_grey)
+    end = found.ends[4]
+    first = 0
+    stop = _first_stop(n_vectors, found, best)
+    for i in range(min(_AHEAD, n_vectors)):
+        for k in range(stop):
+            prefetch(words, item(found.rows, k) + found.vectors[i] * VECTOR_WORDS)
+    while n_vectors > 0:
+        n_vectors = _add_rows(words, alive, segment, n_vectors, first, stop, query, found, best)
+        first = stop
+        stop = min(first + PHASE_ROWS, end)
+
+
+@kernel()
+def _first_stop(n_vectors: int, found: Found, best: Best) -> int:
+    """Return after how many rows it is worth looking for the first time which vectors may still matter.
+
+    The best image of a vector usually has a bit less than half of what could be had so far: so much, and all that is
+    still to come, has to be too little. A guess about speed; answers do not depend on it.
+    """
+    end = found.ends[4]
+    if n_vectors == 0:
+        return end
+    penalty = found.penalties[found.vectors[0]]
+    for i in range(1, n_vectors):
+        penalty = min(penalty, found.penalties[found.vectors[i]])
+    needed = units_needed(max(best.least[0], best.common_least[0]), penalty)
+    total = found.remaining[MOST_CHUNKS]
+    for stop in range(CHUNK, end, CHUNK):
+        remaining = found.remaining[stop // CHUNK - 1]
+        if (total - remaining) * _USUAL_SHARE + remaining < needed:
+            return stop
+    return end
+
+
+@kernel()
+def _add_rows(
+    words: NDArray[np.uint64],
+    alive: NDArray[np.uint64],
+    segment: int,
+    n_vectors: int,
+    first: int,
+    stop: int,
+    query: Query,
+    found: Found,
+    best: Best,
+) -> int:
+    """Add rows first..stop - 1 to the vectors that are left, and keep those that may still matter; return how many.
+
+    After the last row, images that may still matter are scored while their rows are in the cache, and no vector is left.
+    """
     rows = found.rows
-    ends = found.ends
-    remaining = found.remaining
     rare = found.rare_bits
-    end_8, end_4, end_2, end_1, end_more_2, end_more_1 = (
-        ends[0],
-        ends[1],
-        ends[2],
-        ends[3],
-        ends[4],
-        ends[5],
-    )
-    for i in range(min(_AHEAD, n_active)):
-        for k in range(end_1):
-            prefetch(words, rows[k] + found.vectors[i] * VECTOR_WORDS)
-    for i in range(n_active):
-        vector = found.vectors[i]
-        needed = units_needed(max(best.least[0], best.common_least[0]), found.penalties[vector])
-        if needed > most:
-            continue
+    vectors = found.vectors
+    planes = found.planes
+    ends = found.ends
+    end_4, end_2, end_1, end_more_2 = ends[0], ends[1], ends[2], ends[3]
+    stop_4 = min(end_4, stop)
+    first_2, stop_2 = max(end_4, first), min(end_2, stop)
+    first_1, stop_1 = max(end_2, first), min(end_1, stop)
+    first_more_2, stop_more_2 = max(end_1, first), min(end_more_2, stop)
+    first_more_1 = max(end_more_2, first)
+    remaining = item(found.remaining, stop // CHUNK - 1) if stop > 0 else 0
+    next_stop = min(stop + PHASE_ROWS, ends[4])
+    is_last = stop == ends[4]
+    n_left = 0
+    for i in range(n_vectors):
+        vector = item(vectors, i)
+        needed = units_needed(max(best.least[0], best.common_least[0]), item(found.penalties, vector))
         column = vector * VECTOR_WORDS
-        ahead = found.vectors[min(i + _AHEAD, n_active - 1)] * VECTOR_WORDS
-        p = _rare_planes(rare, column)
-        for k in range(0, end_8, CHUNK):
-            _fetch(words, rows, k, ahead)
-            p = add_eights(words, rows, k, column, p)
-        for k in range(end_8, end_4, CHUNK):
-            _fetch(words, rows, k, ahead)
-            p = add_fours(words, rows, k, column, p)
-        for k in range(end_4, end_2, CHUNK):
-            _fetch(words, rows, k, ahead)
-            p = add_twos(words, rows, k, column, p)
-        for k in range(end_2, end_1, CHUNK):
-            _fetch(words, rows, k, ahead)
-            p = add_ones(words, rows, k, column, p)
+        if first == 0:
+            ahead = item(vectors, min(i + _AHEAD, n_vectors - 1)) * VECTOR_WORDS
+            p = _rare_planes(rare, column)
+            p = add_fours(words, rows, first, stop_4, column, ahead, p)
+            p = add_twos(words, rows, first_2, stop_2, column, ahead, p)
+            p = add_ones(words, rows, first_1, stop_1, column, ahead, p)
+            p = add_twos(words, rows, first_more_2, stop_more_2, column, ahead, p)
+            p = add_ones(words, rows, first_more_1, stop, column, ahead, p)
+        else:
+            p = _stored(planes, i)
+            p = add_fours(words, rows, first, stop_4, column, None, p)
+            p = add_twos(words, rows, first_2, stop_2, column, None, p)
+            p = add_ones(words, rows, first_1, stop_1, column, None, p)
+            p = add_twos(words, rows, first_more_2, stop_more_2, column, None, p)
+            p = add_ones(words, rows, first_more_1, stop, column, None, p)
         overflow = load(rare, _OVERFLOW + column)
-        if end_1 > 0:
-            left = max(needed - remaining[end_1 // CHUNK - 1], 0)
-            if not has_bits(at_least(left, p) | overflow):
-                continue
-        is_over = False
-        for k in range(end_1, end_more_2, CHUNK):
-            _fetch(words, rows, k, ahead)
-            p = add_twos(words, rows, k, column, p)
-            if k & CHUNK:
-                left = max(needed - remaining[k // CHUNK], 0)
-                if not has_bits(at_least(left, p) | overflow):
-                    is_over = True
-                    break
-        if is_over:
-            continue
-        for k in range(end_more_2, end_more_1, CHUNK):
-            _fetch(words, rows, k, ahead)
-            p = add_ones(words, rows, k, column, p)
-            if k & CHUNK:
-                left = max(needed - remaining[k // CHUNK], 0)
-                if not has_bits(at_least(left, p) | overflow):
-                    is_over = True
-                    break
-        if is_over:
-            continue
-        matter = at_least(needed, p) | overflow
-        if has_bits(matter):
-            for j in range(PLANES):
-                store(found.planes, j * VECTOR_WORDS, p[j])
-            store(found.planes, PLANES * VECTOR_WORDS, matter)
-            _score_images(words, alive, segment, column, query, found, best)
+        if is_last:
+            if needed <= MOST_UNITS:
+                matter = at_least(needed, p) | overflow
+                if has_bits(matter):
+                    _keep(found.scratch, 0, p)
+                    store(found.scratch, MATTER, matter)
+                    score_vector(words, alive, segment, vector, query, found, best)
+        elif _may_matter(needed - remaining, p, overflow):
+            _keep(planes, n_left, p)
+            vectors[np.uint64(n_left)] = vector
+            n_left += 1
+            for k in range(stop, next_stop):
+                prefetch(words, item(rows, k) + column)
+    return n_left
 
 
-@njit(nogil=True, cache=True, forceinline=True)
+@kernel(inline=True)
+def _may_matter(least: int, p: Any, overflow: Any) -> bool:
+    """Return whether some image of a vector has at least so many units, or more than could be counted."""
+    if least <= 0:
+        return True
+    if least >= 1 << PLANES:
+        return has_bits(overflow)
+    return has_bits(at_least(least, p) | overflow)
+
+
+@kernel(inline=True)
+def _keep(planes: NDArray[np.uint64], i: int, p: Any) -> None:
+    """Store the nine planes of the i-th vector."""
+    first = i * PLANES * VECTOR_WORDS
+    store(planes, first + 0 * VECTOR_WORDS, p[0])
+    store(planes, first + 1 * VECTOR_WORDS, p[1])
+    store(planes, first + 2 * VECTOR_WORDS, p[2])
+    store(planes, first + 3 * VECTOR_WORDS, p[3])
+    store(planes, first + 4 * VECTOR_WORDS, p[4])
+    store(planes, first + 5 * VECTOR_WORDS, p[5])
+    store(planes, first + 6 * VECTOR_WORDS, p[6])
+    store(planes, first + 7 * VECTOR_WORDS, p[7])
+    store(planes, first + 8 * VECTOR_WORDS, p[8])
+
+
+@kernel(inline=True)
+def _stored(planes: NDArray[np.uint64], i: int) -> Any:
+    """Return the nine planes of the i-th vector."""
+    first = i * PLANES * VECTOR_WORDS
+    return (
+        load(planes, first),
+        load(planes, first + VECTOR_WORDS),
+        load(planes, first + 2 * VECTOR_WORDS),
+        load(planes, first + 3 * VECTOR_WORDS),
+        load(planes, first + 4 * VECTOR_WORDS),
+        load(planes, first + 5 * VECTOR_WORDS),
+        load(planes, first + 6 * VECTOR_WORDS),
+        load(planes, first + 7 * VECTOR_WORDS),
+        load(planes, first + 8 * VECTOR_WORDS),
+    )
+
+
+@kernel(inline=True)
 def _rare_planes(rare: NDArray[np.uint64], column: int) -> Any:
     """Return the nine planes that the additions start from."""
     zero = zeros()
@@ -162,117 +236,50 @@ def _rare_planes(rare: NDArray[np.uint64], column: int) -> Any:
     )
 
 
-@njit(nogil=True, cache=True, forceinline=True)
-def _fetch(words: NDArray[np.uint64], rows: NDArray[np.int64], first: int, column: int) -> None:
-    """Ask for what a chunk will read of a later vector."""
-    for k in range(first, first + CHUNK):
-        prefetch(words, rows[k] + column)
-
-
-@njit(nogil=True, cache=True, forceinline=True)
-def units_needed(least: float, penalty: float) -> int:
-    """Return the fewest units with which an image can reach `least` hundredths in spite of its penalty; 512 if none can."""
-    units = (least + penalty) / UNIT
-    if not units > 0.0:
-        return 0
-    if units > _MOST_UNITS:
-        return _MOST_UNITS + 1
-    return np.int64(np.ceil(units))
-
-
-@njit(nogil=True, cache=True)
+@kernel()
 def _vectors_that_matter(
     words: NDArray[np.uint64], query: Query, found: Found, best: Best, most: int, most_grey: int
 ) -> int:
     """List the vectors that may hold one of the best, with the least penalty of each; return how many."""
     n_vectors = np.int64(words[H_VECTORS])
-    boxes = words.view(np.float32)[np.int64(words[H_BOXES_AT]) * 2 :]
+    boxes_at = np.int64(words[H_BOXES_AT]) * 2
+    boxes = words.view(np.float32)
     colourless_at = np.int64(words[H_COLOURLESS_AT])
+    penalties = found.penalties[:n_vectors]
+    for vector in range(n_vectors):
+        penalties[vector] = 0.0
+    for channel in range(CHANNELS):
+        weight = query.average_weights[channel]
+        average = query.averages[channel]
+        low_at = boxes_at + channel * 2 * n_vectors
+        lows = boxes[low_at : low_at + n_vectors]
+        highs = boxes[low_at + n_vectors : low_at + 2 * n_vectors]
+        for vector in range(n_vectors):
+            below = np.float64(lows[vector]) - average
+            above = average - np.float64(highs[vector])
+            outside = below if below > above else above
+            penalties[vector] += weight * (outside if outside > 0.0 else 0.0)
     least = max(best.least[0], best.common_least[0])
+    room = most * UNIT - least
+    room_grey = most_grey * UNIT - least
     n_active = 0
     for vector in range(n_vectors):
-        penalty = 0.0
-        for channel in range(CHANNELS):
-            low = np.float64(boxes[channel * 2 * n_vectors + vector])
-            high = np.float64(boxes[(channel * 2 + 1) * n_vectors + vector])
-            average = query.averages[channel]
-            distance = max(low - average, average - high, 0.0)
-            penalty += query.average_weights[channel] * distance
-        is_grey = words[colourless_at + (vector >> 6)] >> np.uint64(vector & 63) & np.uint64(1) != np.uint64(0)
-        if units_needed(least, penalty) <= (most_grey if is_grey else most):
-            found.penalties[vector] = penalty
-            found.vectors[n_active] = vector
-            n_active += 1
+        is_grey = item(words, colourless_at + (vector >> 6)) >> np.uint64(vector & 63) & np.uint64(1) != np.uint64(0)
+        found.vectors[n_active] = vector
+        n_active += penalties[vector] <= (room_grey if is_grey else room)
+    if best.count[0] < len(best.scores):
+        # Nothing can be passed over yet: what is near in colour is likely to score well, and raises the bar.
+        _sort_by_penalty(found.vectors, n_active, penalties)
     return n_active
 
 
-@njit(nogil=True, cache=True)
-def _score_images(
-    words: NDArray[np.uint64],
-    alive: NDArray[np.uint64],
-    segment: int,
-    column: int,
-    query: Query,
-    found: Found,
-    best: Best,
-) -> None:
-    """Score the images of a vector that may matter; `found.planes` says which, and their units."""
-    documents_at = np.int64(words[H_DOCUMENTS_AT]) * 4
-    averages_at = np.int64(words[H_AVERAGES_AT]) * 2
-    ids_at = np.int64(words[H_IDS_AT])
-    documents = words.view(np.uint16)
-    averages = words.view(np.float32)
-    n_pages = (np.int64(words[H_IMAGES]) + PAGE_IMAGES - 1) // PAGE_IMAGES
-    divisor = query.sizes[2]
-    n_images = np.int64(words[H_IMAGES])
-    for lane in range(VECTOR_WORDS):
-        left = found.planes[PLANES * VECTOR_WORDS + lane]
-        while left != np.uint64(0):
-            bit = trailing_zeros(left)
-            left &= left - np.uint64(1)
-            word = column + lane
-            slot = word * 64 + np.int64(bit)
-            if slot >= n_images:
-                continue
-            document = np.int64(documents[documents_at + slot])
-            if alive[document >> 6] >> np.uint64(document & 63) & np.uint64(1) == np.uint64(0):
-                continue
-            penalty = 0.0
-            for channel in range(CHANNELS):
-                average = np.float64(averages[averages_at + slot * CHANNELS + channel])
-                penalty += query.average_weights[channel] * abs(query.averages[channel] - average)
-            has_overflow = found.rare_bits[_OVERFLOW + word] >> bit & np.uint64(1) != np.uint64(0)
-            if not has_overflow:
-                units = 0
-                for j in range(PLANES):
-                    units |= np.int64(found.planes[j * VECTOR_WORDS + lane] >> bit & np.uint64(1)) << j
-                if units * UNIT - penalty < max(best.least[0], best.common_least[0]):
-                    continue
-            shared = _shared_hundredths(words, slot, n_pages, found)
-            score = score_of(shared - penalty, divisor)
-            offer(best, score, np.int64(words[ids_at + document]), segment, document, divisor)
-
-
-@njit(nogil=True, cache=True)
-def _shared_hundredths(words: NDArray[np.uint64], slot: int, n_pages: int, found: Found) -> int:
-    """Return what the buckets weigh that an image shares with the query."""
-    word = slot >> 6
-    bit = np.uint64(slot & 63)
-    one = np.uint64(1)
-    shared = 0
-    for k in range(found.sizes[0]):
-        shared += np.int64(words[found.exact[_ROW, k] + word] >> bit & one) * found.exact[_WEIGHT, k]
-    for k in range(found.sizes[1]):
-        if words[found.grouped[_ROW, k] + word] >> bit & one and is_in_grouped(
-            words, found.grouped[_LIST, k], n_pages, slot
-        ):
-            shared += found.grouped[_WEIGHT, k]
-    rare = found.rare_bits
-    if (
-        (rare[word] | rare[ROW_WORDS + word] | rare[2 * ROW_WORDS + word])
-        | (rare[3 * ROW_WORDS + word] | rare[_OVERFLOW + word])
-    ) >> bit & one:
-        for k in range(found.sizes[2]):
-            if is_in_rare(words, found.rare[_LIST, k], found.rare[_COUNT, k], slot):
-                shared += found.rare[_WEIGHT, k]
-    return shared
+@kernel()
+def _sort_by_penalty(vectors: NDArray[np.int64], n: int, penalties: NDArray[np.float64]) -> None:
+    """Sort the first n vectors by ascending penalty."""
+    for i in range(1, n):
+        vector = vectors[i]
+        hole = i
+        while hole > 0 and penalties[vectors[hole - 1]] > penalties[vector]:
+            vectors[hole] = vectors[hole - 1]
+            hole -= 1
+        vectors[hole] = vector

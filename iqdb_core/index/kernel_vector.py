@@ -12,10 +12,11 @@ import operator
 from typing import TYPE_CHECKING, Any, Final
 
 from llvmlite import ir
-from numba import config, njit, types
+from numba import config, types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
 
+from iqdb_core.index.compiled import kernel
 from iqdb_core.index.layout import VECTOR_WORDS
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ _define(operator.and_, "and_")
 _define(operator.or_, "or_")
 
 
-@njit(nogil=True, cache=True, forceinline=True)
+@kernel(inline=True)
 def load(words: NDArray[np.uint64], index: int) -> Any:
     """Return words[index : index + 8]."""
     if _CHECKS_BOUNDS:
@@ -156,7 +157,7 @@ def load(words: NDArray[np.uint64], index: int) -> Any:
     return _load(words, index)
 
 
-@njit(nogil=True, cache=True, forceinline=True)
+@kernel(inline=True)
 def store(words: NDArray[np.uint64], index: int, vector: Any) -> None:
     """Set words[index : index + 8]."""
     if _CHECKS_BOUNDS:
@@ -165,7 +166,7 @@ def store(words: NDArray[np.uint64], index: int, vector: Any) -> None:
     _store(words, index, vector)
 
 
-@njit(nogil=True, cache=True, forceinline=True)
+@kernel(inline=True)
 def majority(a: Any, b: Any, c: Any) -> Any:
     """Return the bits that at least two of three vectors have."""
     return (a & b) | (c & (a | b))

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import numpy as np
 from llvmlite import ir
-from numba import carray, njit, types
-from numba.core import cgutils
+from numba import types
 from numba.extending import intrinsic
 
+from iqdb_core.index.compiled import kernel
+
 _LANES: Final = 8
+_WORD_BYTES: Final = 8
 _MULTIPLIER: Final = 0x9E3779B97F4A7C15
 """2**64 / golden ratio, odd: multiplying by it loses nothing."""
 
@@ -37,28 +40,43 @@ def trailing_zeros(_context: Any, word: Any) -> Any:
     return types.uint64(types.uint64), codegen
 
 
+_WORDS: Final = types.Array(types.uint64, 1, "C")
+
+
 @intrinsic  # type: ignore[untyped-decorator]
-def _pointer(_context: Any, address: Any) -> Any:
-    def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        return builder.inttoptr(args[0], cgutils.voidptr_t)
-
-    return types.voidptr(types.uint64), codegen
-
-
-@njit(nogil=True, cache=True, forceinline=True)
-def words_at(address, n_words):  # type: ignore[no-untyped-def]
+def words_at(_context: Any, address: Any, n_words: Any) -> Any:
     """Return the (n_words,) uint64 array at an address. Whoever made the address keeps the memory alive."""
-    return carray(_pointer(address), (n_words,), dtype=types.uint64)
+
+    def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        size = context.get_constant(types.intp, _WORD_BYTES)
+        array = context.make_array(_WORDS)(context, builder)
+        context.populate_array(
+            array,
+            data=builder.inttoptr(args[0], array.data.type),
+            shape=[args[1]],
+            strides=[size],
+            itemsize=size,
+            meminfo=None,
+        )
+        return array._getvalue()  # noqa: SLF001 - the only way to the value
+
+    return _WORDS(types.uint64, types.intp), codegen
 
 
-@njit(nogil=True, cache=True, forceinline=True)
+@kernel(inline=True)
 def _mixed(lane, word):  # type: ignore[no-untyped-def]
     """Return a lane of the checksum after one more word: one to one in each of both."""
     product = (lane ^ word) * types.uint64(_MULTIPLIER)
     return (product << types.uint64(29)) | (product >> types.uint64(35))
 
 
-@njit(nogil=True, cache=True)
+@kernel(inline=True)
+def item(array, index):
+    """Return array[index] for an index that is not negative: numba then need not count from the end."""
+    return array[np.uint64(index)]
+
+
+@kernel()
 def checksum_words(words):  # type: ignore[no-untyped-def]
     """Return a 64-bit checksum of words at about the speed of reading them.
 

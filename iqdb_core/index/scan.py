@@ -11,16 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numba import njit
 
 from iqdb_core.index.build import stored_averages
-from iqdb_core.index.kernel_best import Best, create_best, offer, sort_best, start_best
-from iqdb_core.index.kernel_head import HeadRows, create_weights, scan_head
-from iqdb_core.index.kernel_query import Query, create_query, prepare
-from iqdb_core.index.kernel_resolve import Found, create_found
-from iqdb_core.index.kernel_scan import scan_segment
-from iqdb_core.index.kernel_words import words_at
-from iqdb_core.index.layout import H_IDS_AT, H_IMAGES
+from iqdb_core.index.kernel_best import create_best
+from iqdb_core.index.kernel_head import HeadRows, create_weights
+from iqdb_core.index.kernel_query import create_query
+from iqdb_core.index.kernel_resolve import create_found
+from iqdb_core.index.kernel_search import search_all
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,8 +26,6 @@ if TYPE_CHECKING:
 
     from iqdb_core.index.segment import Segment
     from iqdb_core.model import Signature
-
-_WORDS, _N_WORDS, _ALIVE, _N_ALIVE_WORDS = range(4)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,7 +93,7 @@ def search(
     best = create_best(limit)
     averages = stored_averages(np.array(signature.averages)).astype(np.float64)
     head = HeadRows(head_ids, head_averages, head_positions, head_alive)
-    _search(
+    search_all(
         table.addresses,
         head,
         signature.signed_positions().reshape(-1),
@@ -113,49 +108,3 @@ def search(
     )
     count = int(best.count[0])
     return best.image_ids[:count], best.scores[:count], best.segments[:count], best.documents[:count]
-
-
-@njit(nogil=True, cache=True)
-def _search(
-    addresses: NDArray[np.uint64],
-    head: HeadRows,
-    positions: NDArray[np.int16],
-    averages: NDArray[np.float64],
-    is_grey: bool,
-    nonempty: NDArray[np.bool_],
-    min_score: float,
-    query: Query,
-    found: Found,
-    weights: NDArray[np.uint8],
-    best: Best,
-) -> None:
-    prepare(query, positions, averages, is_grey, nonempty)
-    start_best(best, min_score, query.sizes[2])
-    if query.sizes[2] == 0:
-        _take_first(addresses, head, best)
-    else:
-        for segment in range(len(addresses)):
-            words = words_at(addresses[segment, _WORDS], addresses[segment, _N_WORDS])
-            alive = words_at(addresses[segment, _ALIVE], addresses[segment, _N_ALIVE_WORDS])
-            scan_segment(words, alive, segment, query, found, best)
-        scan_head(head, query, weights, best)
-    sort_best(best)
-
-
-@njit(nogil=True, cache=True)
-def _take_first(addresses: NDArray[np.uint64], head: HeadRows, best: Best) -> None:
-    """Offer the live images of the smallest ids, all with score 0: nothing can be shared with any image."""
-    for segment in range(len(addresses)):
-        words = words_at(addresses[segment, _WORDS], addresses[segment, _N_WORDS])
-        alive = words_at(addresses[segment, _ALIVE], addresses[segment, _N_ALIVE_WORDS])
-        ids_at = np.int64(words[H_IDS_AT])
-        taken = 0
-        for document in range(np.int64(words[H_IMAGES])):
-            if taken == len(best.scores):
-                break
-            if alive[document >> 6] >> np.uint64(document & 63) & np.uint64(1):
-                offer(best, 0.0, np.int64(words[ids_at + document]), segment, document, 0)
-                taken += 1
-    for row in range(len(head.image_ids)):
-        if head.alive[row]:
-            offer(best, 0.0, head.image_ids[row], -1, row, 0)
