@@ -129,7 +129,7 @@ class Backend(Protocol):
         """Remove rows; those that are not there are no error."""
 
     def put_feed(self, connection: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Write rows with the fields of FeedRow in the order of their seq, replacing those of the same posts."""
+        """Write rows (the fields of FeedRow) in the order of their seq, replacing those of the same posts."""
 
     def changes(self, connection: sa.Connection, cursor: int, limit: int) -> ChangeBatch:
         """Return up to `limit` changes with a seq above `cursor`, in order of seq."""

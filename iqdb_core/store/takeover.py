@@ -91,7 +91,7 @@ class _Feed:
         self.revision = before.max_revision
 
     def follow_unknown(self, compared: Sequence[ComparedRow]) -> list[tuple[int, ...]]:
-        """Return the next rows of the feed for signatures it never heard of; none if one row is anything else.
+        """Return the next rows of the feed for signatures new to it; none if one row is anything else.
 
         The millions of rows of a first takeover go through here, without a Python object for each.
         """
