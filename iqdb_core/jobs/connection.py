@@ -71,42 +71,50 @@ class RedisPort:
         """Close every connection; the port may be used again and then opens new ones."""
         self._client.close()
 
-    def run(self, script: Script, *arguments: Argument) -> Any:
+    def run(
+        self,
+        script: Script,
+        *arguments: Argument,
+        before: Sequence[Command] = (),
+        after: Sequence[Command] = (),
+    ) -> Any:
         """Run a script in one step and return its answer.
+
+        Parameters
+        ----------
+        script : Script
+        arguments : str, bytes or int
+        before, after : sequence of Command
+            Sent in the same round trip, but not in the same step. The script has to look whether those before
+            it succeeded: their errors are not reported.
+
+        Returns
+        -------
+        object
+            The script's answer; if there are commands after it, a list of its answer and theirs.
 
         Raises
         ------
         QueueUnavailable
             Redis is away, still loading, out of memory or read-only.
         """
-        return self.run_after([], script, *arguments)
-
-    def run_after(self, commands: Sequence[Command], script: Script, *arguments: Argument) -> Any:
-        """Send `commands` and then run a script, in one round trip.
-
-        The script has to look whether the commands succeeded; their own errors are not reported.
-
-        Raises
-        ------
-        QueueUnavailable
-            As in `run`.
-        """
+        answers = self._run([*before, ("EVALSHA", script.sha, 0, *arguments), *after])
+        mine = answers[len(before) :]
+        if isinstance(mine[0], redis.exceptions.NoScriptError):
+            mine = self._run([("EVAL", script.text, 0, *arguments), *after])
         with translated():
-            if not commands:
-                try:
-                    return self._client.execute_command("EVALSHA", script.sha, 0, *arguments)
-                except redis.exceptions.NoScriptError:
-                    return self._client.execute_command("EVAL", script.text, 0, *arguments)
+            for answer in mine:
+                if isinstance(answer, Exception):
+                    raise answer
+        return mine if after else mine[0]
+
+    def _run(self, commands: Sequence[Command]) -> list[Any]:
+        """Send commands in one round trip and return the answers, errors of Redis among them."""
+        with translated():
             pipeline = self._client.pipeline(transaction=False)
             for command in commands:
                 pipeline.execute_command(*command)
-            pipeline.execute_command("EVALSHA", script.sha, 0, *arguments)
-            answer = pipeline.execute(raise_on_error=False)[-1]
-            if isinstance(answer, redis.exceptions.NoScriptError):
-                return self._client.execute_command("EVAL", script.text, 0, *arguments)
-            if isinstance(answer, Exception):
-                raise answer
-            return answer
+            return list(pipeline.execute(raise_on_error=False))
 
     def read(self, commands: Sequence[Command]) -> list[Any]:
         """Run commands that do not depend on each other in one round trip.

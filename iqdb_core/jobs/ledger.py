@@ -172,9 +172,8 @@ class JobLedger:
                     ("SET", f"{self._prefix}payload:{job_id}", submission.payload, "EX", _STAGING_S)
                 )
             records += [job_id, submission.kind.value, submission.image_id, len(submission.payload)]
-        answer: list[bytes] = self._port.run_after(
-            staged, ACCEPT, self._prefix, self._limits.max_jobs, self._limits.max_bytes, *records
-        )
+        limits = (self._limits.max_jobs, self._limits.max_bytes)
+        answer: list[bytes] = self._port.run(ACCEPT, self._prefix, *limits, *records, before=staged)
         return answer
 
     # Reading.

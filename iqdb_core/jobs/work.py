@@ -116,11 +116,14 @@ class WorkLedger:
             Redis is away.
         """
         hashed = after.job_id if after is not None else ""
-        answer = self._port.run(BEGIN, self._prefix, self._lease_us, job.job_id, job.attempts + 1, hashed)
-        if answer is None:
+        is_open, payload = self._port.run(
+            BEGIN,
+            *(self._prefix, self._lease_us, job.job_id, job.attempts + 1, hashed),
+            after=[("GET", f"{self._prefix}payload:{job.job_id}")],
+        )
+        if not is_open:
             return None
-        payload: bytes | None = answer[0] if answer else None
-        return payload or b""
+        return bytes(payload or b"")
 
     def hashed(self, job: StartedJob) -> None:
         """Take the blame off again: the process came through; raises QueueUnavailable."""
