@@ -17,6 +17,7 @@ from iqdb_core.errors import CorruptImage, ImageTooLarge, UnsupportedFormat
 from iqdb_core.model import Signature
 from iqdb_core.signature import from_image_bytes
 from iqdb_core.signature.decode import DecodeLimits, decode
+from tests.fixtures import hostile
 from tests.fixtures.pictures import IMAGES, colours, encoded, format_files, photos
 
 FORMATS = IMAGES / "formats"
@@ -282,7 +283,7 @@ def test_jpegs_of_more_than_8_bits_or_odd_components_are_refused() -> None:
 
 def test_rare_tiff_compression_is_refused() -> None:
     with pytest.raises(UnsupportedFormat, match="50000"):
-        from_image_bytes(encoded(colours(1, (8, 8)), "TIFF", compression="zstd"))
+        from_image_bytes(hostile.grey_tiff(8, 8, bytes(64), t259=(3, [50000])))  # Zstandard
 
 
 def rle_bmp(width: int, height: int, body: bytes) -> bytes:
