@@ -1,9 +1,9 @@
 """Hashing against decoding alone, and images per second on one thread and on two.
 
-Claim: computing a signature from decoded pixels costs less than decoding them: about 0.4 of it for JPEG photos of
-the usual size, less for larger ones and for formats that decode more slowly; only BMP, which needs no decoding, is
-faster read than hashed. Two threads hash nearly twice as many images as one on two idle cores, since neither part
-holds the GIL.
+Claim: computing a signature from decoded pixels costs less than decoding them: about 0.4 of it for JPEG
+photos of the usual size, less for larger ones and for formats that decode more slowly; only BMP, which
+needs no decoding, is faster read than hashed. Two threads hash nearly twice as many images as one on two
+idle cores, since neither part holds the GIL.
 
 Method: the JPEGs among the test pictures (0.1 to 0.4 megapixels) and one picture made by code in several
 formats and sizes. Every file is timed alone, in turn with its control, and the fastest of the rounds
