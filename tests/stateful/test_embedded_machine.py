@@ -1,4 +1,4 @@
-"""Store, follower and index together answer like a dict, whatever is written and however often they restart."""
+"""Store, follower and index together answer like a dict, whatever is written, however often they restart."""
 
 from __future__ import annotations
 
