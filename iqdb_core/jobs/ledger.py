@@ -221,7 +221,7 @@ class JobLedger:
         ----------
         state : JobState or None
         cursor : str or None
-            The `next_cursor` of the page before; anything else that is no number starts a ValueError.
+            The `next_cursor` of a page before: decimal digits, which the caller checks.
         limit : int
             At least 1.
         is_newest_first : bool

@@ -298,11 +298,24 @@ def test_workers_report_and_take_their_leave(plant: Plant) -> None:
     assert "Redis does not answer" in away.stderr
 
 
-def test_settings_that_cannot_work_end_the_worker_at_once(plant: Plant) -> None:
-    plant.environment["IQDB_TASK_TIME_LIMIT_S"] = "99"
+@pytest.mark.parametrize(
+    ("name", "value", "status", "words"),
+    [
+        ("IQDB_TASK_TIME_LIMIT_S", "99", 2, "IQDB_TASK_TIME_LIMIT_S (99) must be below"),
+        ("IQDB_REDIS_URL", "http://127.0.0.1", 2, "starts with redis://"),
+        ("IQDB_DATABASE_URL", "mysql://127.0.0.1/x", 1, "mysql"),
+        ("IQDB_DATABASE_URL", "redis/redis.log", 1, "redis.log"),
+    ],
+)
+def test_settings_that_cannot_work_end_the_worker_at_once(
+    plant: Plant, name: str, value: str, status: int, words: str
+) -> None:
+    is_file = "/" in value and "://" not in value
+    plant.environment[name] = str(plant.redis.directory.parent / value) if is_file else value
     worker = plant.start_worker()
-    assert worker.wait_end() == 2
-    assert "IQDB_TASK_TIME_LIMIT_S (99) must be below" in worker.text()
+    assert worker.wait_end() == status
+    assert words in worker.text()
+    assert "Traceback" not in worker.text()
 
 
 def test_a_database_that_restarts_costs_no_job(tmp_path: Path, private_postgres: PostgresServer) -> None:
