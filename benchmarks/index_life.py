@@ -79,7 +79,7 @@ def build(database: Path, queries: Path, directory: Path) -> Result:
     """Fill an empty index from the store, save it while queries run."""
     signatures = workload.read_queries(queries)
     store = open_store(f"sqlite:///{database}")
-    workload.warm_up()
+    workload.get_ready()
     empty = workload.resident_bytes()
     workload.forget_peak()
     index = ImageIndex.open(directory, store_id=store.store_id)
@@ -114,7 +114,7 @@ def restart(database: Path, queries: Path, directory: Path) -> Result:
     """Open the saved index; ask the first query and the next."""
     signatures = workload.read_queries(queries)
     store = open_store(f"sqlite:///{database}")
-    workload.warm_up()
+    workload.get_ready()
     empty = workload.resident_bytes()
     workload.forget_peak()
     start = time.perf_counter()
@@ -142,7 +142,7 @@ def updates(database: Path, queries: Path, directory: Path) -> Result:
     """Add and delete at a steady rate, with maintenance and a checkpoint, while queries run."""
     signatures = workload.read_queries(queries)
     store = open_store(f"sqlite:///{database}")
-    workload.warm_up()
+    workload.get_ready()
     empty = workload.resident_bytes()
     index = ImageIndex.open(directory, store_id=store.store_id)
     index.start_maintenance()
@@ -206,7 +206,7 @@ def churn(database: Path, queries: Path, directory: Path) -> Result:
     """Replace every image once, in random order, as fast as it goes."""
     del queries
     store = open_store(f"sqlite:///{database}")
-    workload.warm_up()
+    workload.get_ready()
     empty = workload.resident_bytes()
     index = ImageIndex.open(directory, store_id=store.store_id)
     n = index.image_count

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import subprocess
 import sys
 import threading
@@ -13,13 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from iqdb_core.codec import from_hash
-from iqdb_core.index import ImageIndex
-from iqdb_core.model import ChangeBatch, Signature
+from iqdb_core.index import warm_up
+from iqdb_core.model import ChangeBatch
 from iqdb_core.store import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from iqdb_core.model import Signature
     from iqdb_core.store import SignatureStore
 
 GENERATOR = Path(__file__).resolve().parents[2] / "shared" / "make_signatures.py"
@@ -77,18 +79,14 @@ def deletes(image_ids: np.ndarray, first_seq: int) -> ChangeBatch:
     )
 
 
-def warm_up() -> None:
-    """Compile or load every kernel, so that an empty process is as large as a full one but for the images."""
-    rng = np.random.default_rng(0)
-    n = 10_000
-    positions = np.sort(rng.integers(1, 16_384, (n, 3, 40)), axis=2).astype(np.int16)
-    seqs = np.arange(1, n + 1, dtype=np.int64)
-    batch = ChangeBatch(seqs, seqs, np.ones(n, dtype=np.bool_), rng.random((n, 3)), positions)
-    with ImageIndex.open(None, store_id="warm-up") as index:
-        index.apply(batch)
-        index.apply(with_ids(batch, batch.image_ids, n + 1))
-        index.maintain()
-        index.query(Signature((0.5, 0.0, 0.0), positions[0].astype("<i2").tobytes()))
+def get_ready() -> None:
+    """Compile or load every kernel, and keep the collector off what is there: a server does so at its start.
+
+    An empty process is then as large as a full one but for the images.
+    """
+    warm_up()
+    gc.collect()
+    gc.freeze()
 
 
 def resident_bytes() -> int:

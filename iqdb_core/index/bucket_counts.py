@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numba import njit
 
+from iqdb_core.index.memory import read_only
 from iqdb_core.model import BUCKETS, CHANNELS, GREY_LIMIT, KEPT, PLANE
 
 if TYPE_CHECKING:
@@ -44,9 +45,9 @@ class BucketCounts:
         removed : list of the same
             Those of the images that died; each must have been added before.
         """
-        crossed = count_images(self.counts, added[0], added[1], 1)
+        crossed = count_images(self.counts, read_only(added[0]), read_only(added[1]), 1)
         for averages, positions in removed:
-            crossed += count_images(self.counts, averages, positions, -1)
+            crossed += count_images(self.counts, read_only(averages), read_only(positions), -1)
         if crossed:
             self.nonempty = self._published()
 

@@ -14,6 +14,7 @@ from numba import njit
 
 from iqdb_core.index.kernel_words import words_at
 from iqdb_core.index.layout import H_IDS_AT, H_IMAGES
+from iqdb_core.index.memory import read_only
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,7 +40,7 @@ def locate(table: SegmentTable, image_ids: NDArray[np.int64]) -> tuple[NDArray[n
     """
     segments = np.empty(len(image_ids), dtype=np.int32)
     documents = np.empty(len(image_ids), dtype=np.int32)
-    n_found = find_live(table.addresses, image_ids, segments, documents)
+    n_found = find_live(table.addresses, read_only(image_ids), segments, documents)
     return segments[:n_found], documents[:n_found]
 
 

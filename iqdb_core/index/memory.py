@@ -11,7 +11,7 @@ import contextlib
 import ctypes
 import mmap
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from iqdb_core.model import CHANNELS, KEPT
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+T = TypeVar("T", bound=np.generic)
 _HUGE_PAGE: Final = 2 << 20
 WORD_BYTES: Final = 8
 
@@ -45,6 +46,17 @@ def allocate_rows(n_rows: int) -> tuple[NDArray[np.float64], NDArray[np.int16]]:
     averages = words[: n_rows * CHANNELS].view(np.float64).reshape(n_rows, CHANNELS)
     positions = words[n_rows * CHANNELS :].view(np.int16).reshape(n_rows, CHANNELS, KEPT)
     return averages, positions
+
+
+def read_only(array: NDArray[T]) -> NDArray[T]:
+    """Return a read-only, contiguous view of an array, or of a copy if it is not contiguous.
+
+    Kernels are compiled per kind of array, read-only ones apart. What comes from outside may be of either
+    kind; passed on as one, it never makes a kernel compile in the middle of serving.
+    """
+    view = np.ascontiguousarray(array).view()
+    view.flags.writeable = False
+    return view
 
 
 def release_free_memory() -> None:

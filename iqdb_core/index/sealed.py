@@ -13,7 +13,7 @@ import numpy as np
 
 from iqdb_core.index import alive as bitmap
 from iqdb_core.index.build import build_segment
-from iqdb_core.index.memory import allocate
+from iqdb_core.index.memory import allocate, read_only
 from iqdb_core.index.signature_rows import FileRows, MemoryRows, write_rows
 
 if TYPE_CHECKING:
@@ -150,6 +150,7 @@ class Sealer:
             The signatures could not be written; nothing is left behind.
         """
         number = self.directory.next_number()
+        image_ids, averages, positions = read_only(image_ids), read_only(averages), read_only(positions)
         if len(image_ids) < MEMORY_ROWS:
             segment = build_segment(image_ids, averages, positions, allocate=allocate)
             return SealedSegment(number, segment, MemoryRows(averages.copy(), positions.copy()))

@@ -112,7 +112,7 @@ class FileRows:
     def __init__(self, path: Path, n_rows: int) -> None:
         self.path = path
         self._n_rows = n_rows
-        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._fd = _open_quietly(path)
         weakref.finalize(self, os.close, self._fd)
         size = os.fstat(self._fd).st_size
         if size != n_rows * SIGNATURE_BYTES:
@@ -207,6 +207,15 @@ def write_rows(path: Path, averages: NDArray[np.float64], positions: NDArray[np.
             while view:
                 view = view[file.write(view) :]
     return total
+
+
+def _open_quietly(path: Path) -> int:
+    """Open a file so that reads write nothing: noting the time of access can wait for a busy journal."""
+    flags = os.O_RDONLY | os.O_CLOEXEC
+    try:
+        return os.open(path, flags | getattr(os, "O_NOATIME", 0))
+    except PermissionError:  # only the owner may ask for it
+        return os.open(path, flags)
 
 
 def signature_of(averages: NDArray[np.float64], positions: NDArray[np.int16]) -> Signature:
