@@ -1,4 +1,4 @@
-"""What happens to a chunk of jobs, on real Redis and a real store: killed at every step, retried, set aside."""
+"""What happens to a chunk of jobs, on a real Redis and store: killed at every step, retried, set aside."""
 
 from __future__ import annotations
 

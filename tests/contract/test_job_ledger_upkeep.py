@@ -1,0 +1,212 @@
+"""What the job ledger promises over time: nothing lost is missed, nothing finished stays for ever."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from iqdb_core.errors import UnknownJob
+from iqdb_core.jobs import Done, Failed, JobLedger, JobState, RedisPort, Retention, Submission, WorkLedger
+from iqdb_core.jobs.names import CHANGES_CHANNEL, FINISHED_CHANNEL, QUEUE_KEY
+from tests.fixtures.ledgers import accept_one, keys
+from tests.fixtures.waiting import wait_until
+
+if TYPE_CHECKING:
+    from tests.fixtures.redis import RedisServer
+
+
+# The sweep.
+
+
+def patient(redis_port: RedisPort, seconds: float) -> WorkLedger:
+    return WorkLedger(redis_port, visibility_timeout_s=seconds)
+
+
+def test_a_job_whose_message_was_never_sent_is_found(ledger: JobLedger, redis_port: RedisPort) -> None:
+    job_id = accept_one(ledger)
+    assert patient(redis_port, 60).sweep("w") == []
+    swift = patient(redis_port, 0.2)
+    found: list[str] = []
+    wait_until(lambda: found.extend(swift.sweep("w")) or found, 5)
+    assert found == [job_id]
+    assert swift.sweep("w") == []  # it has been sent again and gets its time
+
+
+def test_a_job_whose_worker_went_silent_is_found(ledger: JobLedger, redis_port: RedisPort) -> None:
+    job_id = accept_one(ledger)
+    swift = patient(redis_port, 0.2)
+    swift.start([job_id])
+    found: list[str] = []
+    wait_until(lambda: found.extend(swift.sweep("w")) or found, 5)
+    assert found == [job_id]
+    assert ledger.get(job_id).state is JobState.QUEUED
+
+
+def test_a_long_queue_is_not_taken_for_lost(
+    ledger: JobLedger, redis_port: RedisPort, redis_server: RedisServer
+) -> None:
+    """However long jobs wait: while older messages are still being worked on, theirs are in the queue."""
+    swift = patient(redis_port, 0.05)
+    first, second = accept_one(ledger, 1), accept_one(ledger, 2)
+    with redis_server.client() as client:
+        client.lpush(QUEUE_KEY, "a message", "another")
+        swift.start([first])
+        swift.finish([Done(first, 1, None)])
+        old = ledger.get(second).created_s
+        wait_until(lambda: seconds(redis_server) > old + 0.5, 5)
+        assert swift.sweep("w") == []
+        # A job accepted much later has been started: the message of the second must have been lost.
+        third = accept_one(ledger, 3)
+        swift.start([third])
+        assert swift.sweep("w") == [second]
+
+
+def seconds(redis_server: RedisServer) -> float:
+    with redis_server.client() as client:
+        whole, microseconds = client.time()
+        return float(whole + microseconds / 1e6)
+
+
+def test_sweeping_at_once_hands_out_each_job_once(ledger: JobLedger, redis_port: RedisPort) -> None:
+    accepted = ledger.accept([Submission.of_delete(1)] * 500)
+    job_ids = [one.job_id for one in accepted]
+    work = patient(redis_port, 60)
+    work.start(job_ids)
+    work.release(job_ids, 0)
+    found: list[str] = []
+
+    def sweep() -> None:
+        while some := work.sweep("w", limit=20):
+            found.extend(some)
+
+    threads = [threading.Thread(target=sweep) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(found) == sorted(job_ids)
+
+
+def test_workers_are_listed_while_they_report(ledger: JobLedger, work: WorkLedger) -> None:
+    work.sweep("one")
+    work.sweep("two")
+    workers = ledger.workers()
+    assert set(workers) == {"one", "two"}
+    assert all(0 <= age_s < 5 for age_s in workers.values())
+    work.leave("one")
+    assert set(ledger.workers()) == {"two"}
+
+
+# Retention and listing.
+
+
+def finish_all(ledger: JobLedger, work: WorkLedger, count: int) -> list[str]:
+    job_ids = [one.job_id for one in ledger.accept([Submission.of_delete(1)] * count)]
+    work.start(job_ids)
+    work.finish([Done(job_id, 1, None) for job_id in job_ids])
+    return job_ids
+
+
+def test_records_expire_and_leave_no_key(
+    ledger: JobLedger, redis_port: RedisPort, redis_server: RedisServer
+) -> None:
+    swift = WorkLedger(redis_port, retention=Retention(done_s=0, failed_s=3600))
+    done = finish_all(ledger, swift, 5)
+    failed = accept_one(ledger)
+    swift.start([failed])
+    swift.finish([Failed(failed, "why")])
+    wait_until(lambda: swift.sweep("w") or not {key for key in keys(redis_server) if done[-1] in key}, 5)
+    assert {key for key in keys(redis_server) if key.startswith("iqdb:job:")} == {f"iqdb:job:{failed}"}
+    assert [job.job_id for job in ledger.list().jobs] == [failed]
+    with pytest.raises(UnknownJob):
+        ledger.get(done[0])
+
+
+def test_the_number_of_records_is_bounded(ledger: JobLedger, redis_port: RedisPort) -> None:
+    work = WorkLedger(redis_port, retention=Retention(max_records=10))
+    first = finish_all(ledger, work, 8)
+    second = finish_all(ledger, work, 8)
+    kept = [job.job_id for job in ledger.list(JobState.DONE).jobs]
+    assert kept == (first + second)[-10:]
+    assert len(ledger.list().jobs) == 10
+
+
+def test_pages_are_stable_while_jobs_come_and_go(ledger: JobLedger, work: WorkLedger) -> None:
+    job_ids = finish_all(ledger, work, 25)
+    seen: list[str] = []
+    cursor = None
+    while page := ledger.list(JobState.DONE, cursor, 10):
+        seen += [job.job_id for job in page.jobs]
+        cursor = page.next_cursor
+        if len(page.jobs) < 10:
+            break
+        job_ids += finish_all(ledger, work, 3)
+    assert seen == job_ids
+    newest = ledger.list(JobState.DONE, None, 4, is_newest_first=True)
+    assert [job.job_id for job in newest.jobs] == job_ids[-1:-5:-1]
+    next_page = ledger.list(JobState.DONE, newest.next_cursor, 4, is_newest_first=True)
+    assert [job.job_id for job in next_page.jobs] == job_ids[-5:-9:-1]
+
+
+def test_a_list_of_failures_can_be_followed_for_ever(ledger: JobLedger, work: WorkLedger) -> None:
+    """Failures are listed as they happen: an old job that fails late is not passed over."""
+    assert ledger.list(JobState.FAILED).next_cursor is None
+    old, young = accept_one(ledger, 1), accept_one(ledger, 2)
+    work.start([old, young])
+    work.finish([Failed(young, "first to fail")])
+    page = ledger.list(JobState.FAILED)
+    assert [job.job_id for job in page.jobs] == [young]
+    assert ledger.list(JobState.FAILED, page.next_cursor).jobs == []
+    work.finish([Failed(old, "failed later")])
+    after = ledger.list(JobState.FAILED, page.next_cursor)
+    assert [job.job_id for job in after.jobs] == [old]
+    empty = ledger.list(JobState.FAILED, after.next_cursor)
+    assert (empty.jobs, empty.next_cursor) == ([], after.next_cursor)
+
+
+def test_lists_by_state_and_of_all(ledger: JobLedger, work: WorkLedger) -> None:
+    job_ids = [accept_one(ledger, image_id) for image_id in range(4)]
+    work.start(job_ids[1:])
+    work.finish([Done(job_ids[2], 1, None), Failed(job_ids[3], "why")])
+    by_state = {state: [job.job_id for job in ledger.list(state).jobs] for state in JobState}
+    assert by_state == {
+        JobState.QUEUED: [job_ids[0]],
+        JobState.RUNNING: [job_ids[1]],
+        JobState.DONE: [job_ids[2]],
+        JobState.FAILED: [job_ids[3]],
+    }
+    assert [job.job_id for job in ledger.list().jobs] == job_ids
+
+
+# Hints.
+
+
+def test_finishing_wakes_those_who_wait(ledger: JobLedger, work: WorkLedger, redis_port: RedisPort) -> None:
+    job_ids = [accept_one(ledger, image_id) for image_id in range(2)]
+    work.start(job_ids)
+    finished, changes = redis_port.subscribe(FINISHED_CHANNEL), redis_port.subscribe(CHANGES_CHANNEL)
+    work.finish([Done(job_ids[0], 7, None), Failed(job_ids[1], "why")])
+    heard: list[dict[str, bytes]] = []
+    wait_until(lambda: heard.append(finished.get_message(timeout=0.1)) or heard[-1], 5)
+    assert heard[-1]["data"].decode().split() == job_ids
+    wait_until(lambda: heard.append(changes.get_message(timeout=0.1)) or heard[-1], 5)
+    assert heard[-1]["data"] == b"7"
+    finished.close()
+    changes.close()
+
+
+def test_depth_tells_the_age_of_the_oldest(ledger: JobLedger, work: WorkLedger) -> None:
+    job_ids = [accept_one(ledger, image_id, b"x" * 10) for image_id in range(3)]
+    work.start(job_ids[:1])
+    wait_until(lambda: ledger.depth().oldest_s > 0.05, 5)
+    depth = ledger.depth()
+    assert (depth.queued, depth.running, depth.failed, depth.payload_bytes) == (2, 1, 0, 30)
+    assert depth.oldest_s < 60
+
+
+def test_every_key_has_the_prefix(ledger: JobLedger, work: WorkLedger, redis_server: RedisServer) -> None:
+    finish_all(ledger, work, 2)
+    work.sweep("w")
+    assert all(key.startswith("iqdb:") for key in keys(redis_server))
