@@ -57,7 +57,7 @@ def measure(folder: Path, n_images: int) -> Figures:
     figures: Figures = {
         "build": run("index_life", "build", database, queries, directory),
         "restart": run("index_life", "restart", database, queries, directory),
-        "scan": run("index_scan", database, queries, directory),
+        "scan": run("index_query", database, queries, directory),
     }
     if n_images == UPDATES_AT:
         for stage in ("updates", "churn"):
