@@ -9,18 +9,19 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from iqdb_core import codec
 from iqdb_core.errors import QueueFull, QueueUnavailable, UnknownJob
 from iqdb_core.jobs.connection import Command, RedisPort
 from iqdb_core.jobs.model import Accepted, Depth, Job, JobKind, JobPage, JobState, Submission
 from iqdb_core.jobs.names import KEY_PREFIX
+from iqdb_core.jobs.record import MICROSECONDS, to_job
 from iqdb_core.jobs.scripts import ACCEPT, NEXT_REVISION, SEED
 
-MICROSECONDS: Final = 1_000_000
 _STAGING_S: Final = 900
 """How long a payload lives that was sent but never accepted, because its api process died in between."""
+_PIECE_BYTES: Final = 16 * 1024 * 1024
+"""Payloads of a large batch go in pieces of about this size, each well within the timeout of a slow disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,16 +165,24 @@ class JobLedger:
         ]
 
     def _offer(self, submissions: Sequence[Submission], job_ids: Sequence[str]) -> list[bytes]:
-        staged: list[Command] = []
+        pieces: list[list[Command]] = [[]]
+        size = 0
         records: list[str | int] = []
         for job_id, submission in zip(job_ids, submissions, strict=True):
-            if submission.kind is not JobKind.DELETE:
-                staged.append(
-                    ("SET", f"{self._prefix}payload:{job_id}", submission.payload, "EX", _STAGING_S)
-                )
-            records += [job_id, submission.kind.value, submission.image_id, len(submission.payload)]
+            length = len(submission.payload)
+            records += [job_id, submission.kind.value, submission.image_id, length]
+            if submission.kind is JobKind.DELETE:
+                continue
+            if size and size + length > _PIECE_BYTES:
+                pieces.append([])
+                size = 0
+            size += length
+            key = f"{self._prefix}payload:{job_id}"
+            pieces[-1].append(("SET", key, submission.payload, "EX", _STAGING_S))
+        for piece in pieces[:-1]:
+            self._port.read(piece)
         limits = (self._limits.max_jobs, self._limits.max_bytes)
-        answer: list[bytes] = self._port.run(ACCEPT, self._prefix, *limits, *records, before=staged)
+        answer: list[bytes] = self._port.run(ACCEPT, self._prefix, *limits, *records, before=pieces[-1])
         return answer
 
     # Reading.
@@ -199,7 +208,7 @@ class JobLedger:
             return []
         answers = self._port.read([("HGETALL", f"{self._prefix}job:{job_id}") for job_id in job_ids])
         return [
-            _to_job(job_id, answer) if answer else None
+            to_job(job_id, answer) if answer else None
             for job_id, answer in zip(job_ids, answers, strict=True)
         ]
 
@@ -246,8 +255,8 @@ class JobLedger:
             )
         else:
             query = ("ZRANGEBYSCORE", key, after or "-inf", "+inf", "WITHSCORES", "LIMIT", 0, limit)
-        rows: Any = self._port.read([query])[0]
-        found = [(_text(row[0]), int(float(row[1]))) for row in rows]
+        rows = self._port.read([query])[0]
+        found = [(row[0].decode(), int(float(row[1]))) for row in rows]
         jobs = [job for job in self.get_many([job_id for job_id, _ in found]) if job is not None]
         if state is not None:  # it may have moved on between the two reads
             jobs = [job for job in jobs if job.state is state]
@@ -279,29 +288,4 @@ class JobLedger:
         """Return the workers heard of lately and how many seconds ago; raises QueueUnavailable."""
         rows, time = self._port.read([("ZRANGE", f"{self._prefix}workers", 0, -1, "WITHSCORES"), ("TIME",)])
         now_s = int(time[0]) + int(time[1]) / MICROSECONDS
-        return {_text(row[0]): max(0.0, now_s - float(row[1]) / MICROSECONDS) for row in rows}
-
-
-def _text(raw: bytes | str) -> str:
-    return raw.decode() if isinstance(raw, bytes) else raw
-
-
-def _to_job(job_id: str, answer: dict[bytes, bytes]) -> Job:
-    fields = {name.decode(): value for name, value in answer.items()}
-    signature = fields.get("signature")
-    reason = fields.get("reason")
-    seq = fields.get("seq")
-    return Job(
-        job_id=job_id,
-        image_id=int(fields["image_id"]),
-        kind=JobKind(fields["kind"].decode()),
-        state=JobState(fields["state"].decode()),
-        revision=int(fields["revision"]),
-        attempts=int(fields.get("attempts", b"0")),
-        reason=reason.decode() if reason is not None else None,
-        error=fields.get("error", b"").decode(),
-        signature=codec.from_bytes(signature) if signature else None,
-        seq=int(seq) if seq else None,
-        created_s=int(fields["created"]) / MICROSECONDS,
-        updated_s=int(fields["updated"]) / MICROSECONDS,
-    )
+        return {row[0].decode(): max(0.0, now_s - float(row[1]) / MICROSECONDS) for row in rows}

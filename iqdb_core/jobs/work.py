@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from iqdb_core import codec
 from iqdb_core.jobs.connection import RedisPort
-from iqdb_core.jobs.ledger import MICROSECONDS
 from iqdb_core.jobs.model import Done, Failed, JobKind, StartedJob
 from iqdb_core.jobs.names import (
     CHANGES_CHANNEL,
@@ -21,6 +20,7 @@ from iqdb_core.jobs.names import (
     QUEUE_KEY,
     VISIBILITY_TIMEOUT_S,
 )
+from iqdb_core.jobs.record import MICROSECONDS
 from iqdb_core.jobs.scripts import BEGIN, FINISH, HASHED, RELEASE, START, SWEEP
 
 _SLACK: float = 1.25

@@ -115,6 +115,15 @@ def test_a_payload_whose_api_died_before_accepting_expires(
         assert 0 < client.ttl("iqdb:payload:staged") <= 900
 
 
+def test_a_large_batch_is_accepted_whole(ledger: JobLedger, work: WorkLedger) -> None:
+    """Larger than what is sent at once, so that its payloads travel in pieces."""
+    payloads = [bytes([number]) * 3_000_000 for number in range(20)]
+    accepted = ledger.accept([Submission.of_image(1, payload) for payload in payloads])
+    assert ledger.depth().payload_bytes == 60_000_000
+    jobs = work.start([one.job_id for one in accepted])
+    assert [work.begin(job) for job in jobs] == payloads
+
+
 def test_accepting_twice_because_an_answer_was_lost_changes_nothing(ledger: JobLedger) -> None:
     submissions = [Submission.of_image(1, b"one"), Submission.of_delete(2)]
     ledger.seed()
