@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 ADDS_PER_S = 2_000
 DELETES_PER_S = 500
 WRITES_PER_S = 20
-REST_S = 15.0
-UPDATE_S = 60.0
+REST_S = 12.0
+UPDATE_S = 40.0
 CHURN_BATCH = 5_000
 Result = dict[str, float | int | None]
 
