@@ -20,6 +20,7 @@ import numpy as np
 from benchmarks import index_workload as workload
 from iqdb_core.follower import Follower
 from iqdb_core.index import ImageIndex
+from iqdb_core.index.memory import release_free_memory
 from iqdb_core.store import open_store
 
 if TYPE_CHECKING:
@@ -220,7 +221,10 @@ def churn(database: Path, queries: Path, directory: Path) -> Result:
         index.apply(workload.with_ids(batch, order[done : done + len(batch)], index.applied_seq + 1))
         done += len(batch)
     apply_s = time.perf_counter() - start
+    del batch, order  # the benchmark's own memory
+    store.close()
     index.maintain()
+    release_free_memory()
     stats = index.stats()
     result: Result = {
         "images": stats.images,
