@@ -1,4 +1,4 @@
-"""Checkpoints that earlier versions wrote still open, with the answers they gave then, or are refused by name."""
+"""Checkpoints that earlier versions wrote still open, with the answers they gave then."""
 
 from __future__ import annotations
 
