@@ -1,8 +1,7 @@
-"""A store in an SQLite file: IQDB's files open here and ours there, and what can be wrong with a file."""
+"""A store in an SQLite file: IQDB's files open here and ours there."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import sqlite3
@@ -16,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iqdb_core.errors import StoreInvalid, StoreUnavailable, UnknownImage
+from iqdb_core.errors import StoreInvalid, UnknownImage
 from iqdb_core.model import Signature
-from iqdb_core.store import StoreTimeouts, open_store
+from iqdb_core.store import open_store
 from iqdb_core.store.backend import pair_mix
 from iqdb_core.store.sqlite import _FINGERPRINT
 from tests.fixtures.stores import (
@@ -29,6 +28,7 @@ from tests.fixtures.stores import (
     delete,
     live_images,
     put,
+    stands_alone,
 )
 from tests.fixtures.stores import signature as made
 
@@ -56,15 +56,6 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def iqdb(path: Path) -> IqdbFile:
     return IqdbFile(path).create()
-
-
-def stands_alone(path: Path) -> bool:
-    """Tell whether the file is in SQLite's plain format, with no log beside it."""
-    with path.open("rb") as file:
-        header = file.read(20)
-    return header[18:20] == b"\x01\x01" and {found.name for found in path.parent.glob(path.name + "*")} == {
-        path.name
-    }
 
 
 class TestTakeover:
@@ -348,147 +339,6 @@ class TestBrokenRows:
         store = open_store(str(path))
         assert live_images(store) == {7: made(100)}
         store.close()
-
-
-class TestRefusals:
-    def refused(self, path: Path | str, match: str) -> None:
-        with pytest.raises(StoreInvalid, match=match) as caught:
-            open_store(str(path))
-        assert str(path).removeprefix("sqlite:///") in str(caught.value)
-
-    @pytest.mark.parametrize("content", [b"not a database", b"GIF89a" * 1000])
-    def test_a_file_that_is_no_database(self, path: Path, content: bytes) -> None:
-        path.write_bytes(content)
-        self.refused(path, "is no SQLite database")
-        assert path.read_bytes() == content
-        assert list(path.parent.iterdir()) == [path]
-
-    def test_a_directory(self, tmp_path: Path) -> None:
-        self.refused(tmp_path, "cannot be opened")
-
-    def test_a_directory_that_is_not_there(self, tmp_path: Path) -> None:
-        self.refused(tmp_path / "away" / "iqdb.sqlite", "there is no directory")
-        assert not (tmp_path / "away").exists()
-
-    def test_a_database_of_another_program(self, path: Path) -> None:
-        IqdbFile(path).run("CREATE TABLE bookmarks (url TEXT)")
-        before = path.read_bytes()
-        self.refused(path, "another program")
-        assert path.read_bytes() == before
-
-    @pytest.mark.parametrize(
-        "definition",
-        [
-            "CREATE TABLE images (id INTEGER PRIMARY KEY, url TEXT)",
-            IQDB_TABLE.replace("sig BLOB NOT NULL", "sig BLOB NOT NULL, owner TEXT"),
-            IQDB_TABLE.replace("sig BLOB", "sig TEXT"),
-            IQDB_TABLE.replace("UNIQUE ", ""),
-            IQDB_TABLE.replace("id INTEGER PRIMARY KEY NOT NULL", "id INTEGER NOT NULL"),
-            "CREATE VIEW images AS SELECT 1 AS id",
-        ],
-    )
-    def test_images_of_another_shape(self, path: Path, definition: str) -> None:
-        IqdbFile(path).run(definition)
-        before = path.read_bytes()
-        self.refused(path, "images that is not IQDB's")
-        assert path.read_bytes() == before
-
-    @pytest.mark.parametrize(
-        "definition",
-        [
-            IQDB_TABLE.replace("PRIMARY KEY NOT NULL", "PRIMARY KEY"),
-            IQDB_TABLE.replace("CREATE TABLE images", 'CREATE TABLE "images"').lower(),
-            """CREATE TABLE 'images' ( 'id' INTEGER PRIMARY KEY NOT NULL ,
-            'post_id' INTEGER UNIQUE NOT NULL , 'avglf1' REAL NOT NULL ,
-            'avglf2' REAL NOT NULL , 'avglf3' REAL NOT NULL , 'sig' BLOB NOT NULL )""",
-        ],
-    )
-    def test_iqdbs_table_in_other_words_is_iqdbs(self, path: Path, definition: str) -> None:
-        file = IqdbFile(path)
-        file.run(definition)
-        file.add(7, made(7))
-        store = open_store(str(path))
-        assert live_images(store) == {7: made(7)}
-        store.close()
-
-    def test_a_newer_schema_is_refused_by_name(self, path: Path) -> None:
-        open_store(str(path)).close()
-        IqdbFile(path).run("UPDATE iqdb_schema_version SET version_num = '0099'")
-        before = path.read_bytes()
-        self.refused(path, "schema 0099, which is newer")
-        assert path.read_bytes() == before
-
-    def test_a_database_in_memory(self) -> None:
-        for url in ("sqlite://", "sqlite:///:memory:", ":memory:", ""):
-            with pytest.raises(StoreInvalid, match="file"):
-                open_store(url)
-
-    def test_a_damaged_file(self, path: Path) -> None:
-        store = open_store(str(path))
-        store.apply([put(k, 1) for k in range(100)])
-        store.close()
-        damaged = bytearray(path.read_bytes())
-        damaged[4096:] = b"\xff" * (len(damaged) - 4096)
-        path.write_bytes(damaged)
-        self.refused(path, "damaged")
-
-    def test_a_file_that_may_not_be_written(self, path: Path) -> None:
-        shutil.copy(SMALL_40, path)
-        path.chmod(0o444)
-        before = path.read_bytes()
-        script = f"""
-            import os
-            from iqdb_core.errors import StoreInvalid
-            from iqdb_core.store import open_store
-            open_store({str(path) + ".other"!r}).close()  # imports everything while we may
-            if os.geteuid() == 0:  # to root nothing is read-only
-                os.setuid(65534)
-            try:
-                open_store({str(path)!r})
-            except StoreInvalid as refusal:
-                print(refusal)
-        """
-        path.parent.chmod(0o777)
-        for parent in path.parents[1:]:
-            if parent.stat().st_uid == os.geteuid():
-                parent.chmod(parent.stat().st_mode | 0o111)
-        found = subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(script)], check=True, capture_output=True, text=True
-        )
-        assert "is read-only" in found.stdout
-        assert path.read_bytes() == before
-
-
-class TestLocks:
-    def test_a_file_locked_by_another_program(self, path: Path) -> None:
-        shutil.copy(SMALL_40, path)
-        with closing(sqlite3.connect(path)) as other:
-            other.execute("BEGIN EXCLUSIVE")
-            with pytest.raises(StoreUnavailable, match="locked"):
-                open_store(str(path), timeouts=StoreTimeouts(lock_s=0.1))
-        store = open_store(str(path))
-        assert store.live_count() == 40
-        store.close()
-
-    def test_a_lock_while_open_passes(self, path: Path) -> None:
-        store = open_store(str(path), timeouts=StoreTimeouts(lock_s=0.1))
-        with closing(sqlite3.connect(path)) as other:
-            other.execute("BEGIN IMMEDIATE")
-            with pytest.raises(StoreUnavailable):
-                store.apply([put(7, 100)])
-            assert store.live_count() == 0
-        store.apply([put(7, 100)])
-        assert store.live_count() == 1
-        store.close()
-
-    def test_closing_while_another_process_has_it_open(self, path: Path) -> None:
-        first, second = open_store(str(path)), open_store(str(path))
-        first.apply([put(7, 100)])
-        first.close()
-        second.apply([put(8, 101)])
-        second.close()
-        assert stands_alone(path)
-        assert IqdbFile(path).live() == {7: made(100), 8: made(101)}
 
 
 @given(
