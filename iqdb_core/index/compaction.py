@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FULL_IMAGES: Final = SEGMENT_IMAGES * 3 // 4
 """From so many live images on a segment counts as full and is left alone."""
 
-OVERDUE: Final = 1.5
+OVERDUE: Final = 1.25
 """So many times what a tidy index has at most of dead images or small segments makes updates wait."""
 
 
@@ -65,7 +65,7 @@ def is_overdue(members: Sequence[Member], options: IndexOptions) -> bool:
     n_images = sum(member.n_images for member in members)
     n_unfilled = sum(member.n_alive < FULL_IMAGES for member in members)
     return (
-        n_dead > OVERDUE * options.max_dead_share * n_images + SEGMENT_IMAGES
+        n_dead > OVERDUE * options.max_dead_share * n_images + SEGMENT_IMAGES // 2
         or n_unfilled > OVERDUE * options.merge_fan_out * len(_tiers([], options))
     )
 
