@@ -8,8 +8,8 @@ idle cores, since neither part holds the GIL.
 Method: the JPEGs among the test pictures (0.1 to 0.4 megapixels) and one picture made by code in several
 formats and sizes. Every file is timed alone, in turn with its control, and the fastest of the rounds
 counts: what is slower is the machine's doing. Threads: all JPEGs, many times, through a pool of each size;
-images per second of the whole. Control: Pillow opening and loading the same bytes, in the same run and
-thread.
+images per second of the whole, and how many cores the two threads got from a machine with other work.
+Control: Pillow opening and loading the same bytes, in the same run and thread.
 
     python -m benchmarks.signature [--rounds 30]
 """
@@ -109,17 +109,17 @@ def print_kernels(rounds: int) -> None:
 def print_threads(jpegs: list[bytes]) -> None:
     """Measure images per second of pools of one and two threads, decoding alone and whole."""
     files = (jpegs * (THREAD_IMAGES // len(jpegs) + 1))[:THREAD_IMAGES]
-    rates: dict[tuple[str, int], float] = {}
+    print(f"\n{'images per second':34}{'1 thread':>10}{'2 threads':>11}{'ratio':>8}{'cores got':>12}")
     for name, action in (("decode", load), ("whole", from_image_bytes)):
+        rates = []
         for threads in (1, 2):
             with ThreadPoolExecutor(threads) as pool:
-                begin = time.perf_counter()
+                begin, busy = time.perf_counter(), time.process_time()
                 list(pool.map(action, files))
-                rates[name, threads] = len(files) / (time.perf_counter() - begin)
-    print(f"\n{'images per second':34}{'1 thread':>10}{'2 threads':>11}{'ratio':>8}")
-    for name in ("decode", "whole"):
-        one, two = rates[name, 1], rates[name, 2]
-        print(f"{name:34}{one:10.0f}{two:11.0f}{two / one:8.2f}")
+                took = time.perf_counter() - begin
+            rates.append(len(files) / took)
+        cores = (time.process_time() - busy) / took
+        print(f"{name:34}{rates[0]:10.0f}{rates[1]:11.0f}{rates[1] / rates[0]:8.2f}{cores:12.2f}")
 
 
 def main() -> None:
