@@ -143,7 +143,7 @@ class IngestHandler:
             else:
                 round_.hashed.append((job, self._hash_image(payload)))
         except IqdbError as error:
-            round_.failed.append(Failed(job.job_id, str(error)))
+            round_.failed.append(Failed(job.job_id, str(error), type(error).__name__))
         except Exception:
             # A fault of ours or of the decoder, or memory that ran out. It counts like a killed process:
             # another try may succeed, and the blame stays until then.

@@ -9,8 +9,8 @@ Keys, below the prefix:
     finish_clock     last place given out in the lists of final jobs, microseconds
     delivered        newest sending time of a message that a worker has started, microseconds
     bytes            sum of the payloads of jobs that are not final
-    job:ID           hash: state kind image_id revision bytes attempts deferrals reason signature seq
-                     created updated
+    job:ID           hash: state kind image_id revision bytes attempts deferrals reason error signature
+                     seq created updated
     payload:ID       what the worker needs; gone when the job is final
     jobs             sorted set of all jobs by revision
     jobs:STATE       those in a state: queued and running by revision, done and failed as they became so
@@ -220,7 +220,7 @@ return redis.status_reply('OK')
 )
 
 # prefix, keep done, keep failed, most kept, newest seq or '', channel of changes, channel of finished jobs,
-# then per job: id, 'done' or 'failed', signature or reason, seq or ''.
+# then per job: id, 'done' or 'failed', signature or reason, seq or class of the error.
 FINISH: Final = Script(
     _PREAMBLE
     + _EVEN_WHEN_FULL

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from iqdb_core import codec
 from iqdb_core.jobs.connection import RedisPort
@@ -23,8 +24,10 @@ from iqdb_core.jobs.names import (
 from iqdb_core.jobs.record import MICROSECONDS
 from iqdb_core.jobs.scripts import BEGIN, FINISH, HASHED, RELEASE, START, SWEEP
 
-_SLACK: float = 1.25
+_SLACK: Final = 1.25
 """The sweep waits this much longer than Celery's own redelivery, which is to come first."""
+_REASON_CHARACTERS: Final = 1000
+"""A reason may quote what a stranger sent: it is kept short, and any text can be stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +160,8 @@ class WorkLedger:
                 words += [outcome.job_id, "done", raw, outcome.seq]
                 head_seq = max(int(head_seq or 0), outcome.seq)
             else:
-                words += [outcome.job_id, "failed", outcome.reason, outcome.error]
+                reason = outcome.reason[:_REASON_CHARACTERS].encode("utf-8", "backslashreplace")
+                words += [outcome.job_id, "failed", reason, outcome.error]
         return int(
             self._port.run(
                 FINISH, self._prefix, *self._keep, head_seq, CHANGES_CHANNEL, FINISHED_CHANNEL, *words

@@ -226,6 +226,17 @@ def test_a_failed_job_keeps_its_reason_and_not_its_payload(
     assert ledger.depth().failed == 1
 
 
+@pytest.mark.parametrize(
+    ("reason", "kept"),
+    [("", ""), ("a\x00\nb", "a\x00\nb"), ("half \udcff", "half \\udcff"), ("x" * 5000, "x" * 1000)],
+)
+def test_any_reason_can_be_kept(ledger: JobLedger, work: WorkLedger, reason: str, kept: str) -> None:
+    job_id = accept_one(ledger)
+    work.start([job_id])
+    work.finish([Failed(job_id, reason)])
+    assert ledger.get(job_id).reason == kept
+
+
 def test_the_first_final_word_stays(ledger: JobLedger, work: WorkLedger) -> None:
     job_id = accept_one(ledger)
     work.start([job_id])

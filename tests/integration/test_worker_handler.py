@@ -131,6 +131,7 @@ def test_a_chunk_is_decoded_committed_and_finished(bench: Bench) -> None:
     assert [job.state.value for job in jobs] == ["done", "failed", "done", "done", "done", "failed"]
     assert [job.signature for job in jobs[:1] + jobs[2:3]] == [SIGNATURES[1], SIGNATURES[3]]
     assert all(job.reason for job in jobs if job.state is JobState.FAILED)
+    assert [job.error for job in jobs] == ["", "UnsupportedFormat", "", "", "", ""]
     assert jobs[0].seq is not None
     assert bench.stored() == {1: SIGNATURES[1], 3: SIGNATURES[3]}
     assert bench.payloads() == []
