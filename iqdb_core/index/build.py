@@ -106,9 +106,7 @@ def build_segment(
     return Segment(words)
 
 
-def _check(
-    image_ids: NDArray[np.int64], averages: NDArray[np.float64], positions: NDArray[np.int16]
-) -> None:
+def _check(image_ids: NDArray[np.int64], averages: NDArray[np.float64], positions: NDArray[np.int16]) -> None:
     n = len(image_ids)
     if not 1 <= n <= layout.SEGMENT_IMAGES:
         raise ValueError(f"a segment has 1..{layout.SEGMENT_IMAGES} images, not {n}")

@@ -35,9 +35,7 @@ def _stamp() -> tuple[tuple[str, int, int], ...]:
 _STAMP: Final = _stamp()
 
 
-def kernel(
-    *, inline: bool = False, allocates: bool = False
-) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def kernel(*, inline: bool = False, allocates: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Compile a function with numba when it is first called.
 
     Parameters
@@ -61,7 +59,12 @@ def kernel(
     """
 
     def compile_later(function: Callable[P, R]) -> Callable[P, R]:
-        options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "forceinline": inline, "_nrt": allocates}
+        options: dict[str, Any] = {
+            "nogil": True,
+            "error_model": "numpy",
+            "forceinline": inline,
+            "_nrt": allocates,
+        }
         try:
             compiled: Any = njit(cache=True, **options)(function)
         except RuntimeError:  # numba's way to say that no cache directory can be written

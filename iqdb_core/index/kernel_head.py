@@ -62,7 +62,7 @@ def scan_head(head: HeadRows, query: Query, weights: NDArray[np.uint8], best: Be
         **Changed in place.**
     """
     n_buckets = query.sizes[0]
-    divisor = query.sizes[2]
+    divisor = query.sizes[1]
     for k in range(n_buckets):
         weights[query.buckets[k]] = query.weights[k]
     for row in range(len(head.image_ids)):

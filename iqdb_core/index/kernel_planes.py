@@ -56,7 +56,14 @@ def take(words: NDArray[np.uint64], rows: NDArray[np.int64], k: int, column: int
 
 @kernel(inline=True)
 def add_8(
-    words: NDArray[np.uint64], rows: NDArray[np.int64], k: int, column: int, ahead: Any, p: Any, q: Any, r: Any
+    words: NDArray[np.uint64],
+    rows: NDArray[np.int64],
+    k: int,
+    column: int,
+    ahead: Any,
+    p: Any,
+    q: Any,
+    r: Any,
 ) -> Any:
     """Add eight rows to three planes.
 

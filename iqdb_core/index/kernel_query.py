@@ -1,6 +1,6 @@
 """A signature as the kernels want it: which buckets, what they weigh, in which order they are added.
 
-Answers: what does this query look for? Prepared once per query, then only read. Called by `scan`.
+Answers: what does this query look for? Prepared once per query, then only read. Called by `kernel_search`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 
 from iqdb_core.index.compiled import kernel
-from iqdb_core.index.kernel_build import bucket_of
+from iqdb_core.index.kernel_build import bucket_of, is_ascending, is_repeat
 from iqdb_core.index.weights import AVERAGE_WEIGHTS, BINS, WEIGHTS
 from iqdb_core.model import CHANNELS, KEPT, SIDE
 
@@ -19,17 +19,21 @@ if TYPE_CHECKING:
 
 MOST_BUCKETS: Final = CHANNELS * KEPT
 UNIT: Final = 15
-"""Hundredths. Sums are first bounded from above in whole units, which takes fewer bits than hundredths."""
+"""Hundredths. Sums are first bounded from above in whole units, which take fewer bits than hundredths. With 15, the
+commonest bin, 5, weighs 2, 1 and 2 units with little lost."""
 UNITS: Final = ((6, 7, 4, 4, 2), (9, 3, 4, 2, 1), (3, 3, 1, 2, 2))
-"""Units of a shared position by channel and bin - 1, rounded up so that a sum of units is never too small."""
+"""Units of a shared position by channel and bin - 1: hundredths in units, rounded up, so that no sum of units is too small."""
+STEPS: Final = 3
+STEP_OF: Final = ((0, 0, 0, 0, 1), (0, 0, 0, 2, 2), (0, 0, 2, 2, 1))
+"""In which step a bucket is added, by channel and bin - 1: first those whose absence rules out most."""
 COLUMNS: Final = 3
 """Ones, twos and fours: what units are put together of."""
-COLUMN_ROOM: Final = 2 * MOST_BUCKETS + 1
+COLUMN_ROOM: Final = 2 * MOST_BUCKETS
 """9 units are two fours and a one."""
-STEPS: Final = 3
-_STEP: Final = np.array(((0, 0, 0, 0, 1), (0, 0, 0, 2, 2), (0, 0, 2, 2, 1)))
 _WEIGHTS: Final = np.array(WEIGHTS)
 _UNITS: Final = np.array(UNITS)
+_STEP_OF: Final = np.array(STEP_OF)
+_LARGEST: Final = float(np.finfo(np.float32).max)
 
 
 class Query(NamedTuple):
@@ -37,22 +41,26 @@ class Query(NamedTuple):
 
     Parameters
     ----------
-    buckets, weights, units : (120,) int64 ndarray
-        The distinct buckets that some live image holds, and what each weighs in hundredths, and in units.
-    columns : (3, 241) int64 ndarray
-        Of ones, twos and fours: how many the units of all buckets have, then the number in `buckets` for each, in the order
-        in which they are to be added.
-    sizes : (3,) int64 ndarray
-        How many buckets there are; how many of them, the first, are of low bins; the divisor: what all weigh together.
+    buckets, weights, units, steps : (120,) int64 ndarray
+        The distinct buckets that some live image holds, ordered by step: what each weighs in hundredths and in units.
+    sizes : (2,) int64 ndarray
+        How many buckets there are; the divisor: what they weigh together.
+    columns : (3, 240) int64 ndarray
+        Places in `buckets` of those whose units have a one, a two, or fours; by step, and as often as they have it.
+    column_counts, first_counts : (3,) int64 ndarray
+        How many places each column has; how many of them, the first, belong to the first step.
     averages, average_weights : (3,) float64 ndarray
-        As stored; what a difference costs, in hundredths: 0 for what a grey query does not look at.
+        Rounded as stored ones are; what a difference costs, in hundredths: 0 for what a grey query does not look at.
     """
 
     buckets: NDArray[np.int64]
     weights: NDArray[np.int64]
     units: NDArray[np.int64]
-    columns: NDArray[np.int64]
+    steps: NDArray[np.int64]
     sizes: NDArray[np.int64]
+    columns: NDArray[np.int64]
+    column_counts: NDArray[np.int64]
+    first_counts: NDArray[np.int64]
     averages: NDArray[np.float64]
     average_weights: NDArray[np.float64]
 
@@ -63,8 +71,11 @@ def create_query() -> Query:
         np.zeros(MOST_BUCKETS, dtype=np.int64),
         np.zeros(MOST_BUCKETS, dtype=np.int64),
         np.zeros(MOST_BUCKETS, dtype=np.int64),
+        np.zeros(MOST_BUCKETS, dtype=np.int64),
+        np.zeros(2, dtype=np.int64),
         np.zeros((COLUMNS, COLUMN_ROOM), dtype=np.int64),
-        np.zeros(3, dtype=np.int64),
+        np.zeros(COLUMNS, dtype=np.int64),
+        np.zeros(COLUMNS, dtype=np.int64),
         np.zeros(CHANNELS),
         np.zeros(CHANNELS),
     )
@@ -74,7 +85,7 @@ def create_query() -> Query:
 def prepare(
     query: Query,
     positions: NDArray[np.int16],
-    averages: NDArray[np.float64],
+    averages: tuple[float, float, float],
     is_grey: bool,
     nonempty: NDArray[np.bool_],
 ) -> None:
@@ -84,10 +95,10 @@ def prepare(
     ----------
     query : Query
         **Changed in place.**
-    positions : (120,) int16 ndarray
-        Of the three channels; 1..16383 in magnitude, in any order; a repeated one counts once.
-    averages : (3,) float64 ndarray
-        As stored.
+    positions : (3, 40) int16 ndarray
+        1..16383 in magnitude, in any order; one that occurs twice in a channel counts once.
+    averages : (float, float, float)
+        Finite.
     is_grey : bool
         Then only the Y channel counts.
     nonempty : (98,304,) bool ndarray
@@ -95,41 +106,46 @@ def prepare(
     """
     n = 0
     divisor = 0
-    for j in range(COLUMNS):
-        query.columns[j, 0] = 0
     for step in range(STEPS):
         for channel in range(1 if is_grey else CHANNELS):
-            for i in range(channel * KEPT, (channel + 1) * KEPT):
-                signed = np.int64(positions[i])
+            row = positions[channel]
+            is_plain = is_ascending(row)
+            for i in range(KEPT):
+                signed = np.int64(row[i])
                 place = abs(signed)
-                bin_ = min(max(place // SIDE, place % SIDE), BINS - 1)
-                if _STEP[channel, bin_ - 1] != step:
+                last = min(max(place // SIDE, place % SIDE), BINS - 1) - 1
+                if _STEP_OF[channel, last] != step:
                     continue
                 bucket = bucket_of(channel, signed)
-                if not nonempty[bucket] or _is_listed(query.buckets, n, bucket):
-                    continue
-                query.buckets[n] = bucket
-                query.weights[n] = _WEIGHTS[channel, bin_]
-                divisor += _WEIGHTS[channel, bin_]
-                units = _UNITS[channel, bin_ - 1]
-                query.units[n] = units
-                for j in range(COLUMNS):
-                    for _ in range(units >> 2 if j == 2 else units >> j & 1):
-                        query.columns[j, 0] += 1
-                        query.columns[j, query.columns[j, 0]] = n
-                n += 1
-        if step == 0:
-            query.sizes[1] = n
+                if nonempty[bucket] and (is_plain or not is_repeat(row, i)):
+                    query.buckets[n] = bucket
+                    query.weights[n] = _WEIGHTS[channel, last + 1]
+                    query.units[n] = _UNITS[channel, last]
+                    query.steps[n] = step
+                    divisor += query.weights[n]
+                    n += 1
     query.sizes[0] = n
-    query.sizes[2] = divisor
+    query.sizes[1] = divisor
+    _fill_columns(query)
     for channel in range(CHANNELS):
-        query.averages[channel] = averages[channel]
+        average = min(max(averages[channel], -_LARGEST), _LARGEST)
+        query.averages[channel] = np.float64(np.float32(average))
         query.average_weights[channel] = 0.0 if is_grey and channel > 0 else AVERAGE_WEIGHTS[channel]
 
 
 @kernel(inline=True)
-def _is_listed(buckets: NDArray[np.int64], n: int, bucket: int) -> bool:
-    for i in range(n):  # noqa: SIM110 - compiled
-        if buckets[i] == bucket:
-            return True
-    return False
+def _fill_columns(query: Query) -> None:
+    """Fill `columns`, `column_counts` and `first_counts` from the other fields."""
+    for column in range(COLUMNS):
+        places = query.columns[column]
+        count = 0
+        first_count = 0
+        for i in range(query.sizes[0]):
+            times = query.units[i] >> 2 if column == COLUMNS - 1 else query.units[i] >> column & 1
+            for _ in range(times):
+                places[count] = i
+                count += 1
+            if query.steps[i] == 0:
+                first_count = count
+        query.column_counts[column] = count
+        query.first_counts[column] = first_count

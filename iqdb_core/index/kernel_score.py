@@ -15,7 +15,18 @@ from iqdb_core.index.kernel_best import Best, offer, score_of
 from iqdb_core.index.kernel_planes import PLANES, at_least
 from iqdb_core.index.kernel_postings import fetch_grouped, is_in_grouped, is_in_rare
 from iqdb_core.index.kernel_query import UNIT, Query
-from iqdb_core.index.kernel_resolve import RARE_PLANES, ROW_WORDS, Found
+from iqdb_core.index.kernel_rare import DONE, OVERFLOW
+from iqdb_core.index.kernel_resolve import (
+    COUNT,
+    LIST,
+    N_EXACT,
+    N_GROUPED,
+    N_RARE,
+    ROW,
+    ROW_WORDS,
+    WEIGHT,
+    Found,
+)
 from iqdb_core.index.kernel_vector import load, prefetch, store
 from iqdb_core.index.kernel_words import item, popcount, trailing_zeros
 from iqdb_core.index.layout import (
@@ -35,9 +46,7 @@ FEW: Final = 16
 MATTER: Final = PLANES * VECTOR_WORDS
 """Where in `found.scratch` the candidates are, behind the planes."""
 _PICKED: Final = MATTER + VECTOR_WORDS
-_OVERFLOW: Final = RARE_PLANES * ROW_WORDS
 MOST_UNITS: Final = (1 << PLANES) - 1
-_ROW, _LIST, _COUNT, _WEIGHT = range(4)
 
 
 @kernel(inline=True)
@@ -131,7 +140,7 @@ def _keep_at_least(found: Found, needed: int, vector: int) -> None:
         load(planes, 7 * VECTOR_WORDS),
         load(planes, 8 * VECTOR_WORDS),
     )
-    overflow = load(found.rare_bits, _OVERFLOW + vector * VECTOR_WORDS)
+    overflow = load(found.rare_bits, OVERFLOW + vector * VECTOR_WORDS)
     store(planes, MATTER, load(planes, MATTER) & (at_least(needed, p) | overflow))
 
 
@@ -145,8 +154,9 @@ def _score_picked(
     found: Found,
     best: Best,
 ) -> None:
-    """Score the picked images of a vector."""
+    """Score those of the picked images of a vector whose units make up for their own penalty."""
     averages_at = np.int64(words[H_AVERAGES_AT])
+    n_images = np.int64(words[H_IMAGES])
     n_picked = 0
     for lane in range(VECTOR_WORDS):
         left = found.scratch[_PICKED + lane]
@@ -155,27 +165,46 @@ def _score_picked(
             slot = first + np.int64(trailing_zeros(left))
             left &= left - np.uint64(1)
             found.slots[n_picked] = slot
-            n_picked += 1
+            n_picked += slot < n_images  # bits behind the last image are set when nothing at all is needed
             prefetch(words, averages_at + (slot * CHANNELS >> 1))
     averages = words.view(np.float32)
-    documents = words.view(np.uint16)
-    documents_at = np.int64(words[H_DOCUMENTS_AT]) * 4
-    n_images = np.int64(words[H_IMAGES])
-    divisor = query.sizes[2]
+    least = max(best.least[0], best.common_least[0])
+    n_slots = 0
     for i in range(n_picked):
         slot = found.slots[i]
-        if slot >= n_images:
-            continue
         penalty = _penalty_of(query, averages, averages_at * 2 + slot * CHANNELS)
+        found.slots[n_slots] = slot
+        n_slots += _units_of(found, slot) * UNIT - penalty >= least
+    score_slots(words, alive, segment, n_slots, query, found, best)
+
+
+@kernel()
+def score_slots(
+    words: NDArray[np.uint64],
+    alive: NDArray[np.uint64],
+    segment: int,
+    n_slots: int,
+    query: Query,
+    found: Found,
+    best: Best,
+) -> None:
+    """Score the images of the first `n_slots` of `found.slots` and offer those that live."""
+    averages_at = np.int64(words[H_AVERAGES_AT]) * 2
+    documents_at = np.int64(words[H_DOCUMENTS_AT]) * 4
+    ids_at = np.int64(words[H_IDS_AT])
+    averages = words.view(np.float32)
+    documents = words.view(np.uint16)
+    divisor = query.sizes[1]
+    for i in range(n_slots):
+        slot = found.slots[i]
+        penalty = _penalty_of(query, averages, averages_at + slot * CHANNELS)
         least = max(best.least[0], best.common_least[0])
-        if _units_of(found, slot) * UNIT - penalty < least:
+        shared = _shared_hundredths(words, slot, least + penalty, found)
+        if shared < 0:
             continue
         document = np.int64(item(documents, documents_at + slot))
-        if not item(alive, document >> 6) >> np.uint64(document & 63) & np.uint64(1):
-            continue
-        shared = _shared_hundredths(words, slot, least + penalty, found)
-        if shared >= 0:
-            image_id = np.int64(item(words, np.int64(words[H_IDS_AT]) + document))
+        if item(alive, document >> 6) >> np.uint64(document & 63) & np.uint64(1):
+            image_id = np.int64(item(words, ids_at + document))
             offer(best, score_of(shared - penalty, divisor), image_id, segment, document, divisor)
 
 
@@ -193,7 +222,7 @@ def _penalty_of(query: Query, averages: NDArray[np.float32], first: int) -> floa
 def _units_of(found: Found, slot: int) -> int:
     """Return the units of an image, or more than any has if they are not all counted."""
     bit = np.uint64(slot & 63)
-    if item(found.rare_bits, _OVERFLOW + (slot >> 6)) >> bit & np.uint64(1):
+    if item(found.rare_bits, OVERFLOW + (slot >> 6)) >> bit & np.uint64(1):
         return np.int64(MOST_UNITS + 1)
     lane = (slot >> 6) & (VECTOR_WORDS - 1)
     units = 0
@@ -208,35 +237,35 @@ def _shared_hundredths(words: NDArray[np.uint64], slot: int, least: float, found
     word = slot >> 6
     bit = np.uint64(slot & 63)
     one = np.uint64(1)
-    exact_rows = found.exact[_ROW]
-    exact_weights = found.exact[_WEIGHT]
+    exact_rows = found.exact[ROW]
+    exact_weights = found.exact[WEIGHT]
     shared = 0
-    for k in range(found.sizes[0]):
+    for k in range(found.numbers[N_EXACT]):
         shared += np.int64(item(words, exact_rows[k] + word) >> bit & one) * exact_weights[k]
     rare = found.rare_bits
     any_rare = item(rare, word) | item(rare, ROW_WORDS + word) | item(rare, 2 * ROW_WORDS + word)
-    any_rare |= item(rare, 3 * ROW_WORDS + word) | item(rare, _OVERFLOW + word)
+    any_rare |= item(rare, 3 * ROW_WORDS + word) | item(rare, OVERFLOW + word) | item(rare, DONE + word)
     if any_rare >> bit & one:
-        for k in range(found.sizes[2]):
-            if is_in_rare(words, found.rare[_LIST, k], found.rare[_COUNT, k], slot):
-                shared += found.rare[_WEIGHT, k]
+        for k in range(found.numbers[N_RARE]):
+            if is_in_rare(words, found.rare[LIST, k], found.rare[COUNT, k], slot):
+                shared += found.rare[WEIGHT, k]
     # Of grouped buckets a bit says no more than perhaps: the lists are asked only if it matters.
-    grouped_rows = found.grouped[_ROW]
+    grouped_rows = found.grouped[ROW]
     n_perhaps = 0
     bound = shared
-    for k in range(found.sizes[1]):
+    for k in range(found.numbers[N_GROUPED]):
         found.perhaps[n_perhaps] = k
         if item(words, grouped_rows[k] + word) >> bit & one:
-            bound += found.grouped[_WEIGHT, k]
+            bound += found.grouped[WEIGHT, k]
             n_perhaps += 1
     if bound < least:
         return -1
     for i in range(n_perhaps):
-        fetch_grouped(words, found.grouped[_LIST, found.perhaps[i]], slot)
+        fetch_grouped(words, found.grouped[LIST, found.perhaps[i]], slot)
     for i in range(n_perhaps):
         k = found.perhaps[i]
-        if not is_in_grouped(words, found.grouped[_LIST, k], slot):
-            bound -= found.grouped[_WEIGHT, k]
+        if not is_in_grouped(words, found.grouped[LIST, k], slot):
+            bound -= found.grouped[WEIGHT, k]
             if bound < least:
                 return -1
     return bound

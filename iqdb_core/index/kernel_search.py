@@ -12,9 +12,9 @@ import numpy as np
 from iqdb_core.index.compiled import kernel
 from iqdb_core.index.kernel_best import Best, offer, sort_best, start_best
 from iqdb_core.index.kernel_head import HeadRows, scan_head
-from iqdb_core.index.kernel_query import Query, prepare
-from iqdb_core.index.kernel_resolve import LOOK_AHEAD, TURNS, Found, look_ahead
-from iqdb_core.index.kernel_scan import scan_segment
+from iqdb_core.index.kernel_query import MOST_BUCKETS, Query, prepare
+from iqdb_core.index.kernel_resolve import Found, ask_for_directory, ask_for_entries, ask_for_lists
+from iqdb_core.index.kernel_scan import scan_segment, score_hot
 from iqdb_core.index.kernel_words import words_at
 from iqdb_core.index.layout import H_IDS_AT, H_IMAGES
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 WORDS, N_WORDS, ALIVE, N_ALIVE_WORDS = range(4)
 """Columns of the addresses of a `SegmentTable`."""
+MOST_SEEDED = 100
+SEEDED_SHARE = 0.5
 
 
 @kernel()
@@ -30,7 +32,7 @@ def search_all(
     addresses: NDArray[np.uint64],
     head: HeadRows,
     positions: NDArray[np.int16],
-    averages: NDArray[np.float64],
+    averages: tuple[float, float, float],
     is_grey: bool,
     nonempty: NDArray[np.bool_],
     min_score: float,
@@ -39,9 +41,10 @@ def search_all(
     weights: NDArray[np.uint8],
     best: Best,
 ) -> None:
+    """Fill `best` with the best matches of a signature, best first."""
     prepare(query, positions, averages, is_grey, nonempty)
-    start_best(best, min_score, query.sizes[2])
-    if query.sizes[2] == 0:
+    start_best(best, min_score, query.sizes[1])
+    if query.sizes[1] == 0:
         _take_first(addresses, head, best)
     else:
         scan_segments(addresses, 0, 1, query, found, best)
@@ -53,29 +56,75 @@ def search_all(
 def scan_segments(
     addresses: NDArray[np.uint64], first: int, stride: int, query: Query, found: Found, best: Best
 ) -> None:
-    """Scan every `stride`-th segment from `first` on, looking up the next ones meanwhile."""
+    """Scan every `stride`-th segment from `first` on."""
     n_segments = (len(addresses) - first + stride - 1) // stride
-    for at in range(n_segments + LOOK_AHEAD):
-        for step in range(1, LOOK_AHEAD + 1):
-            later = at - step + 1
-            if 0 <= later < n_segments:
-                row = addresses[first + later * stride]
-                look_ahead(words_at(row[WORDS], row[N_WORDS]), later % TURNS, query, found, step)
-        now = at - LOOK_AHEAD
-        if now >= 0:
+    is_seeded = len(best.scores) <= MOST_SEEDED and best.least[0] < SEEDED_SHARE * query.sizes[1]
+    # Each step of looking up reads what the one before asked for, some segments earlier.
+    for turn in range(n_segments + 3):
+        if turn < n_segments:
+            ask_for_directory(
+                words_at(
+                    addresses[first + turn * stride, WORDS],
+                    np.int64(addresses[first + turn * stride, N_WORDS]),
+                ),
+                query,
+            )
+        now = turn - 1
+        if 0 <= now < n_segments:
+            entries = found.entries[now * MOST_BUCKETS : (now + 1) * MOST_BUCKETS]
+            ask_for_entries(
+                words_at(
+                    addresses[first + now * stride, WORDS], np.int64(addresses[first + now * stride, N_WORDS])
+                ),
+                query,
+                entries,
+            )
+        now = turn - 2
+        if 0 <= now < n_segments:
+            entries = found.entries[now * MOST_BUCKETS : (now + 1) * MOST_BUCKETS]
+            ask_for_lists(
+                words_at(
+                    addresses[first + now * stride, WORDS], np.int64(addresses[first + now * stride, N_WORDS])
+                ),
+                query,
+                entries,
+            )
+        now = turn - 3
+        if now >= 0 and is_seeded:
             segment = first + now * stride
-            row = addresses[segment]
-            words = words_at(row[WORDS], row[N_WORDS])
-            alive = words_at(row[ALIVE], row[N_ALIVE_WORDS])
-            scan_segment(words, alive, segment, now % TURNS, query, found, best)
+            entries = found.entries[now * MOST_BUCKETS : (now + 1) * MOST_BUCKETS]
+            words = words_at(addresses[segment, WORDS], np.int64(addresses[segment, N_WORDS]))
+            score_hot(
+                words,
+                words_at(addresses[segment, ALIVE], np.int64(addresses[segment, N_ALIVE_WORDS])),
+                segment,
+                entries,
+                query,
+                found,
+                best,
+            )
+    for now in range(n_segments):
+        segment = first + now * stride
+        entries = found.entries[now * MOST_BUCKETS : (now + 1) * MOST_BUCKETS]
+        words = words_at(addresses[segment, WORDS], np.int64(addresses[segment, N_WORDS]))
+        scan_segment(
+            words,
+            words_at(addresses[segment, ALIVE], np.int64(addresses[segment, N_ALIVE_WORDS])),
+            segment,
+            entries,
+            is_seeded,
+            query,
+            found,
+            best,
+        )
 
 
 @kernel()
 def _take_first(addresses: NDArray[np.uint64], head: HeadRows, best: Best) -> None:
     """Offer the live images of the smallest ids, all with score 0: nothing can be shared with any image."""
     for segment in range(len(addresses)):
-        words = words_at(addresses[segment, WORDS], addresses[segment, N_WORDS])
-        alive = words_at(addresses[segment, ALIVE], addresses[segment, N_ALIVE_WORDS])
+        words = words_at(addresses[segment, WORDS], np.int64(addresses[segment, N_WORDS]))
+        alive = words_at(addresses[segment, ALIVE], np.int64(addresses[segment, N_ALIVE_WORDS]))
         ids_at = np.int64(words[H_IDS_AT])
         taken = 0
         for document in range(np.int64(words[H_IMAGES])):

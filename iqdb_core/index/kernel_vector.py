@@ -79,9 +79,7 @@ def prefetch(_context: Any, words: Any, index: Any) -> Any:
     """Ask for the cache line of words[index]; harmless wherever it points."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        address = builder.bitcast(
-            _address(context, builder, signature.args[0], *args), cgutils.voidptr_t
-        )
+        address = builder.bitcast(_address(context, builder, signature.args[0], *args), cgutils.voidptr_t)
         kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, _INT, _INT, _INT])
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
         builder.call(function, [address, _INT(0), _INT(_PREFETCH_TO_L2), _INT(1)])

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from iqdb_core.index.build import stored_averages
 from iqdb_core.index.kernel_best import create_best
 from iqdb_core.index.kernel_head import HeadRows, create_weights
 from iqdb_core.index.kernel_query import create_query
-from iqdb_core.index.kernel_resolve import create_found
+from iqdb_core.index.kernel_resolve import Found, create_found
 from iqdb_core.index.kernel_search import search_all
 
 if TYPE_CHECKING:
@@ -68,11 +67,20 @@ class _Scratch(threading.local):
 
     def __init__(self) -> None:
         self.query = create_query()
-        self.found = create_found()
         self.weights = create_weights()
+        self.n_segments = 0
+        self.found = create_found(0)
+
+    def found_for(self, n_segments: int) -> Found:
+        """Return scratch with room for so many segments."""
+        if n_segments > self.n_segments:
+            self.n_segments = n_segments + _SPARE_SEGMENTS
+            self.found = create_found(self.n_segments)
+        return self.found
 
 
 _scratch: Final = _Scratch()
+_SPARE_SEGMENTS: Final = 32
 
 
 def search(
@@ -91,20 +99,18 @@ def search(
     """Return the live images most like a signature."""
     scratch = _scratch
     best = create_best(limit)
-    averages = stored_averages(np.array(signature.averages)).astype(np.float64)
-    head = HeadRows(head_ids, head_averages, head_positions, head_alive)
     search_all(
         table.addresses,
-        head,
-        signature.signed_positions().reshape(-1),
-        averages,
+        HeadRows(head_ids, head_averages, head_positions, head_alive),
+        signature.signed_positions(),
+        signature.averages,
         signature.is_grey,
         nonempty,
         -np.inf if min_score is None else min_score,
         scratch.query,
-        scratch.found,
+        scratch.found_for(len(table.segments)),
         scratch.weights,
         best,
     )
-    count = int(best.count[0])
+    count = best.count[0]
     return best.image_ids[:count], best.scores[:count], best.segments[:count], best.documents[:count]

@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-
 class Segment:
     """Words that have been checked, and the parts of them that Python needs.
 
@@ -107,8 +106,12 @@ class Segment:
         _require(expected[-1] == len(words), "has misplaced sections")
         n_vectors = -(-n_images // VECTOR_IMAGES)
         _require(int(words[H_VECTORS]) == n_vectors, "has another number of vectors than its images need")
-        _require(int(words[H_STRIDE]) == stride_of(n_vectors), "has rows of another length than its images need")
-        _require(bool(are_postings_valid(words.ctypes.data, len(words))), "has postings that point outside it")
+        _require(
+            int(words[H_STRIDE]) == stride_of(n_vectors), "has rows of another length than its images need"
+        )
+        _require(
+            bool(are_postings_valid(words.ctypes.data, len(words))), "has postings that point outside it"
+        )
         return cls(words)
 
     @property
@@ -129,7 +132,9 @@ class Segment:
         (n,) int32 ndarray
         """
         nearest = np.minimum(np.searchsorted(self.image_ids, image_ids), self.n_images - 1)
-        found: NDArray[np.int32] = np.where(self.image_ids[nearest] == image_ids, nearest, -1).astype(np.int32)
+        found: NDArray[np.int32] = np.where(self.image_ids[nearest] == image_ids, nearest, -1).astype(
+            np.int32
+        )
         return found
 
 
