@@ -6,6 +6,7 @@ this file constructs services.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from api.settings import Settings
 from iqdb_core import index as index_room
 from iqdb_core import signature as signature_room
 from iqdb_core.clock import RevisionClock
+from iqdb_core.errors import IndexStateError
 from iqdb_core.follower import Follower
 from iqdb_core.store import SignatureStore, open_store
 
@@ -35,6 +37,8 @@ Loader = Callable[[Settings, Gate[Services], OnDeath], Services]
 """Builds the services of one mode."""
 
 COMPILING = "compiling kernels; the first start on a machine takes up to a minute, later ones do not"
+log = logging.getLogger(__name__)
+
 EMBEDDED_POLL_S = 0.05
 DISTRIBUTED_POLL_S = 0.2
 
@@ -117,7 +121,7 @@ def open_index(
     index = index_room.ImageIndex.open(
         Path(settings.index_directory()), store_id=store.store_id, options=options
     )
-    stack.callback(index.close)
+    stack.callback(_save_and_close, index)
     if index.applied_seq > store.head_seq():
         # The store was replaced by an older copy of itself: what the index knows beyond it never happened.
         index.reset()
@@ -155,3 +159,12 @@ def open_database(settings: Settings, stack: ExitStack) -> SignatureStore:
     line.close()
     stack.callback(store.close)
     return store
+
+
+def _save_and_close(index: index_room.ImageIndex) -> None:
+    """Leave a checkpoint for a quick restart; failing to costs time at the next start, and nothing else."""
+    try:
+        index.save_checkpoint()
+    except (OSError, IndexStateError) as error:
+        log.warning("no checkpoint was saved: %s", error, extra={"action": "checkpoint_failed"})
+    index.close()

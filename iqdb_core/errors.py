@@ -128,7 +128,7 @@ class QueueFull(IqdbError):
 
     def __init__(self, jobs: int, max_jobs: int, payload_bytes: int, max_bytes: int) -> None:
         super().__init__(
-            f"the queue holds {jobs} of {max_jobs} jobs and {payload_bytes} of {max_bytes} bytes; try again later"
+            f"the queue holds {jobs} of {max_jobs} jobs and {payload_bytes} of {max_bytes} bytes"
         )
         self.jobs = jobs
         self.max_jobs = max_jobs

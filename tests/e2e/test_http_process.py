@@ -27,6 +27,8 @@ def test_ready_line_names_the_address_and_the_images(tmp_path: Path) -> None:
         assert server.ready_line == f"iqdb: ready on {server.url} with 0 images in {database}\n"
         server.client.post("/images/1", files={"file": SMALL[0]})
         assert server.terminate() == 0
+    manifests = list(database.with_name("iqdb.sqlite.index").rglob("*manifest*"))
+    assert manifests, "an orderly end leaves a checkpoint"
     with embedded_server(database) as server:
         assert "with 1 images" in server.ready_line
 
