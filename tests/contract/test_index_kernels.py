@@ -1,0 +1,206 @@
+"""The compiled ranking against plain oracles: ids and scores equal exactly, whatever the index looks like."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from iqdb_core.index import ImageIndex, IndexOptions
+from iqdb_core.model import BUCKETS, KEPT, PLANE, ChangeBatch, Match, Signature
+from tests.fixtures.index_rows import signature_at
+from tests.naive_index import WEIGHTS, NaiveIndex
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+Rows = tuple["NDArray[np.float64]", "NDArray[np.int16]"]
+
+
+def batch(rows: Rows, first_id: int = 0, first_seq: int = 1) -> ChangeBatch:
+    n = len(rows[0])
+    return ChangeBatch(
+        np.arange(first_seq, first_seq + n),
+        np.arange(first_id, first_id + n),
+        np.ones(n, dtype=bool),
+        *rows,
+    )
+
+
+def deletes(image_ids: NDArray[np.int64], first_seq: int) -> ChangeBatch:
+    n = len(image_ids)
+    return ChangeBatch(
+        np.arange(first_seq, first_seq + n),
+        np.sort(image_ids),
+        np.zeros(n, dtype=bool),
+        np.zeros((n, 3)),
+        np.zeros((n, 3, KEPT), dtype=np.int16),
+    )
+
+
+def drawn(rng: np.random.Generator, n: int, pool: int) -> Rows:
+    """Return n signatures with positions among the first `pool` ones; small pools make dense buckets."""
+    keys = rng.random((n, 3, pool)).argpartition(KEPT - 1, axis=2)[:, :, :KEPT]
+    positions = ((keys + 1) * rng.choice([-1, 1], (n, 3, KEPT))).astype(np.int16)
+    averages = np.stack([rng.random(n), *rng.normal(0, 0.05, (2, n))], axis=1)
+    averages[rng.random(n) < 0.1, 1:] = 0  # grey
+    return averages, positions
+
+
+def ranked(rows: Rows, alive: NDArray[np.bool_], asked: Signature, limit: int) -> list[tuple[int, float]]:
+    """Score every image with one look-up per position: the oracle for many images without repeats."""
+    averages, positions = rows
+    channels = 1 if asked.is_grey else 3
+    bins = np.minimum(np.maximum(np.arange(PLANE) // 128, np.arange(PLANE) % 128), 5)
+    buckets = np.arange(3)[:, None] * 2 * PLANE + (positions < 0) * PLANE + np.abs(positions.astype(np.int64))
+    is_grey = np.abs(averages[:, 1]) + np.abs(averages[:, 2]) < 6 / 1000
+    held = np.zeros(BUCKETS, dtype=bool)
+    held[buckets[alive][:, 0]] = True
+    held[buckets[alive & ~is_grey][:, 1:]] = True
+    weights = np.zeros(BUCKETS, dtype=np.int64)
+    for channel in range(channels):
+        for position in asked.signed_positions()[channel].tolist():
+            bucket = (channel * 2 + (position < 0)) * PLANE + abs(position)
+            weights[bucket] = WEIGHTS[channel][bins[abs(position)]] * held[bucket]
+    divisor = int(weights.sum())
+    shared = weights[buckets[:, 0]].sum(axis=1) + np.where(
+        is_grey, 0, weights[buckets[:, 1:]].sum(axis=(1, 2))
+    )
+    penalty = np.zeros(len(averages))
+    for channel in range(channels):
+        stored = averages[:, channel].astype(np.float32).astype(np.float64)
+        penalty += WEIGHTS[channel][0] * np.abs(stored - float(np.float32(asked.averages[channel])))
+    scores = (shared - penalty) * 100 / divisor if divisor else np.zeros(len(averages))
+    order = np.lexsort((np.arange(len(scores)), -scores))
+    return [(int(row), float(scores[row])) for row in order if alive[row]][:limit]
+
+
+def pairs(matches: list[Match]) -> list[tuple[int, float]]:
+    return [(match.image_id, match.score) for match in matches]
+
+
+@pytest.fixture
+def index() -> Iterator[ImageIndex]:
+    with ImageIndex.open(None, store_id="kernels", options=IndexOptions(query_threads=2)) as made:
+        yield made
+
+
+@pytest.mark.parametrize("n", [1, 2, 63, 64, 65, 511, 512, 513, 1023, 1025, 4096, 4097, 20_000])
+@pytest.mark.parametrize("pool", [40, 60, 300, 3000])
+def test_every_size_and_density(index: ImageIndex, n: int, pool: int) -> None:
+    rng = np.random.default_rng(n * 7 + pool)
+    rows = drawn(rng, n, pool)
+    index.apply(batch(rows))
+    index.maintain()
+    alive = np.ones(n, dtype=bool)
+    for row in rng.integers(0, n, 4).tolist():
+        asked = signature_at(*rows, row)
+        for limit in (1, 10, 1000):
+            expected = ranked(rows, alive, asked, limit)
+            assert pairs(index.query(asked, limit)) == expected
+            middle = expected[len(expected) // 2][1]
+            assert pairs(index.query(asked, limit, middle)) == [
+                pair for pair in expected if pair[1] >= middle
+            ]
+    stranger = signature_at(*drawn(rng, 1, max(pool, 200)), 0)
+    assert pairs(index.query(stranger, 100)) == ranked(rows, alive, stranger, 100)
+
+
+@pytest.mark.parametrize("n", [65_535, 65_536, 65_537, 131_073])
+def test_around_the_size_of_a_segment(index: ImageIndex, n: int) -> None:
+    rng = np.random.default_rng(n)
+    rows = drawn(rng, n, 120)
+    index.apply(batch(rows))
+    alive = rng.random(n) < 0.7
+    index.apply(deletes(np.flatnonzero(~alive), n + 1))
+    assert index.image_count == alive.sum()
+    for row in (0, n - 1, n // 2):
+        asked = signature_at(*rows, row)
+        for limit, least in ((10, None), (1000, None), (1000, 30.0), (10, 99.0)):
+            expected = [
+                pair for pair in ranked(rows, alive, asked, limit) if least is None or pair[1] >= least
+            ]
+            assert pairs(index.query(asked, limit, least)) == expected
+    index.maintain()
+    assert pairs(index.query(asked, 50)) == ranked(rows, alive, asked, 50)
+
+
+@pytest.mark.parametrize("n", [10, 3000, 70_000])
+def test_all_images_equal(index: ImageIndex, n: int) -> None:
+    one = drawn(np.random.default_rng(3), 1, 300)
+    index.apply(batch((np.repeat(one[0], n, axis=0), np.repeat(one[1], n, axis=0))))
+    asked = signature_at(*one, 0)
+    found = index.query(asked, 1000)
+    assert [match.image_id for match in found] == list(range(min(n, 1000)))  # ties go by id
+    assert {match.score for match in found} == {100.0}
+    assert index.query(asked, 1000, 100.1) == []
+
+
+def test_all_deleted_and_nothing_shared(index: ImageIndex) -> None:
+    rng = np.random.default_rng(4)
+    rows = drawn(rng, 5000, 100)
+    index.apply(batch(rows))
+    far = signature_at(
+        rows[0], (16383 - np.arange(KEPT)).astype(np.int16) * np.ones((5000, 3, 1), np.int16), 0
+    )
+    expected = ranked(rows, np.ones(5000, dtype=bool), far, 10)
+    assert pairs(index.query(far, 10)) == expected == [(number, 0.0) for number in range(10)]
+    index.apply(deletes(np.arange(5000), 5001))
+    assert index.query(signature_at(*rows, 7), 10) == []
+    index.maintain()
+    assert index.query(signature_at(*rows, 7), 10) == []
+    assert index.image_count == 0
+
+
+@settings(max_examples=60)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n=st.integers(1, 90),
+    reach=st.integers(1, 400),
+    limit=st.integers(1, 1000),
+    min_score=st.one_of(st.none(), st.floats(-200, 110)),
+)
+def test_open_inputs_with_repeats_and_grey(
+    seed: int, n: int, reach: int, limit: int, min_score: float | None
+) -> None:
+    """Positions may repeat within a channel, in any order; averages may be anything finite."""
+    rng = np.random.default_rng(seed)
+    positions = (rng.integers(1, reach + 1, (n + 1, 3, KEPT)) * rng.choice([-1, 1], (n + 1, 3, KEPT))).astype(
+        np.int16
+    )
+    averages = rng.normal(0, 0.3, (n + 1, 3)) * rng.choice([0.0, 0.01, 1.0], (n + 1, 1))
+    with ImageIndex.open(None, store_id="open", options=IndexOptions(head_capacity=16)) as index:
+        model = NaiveIndex()
+        for start in range(0, n, 7):
+            stop = min(n, start + 7)
+            part = batch((averages[start:stop], positions[start:stop]), start, start + 1)
+            index.apply(part)
+            model.apply(part)
+        asked = signature_at(averages, positions, n)
+        assert index.query(asked, limit, min_score) == model.query(asked, limit, min_score)
+        member = signature_at(averages, positions, 0)
+        assert index.query(member, limit, min_score) == model.query(member, limit, min_score)
+
+
+@pytest.mark.timeout(400)
+def test_no_kernel_reaches_out_of_bounds(tmp_path: object) -> None:
+    """Compare again with every access checked, in a process of its own: the switch acts when compiling."""
+    chosen = "all_deleted or open_inputs or (every_size and (513 or 4097)) or (equal and 3000)"
+    ended = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", __file__, "-k", chosen],
+        env={**os.environ, "NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=380,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout[-3000:]
+    assert " passed" in ended.stdout
