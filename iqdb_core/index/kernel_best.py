@@ -1,6 +1,7 @@
 """The best matches so far: a heap with the worst of them on top, and what a newcomer must reach.
 
-Answers: is this image among the best, and what is too little to bother? Equal scores go to the smaller image id. Called by the scans of
+Answers: is this image among the best, and what is too little to bother? Equal scores go to the smaller image
+id. Called by the scans of
 segments and head; each thread has its own.
 """
 
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _SLACK: Final = 1e-9
-"""Bounds are lowered by this part, so that rounding never rules out an image: a thousand times float64's error here."""
+"""Bounds are lowered by this part, so that rounding never rules out an image: a thousand times float64's
+error here."""
 
 
 class Best(NamedTuple):
@@ -34,7 +36,8 @@ class Best(NamedTuple):
     min_score : (1,) float64 ndarray
         Lower scores are not taken in.
     common_least : (1,) float64 ndarray
-        The same for all threads of a query together: written by each when it knows better, so it may be late but never too
+        The same for all threads of a query together: written by each when it knows better, so it may be late
+        but never too
         high.
     """
 
@@ -80,7 +83,10 @@ def least_net(score: float, divisor: int) -> float:
 
 @kernel(inline=True)
 def score_of(net: float, divisor: int) -> float:
-    """Return the score of an image that shares `net` hundredths, penalty deducted; `divisor` in hundredths, above 0."""
+    """Return the score of an image that shares `net` hundredths, penalty deducted.
+
+    `divisor` in hundredths, above 0.
+    """
     return net * 100.0 / divisor
 
 
@@ -131,7 +137,10 @@ def _is_worse(score: float, image_id: int, other_score: float, other_id: int) ->
 
 @kernel()
 def _sift(best: Best, count: int, score: float, image_id: int) -> int:
-    """Move worse rows of the first `count` up until the hole on top is where a match belongs; return that place."""
+    """Move worse rows of the first `count` up until the hole on top is where a match belongs.
+
+    Return that place.
+    """
     hole = 0
     while True:
         child = 2 * hole + 1

@@ -1,7 +1,7 @@
 """Exact ranking over all segments and the head.
 
-Answers: which live images are most like this signature? Never changes an index. Called by `Snapshot`, from any number of threads at
-once; the GIL is released for nearly all of the time.
+Answers: which live images are most like this signature? Never changes an index. Called by `Snapshot`, from any
+number of threads at once; the GIL is released for nearly all of the time.
 """
 
 from __future__ import annotations
