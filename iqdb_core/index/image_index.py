@@ -16,6 +16,7 @@ from iqdb_core.index.checkpoint_keeper import CheckpointKeeper, numbers_of
 from iqdb_core.index.compaction import choose, is_overdue
 from iqdb_core.index.directory import IndexDirectory
 from iqdb_core.index.head import Head
+from iqdb_core.index.helpers import Helpers
 from iqdb_core.index.maintenance import Maintenance
 from iqdb_core.index.memory import release_free_memory
 from iqdb_core.index.merge import carried_over, merged
@@ -56,6 +57,7 @@ class ImageIndex:
         self._maintenance_lock = threading.Lock()
         self._maintenance = Maintenance(self._work)
         self._is_closed = False
+        self._helpers = Helpers(options.query_threads - 1)
         self._counts = BucketCounts()
         self._snapshot = self._empty()
         self._is_untrimmed = False
@@ -163,7 +165,7 @@ class ImageIndex:
             raise ValueError(f"limit is at least 1, not {limit}")
         snapshot = self._snapshot
         self._require_open()
-        return snapshot.best_matches(signature, limit, min_score, self._options.query_threads)
+        return snapshot.best_matches(signature, limit, min_score, self._helpers)
 
     def get(self, image_id: int) -> Signature | None:
         """Return the signature of a live image, or None if there is none of this id."""
@@ -237,6 +239,7 @@ class ImageIndex:
         Queries that are under way finish; later calls raise IndexStateError; closing twice is harmless.
         """
         self._maintenance.stop()
+        self._helpers.close()
         with self._maintenance_lock, self._write_lock:
             self._is_closed = True
             self._snapshot = self._empty()

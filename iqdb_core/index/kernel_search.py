@@ -28,8 +28,30 @@ SEEDED_SHARE = 0.5
 
 
 @kernel()
+def search_part(
+    addresses: NDArray[np.uint64],
+    first: int,
+    stride: int,
+    positions: NDArray[np.int16],
+    averages: tuple[float, float, float],
+    is_grey: bool,
+    nonempty: NDArray[np.bool_],
+    min_score: float,
+    query: Query,
+    found: Found,
+    best: Best,
+) -> None:
+    """Fill `best`, in no order, from every `stride`-th segment from `first` on: what a helper does."""
+    prepare(query, positions, averages, is_grey, nonempty)
+    start_best(best, min_score, query.sizes[1])
+    if query.sizes[1] != 0:
+        scan_segments(addresses, first, stride, query, found, best)
+
+
+@kernel()
 def search_all(
     addresses: NDArray[np.uint64],
+    stride: int,
     head: HeadRows,
     positions: NDArray[np.int16],
     averages: tuple[float, float, float],
@@ -41,13 +63,16 @@ def search_all(
     weights: NDArray[np.uint8],
     best: Best,
 ) -> None:
-    """Fill `best` with the best matches of a signature, best first."""
+    """Fill `best` with the best matches of a signature in the head and every `stride`-th segment, best first.
+
+    Where nothing can be shared with any image, in all segments.
+    """
     prepare(query, positions, averages, is_grey, nonempty)
     start_best(best, min_score, query.sizes[1])
     if query.sizes[1] == 0:
         _take_first(addresses, head, best)
     else:
-        scan_segments(addresses, 0, 1, query, found, best)
+        scan_segments(addresses, 0, stride, query, found, best)
         scan_head(head, query, weights, best)
     sort_best(best)
 

@@ -1,7 +1,7 @@
 """Exact ranking over all segments and the head.
 
-Answers: which live images are most like this signature? Never changes an index. Called by `Snapshot`, from any
-number of threads at once; the GIL is released for nearly all of the time.
+Answers: which live images are most like this signature? Never changes an index. Called by `Snapshot`, from
+any number of threads at once; the GIL is released for nearly all of the time.
 """
 
 from __future__ import annotations
@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from iqdb_core.index.kernel_best import create_best
+from iqdb_core.index.kernel_best import Best, create_best
 from iqdb_core.index.kernel_head import HeadRows, create_weights
 from iqdb_core.index.kernel_query import create_query
 from iqdb_core.index.kernel_resolve import Found, create_found
-from iqdb_core.index.kernel_search import search_all
+from iqdb_core.index.kernel_search import search_all, search_part
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
+    from iqdb_core.index.helpers import Helpers
     from iqdb_core.index.segment import Segment
     from iqdb_core.model import Signature
 
@@ -81,6 +82,8 @@ class _Scratch(threading.local):
 
 _scratch: Final = _Scratch()
 _SPARE_SEGMENTS: Final = 32
+MIN_SHARED_SEGMENTS: Final = 4
+"""A thread has at least so many segments to scan: fewer take less time than handing them over."""
 
 
 def search(
@@ -94,23 +97,96 @@ def search(
     limit: int,
     nonempty: NDArray[np.bool_],
     min_score: float | None = None,
-    n_threads: int = 1,
+    helpers: Helpers | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int32], NDArray[np.int32]]:
-    """Return the live images most like a signature."""
-    scratch = _scratch
-    best = create_best(limit)
-    search_all(
-        table.addresses,
-        HeadRows(head_ids, head_averages, head_positions, head_alive),
-        signature.signed_positions(),
-        signature.averages,
-        signature.is_grey,
-        nonempty,
-        -np.inf if min_score is None else min_score,
-        scratch.query,
-        scratch.found_for(len(table.segments)),
-        scratch.weights,
-        best,
+    """Return the live images most like a signature.
+
+    Parameters
+    ----------
+    table : SegmentTable
+    head_ids, head_averages, head_positions, head_alive : ndarray
+        The head's rows: (n,) int64, (n, 3) float64, (n, 3, 40) int16, (n,) bool.
+    signature : Signature
+    limit : int
+        At least 1.
+    nonempty : (98304,) bool ndarray
+        Whether any live image holds a bucket.
+    min_score : float or None
+        Lower scores are left out.
+    helpers : Helpers or None
+        Threads that may take a part of the segments each; None for none.
+
+    Returns
+    -------
+    image_ids, scores, segments, documents : ndarray
+        Best first, equal scores by ascending id: int64, float64, int32 and int32. Segment -1 is the head.
+    """
+    positions = signature.signed_positions()
+    least = -np.inf if min_score is None else min_score
+    head = HeadRows(head_ids, head_averages, head_positions, head_alive)
+    n_segments = len(table.segments)
+
+    def scan(best: Best, stride: int) -> None:
+        search_all(
+            table.addresses,
+            stride,
+            head,
+            positions,
+            signature.averages,
+            signature.is_grey,
+            nonempty,
+            least,
+            _scratch.query,
+            _scratch.found_for(n_segments),
+            _scratch.weights,
+            best,
+        )
+
+    if helpers is None or n_segments < MIN_SHARED_SEGMENTS:
+        best = create_best(limit)
+        scan(best, 1)
+        return _columns([best])
+    with helpers.claimed(n_segments // MIN_SHARED_SEGMENTS) as count:
+        # One bar for all threads: each spares itself what cannot be among the best of the others.
+        common = np.full(1, -np.inf)
+        bests = [create_best(limit)._replace(common_least=common) for _ in range(count + 1)]
+
+        def help_with(first: int) -> None:
+            search_part(
+                table.addresses,
+                first,
+                count + 1,
+                positions,
+                signature.averages,
+                signature.is_grey,
+                nonempty,
+                least,
+                _scratch.query,
+                _scratch.found_for(n_segments),
+                bests[first],
+            )
+
+        parts = [helpers.submit(help_with, first) for first in range(1, count + 1)]
+        scan(bests[0], count + 1)
+        for part in parts:
+            part.result()
+    return _merged(bests, limit) if count else _columns(bests)
+
+
+Columns = tuple["NDArray[np.int64]", "NDArray[np.float64]", "NDArray[np.int32]", "NDArray[np.int32]"]
+
+
+def _columns(bests: Sequence[Best]) -> Columns:
+    return (
+        np.concatenate([best.image_ids[: best.count[0]] for best in bests]),
+        np.concatenate([best.scores[: best.count[0]] for best in bests]),
+        np.concatenate([best.segments[: best.count[0]] for best in bests]),
+        np.concatenate([best.documents[: best.count[0]] for best in bests]),
     )
-    count = best.count[0]
-    return best.image_ids[:count], best.scores[:count], best.segments[:count], best.documents[:count]
+
+
+def _merged(bests: Sequence[Best], limit: int) -> Columns:
+    """Return the best of several threads' best, in order."""
+    image_ids, scores, segments, documents = _columns(bests)
+    order = np.lexsort((image_ids, -scores))[:limit]
+    return image_ids[order], scores[order], segments[order], documents[order]

@@ -15,6 +15,7 @@ import numpy as np
 
 from iqdb_core.index.image_index import ImageIndex
 from iqdb_core.index.options import IndexOptions
+from iqdb_core.index.scan import MIN_SHARED_SEGMENTS
 from iqdb_core.model import CHANNELS, KEPT, ChangeBatch, Signature
 
 _CAPACITY: Final = 16
@@ -38,14 +39,19 @@ def warm_up() -> None:
                         index.query(query, min_score=50.0)
                         index.get(1)
                 index.save_checkpoint()
+    several = IndexOptions(head_capacity=_CAPACITY, merge_fan_out=100, query_threads=2)
+    with ImageIndex.open(None, store_id="warm-up", options=several) as index:
+        for part in range(2 * MIN_SHARED_SEGMENTS):  # enough segments for two threads to share
+            index.apply(_changes(random, part * _CAPACITY + 1, is_live=True, first_id=part * _CAPACITY))
+        index.query(query)
 
 
-def _changes(random: np.random.Generator, first_seq: int, *, is_live: bool) -> ChangeBatch:
-    """Return changes to the ids from 0 to the head's capacity (live), or to half of them (tombstones)."""
+def _changes(random: np.random.Generator, first_seq: int, *, is_live: bool, first_id: int = 0) -> ChangeBatch:
+    """Return changes to as many ids as the head has rows (live), or to half of them (tombstones)."""
     count = _CAPACITY if is_live else _CAPACITY // 2
     return ChangeBatch(
         seqs=np.arange(first_seq, first_seq + count, dtype=np.int64),
-        image_ids=np.arange(count, dtype=np.int64),
+        image_ids=np.arange(first_id, first_id + count, dtype=np.int64),
         is_live=np.full(count, is_live),
         averages=random.random((count, CHANNELS)) * is_live,
         positions=(random.integers(1, 2000, (count, CHANNELS, KEPT)) * is_live).astype(np.int16),

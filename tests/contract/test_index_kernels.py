@@ -204,3 +204,22 @@ def test_no_kernel_reaches_out_of_bounds(tmp_path: object) -> None:
     )
     assert ended.returncode == 0, ended.stdout[-3000:]
     assert " passed" in ended.stdout
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_queries_that_share_their_segments_answer_alike(threads: int) -> None:
+    """Several threads scan parts of the segments and share one bar; ties and limits come out as from one."""
+    rng = np.random.default_rng(12)
+    rows = drawn(rng, 3000, 50)
+    alive = np.ones(3000, dtype=bool)
+    options = IndexOptions(head_capacity=128, merge_fan_out=1000, query_threads=threads)
+    with ImageIndex.open(None, store_id="threads", options=options) as index:
+        for start in range(0, 3000, 100):
+            index.apply(batch((rows[0][start : start + 100], rows[1][start : start + 100]), start, start + 1))
+        for row in rng.integers(0, 3000, 10).tolist():
+            asked = signature_at(*rows, row)
+            for limit in (1, 10, 1000):
+                assert pairs(index.query(asked, limit)) == ranked(rows, alive, asked, limit)
+            bar = ranked(rows, alive, asked, 40)[-1][1]
+            upper = [pair for pair in ranked(rows, alive, asked, 1000) if pair[1] >= bar]
+            assert pairs(index.query(asked, 1000, bar)) == upper
