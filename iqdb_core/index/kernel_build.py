@@ -1,7 +1,6 @@
 """Counting and placing postings: the compiled half of `build`.
 
-Answers: how many images hold each bucket, which form do its postings take, and where does each posting go?
-Works on arrays
+Answers: how many images hold each bucket, which form do its postings take, and where does each posting go? Works on arrays
 that `build` prepared and checked. Called by `build` alone.
 """
 
@@ -12,6 +11,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from iqdb_core.index.compiled import kernel
+from iqdb_core.index.kernel_vector import prefetch
+from iqdb_core.index.kernel_words import item
 from iqdb_core.index.layout import (
     DIRECTORY_AT,
     GROUPED_BIT,
@@ -37,17 +38,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 EXACT_SHARE: Final = 32
-"""A bucket held by at least 1/32 of the slots has a row of its own: it is read often enough to be worth a
-bit per image."""
+"""A bucket held by at least 1/32 of the slots has a row of its own: it is read often enough to be worth a bit per image."""
 GROUP_SHARE: Final = 8
-"""Grouped buckets share a row until their counts reach 1/8 of the slots: more makes bounds loose, less costs
-memory."""
+"""Grouped buckets share a row until their counts reach 1/8 of the slots: more makes bounds loose, less costs memory."""
 RARE_SHARE: Final = 256
-"""A bucket held by less than 1/256 of the slots is rare: setting its bits when asked is cheaper than reading
-a row."""
+"""A bucket held by less than 1/256 of the slots is rare: setting its bits when asked is cheaper than reading a row."""
 
 
-@kernel(allocates=True)
+_AHEAD: Final = 8
+"""Images between asking for memory and reading it."""
+_LINE_POSITIONS: Final = 32
+"""Positions on one cache line."""
+
+
+@kernel()
 def count_buckets(
     positions: NDArray[np.int16], is_grey: NDArray[np.bool_], counts: NDArray[np.int32]
 ) -> bool:
@@ -79,7 +83,7 @@ def count_buckets(
     return True
 
 
-@kernel(allocates=True)
+@kernel()
 def plan_forms(
     counts: NDArray[np.int32],
     n_vectors: int,
@@ -97,8 +101,7 @@ def plan_forms(
     rows : (98,304,) int32 ndarray
         **Filled**: the row of an exact or grouped bucket, else -1.
     lists : (98,304,) int32 ndarray
-        **Filled**: where the list of a grouped bucket (in words) or of a rare one (in uint16 units) starts in
-        its
+        **Filled**: where the list of a grouped bucket (in words) or of a rare one (in uint16 units) starts in its
         section, else -1.
 
     Returns
@@ -138,14 +141,11 @@ def plan_forms(
     return n_rows, n_entries, n_grouped_words, n_rare
 
 
-@kernel(allocates=True)
+@kernel()
 def place_entries(
     words: NDArray[np.uint64], counts: NDArray[np.int32], rows: NDArray[np.int32], lists: NDArray[np.int32]
 ) -> None:
-    """Write the directory, the entries and the first word of each grouped list.
-
-    Arrays as `plan_forms` left them.
-    """
+    """Write the directory, the entries and the first word of each grouped list; arrays as `plan_forms` left them."""
     halves = words.view(np.uint32)
     at = np.int64(words[H_ENTRIES_AT]) * 2
     grouped_at = np.int64(words[H_GROUPED_AT])
@@ -169,7 +169,7 @@ def place_entries(
         n_entries += 1
 
 
-@kernel(allocates=True)
+@kernel()
 def place_postings(
     words: NDArray[np.uint64],
     positions: NDArray[np.int16],
@@ -178,6 +178,9 @@ def place_postings(
     counts: NDArray[np.int32],
     rows: NDArray[np.int32],
     lists: NDArray[np.int32],
+    places: NDArray[np.int64],
+    written: NDArray[np.int32],
+    listed: NDArray[np.int64],
 ) -> None:
     """Write every posting into its row and its list.
 
@@ -191,45 +194,76 @@ def place_postings(
         The image of each slot.
     counts, rows, lists : (98,304,) int32 ndarray
         As `plan_forms` left them.
+    places : (98,304,) int64 ndarray
+        Scratch: where the row of an exact bucket starts, else that of the empty row.
+    written : (98,304,) int32 ndarray
+        Zeros. **Changed in place**: how many postings of the bucket's list are written.
+    listed : (41,) int64 ndarray
+        Scratch.
     """
     stride = np.int64(words[H_STRIDE])
     rows_at = np.int64(words[H_ROWS_AT])
-    grouped_at = np.int64(words[H_GROUPED_AT])
-    quarters = words.view(np.uint16)
-    rare_at = np.int64(words[H_RARE_AT]) * 4
-    n_pages = (len(order) + PAGE_IMAGES - 1) // PAGE_IMAGES
-    written = np.zeros(BUCKETS, np.int32)
-    for slot in range(len(order)):
-        image = order[slot]
+    for bucket in range(BUCKETS):
+        is_exact = rows[bucket] >= 0 and lists[bucket] < 0
+        places[bucket] = rows_at + rows[bucket] * stride if is_exact else rows_at
+    flat = positions.reshape(-1)
+    n = len(order)
+    for slot in range(n):
+        image = np.int64(order[slot])
+        later = np.int64(order[min(slot + _AHEAD, n - 1)]) * (CHANNELS * KEPT)
+        for k in range(0, CHANNELS * KEPT, _LINE_POSITIONS):
+            prefetch(flat, later + k)
         bit = np.uint64(1) << np.uint64(slot & 63)
-        column = rows_at + (slot >> 6)
+        word = slot >> 6
         for channel in range(1 if is_grey[image] else CHANNELS):
             row = positions[image, channel]
             is_plain = is_ascending(row)
+            n_listed = 0
             for i in range(KEPT):
-                if not is_plain and is_repeat(row, i):
-                    continue
                 bucket = bucket_of(channel, np.int64(row[i]))
-                row_no = np.int64(rows[bucket])
-                if row_no >= 0:
-                    words[column + row_no * stride] |= bit
-                list_at = np.int64(lists[bucket])
-                if list_at < 0:
-                    continue
-                rank = np.int64(written[bucket])
-                written[bucket] = rank + 1
-                if row_no < 0:
-                    quarters[rare_at + list_at + rank] = np.uint16(slot)
-                    continue
-                pages_at = grouped_at + list_at + 1
-                mark = rank + slot // PAGE_IMAGES
-                words[pages_at + (mark >> 6)] |= np.uint64(1) << np.uint64(mark & 63)
-                lows_at = pages_at + (counts[bucket] + n_pages + 63) // 64
-                low = np.uint64(slot & (PAGE_IMAGES - 1))
-                words[lows_at + (rank >> 3)] |= low << np.uint64((rank & 7) << 3)
+                place = item(places, bucket)
+                # Which form a bucket has is hard to predict: buckets without an exact row set nothing in the empty one.
+                is_listed = place == rows_at
+                words[np.uint64(place + word)] |= np.uint64(0) if is_listed else bit
+                listed[n_listed] = i
+                n_listed += is_listed
+            for k in range(n_listed):
+                i = listed[k]
+                if is_plain or not is_repeat(row, i):
+                    bucket = bucket_of(channel, np.int64(row[i]))
+                    _place_in_list(words, bucket, slot, counts, rows, lists, written)
 
 
-@kernel(allocates=True)
+@kernel()
+def _place_in_list(
+    words: NDArray[np.uint64],
+    bucket: int,
+    slot: int,
+    counts: NDArray[np.int32],
+    rows: NDArray[np.int32],
+    lists: NDArray[np.int32],
+    written: NDArray[np.int32],
+) -> None:
+    """Write a posting of a grouped or rare bucket."""
+    rank = np.int64(item(written, bucket))
+    written[np.uint64(bucket)] = rank + 1
+    row = np.int64(item(rows, bucket))
+    list_at = np.int64(item(lists, bucket))
+    if row < 0:
+        words.view(np.uint16)[np.uint64(np.int64(words[H_RARE_AT]) * 4 + list_at + rank)] = np.uint16(slot)
+        return
+    row_at = np.int64(words[H_ROWS_AT]) + row * np.int64(words[H_STRIDE])
+    words[np.uint64(row_at + (slot >> 6))] |= np.uint64(1) << np.uint64(slot & 63)
+    pages_at = np.int64(words[H_GROUPED_AT]) + list_at + 1
+    n_pages = (np.int64(words[H_IMAGES]) + PAGE_IMAGES - 1) // PAGE_IMAGES
+    mark = rank + slot // PAGE_IMAGES
+    words[np.uint64(pages_at + (mark >> 6))] |= np.uint64(1) << np.uint64(mark & 63)
+    lows_at = pages_at + (np.int64(item(counts, bucket)) + n_pages + 63) // 64
+    low = np.uint64(slot & (PAGE_IMAGES - 1))
+    words[np.uint64(lows_at + (rank >> 3))] |= low << np.uint64((rank & 7) << 3)
+
+
+@kernel()
 def place_colours(
     words: NDArray[np.uint64], averages: NDArray[np.float32], order: NDArray[np.int32], n_grey: int
 ) -> None:
@@ -278,10 +312,10 @@ def is_ascending(row: NDArray[np.int16]) -> bool:
     return n_falls == 0
 
 
-@kernel(allocates=True)
+@kernel()
 def is_repeat(row: NDArray[np.int16], i: int) -> bool:
     """Return whether position i of a row occurs before it."""
-    for earlier in range(i):
+    for earlier in range(i):  # noqa: SIM110 - compiled
         if row[earlier] == row[i]:
             return True
     return False

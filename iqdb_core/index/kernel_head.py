@@ -1,7 +1,6 @@
 """Ranking the rows of the head, one by one.
 
-Answers: which images of the head belong among the best? The head is small and changes all the time, so it has
-no postings. Called by
+Answers: which images of the head belong among the best? The head is small and changes all the time, so it has no postings. Called by
 `scan`, after the segments, when most rows can be passed over by their colour.
 """
 
@@ -14,7 +13,7 @@ import numpy as np
 from iqdb_core.index.compiled import kernel
 from iqdb_core.index.kernel_best import Best, offer, score_of
 from iqdb_core.index.kernel_build import bucket_of, is_ascending, is_repeat
-from iqdb_core.model import BUCKETS, CHANNELS, GREY_LIMIT, KEPT
+from iqdb_core.model import BUCKETS, CHANNELS, GREY_LIMIT, KEPT, PLANE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,8 +44,11 @@ class HeadRows(NamedTuple):
 
 
 def create_weights() -> NDArray[np.uint8]:
-    """Return scratch for one thread: a weight per bucket, all zero between queries."""
-    return np.zeros(BUCKETS, dtype=np.uint8)
+    """Return scratch for one thread: a weight per bucket, all zero between queries.
+
+    There is room for what any int16 would be the bucket of, so that no position can be read out of bounds.
+    """
+    return np.zeros(BUCKETS + PLANE + 1, dtype=np.uint8)
 
 
 @kernel()
@@ -57,7 +59,7 @@ def scan_head(head: HeadRows, query: Query, weights: NDArray[np.uint8], best: Be
     ----------
     head : HeadRows
     query : Query
-    weights : (98,304,) uint8 ndarray
+    weights : (114,689,) uint8 ndarray
         Zeros, and zeros again afterwards.
     best : Best
         **Changed in place.**
@@ -81,7 +83,7 @@ def scan_head(head: HeadRows, query: Query, weights: NDArray[np.uint8], best: Be
         for channel in range(1 if is_grey else CHANNELS):
             shared += _shared_of_channel(head.positions[row, channel], channel, weights)
         score = score_of(shared - penalty, divisor)
-        offer(best, score, head.image_ids[row], HEAD_SEGMENT, row, divisor)
+        offer(best, score, head.image_ids[row], np.int64(HEAD_SEGMENT), row, divisor)
     for k in range(n_buckets):
         weights[query.buckets[k]] = 0
 

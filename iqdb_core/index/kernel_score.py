@@ -1,7 +1,6 @@
 """Scoring, one by one, the images that bounds could not rule out.
 
-Answers: what exactly does this image score? Of many candidates in one vector, those with the highest bounds
-are scored first, because each
+Answers: what exactly does this image score? Of many candidates in one vector, those with the highest bounds are scored first, because each
 good match raises the bar for the rest. Called by `kernel_scan`.
 """
 
@@ -52,10 +51,7 @@ MOST_UNITS: Final = (1 << PLANES) - 1
 
 @kernel(inline=True)
 def units_needed(least: float, penalty: float) -> int:
-    """Return the fewest units with which an image can reach `least` hundredths in spite of its penalty.
-
-    512 if none can.
-    """
+    """Return the fewest units with which an image can reach `least` hundredths in spite of its penalty; 512 if none can."""
     units = (least + penalty) / UNIT
     if not units > 0.0:
         return 0
@@ -104,9 +100,8 @@ def _count(planes: NDArray[np.uint64], first: int) -> int:
 
 @kernel()
 def _pick_highest(planes: NDArray[np.uint64], few: int) -> None:
-    """Move about `few` candidates, at least so many, with the most units to the picked."""
-    # Walk down the bits of the units: `picked` are certainly above the rest, `equal` have the same bits so
-    # far.
+    """Move about `few` candidates, at least so many, with the most units from the candidates to the picked."""
+    # Walk down the bits of the units: `picked` are certainly above the rest, `equal` have the same bits so far.
     equal = planes[_PICKED + VECTOR_WORDS : _PICKED + 2 * VECTOR_WORDS]
     for lane in range(VECTOR_WORDS):
         equal[lane] = planes[MATTER + lane]
@@ -174,7 +169,7 @@ def _score_picked(
             prefetch(words, averages_at + (slot * CHANNELS >> 1))
     averages = words.view(np.float32)
     least = max(best.least[0], best.common_least[0])
-    n_slots = 0
+    n_slots = np.int64(0)
     for i in range(n_picked):
         slot = found.slots[i]
         penalty = _penalty_of(query, averages, averages_at * 2 + slot * CHANNELS)
@@ -238,7 +233,7 @@ def _units_of(found: Found, slot: int) -> int:
 
 @kernel()
 def _shared_hundredths(words: NDArray[np.uint64], slot: int, least: float, found: Found) -> int:
-    """Return what an image shares with the query, in hundredths, or -1 if that is surely below `least`."""
+    """Return what the buckets weigh that an image shares with the query, or -1 if that is certainly below `least`."""
     word = slot >> 6
     bit = np.uint64(slot & 63)
     one = np.uint64(1)
