@@ -1,6 +1,7 @@
 """Making segments.
 
-Answers: what are the words of a segment with these images? Takes everything at once and never changes a segment that exists. Called by
+Answers: what are the words of a segment with these images? Takes everything at once and never changes a
+segment that exists. Called by
 the sealer, for a full head, a bulk load or a merge; releases the GIL for nearly all of its time.
 """
 
@@ -39,7 +40,7 @@ def aligned_zeros(n_words: int) -> NDArray[np.uint64]:
 
 
 def stored_averages(averages: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return averages as the index keeps and compares them: float32, the largest finite one instead of infinity."""
+    """Return averages as the index keeps and compares them: float32, and finite."""
     return np.clip(averages, -_LARGEST, _LARGEST).astype(np.float32)
 
 
@@ -115,7 +116,7 @@ def _check(image_ids: NDArray[np.int64], averages: NDArray[np.float64], position
         raise ValueError(f"a segment has 1..{layout.SEGMENT_IMAGES} images, not {n}")
     if averages.shape != (n, CHANNELS) or positions.shape != (n, CHANNELS, KEPT):
         raise ValueError("averages are (n, 3) and positions (n, 3, 40), with as many rows as ids")
-    if (image_ids.dtype, averages.dtype, positions.dtype) != (np.int64, np.float64, np.int16):
+    if [array.dtype.name for array in (image_ids, averages, positions)] != ["int64", "float64", "int16"]:
         raise ValueError("ids are int64, averages float64 and positions int16")
     if n > 1 and not (np.diff(image_ids) > 0).all():
         raise ValueError("image ids ascend strictly")

@@ -1,9 +1,11 @@
 """The one way in which the index's kernels are compiled.
 
-Answers: how does a plain function become machine code that releases the GIL and is compiled once per machine? Knows nothing of what is
+Answers: how does a plain function become machine code that releases the GIL and is compiled once per machine?
+Knows nothing of what is
 computed. Called by every kernel file of the room.
 
-Kernels call each other across files and are compiled into one another. numba keeps machine code until the *file of the function* changes; here
+Kernels call each other across files and are compiled into one another. numba keeps machine code until the
+*file of the function* changes; here
 it is kept until any kernel file changes, because code that has swallowed a stale callee would be wrong.
 """
 
@@ -41,10 +43,12 @@ def kernel(*, inline: bool = False, allocates: bool = False) -> Callable[[Callab
     Parameters
     ----------
     inline : bool
-        Always compile it into its callers: for what is too small to be worth a call, or works on vectors, which should
+        Always compile it into its callers: for what is too small to be worth a call, or works on vectors,
+        which should
         stay in registers.
     allocates : bool
-        It makes arrays. Otherwise none is made and none is counted: counting the references to arrays costs more than what the
+        It makes arrays. Otherwise none is made and none is counted: counting the references to arrays costs
+        more than what the
         inner kernels do with them.
 
     Returns
@@ -54,7 +58,8 @@ def kernel(*, inline: bool = False, allocates: bool = False) -> Callable[[Callab
 
     Notes
     -----
-    Never fastmath, never parallel: results are the same to the bit everywhere, and several threads may call. Division by zero follows
+    Never fastmath, never parallel: results are the same to the bit everywhere, and several threads may call.
+    Division by zero follows
     IEEE 754. Without a place to keep compiled code, each process compiles anew.
     """
 

@@ -1,80 +1,66 @@
-"""Threads that help a query when the process is idle.
+"""Threads that help a query over its segments while they have nothing else to do.
 
-Answers: how many threads may this query use, and who runs its parts? All queries of a process share one budget, so that a lone query is
-quick and many queries do not get in each other's way. Knows nothing of what is run. Called by `scan`.
+Answers: how many threads may this query use now? A lone query gets them all, queries that run beside each
+other get one each. Knows nothing of segments. Owned by `ImageIndex`, used by `scan`.
 """
 
 from __future__ import annotations
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 
 class Helpers:
-    """A budget of threads, and the threads: started when first needed, kept until the process ends."""
+    """A bounded number of helping threads, started when first needed.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    count : int
+        Threads beside the one that asks; 0 for none.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._running = 0
+        self._claimed = 0
         self._lock = threading.Lock()
-        self._n_busy = 0
-        self._pool: ThreadPoolExecutor | None = None
-        self._pool_size = 0
+        self._threads = ThreadPoolExecutor(count, thread_name_prefix="scan") if count else None
 
     @contextmanager
-    def share(self, wanted: int, n_threads: int) -> Iterator[int]:
-        """Count the calling thread as busy, and as many helpers as the budget allows.
-
-        Parameters
-        ----------
-        wanted : int
-            Threads that would be of use, the caller's included.
-        n_threads : int
-            Most threads that may be busy at a time, helpers and callers together. A caller is never turned away.
-
-        Yields
-        ------
-        int
-            Helpers granted: at least 0, below `wanted`.
-        """
+    def claimed(self, wanted: int) -> Iterator[int]:
+        """Yield how many helpers a query may use, at most `wanted`, while it runs."""
         with self._lock:
-            n_helpers = max(min(wanted - 1, n_threads - 1 - self._n_busy), 0)
-            self._n_busy += 1 + n_helpers
+            self._running += 1
+            # Every running query keeps a core of its own.
+            idle = min(self._count - self._claimed, self._count + 1 - self._running)
+            claim = max(0, min(wanted, idle)) if self._threads is not None else 0
+            self._claimed += claim
         try:
-            yield n_helpers
+            yield claim
         finally:
             with self._lock:
-                self._n_busy -= 1 + n_helpers
+                self._running -= 1
+                self._claimed -= claim
 
-    def run(self, help_with: Callable[[int], None], own: Callable[[], None], n_helpers: int) -> None:
-        """Run `help_with(1)` .. `help_with(n_helpers)` in helpers and `own()` here; return when all are done.
-
-        Raises
-        ------
-        Exception
-            What any of them raised.
-        """
-        pool = self._pool_of(n_helpers)
-        futures = [pool.submit(help_with, part) for part in range(1, n_helpers + 1)]
-        try:
-            own()
-        finally:
-            # Helpers write into memory of this query: none may be left running.
-            errors = [future.exception() for future in futures]
-        for error in errors:
-            if error is not None:
-                raise error
-
-    def _pool_of(self, n_helpers: int) -> ThreadPoolExecutor:
-        """Return a pool that can run so many helpers at once, beside those of other queries."""
+    def submit(self, work: Callable[[int], None], number: int) -> Future[None]:
+        """Run `work(number)` in a helper, or here if they were closed meanwhile; only within `claimed`."""
         with self._lock:
-            needed = max(self._n_busy, n_helpers)
-            if self._pool is None or needed > self._pool_size:
-                if self._pool is not None:
-                    self._pool.shutdown(wait=False)  # what was submitted is still run
-                self._pool_size = 2 * needed
-                self._pool = ThreadPoolExecutor(self._pool_size, thread_name_prefix="query-helper")
-            return self._pool
+            if self._threads is not None:
+                return self._threads.submit(work, number)
+        work(number)
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
+
+    def close(self) -> None:
+        """End the threads after what they are doing; a query that goes on does so alone."""
+        with self._lock:
+            threads, self._threads = self._threads, None
+        if threads is not None:
+            threads.shutdown(wait=True)

@@ -1,6 +1,7 @@
 """The best matches so far: a heap with the worst of them on top, and what a newcomer must reach.
 
-Answers: is this image among the best, and what is too little to bother? Equal scores go to the smaller image id. Called by the scans of
+Answers: is this image among the best, and what is too little to bother? Equal scores go to the smaller image
+id. Called by the scans of
 segments and head; each thread has its own.
 """
 
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _SLACK: Final = 1e-9
-"""Bounds are lowered by this part, so that rounding never rules out an image: a thousand times float64's error here."""
+"""Bounds are lowered by this part, so that rounding never rules out an image: a thousand times float64's
+error here."""
 
 
 class Best(NamedTuple):
@@ -34,7 +36,8 @@ class Best(NamedTuple):
     min_score : (1,) float64 ndarray
         Lower scores are not taken in.
     common_least : (1,) float64 ndarray
-        The same for all threads of a query together: written by each when it knows better, so it may be late but never too
+        The same for all threads of a query together: written by each when it knows better, so it may be late
+        but never too
         high.
     """
 
@@ -48,26 +51,27 @@ class Best(NamedTuple):
     common_least: NDArray[np.float64]
 
 
-def create_best(limit: int, other: Best | None = None) -> Best:
-    """Return memory for the best `limit` matches, with the bounds of `other` if it is another thread's of the same query."""
+def create_best(limit: int) -> Best:
+    """Return memory for the best `limit` matches; `start_best` comes next."""
     return Best(
         np.empty(limit),
         np.empty(limit, dtype=np.int64),
         np.empty(limit, dtype=np.int32),
         np.empty(limit, dtype=np.int32),
         np.zeros(1, dtype=np.int64),
-        np.empty(1) if other is None else other.least.copy(),
-        np.empty(1) if other is None else other.min_score,
-        np.empty(1) if other is None else other.common_least,
+        np.empty(1),
+        np.empty(1),
+        np.full(1, -np.inf),
     )
 
 
 @kernel()
 def start_best(best: Best, min_score: float, divisor: int) -> None:
-    """Set the bounds for a query."""
+    """Empty the heap for a query."""
+    best.count[0] = 0
     best.min_score[0] = min_score
     best.least[0] = least_net(min_score, divisor) if min_score > -np.inf else -np.inf
-    best.common_least[0] = best.least[0]
+    best.common_least[0] = max(best.common_least[0], best.least[0])
 
 
 @kernel(inline=True)
@@ -79,7 +83,10 @@ def least_net(score: float, divisor: int) -> float:
 
 @kernel(inline=True)
 def score_of(net: float, divisor: int) -> float:
-    """Return the score of an image that shares `net` hundredths, penalty deducted; `divisor` in hundredths, above 0."""
+    """Return the score of an image that shares `net` hundredths, penalty deducted.
+
+    `divisor` in hundredths, above 0.
+    """
     return net * 100.0 / divisor
 
 
@@ -130,7 +137,10 @@ def _is_worse(score: float, image_id: int, other_score: float, other_id: int) ->
 
 @kernel()
 def _sift(best: Best, count: int, score: float, image_id: int) -> int:
-    """Move worse rows of the first `count` up until the hole on top is where a match belongs; return that place."""
+    """Move worse rows of the first `count` up until the hole on top is where a match belongs.
+
+    Return that place.
+    """
     hole = 0
     while True:
         child = 2 * hole + 1

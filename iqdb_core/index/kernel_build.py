@@ -1,6 +1,7 @@
 """Counting and placing postings: the compiled half of `build`.
 
-Answers: how many images hold each bucket, which form do its postings take, and where does each posting go? Works on arrays
+Answers: how many images hold each bucket, which form do its postings take, and where does each posting go?
+Works on arrays
 that `build` prepared and checked. Called by `build` alone.
 """
 
@@ -38,11 +39,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 EXACT_SHARE: Final = 32
-"""A bucket held by at least 1/32 of the slots has a row of its own: it is read often enough to be worth a bit per image."""
+"""A bucket held by at least 1/32 of the slots has a row of its own: it is read often enough to be worth a
+bit per image."""
 GROUP_SHARE: Final = 8
-"""Grouped buckets share a row until their counts reach 1/8 of the slots: more makes bounds loose, less costs memory."""
+"""Grouped buckets share a row until their counts reach 1/8 of the slots: more makes bounds loose, less costs
+memory."""
 RARE_SHARE: Final = 256
-"""A bucket held by less than 1/256 of the slots is rare: setting its bits when asked is cheaper than reading a row."""
+"""A bucket held by less than 1/256 of the slots is rare: setting its bits when asked is cheaper than reading
+a row."""
 
 
 _AHEAD: Final = 8
@@ -101,7 +105,8 @@ def plan_forms(
     rows : (98,304,) int32 ndarray
         **Filled**: the row of an exact or grouped bucket, else -1.
     lists : (98,304,) int32 ndarray
-        **Filled**: where the list of a grouped bucket (in words) or of a rare one (in uint16 units) starts in its
+        **Filled**: where the list of a grouped bucket (in words) or of a rare one (in uint16 units) starts in
+        its
         section, else -1.
 
     Returns
@@ -145,7 +150,10 @@ def plan_forms(
 def place_entries(
     words: NDArray[np.uint64], counts: NDArray[np.int32], rows: NDArray[np.int32], lists: NDArray[np.int32]
 ) -> None:
-    """Write the directory, the entries and the first word of each grouped list; arrays as `plan_forms` left them."""
+    """Write the directory, the entries and the first word of each grouped list.
+
+    Arrays as `plan_forms` left them.
+    """
     halves = words.view(np.uint32)
     at = np.int64(words[H_ENTRIES_AT]) * 2
     grouped_at = np.int64(words[H_GROUPED_AT])
@@ -222,7 +230,8 @@ def place_postings(
             for i in range(KEPT):
                 bucket = bucket_of(channel, np.int64(row[i]))
                 place = item(places, bucket)
-                # Which form a bucket has is hard to predict: buckets without an exact row set nothing in the empty one.
+                # Which form a bucket has is hard to predict: buckets without an exact row set nothing in the
+                # empty one.
                 is_listed = place == rows_at
                 words[np.uint64(place + word)] |= np.uint64(0) if is_listed else bit
                 listed[n_listed] = i
@@ -315,7 +324,7 @@ def is_ascending(row: NDArray[np.int16]) -> bool:
 @kernel()
 def is_repeat(row: NDArray[np.int16], i: int) -> bool:
     """Return whether position i of a row occurs before it."""
-    for earlier in range(i):  # noqa: SIM110 - compiled
+    for earlier in range(i):
         if row[earlier] == row[i]:
             return True
     return False

@@ -1,6 +1,7 @@
 """In which order a segment keeps its images: neighbours in colour, so that whole vectors can be passed over.
 
-Answers: which image goes into which slot? Grey images first; each kind is halved again and again along the average
+Answers: which image goes into which slot? Grey images first; each kind is halved again and again along the
+average
 that varies most, at whole vectors, like a k-d tree (Bentley, "Multidimensional Binary Search Trees Used for
 Associative Searching", 1975). Never looks at positions. Called by `build`.
 """
@@ -110,7 +111,7 @@ def _widest(averages: NDArray[np.float32], order: NDArray[np.int32], low: int, h
 
 @kernel(allocates=True)
 def _select(keys: NDArray[np.float32], order: NDArray[np.int32], low: int, high: int, wanted: int) -> None:
-    """Reorder low..high (inclusive) so that no key before `wanted` is above any key from it on (Hoare's FIND)."""
+    """Reorder low..high (inclusive) so that no key before `wanted` is above any from it on (Hoare's FIND)."""
     while low < high:
         pivot = _median(keys[low], keys[(low + high) // 2], keys[high])
         i = low

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
 MOST_BUCKETS: Final = CHANNELS * KEPT
 UNIT: Final = 15
-"""Hundredths. Sums are first bounded from above in whole units, which take fewer bits than hundredths. With 15, the
-commonest bin, 5, weighs 2, 1 and 2 units with little lost."""
+"""Hundredths. Sums are first bounded from above in whole units, which take fewer bits than hundredths. With
+15, the commonest bin, 5, weighs 2, 1 and 2 units with little lost."""
 UNITS: Final = ((6, 7, 4, 4, 2), (9, 3, 4, 2, 1), (3, 3, 1, 2, 2))
-"""Units of a shared position by channel and bin - 1: hundredths in units, rounded up, so that no sum of units is too small."""
+"""Units of a shared position by channel and bin - 1: hundredths in units, rounded up, so that no sum of
+units is too small."""
 STEPS: Final = 3
 STEP_OF: Final = ((0, 0, 0, 0, 1), (0, 0, 0, 2, 2), (0, 0, 2, 2, 1))
 """In which step a bucket is added, by channel and bin - 1: first those whose absence rules out most."""
@@ -42,15 +43,18 @@ class Query(NamedTuple):
     Parameters
     ----------
     buckets, weights, units, steps : (120,) int64 ndarray
-        The distinct buckets that some live image holds, ordered by step: what each weighs in hundredths and in units.
+        The distinct buckets that some live image holds, ordered by step: what each weighs in hundredths and
+        in units.
     sizes : (2,) int64 ndarray
         How many buckets there are; the divisor: what they weigh together.
     columns : (3, 240) int64 ndarray
-        Places in `buckets` of those whose units have a one, a two, or fours; by step, and as often as they have it.
+        Places in `buckets` of those whose units have a one, a two, or fours; by step, and as often as they
+        have it.
     column_counts, first_counts : (3,) int64 ndarray
         How many places each column has; how many of them, the first, belong to the first step.
     averages, average_weights : (3,) float64 ndarray
-        Rounded as stored ones are; what a difference costs, in hundredths: 0 for what a grey query does not look at.
+        Rounded as stored ones are; what a difference costs, in hundredths: 0 for what a grey query does not
+        look at.
     """
 
     buckets: NDArray[np.int64]
@@ -96,7 +100,9 @@ def prepare(
     query : Query
         **Changed in place.**
     positions : (3, 40) int16 ndarray
-        In any order; one that occurs twice in a channel counts once, one that is not 1..16383 in magnitude not at all.
+        In any order. One that occurs twice in a channel counts once, one that is not 1..16383 in magnitude
+        not
+        at all.
     averages : (float, float, float)
         Finite.
     is_grey : bool

@@ -1,7 +1,9 @@
 """Ranking the images of one segment exactly.
 
-Answers: which images of this segment belong among the best? Bounds 512 images at a time from above, in units, reading the rows that weigh
-most first and giving up as soon as none of them can matter; only images that may matter are scored one by one. Called by `scan`.
+Answers: which images of this segment belong among the best? Bounds 512 images at a time from above, in units,
+reading the rows that weigh
+most first and giving up as soon as none of them can matter; only images that may matter are scored one by
+one. Called by `scan`.
 """
 
 from __future__ import annotations
@@ -44,7 +46,8 @@ if TYPE_CHECKING:
     from iqdb_core.index.kernel_query import Query
 
 _AHEAD: Final = 12
-"""Vectors between asking for a cache line and using it: tried 4 to 48; 8 to 16 are alike, less waits, more is evicted."""
+"""Vectors between asking for a cache line and using it: tried 4 to 48; 8 to 16 are alike, less waits, more
+is evicted."""
 _PLANE_WORDS: Final = PLANES * VECTOR_WORDS
 _PHASE_ROWS: Final = 16
 """Rows added between two looks at which vectors may still matter."""
@@ -108,7 +111,7 @@ def score_hot(
     found: Found,
     best: Best,
 ) -> None:
-    """Score at once the few images of a segment that share many rare buckets; parameters as of `scan_segment`.
+    """Score at once the few images of a segment that share many rare buckets; see `scan_segment`.
 
     They often are near copies. Scoring them before anything else raises the bar for all others.
     """
@@ -133,7 +136,8 @@ def score_hot(
 def _first_stop(n_vectors: int, found: Found, best: Best) -> int:
     """Return after how many rows it is worth looking for the first time which vectors may still matter.
 
-    The best image of a vector usually has a certain share of what could be had so far: so much, and all that is still to
+    The best image of a vector usually has a certain share of what could be had so far: so much, and all that
+    is still to
     come, has to be too little. A guess about speed; answers do not depend on it.
     """
     end = found.ends[MORE_ONES]
@@ -176,9 +180,10 @@ def _add_rows(
     found: Found,
     best: Best,
 ) -> int:
-    """Add rows first..stop - 1 to the vectors that are left, and keep those that may still matter; return how many.
+    """Add rows first..stop - 1 to the vectors left, and return how many may still matter, which are kept.
 
-    After the last row, images that may still matter are scored while their rows are in the cache, and no vector is left.
+    After the last row, images that may still matter are scored while their rows are in the cache, and no
+    vector is left.
     """
     rows = found.rows
     rare = found.rare_bits
@@ -319,8 +324,8 @@ def _vectors_that_matter(words: NDArray[np.uint64], query: Query, found: Found, 
         for vector in range(n_vectors):
             below = np.float64(lows[vector]) - average
             above = average - np.float64(highs[vector])
-            outside = below if below > above else above
-            penalties[vector] += weight * (outside if outside > 0.0 else 0.0)
+            outside = max(above, below)
+            penalties[vector] += weight * (max(0.0, outside))
     least = max(best.least[0], best.common_least[0])
     room = found.numbers[MOST] * UNIT - least
     room_grey = found.numbers[MOST_GREY] * UNIT - least

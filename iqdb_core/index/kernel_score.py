@@ -1,6 +1,7 @@
 """Scoring, one by one, the images that bounds could not rule out.
 
-Answers: what exactly does this image score? Of many candidates in one vector, those with the highest bounds are scored first, because each
+Answers: what exactly does this image score? Of many candidates in one vector, those with the highest bounds
+are scored first, because each
 good match raises the bar for the rest. Called by `kernel_scan`.
 """
 
@@ -51,7 +52,10 @@ MOST_UNITS: Final = (1 << PLANES) - 1
 
 @kernel(inline=True)
 def units_needed(least: float, penalty: float) -> int:
-    """Return the fewest units with which an image can reach `least` hundredths in spite of its penalty; 512 if none can."""
+    """Return the fewest units with which an image can reach `least` hundredths in spite of its penalty.
+
+    512 if none can.
+    """
     units = (least + penalty) / UNIT
     if not units > 0.0:
         return 0
@@ -100,8 +104,9 @@ def _count(planes: NDArray[np.uint64], first: int) -> int:
 
 @kernel()
 def _pick_highest(planes: NDArray[np.uint64], few: int) -> None:
-    """Move about `few` candidates, at least so many, with the most units from the candidates to the picked."""
-    # Walk down the bits of the units: `picked` are certainly above the rest, `equal` have the same bits so far.
+    """Move about `few` candidates, at least so many, with the most units to the picked."""
+    # Walk down the bits of the units: `picked` are certainly above the rest, `equal` have the same bits so
+    # far.
     equal = planes[_PICKED + VECTOR_WORDS : _PICKED + 2 * VECTOR_WORDS]
     for lane in range(VECTOR_WORDS):
         equal[lane] = planes[MATTER + lane]
@@ -233,7 +238,7 @@ def _units_of(found: Found, slot: int) -> int:
 
 @kernel()
 def _shared_hundredths(words: NDArray[np.uint64], slot: int, least: float, found: Found) -> int:
-    """Return what the buckets weigh that an image shares with the query, or -1 if that is certainly below `least`."""
+    """Return what an image shares with the query, in hundredths, or -1 if that is surely below `least`."""
     word = slot >> 6
     bit = np.uint64(slot & 63)
     one = np.uint64(1)

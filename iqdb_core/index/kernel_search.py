@@ -23,13 +23,38 @@ if TYPE_CHECKING:
 
 WORDS, N_WORDS, ALIVE, N_ALIVE_WORDS = range(4)
 """Columns of the addresses of a `SegmentTable`."""
-MOST_SEEDED = 100
-SEEDED_SHARE = 0.5
+_MOST_SEEDED = 100
+"""Up to this limit, hot images are scored first: of more matches they are too small a part to raise the bar.
+Up to this limit, hot images are scored first: of more matches they are too small a part to raise the bar."""
+_SEEDED_SHARE = 0.5
+"""If the bar is given, it has to be below this share of the best possible score for them to be worth it."""
 
 
 @kernel()
-def search_alone(
+def search_part(
     addresses: NDArray[np.uint64],
+    first: int,
+    stride: int,
+    positions: NDArray[np.int16],
+    averages: tuple[float, float, float],
+    is_grey: bool,
+    nonempty: NDArray[np.bool_],
+    min_score: float,
+    query: Query,
+    found: Found,
+    best: Best,
+) -> None:
+    """Fill `best`, in no order, from every `stride`-th segment from `first` on: what a helper does."""
+    prepare(query, positions, averages, is_grey, nonempty)
+    start_best(best, min_score, query.sizes[1])
+    if query.sizes[1] != 0:
+        scan_segments(addresses, first, stride, query, found, best)
+
+
+@kernel()
+def search_all(
+    addresses: NDArray[np.uint64],
+    stride: int,
     head: HeadRows,
     positions: NDArray[np.int16],
     averages: tuple[float, float, float],
@@ -41,81 +66,27 @@ def search_alone(
     weights: NDArray[np.uint8],
     best: Best,
 ) -> None:
-    """Fill `best` with the best matches of a signature, in one thread.
+    """Fill `best` with the best matches of a signature in the head and every `stride`-th segment, best first.
 
-    Parameters
-    ----------
-    addresses : (n_segments, 4) uint64 ndarray
-        Of a `SegmentTable`, which the caller keeps alive.
-    head : HeadRows
-    positions, averages, is_grey, nonempty
-        As of `prepare`.
-    min_score : float
-        -inf to leave out none.
-    query : Query
-    found : Found
-    weights : (114,689,) uint8 ndarray
-        Scratch of this thread; `found` has room for all segments.
-    best : Best
-        New. **Changed in place**: sorted from best to worst.
+    Where nothing can be shared with any image, in all segments.
     """
-    start(positions, averages, is_grey, nonempty, min_score, query, best)
-    search_part(addresses, np.int64(0), np.int64(1), query, found, best)
-    finish(head, query, weights, best)
-
-
-@kernel()
-def start(
-    positions: NDArray[np.int16],
-    averages: tuple[float, float, float],
-    is_grey: bool,
-    nonempty: NDArray[np.bool_],
-    min_score: float,
-    query: Query,
-    best: Best,
-) -> None:
-    """Prepare a query and the bounds of its matches."""
     prepare(query, positions, averages, is_grey, nonempty)
     start_best(best, min_score, query.sizes[1])
-
-
-@kernel()
-def take_over(best: Best, other: Best, query: Query) -> None:
-    """Offer to `best` what another thread found."""
-    for i in range(other.count[0]):
-        offer(
-            best,
-            other.scores[i],
-            other.image_ids[i],
-            other.segments[i],
-            other.documents[i],
-            query.sizes[1],
-        )
-
-
-@kernel()
-def finish(head: HeadRows, query: Query, weights: NDArray[np.uint8], best: Best) -> None:
-    """Offer the images of the head, and sort the matches."""
     if query.sizes[1] == 0:
-        for row in range(len(head.image_ids)):
-            if head.alive[row]:
-                offer(best, 0.0, head.image_ids[row], np.int64(HEAD_SEGMENT), row, np.int64(0))
+        _take_first(addresses, head, best)
     else:
+        scan_segments(addresses, np.int64(0), stride, query, found, best)
         scan_head(head, query, weights, best)
     sort_best(best)
 
 
 @kernel()
-def search_part(
+def scan_segments(
     addresses: NDArray[np.uint64], first: int, stride: int, query: Query, found: Found, best: Best
 ) -> None:
-    """Offer to `best` the images of every `stride`-th segment from `first` on; see `search_alone`."""
-    if query.sizes[1] == 0:
-        for segment in range(first, len(addresses), stride):
-            _take_first(addresses, segment, best)
-        return
+    """Scan every `stride`-th segment from `first` on."""
     n_segments = (len(addresses) - first + stride - 1) // stride
-    is_seeded = len(best.scores) <= MOST_SEEDED and best.least[0] < SEEDED_SHARE * query.sizes[1]
+    is_seeded = len(best.scores) <= _MOST_SEEDED and best.least[0] < _SEEDED_SHARE * query.sizes[1]
     # Each step of looking up reads what the one before asked for, some segments earlier.
     for turn in range(n_segments + 3):
         if turn < n_segments:
@@ -177,15 +148,19 @@ def search_part(
 
 
 @kernel()
-def _take_first(addresses: NDArray[np.uint64], segment: int, best: Best) -> None:
-    """Offer a segment's live images of the smallest ids with score 0: nothing can be shared with any image."""
-    words = words_at(addresses[segment, WORDS], np.int64(addresses[segment, N_WORDS]))
-    alive = words_at(addresses[segment, ALIVE], np.int64(addresses[segment, N_ALIVE_WORDS]))
-    ids_at = np.int64(words[H_IDS_AT])
-    taken = 0
-    for document in range(np.int64(words[H_IMAGES])):
-        if taken == len(best.scores):
-            break
-        if alive[document >> 6] >> np.uint64(document & 63) & np.uint64(1):
-            offer(best, 0.0, np.int64(words[ids_at + document]), segment, document, np.int64(0))
-            taken += 1
+def _take_first(addresses: NDArray[np.uint64], head: HeadRows, best: Best) -> None:
+    """Offer the live images of the smallest ids, all with score 0: nothing can be shared with any image."""
+    for segment in range(len(addresses)):
+        words = words_at(addresses[segment, WORDS], np.int64(addresses[segment, N_WORDS]))
+        alive = words_at(addresses[segment, ALIVE], np.int64(addresses[segment, N_ALIVE_WORDS]))
+        ids_at = np.int64(words[H_IDS_AT])
+        taken = 0
+        for document in range(np.int64(words[H_IMAGES])):
+            if taken == len(best.scores):
+                break
+            if alive[document >> 6] >> np.uint64(document & 63) & np.uint64(1):
+                offer(best, 0.0, np.int64(words[ids_at + document]), segment, document, np.int64(0))
+                taken += 1
+    for row in range(len(head.image_ids)):
+        if head.alive[row]:
+            offer(best, 0.0, head.image_ids[row], np.int64(HEAD_SEGMENT), row, np.int64(0))

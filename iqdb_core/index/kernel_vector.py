@@ -1,7 +1,9 @@
 """512 bits at once in compiled code: the type, its loads and stores, and the logic on it.
 
-Answers: how does a kernel hold eight words in one register? The code generator is told of vectors of eight words, and of no
-machine: it makes one instruction of them on AVX-512, two on AVX2, four on NEON. Knows nothing of images. Called by the scan.
+Answers: how does a kernel hold eight words in one register? The code generator is told of vectors of eight
+words, and of no
+machine: it makes one instruction of them on AVX-512, two on AVX2, four on NEON. Knows nothing of images.
+Called by the scan.
 
 Every load and store of a vector goes through `load` and `store`, which check bounds when numba does.
 """
@@ -29,7 +31,8 @@ _VECTOR: Final = ir.VectorType(_WORD, VECTOR_WORDS)
 _WORD_BYTES: Final = 8
 _CHECKS_BOUNDS: Final = bool(config.BOUNDSCHECK)
 _PREFETCH_TO_L2: Final = 2
-"""llvm.prefetch locality: 0 no reuse .. 3 all levels. What is read once gains nothing from the smallest cache."""
+"""llvm.prefetch locality: 0 no reuse .. 3 all levels. What is read once gains nothing from the smallest
+cache."""
 
 
 class VectorType(types.Type):  # type: ignore[misc]

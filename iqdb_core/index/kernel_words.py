@@ -1,6 +1,7 @@
 """Machine words in compiled code: counting bits, reading arrays at an address, a checksum.
 
-Answers: what does a processor do in one instruction that Python has no name for? Knows nothing of images. Called by the other kernels.
+Answers: what does a processor do in one instruction that Python has no name for? Knows nothing of images.
+Called by the other kernels.
 """
 
 from __future__ import annotations
@@ -87,7 +88,8 @@ def checksum_words(words):  # type: ignore[no-untyped-def]
     Returns
     -------
     uint64
-        Differs whenever one word differs, and with overwhelming likelihood for any other damage. No protection against intent.
+        Differs whenever one word differs, and with overwhelming likelihood for any other damage. No
+        protection against intent.
     """
     a = types.uint64(1)
     b = types.uint64(2)

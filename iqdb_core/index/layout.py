@@ -1,18 +1,23 @@
 """How the words of a segment are laid out.
 
-Answers: where in the words is what? Constants and arithmetic only: knows no array. Called by whoever builds, checks or reads segments.
+Answers: where in the words is what? Constants and arithmetic only: knows no array. Called by whoever builds,
+checks or reads segments.
 
-A *document* is an image of the segment; its id is its rank by image id. A *slot* is its place in the bitmaps: there, images of
-similar colour are neighbours, so that 512 of them (a *vector*, one cache line of each row) can be passed over at once.
+A *document* is an image of the segment; its id is its rank by image id. A *slot* is its place in the bitmaps:
+there, images of
+similar colour are neighbours, so that 512 of them (a *vector*, one cache line of each row) can be passed over
+at once.
 A *row* is a bitmap with one bit per slot.
 
     header       HEADER_WORDS words, see the H_ constants; offsets are in words from the start
-    directory    per 64 buckets: a bitmap of those that some document holds, and how many there are before them
+    directory    per 64 buckets: a bitmap of those that some document holds, and how many there are before
+    them
     entries      uint32 per held bucket, ascending: where its postings are, in one of three forms:
                    exact    common:    a row of its own
                    grouped  less so:   a row shared with other buckets, and a list that tells whose bit it is
                    rare     the rest:  a list alone
-    grouped      word 0: row | count << 32; then per page of 256 slots as many 1 bits as postings, and a 0; then the low
+    grouped      word 0: row | count << 32; then per page of 256 slots as many 1 bits as postings, and a 0;
+    then the low
                  bytes of the slots
     rare         uint16 slots
     boxes        float32, least and greatest Y, I and Q average of each vector: 6 x n_vectors
@@ -66,7 +71,8 @@ RARE_BIT: Final = 1 << 31
 """Set in an entry: rare, with the count in bits 23..30 and the offset in uint16 units below."""
 RARE_COUNT_SHIFT: Final = 23
 GROUPED_BIT: Final = 1 << 30
-"""Set in an entry that is not rare: grouped, with the offset in words below. Otherwise the entry is an exact row."""
+"""Set in an entry that is not rare: grouped, with the offset in words below. Otherwise the entry is an exact
+row."""
 MAX_RARE_COUNT: Final = 255
 
 SECTIONS: Final = (
@@ -84,8 +90,11 @@ SECTIONS: Final = (
 
 
 def stride_of(n_vectors: int) -> int:
-    """Return the words from one row to the next. Odd numbers of cache lines, where it matters, so that rows do not all fall
-    into the same few sets of the cache."""
+    """Return the words from one row to the next.
+
+    Odd numbers of cache lines, where it matters, so that rows do not all fall into the same few sets of the
+    cache.
+    """
     padded = n_vectors + 1 if n_vectors >= 16 and n_vectors % 2 == 0 else n_vectors
     return padded * VECTOR_WORDS
 
@@ -93,7 +102,10 @@ def stride_of(n_vectors: int) -> int:
 def section_offsets(
     n_images: int, n_rows: int, n_entries: int, n_grouped_words: int, n_rare_words: int
 ) -> list[int]:
-    """Return where each section starts, in words, in the order of the H_..._AT constants; the last is the end of all."""
+    """Return where each section starts, in words, in the order of the H_..._AT constants.
+
+    The last is the end of all.
+    """
     n_vectors = -(-n_images // VECTOR_IMAGES)
     entries_at = DIRECTORY_AT + DIRECTORY_WORDS
     grouped_at = entries_at + -(-n_entries // 2)

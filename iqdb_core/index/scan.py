@@ -1,7 +1,7 @@
 """Exact ranking over all segments and the head.
 
-Answers: which live images are most like this signature? Never changes an index. Called by `Snapshot`, from any
-number of threads at once; the GIL is released for nearly all of the time.
+Answers: which live images are most like this signature? Never changes an index. Called by `Snapshot`, from
+any number of threads at once; the GIL is released for nearly all of the time.
 """
 
 from __future__ import annotations
@@ -12,24 +12,20 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from iqdb_core.index.helpers import Helpers
 from iqdb_core.index.kernel_best import Best, create_best
 from iqdb_core.index.kernel_head import HeadRows, create_weights
-from iqdb_core.index.kernel_query import Query, create_query
+from iqdb_core.index.kernel_query import create_query
 from iqdb_core.index.kernel_resolve import Found, create_found
-from iqdb_core.index.kernel_search import finish, search_alone, search_part, start, take_over
+from iqdb_core.index.kernel_search import search_all, search_part
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
+    from iqdb_core.index.helpers import Helpers
     from iqdb_core.index.segment import Segment
     from iqdb_core.model import Signature
-
-SHARE_SEGMENTS: Final = 12
-"""Segments that are worth a thread of their own: waking one takes as long as scanning several."""
-_SPARE_SEGMENTS: Final = 32
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,7 +81,9 @@ class _Scratch(threading.local):
 
 
 _scratch: Final = _Scratch()
-_helpers: Final = Helpers()
+_SPARE_SEGMENTS: Final = 32
+MIN_SHARED_SEGMENTS: Final = 8
+"""A thread has at least so many segments to scan: fewer take less time than handing them over."""
 
 
 def search(
@@ -99,38 +97,29 @@ def search(
     limit: int,
     nonempty: NDArray[np.bool_],
     min_score: float | None = None,
-    n_threads: int = 1,
+    helpers: Helpers | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int32], NDArray[np.int32]]:
-    """Return the live images most like a signature, exactly.
+    """Return the live images most like a signature.
 
     Parameters
     ----------
     table : SegmentTable
-    head_ids : (n,) int64 ndarray
-    head_averages : (n, 3) float64 ndarray, finite
-    head_positions : (n, 3, 40) int16 ndarray
-    head_alive : (n,) bool ndarray
-        Images that are in no segment. In order of arrival; positions may be in any order and repeat.
+    head_ids, head_averages, head_positions, head_alive : ndarray
+        The head's rows: (n,) int64, (n, 3) float64, (n, 3, 40) int16, (n,) bool.
     signature : Signature
     limit : int
         Most matches to return, at least 1.
-    nonempty : (98,304,) bool ndarray
-        Which buckets some live image, of a segment or the head, holds. The caller keeps count.
+    nonempty : (98304,) bool ndarray
+        Whether any live image holds a bucket.
     min_score : float or None
-        Matches below are left out. The higher it is, the less is read.
-    n_threads : int
-        Most threads that all queries of this process together may use for large tables. A query that finds the process
-        idle shares its segments out; many at once use one thread each.
+        Lower scores are left out. The higher it is, the less is read.
+    helpers : Helpers or None
+        Threads that may take a part of the segments each; None for none.
 
     Returns
     -------
-    image_ids : (m,) int64 ndarray
-    scores : (m,) float64 ndarray
-    segments : (m,) int32 ndarray
-        Place in `table.segments`, or -1: in the head.
-    documents : (m,) int32 ndarray
-        Document of the segment, or row of the head.
-        All by descending score, equal scores by ascending id.
+    image_ids, scores, segments, documents : ndarray
+        Best first, equal scores by ascending id: int64, float64, int32 and int32. Segment -1 is the head.
 
     Raises
     ------
@@ -139,62 +128,81 @@ def search(
 
     Notes
     -----
-    With averages rounded to float32, and all else exact or in float64::
+    With averages rounded to float32, and everything else exact or in float64::
 
         penalty = 500 * |Y - Y'| + 1921 * |I - I'| + 3437 * |Q - Q'|      (grey query: the first term alone)
-        score = (hundredths of the shared positions - penalty) * 100 / (hundredths of the query's nonempty positions)
+        score = (hundredths of the shared positions - penalty) * 100 / hundredths of the query's nonempty ones
 
     and 0 where the divisor is 0.
     """
     if limit < 1:
         raise ValueError(f"limit is at least 1, not {limit}")
-    least_score = -np.inf if min_score is None else float(min_score)
+    positions = signature.signed_positions()
+    least = -np.inf if min_score is None else min_score
     head = HeadRows(head_ids, head_averages, head_positions, head_alive)
     n_segments = len(table.segments)
-    scratch = _scratch
-    found = scratch.found_for(n_segments)
-    query = scratch.query
-    best = create_best(limit)
-    with _helpers.share(n_segments // SHARE_SEGMENTS, n_threads) as n_helpers:
-        if n_helpers == 0:
-            search_alone(
+
+    def scan(best: Best, stride: int) -> None:
+        search_all(
+            table.addresses,
+            stride,
+            head,
+            positions,
+            signature.averages,
+            signature.is_grey,
+            nonempty,
+            least,
+            _scratch.query,
+            _scratch.found_for(n_segments),
+            _scratch.weights,
+            best,
+        )
+
+    if helpers is None or n_segments < MIN_SHARED_SEGMENTS:
+        best = create_best(limit)
+        scan(best, 1)
+        return _columns([best])
+    with helpers.claimed(n_segments // MIN_SHARED_SEGMENTS) as count:
+        # One bar for all threads: each spares itself what cannot be among the best of the others.
+        common = np.full(1, -np.inf)
+        bests = [create_best(limit)._replace(common_least=common) for _ in range(count + 1)]
+
+        def help_with(first: int) -> None:
+            search_part(
                 table.addresses,
-                head,
-                signature.signed_positions(),
+                first,
+                count + 1,
+                positions,
                 signature.averages,
                 signature.is_grey,
                 nonempty,
-                least_score,
-                query,
-                found,
-                scratch.weights,
-                best,
+                least,
+                _scratch.query,
+                _scratch.found_for(n_segments),
+                bests[first],
             )
-        else:
-            start(
-                signature.signed_positions(),
-                signature.averages,
-                signature.is_grey,
-                nonempty,
-                least_score,
-                query,
-                best,
-            )
-            others = [create_best(limit, best) for _ in range(n_helpers)]
-            parts = n_helpers + 1
-            _helpers.run(
-                lambda part: _search_part(table, part, parts, query, others[part - 1]),
-                lambda: search_part(table.addresses, 0, parts, query, found, best),
-                n_helpers,
-            )
-            for other in others:
-                take_over(best, other, query)
-            finish(head, query, scratch.weights, best)
-    count = best.count[0]
-    return best.image_ids[:count], best.scores[:count], best.segments[:count], best.documents[:count]
+
+        parts = [helpers.submit(help_with, first) for first in range(1, count + 1)]
+        scan(bests[0], count + 1)
+        for part in parts:
+            part.result()
+    return _merged(bests, limit) if count else _columns(bests)
 
 
-def _search_part(table: SegmentTable, part: int, parts: int, query: Query, best: Best) -> None:
-    """Search every `parts`-th segment, in a thread that helps."""
-    found = _scratch.found_for(len(table.segments))
-    search_part(table.addresses, part, parts, query, found, best)
+Columns = tuple["NDArray[np.int64]", "NDArray[np.float64]", "NDArray[np.int32]", "NDArray[np.int32]"]
+
+
+def _columns(bests: Sequence[Best]) -> Columns:
+    return (
+        np.concatenate([best.image_ids[: best.count[0]] for best in bests]),
+        np.concatenate([best.scores[: best.count[0]] for best in bests]),
+        np.concatenate([best.segments[: best.count[0]] for best in bests]),
+        np.concatenate([best.documents[: best.count[0]] for best in bests]),
+    )
+
+
+def _merged(bests: Sequence[Best], limit: int) -> Columns:
+    """Return the best of several threads' best, in order."""
+    image_ids, scores, segments, documents = _columns(bests)
+    order = np.lexsort((image_ids, -scores))[:limit]
+    return image_ids[order], scores[order], segments[order], documents[order]
