@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from iqdb_core.index import layout
+from iqdb_core.index.kernel_buckets import count_buckets
 from iqdb_core.index.kernel_build import (
-    count_buckets,
     place_colours,
     place_entries,
     place_postings,
     plan_forms,
+    plan_places,
 )
 from iqdb_core.index.kernel_order import order_by_colour
 from iqdb_core.index.segment import Segment
@@ -101,10 +102,11 @@ def build_segment(
     words[ids_at : ids_at + n] = image_ids.view(np.uint64)
     order, n_grey = order_by_colour(stored, is_grey)
     place_entries(words, counts, rows, lists)
-    places = np.empty(BUCKETS, dtype=np.int64)
-    written = np.zeros(BUCKETS, dtype=np.int32)
-    listed = np.empty(KEPT + 1, dtype=np.int64)
-    place_postings(words, positions, is_grey, order, counts, rows, lists, places, written, listed)
+    places = np.empty(BUCKETS, dtype=np.uint32)
+    grouped = np.empty((np.count_nonzero((rows >= 0) & (lists >= 0)), 4), dtype=np.int64)
+    plan_places(words, counts, rows, lists, places, grouped)
+    listed = np.empty(2 * (KEPT + 1), dtype=np.int64)
+    place_postings(words, positions, is_grey, order, places, grouped, listed)
     place_colours(words, stored, order, n_grey)
     words.flags.writeable = False
     return Segment(words)

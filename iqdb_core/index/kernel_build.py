@@ -1,8 +1,7 @@
-"""Counting and placing postings: the compiled half of `build`.
+"""Planning and placing postings: the compiled half of `build`.
 
-Answers: how many images hold each bucket, which form do its postings take, and where does each posting go?
-Works on arrays
-that `build` prepared and checked. Called by `build` alone.
+Answers: which form do the postings of each bucket take, and where does each posting go? Works on arrays that
+`build` prepared and checked. Called by `build` alone.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from iqdb_core.index.compiled import kernel
+from iqdb_core.index.kernel_buckets import bucket_of, is_ascending, is_repeat
 from iqdb_core.index.kernel_vector import prefetch
 from iqdb_core.index.kernel_words import item
 from iqdb_core.index.layout import (
@@ -33,7 +33,7 @@ from iqdb_core.index.layout import (
     RARE_COUNT_SHIFT,
     VECTOR_IMAGES,
 )
-from iqdb_core.model import BUCKETS, CHANNELS, KEPT, PLANE
+from iqdb_core.model import BUCKETS, CHANNELS, KEPT
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,38 +53,11 @@ _AHEAD: Final = 8
 """Images between asking for memory and reading it."""
 _LINE_POSITIONS: Final = 32
 """Positions on one cache line."""
-
-
-@kernel()
-def count_buckets(
-    positions: NDArray[np.int16], is_grey: NDArray[np.bool_], counts: NDArray[np.int32]
-) -> bool:
-    """Count the images that hold each bucket.
-
-    Parameters
-    ----------
-    positions : (n, 3, 40) int16 ndarray
-    is_grey : (n,) bool ndarray
-        Of a grey image only the Y channel is indexed.
-    counts : (98,304,) int32 ndarray
-        Zeros. **Changed in place.**
-
-    Returns
-    -------
-    bool
-        False if a position is not 1..16383 in magnitude; the counts are then worthless.
-    """
-    for image in range(positions.shape[0]):
-        for channel in range(1 if is_grey[image] else CHANNELS):
-            row = positions[image, channel]
-            is_plain = is_ascending(row)
-            for i in range(KEPT):
-                signed = np.int64(row[i])
-                if signed == 0 or signed <= -PLANE or signed >= PLANE:
-                    return False
-                if is_plain or not is_repeat(row, i):
-                    counts[bucket_of(channel, signed)] += 1
-    return True
+_GROUPED_PLACE: Final = 1 << 30
+_RARE_PLACE: Final = 1 << 31
+"""Set in a place: the form of the bucket; neither for an exact one."""
+_ROW_AT, _MARKS_AT, _LOWS_AT, _WRITTEN = range(4)
+"""Columns of what is known of a grouped bucket."""
 
 
 @kernel()
@@ -178,16 +151,59 @@ def place_entries(
 
 
 @kernel()
+def plan_places(
+    words: NDArray[np.uint64],
+    counts: NDArray[np.int32],
+    rows: NDArray[np.int32],
+    lists: NDArray[np.int32],
+    places: NDArray[np.uint32],
+    grouped: NDArray[np.int64],
+) -> None:
+    """Put together, per bucket, what writing one of its postings has to know.
+
+    Parameters
+    ----------
+    words : (n_words,) uint64 ndarray
+        The header is there.
+    counts, rows, lists : (98,304,) int32 ndarray
+        As `plan_forms` left them.
+    places : (98,304,) uint32 ndarray
+        **Filled**: the form in the upper two bits. Below: where an exact row starts, in words behind row 0;
+        the number of a grouped bucket; where the next posting of a rare one goes, in uint16 units of the
+        section.
+    grouped : (n_grouped, 4) int64 ndarray
+        **Filled**: where the row, the page marks (both in words) and the lower bytes (in bytes) of each
+        grouped bucket start, and 0 for the postings written.
+    """
+    stride = np.int64(words[H_STRIDE])
+    rows_at = np.int64(words[H_ROWS_AT])
+    grouped_at = np.int64(words[H_GROUPED_AT])
+    n_pages = (np.int64(words[H_IMAGES]) + PAGE_IMAGES - 1) // PAGE_IMAGES
+    n_grouped = 0
+    for bucket in range(BUCKETS):
+        if rows[bucket] < 0:
+            place = _RARE_PLACE | np.int64(max(lists[bucket], 0))
+        elif lists[bucket] < 0:
+            place = rows[bucket] * stride
+        else:
+            marks_at = grouped_at + lists[bucket] + 1
+            grouped[n_grouped, _ROW_AT] = rows_at + rows[bucket] * stride
+            grouped[n_grouped, _MARKS_AT] = marks_at
+            grouped[n_grouped, _LOWS_AT] = (marks_at + (np.int64(counts[bucket]) + n_pages + 63) // 64) * 8
+            grouped[n_grouped, _WRITTEN] = 0
+            place = _GROUPED_PLACE | n_grouped
+            n_grouped += 1
+        places[bucket] = np.uint32(place)
+
+
+@kernel()
 def place_postings(
     words: NDArray[np.uint64],
     positions: NDArray[np.int16],
     is_grey: NDArray[np.bool_],
     order: NDArray[np.int32],
-    counts: NDArray[np.int32],
-    rows: NDArray[np.int32],
-    lists: NDArray[np.int32],
-    places: NDArray[np.int64],
-    written: NDArray[np.int32],
+    places: NDArray[np.uint32],
+    grouped: NDArray[np.int64],
     listed: NDArray[np.int64],
 ) -> None:
     """Write every posting into its row and its list.
@@ -200,20 +216,13 @@ def place_postings(
     is_grey : (n,) bool ndarray
     order : (n,) int32 ndarray
         The image of each slot.
-    counts, rows, lists : (98,304,) int32 ndarray
-        As `plan_forms` left them.
-    places : (98,304,) int64 ndarray
-        Scratch: where the row of an exact bucket starts, else that of the empty row.
-    written : (98,304,) int32 ndarray
-        Zeros. **Changed in place**: how many postings of the bucket's list are written.
-    listed : (41,) int64 ndarray
+    places : (98,304,) uint32 ndarray
+    grouped : (n_grouped, 4) int64 ndarray
+        As `plan_places` left them. **Changed in place.**
+    listed : (82,) int64 ndarray
         Scratch.
     """
-    stride = np.int64(words[H_STRIDE])
     rows_at = np.int64(words[H_ROWS_AT])
-    for bucket in range(BUCKETS):
-        is_exact = rows[bucket] >= 0 and lists[bucket] < 0
-        places[bucket] = rows_at + rows[bucket] * stride if is_exact else rows_at
     flat = positions.reshape(-1)
     n = len(order)
     for slot in range(n):
@@ -222,54 +231,54 @@ def place_postings(
         for k in range(0, CHANNELS * KEPT, _LINE_POSITIONS):
             prefetch(flat, later + k)
         bit = np.uint64(1) << np.uint64(slot & 63)
-        word = slot >> 6
+        word = rows_at + (slot >> 6)
         for channel in range(1 if is_grey[image] else CHANNELS):
             row = positions[image, channel]
-            is_plain = is_ascending(row)
-            n_listed = 0
+            # Which form a bucket has is hard to predict: nothing branches: what is not exact sets no bit in
+            # the empty row, and is put on one of two lists.
+            n_grouped = 0
+            n_rare = KEPT + 1
             for i in range(KEPT):
-                bucket = bucket_of(channel, np.int64(row[i]))
-                place = item(places, bucket)
-                # Which form a bucket has is hard to predict: buckets without an exact row set nothing in the
-                # empty one.
-                is_listed = place == rows_at
-                words[np.uint64(place + word)] |= np.uint64(0) if is_listed else bit
-                listed[n_listed] = i
-                n_listed += is_listed
-            for k in range(n_listed):
+                place = np.int64(item(places, bucket_of(channel, np.int64(row[i]))))
+                is_exact = place < _GROUPED_PLACE
+                exact = np.uint64(place if is_exact else 0)
+                words[exact + np.uint64(word)] |= bit if is_exact else np.uint64(0)
+                listed[np.uint64(n_grouped)] = i
+                n_grouped += (place & _GROUPED_PLACE) != 0
+                listed[np.uint64(n_rare)] = i
+                n_rare += (place & _RARE_PLACE) != 0
+            if n_grouped + n_rare == KEPT + 1:
+                continue
+            is_plain = is_ascending(row)
+            for k in range(n_grouped):
                 i = listed[k]
                 if is_plain or not is_repeat(row, i):
-                    bucket = bucket_of(channel, np.int64(row[i]))
-                    _place_in_list(words, bucket, slot, counts, rows, lists, written)
+                    number = item(places, bucket_of(channel, np.int64(row[i]))) ^ np.uint32(_GROUPED_PLACE)
+                    _place_grouped(words, slot, grouped[number])
+            for k in range(KEPT + 1, n_rare):
+                i = listed[k]
+                if is_plain or not is_repeat(row, i):
+                    _place_rare(words, slot, places, bucket_of(channel, np.int64(row[i])))
 
 
-@kernel()
-def _place_in_list(
-    words: NDArray[np.uint64],
-    bucket: int,
-    slot: int,
-    counts: NDArray[np.int32],
-    rows: NDArray[np.int32],
-    lists: NDArray[np.int32],
-    written: NDArray[np.int32],
-) -> None:
-    """Write a posting of a grouped or rare bucket."""
-    rank = np.int64(item(written, bucket))
-    written[np.uint64(bucket)] = rank + 1
-    row = np.int64(item(rows, bucket))
-    list_at = np.int64(item(lists, bucket))
-    if row < 0:
-        words.view(np.uint16)[np.uint64(np.int64(words[H_RARE_AT]) * 4 + list_at + rank)] = np.uint16(slot)
-        return
-    row_at = np.int64(words[H_ROWS_AT]) + row * np.int64(words[H_STRIDE])
-    words[np.uint64(row_at + (slot >> 6))] |= np.uint64(1) << np.uint64(slot & 63)
-    pages_at = np.int64(words[H_GROUPED_AT]) + list_at + 1
-    n_pages = (np.int64(words[H_IMAGES]) + PAGE_IMAGES - 1) // PAGE_IMAGES
+@kernel(inline=True)
+def _place_grouped(words: NDArray[np.uint64], slot: int, group: NDArray[np.int64]) -> None:
+    """Write a posting of a grouped bucket: its bit in the shared row, its page and its lower byte."""
+    rank = group[_WRITTEN]
+    group[_WRITTEN] = rank + 1
+    words[np.uint64(group[_ROW_AT] + (slot >> 6))] |= np.uint64(1) << np.uint64(slot & 63)
     mark = rank + slot // PAGE_IMAGES
-    words[np.uint64(pages_at + (mark >> 6))] |= np.uint64(1) << np.uint64(mark & 63)
-    lows_at = pages_at + (np.int64(item(counts, bucket)) + n_pages + 63) // 64
-    low = np.uint64(slot & (PAGE_IMAGES - 1))
-    words[np.uint64(lows_at + (rank >> 3))] |= low << np.uint64((rank & 7) << 3)
+    words[np.uint64(group[_MARKS_AT] + (mark >> 6))] |= np.uint64(1) << np.uint64(mark & 63)
+    words.view(np.uint8)[np.uint64(group[_LOWS_AT] + rank)] = np.uint8(slot & (PAGE_IMAGES - 1))
+
+
+@kernel(inline=True)
+def _place_rare(words: NDArray[np.uint64], slot: int, places: NDArray[np.uint32], bucket: int) -> None:
+    """Write a posting of a rare bucket, and move the place of the next one on."""
+    place = item(places, bucket)
+    places[np.uint64(bucket)] = place + np.uint32(1)
+    at = np.int64(words[H_RARE_AT]) * 4 + np.int64(place ^ np.uint32(_RARE_PLACE))
+    words.view(np.uint16)[np.uint64(at)] = np.uint16(slot)
 
 
 @kernel()
@@ -302,29 +311,3 @@ def place_colours(
         if stop <= n_grey:
             colourless_at = np.int64(words[H_COLOURLESS_AT]) + (vector >> 6)
             words[colourless_at] |= np.uint64(1) << np.uint64(vector & 63)
-
-
-@kernel(inline=True)
-def bucket_of(channel: int, signed: int) -> int:
-    """Return the bucket of a signed position."""
-    if signed < 0:
-        return (channel * 2 + 1) * PLANE - signed
-    return channel * 2 * PLANE + signed
-
-
-@kernel(inline=True)
-def is_ascending(row: NDArray[np.int16]) -> bool:
-    """Return whether 40 positions ascend strictly, so that none occurs twice."""
-    n_falls = 0
-    for i in range(1, KEPT):
-        n_falls += row[i] <= row[i - 1]
-    return n_falls == 0
-
-
-@kernel()
-def is_repeat(row: NDArray[np.int16], i: int) -> bool:
-    """Return whether position i of a row occurs before it."""
-    for earlier in range(i):
-        if row[earlier] == row[i]:
-            return True
-    return False

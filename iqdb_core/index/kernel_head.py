@@ -13,7 +13,7 @@ import numpy as np
 
 from iqdb_core.index.compiled import kernel
 from iqdb_core.index.kernel_best import Best, offer, score_of
-from iqdb_core.index.kernel_build import bucket_of, is_ascending, is_repeat
+from iqdb_core.index.kernel_buckets import bucket_of, is_ascending, is_repeat
 from iqdb_core.model import BUCKETS, CHANNELS, GREY_LIMIT, KEPT, PLANE
 
 if TYPE_CHECKING:

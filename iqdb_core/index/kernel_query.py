@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 
 from iqdb_core.index.compiled import kernel
-from iqdb_core.index.kernel_build import bucket_of, is_ascending, is_repeat
+from iqdb_core.index.kernel_buckets import bucket_of, is_ascending, is_repeat
 from iqdb_core.index.weights import AVERAGE_WEIGHTS, BINS, WEIGHTS
 from iqdb_core.model import CHANNELS, KEPT, PLANE, SIDE
 

@@ -31,8 +31,9 @@ _READERS: Final = 4
 _MAX_READERS: Final = 64
 _IDS_PER_SELECT: Final = 500
 """Below SQLite's oldest limit of 999 parameters."""
-_ROWS_PER_FETCH: Final = 1024
-"""So many rows' objects stay in the processor's cache until they have become columns."""
+_ROWS_PER_FETCH: Final = 512
+"""So many rows' objects stay in the processor's cache until they have become columns, and are too few to set
+off the garbage collector, which would look through them in vain."""
 _WRITER_CACHE_KIB: Final = 65_536
 _LOG_PAGES: Final = 4000
 """Pages of the log that are folded into the file at once; with SQLite's 1000, each large group does it."""

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iqdb_core.index.bucket_counts import BucketCounts, count_images
+from iqdb_core.index.bucket_counts import BucketCounts
+from iqdb_core.index.kernel_buckets import count_images
 from tests.fixtures.index_rows import random_rows
 from tests.naive_index import naive_bucket_counts
 
