@@ -7,7 +7,6 @@ this file constructs services.
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -31,6 +30,7 @@ from iqdb_core import signature as signature_room
 from iqdb_core.clock import RevisionClock
 from iqdb_core.errors import IndexStateError
 from iqdb_core.follower import Follower
+from iqdb_core.machine import usable_cores
 from iqdb_core.store import SignatureStore, open_store
 
 Loader = Callable[[Settings, Gate[Services], OnDeath], Services]
@@ -115,7 +115,7 @@ def open_index(
         index_room.warm_up()
     gate.progress = "opening the index"
     options = index_room.IndexOptions(
-        query_threads=settings.query_threads or (os.cpu_count() or 1),
+        query_threads=settings.query_threads or usable_cores(),
         checkpoint_interval_s=settings.checkpoint_s,
     )
     index = index_room.ImageIndex.open(

@@ -5,18 +5,14 @@ Only the composition roots (`cli`, `app`, `query_node`) read these; everything e
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
 from iqdb_core.errors import ConfigError
+from iqdb_core.machine import usable_cores
 
 MIB = 1024 * 1024
-
-
-def _default_decoders() -> int:
-    return max(1, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +66,7 @@ class Settings:
     max_upload_bytes: int = 64 * MIB
     max_batch_bytes: int = 256 * MIB
     max_pixels: int = 100_000_000
-    decoders: int = _default_decoders()
+    decoders: int = usable_cores()
     max_pending: int = 256
     max_pending_bytes: int = 1024 * MIB
     body_timeout_s: float = 30.0

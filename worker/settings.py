@@ -5,16 +5,12 @@ The names are those that the other roles use. Nothing else in this package reads
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
 from iqdb_core.errors import ConfigError
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+from iqdb_core.machine import usable_cores
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +45,7 @@ class WorkerSettings:
 
     database_url: str = "iqdb.sqlite"
     redis_url: str = "redis://127.0.0.1:6379/0"
-    worker_processes: int = _cores()
+    worker_processes: int = usable_cores()
     max_pixels: int = 100_000_000
     max_attempts: int = 3
     job_retention_s: int = 3600

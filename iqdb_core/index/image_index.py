@@ -16,11 +16,11 @@ from iqdb_core.index.checkpoint_keeper import CheckpointKeeper, numbers_of
 from iqdb_core.index.compaction import choose, is_overdue
 from iqdb_core.index.directory import IndexDirectory
 from iqdb_core.index.head import Head
-from iqdb_core.index.helpers import Helpers
 from iqdb_core.index.maintenance import Maintenance
 from iqdb_core.index.memory import release_free_memory
 from iqdb_core.index.merge import carried_over, merged
 from iqdb_core.index.options import IndexOptions
+from iqdb_core.index.query_threads import QueryThreads
 from iqdb_core.index.sealed import Sealer
 from iqdb_core.index.snapshot import Snapshot
 from iqdb_core.index.stats import IndexStats
@@ -57,7 +57,7 @@ class ImageIndex:
         self._maintenance_lock = threading.Lock()
         self._maintenance = Maintenance(self._work)
         self._is_closed = False
-        self._helpers = Helpers(options.query_threads - 1)
+        self._threads = QueryThreads(options.concurrent_queries, options.query_threads - 1)
         self._counts = BucketCounts()
         self._snapshot = self._empty()
         self._is_untrimmed = False
@@ -165,7 +165,7 @@ class ImageIndex:
             raise ValueError(f"limit is at least 1, not {limit}")
         snapshot = self._snapshot
         self._require_open()
-        return snapshot.best_matches(signature, limit, min_score, self._helpers)
+        return snapshot.best_matches(signature, limit, min_score, self._threads)
 
     def get(self, image_id: int) -> Signature | None:
         """Return the signature of a live image, or None if there is none of this id."""
@@ -239,7 +239,7 @@ class ImageIndex:
         Queries that are under way finish; later calls raise IndexStateError; closing twice is harmless.
         """
         self._maintenance.stop()
-        self._helpers.close()
+        self._threads.close()
         with self._maintenance_lock, self._write_lock:
             self._is_closed = True
             self._snapshot = self._empty()

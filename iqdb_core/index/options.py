@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
+
+from iqdb_core.machine import usable_cores
 
 SEGMENT_IMAGES: Final = 65_536
 """Most images of one segment: a document id fits 16 bits."""
@@ -21,6 +23,8 @@ class IndexOptions:
         So many small segments are merged into one; at least 2.
     max_dead_share : float
         A segment with a larger share of dead images is rewritten; above 0, at most 1.
+    concurrent_queries : int
+        Queries that scan at once; more wait their turn. At least 1; as many as cores by default.
     query_threads : int
         Most threads that one query may use; at least 1.
     checkpoint_interval_s : float
@@ -38,6 +42,7 @@ class IndexOptions:
     head_capacity: int = 1_024
     merge_fan_out: int = 8
     max_dead_share: float = 0.1
+    concurrent_queries: int = field(default_factory=usable_cores)
     query_threads: int = 1
     checkpoint_interval_s: float = 300.0
     checkpoint_changes: int = 1_000_000
@@ -46,6 +51,7 @@ class IndexOptions:
         self._require("head_capacity", 1 <= self.head_capacity <= SEGMENT_IMAGES, "1..65,536")
         self._require("merge_fan_out", self.merge_fan_out >= 2, "at least 2")
         self._require("max_dead_share", 0 < self.max_dead_share <= 1, "above 0 and at most 1")
+        self._require("concurrent_queries", self.concurrent_queries >= 1, "at least 1")
         self._require("query_threads", self.query_threads >= 1, "at least 1")
         self._require("checkpoint_interval_s", self.checkpoint_interval_s > 0, "above 0")
         self._require("checkpoint_changes", self.checkpoint_changes >= 1, "at least 1")

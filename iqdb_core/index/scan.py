@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from iqdb_core.index.helpers import Helpers
+    from iqdb_core.index.query_threads import QueryThreads
     from iqdb_core.index.segment import Segment
     from iqdb_core.model import Signature
 
@@ -97,7 +97,7 @@ def search(
     limit: int,
     nonempty: NDArray[np.bool_],
     min_score: float | None = None,
-    helpers: Helpers | None = None,
+    threads: QueryThreads | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int32], NDArray[np.int32]]:
     """Return the live images most like a signature.
 
@@ -113,8 +113,9 @@ def search(
         Whether any live image holds a bucket.
     min_score : float or None
         Lower scores are left out. The higher it is, the less is read.
-    helpers : Helpers or None
-        Threads that may take a part of the segments each; None for none.
+    threads : QueryThreads or None
+        Says when this query may scan, and how many threads take a part of the segments each. None scans at
+        once and alone.
 
     Returns
     -------
@@ -138,7 +139,7 @@ def search(
     if limit < 1:
         raise ValueError(f"limit is at least 1, not {limit}")
     positions = signature.signed_positions()
-    least = -np.inf if min_score is None else min_score
+    least = -np.inf if min_score is None else float(min_score)  # an int would be compiled for apart
     head = HeadRows(head_ids, head_averages, head_positions, head_alive)
     n_segments = len(table.segments)
 
@@ -158,11 +159,11 @@ def search(
             best,
         )
 
-    if helpers is None or n_segments < MIN_SHARED_SEGMENTS:
+    if threads is None:
         best = create_best(limit)
         scan(best, 1)
         return _columns([best])
-    with helpers.claimed(n_segments // MIN_SHARED_SEGMENTS) as count:
+    with threads.turn(n_segments // MIN_SHARED_SEGMENTS) as count:
         # One bar for all threads: each spares itself what cannot be among the best of the others.
         common = np.full(1, -np.inf)
         bests = [create_best(limit)._replace(common_least=common) for _ in range(count + 1)]
@@ -182,7 +183,7 @@ def search(
                 bests[first],
             )
 
-        parts = [helpers.submit(help_with, first) for first in range(1, count + 1)]
+        parts = [threads.submit(help_with, first) for first in range(1, count + 1)]
         scan(bests[0], count + 1)
         for part in parts:
             part.result()

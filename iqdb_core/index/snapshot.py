@@ -19,7 +19,7 @@ from iqdb_core.model import Match
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from iqdb_core.index.helpers import Helpers
+    from iqdb_core.index.query_threads import QueryThreads
     from iqdb_core.index.sealed import Member
     from iqdb_core.model import Signature
 
@@ -81,7 +81,7 @@ class Snapshot:
         return self.head.nbytes + self.nonempty.nbytes + sum(member.nbytes for member in self.members)
 
     def best_matches(
-        self, signature: Signature, limit: int, min_score: float | None, helpers: Helpers
+        self, signature: Signature, limit: int, min_score: float | None, threads: QueryThreads
     ) -> list[Match]:
         """Return the best live images, as `ImageIndex.query` describes."""
         head = self.head
@@ -95,7 +95,7 @@ class Snapshot:
             limit=limit,
             min_score=min_score,
             nonempty=self.nonempty,
-            helpers=helpers,
+            threads=threads,
         )
         for segment_no, doc_id in zip(found[2].tolist(), found[3].tolist(), strict=True):
             if segment_no >= 0:

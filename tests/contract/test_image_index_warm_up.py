@@ -44,7 +44,7 @@ for _ in range(2):
             ):
                 batch.image_ids.flags.writeable = batch.positions.flags.writeable = False
                 index.apply(batch)
-            for min_score in (None, 10.0, 80.0):
+            for min_score in (None, 10.0, 80):  # whole numbers too
                 index.query(signature_at(*rows, 3), 10, min_score)
                 index.query(signature_at(rows[0] * 0, rows[1], 3), 1000, min_score)
             index.get(7)

@@ -17,6 +17,7 @@ from iqdb_core.index import IndexOptions
         ("merge_fan_out", 1),
         ("max_dead_share", 0.0),
         ("max_dead_share", 1.1),
+        ("concurrent_queries", 0),
         ("query_threads", 0),
         ("checkpoint_interval_s", 0.0),
         ("checkpoint_changes", 0),

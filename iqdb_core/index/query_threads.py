@@ -1,0 +1,88 @@
+"""Which queries run now, and with how many threads each.
+
+Answers: may this query start, and may other threads help it? As many queries run at once as there are cores;
+the rest wait their turn in the order they came, because a dozen scans taking slices of two cores would all be
+late. A query that finds cores idle gets threads for them. Knows nothing of segments. Owned by `ImageIndex`,
+used by `scan`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class QueryThreads:
+    """Turns for queries, and a bounded number of helping threads, started when first needed.
+
+    Parameters
+    ----------
+    turns : int
+        Queries that run at once, at least 1.
+    helpers : int
+        Threads beside those that ask; 0 for none.
+    """
+
+    def __init__(self, turns: int, helpers: int) -> None:
+        self._turns = turns
+        self._helpers = helpers
+        self._cores = max(turns, helpers + 1)
+        self._running = 0
+        self._helping = 0
+        self._lock = threading.Lock()
+        self._waiting: deque[threading.Lock] = deque()
+        self._pool = ThreadPoolExecutor(helpers, thread_name_prefix="scan") if helpers else None
+
+    @contextmanager
+    def turn(self, wanted: int) -> Iterator[int]:
+        """Wait for a turn, then yield how many threads may help, at most `wanted`, until the block ends."""
+        self._wait_for_turn()
+        with self._lock:
+            # Every running query keeps a core of its own.
+            idle = min(self._helpers - self._helping, self._cores - self._running - self._helping)
+            count = max(0, min(wanted, idle)) if self._pool is not None else 0
+            self._helping += count
+        try:
+            yield count
+        finally:
+            with self._lock:
+                self._helping -= count
+                if self._waiting:
+                    # The turn is handed over, not given back: nobody who comes now can take it before.
+                    self._waiting.popleft().release()
+                else:
+                    self._running -= 1
+
+    def submit(self, work: Callable[[int], None], number: int) -> Future[None]:
+        """Run `work(number)` in a helper, or here if they were closed meanwhile; only within a turn."""
+        with self._lock:
+            if self._pool is not None:
+                return self._pool.submit(work, number)
+        work(number)
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
+
+    def close(self) -> None:
+        """End the helpers after what they are doing; a query that goes on does so alone."""
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(wait=True)
+
+    def _wait_for_turn(self) -> None:
+        with self._lock:
+            if self._running < self._turns:
+                self._running += 1
+                return
+            called = threading.Lock()
+            called.acquire()
+            self._waiting.append(called)
+        called.acquire()
