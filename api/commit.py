@@ -1,8 +1,8 @@
 """Group commit: writes that arrive together share one transaction and one fsync.
 
 One thread takes everything that has piled up while the last transaction was being flushed and commits it at
-once, so a lone writer waits for nobody and
-many writers wait for about two flushes. Used by the embedded ingestion.
+once, so a lone writer waits for nobody and many writers wait for about two flushes. Used by the embedded
+ingestion.
 """
 
 from __future__ import annotations

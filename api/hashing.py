@@ -1,8 +1,8 @@
 """Pictures to signatures without ever holding up the event loop, a bounded number at a time.
 
 Uploads wait on disk or in their spool until a decoder is free: only then are their bytes read into memory, so
-memory is bounded by
-decoders x (upload limit + decoded size), whatever arrives. Called by the ingestion and the query routes.
+memory is bounded by decoders x (upload limit + decoded size), whatever arrives. Called by the ingestion and
+the query routes.
 """
 
 from __future__ import annotations

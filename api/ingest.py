@@ -1,8 +1,8 @@
 """The ingestion seam: how a picture becomes a stored image.
 
 `Ingestion` is what the routes know. `EmbeddedIngestion` hashes and commits here and now;
-`ingest_queue.QueueIngestion` hands the work to Celery workers. The composition
-root chooses; nothing else may ask.
+`ingest_queue.QueueIngestion` hands the work to Celery workers. The composition root chooses; nothing else may
+ask.
 """
 
 from __future__ import annotations

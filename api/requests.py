@@ -1,8 +1,7 @@
 """Requests to values: the two dialects, read strictly.
 
 Answers: what does this request ask for? Every doubt is a BadRequest with a sentence that helps; nothing is
-guessed. Knows no index,
-store or queue. Called by the routes.
+guessed. Knows no index, store or queue. Called by the routes.
 """
 
 from __future__ import annotations

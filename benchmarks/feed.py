@@ -5,14 +5,13 @@ out the rows, so that restarts are limited by the index and not by the feed. A w
 follower well within 50 ms, also while others write. Applying in groups costs a small multiple of bare
 inserts, and far less than hashing.
 
-Method: N signatures of random positions. Takeover: a file as IQDB leaves it, its posts in no order.
-Apply: groups of new images, one thread, durable commits (fsync on). Feed: from cursor 0 in batches of
-65,536, then through a Follower whose sink only counts. Delay: from the return of `apply` until a sink in
-another thread has the change, at rest and while another thread applies groups of 100 without pause; with
-a waiter's wake, and by polling alone (every 50 ms and 200 ms, as the two modes do). Postgres is a
-private server on this machine that commits durably.
-Control: the driver's fetchall of the same columns (feed); inserting the same rows into `images` alone,
-without feed and counter, in the same groups (apply).
+Method: N signatures of random positions. Takeover: a file as IQDB leaves it, its posts in no order. Apply:
+groups of new images, one thread, durable commits (fsync on). Feed: from cursor 0 in batches of 65,536, then
+through a Follower whose sink only counts. Delay: from the return of `apply` until a sink in another thread
+has the change, at rest and while another thread applies groups of 100 without pause; with a waiter's wake,
+and by polling alone (every 50 ms and 200 ms, as the two modes do). Postgres is a private server on this
+machine that commits durably. Control: the driver's fetchall of the same columns (feed); inserting the same
+rows into `images` alone, without feed and counter, in the same groups (apply).
 
     python -m benchmarks.feed [--images 1000000] [--skip-postgres]
 """

@@ -5,11 +5,10 @@ same cores. Single adds cost one HTTP exchange and one round trip to Redis each 
 
 Method: private Redis (append-only file, fsync always) and database, one api, one query node and one worker of
 1 or 2 processes on this machine. N JPEGs of 200 kilopixels made by code are sent by 4 connections,
-`wait=false`,
-as single adds or as batches of 50; the clock stops when `GET /status` shows N images. Latency: at a quarter
-of
-the throughput of batches, from 202 until the job is shown as done, which is when queries find the image.
-Control, in the same run: decoding and hashing the same files in as many processes, nothing else running.
+`wait=false`, as single adds or as batches of 50; the clock stops when `GET /status` shows N images. Latency:
+at a quarter of the throughput of batches, from 202 until the job is shown as done, which is when queries find
+the image. Control, in the same run: decoding and hashing the same files in as many processes, nothing else
+running.
 
     python -m benchmarks.ingest [--images 1000] [--sqlite-only]
 """

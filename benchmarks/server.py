@@ -4,9 +4,9 @@ Claim: adding costs little more than decoding and hashing the picture; asking co
 HTTP exchange itself. Clients that add at the same time share commits, so 8 of them are faster than one.
 
 Method: a server process on a new SQLite file on disk; client processes on the same machine send requests over
-kept-alive connections for a fixed time each. Pictures are JPEGs of 200 kilopixels made by code. Queries go
-by hash, limit 10, at N images (default 10,000, random signatures).
-Controls, in the same run: decoding and hashing alone on one core; `GET /live` instead of a query.
+kept-alive connections for a fixed time each. Pictures are JPEGs of 200 kilopixels made by code. Queries go by
+hash, limit 10, at N images (default 10,000, random signatures). Controls, in the same run: decoding and
+hashing alone on one core; `GET /live` instead of a query.
 
     python -m benchmarks.server [--seconds 5] [--images 10000]
 """

@@ -38,9 +38,9 @@ class Signature:
         Mean Y, I and Q, finite. Y is 0..1 for decoded images; |I| and |Q| are below 0.6.
     positions : bytes
         240 bytes: int16[3][40], little-endian. Per channel the kept positions 1..16383, negated where the
-        coefficient is not
-        positive; in ascending signed order when computed here. `codec` validates what comes from outside. For
-        scores each channel is a *set*: order does not matter and a repeated position counts once.
+        coefficient is not positive; in ascending signed order when computed here. `codec` validates what
+        comes from outside. For scores each channel is a *set*: order does not matter and a repeated position
+        counts once.
     """
 
     averages: tuple[float, float, float]
@@ -85,8 +85,7 @@ class Write:
         0..2**63-1.
     revision : int
         When the write was accepted, in microseconds of a clock that never runs backwards. Of two writes to
-        one image the one with the higher
-        revision wins, whichever is applied last.
+        one image the one with the higher revision wins, whichever is applied last.
     signature : Signature or None
         None deletes.
     """

@@ -35,6 +35,7 @@ class BucketCounts:
         self,
         added: tuple[NDArray[np.float64], NDArray[np.int16]],
         removed: list[tuple[NDArray[np.float64], NDArray[np.int16]]],
+        added_counts: NDArray[np.int32] | None = None,
     ) -> None:
         """Count new images in and dead ones out; replace `nonempty` if some bucket filled or emptied.
 
@@ -44,8 +45,14 @@ class BucketCounts:
             Averages and positions of the images that became live.
         removed : list of the same
             Those of the images that died; each must have been added before.
+        added_counts : (98,304,) int32 ndarray or None
+            How many of `added` hold each bucket, if somebody has counted them already.
         """
-        crossed = count_images(self.counts, read_only(added[0]), read_only(added[1]), 1)
+        if added_counts is None:
+            crossed = count_images(self.counts, read_only(added[0]), read_only(added[1]), 1)
+        else:
+            crossed = int(np.count_nonzero((self.counts == 0) & (added_counts > 0)))
+            self.counts += added_counts
         for averages, positions in removed:
             crossed += count_images(self.counts, read_only(averages), read_only(positions), -1)
         if crossed:

@@ -1,8 +1,8 @@
 """Making segments.
 
 Answers: what are the words of a segment with these images? Takes everything at once and never changes a
-segment that exists. Called by
-the sealer, for a full head, a bulk load or a merge; releases the GIL for nearly all of its time.
+segment that exists. Called by the sealer, for a full head, a bulk load or a merge; releases the GIL for
+nearly all of its time.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ def build_segment(
     positions: NDArray[np.int16],
     *,
     allocate: Callable[[int], NDArray[np.uint64]] = aligned_zeros,
+    counts: NDArray[np.int32] | None = None,
 ) -> Segment:
     """Build a segment.
 
@@ -64,6 +65,8 @@ def build_segment(
         1..16383 in magnitude, in any order; one that occurs twice in a channel counts once.
     allocate : callable
         Returns so many zeroed words, which become the segment's own.
+    counts : (98,304,) int32 ndarray or None
+        Zeros. **Changed in place**: how many of the images hold each bucket.
 
     Returns
     -------
@@ -79,7 +82,7 @@ def build_segment(
     positions = np.ascontiguousarray(positions)
     is_grey = np.abs(averages[:, 1]) + np.abs(averages[:, 2]) < GREY_LIMIT
     stored = stored_averages(averages)
-    counts = np.zeros(BUCKETS, dtype=np.int32)
+    counts = np.zeros(BUCKETS, dtype=np.int32) if counts is None else counts
     if not count_buckets(positions, is_grey, counts):
         raise ValueError("positions are 1..16383 in magnitude")
     rows = np.empty(BUCKETS, dtype=np.int32)

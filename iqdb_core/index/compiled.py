@@ -1,8 +1,7 @@
 """The one way in which the index's kernels are compiled.
 
 Answers: how does a plain function become machine code that releases the GIL and is compiled once per machine?
-Knows nothing of what is
-computed. Called by every kernel file of the room.
+Knows nothing of what is computed. Called by every kernel file of the room.
 
 Kernels call each other across files and are compiled into one another. numba keeps machine code until the
 *file of the function* changes; here
@@ -44,12 +43,10 @@ def kernel(*, inline: bool = False, allocates: bool = False) -> Callable[[Callab
     ----------
     inline : bool
         Always compile it into its callers: for what is too small to be worth a call, or works on vectors,
-        which should
-        stay in registers.
+        which should stay in registers.
     allocates : bool
         It makes arrays. Otherwise none is made and none is counted: counting the references to arrays costs
-        more than what the
-        inner kernels do with them.
+        more than what the inner kernels do with them.
 
     Returns
     -------
@@ -59,8 +56,7 @@ def kernel(*, inline: bool = False, allocates: bool = False) -> Callable[[Callab
     Notes
     -----
     Never fastmath, never parallel: results are the same to the bit everywhere, and several threads may call.
-    Division by zero follows
-    IEEE 754. Without a place to keep compiled code, each process compiles anew.
+    Division by zero follows IEEE 754. Without a place to keep compiled code, each process compiles anew.
     """
 
     def compile_later(function: Callable[P, R]) -> Callable[P, R]:

@@ -132,7 +132,8 @@ class ImageIndex:
             update = updated(before, batch, self._sealer)
             if update is None:
                 return
-            self._counts.change((update.added.averages, update.added.positions), update.removed)
+            added = (update.added.averages, update.added.positions)
+            self._counts.change(added, update.removed, update.added_counts)
             self._publish(update.members, update.head, update.applied_seq)
             self._is_untrimmed |= len(batch) >= BULK_CHANGES
         if update.members is not before.members:

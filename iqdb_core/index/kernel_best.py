@@ -1,8 +1,7 @@
 """The best matches so far: a heap with the worst of them on top, and what a newcomer must reach.
 
 Answers: is this image among the best, and what is too little to bother? Equal scores go to the smaller image
-id. Called by the scans of
-segments and head; each thread has its own.
+id. Called by the scans of segments and head; each thread has its own.
 """
 
 from __future__ import annotations
@@ -37,8 +36,7 @@ class Best(NamedTuple):
         Lower scores are not taken in.
     common_least : (1,) float64 ndarray
         The same for all threads of a query together: written by each when it knows better, so it may be late
-        but never too
-        high.
+        but never too high.
     """
 
     scores: NDArray[np.float64]

@@ -79,8 +79,7 @@ def plan_forms(
         **Filled**: the row of an exact or grouped bucket, else -1.
     lists : (98,304,) int32 ndarray
         **Filled**: where the list of a grouped bucket (in words) or of a rare one (in uint16 units) starts in
-        its
-        section, else -1.
+        its section, else -1.
 
     Returns
     -------

@@ -1,8 +1,7 @@
 """Ranking the rows of the head, one by one.
 
 Answers: which images of the head belong among the best? The head is small and changes all the time, so it has
-no postings. Called by
-`scan`, after the segments, when most rows can be passed over by their colour.
+no postings. Called by `scan`, after the segments, when most rows can be passed over by their colour.
 """
 
 from __future__ import annotations

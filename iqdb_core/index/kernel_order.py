@@ -1,9 +1,8 @@
 """In which order a segment keeps its images: neighbours in colour, so that whole vectors can be passed over.
 
 Answers: which image goes into which slot? Grey images first; each kind is halved again and again along the
-average
-that varies most, at whole vectors, like a k-d tree (Bentley, "Multidimensional Binary Search Trees Used for
-Associative Searching", 1975). Never looks at positions. Called by `build`.
+average that varies most, at whole vectors, like a k-d tree (Bentley, "Multidimensional Binary Search Trees
+Used for Associative Searching", 1975). Never looks at positions. Called by `build`.
 """
 
 from __future__ import annotations

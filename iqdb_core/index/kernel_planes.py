@@ -1,10 +1,8 @@
 """Adding one-bit numbers, 512 images at a time, and comparing the sums.
 
 Answers: which of these images have at least so much in common with the query? A sum is kept as nine *planes*:
-plane j holds bit j of the sum of
-each image. Rows are added to the planes eight at a time by carry-save adders, so that a row costs two or
-three instructions. Knows no
-query. Called by `kernel_scan`.
+plane j holds bit j of the sum of each image. Rows are added to the planes eight at a time by carry-save
+adders, so that a row costs two or three instructions. Knows no query. Called by `kernel_scan`.
 
 References
 ----------
@@ -35,8 +33,7 @@ def full_add(a: Any, b: Any, c: Any) -> Any:
     """Return sum and carry of three bits, for each image.
 
     Written so that compilers see a selection in the carry (where a and b differ it is c, else a), which is
-    one
-    instruction on most machines.
+    one instruction on most machines.
     """
     differ = a ^ b
     return differ ^ c, ((a ^ c) & differ) ^ a

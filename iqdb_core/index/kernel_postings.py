@@ -1,8 +1,7 @@
 """Which slots of a segment hold a bucket: reading the directory, the entries and the lists.
 
 Answers: where are this bucket's postings, and does this slot have one? The layout is described in `segment`.
-Never changes a segment.
-Called by the checks of a segment and by the scan.
+Never changes a segment. Called by the checks of a segment and by the scan.
 """
 
 from __future__ import annotations

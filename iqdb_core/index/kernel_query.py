@@ -101,8 +101,7 @@ def prepare(
         **Changed in place.**
     positions : (3, 40) int16 ndarray
         In any order. One that occurs twice in a channel counts once, one that is not 1..16383 in magnitude
-        not
-        at all.
+        not at all.
     averages : (float, float, float)
         Finite.
     is_grey : bool

@@ -1,8 +1,7 @@
 """Where a query's buckets are in one segment.
 
 Answers: which rows does this query read here, in which order, and how much can the rows still to come add?
-Once per query and
-segment. Called by `kernel_search` (looking ahead) and `kernel_scan`.
+Once per query and segment. Called by `kernel_search` (looking ahead) and `kernel_scan`.
 """
 
 from __future__ import annotations
@@ -68,26 +67,21 @@ class Found(NamedTuple):
         none.
     numbers : (6,) int64 ndarray
         How many of the query's buckets are exact, grouped and rare here; the most units that any image can
-        share, that
-        any grey image can, and that any can of rare buckets.
+        share, that any grey image can, and that any can of rare buckets.
     exact, grouped, rare : (5, 120) int64 ndarray
         Where the row starts (exact and grouped, in words), where the list starts (in words if grouped, in
-        uint16 units if
-        rare), its length (rare), the weight in hundredths, the units (rare).
+        uint16 units if rare), its length (rare), the weight in hundredths, the units (rare).
     row_of : (120,) int64 ndarray
         Per bucket of the query: where its row starts, or -1 if it has none.
     rows : (3 * 248,) int64 ndarray
         Where the rows of ones, twos and fours start, in words, in the order in which they are added; filled
-        up with an
-        empty row to whole chunks of eight.
+        up with an empty row to whole chunks of eight.
     ends, shifts, units_left : (5,) int64 ndarray
         Per part: where it ends in the sequence of all rows, what to add to a place in the sequence to find it
-        in `rows`,
-        and how many units the rows behind the part add at most.
+        in `rows`, and how many units the rows behind the part add at most.
     rare_bits : (6 * 1024,) uint64 ndarray
         Per slot, as bits: the units of its rare buckets in four planes, whether it has 16 or more, and
-        whether it has been
-        scored already.
+        whether it has been scored already.
     is_dirty : (6,) bool ndarray
         Which planes of `rare_bits` may be other than zero.
     planes : (9 * 1024,) uint64 ndarray

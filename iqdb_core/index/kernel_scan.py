@@ -1,9 +1,8 @@
 """Ranking the images of one segment exactly.
 
 Answers: which images of this segment belong among the best? Bounds 512 images at a time from above, in units,
-reading the rows that weigh
-most first and giving up as soon as none of them can matter; only images that may matter are scored one by
-one. Called by `scan`.
+reading the rows that weigh most first and giving up as soon as none of them can matter; only images that may
+matter are scored one by one. Called by `scan`.
 """
 
 from __future__ import annotations
@@ -137,8 +136,7 @@ def _first_stop(n_vectors: int, found: Found, best: Best) -> int:
     """Return after how many rows it is worth looking for the first time which vectors may still matter.
 
     The best image of a vector usually has a certain share of what could be had so far: so much, and all that
-    is still to
-    come, has to be too little. A guess about speed; answers do not depend on it.
+    is still to come, has to be too little. A guess about speed; answers do not depend on it.
     """
     end = found.ends[MORE_ONES]
     if n_vectors == 0:

@@ -1,8 +1,7 @@
 """Scoring, one by one, the images that bounds could not rule out.
 
 Answers: what exactly does this image score? Of many candidates in one vector, those with the highest bounds
-are scored first, because each
-good match raises the bar for the rest. Called by `kernel_scan`.
+are scored first, because each good match raises the bar for the rest. Called by `kernel_scan`.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """512 bits at once in compiled code: the type, its loads and stores, and the logic on it.
 
 Answers: how does a kernel hold eight words in one register? The code generator is told of vectors of eight
-words, and of no
-machine: it makes one instruction of them on AVX-512, two on AVX2, four on NEON. Knows nothing of images.
-Called by the scan.
+words, and of no machine: it makes one instruction of them on AVX-512, two on AVX2, four on NEON. Knows
+nothing of images. Called by the scan.
 
 Every load and store of a vector goes through `load` and `store`, which check bounds when numba does.
 """

@@ -4,10 +4,8 @@ Answers: where in the words is what? Constants and arithmetic only: knows no arr
 checks or reads segments.
 
 A *document* is an image of the segment; its id is its rank by image id. A *slot* is its place in the bitmaps:
-there, images of
-similar colour are neighbours, so that 512 of them (a *vector*, one cache line of each row) can be passed over
-at once.
-A *row* is a bitmap with one bit per slot.
+there, images of similar colour are neighbours, so that 512 of them (a *vector*, one cache line of each row)
+can be passed over at once. A *row* is a bitmap with one bit per slot.
 
     header       HEADER_WORDS words, see the H_ constants; offsets are in words from the start
     directory    per 64 buckets: a bitmap of those that some document holds, and how many there are before

@@ -129,7 +129,11 @@ class Sealer:
         self.directory = directory
 
     def seal(
-        self, image_ids: NDArray[np.int64], averages: NDArray[np.float64], positions: NDArray[np.int16]
+        self,
+        image_ids: NDArray[np.int64],
+        averages: NDArray[np.float64],
+        positions: NDArray[np.int16],
+        counts: NDArray[np.int32] | None = None,
     ) -> SealedSegment:
         """Build a segment and put its signatures beside it.
 
@@ -139,6 +143,8 @@ class Sealer:
             Strictly ascending, 1 <= n <= 65,536.
         averages : (n, 3) float64 ndarray
         positions : (n, 3, 40) int16 ndarray
+        counts : (98,304,) int32 ndarray or None
+            Zeros. **Changed in place**: how many of the images hold each bucket.
 
         Returns
         -------
@@ -152,10 +158,10 @@ class Sealer:
         number = self.directory.next_number()
         image_ids, averages, positions = read_only(image_ids), read_only(averages), read_only(positions)
         if len(image_ids) < MEMORY_ROWS:
-            segment = build_segment(image_ids, averages, positions, allocate=allocate)
+            segment = build_segment(image_ids, averages, positions, allocate=allocate, counts=counts)
             return SealedSegment(number, segment, MemoryRows(averages.copy(), positions.copy()))
         rows, rows_checksum = self._written(number, averages, positions)
-        segment = build_segment(image_ids, averages, positions, allocate=allocate)
+        segment = build_segment(image_ids, averages, positions, allocate=allocate, counts=counts)
         return SealedSegment(number, segment, rows, rows_checksum=rows_checksum)
 
     def write_rows(self, sealed: SealedSegment) -> None:

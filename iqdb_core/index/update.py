@@ -17,6 +17,7 @@ from iqdb_core.index.locate import locate
 from iqdb_core.index.options import SEGMENT_IMAGES
 from iqdb_core.index.sealed import Member
 from iqdb_core.index.signature_rows import runs
+from iqdb_core.model import BUCKETS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -74,6 +75,8 @@ class Update:
     head : Head
     added : Rows
         The images that became live.
+    added_counts : (98,304,) int32 ndarray or None
+        How many of the added images hold each bucket, if that is known.
     removed : list of (averages, positions)
         The signatures of the images that died, replaced ones included.
     applied_seq : int
@@ -82,6 +85,7 @@ class Update:
     members: tuple[Member, ...]
     head: Head
     added: Rows
+    added_counts: NDArray[np.int32] | None
     removed: list[tuple[NDArray[np.float64], NDArray[np.int16]]]
     applied_seq: int
 
@@ -114,9 +118,11 @@ def updated(snapshot: Snapshot, batch: ChangeBatch, sealer: Sealer) -> Update | 
     members, head, removed = _killed(snapshot, added.image_ids)
     if not is_live.all():
         added = added[is_live]
-    new_members, head = with_added(head, added, sealer)
+    is_one_segment = len(added) == SEGMENT_IMAGES > head.n_free and head.n_alive == 0
+    counts = np.zeros(BUCKETS, dtype=np.int32) if is_one_segment else None
+    new_members, head = with_added(head, added, sealer, counts)
     members = members + new_members if new_members else members
-    return Update(members, head, added, removed, batch.last_seq)
+    return Update(members, head, added, counts, removed, batch.last_seq)
 
 
 def _new_changes(batch: ChangeBatch, applied_seq: int) -> tuple[Rows, NDArray[np.bool_]]:
@@ -161,11 +167,13 @@ def _killed(
     return tuple(members), head, removed
 
 
-def with_added(head: Head, added: Rows, sealer: Sealer) -> tuple[tuple[Member, ...], Head]:
+def with_added(
+    head: Head, added: Rows, sealer: Sealer, counts: NDArray[np.int32] | None = None
+) -> tuple[tuple[Member, ...], Head]:
     """Return new members and a head that hold `added` besides what `head` held.
 
     What does not fit the head is sealed together with it: whole segments first, then one of the rest, unless
-    that fits an empty head.
+    that fits an empty head. `counts` are filled as by `Sealer.seal`, so all has to fit one segment.
     """
     if len(added) <= head.n_free:
         return (), head.with_rows(added.image_ids, added.averages, added.positions)
@@ -177,6 +185,6 @@ def with_added(head: Head, added: Rows, sealer: Sealer) -> tuple[tuple[Member, .
     members = []
     for start in range(0, n_sealed, SEGMENT_IMAGES):
         part = rows[start : min(start + SEGMENT_IMAGES, n_sealed)]
-        members.append(Member.all_alive(sealer.seal(part.image_ids, part.averages, part.positions)))
+        members.append(Member.all_alive(sealer.seal(part.image_ids, part.averages, part.positions, counts)))
     rest = rows[n_sealed:]
     return tuple(members), Head.create(capacity).with_rows(rest.image_ids, rest.averages, rest.positions)

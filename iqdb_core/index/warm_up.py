@@ -1,8 +1,8 @@
 """Compile or load every kernel of the index before the first user needs one.
 
 Goes through the public interface with a tiny index, as a server does, so that no argument type is guessed.
-Called by composition roots at start, and
-when a container image is built. What it misses would be compiled at its first use.
+Called by composition roots at start, and when a container image is built. What it misses would be compiled at
+its first use.
 """
 
 from __future__ import annotations

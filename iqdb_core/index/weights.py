@@ -1,14 +1,12 @@
 """What a shared position is worth: the constants of the score, as whole hundredths.
 
 Answers: how much does a bucket weigh, and how much an average's difference? Knows no image and no index. Used
-by the kernels and
-by whoever prepares a query.
+by the kernels and by whoever prepares a query.
 
 References
 ----------
 Jacobs, Finkelstein, Salesin, "Fast Multiresolution Image Querying", SIGGRAPH 1995, section 4, with the
-constants of
-danbooru/iqdb (score = 100 * (shared - penalty) / divisor).
+constants of danbooru/iqdb (score = 100 * (shared - penalty) / divisor).
 """
 
 from __future__ import annotations

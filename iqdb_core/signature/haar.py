@@ -37,8 +37,7 @@ def coefficients(small: NDArray[np.uint8]) -> NDArray[np.float64]:
     References
     ----------
     Jacobs, Finkelstein, Salesin, "Fast Multiresolution Image Querying", SIGGRAPH 1995, section 3: the
-    standard two-dimensional decomposition, all rows and then all columns. The constants are
-    danbooru/iqdb's.
+    standard two-dimensional decomposition, all rows and then all columns. The constants are danbooru/iqdb's.
     """
     planes = np.empty((CHANNELS, SIDE, SIDE), np.float64)
     by_rows = np.empty((SIDE, SIDE), np.float64)

@@ -86,7 +86,9 @@ def to_batch(rows: Sequence[tuple[Any, ...]]) -> ChangeBatch:
     """
     if not rows:
         return empty_batch()
-    seqs, image_ids, *image_columns = zip(*rows, strict=True)
+    seq_column, id_column, *image_columns = zip(*rows, strict=True)
+    seqs = np.fromiter(seq_column, np.int64, len(rows))
+    image_ids = np.fromiter(id_column, np.int64, len(rows))
     present = rows
     if None in image_columns[3]:
         present = [row for row in rows if row[5] is not None]
@@ -94,17 +96,17 @@ def to_batch(rows: Sequence[tuple[Any, ...]]) -> ChangeBatch:
     stacked = stack_checked(image_columns) if present else None
     if stacked is not None and len(present) == len(rows):
         is_live = np.ones(len(rows), dtype=np.bool_)
-        return ChangeBatch(np.array(seqs, np.int64), np.array(image_ids, np.int64), is_live, *stacked)
+        return ChangeBatch(seqs, image_ids, is_live, *stacked)
     if stacked is None:
         present = [row for row in present if is_signature(row[2:])]
     live_seqs = {row[0] for row in present}
     report_unreadable(row[1] for row in rows if row[5] is not None and row[0] not in live_seqs)
-    is_live = np.array([seq in live_seqs for seq in seqs], dtype=np.bool_)
+    is_live = np.array([row[0] in live_seqs for row in rows], dtype=np.bool_)
     averages = np.zeros((len(rows), CHANNELS), np.float64)
     positions = np.zeros((len(rows), CHANNELS, KEPT), np.int16)
     if present:
         averages[is_live], positions[is_live] = stacked or stack(list(zip(*present, strict=True))[2:])
-    return ChangeBatch(np.array(seqs, np.int64), np.array(image_ids, np.int64), is_live, averages, positions)
+    return ChangeBatch(seqs, image_ids, is_live, averages, positions)
 
 
 def report_unreadable(post_ids: Iterable[int]) -> None:
@@ -159,7 +161,7 @@ def stack(image_columns: Sequence[tuple[Any, ...]]) -> tuple[NDArray[np.float64]
     *average_columns, blobs = image_columns
     averages = np.empty((len(blobs), CHANNELS), np.float64)
     for channel, values in enumerate(average_columns):
-        averages[:, channel] = values
+        averages[:, channel] = np.fromiter(values, np.float64, len(blobs))
     return averages, np.frombuffer(b"".join(blobs), dtype="<i2").reshape(-1, CHANNELS, KEPT)
 
 

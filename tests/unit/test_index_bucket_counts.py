@@ -7,9 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from iqdb_core.index import ImageIndex, IndexOptions
 from iqdb_core.index.bucket_counts import BucketCounts
 from iqdb_core.index.kernel_buckets import count_images
-from tests.fixtures.index_rows import random_rows
+from iqdb_core.index.options import SEGMENT_IMAGES
+from iqdb_core.model import ChangeBatch
+from tests.fixtures.index_rows import cheap_rows, random_rows, signature_at
 from tests.naive_index import naive_bucket_counts
 
 NONE = (np.empty((0, 3)), np.empty((0, 3, 40), dtype=np.int16))
@@ -71,3 +74,21 @@ def test_repeats_in_any_order_count_once(signed: list[int]) -> None:
     count_images(counts, np.array([[0.5, 0.5, 0.5]]), positions, 1)
     assert counts.max() == 1
     assert counts.sum() == 3 * len(set(signed))
+
+
+@pytest.mark.parametrize("head_capacity", [1_024, 65_536])
+def test_a_whole_segment_at_once_is_counted_once(head_capacity: int) -> None:
+    """Its builder counts as well; a head that takes as many rows has none."""
+    rng = np.random.default_rng(3)
+    n = SEGMENT_IMAGES
+    averages, positions = cheap_rows(rng, n)
+    averages[:99, 1:] = 0.0  # grey
+    positions[7, :, 1] = positions[7, :, 0]
+    rows = ChangeBatch(np.arange(1, n + 1), np.arange(n), np.ones(n, dtype=bool), averages, positions)
+    with ImageIndex.open(None, store_id="s", options=IndexOptions(head_capacity=head_capacity)) as index:
+        index.apply(rows)
+        expected = np.zeros_like(index._counts.counts)
+        count_images(expected, averages, positions, 1)
+        assert (index._counts.counts == expected).all()
+        assert (index._snapshot.nonempty == (expected > 0)).all()
+        assert index.query(signature_at(averages, positions, 7), 1)[0].score == 100.0
