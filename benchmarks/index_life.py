@@ -81,6 +81,7 @@ def build(database: Path, queries: Path, directory: Path) -> Result:
     signatures = workload.read_queries(queries)
     store = open_store(f"sqlite:///{database}")
     workload.get_ready()
+    workload.bring_into_page_cache(database)
     empty = workload.resident_bytes()
     workload.forget_peak()
     index = ImageIndex.open(directory, store_id=store.store_id)

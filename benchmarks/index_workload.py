@@ -28,6 +28,7 @@ GENERATOR = Path(__file__).resolve().parents[2] / "shared" / "make_signatures.py
 """The standard workload: Y from one real signature, I and Q from another."""
 N_QUERIES = 600
 KIB = 1_024
+CHUNK_BYTES = 1 << 22
 
 
 def make_database(folder: Path, n_images: int) -> tuple[Path, Path]:
@@ -87,6 +88,13 @@ def get_ready() -> None:
     warm_up()
     gc.collect()
     gc.freeze()
+
+
+def bring_into_page_cache(file: Path) -> None:
+    """Read a file once, so that the speed of the disk is not what is measured."""
+    with file.open("rb") as opened:
+        while opened.read(CHUNK_BYTES):
+            pass
 
 
 def resident_bytes() -> int:

@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 WORDS, N_WORDS, ALIVE, N_ALIVE_WORDS = range(4)
 """Columns of the addresses of a `SegmentTable`."""
 _MOST_SEEDED = 100
-"""Up to this limit, hot images are scored first: of more matches they are too small a part to raise the bar.
-Up to this limit, hot images are scored first: of more matches they are too small a part to raise the bar."""
+"""Up to this limit, hot images are scored first: of more matches they are too few to raise the bar."""
 _SEEDED_SHARE = 0.5
 """If the bar is given, it has to be below this share of the best possible score for them to be worth it."""
 
@@ -89,70 +88,36 @@ def scan_segments(
     is_seeded = len(best.scores) <= _MOST_SEEDED and best.least[0] < _SEEDED_SHARE * query.sizes[1]
     # Each step of looking up reads what the one before asked for, some segments earlier.
     for turn in range(n_segments + 3):
-        if turn < n_segments:
-            ask_for_directory(
-                words_at(
-                    addresses[first + turn * stride, WORDS],
-                    np.int64(addresses[first + turn * stride, N_WORDS]),
-                ),
-                query,
-            )
-        now = turn - 1
-        if 0 <= now < n_segments:
-            entries = found.entries[now * MOST_BUCKETS : (now + 1) * MOST_BUCKETS]
-            ask_for_entries(
-                words_at(
-                    addresses[first + now * stride, WORDS], np.int64(addresses[first + now * stride, N_WORDS])
-                ),
-                query,
-                entries,
-            )
-        now = turn - 2
-        if 0 <= now < n_segments:
-            entries = found.entries[now * MOST_BUCKETS : (now + 1) * MOST_BUCKETS]
-            ask_for_lists(
-                words_at(
-                    addresses[first + now * stride, WORDS], np.int64(addresses[first + now * stride, N_WORDS])
-                ),
-                query,
-                entries,
-            )
-        now = turn - 3
-        if now >= 0 and is_seeded:
+        for step in range(4):
+            now = turn - step
+            if not 0 <= now < n_segments:
+                continue
             segment = first + now * stride
+            words = words_at(addresses[segment, WORDS], addresses[segment, N_WORDS])
             entries = found.entries[now * MOST_BUCKETS : (now + 1) * MOST_BUCKETS]
-            words = words_at(addresses[segment, WORDS], np.int64(addresses[segment, N_WORDS]))
-            score_hot(
-                words,
-                words_at(addresses[segment, ALIVE], np.int64(addresses[segment, N_ALIVE_WORDS])),
-                segment,
-                entries,
-                query,
-                found,
-                best,
-            )
+            if step == 0:
+                ask_for_directory(words, query)
+            elif step == 1:
+                ask_for_entries(words, query, entries)
+            elif step == 2:
+                ask_for_lists(words, query, entries)
+            elif is_seeded:
+                alive = words_at(addresses[segment, ALIVE], addresses[segment, N_ALIVE_WORDS])
+                score_hot(words, alive, segment, entries, query, found, best)
     for now in range(n_segments):
         segment = first + now * stride
+        words = words_at(addresses[segment, WORDS], addresses[segment, N_WORDS])
+        alive = words_at(addresses[segment, ALIVE], addresses[segment, N_ALIVE_WORDS])
         entries = found.entries[now * MOST_BUCKETS : (now + 1) * MOST_BUCKETS]
-        words = words_at(addresses[segment, WORDS], np.int64(addresses[segment, N_WORDS]))
-        scan_segment(
-            words,
-            words_at(addresses[segment, ALIVE], np.int64(addresses[segment, N_ALIVE_WORDS])),
-            segment,
-            entries,
-            is_seeded,
-            query,
-            found,
-            best,
-        )
+        scan_segment(words, alive, segment, entries, is_seeded, query, found, best)
 
 
 @kernel()
 def _take_first(addresses: NDArray[np.uint64], head: HeadRows, best: Best) -> None:
     """Offer the live images of the smallest ids, all with score 0: nothing can be shared with any image."""
     for segment in range(len(addresses)):
-        words = words_at(addresses[segment, WORDS], np.int64(addresses[segment, N_WORDS]))
-        alive = words_at(addresses[segment, ALIVE], np.int64(addresses[segment, N_ALIVE_WORDS]))
+        words = words_at(addresses[segment, WORDS], addresses[segment, N_WORDS])
+        alive = words_at(addresses[segment, ALIVE], addresses[segment, N_ALIVE_WORDS])
         ids_at = np.int64(words[H_IDS_AT])
         taken = 0
         for document in range(np.int64(words[H_IMAGES])):
