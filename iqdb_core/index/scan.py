@@ -82,8 +82,8 @@ class _Scratch(threading.local):
 
 _scratch: Final = _Scratch()
 _SPARE_SEGMENTS: Final = 32
-MIN_SHARED_SEGMENTS: Final = 8
-"""A thread has at least so many segments to scan: fewer take less time than handing them over."""
+MIN_SHARED_SEGMENTS: Final = 12
+"""A thread has at least so many segments to scan: handing over fewer takes longer than it saves."""
 
 
 def search(
@@ -163,7 +163,7 @@ def search(
         best = create_best(limit)
         scan(best, 1)
         return _columns([best])
-    with threads.turn(n_segments // MIN_SHARED_SEGMENTS) as count:
+    with threads.turn(n_segments // MIN_SHARED_SEGMENTS - 1) as count:
         # One bar for all threads: each spares itself what cannot be among the best of the others.
         common = np.full(1, -np.inf)
         bests = [create_best(limit)._replace(common_least=common) for _ in range(count + 1)]

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iqdb_core.index import ImageIndex, IndexOptions
+from iqdb_core.index.scan import MIN_SHARED_SEGMENTS
 from iqdb_core.model import BUCKETS, KEPT, PLANE, ChangeBatch, Match, Signature
 from tests.fixtures.index_rows import signature_at
 from tests.naive_index import WEIGHTS, NaiveIndex
@@ -212,10 +213,11 @@ def test_queries_that_share_their_segments_answer_alike(threads: int) -> None:
     rng = np.random.default_rng(12)
     rows = drawn(rng, 3000, 50)
     alive = np.ones(3000, dtype=bool)
-    options = IndexOptions(head_capacity=128, merge_fan_out=1000, query_threads=threads)
+    options = IndexOptions(head_capacity=50, merge_fan_out=1000, query_threads=threads)
     with ImageIndex.open(None, store_id="threads", options=options) as index:
-        for start in range(0, 3000, 100):
-            index.apply(batch((rows[0][start : start + 100], rows[1][start : start + 100]), start, start + 1))
+        for start in range(0, 3000, 50):
+            index.apply(batch((rows[0][start : start + 50], rows[1][start : start + 50]), start, start + 1))
+        assert index.stats().segments >= threads * MIN_SHARED_SEGMENTS
         for row in rng.integers(0, 3000, 10).tolist():
             asked = signature_at(*rows, row)
             for limit in (1, 10, 1000):
