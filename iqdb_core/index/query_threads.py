@@ -42,7 +42,7 @@ class QueryThreads:
 
     @contextmanager
     def turn(self, wanted: int) -> Iterator[int]:
-        """Wait for a turn, then yield how many threads may help, at most `wanted`, until the block ends."""
+        """Wait for a turn, then yield how many threads may help until the block ends, at most `wanted`."""
         self._wait_for_turn()
         with self._lock:
             # Every running query keeps a core of its own.

@@ -213,7 +213,7 @@ def test_queries_that_share_their_segments_answer_alike(threads: int) -> None:
     rng = np.random.default_rng(12)
     rows = drawn(rng, 3000, 50)
     alive = np.ones(3000, dtype=bool)
-    options = IndexOptions(head_capacity=50, merge_fan_out=1000, query_threads=threads)
+    options = IndexOptions(head_capacity=25, merge_fan_out=1000, query_threads=threads)
     with ImageIndex.open(None, store_id="threads", options=options) as index:
         for start in range(0, 3000, 50):
             index.apply(batch((rows[0][start : start + 50], rows[1][start : start + 50]), start, start + 1))
