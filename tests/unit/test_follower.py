@@ -33,10 +33,12 @@ class DictSink:
         self.live: dict[int, Signature] = {}
         self.batches: list[int] = []
         self.failure: BaseException | None = None
+        self.is_asked = threading.Event()
         self.gate = threading.Event()
         self.gate.set()
 
     def apply(self, batch: ChangeBatch) -> None:
+        self.is_asked.set()
         assert self.gate.wait(LONG_S)
         if self.failure is not None:
             raise self.failure
@@ -278,7 +280,8 @@ def test_stopping_waits_for_the_batch_being_applied(
     store.apply([put(k, 1 + k) for k in range(20)])
     sink.gate.clear()
     follower.start()
-    wait_until(lambda: follower._state is not FollowerState.DEAD and follower.head_seen == 20, LONG_S)
+    assert sink.is_asked.wait(LONG_S)
+    assert follower.head_seen == 20
     stopping = threading.Thread(target=follower.stop)
     stopping.start()
     wait_until(follower._stopping.is_set, LONG_S)
