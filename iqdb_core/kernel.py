@@ -7,7 +7,7 @@ everywhere.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from numba import njit
 
@@ -37,8 +37,13 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
     The compiled code is kept in the first of these that can be written: `NUMBA_CACHE_DIR`, `__pycache__`
     beside the source, the user's cache directory. With none of them it is compiled anew by each process.
     """
-    try:
-        compiled: Callable[P, R] = njit(nogil=True, error_model="numpy", cache=True)(function)
-    except RuntimeError:  # numba's way to say that no cache directory can be written
-        compiled = njit(nogil=True, error_model="numpy")(function)
+    compiled: Callable[P, R] = cached_where_possible(function)
     return compiled
+
+
+def cached_where_possible(function: Callable[P, R], **options: bool) -> Any:
+    """Return numba's dispatcher of `function`, with further options of numba; see `kernel`."""
+    try:
+        return njit(nogil=True, error_model="numpy", cache=True, **options)(function)
+    except RuntimeError:  # numba's way to say that no cache directory can be written
+        return njit(nogil=True, error_model="numpy", **options)(function)

@@ -4,18 +4,20 @@ Answers: how does a plain function become machine code that releases the GIL and
 Knows nothing of what is computed. Called by every kernel file of the room.
 
 Kernels call each other across files and are compiled into one another. numba keeps machine code until the
-*file of the function* changes; here
-it is kept until any kernel file changes, because code that has swallowed a stale callee would be wrong.
+file of the function changes; here it is kept until any kernel file changes, because code that has swallowed a
+stale callee would be wrong.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
-from numba import config, njit
+from numba import config
 
+import iqdb_core.kernel
 import iqdb_core.model
+from iqdb_core.kernel import cached_where_possible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +29,8 @@ R = TypeVar("R")
 def _stamp() -> tuple[tuple[str, int, int], ...]:
     """Return name, time and size of every file whose change makes compiled kernels stale."""
     here = Path(__file__)
-    files = [*sorted(here.parent.glob("kernel_*.py")), here, Path(iqdb_core.model.__file__)]
+    files = [*sorted(here.parent.glob("kernel_*.py")), here]
+    files += [Path(iqdb_core.kernel.__file__), Path(iqdb_core.model.__file__)]
     files += [here.with_name("layout.py"), here.with_name("weights.py")]
     stamps = [(file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files]
     return (("checks bounds", int(bool(config.BOUNDSCHECK)), 0), *stamps)
@@ -60,17 +63,9 @@ def kernel(*, inline: bool = False, allocates: bool = False) -> Callable[[Callab
     """
 
     def compile_later(function: Callable[P, R]) -> Callable[P, R]:
-        options: dict[str, Any] = {
-            "nogil": True,
-            "error_model": "numpy",
-            "forceinline": inline,
-            "_nrt": allocates,
-        }
-        try:
-            compiled: Any = njit(cache=True, **options)(function)
-        except RuntimeError:  # numba's way to say that no cache directory can be written
-            return njit(**options)(function)  # type: ignore[no-any-return]
-        compiled._cache._cache_file._source_stamp = _STAMP  # noqa: SLF001 - numba offers no other way
+        compiled = cached_where_possible(function, forceinline=inline, _nrt=allocates)
+        if compiled.stats.cache_path is not None:
+            compiled._cache._cache_file._source_stamp = _STAMP  # noqa: SLF001 - numba offers no other way
         return compiled  # type: ignore[no-any-return]
 
     return compile_later

@@ -299,8 +299,8 @@ class ImageIndex:
             manifest, members = loaded
             self._counts = BucketCounts(manifest.counts)
             rows = Rows(manifest.head_ids, manifest.head_averages, manifest.head_positions)
-            new_members, head = with_added(self._snapshot.head, rows.in_order(), self._sealer)
-            self._publish((*members, *new_members), head, manifest.applied_seq)
+            placed = with_added(self._snapshot.head, rows.in_order(), self._sealer)
+            self._publish((*members, *placed.members), placed.head, manifest.applied_seq)
 
     def _publish(self, members: tuple[Member, ...], head: Head, applied_seq: int) -> None:
         nonempty = self._counts.nonempty

@@ -73,6 +73,12 @@ def start_best(best: Best, min_score: float, divisor: int) -> None:
 
 
 @kernel(inline=True)
+def bar(best: Best) -> float:
+    """Return the hundredths, penalty deducted, that an image needs to be among the best of all threads."""
+    return max(best.least[0], best.common_least[0])
+
+
+@kernel(inline=True)
 def least_net(score: float, divisor: int) -> float:
     """Return a bound, in hundredths, that every image of at least this score reaches; see `score_of`."""
     exact = score * divisor / 100.0

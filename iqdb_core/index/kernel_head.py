@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from iqdb_core.index.compiled import kernel
-from iqdb_core.index.kernel_best import Best, offer, score_of
+from iqdb_core.index.kernel_best import Best, bar, offer, score_of
 from iqdb_core.index.kernel_buckets import bucket_of, is_ascending, is_repeat
 from iqdb_core.model import BUCKETS, CHANNELS, GREY_LIMIT, KEPT, PLANE
 
@@ -76,7 +76,7 @@ def scan_head(head: HeadRows, query: Query, weights: NDArray[np.uint8], best: Be
             average = min(max(head.averages[row, channel], -_LARGEST), _LARGEST)
             distance = abs(query.averages[channel] - np.float64(np.float32(average)))
             penalty += query.average_weights[channel] * distance
-        if divisor - penalty < max(best.least[0], best.common_least[0]):
+        if divisor - penalty < bar(best):
             continue
         is_grey = abs(head.averages[row, 1]) + abs(head.averages[row, 2]) < GREY_LIMIT
         shared = 0

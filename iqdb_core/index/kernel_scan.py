@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from iqdb_core.index.compiled import kernel
+from iqdb_core.index.kernel_best import bar
 from iqdb_core.index.kernel_planes import CHUNK, PLANES, add_fours, add_ones, add_twos, at_least
 from iqdb_core.index.kernel_query import UNIT
 from iqdb_core.index.kernel_rare import DONE, OVERFLOW, mark_hot, write_rare
@@ -144,7 +145,7 @@ def _first_stop(n_vectors: int, found: Found, best: Best) -> int:
     penalty = found.penalties[found.vectors[0]]
     for i in range(1, n_vectors):
         penalty = min(penalty, found.penalties[found.vectors[i]])
-    needed = units_needed(max(best.least[0], best.common_least[0]), penalty)
+    needed = units_needed(bar(best), penalty)
     most = found.numbers[MOST]
     for stop in range(CHUNK, end, CHUNK):
         behind = units_behind(found, stop)
@@ -199,7 +200,7 @@ def _add_rows(
     n_left = 0
     for i in range(n_vectors):
         vector = item(vectors, i)
-        needed = units_needed(max(best.least[0], best.common_least[0]), item(found.penalties, vector))
+        needed = units_needed(bar(best), item(found.penalties, vector))
         column = vector * VECTOR_WORDS
         if first == 0:
             ahead = item(vectors, min(i + _AHEAD, n_vectors - 1)) * VECTOR_WORDS
@@ -324,7 +325,7 @@ def _vectors_that_matter(words: NDArray[np.uint64], query: Query, found: Found, 
             above = average - np.float64(highs[vector])
             outside = max(above, below)
             penalties[vector] += weight * (max(0.0, outside))
-    least = max(best.least[0], best.common_least[0])
+    least = bar(best)
     room = found.numbers[MOST] * UNIT - least
     room_grey = found.numbers[MOST_GREY] * UNIT - least
     n_active = 0

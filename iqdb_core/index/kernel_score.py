@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from iqdb_core.index.compiled import kernel
-from iqdb_core.index.kernel_best import Best, offer, score_of
+from iqdb_core.index.kernel_best import Best, bar, offer, score_of
 from iqdb_core.index.kernel_planes import PLANES, at_least
 from iqdb_core.index.kernel_postings import fetch_grouped, is_in_grouped, is_in_rare
 from iqdb_core.index.kernel_query import UNIT, Query
@@ -85,7 +85,7 @@ def score_vector(
             return
         _pick_highest(planes, few)
         _score_picked(words, alive, segment, vector, query, found, best)
-        needed = units_needed(max(best.least[0], best.common_least[0]), found.penalties[vector])
+        needed = units_needed(bar(best), found.penalties[vector])
         if needed > MOST_UNITS:
             return
         _keep_at_least(found, needed, vector)
@@ -172,7 +172,7 @@ def _score_picked(
             n_picked += slot < n_images  # bits behind the last image are set when nothing at all is needed
             prefetch(words, averages_at + (slot * CHANNELS >> 1))
     averages = words.view(np.float32)
-    least = max(best.least[0], best.common_least[0])
+    least = bar(best)
     n_slots = np.int64(0)
     for i in range(n_picked):
         slot = found.slots[i]
@@ -202,7 +202,7 @@ def score_slots(
     for i in range(n_slots):
         slot = found.slots[i]
         penalty = _penalty_of(query, averages, averages_at + slot * CHANNELS)
-        least = max(best.least[0], best.common_least[0])
+        least = bar(best)
         shared = _shared_hundredths(words, slot, least + penalty, found)
         if shared < 0:
             continue

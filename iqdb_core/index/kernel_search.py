@@ -43,7 +43,7 @@ def search_part(
     found: Found,
     best: Best,
 ) -> None:
-    """Fill `best`, in no order, from every `stride`-th segment from `first` on: what a helper does."""
+    """Fill `best`, in no order, from every `stride`-th segment from `first` on."""
     prepare(query, positions, averages, is_grey, nonempty)
     start_best(best, min_score, query.sizes[1])
     if query.sizes[1] != 0:
@@ -69,12 +69,13 @@ def search_all(
 
     Where nothing can be shared with any image, in all segments.
     """
-    prepare(query, positions, averages, is_grey, nonempty)
-    start_best(best, min_score, query.sizes[1])
+    first = np.int64(0)  # as a literal it would be compiled for 0 apart
+    search_part(
+        addresses, first, stride, positions, averages, is_grey, nonempty, min_score, query, found, best
+    )
     if query.sizes[1] == 0:
         _take_first(addresses, head, best)
     else:
-        scan_segments(addresses, np.int64(0), stride, query, found, best)
         scan_head(head, query, weights, best)
     sort_best(best)
 

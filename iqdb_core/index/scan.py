@@ -97,7 +97,7 @@ def search(
     limit: int,
     nonempty: NDArray[np.bool_],
     min_score: float | None = None,
-    threads: QueryThreads | None = None,
+    threads: QueryThreads,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int32], NDArray[np.int32]]:
     """Return the live images most like a signature.
 
@@ -113,9 +113,8 @@ def search(
         Whether any live image holds a bucket.
     min_score : float or None
         Lower scores are left out. The higher it is, the less is read.
-    threads : QueryThreads or None
-        Says when this query may scan, and how many threads take a part of the segments each. None scans at
-        once and alone.
+    threads : QueryThreads
+        Says when this query may scan, and how many threads take a part of the segments each.
 
     Returns
     -------
@@ -143,48 +142,21 @@ def search(
     head = HeadRows(head_ids, head_averages, head_positions, head_alive)
     n_segments = len(table.segments)
 
-    def scan(best: Best, stride: int) -> None:
-        search_all(
-            table.addresses,
-            stride,
-            head,
-            positions,
-            signature.averages,
-            signature.is_grey,
-            nonempty,
-            least,
-            _scratch.query,
-            _scratch.found_for(n_segments),
-            _scratch.weights,
-            best,
-        )
-
-    if threads is None:
-        best = create_best(limit)
-        scan(best, 1)
-        return _columns([best])
+    asked = (positions, signature.averages, signature.is_grey, nonempty, least)
     with threads.turn(n_segments // MIN_SHARED_SEGMENTS - 1) as count:
+        stride = count + 1
         # One bar for all threads: each spares itself what cannot be among the best of the others.
         common = np.full(1, -np.inf)
-        bests = [create_best(limit)._replace(common_least=common) for _ in range(count + 1)]
+        bests = [create_best(limit)._replace(common_least=common) for _ in range(stride)]
 
         def help_with(first: int) -> None:
-            search_part(
-                table.addresses,
-                first,
-                count + 1,
-                positions,
-                signature.averages,
-                signature.is_grey,
-                nonempty,
-                least,
-                _scratch.query,
-                _scratch.found_for(n_segments),
-                bests[first],
-            )
+            found = _scratch.found_for(n_segments)
+            search_part(table.addresses, first, stride, *asked, _scratch.query, found, bests[first])
 
-        parts = [threads.submit(help_with, first) for first in range(1, count + 1)]
-        scan(bests[0], count + 1)
+        parts = [threads.submit(help_with, first) for first in range(1, stride)]
+        found = _scratch.found_for(n_segments)
+        scratch = (_scratch.query, found, _scratch.weights)
+        search_all(table.addresses, stride, head, *asked, *scratch, bests[0])
         for part in parts:
             part.result()
     return _merged(bests, limit) if count else _columns(bests)

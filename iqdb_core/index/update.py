@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -118,11 +118,9 @@ def updated(snapshot: Snapshot, batch: ChangeBatch, sealer: Sealer) -> Update | 
     members, head, removed = _killed(snapshot, added.image_ids)
     if not is_live.all():
         added = added[is_live]
-    is_one_segment = len(added) == SEGMENT_IMAGES > head.n_free and head.n_alive == 0
-    counts = np.zeros(BUCKETS, dtype=np.int32) if is_one_segment else None
-    new_members, head = with_added(head, added, sealer, counts)
-    members = members + new_members if new_members else members
-    return Update(members, head, added, counts, removed, batch.last_seq)
+    placed = with_added(head, added, sealer)
+    members = members + placed.members if placed.members else members
+    return Update(members, placed.head, added, placed.added_counts, removed, batch.last_seq)
 
 
 def _new_changes(batch: ChangeBatch, applied_seq: int) -> tuple[Rows, NDArray[np.bool_]]:
@@ -167,24 +165,42 @@ def _killed(
     return tuple(members), head, removed
 
 
-def with_added(
-    head: Head, added: Rows, sealer: Sealer, counts: NDArray[np.int32] | None = None
-) -> tuple[tuple[Member, ...], Head]:
+class Placed(NamedTuple):
+    """New images in their places.
+
+    Parameters
+    ----------
+    members : tuple of Member
+        New segments, often none.
+    head : Head
+    added_counts : (98,304,) int32 ndarray or None
+        How many of the new images hold each bucket, if they became one segment and were counted for it.
+    """
+
+    members: tuple[Member, ...]
+    head: Head
+    added_counts: NDArray[np.int32] | None
+
+
+def with_added(head: Head, added: Rows, sealer: Sealer) -> Placed:
     """Return new members and a head that hold `added` besides what `head` held.
 
     What does not fit the head is sealed together with it: whole segments first, then one of the rest, unless
-    that fits an empty head. `counts` are filled as by `Sealer.seal`, so all has to fit one segment.
+    that fits an empty head.
     """
     if len(added) <= head.n_free:
-        return (), head.with_rows(added.image_ids, added.averages, added.positions)
+        return Placed((), head.with_rows(added.image_ids, added.averages, added.positions), None)
     capacity = len(head.image_ids)
     rows = added.sorted_with(head.live_rows())
     n_sealed = (
         len(rows) if len(rows) % SEGMENT_IMAGES >= capacity else len(rows) // SEGMENT_IMAGES * SEGMENT_IMAGES
     )
+    is_one_segment = rows is added and len(rows) == n_sealed <= SEGMENT_IMAGES
+    counts = np.zeros(BUCKETS, dtype=np.int32) if is_one_segment else None
     members = []
     for start in range(0, n_sealed, SEGMENT_IMAGES):
         part = rows[start : min(start + SEGMENT_IMAGES, n_sealed)]
         members.append(Member.all_alive(sealer.seal(part.image_ids, part.averages, part.positions, counts)))
     rest = rows[n_sealed:]
-    return tuple(members), Head.create(capacity).with_rows(rest.image_ids, rest.averages, rest.positions)
+    new_head = Head.create(capacity).with_rows(rest.image_ids, rest.averages, rest.positions)
+    return Placed(tuple(members), new_head, counts)

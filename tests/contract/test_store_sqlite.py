@@ -48,16 +48,6 @@ BROKEN_ROWS = {
 }
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "iqdb.sqlite"
-
-
-@pytest.fixture
-def iqdb(path: Path) -> IqdbFile:
-    return IqdbFile(path).create()
-
-
 class TestTakeover:
     def test_the_original_table_stays_byte_for_byte(self, path: Path) -> None:
         shutil.copy(SMALL_40, path)

@@ -29,16 +29,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "iqdb.sqlite"
-
-
-@pytest.fixture
-def iqdb(path: Path) -> IqdbFile:
-    return IqdbFile(path).create()
-
-
 class TestRefusals:
     def refused(self, path: Path | str, match: str) -> None:
         with pytest.raises(StoreInvalid, match=match) as caught:
