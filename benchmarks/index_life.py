@@ -20,7 +20,7 @@ import numpy as np
 from benchmarks import index_workload as workload
 from iqdb_core.follower import Follower
 from iqdb_core.index import ImageIndex
-from iqdb_core.index.memory import release_free_memory
+from iqdb_core.index.simd.memory import release_free_memory
 from iqdb_core.store import open_store
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from numba import njit
 
 from benchmarks import index_workload as workload
 from iqdb_core.index import ImageIndex, IndexOptions
-from iqdb_core.index.weights import AVERAGE_WEIGHTS, WEIGHTS, bins_of_positions
+from iqdb_core.index.segment.weights import AVERAGE_WEIGHTS, WEIGHTS, bins_of_positions
 from iqdb_core.machine import usable_cores
 from iqdb_core.model import BUCKETS, GREY_LIMIT, PLANE, Signature
 from iqdb_core.store import SignatureStore, open_store

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from iqdb_core.index.signature_rows import signature_of
+from iqdb_core.index.disk.signature_rows import signature_of
 from iqdb_core.model import CHANNELS, KEPT
 
 if TYPE_CHECKING:

@@ -11,26 +11,26 @@ import threading
 from typing import TYPE_CHECKING, Final, Self
 
 from iqdb_core.errors import IndexStateError
-from iqdb_core.index.bucket_counts import BucketCounts
-from iqdb_core.index.checkpoint_keeper import CheckpointKeeper, numbers_of
-from iqdb_core.index.compaction import choose, is_overdue
-from iqdb_core.index.directory import IndexDirectory
+from iqdb_core.index.disk.directory import IndexDirectory
+from iqdb_core.index.disk.sealer import Sealer
 from iqdb_core.index.head import Head
-from iqdb_core.index.maintenance import Maintenance
-from iqdb_core.index.memory import release_free_memory
-from iqdb_core.index.merge import carried_over, merged
 from iqdb_core.index.options import IndexOptions
 from iqdb_core.index.query_threads import QueryThreads
-from iqdb_core.index.sealed import Sealer
+from iqdb_core.index.segment.bucket_counts import BucketCounts
+from iqdb_core.index.simd.memory import release_free_memory
 from iqdb_core.index.snapshot import Snapshot
 from iqdb_core.index.stats import IndexStats
 from iqdb_core.index.update import Rows, updated, with_added
+from iqdb_core.index.upkeep.checkpoint_keeper import CheckpointKeeper, numbers_of
+from iqdb_core.index.upkeep.compaction import choose, is_overdue
+from iqdb_core.index.upkeep.maintenance import Maintenance
+from iqdb_core.index.upkeep.merge import carried_over, merged
 
 if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from iqdb_core.index.sealed import Member
+    from iqdb_core.index.disk.sealer import Member
     from iqdb_core.model import ChangeBatch, Match, Signature
 
 

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from iqdb_core.index.head import Head
-from iqdb_core.index.locate import locate
-from iqdb_core.index.scan import SegmentTable, search
+from iqdb_core.index.ranking.search import SegmentTable, search
+from iqdb_core.index.segment.locate import locate
 from iqdb_core.model import Match
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from iqdb_core.index.disk.sealer import Member
     from iqdb_core.index.query_threads import QueryThreads
-    from iqdb_core.index.sealed import Member
     from iqdb_core.model import Signature
 
 

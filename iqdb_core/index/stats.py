@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from iqdb_core.index.maintenance import State
+    from iqdb_core.index.upkeep.maintenance import State
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from iqdb_core.index.disk.sealer import Member
+from iqdb_core.index.disk.signature_rows import runs
 from iqdb_core.index.head import Head
-from iqdb_core.index.locate import locate
 from iqdb_core.index.options import SEGMENT_IMAGES
-from iqdb_core.index.sealed import Member
-from iqdb_core.index.signature_rows import runs
+from iqdb_core.index.segment.locate import locate
 from iqdb_core.model import BUCKETS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from iqdb_core.index.sealed import Sealer
+    from iqdb_core.index.disk.sealer import Sealer
     from iqdb_core.index.snapshot import Snapshot
     from iqdb_core.model import ChangeBatch
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from iqdb_core.errors import IndexStateError
-from iqdb_core.index import ImageIndex, IndexOptions, sealed
+from iqdb_core.index import ImageIndex, IndexOptions
+from iqdb_core.index.disk import sealer as sealed
 from iqdb_core.model import MAX_IMAGE_ID, Signature
 from tests.fixtures.index_rows import Feed, cheap_rows, random_rows, random_signature, signature_at
 from tests.naive_index import NaiveIndex

@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 
 from iqdb_core.errors import CheckpointInvalid
-from iqdb_core.index import ImageIndex, IndexOptions, checkpoint
-from iqdb_core.index import manifest as manifest_format
-from iqdb_core.index.directory import IndexDirectory
-from iqdb_core.index.segment import checksum
+from iqdb_core.index import ImageIndex, IndexOptions
+from iqdb_core.index.disk import checkpoint
+from iqdb_core.index.disk import manifest as manifest_format
+from iqdb_core.index.disk.directory import IndexDirectory
+from iqdb_core.index.segment.segment import checksum
 from tests.fixtures.index_rows import Feed, cheap_rows, random_rows, random_signature, signature_at
 from tests.naive_index import NaiveIndex
 

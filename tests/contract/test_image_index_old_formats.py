@@ -10,7 +10,7 @@ import pytest
 
 from iqdb_core.codec import from_hash
 from iqdb_core.index import ImageIndex
-from iqdb_core.index.manifest import VERSION
+from iqdb_core.index.disk.manifest import VERSION
 
 FOLDER = Path(__file__).resolve().parents[1] / "fixtures" / "checkpoints"
 

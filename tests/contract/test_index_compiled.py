@@ -15,7 +15,7 @@ import numpy as np
 from numba.core.registry import CPUDispatcher
 import iqdb_core
 from iqdb_core.index import ImageIndex
-from iqdb_core.index.kernel_search import search_all
+from iqdb_core.index.ranking.query_call import search_all
 from iqdb_core.model import ChangeBatch, Signature
 
 assert iqdb_core.__file__.startswith({root!r}), iqdb_core.__file__

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iqdb_core.index import ImageIndex, IndexOptions
-from iqdb_core.index.scan import MIN_SHARED_SEGMENTS
+from iqdb_core.index.ranking.search import MIN_SHARED_SEGMENTS
 from iqdb_core.model import BUCKETS, KEPT, PLANE, ChangeBatch, Match, Signature
 from tests.fixtures.index_rows import signature_at
 from tests.naive_index import WEIGHTS, NaiveIndex

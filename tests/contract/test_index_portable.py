@@ -41,7 +41,7 @@ TRANSLATE = """
 import re
 import llvmlite.binding as llvm
 from iqdb_core.index import warm_up
-from iqdb_core.index.kernel_search import search_all
+from iqdb_core.index.ranking.query_call import search_all
 
 warm_up()
 llvm.initialize_all_targets()

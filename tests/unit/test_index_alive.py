@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iqdb_core.index import alive as bitmap
+from iqdb_core.index.segment import alive as bitmap
 
 
 @given(st.data())

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iqdb_core.index import ImageIndex, IndexOptions
-from iqdb_core.index.bucket_counts import BucketCounts
-from iqdb_core.index.kernel_buckets import count_images
 from iqdb_core.index.options import SEGMENT_IMAGES
+from iqdb_core.index.segment.bucket_counts import BucketCounts
+from iqdb_core.index.segment.buckets import count_images
 from iqdb_core.model import ChangeBatch
 from tests.fixtures.index_rows import cheap_rows, random_rows, signature_at
 from tests.naive_index import naive_bucket_counts

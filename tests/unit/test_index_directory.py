@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from iqdb_core.errors import IndexStateError
-from iqdb_core.index.directory import IndexDirectory
+from iqdb_core.index.disk.directory import IndexDirectory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +28,7 @@ def test_second_owner_in_this_process_is_refused_until_the_first_closes(tmp_path
 def test_another_process_is_refused_and_a_killed_one_leaves_no_lock(tmp_path: Path) -> None:
     code = (
         "import pathlib, sys\n"
-        "from iqdb_core.index.directory import IndexDirectory\n"
+        "from iqdb_core.index.disk.directory import IndexDirectory\n"
         "kept = IndexDirectory(pathlib.Path(sys.argv[1]))\n"
         "print('open', flush=True)\n"
         "sys.stdin.read()\n"

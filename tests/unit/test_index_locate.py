@@ -6,10 +6,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iqdb_core.index import alive as bitmap
-from iqdb_core.index.build import build_segment
-from iqdb_core.index.locate import locate
-from iqdb_core.index.scan import SegmentTable
+from iqdb_core.index.ranking.search import SegmentTable
+from iqdb_core.index.segment import alive as bitmap
+from iqdb_core.index.segment.build import build_segment
+from iqdb_core.index.segment.locate import locate
 from tests.fixtures.index_rows import random_rows
 
 ids = st.one_of(st.integers(0, 60), st.integers(0, 2**63 - 1), st.sampled_from([0, 2**63 - 1]))

@@ -6,7 +6,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING
 
-from iqdb_core.index.maintenance import Maintenance
+from iqdb_core.index.upkeep.maintenance import Maintenance
 from tests.fixtures.waiting import wait_until
 
 if TYPE_CHECKING:

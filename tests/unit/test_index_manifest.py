@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from iqdb_core.errors import CheckpointInvalid
-from iqdb_core.index import manifest as manifest_format
-from iqdb_core.index.manifest import Manifest, SegmentEntry
+from iqdb_core.index.disk import manifest as manifest_format
+from iqdb_core.index.disk.manifest import Manifest, SegmentEntry
 from tests.fixtures.index_rows import random_rows
 
 

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from iqdb_core.index import merge, sealed
-from iqdb_core.index.directory import IndexDirectory
-from iqdb_core.index.merge import carried_over, merged
-from iqdb_core.index.sealed import MEMORY_ROWS, Member, Sealer
+from iqdb_core.index.disk import sealer as sealed
+from iqdb_core.index.disk.directory import IndexDirectory
+from iqdb_core.index.disk.sealer import MEMORY_ROWS, Member, Sealer
+from iqdb_core.index.upkeep import merge
+from iqdb_core.index.upkeep.merge import carried_over, merged
 from tests.fixtures.index_rows import cheap_rows, signature_at
 
 if TYPE_CHECKING:

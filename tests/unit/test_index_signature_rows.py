@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from iqdb_core.codec import SIGNATURE_BYTES, to_bytes
 from iqdb_core.errors import IndexStateError
-from iqdb_core.index.signature_rows import CHUNK_ROWS, ROW, FileRows, MemoryRows, write_rows
+from iqdb_core.index.disk.signature_rows import CHUNK_ROWS, ROW, FileRows, MemoryRows, write_rows
 from tests.fixtures.index_rows import cheap_rows, signature_at
 
 if TYPE_CHECKING:

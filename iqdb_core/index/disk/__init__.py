@@ -1,0 +1,1 @@
+"""The index's files: names, signatures beside segments, checkpoints. Decides nothing about when."""

@@ -1,0 +1,215 @@
+"""Snapshots saved to disk, so that a restart need not read the store again.
+
+Answers: is what this directory holds a snapshot of this store, whole and undamaged, and what is it? The
+manifest is renamed into place when every file that it names is durable; a process that dies before leaves the
+previous checkpoint as it was. Never repairs: what is not right in every respect is refused by name. Called by
+`ImageIndex`.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from iqdb_core.errors import CheckpointInvalid, IndexStateError
+from iqdb_core.index.disk import manifest as manifest_format
+from iqdb_core.index.disk.manifest import Manifest, SegmentEntry
+from iqdb_core.index.disk.sealer import Member, SealedSegment
+from iqdb_core.index.disk.signature_rows import FileRows
+from iqdb_core.index.segment import alive as bitmap
+from iqdb_core.index.segment.segment import Segment, checksum
+from iqdb_core.index.simd.memory import WORD_BYTES, allocate
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from iqdb_core.index.disk.directory import IndexDirectory
+    from iqdb_core.index.disk.sealer import Sealer
+    from iqdb_core.index.snapshot import Snapshot
+
+
+_LOADERS: Final = 4
+"""Threads that read and check segments: enough to keep a disk busy while checksums are computed."""
+
+
+def save(sealer: Sealer, *, store_id: str, snapshot: Snapshot, counts: NDArray[np.int32]) -> None:
+    """Make a snapshot the directory's checkpoint, durably and in one step.
+
+    Parameters
+    ----------
+    sealer : Sealer
+        Of the index's directory.
+    store_id : str
+        The store whose feed `snapshot` follows.
+    snapshot : Snapshot
+    counts : (98,304,) int32 ndarray
+        Live images per bucket, of the same moment as `snapshot`.
+
+    Raises
+    ------
+    OSError
+        The disk is full or fails; the previous checkpoint is still in place.
+    """
+    directory = sealer.directory
+    for member in snapshot.members:
+        _make_durable(sealer, member.sealed)
+    directory.sync()
+    ids, averages, positions = snapshot.head.live_rows()
+    raw = manifest_format.to_bytes(
+        Manifest(
+            store_id=store_id,
+            applied_seq=snapshot.applied_seq,
+            segments=[_entry(member) for member in snapshot.members],
+            counts=counts,
+            alive=[member.alive for member in snapshot.members],
+            head_ids=ids,
+            head_averages=averages,
+            head_positions=positions,
+        )
+    )
+    _write_durably(directory.manifest, memoryview(raw))
+    directory.sync()
+
+
+def load(directory: IndexDirectory, *, store_id: str) -> tuple[Manifest, list[Member]] | None:
+    """Read the directory's checkpoint, and believe nothing of it unchecked.
+
+    Parameters
+    ----------
+    directory : IndexDirectory
+    store_id : str
+        The store that the checkpoint has to be of.
+
+    Returns
+    -------
+    (Manifest, list of Member) or None
+        None if there is no checkpoint. The members' words are in memory of this process, every page of them
+        touched.
+
+    Raises
+    ------
+    CheckpointInvalid
+        Something is missing, unreadable, damaged, of another version or of another store.
+    """
+    path = str(directory.manifest)
+    try:
+        raw = directory.manifest.read_bytes()
+        manifest = manifest_format.from_bytes(raw, path)
+        if manifest.store_id != store_id:
+            raise CheckpointInvalid(path, f"it is of the store {manifest.store_id}, not of {store_id}")
+        with ThreadPoolExecutor(_LOADERS, thread_name_prefix="checkpoint-loader") as loaders:
+            members = list(
+                loaders.map(
+                    lambda entry, alive: _loaded(directory, entry, alive.copy()),
+                    manifest.segments,
+                    manifest.alive,
+                )
+            )
+    except FileNotFoundError as error:
+        if str(error.filename) == path:
+            return None
+        raise CheckpointInvalid(str(error.filename), "it is missing") from error
+    except OSError as error:
+        raise CheckpointInvalid(path, f"it cannot be read ({error})") from error
+    return manifest, members
+
+
+def _make_durable(sealer: Sealer, sealed: SealedSegment) -> None:
+    """Write and sync what the directory does not yet durably hold of a segment."""
+    sealer.write_rows(sealed)
+    if not sealed.is_rows_durable and isinstance(sealed.rows, FileRows):
+        sealed.rows.sync()
+        sealed.is_rows_durable = True
+    if sealed.words_checksum is None:
+        words = sealed.segment.words
+        _write_durably(sealer.directory.words(sealed.number), words.view(np.uint8).data)
+        sealed.words_checksum = checksum(words)
+
+
+def _write_durably(path: Path, content: memoryview) -> None:
+    """Write a file and rename it into place once it is on disk; the directory is for the caller to sync."""
+    new = path.with_name(path.name + ".new")
+    try:
+        with new.open("wb", buffering=0) as file:
+            while content:
+                content = content[file.write(content) :]
+            os.fsync(file.fileno())
+        new.rename(path)
+    except OSError:
+        new.unlink(missing_ok=True)
+        raise
+
+
+def _entry(member: Member) -> SegmentEntry:
+    sealed = member.sealed
+    if sealed.words_checksum is None or sealed.rows_checksum is None:
+        raise AssertionError(f"segment {sealed.number} was not made durable")
+    return SegmentEntry(
+        number=sealed.number,
+        n_images=member.n_images,
+        n_alive=member.n_alive,
+        n_alive_words=len(member.alive),
+        n_words=len(sealed.segment.words),
+        words_checksum=sealed.words_checksum,
+        rows_checksum=sealed.rows_checksum,
+    )
+
+
+def _loaded(directory: IndexDirectory, entry: SegmentEntry, alive: NDArray[np.uint64]) -> Member:
+    """Read and check one segment."""
+    segment = _loaded_segment(directory.words(entry.number), entry)
+    rows = _loaded_rows(directory.rows(entry.number), entry)
+    path = str(directory.manifest)
+    if len(alive) != segment.n_words or bitmap.count(alive, segment.n_images) != entry.n_alive:
+        raise CheckpointInvalid(path, f"the live images of segment {entry.number} are not {entry.n_alive}")
+    sealed = SealedSegment(
+        entry.number,
+        segment,
+        rows,
+        rows_checksum=entry.rows_checksum,
+        words_checksum=entry.words_checksum,
+        is_rows_durable=True,
+    )
+    return Member(sealed, alive, entry.n_alive)
+
+
+def _loaded_segment(path: Path, entry: SegmentEntry) -> Segment:
+    words = allocate(entry.n_words)
+    n_bytes = entry.n_words * WORD_BYTES
+    with path.open("rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size != n_bytes:
+            raise CheckpointInvalid(str(path), f"it has {size} bytes instead of {n_bytes}")
+        content = words.view(np.uint8).data
+        while content:
+            n_read = file.readinto(content)
+            if not n_read:
+                raise CheckpointInvalid(str(path), "it ends early")
+            content = content[n_read:]
+    words.flags.writeable = False
+    if checksum(words) != entry.words_checksum:
+        raise CheckpointInvalid(str(path), "it is damaged (wrong checksum)")
+    try:
+        segment = Segment.from_words(words)
+    except IndexStateError as error:
+        raise CheckpointInvalid(str(path), str(error)) from error
+    if segment.n_images != entry.n_images:
+        raise CheckpointInvalid(str(path), f"it has {segment.n_images} images instead of {entry.n_images}")
+    if not (np.diff(segment.image_ids) > 0).all():
+        raise CheckpointInvalid(str(path), "its image ids do not ascend")
+    return segment
+
+
+def _loaded_rows(path: Path, entry: SegmentEntry) -> FileRows:
+    try:
+        rows = FileRows(path, entry.n_images)
+    except IndexStateError as error:
+        raise CheckpointInvalid(str(path), str(error)) from error
+    if rows.checksum() != entry.rows_checksum:
+        raise CheckpointInvalid(str(path), "it is damaged (wrong checksum)")
+    return rows

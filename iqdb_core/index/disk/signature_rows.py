@@ -1,0 +1,238 @@
+"""The signatures of one sealed segment, in document order: in memory while it is small, in a file otherwise.
+
+Answers: what are the signatures of these documents? Files are read with pread, so that they are page cache
+and not resident memory of the process. Never ranks, never knows ids. Called for matches, for `get`, for the
+counts behind a delete, and by merges, which rebuild segments from them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import struct
+import weakref
+from typing import TYPE_CHECKING, Final, Protocol
+
+import numpy as np
+
+from iqdb_core.codec import SIGNATURE_BYTES
+from iqdb_core.errors import IndexStateError
+from iqdb_core.index.segment.segment import checksum
+from iqdb_core.model import CHANNELS, KEPT, Signature
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+ROW: Final = np.dtype([("averages", "<f8", (CHANNELS,)), ("positions", "<i2", (CHANNELS, KEPT))])
+"""One signature in a file: what `codec.to_bytes` makes, 264 bytes without padding."""
+AVERAGES_BYTES: Final = CHANNELS * 8
+CHUNK_ROWS: Final = 4_096
+"""Rows read or written at once: 1 MiB, which stays in cache between the copy and the use."""
+_RUN_GAP: Final = 32
+"""Rows that are cheaper to read along than to skip with another system call."""
+
+
+class SignatureRows(Protocol):
+    """What both kinds answer. Rows never change; documents are 0..len-1."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def nbytes(self) -> int:
+        """Resident memory that the rows take."""
+        ...
+
+    def signature(self, doc_id: int) -> Signature:
+        """Return the signature of one document."""
+        ...
+
+    def prefetch(self, first: int, last: int) -> None:
+        """Begin to bring documents `first` to `last`, inclusive, into memory, without waiting."""
+        ...
+
+    def read(self, doc_ids: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int16]]:
+        """Return averages (n, 3) and positions (n, 3, 40) of strictly ascending `doc_ids`."""
+        ...
+
+
+class MemoryRows:
+    """Rows of a segment that is so small, and merged so soon, that a file would cost more than it saves.
+
+    Parameters
+    ----------
+    averages : (n, 3) float64 ndarray
+    positions : (n, 3, 40) int16 ndarray
+        Both are kept, not copied, and must not change.
+    """
+
+    def __init__(self, averages: NDArray[np.float64], positions: NDArray[np.int16]) -> None:
+        self.averages = averages
+        self.positions = positions
+
+    def __len__(self) -> int:
+        return len(self.averages)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays."""
+        return self.averages.nbytes + self.positions.nbytes
+
+    def signature(self, doc_id: int) -> Signature:
+        """Return the signature of one document."""
+        return signature_of(self.averages[doc_id], self.positions[doc_id])
+
+    def prefetch(self, first: int, last: int) -> None:
+        """Do nothing: they are there."""
+
+    def read(self, doc_ids: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int16]]:
+        """Return copies of the rows of `doc_ids`."""
+        return self.averages[doc_ids], self.positions[doc_ids]
+
+
+class FileRows:
+    """Rows in a file that stays open, and readable after it was unlinked, as long as this object lives.
+
+    Parameters
+    ----------
+    path : Path
+        The file; opened for reading.
+    n_rows : int
+        How many rows it must hold.
+
+    Raises
+    ------
+    OSError
+        The file cannot be opened.
+    IndexStateError
+        Its size is not `n_rows` rows.
+    """
+
+    def __init__(self, path: Path, n_rows: int) -> None:
+        self.path = path
+        self._n_rows = n_rows
+        self._fd = _open_quietly(path)
+        weakref.finalize(self, os.close, self._fd)
+        size = os.fstat(self._fd).st_size
+        if size != n_rows * SIGNATURE_BYTES:
+            raise IndexStateError(f"{path} has {size} bytes instead of {n_rows * SIGNATURE_BYTES}")
+
+    def __len__(self) -> int:
+        return self._n_rows
+
+    @property
+    def nbytes(self) -> int:
+        """None: the file is page cache."""
+        return 0
+
+    def signature(self, doc_id: int) -> Signature:
+        """Return the signature of one document: one pread of 264 bytes."""
+        raw = self._pread(doc_id, 1)
+        y, i, q = struct.unpack_from("<3d", raw)
+        return Signature((y, i, q), raw[AVERAGES_BYTES:])
+
+    def prefetch(self, first: int, last: int) -> None:
+        """Begin to read; a disk serves many such wishes at once, but reads that wait only one by one."""
+        if hasattr(os, "posix_fadvise"):
+            start, stop = first * SIGNATURE_BYTES, (last + 1) * SIGNATURE_BYTES
+            os.posix_fadvise(self._fd, start, stop - start, os.POSIX_FADV_WILLNEED)
+
+    def read(self, doc_ids: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int16]]:
+        """Return the rows of strictly ascending `doc_ids`, reading runs of near neighbours at once."""
+        averages = np.empty((len(doc_ids), CHANNELS))
+        positions = np.empty((len(doc_ids), CHANNELS, KEPT), dtype=np.int16)
+        for start, stop in runs(doc_ids):
+            first, last = int(doc_ids[start]), int(doc_ids[stop - 1])
+            rows = np.frombuffer(self._pread(first, last - first + 1), dtype=ROW)
+            if last - first + 1 != stop - start:
+                rows = rows[doc_ids[start:stop] - first]
+            averages[start:stop] = rows["averages"]
+            positions[start:stop] = rows["positions"]
+        return averages, positions
+
+    def checksum(self) -> int:
+        """Read the whole file and return the checksum that `write_rows` returned for it."""
+        words = bytearray(min(self._n_rows, CHUNK_ROWS) * SIGNATURE_BYTES)
+        total = 0
+        for start in range(0, self._n_rows, CHUNK_ROWS):
+            size = min(CHUNK_ROWS, self._n_rows - start) * SIGNATURE_BYTES
+            view = memoryview(words)[:size]
+            if os.preadv(self._fd, [view], start * SIGNATURE_BYTES) != size:
+                raise IndexStateError(f"{self.path} ends early")
+            total = _chained(total, np.frombuffer(view, dtype=np.uint64))
+        return total
+
+    def sync(self) -> None:
+        """Make the rows durable."""
+        os.fsync(self._fd)
+
+    def _pread(self, first: int, n_rows: int) -> bytes:
+        raw = os.pread(self._fd, n_rows * SIGNATURE_BYTES, first * SIGNATURE_BYTES)
+        if len(raw) != n_rows * SIGNATURE_BYTES:
+            raise IndexStateError(f"{self.path} ends before document {first + n_rows}")
+        return raw
+
+
+def write_rows(path: Path, averages: NDArray[np.float64], positions: NDArray[np.int16]) -> int:
+    """Write rows as a new file, without making it durable.
+
+    Parameters
+    ----------
+    path : Path
+        Must not exist.
+    averages : (n, 3) float64 ndarray
+    positions : (n, 3, 40) int16 ndarray
+
+    Returns
+    -------
+    int
+        The file's checksum.
+
+    Raises
+    ------
+    OSError
+        The file exists or the disk is full; what was written stays and is removed with the other leftovers.
+    """
+    total = 0
+    with path.open("xb", buffering=0) as file:
+        for start in range(0, len(averages), CHUNK_ROWS):
+            part = slice(start, start + CHUNK_ROWS)
+            rows = np.empty(len(averages[part]), dtype=ROW)
+            rows["averages"] = averages[part]
+            rows["positions"] = positions[part]
+            words = rows.view(np.uint64)
+            total = _chained(total, words)
+            view = words.view(np.uint8).data
+            while view:
+                view = view[file.write(view) :]
+    return total
+
+
+def _open_quietly(path: Path) -> int:
+    """Open a file so that reads write nothing: noting the time of access can wait for a busy journal."""
+    flags = os.O_RDONLY | os.O_CLOEXEC
+    try:
+        return os.open(path, flags | getattr(os, "O_NOATIME", 0))
+    except PermissionError:  # only the owner may ask for it
+        return os.open(path, flags)
+
+
+def signature_of(averages: NDArray[np.float64], positions: NDArray[np.int16]) -> Signature:
+    """Return one row, (3,) and (3, 40), as a Signature."""
+    y, i, q = averages.tolist()
+    return Signature((y, i, q), positions.astype("<i2").tobytes())
+
+
+def _chained(total: int, words: NDArray[np.uint64]) -> int:
+    """Return the checksum of a file so far, given that of its next piece; the order of pieces matters."""
+    return (total * 0x9E3779B97F4A7C15 + checksum(words)) % 2**64
+
+
+def runs(doc_ids: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Cut ascending documents into half-open runs, each read at once and within one chunk of the file."""
+    if len(doc_ids) == 0:
+        return []
+    is_cut = (np.diff(doc_ids) > _RUN_GAP) | (np.diff(doc_ids // CHUNK_ROWS) > 0)
+    edges = [0, *(np.flatnonzero(is_cut) + 1).tolist(), len(doc_ids)]
+    return list(itertools.pairwise(edges))

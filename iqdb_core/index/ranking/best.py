@@ -1,0 +1,176 @@
+"""The best matches so far: a heap with the worst of them on top, and what a newcomer must reach.
+
+Answers: is this image among the best, and what is too little to bother? Equal scores go to the smaller image
+id. Called by the scans of segments and head; each thread has its own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+
+from iqdb_core.index.simd.compiled import kernel
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_SLACK: Final = 1e-9
+"""Bounds are lowered by this part, so that rounding never rules out an image: a thousand times float64's
+error here."""
+
+
+class Best(NamedTuple):
+    """The best matches of one thread; arrays of the same length are columns.
+
+    Parameters
+    ----------
+    scores : (limit,) float64 ndarray
+    image_ids : (limit,) int64 ndarray
+    segments, documents : (limit,) int32 ndarray
+    count : (1,) int64 ndarray
+        How many of the rows are in use.
+    least : (1,) float64 ndarray
+        What an image's shared weight less penalty, in hundredths, must reach to matter.
+    min_score : (1,) float64 ndarray
+        Lower scores are not taken in.
+    common_least : (1,) float64 ndarray
+        The same for all threads of a query together: written by each when it knows better, so it may be late
+        but never too high.
+    """
+
+    scores: NDArray[np.float64]
+    image_ids: NDArray[np.int64]
+    segments: NDArray[np.int32]
+    documents: NDArray[np.int32]
+    count: NDArray[np.int64]
+    least: NDArray[np.float64]
+    min_score: NDArray[np.float64]
+    common_least: NDArray[np.float64]
+
+
+def create_best(limit: int) -> Best:
+    """Return memory for the best `limit` matches; `start_best` comes next."""
+    return Best(
+        np.empty(limit),
+        np.empty(limit, dtype=np.int64),
+        np.empty(limit, dtype=np.int32),
+        np.empty(limit, dtype=np.int32),
+        np.zeros(1, dtype=np.int64),
+        np.empty(1),
+        np.empty(1),
+        np.full(1, -np.inf),
+    )
+
+
+@kernel()
+def start_best(best: Best, min_score: float, divisor: int) -> None:
+    """Empty the heap for a query."""
+    best.count[0] = 0
+    best.min_score[0] = min_score
+    best.least[0] = least_net(min_score, divisor) if min_score > -np.inf else -np.inf
+    best.common_least[0] = max(best.common_least[0], best.least[0])
+
+
+@kernel(inline=True)
+def bar(best: Best) -> float:
+    """Return the hundredths, penalty deducted, that an image needs to be among the best of all threads."""
+    return max(best.least[0], best.common_least[0])
+
+
+@kernel(inline=True)
+def least_net(score: float, divisor: int) -> float:
+    """Return a bound, in hundredths, that every image of at least this score reaches; see `score_of`."""
+    exact = score * divisor / 100.0
+    return exact - _SLACK * (abs(exact) + 1.0)
+
+
+@kernel(inline=True)
+def score_of(net: float, divisor: int) -> float:
+    """Return the score of an image that shares `net` hundredths, penalty deducted.
+
+    `divisor` in hundredths, above 0.
+    """
+    return net * 100.0 / divisor
+
+
+@kernel()
+def offer(best: Best, score: float, image_id: int, segment: int, document: int, divisor: int) -> None:
+    """Take a match in if it is among the best, and raise `least` accordingly."""
+    if score < best.min_score[0]:
+        return
+    limit = len(best.scores)
+    count = best.count[0]
+    if count < limit:
+        hole = count
+        best.count[0] = count + 1
+        while hole > 0:
+            parent = (hole - 1) >> 1
+            if not _is_worse(score, image_id, best.scores[parent], best.image_ids[parent]):
+                break
+            _move(best, parent, hole)
+            hole = parent
+    elif _is_worse(best.scores[0], best.image_ids[0], score, image_id):
+        hole = _sift(best, count, score, image_id)
+    else:
+        return
+    _put(best, hole, score, image_id, segment, document)
+    if best.count[0] == limit:
+        least = least_net(best.scores[0], divisor)
+        best.least[0] = max(best.least[0], least)
+        best.common_least[0] = max(best.common_least[0], least)
+
+
+@kernel()
+def sort_best(best: Best) -> None:
+    """Turn the heap into rows from best to worst; nothing can be offered any more."""
+    for end in range(best.count[0] - 1, 0, -1):
+        score = best.scores[end]
+        image_id = best.image_ids[end]
+        segment = best.segments[end]
+        document = best.documents[end]
+        _move(best, 0, end)
+        hole = _sift(best, end, score, image_id)
+        _put(best, hole, score, image_id, segment, document)
+
+
+@kernel(inline=True)
+def _is_worse(score: float, image_id: int, other_score: float, other_id: int) -> bool:
+    return score < other_score or (score == other_score and image_id > other_id)
+
+
+@kernel()
+def _sift(best: Best, count: int, score: float, image_id: int) -> int:
+    """Move worse rows of the first `count` up until the hole on top is where a match belongs.
+
+    Return that place.
+    """
+    hole = 0
+    while True:
+        child = 2 * hole + 1
+        if child >= count:
+            return hole
+        if child + 1 < count and _is_worse(
+            best.scores[child + 1], best.image_ids[child + 1], best.scores[child], best.image_ids[child]
+        ):
+            child += 1
+        if not _is_worse(best.scores[child], best.image_ids[child], score, image_id):
+            return hole
+        _move(best, child, hole)
+        hole = child
+
+
+@kernel(inline=True)
+def _move(best: Best, source: int, target: int) -> None:
+    best.scores[target] = best.scores[source]
+    best.image_ids[target] = best.image_ids[source]
+    best.segments[target] = best.segments[source]
+    best.documents[target] = best.documents[source]
+
+
+@kernel(inline=True)
+def _put(best: Best, at: int, score: float, image_id: int, segment: int, document: int) -> None:
+    best.scores[at] = score
+    best.image_ids[at] = image_id
+    best.segments[at] = segment
+    best.documents[at] = document

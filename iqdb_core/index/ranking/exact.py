@@ -1,0 +1,275 @@
+"""Scoring, one by one, the images that bounds could not rule out.
+
+Answers: what exactly does this image score? Of many candidates in one vector, those with the highest bounds
+are scored first, because each good match raises the bar for the rest. Called by `bounds`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from iqdb_core.index.ranking.best import Best, bar, offer, score_of
+from iqdb_core.index.ranking.lookup import (
+    COUNT,
+    LIST,
+    N_EXACT,
+    N_GROUPED,
+    N_RARE,
+    ROW,
+    ROW_WORDS,
+    WEIGHT,
+    Found,
+)
+from iqdb_core.index.ranking.query import UNIT, Query
+from iqdb_core.index.ranking.rare_bits import DONE, OVERFLOW
+from iqdb_core.index.segment.layout import (
+    H_AVERAGES_AT,
+    H_DOCUMENTS_AT,
+    H_IDS_AT,
+    H_IMAGES,
+    VECTOR_WORDS,
+)
+from iqdb_core.index.segment.postings import fetch_grouped, is_in_grouped, is_in_rare
+from iqdb_core.index.simd.compiled import kernel
+from iqdb_core.index.simd.planes import PLANES, at_least
+from iqdb_core.index.simd.vector import load, prefetch, store
+from iqdb_core.index.simd.words import item, popcount, trailing_zeros
+from iqdb_core.model import CHANNELS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+FEW: Final = 16
+"""Candidates that are scored without looking for the best among them first."""
+MATTER: Final = PLANES * VECTOR_WORDS
+"""Where in `found.scratch` the candidates are, behind the planes."""
+_PICKED: Final = MATTER + VECTOR_WORDS
+MOST_UNITS: Final = (1 << PLANES) - 1
+
+
+@kernel(inline=True)
+def units_needed(least: float, penalty: float) -> int:
+    """Return the fewest units with which an image can reach `least` hundredths in spite of its penalty.
+
+    512 if none can.
+    """
+    units = (least + penalty) / UNIT
+    if not units > 0.0:
+        return 0
+    if units > MOST_UNITS:
+        return MOST_UNITS + 1
+    return np.int64(np.ceil(units))
+
+
+@kernel()
+def score_vector(
+    words: NDArray[np.uint64],
+    alive: NDArray[np.uint64],
+    segment: int,
+    vector: int,
+    query: Query,
+    found: Found,
+    best: Best,
+) -> None:
+    """Score the candidates of a vector; `found.scratch` has their units, and says which they are."""
+    planes = found.scratch
+    n_candidates = _count(planes, MATTER)
+    while n_candidates > 0:
+        few = max(FEW, len(best.scores) - best.count[0])
+        if n_candidates <= few:
+            for lane in range(VECTOR_WORDS):
+                planes[_PICKED + lane] = planes[MATTER + lane]
+            _score_picked(words, alive, segment, vector, query, found, best)
+            return
+        _pick_highest(planes, few)
+        _score_picked(words, alive, segment, vector, query, found, best)
+        needed = units_needed(bar(best), found.penalties[vector])
+        if needed > MOST_UNITS:
+            return
+        _keep_at_least(found, needed, vector)
+        n_candidates = _count(planes, MATTER)
+
+
+@kernel(inline=True)
+def _count(planes: NDArray[np.uint64], first: int) -> int:
+    """Return how many bits of a vector are 1."""
+    n = 0
+    for lane in range(first, first + VECTOR_WORDS):
+        n += np.int64(popcount(planes[lane]))
+    return n
+
+
+@kernel()
+def _pick_highest(planes: NDArray[np.uint64], few: int) -> None:
+    """Move about `few` candidates, at least so many, with the most units to the picked."""
+    # Walk down the bits of the units: `picked` are certainly above the rest, `equal` have the same bits so
+    # far.
+    equal = planes[_PICKED + VECTOR_WORDS : _PICKED + 2 * VECTOR_WORDS]
+    for lane in range(VECTOR_WORDS):
+        equal[lane] = planes[MATTER + lane]
+        planes[_PICKED + lane] = np.uint64(0)
+    n_picked = 0
+    for j in range(PLANES - 1, -1, -1):
+        n = n_picked
+        for lane in range(VECTOR_WORDS):
+            n += np.int64(popcount(equal[lane] & planes[j * VECTOR_WORDS + lane]))
+        for lane in range(VECTOR_WORDS):
+            has_bit = planes[j * VECTOR_WORDS + lane]
+            if n >= few:
+                equal[lane] &= has_bit
+            else:
+                planes[_PICKED + lane] |= equal[lane] & has_bit
+                equal[lane] &= ~has_bit
+        if n < few:
+            n_picked = n
+    for lane in range(VECTOR_WORDS):
+        planes[_PICKED + lane] |= equal[lane]
+        planes[MATTER + lane] &= ~planes[_PICKED + lane]
+
+
+@kernel()
+def _keep_at_least(found: Found, needed: int, vector: int) -> None:
+    """Drop candidates below so many units, except those whose rare units are not all counted."""
+    planes = found.scratch
+    p = (
+        load(planes, 0),
+        load(planes, VECTOR_WORDS),
+        load(planes, 2 * VECTOR_WORDS),
+        load(planes, 3 * VECTOR_WORDS),
+        load(planes, 4 * VECTOR_WORDS),
+        load(planes, 5 * VECTOR_WORDS),
+        load(planes, 6 * VECTOR_WORDS),
+        load(planes, 7 * VECTOR_WORDS),
+        load(planes, 8 * VECTOR_WORDS),
+    )
+    overflow = load(found.rare_bits, OVERFLOW + vector * VECTOR_WORDS)
+    store(planes, MATTER, load(planes, MATTER) & (at_least(needed, p) | overflow))
+
+
+@kernel()
+def _score_picked(
+    words: NDArray[np.uint64],
+    alive: NDArray[np.uint64],
+    segment: int,
+    vector: int,
+    query: Query,
+    found: Found,
+    best: Best,
+) -> None:
+    """Score those of the picked images of a vector whose units make up for their own penalty."""
+    averages_at = np.int64(words[H_AVERAGES_AT])
+    n_images = np.int64(words[H_IMAGES])
+    n_picked = 0
+    for lane in range(VECTOR_WORDS):
+        left = found.scratch[_PICKED + lane]
+        first = (vector * VECTOR_WORDS + lane) * 64
+        while left != np.uint64(0):
+            slot = first + np.int64(trailing_zeros(left))
+            left &= left - np.uint64(1)
+            found.slots[n_picked] = slot
+            n_picked += slot < n_images  # bits behind the last image are set when nothing at all is needed
+            prefetch(words, averages_at + (slot * CHANNELS >> 1))
+    averages = words.view(np.float32)
+    least = bar(best)
+    n_slots = np.int64(0)
+    for i in range(n_picked):
+        slot = found.slots[i]
+        penalty = _penalty_of(query, averages, averages_at * 2 + slot * CHANNELS)
+        found.slots[n_slots] = slot
+        n_slots += _units_of(found, slot) * UNIT - penalty >= least
+    score_slots(words, alive, segment, n_slots, query, found, best)
+
+
+@kernel()
+def score_slots(
+    words: NDArray[np.uint64],
+    alive: NDArray[np.uint64],
+    segment: int,
+    n_slots: int,
+    query: Query,
+    found: Found,
+    best: Best,
+) -> None:
+    """Score the images of the first `n_slots` of `found.slots` and offer those that live."""
+    averages_at = np.int64(words[H_AVERAGES_AT]) * 2
+    documents_at = np.int64(words[H_DOCUMENTS_AT]) * 4
+    ids_at = np.int64(words[H_IDS_AT])
+    averages = words.view(np.float32)
+    documents = words.view(np.uint16)
+    divisor = query.sizes[1]
+    for i in range(n_slots):
+        slot = found.slots[i]
+        penalty = _penalty_of(query, averages, averages_at + slot * CHANNELS)
+        least = bar(best)
+        shared = _shared_hundredths(words, slot, least + penalty, found)
+        if shared < 0:
+            continue
+        document = np.int64(item(documents, documents_at + slot))
+        if item(alive, document >> 6) >> np.uint64(document & 63) & np.uint64(1):
+            image_id = np.int64(item(words, ids_at + document))
+            offer(best, score_of(shared - penalty, divisor), image_id, segment, document, divisor)
+
+
+@kernel(inline=True)
+def _penalty_of(query: Query, averages: NDArray[np.float32], first: int) -> float:
+    """Return the penalty of an image whose averages start at `first`."""
+    weights = query.average_weights
+    wanted = query.averages
+    penalty = weights[0] * abs(wanted[0] - np.float64(item(averages, first)))
+    penalty += weights[1] * abs(wanted[1] - np.float64(item(averages, first + 1)))
+    return penalty + weights[2] * abs(wanted[2] - np.float64(item(averages, first + 2)))
+
+
+@kernel(inline=True)
+def _units_of(found: Found, slot: int) -> int:
+    """Return the units of an image, or more than any has if they are not all counted."""
+    bit = np.uint64(slot & 63)
+    if item(found.rare_bits, OVERFLOW + (slot >> 6)) >> bit & np.uint64(1):
+        return np.int64(MOST_UNITS + 1)
+    lane = (slot >> 6) & (VECTOR_WORDS - 1)
+    units = 0
+    for j in range(PLANES):
+        units |= np.int64(item(found.scratch, j * VECTOR_WORDS + lane) >> bit & np.uint64(1)) << j
+    return units
+
+
+@kernel()
+def _shared_hundredths(words: NDArray[np.uint64], slot: int, least: float, found: Found) -> int:
+    """Return what an image shares with the query, in hundredths, or -1 if that is surely below `least`."""
+    word = slot >> 6
+    bit = np.uint64(slot & 63)
+    one = np.uint64(1)
+    exact_rows = found.exact[ROW]
+    exact_weights = found.exact[WEIGHT]
+    shared = 0
+    for k in range(found.numbers[N_EXACT]):
+        shared += np.int64(item(words, exact_rows[k] + word) >> bit & one) * exact_weights[k]
+    rare = found.rare_bits
+    any_rare = item(rare, word) | item(rare, ROW_WORDS + word) | item(rare, 2 * ROW_WORDS + word)
+    any_rare |= item(rare, 3 * ROW_WORDS + word) | item(rare, OVERFLOW + word) | item(rare, DONE + word)
+    if any_rare >> bit & one:
+        for k in range(found.numbers[N_RARE]):
+            if is_in_rare(words, found.rare[LIST, k], found.rare[COUNT, k], slot):
+                shared += found.rare[WEIGHT, k]
+    # Of grouped buckets a bit says no more than perhaps: the lists are asked only if it matters.
+    grouped_rows = found.grouped[ROW]
+    n_perhaps = 0
+    bound = shared
+    for k in range(found.numbers[N_GROUPED]):
+        found.perhaps[n_perhaps] = k
+        if item(words, grouped_rows[k] + word) >> bit & one:
+            bound += found.grouped[WEIGHT, k]
+            n_perhaps += 1
+    if bound < least:
+        return -1
+    for i in range(n_perhaps):
+        fetch_grouped(words, found.grouped[LIST, found.perhaps[i]], slot)
+    for i in range(n_perhaps):
+        k = found.perhaps[i]
+        if not is_in_grouped(words, found.grouped[LIST, k], slot):
+            bound -= found.grouped[WEIGHT, k]
+            if bound < least:
+                return -1
+    return bound

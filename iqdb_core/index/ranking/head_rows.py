@@ -1,0 +1,100 @@
+"""Ranking the rows of the head, one by one.
+
+Answers: which images of the head belong among the best? The head is small and changes all the time, so it has
+no postings. Called by `scan`, after the segments, when most rows can be passed over by their colour.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from iqdb_core.index.ranking.best import Best, bar, offer, score_of
+from iqdb_core.index.segment.buckets import bucket_of, is_ascending, is_repeat
+from iqdb_core.index.simd.compiled import kernel
+from iqdb_core.model import BUCKETS, CHANNELS, GREY_LIMIT, KEPT, PLANE
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from iqdb_core.index.ranking.query import Query
+
+HEAD_SEGMENT = -1
+"""The segment number of matches in the head; their document is the row."""
+_LARGEST = np.float64(np.finfo(np.float32).max)
+
+
+class HeadRows(NamedTuple):
+    """The rows of the head.
+
+    Parameters
+    ----------
+    image_ids : (n,) int64 ndarray
+    averages : (n, 3) float64 ndarray
+    positions : (n, 3, 40) int16 ndarray
+        1..16383 in magnitude, in any order; one that occurs twice in a channel counts once.
+    alive : (n,) bool ndarray
+    """
+
+    image_ids: NDArray[np.int64]
+    averages: NDArray[np.float64]
+    positions: NDArray[np.int16]
+    alive: NDArray[np.bool_]
+
+
+def create_weights() -> NDArray[np.uint8]:
+    """Return scratch for one thread: a weight per bucket, all zero between queries.
+
+    There is room for what any int16 would be the bucket of, so that no position can be read out of bounds.
+    """
+    return np.zeros(BUCKETS + PLANE + 1, dtype=np.uint8)
+
+
+@kernel()
+def scan_head(head: HeadRows, query: Query, weights: NDArray[np.uint8], best: Best) -> None:
+    """Offer to `best` every live row of the head that may be among the best.
+
+    Parameters
+    ----------
+    head : HeadRows
+    query : Query
+    weights : (114,689,) uint8 ndarray
+        Zeros, and zeros again afterwards.
+    best : Best
+        **Changed in place.**
+    """
+    n_buckets = query.sizes[0]
+    divisor = query.sizes[1]
+    for k in range(n_buckets):
+        weights[query.buckets[k]] = query.weights[k]
+    for row in range(len(head.image_ids)):
+        if not head.alive[row]:
+            continue
+        penalty = 0.0
+        for channel in range(CHANNELS):
+            average = min(max(head.averages[row, channel], -_LARGEST), _LARGEST)
+            distance = abs(query.averages[channel] - np.float64(np.float32(average)))
+            penalty += query.average_weights[channel] * distance
+        if divisor - penalty < bar(best):
+            continue
+        is_grey = abs(head.averages[row, 1]) + abs(head.averages[row, 2]) < GREY_LIMIT
+        shared = 0
+        for channel in range(1 if is_grey else CHANNELS):
+            shared += _shared_of_channel(head.positions[row, channel], channel, weights)
+        score = score_of(shared - penalty, divisor)
+        offer(best, score, head.image_ids[row], np.int64(HEAD_SEGMENT), row, divisor)
+    for k in range(n_buckets):
+        weights[query.buckets[k]] = 0
+
+
+@kernel(inline=True)
+def _shared_of_channel(positions: NDArray[np.int16], channel: int, weights: NDArray[np.uint8]) -> int:
+    """Return the hundredths that 40 positions share with the query, each counted once."""
+    shared = 0
+    is_plain = is_ascending(positions)
+    for i in range(KEPT):
+        weight = np.int64(weights[bucket_of(channel, np.int64(positions[i]))])
+        if is_plain or not is_repeat(positions, i):
+            shared += weight
+    return shared

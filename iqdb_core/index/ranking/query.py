@@ -1,0 +1,158 @@
+"""A signature as the kernels want it: which buckets, what they weigh, in which order they are added.
+
+Answers: what does this query look for? Prepared once per query, then only read. Called by `query_call`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+
+from iqdb_core.index.segment.buckets import bucket_of, is_ascending, is_repeat
+from iqdb_core.index.segment.weights import AVERAGE_WEIGHTS, BINS, WEIGHTS
+from iqdb_core.index.simd.compiled import kernel
+from iqdb_core.model import CHANNELS, KEPT, PLANE, SIDE
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MOST_BUCKETS: Final = CHANNELS * KEPT
+UNIT: Final = 15
+"""Hundredths. Sums are first bounded from above in whole units, which take fewer bits than hundredths. With
+15, the commonest bin, 5, weighs 2, 1 and 2 units with little lost."""
+UNITS: Final = ((6, 7, 4, 4, 2), (9, 3, 4, 2, 1), (3, 3, 1, 2, 2))
+"""Units of a shared position by channel and bin - 1: hundredths in units, rounded up, so that no sum of
+units is too small."""
+STEPS: Final = 3
+STEP_OF: Final = ((0, 0, 0, 0, 1), (0, 0, 0, 2, 2), (0, 0, 2, 2, 1))
+"""In which step a bucket is added, by channel and bin - 1: first those whose absence rules out most."""
+COLUMNS: Final = 3
+"""Ones, twos and fours: what units are put together of."""
+COLUMN_ROOM: Final = 2 * MOST_BUCKETS
+"""9 units are two fours and a one."""
+_WEIGHTS: Final = np.array(WEIGHTS)
+_UNITS: Final = np.array(UNITS)
+_STEP_OF: Final = np.array(STEP_OF)
+_LARGEST: Final = float(np.finfo(np.float32).max)
+
+
+class Query(NamedTuple):
+    """A prepared query.
+
+    Parameters
+    ----------
+    buckets, weights, units, steps : (120,) int64 ndarray
+        The distinct buckets that some live image holds, ordered by step: what each weighs in hundredths and
+        in units.
+    sizes : (2,) int64 ndarray
+        How many buckets there are; the divisor: what they weigh together.
+    columns : (3, 240) int64 ndarray
+        Places in `buckets` of those whose units have a one, a two, or fours; by step, and as often as they
+        have it.
+    column_counts, first_counts : (3,) int64 ndarray
+        How many places each column has; how many of them, the first, belong to the first step.
+    averages, average_weights : (3,) float64 ndarray
+        Rounded as stored ones are; what a difference costs, in hundredths: 0 for what a grey query does not
+        look at.
+    """
+
+    buckets: NDArray[np.int64]
+    weights: NDArray[np.int64]
+    units: NDArray[np.int64]
+    steps: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    columns: NDArray[np.int64]
+    column_counts: NDArray[np.int64]
+    first_counts: NDArray[np.int64]
+    averages: NDArray[np.float64]
+    average_weights: NDArray[np.float64]
+
+
+def create_query() -> Query:
+    """Return memory for a query."""
+    return Query(
+        np.zeros(MOST_BUCKETS, dtype=np.int64),
+        np.zeros(MOST_BUCKETS, dtype=np.int64),
+        np.zeros(MOST_BUCKETS, dtype=np.int64),
+        np.zeros(MOST_BUCKETS, dtype=np.int64),
+        np.zeros(2, dtype=np.int64),
+        np.zeros((COLUMNS, COLUMN_ROOM), dtype=np.int64),
+        np.zeros(COLUMNS, dtype=np.int64),
+        np.zeros(COLUMNS, dtype=np.int64),
+        np.zeros(CHANNELS),
+        np.zeros(CHANNELS),
+    )
+
+
+@kernel()
+def prepare(
+    query: Query,
+    positions: NDArray[np.int16],
+    averages: tuple[float, float, float],
+    is_grey: bool,
+    nonempty: NDArray[np.bool_],
+) -> None:
+    """Fill a query from a signature.
+
+    Parameters
+    ----------
+    query : Query
+        **Changed in place.**
+    positions : (3, 40) int16 ndarray
+        In any order. One that occurs twice in a channel counts once, one that is not 1..16383 in magnitude
+        not at all.
+    averages : (float, float, float)
+        Finite.
+    is_grey : bool
+        Then only the Y channel counts.
+    nonempty : (98,304,) bool ndarray
+        Which buckets some live image holds. Others neither match nor count in the divisor.
+    """
+    n = 0
+    divisor = 0
+    for step in range(STEPS):
+        for channel in range(1 if is_grey else CHANNELS):
+            row = positions[channel]
+            is_plain = is_ascending(row)
+            for i in range(KEPT):
+                signed = np.int64(row[i])
+                place = abs(signed)
+                if not 0 < place < PLANE:
+                    continue
+                last = min(max(place // SIDE, place % SIDE), BINS - 1) - 1
+                if _STEP_OF[channel, last] != step:
+                    continue
+                bucket = bucket_of(channel, signed)
+                if nonempty[bucket] and (is_plain or not is_repeat(row, i)):
+                    query.buckets[n] = bucket
+                    query.weights[n] = _WEIGHTS[channel, last + 1]
+                    query.units[n] = _UNITS[channel, last]
+                    query.steps[n] = step
+                    divisor += query.weights[n]
+                    n += 1
+    query.sizes[0] = n
+    query.sizes[1] = divisor
+    _fill_columns(query)
+    for channel in range(CHANNELS):
+        average = min(max(averages[channel], -_LARGEST), _LARGEST)
+        query.averages[channel] = np.float64(np.float32(average))
+        query.average_weights[channel] = 0.0 if is_grey and channel > 0 else AVERAGE_WEIGHTS[channel]
+
+
+@kernel(inline=True)
+def _fill_columns(query: Query) -> None:
+    """Fill `columns`, `column_counts` and `first_counts` from the other fields."""
+    for column in range(COLUMNS):
+        places = query.columns[column]
+        count = 0
+        first_count = 0
+        for i in range(query.sizes[0]):
+            times = query.units[i] >> 2 if column == COLUMNS - 1 else query.units[i] >> column & 1
+            for _ in range(times):
+                places[count] = i
+                count += 1
+            if query.steps[i] == 0:
+                first_count = count
+        query.column_counts[column] = count
+        query.first_counts[column] = first_count

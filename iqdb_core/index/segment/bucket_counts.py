@@ -1,0 +1,64 @@
+"""How many live images hold each bucket, and which buckets are empty everywhere: the divisor of every score.
+
+Answers: is this bucket empty in the whole index? Never ranks. Changed by the one thread that applies changes;
+queries see `nonempty`, an array that is replaced and never changed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from iqdb_core.index.segment.buckets import count_images
+from iqdb_core.index.simd.memory import read_only
+from iqdb_core.model import BUCKETS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class BucketCounts:
+    """Counts of live images per bucket.
+
+    Parameters
+    ----------
+    counts : (98,304,) int32 ndarray or None
+        Counts to start from, copied; None starts with none.
+    """
+
+    def __init__(self, counts: NDArray[np.int32] | None = None) -> None:
+        self.counts = np.zeros(BUCKETS, dtype=np.int32) if counts is None else counts.astype(np.int32)
+        self.nonempty = self._published()
+
+    def change(
+        self,
+        added: tuple[NDArray[np.float64], NDArray[np.int16]],
+        removed: list[tuple[NDArray[np.float64], NDArray[np.int16]]],
+        added_counts: NDArray[np.int32] | None = None,
+    ) -> None:
+        """Count new images in and dead ones out; replace `nonempty` if some bucket filled or emptied.
+
+        Parameters
+        ----------
+        added : (n, 3) float64 ndarray, (n, 3, 40) int16 ndarray
+            Averages and positions of the images that became live.
+        removed : list of the same
+            Those of the images that died; each must have been added before.
+        added_counts : (98,304,) int32 ndarray or None
+            How many of `added` hold each bucket, if somebody has counted them already.
+        """
+        if added_counts is None:
+            crossed = count_images(self.counts, read_only(added[0]), read_only(added[1]), 1)
+        else:
+            crossed = int(np.count_nonzero((self.counts == 0) & (added_counts > 0)))
+            self.counts += added_counts
+        for averages, positions in removed:
+            crossed += count_images(self.counts, read_only(averages), read_only(positions), -1)
+        if crossed:
+            self.nonempty = self._published()
+
+    def _published(self) -> NDArray[np.bool_]:
+        nonempty: NDArray[np.bool_] = self.counts > 0
+        nonempty.flags.writeable = False
+        return nonempty

@@ -1,0 +1,1 @@
+"""Vectors, words and memory for compiled code. Knows no image."""

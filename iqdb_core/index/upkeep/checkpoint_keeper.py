@@ -1,0 +1,115 @@
+"""Which checkpoint the directory holds, when the next is due, and which files may go.
+
+Answers: must this segment's file stay? Decides nothing about what is in a checkpoint (see `checkpoint`).
+Called by `ImageIndex`, one call at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from iqdb_core.errors import CheckpointInvalid
+from iqdb_core.index.disk import checkpoint
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from iqdb_core.index.disk.manifest import Manifest
+    from iqdb_core.index.disk.sealer import Member, Sealer
+    from iqdb_core.index.options import IndexOptions
+    from iqdb_core.index.snapshot import Snapshot
+
+_log = logging.getLogger(__name__)
+
+
+class CheckpointKeeper:
+    """The checkpoint of one directory and what became of the one before.
+
+    Parameters
+    ----------
+    sealer : Sealer
+        Of the index's directory.
+    store_id : str
+        The store whose feed the index follows.
+    options : IndexOptions
+        Says when a checkpoint is due.
+
+    Attributes
+    ----------
+    seq : int or None
+        `applied_seq` of the checkpoint on disk; None without one.
+    refused : str or None
+        Why the checkpoint that was there at the start was not used.
+    """
+
+    def __init__(self, sealer: Sealer, *, store_id: str, options: IndexOptions) -> None:
+        self._sealer = sealer
+        self._directory = sealer.directory
+        self._store_id = store_id
+        self._options = options
+        self._numbers: set[int] = set()
+        self._time_s = time.monotonic()
+        self.seq: int | None = None
+        self.refused: str | None = None
+
+    def load(self) -> tuple[Manifest, list[Member]] | None:
+        """Return the checkpoint; None if there is none, or none that can be used, which is then set aside."""
+        try:
+            loaded = checkpoint.load(self._directory, store_id=self._store_id)
+        except CheckpointInvalid as error:
+            _log.warning("%s", error, extra={"action": "checkpoint_refused"})
+            self.refused = str(error)
+            self._directory.set_aside()
+            return None
+        if loaded is not None:
+            self.seq = loaded[0].applied_seq
+            self._numbers = numbers_of(loaded[1])
+        self._directory.remove_leftovers(self._numbers)
+        return loaded
+
+    def is_due(self, snapshot: Snapshot) -> bool:
+        """Return whether to save now: after many changes, after the interval, or for the first time."""
+        changes = snapshot.applied_seq - (self.seq or 0)
+        is_first = self.seq is None and bool(snapshot.members)
+        is_late = time.monotonic() - self._time_s >= self._options.checkpoint_interval_s
+        return changes >= self._options.checkpoint_changes or (changes > 0 and (is_first or is_late))
+
+    def save(self, snapshot: Snapshot, counts: NDArray[np.int32]) -> set[int]:
+        """Make a snapshot the checkpoint, unless the one on disk is as new; see `checkpoint.save`.
+
+        Returns
+        -------
+        set of int
+            Segments of the previous checkpoint, whose files may go if nothing else needs them.
+        """
+        self._time_s = time.monotonic()
+        if self.seq == snapshot.applied_seq:
+            return set()
+        outdated = set(self._numbers)
+        numbers = numbers_of(snapshot.members)
+        # Should the save fail at its very end, either checkpoint may be the one on disk.
+        self._numbers |= numbers
+        checkpoint.save(self._sealer, store_id=self._store_id, snapshot=snapshot, counts=counts)
+        self._numbers = numbers
+        self.seq = snapshot.applied_seq
+        self._directory.forget_refused()
+        return outdated
+
+    def remove_unused(self, numbers: set[int], snapshot: Snapshot) -> None:
+        """Remove the files of those segments that neither the checkpoint nor the current snapshot needs."""
+        self._directory.remove(numbers - self._numbers - numbers_of(snapshot.members))
+
+    def forget(self, snapshot: Snapshot) -> None:
+        """Remove the checkpoint and the files of a snapshot that is no longer wanted."""
+        self._directory.manifest.unlink(missing_ok=True)
+        self._directory.remove(self._numbers | numbers_of(snapshot.members))
+        self._numbers = set()
+        self.seq = None
+
+
+def numbers_of(members: list[Member] | tuple[Member, ...]) -> set[int]:
+    """Return the numbers of sealed segments."""
+    return {member.sealed.number for member in members}

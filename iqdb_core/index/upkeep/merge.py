@@ -1,0 +1,97 @@
+"""Several segments made into new ones of their live images, while queries and updates go on.
+
+Answers: what are these segments without their dead, in as few as possible, and what died meanwhile? Publishes
+nothing. Called by `ImageIndex` maintenance.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from iqdb_core.index.disk.sealer import Member
+from iqdb_core.index.disk.signature_rows import CHUNK_ROWS
+from iqdb_core.index.options import SEGMENT_IMAGES
+from iqdb_core.index.segment import alive as bitmap
+from iqdb_core.index.simd.memory import allocate_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from iqdb_core.index.disk.sealer import Sealer
+
+
+def merged(sources: Sequence[Member], sealer: Sealer) -> list[Member]:
+    """Build full segments, and one of the rest, of the live images of `sources`.
+
+    Parameters
+    ----------
+    sources : sequence of Member
+        As they were when the merge began. No image lives in two of them.
+    sealer : Sealer
+
+    Returns
+    -------
+    list of Member
+        In ascending order of ids, all alive; empty if nothing lives.
+
+    Raises
+    ------
+    OSError, IndexStateError
+        Signatures could not be read or written; files of finished segments were removed.
+
+    Notes
+    -----
+    Holds the signatures of one new segment at a time (17 MB), besides 18 bytes for each live image of
+    `sources`.
+    """
+    documents = [bitmap.live_documents(source.alive) for source in sources]
+    image_ids = np.concatenate(
+        [source.sealed.segment.image_ids[docs] for source, docs in zip(sources, documents, strict=True)]
+    )
+    source_nos = np.repeat(np.arange(len(sources), dtype=np.uint16), [len(docs) for docs in documents])
+    order = np.argsort(image_ids, kind="stable")
+    made: list[Member] = []
+    taken = [0] * len(sources)
+    try:
+        for start in range(0, len(order), SEGMENT_IMAGES):
+            part = order[start : start + SEGMENT_IMAGES]
+            averages, positions = allocate_rows(len(part))
+            for source_no, source in enumerate(sources):
+                # A source's documents ascend by id as the output does: each part takes the next run of them.
+                slots = np.flatnonzero(source_nos[part] == source_no)
+                docs = documents[source_no][taken[source_no] : taken[source_no] + len(slots)]
+                taken[source_no] += len(slots)
+                for first in range(0, len(slots), CHUNK_ROWS):
+                    piece = slice(first, first + CHUNK_ROWS)
+                    averages[slots[piece]], positions[slots[piece]] = source.sealed.rows.read(docs[piece])
+            made.append(Member.all_alive(sealer.seal(image_ids[part], averages, positions)))
+    except BaseException:
+        sealer.directory.remove(member.sealed.number for member in made)
+        raise
+    return made
+
+
+def carried_over(made: Sequence[Member], before: Sequence[Member], now: Sequence[Member]) -> list[Member]:
+    """Return merged segments with everything dead that died in their sources since the merge began.
+
+    Parameters
+    ----------
+    made : sequence of Member
+        What `merged` returned.
+    before, now : sequence of Member
+        The sources, in the same order: as the merge saw them, and as they are.
+    """
+    died = [_died(old, new) for old, new in zip(before, now, strict=True)]
+    image_ids = np.sort(np.concatenate(died))
+    return [member.without(member.find(image_ids)) for member in made]
+
+
+def _died(before: Member, now: Member) -> NDArray[np.int64]:
+    """Return the ids of the images of one segment that died between two of its states."""
+    docs = bitmap.live_documents(before.alive & ~now.alive)
+    image_ids: NDArray[np.int64] = before.sealed.segment.image_ids[docs]
+    return image_ids
