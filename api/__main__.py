@@ -1,5 +1,5 @@
 """`python -m api` is the `iqdb` command."""
 
-from api.cli import main
+from api.roles.cli import main
 
 main()

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from celery import Celery
 
-from iqdb_core.jobs.names import QUEUE, transport_options
-from worker.delivery import LinkWatch, request_class
+from iqdb_core.jobs.contract import QUEUE, transport_options
+from worker.lost_acks import LinkWatch, request_class
 from worker.settings import WorkerSettings
 from worker.sweep import sweep_step
 from worker.tasks import Bench, open_ledger, register

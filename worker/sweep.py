@@ -14,8 +14,8 @@ from celery import Celery, bootsteps
 
 from iqdb_core.errors import QueueUnavailable
 from iqdb_core.jobs import WorkLedger
-from iqdb_core.jobs.names import CHUNK_JOBS, QUEUE, TASK_INGEST
-from worker.delivery import LinkWatch
+from iqdb_core.jobs.contract import CHUNK_JOBS, QUEUE, TASK_INGEST
+from worker.lost_acks import LinkWatch
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from celery.worker.request import Request
 
 from iqdb_core.errors import IqdbError
 from iqdb_core.jobs import RedisPort, Retention, WorkLedger
-from iqdb_core.jobs.names import TASK_INGEST
+from iqdb_core.jobs.contract import TASK_INGEST
 from iqdb_core.signature import DecodeLimits, from_image_bytes
 from iqdb_core.store import SignatureStore, open_store
 from worker.handlers import IngestHandler, Patience
@@ -33,7 +33,7 @@ def register(app: Celery, handler: Callable[[], IngestHandler], request: type[Re
     handler : callable
         Returns the handler of the process that runs the task.
     request : type
-        By which Celery follows a message; see `worker.delivery`.
+        By which Celery follows a message; see `worker.lost_acks`.
     """
 
     # An IqdbError here means that Redis stayed away: worth a line in the log, not a traceback.

@@ -3,8 +3,8 @@
 Imports `redis` and nothing of Celery, web, SQL or images.
 """
 
+from iqdb_core.jobs.accepting import JobLedger, QueueLimits
 from iqdb_core.jobs.connection import RedisPort
-from iqdb_core.jobs.ledger import JobLedger, QueueLimits
 from iqdb_core.jobs.model import (
     Accepted,
     Depth,
@@ -17,7 +17,7 @@ from iqdb_core.jobs.model import (
     StartedJob,
     Submission,
 )
-from iqdb_core.jobs.work import Retention, WorkLedger
+from iqdb_core.jobs.working import Retention, WorkLedger
 
 __all__ = [
     "Accepted",

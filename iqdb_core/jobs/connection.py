@@ -14,7 +14,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from iqdb_core.errors import ConfigError, QueueUnavailable
-from iqdb_core.jobs.names import CONNECT_TIMEOUT_S, HEALTH_CHECK_S, SOCKET_TIMEOUT_S
+from iqdb_core.jobs.contract import CONNECT_TIMEOUT_S, HEALTH_CHECK_S, SOCKET_TIMEOUT_S
 from iqdb_core.jobs.scripts import Script
 
 Argument = str | bytes | int

@@ -10,7 +10,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-from api.progress import ProgressLine, notice_if_slow
+from api.roles.progress import ProgressLine, notice_if_slow
 from tests.fixtures import pictures
 from tests.fixtures.servers import embedded_server
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from api.cli import LINES
-from api.errors import STATUSES
-from api.settings import Settings
+from api.roles.cli import LINES
+from api.roles.settings import Settings
+from api.web.errors import STATUSES
 from worker.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[2]

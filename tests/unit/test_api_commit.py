@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from api.commit import MAX_GROUP, GroupCommitter
+from api.ingestion.group_commit import MAX_GROUP, GroupCommitter
 from iqdb_core.errors import StoreUnavailable
 from iqdb_core.model import Write, WriteOutcome
 

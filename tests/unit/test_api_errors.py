@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from api import errors as web
+from api.web import errors as web
 from iqdb_core import errors
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from api.errors import BodyTimeout, BodyTooLarge, TooBusy
-from api.limits import WORDS_MAX_BYTES, RequestLimits
+from api.web.errors import BodyTimeout, BodyTooLarge, TooBusy
+from api.web.limits import WORDS_MAX_BYTES, RequestLimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.errors import BadRequest
-from api.requests import MAX_LIMIT, image_id_from, json_image_id, limit_from, min_score_from
+from api.web.errors import BadRequest
+from api.web.requests import MAX_LIMIT, image_id_from, json_image_id, limit_from, min_score_from
 from iqdb_core.errors import InvalidImageId, IqdbError
 from iqdb_core.model import MAX_IMAGE_ID
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from api.settings import Settings
+from api.roles.settings import Settings
 from iqdb_core.errors import ConfigError
 
 

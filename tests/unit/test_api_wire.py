@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.wire import pack_matches, unpack_matches
+from api.node.protocol import pack_matches, unpack_matches
 from iqdb_core.errors import InvalidHash
 from iqdb_core.model import MAX_IMAGE_ID, Match, Signature
 

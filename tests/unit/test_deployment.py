@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from api.cli import LINES, _parser
-from api.settings import Settings
+from api.roles.cli import LINES, _parser
+from api.roles.settings import Settings
 from worker.settings import WorkerSettings
 
 if TYPE_CHECKING:

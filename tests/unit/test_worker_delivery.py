@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from worker.delivery import LinkWatch
+from worker.lost_acks import LinkWatch
 
 
 @dataclass

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
-from api.errors import Unauthorized
-from api.gate import gate_of
-from api.hashing import Hasher
-from api.ingest import Ingestion
-from api.search import Search
+from api.ingestion.hashing import Hasher
+from api.ingestion.interface import Ingestion
+from api.search.interface import Search
+from api.web.errors import Unauthorized
+from api.web.loading import gate_of
 
 
 @dataclass(frozen=True, slots=True)

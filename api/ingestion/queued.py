@@ -9,12 +9,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
-from api.dispatch import Dispatcher
-from api.finished import FinishedJobs
-from api.hashing import read_upload
-from api.ingest import Added, Failed, Outcome, Queued
-from api.requests import Channels, Picture
-from api.search_remote import RemoteSearch
+from api.ingestion.acceptor import Dispatcher
+from api.ingestion.completion import FinishedJobs
+from api.ingestion.hashing import read_upload
+from api.ingestion.interface import Added, Failed, Outcome, Queued
+from api.search.remote import RemoteSearch
+from api.web.requests import Channels, Picture
 from iqdb_core.errors import IndexNotReady, IqdbError, JobFailed, QueueUnavailable, UnknownJob
 from iqdb_core.jobs import Job, JobLedger, JobPage, JobState, Submission
 from iqdb_core.model import Signature

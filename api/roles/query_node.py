@@ -14,20 +14,20 @@ from fastapi import APIRouter, FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.answers import json_response
-from api.app import DISTRIBUTED_POLL_S, open_database, open_index
-from api.errors import BadRequest
-from api.gate import Gate, OnDeath, create_gated_app, gate_of
-from api.ingest import AppliedWaiter
-from api.listener import Listener
-from api.requests import image_id_from, limit_from, min_score_from
-from api.search import LocalSearch
-from api.settings import Settings
-from api.wire import MEDIA_TYPE, pack_matches
+from api.ingestion.interface import AppliedWaiter
+from api.ingestion.listener import Listener
+from api.node.protocol import MEDIA_TYPE, pack_matches
+from api.roles.embedded import DISTRIBUTED_POLL_S, open_database, open_index
+from api.roles.settings import Settings
+from api.search.interface import LocalSearch
+from api.web.answers import json_response
+from api.web.errors import BadRequest
+from api.web.loading import Gate, OnDeath, create_gated_app, gate_of
+from api.web.requests import image_id_from, limit_from, min_score_from
 from iqdb_core import codec
 from iqdb_core.errors import IndexNotReady
 from iqdb_core.follower import Follower
-from iqdb_core.jobs.names import CHANGES_CHANNEL
+from iqdb_core.jobs.contract import CHANGES_CHANNEL
 
 router: Final = APIRouter()
 

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from api.server import Process, configure_logging, say
-from api.settings import Settings
+from api.roles.process import Process, configure_logging, say
+from api.roles.settings import Settings
 from iqdb_core.errors import IqdbError
 
 LINES = {
@@ -153,20 +153,20 @@ def _serve(options: argparse.Namespace, create: Any, load: Any) -> int:
 
 
 def _run_http(options: argparse.Namespace) -> int:
-    from api.app import create_front_end, load_embedded  # noqa: PLC0415
+    from api.roles.embedded import create_front_end, load_embedded  # noqa: PLC0415
 
     return _serve(options, create_front_end, load_embedded)
 
 
 def _run_api(options: argparse.Namespace) -> int:
-    from api.app import create_front_end  # noqa: PLC0415
-    from api.distributed import load_distributed  # noqa: PLC0415
+    from api.roles.embedded import create_front_end  # noqa: PLC0415
+    from api.roles.front_end import load_distributed  # noqa: PLC0415
 
     return _serve(options, create_front_end, load_distributed)
 
 
 def _run_query(options: argparse.Namespace) -> int:
-    from api.query_node import create_query_node, load_query_node  # noqa: PLC0415
+    from api.roles.query_node import create_query_node, load_query_node  # noqa: PLC0415
 
     return _serve(options, create_query_node, load_query_node)
 
@@ -177,7 +177,7 @@ def _become_worker(rest: Sequence[str]) -> NoReturn:
 
 
 def _run_upgrade(options: argparse.Namespace) -> int:
-    from api.progress import ProgressLine  # noqa: PLC0415
+    from api.roles.progress import ProgressLine  # noqa: PLC0415
     from iqdb_core.store import open_store  # noqa: PLC0415
 
     line = ProgressLine("preparing the database")
@@ -189,7 +189,7 @@ def _run_upgrade(options: argparse.Namespace) -> int:
 
 
 def _run_migrate(options: argparse.Namespace) -> int:
-    from api.progress import ProgressLine  # noqa: PLC0415
+    from api.roles.progress import ProgressLine  # noqa: PLC0415
     from iqdb_core.store.migrate import copy_store  # noqa: PLC0415
 
     line = ProgressLine("copying images", delay_s=0)

@@ -15,16 +15,19 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from api import page, routes, routes_batch, routes_health
-from api.commit import GroupCommitter
-from api.gate import Gate, OnDeath, create_gated_app
-from api.hashing import Hasher
-from api.ingest import EmbeddedIngestion
-from api.limits import RequestLimits
-from api.progress import ProgressLine, notice_if_slow
-from api.search import LocalSearch
-from api.services import Services
-from api.settings import Settings
+from api.ingestion.group_commit import GroupCommitter
+from api.ingestion.hashing import Hasher
+from api.ingestion.interface import EmbeddedIngestion
+from api.roles.progress import ProgressLine, notice_if_slow
+from api.roles.settings import Settings
+from api.search.interface import LocalSearch
+from api.web import batch as routes_batch
+from api.web import health as routes_health
+from api.web import images as routes
+from api.web import page
+from api.web.limits import RequestLimits
+from api.web.loading import Gate, OnDeath, create_gated_app
+from api.web.services import Services
 from iqdb_core import index as index_room
 from iqdb_core import signature as signature_room
 from iqdb_core.clock import RevisionClock

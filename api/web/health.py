@@ -8,8 +8,8 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.answers import json_response
-from api.services import services_of
+from api.web.answers import json_response
+from api.web.services import services_of
 
 router: Final = APIRouter()
 

@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from starlette.datastructures import UploadFile
 
-from api.errors import BodyTooLarge
-from api.requests import Channels, Picture
+from api.web.errors import BodyTooLarge
+from api.web.requests import Channels, Picture
 from iqdb_core.model import Signature
 from iqdb_core.signature import DecodeLimits, from_image_bytes
 

@@ -9,18 +9,18 @@ from typing import Any
 
 from celery import Celery
 
-from api.app import create_hasher
-from api.dispatch import Dispatcher
-from api.finished import FinishedJobs
-from api.gate import Gate, OnDeath
-from api.ingest_queue import QueueIngestion
-from api.listener import Listener
-from api.search_remote import RemoteSearch
-from api.services import Services
-from api.settings import Settings
+from api.ingestion.acceptor import Dispatcher
+from api.ingestion.completion import FinishedJobs
+from api.ingestion.listener import Listener
+from api.ingestion.queued import QueueIngestion
+from api.roles.embedded import create_hasher
+from api.roles.settings import Settings
+from api.search.remote import RemoteSearch
+from api.web.loading import Gate, OnDeath
+from api.web.services import Services
 from iqdb_core.errors import ConfigError, QueueUnavailable, StoreUnavailable
 from iqdb_core.jobs import JobLedger, QueueLimits, RedisPort
-from iqdb_core.jobs.names import FINISHED_CHANNEL, QUEUE, TASK_INGEST, transport_options
+from iqdb_core.jobs.contract import FINISHED_CHANNEL, QUEUE, TASK_INGEST, transport_options
 from iqdb_core.store import open_store
 
 log = logging.getLogger(__name__)

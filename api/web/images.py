@@ -11,12 +11,12 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.answers import Dialect, image_body, json_response, match_bodies
-from api.describe import ADD, DELETE, GET, QUERY, STATUS
-from api.errors import RETRY_AFTER_S, BadRequest
-from api.ingest import Added, Queued
-from api.requests import dialect_of, image_id_from, picture_to_add, question
-from api.services import require_token, services_of
+from api.ingestion.interface import Added, Queued
+from api.web.answers import Dialect, image_body, json_response, match_bodies
+from api.web.errors import RETRY_AFTER_S, BadRequest
+from api.web.openapi import ADD, DELETE, GET, QUERY, STATUS
+from api.web.requests import dialect_of, image_id_from, picture_to_add, question
+from api.web.services import require_token, services_of
 
 router: Final = APIRouter()
 

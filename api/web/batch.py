@@ -12,10 +12,11 @@ from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.answers import Dialect, image_body, json_response
-from api.errors import BadRequest, status_of
-from api.ingest import Added, Failed, Outcome, Queued
-from api.requests import (
+from api.ingestion.interface import Added, Failed, Outcome, Queued
+from api.web.answers import Dialect, image_body, json_response
+from api.web.errors import BadRequest, status_of
+from api.web.images import wants_to_wait
+from api.web.requests import (
     MAX_ID_DIGITS,
     Picture,
     dialect_of,
@@ -24,8 +25,7 @@ from api.requests import (
     json_object,
     limit_from,
 )
-from api.routes import wants_to_wait
-from api.services import require_token, services_of
+from api.web.services import require_token, services_of
 from iqdb_core import codec
 from iqdb_core.errors import IqdbError
 from iqdb_core.jobs.model import Job, JobState

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from api.answers import json_response
+from api.web.answers import json_response
 from iqdb_core import errors
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from typing import Final
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors import BadRequest, BodyTimeout, BodyTooLarge, TooBusy, error_response
+from api.web.errors import BadRequest, BodyTimeout, BodyTooLarge, TooBusy, error_response
 from iqdb_core.errors import IqdbError
 
 WORDS_MAX_BYTES: Final = 4 * 1024 * 1024

@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
-from api.answers import json_response
+from api.web.answers import json_response
 
 router: Final = APIRouter(include_in_schema=False)
 

@@ -13,8 +13,8 @@ from typing import Final
 
 from iqdb_core.errors import QueueFull, QueueUnavailable, UnknownJob
 from iqdb_core.jobs.connection import Command, RedisPort
+from iqdb_core.jobs.contract import KEY_PREFIX
 from iqdb_core.jobs.model import Accepted, Depth, Job, JobKind, JobPage, JobState, Submission
-from iqdb_core.jobs.names import KEY_PREFIX
 from iqdb_core.jobs.record import MICROSECONDS, to_job
 from iqdb_core.jobs.scripts import ACCEPT, NEXT_REVISION, SEED
 

@@ -13,14 +13,14 @@ from typing import Final
 
 from iqdb_core import codec
 from iqdb_core.jobs.connection import RedisPort
-from iqdb_core.jobs.model import Done, Failed, JobKind, StartedJob
-from iqdb_core.jobs.names import (
+from iqdb_core.jobs.contract import (
     CHANGES_CHANNEL,
     FINISHED_CHANNEL,
     KEY_PREFIX,
     QUEUE_KEY,
     VISIBILITY_TIMEOUT_S,
 )
+from iqdb_core.jobs.model import Done, Failed, JobKind, StartedJob
 from iqdb_core.jobs.record import MICROSECONDS
 from iqdb_core.jobs.scripts import BEGIN, FINISH, HASHED, RELEASE, START, SWEEP
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import httpx
 
-from api.wire import unpack_matches
+from api.node.protocol import unpack_matches
 from iqdb_core import codec
 from iqdb_core.errors import IndexNotReady, SearchUnavailable, UnknownImage
 from iqdb_core.model import Match, Signature

@@ -11,8 +11,8 @@ from typing import Any, Generic, Protocol, TypeVar
 from fastapi import FastAPI
 from starlette.requests import Request
 
-from api.errors import install_error_handlers
-from api.settings import Settings
+from api.roles.settings import Settings
+from api.web.errors import install_error_handlers
 from iqdb_core.errors import IndexNotReady
 
 

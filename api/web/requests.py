@@ -16,8 +16,8 @@ import orjson
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 
-from api.answers import Dialect
-from api.errors import BadRequest
+from api.web.answers import Dialect
+from api.web.errors import BadRequest
 from iqdb_core import codec
 from iqdb_core.errors import InvalidImageId
 from iqdb_core.model import MAX_IMAGE_ID, Signature

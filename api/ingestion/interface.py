@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from api.commit import GroupCommitter
-from api.hashing import Hasher
-from api.requests import Picture
+from api.ingestion.group_commit import GroupCommitter
+from api.ingestion.hashing import Hasher
+from api.web.requests import Picture
 from iqdb_core.clock import RevisionClock
 from iqdb_core.errors import IndexNotReady, IndexStateError, IqdbError, UnknownJob
 from iqdb_core.follower import Follower

@@ -1,0 +1,1 @@
+"""The first seam, adding and deleting: here and now, or through the queue."""

@@ -1,0 +1,1 @@
+"""What a query node says to front ends: its protocol."""

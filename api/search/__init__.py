@@ -1,0 +1,1 @@
+"""The second seam, looking up: in this process, or asking query nodes."""
