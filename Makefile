@@ -6,14 +6,18 @@ HOST ?= 127.0.0.1
 PORT ?= 5588
 DB ?= iqdb.sqlite
 WORKERS ?= 1
+# Tests wait for processes about as often as they compute, so one more than there are cores keeps those busy.
+TEST_PROCESSES ?= $(shell echo $$(($$($(BIN)/python -c 'import os; print(len(os.sched_getaffinity(0)))') + 1)))
 
 .PHONY: run test test-long check-shared lint check cluster bench clean
 
 run: $(VENV)/.installed
 	@exec $(BIN)/iqdb http $(HOST) $(PORT) $(DB)
 
+# The kernels are compiled once, and not by every process that finds none.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m "not long and not shared"
+	$(BIN)/python -c "from iqdb_core import index, signature; signature.warm_up(); index.warm_up()"
+	$(BIN)/python -m pytest -m "not long and not shared" -n $(TEST_PROCESSES) --dist worksteal --durations=15
 
 test-long: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m "long"

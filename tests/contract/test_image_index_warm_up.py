@@ -21,7 +21,7 @@ from tests.fixtures.index_rows import Feed, cheap_rows, random_signature, signat
 
 def compiled() -> dict[str, int]:
     kernels = {}
-    for module in pkgutil.iter_modules(iqdb_core.index.__path__, "iqdb_core.index."):
+    for module in pkgutil.walk_packages(iqdb_core.index.__path__, "iqdb_core.index."):
         for name, value in vars(sys.modules.get(module.name)).items() if module.name in sys.modules else ():
             if isinstance(value, CPUDispatcher):
                 kernels[f"{value.__module__}.{name}"] = len(value.signatures)
