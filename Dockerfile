@@ -9,6 +9,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY api ./api
 COPY worker ./worker
 COPY iqdb_core ./iqdb_core
+COPY iqdb_client ./iqdb_client
 RUN --mount=type=cache,target=/root/.cache/pip \
     /opt/iqdb/bin/python -m pip install --disable-pip-version-check .
 

@@ -1,0 +1,34 @@
+"""A typed client of the server's HTTP API, blocking (`Client`) and asynchronous (`AsyncClient`).
+
+    from iqdb_client import Client
+
+    with Client("http://localhost:5588") as iqdb:
+        iqdb.add(1234, Path("picture.jpg"))
+        for match in iqdb.query(Path("picture.jpg"), find="copies"):
+            print(match.post_id, match.likelihood)
+
+What may be repeated is repeated: a server that is busy or starting (429, 503) is asked again when it says so.
+"""
+
+from iqdb_client.clients import AsyncClient, Client
+from iqdb_client.errors import ClientError, NotFound, Refused, Unauthorized, Unavailable
+from iqdb_client.values import Change, Image, Job, JobPage, Match, Outcome, Part, Picture, Question
+
+__all__ = [
+    "AsyncClient",
+    "Change",
+    "Client",
+    "ClientError",
+    "Image",
+    "Job",
+    "JobPage",
+    "Match",
+    "NotFound",
+    "Outcome",
+    "Part",
+    "Picture",
+    "Question",
+    "Refused",
+    "Unauthorized",
+    "Unavailable",
+]

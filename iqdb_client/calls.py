@@ -1,0 +1,184 @@
+"""The API as values: each function returns what to send and how to read the answer. Does no I/O.
+
+Both clients run the same calls, so that there is one place that knows the paths.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Final, Generic, TypeVar
+
+from iqdb_client.errors import ClientError, NotFound, Refused, Unauthorized
+from iqdb_client.values import Change, Image, Job, JobPage, Match, Outcome, Picture, Question, Status
+
+T = TypeVar("T")
+Files = list[tuple[str, tuple[str, bytes]]]
+
+MAX_BATCH: Final = 1000
+"""Images of one request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """One request and the way to read its answer.
+
+    Parameters
+    ----------
+    method, path : str
+    read : callable of (parsed JSON body)
+    parameters : mapping
+        The query string.
+    json : object or None
+        The body, as JSON.
+    files : callable or None
+        Makes the parts of a multipart body; called anew for each try, so that files are read once more and
+        not held in between.
+    """
+
+    method: str
+    path: str
+    read: Callable[[Any], T]
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    json: object | None = None
+    files: Callable[[], Files] | None = None
+
+
+def add(image_id: int, picture: Picture, *, source: str | None = None) -> Call[Image]:
+    """Add or replace one image, and wait until it can be found."""
+    parameters = {} if source is None else {"source": source}
+    if isinstance(picture, str):
+        parameters["hash"] = picture
+    return Call("POST", f"/images/{image_id}", Image.from_body, parameters, files=_file_part("file", picture))
+
+
+def add_later(image_id: int, picture: Picture, *, source: str | None = None) -> Call[Outcome]:
+    """Add or replace one image without waiting: it is safe when this is answered, and found later."""
+    waited = add(image_id, picture, source=source)
+
+    def read(body: Mapping[str, Any]) -> Outcome:
+        status = HTTPStatus.ACCEPTED if "job_id" in body else HTTPStatus.OK
+        return Outcome.from_body({**body, "status": int(status)})
+
+    return Call("POST", waited.path, read, {**waited.parameters, "wait": "false"}, files=waited.files)
+
+
+def add_many(pictures: Mapping[int, Picture], *, wait: bool = True) -> Call[list[Outcome]]:
+    """Add or replace up to 1,000 images, each with its own outcome."""
+
+    def parts() -> Files:
+        # A part without a filename would be a plain field; a hash is one.
+        return [(str(image_id), _upload(picture)) for image_id, picture in pictures.items()]
+
+    def read(body: Mapping[str, Any]) -> list[Outcome]:
+        return [Outcome.from_body(each) for each in body["images"]]
+
+    parameters = {} if wait else {"wait": "false"}
+    if pictures and all(isinstance(picture, str) for picture in pictures.values()):
+        images = [{"post_id": image_id, "hash": picture} for image_id, picture in pictures.items()]
+        return Call("POST", "/images", read, parameters, json={"images": images})
+    return Call("POST", "/images", read, parameters, files=parts)
+
+
+def get(image_id: int) -> Call[Image]:
+    """Return one image; raises NotFound."""
+    return Call("GET", f"/images/{image_id}", Image.from_body)
+
+
+def delete(image_ids: Sequence[int]) -> Call[None]:
+    """Delete images; unknown ids are no error."""
+    return Call("DELETE", "/images", lambda _: None, json=list(image_ids))
+
+
+def query(picture: Picture | int, question: Question) -> Call[list[Match]]:
+    """Return the images most like a picture, or like a known image, best first."""
+    parameters = question.parameters()
+    if isinstance(picture, int):
+        parameters["post_id"] = str(picture)
+    elif isinstance(picture, str):
+        parameters["hash"] = picture
+    files = None if isinstance(picture, int) else _file_part("file", picture)
+    return Call(
+        "POST", "/query", lambda body: [Match.from_body(each) for each in body], parameters, files=files
+    )
+
+
+def status() -> Call[Status]:
+    """Return the number of images and how the server is."""
+    return Call("GET", "/status", lambda body: Status(body["images"], body))
+
+
+def job(job_id: str) -> Call[Job]:
+    """Return one job; raises NotFound."""
+    return Call("GET", f"/jobs/{job_id}", Job.from_body)
+
+
+def jobs(state: str | None, cursor: str | None, limit: int) -> Call[JobPage]:
+    """Return a page of jobs."""
+    parameters = {"limit": str(limit)}
+    if state is not None:
+        parameters["state"] = state
+    if cursor is not None:
+        parameters["cursor"] = cursor
+    return Call(
+        "GET",
+        "/jobs",
+        lambda body: JobPage(tuple(Job.from_body(each) for each in body["jobs"]), body["next"]),
+        parameters,
+    )
+
+
+def images_after(after: int | None, limit: int) -> Call[list[int]]:
+    """Return known ids above `after`, ascending."""
+    parameters = {"limit": str(limit)}
+    if after is not None:
+        parameters["after"] = str(after)
+    return Call("GET", "/images", lambda body: [each["post_id"] for each in body["images"]], parameters)
+
+
+def missing(image_ids: Sequence[int]) -> Call[list[int]]:
+    """Return which of these ids the server does not know."""
+    return Call(
+        "POST", "/images/missing", lambda body: list(body["missing"]), json={"post_ids": list(image_ids)}
+    )
+
+
+def changes(since: int, limit: int) -> Call[list[Change]]:
+    """Return the changes above a seq, in commit order."""
+    return Call(
+        "GET",
+        "/changes",
+        lambda body: [Change.from_body(each) for each in body["changes"]],
+        {"since": str(since), "limit": str(limit)},
+    )
+
+
+def refusal(status: int, body: bytes) -> ClientError:
+    """Return the error of an answer that is no success."""
+    try:
+        message = json.loads(body)["message"]
+    except (ValueError, KeyError, TypeError):
+        # A proxy's page, for example.
+        message = f"the server answered {status} without a reason"
+    if status == HTTPStatus.NOT_FOUND:
+        return NotFound(status, message)
+    if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+        return Unauthorized(status, message)
+    return Refused(status, message)
+
+
+def _file_part(name: str, picture: Picture) -> Callable[[], Files] | None:
+    return None if isinstance(picture, str) else lambda: [(name, _upload(picture))]
+
+
+def _upload(picture: Picture) -> tuple[str, bytes]:
+    match picture:
+        case Path():
+            return picture.name, picture.read_bytes()
+        case bytes():
+            return "picture", picture
+        case str():
+            raise ValueError("a batch is of pictures or of hashes, not of both")

@@ -1,0 +1,263 @@
+"""The two clients: the same calls, run blocking or awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Final, Self, TypeVar
+
+import httpx
+
+from iqdb_client import calls
+from iqdb_client.calls import Call
+from iqdb_client.errors import Unavailable
+from iqdb_client.retrying import BUSY, Patience
+from iqdb_client.values import Change, Image, Job, JobPage, Match, Outcome, Picture, Question, Status
+
+T = TypeVar("T")
+PAGE: Final = 1000
+
+
+def _options(url: str, token: str | None, timeout_s: float) -> dict[str, Any]:
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    return {"base_url": url.rstrip("/"), "headers": headers, "timeout": timeout_s}
+
+
+def _content(call: Call[Any]) -> dict[str, Any]:
+    content: dict[str, Any] = {"params": dict(call.parameters)}
+    if call.files is not None:
+        content["files"] = call.files()
+    if call.json is not None:
+        content["json"] = call.json
+    return content
+
+
+def _result(call: Call[T], answer: httpx.Response) -> T:
+    if answer.status_code in {HTTPStatus.OK, HTTPStatus.ACCEPTED}:
+        return call.read(answer.json())
+    raise calls.refusal(answer.status_code, answer.content)
+
+
+def _busy(answer: httpx.Response) -> tuple[str, str | None]:
+    """Return why the server cannot answer now, and when it says that it can."""
+    return str(calls.refusal(answer.status_code, answer.content)), answer.headers.get("retry-after")
+
+
+def _gave_up(call: Call[Any], cause: str) -> Unavailable:
+    return Unavailable(f"{call.method} {call.path}: {cause}")
+
+
+class Client:
+    """A blocking client; use it as a context manager or call `close`. Safe to use from several threads.
+
+    Parameters
+    ----------
+    url : str
+        Where the server is, with its path if it lies below one.
+    token : str or None
+        Sent as "Authorization: Bearer TOKEN".
+    timeout_s : float
+        How long one request may stay without progress.
+    patience_s : float
+        How long a server that is busy, starting or away is asked again; 0 asks once.
+
+    Raises
+    ------
+    Refused
+        By every method: the server said no, and why. NotFound and Unauthorized are kinds of it.
+    Unavailable
+        By every method: the server was away or busy for longer than `patience_s`.
+    """
+
+    def __init__(
+        self, url: str, *, token: str | None = None, timeout_s: float = 60.0, patience_s: float = 60.0
+    ) -> None:
+        self._http = httpx.Client(**_options(url, token, timeout_s))
+        self._patience = Patience(patience_s)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def add(self, post_id: int, picture: Picture, *, source: str | None = None) -> Image:
+        """Add or replace an image; it can be found when this returns."""
+        return self._run(calls.add(post_id, picture, source=source))
+
+    def add_later(self, post_id: int, picture: Picture, *, source: str | None = None) -> Outcome:
+        """Add or replace an image without waiting for more than that it is safe."""
+        return self._run(calls.add_later(post_id, picture, source=source))
+
+    def add_many(self, pictures: Mapping[int, Picture], *, wait: bool = True) -> list[Outcome]:
+        """Add or replace up to 1,000 images; each has its own outcome, in order."""
+        return self._run(calls.add_many(pictures, wait=wait))
+
+    def get(self, post_id: int) -> Image:
+        """Return an image; raises NotFound."""
+        return self._run(calls.get(post_id))
+
+    def delete(self, *post_ids: int) -> None:
+        """Delete images; unknown ones are no error."""
+        for start in range(0, len(post_ids), calls.MAX_BATCH):
+            self._run(calls.delete(post_ids[start : start + calls.MAX_BATCH]))
+
+    def query(self, picture: Picture | int, question: Question | None = None, **options: Any) -> list[Match]:
+        """Return what is most like a picture, or like the image with an id; `options` are Question's."""
+        return self._run(calls.query(picture, question or Question(**options)))
+
+    def status(self) -> Status:
+        """Return the number of images and how the server is."""
+        return self._run(calls.status())
+
+    def job(self, job_id: str) -> Job:
+        """Return a job; raises NotFound."""
+        return self._run(calls.job(job_id))
+
+    def jobs(self, state: str | None = None, cursor: str | None = None, limit: int = 100) -> JobPage:
+        """Return a page of jobs."""
+        return self._run(calls.jobs(state, cursor, limit))
+
+    def images(self, after: int | None = None) -> Iterator[int]:
+        """Yield the ids of all images, ascending, page by page."""
+        while page := self._run(calls.images_after(after, PAGE)):
+            yield from page
+            after = page[-1]
+
+    def missing(self, post_ids: Sequence[int]) -> list[int]:
+        """Return which of these ids the server does not know."""
+        return [
+            found
+            for start in range(0, len(post_ids), PAGE)
+            for found in self._run(calls.missing(post_ids[start : start + PAGE]))
+        ]
+
+    def changes(self, since: int = 0) -> Iterator[Change]:
+        """Yield the changes above a seq in commit order, to the end of the feed."""
+        while page := self._run(calls.changes(since, PAGE)):
+            yield from page
+            since = page[-1].seq
+
+    def _run(self, call: Call[T]) -> T:
+        start, tries = time.monotonic(), 0
+        while True:
+            tries += 1
+            retry_after: str | None = None
+            try:
+                answer = self._http.request(call.method, call.path, **_content(call))
+            except httpx.TransportError as error:
+                cause = str(error) or type(error).__name__
+            else:
+                if answer.status_code not in BUSY:
+                    return _result(call, answer)
+                cause, retry_after = _busy(answer)
+            pause_s = self._patience.pause_s(tries, time.monotonic() - start, retry_after)
+            if pause_s is None:
+                raise _gave_up(call, cause)
+            time.sleep(pause_s)
+
+
+class AsyncClient:
+    """The asynchronous client; its parameters, methods and errors are those of `Client`."""
+
+    def __init__(
+        self, url: str, *, token: str | None = None, timeout_s: float = 60.0, patience_s: float = 60.0
+    ) -> None:
+        self._http = httpx.AsyncClient(**_options(url, token, timeout_s))
+        self._patience = Patience(patience_s)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def add(self, post_id: int, picture: Picture, *, source: str | None = None) -> Image:
+        """See `Client.add`."""
+        return await self._run(calls.add(post_id, picture, source=source))
+
+    async def add_later(self, post_id: int, picture: Picture, *, source: str | None = None) -> Outcome:
+        """See `Client.add_later`."""
+        return await self._run(calls.add_later(post_id, picture, source=source))
+
+    async def add_many(self, pictures: Mapping[int, Picture], *, wait: bool = True) -> list[Outcome]:
+        """See `Client.add_many`."""
+        return await self._run(calls.add_many(pictures, wait=wait))
+
+    async def get(self, post_id: int) -> Image:
+        """See `Client.get`."""
+        return await self._run(calls.get(post_id))
+
+    async def delete(self, *post_ids: int) -> None:
+        """See `Client.delete`."""
+        for start in range(0, len(post_ids), calls.MAX_BATCH):
+            await self._run(calls.delete(post_ids[start : start + calls.MAX_BATCH]))
+
+    async def query(
+        self, picture: Picture | int, question: Question | None = None, **options: Any
+    ) -> list[Match]:
+        """See `Client.query`."""
+        return await self._run(calls.query(picture, question or Question(**options)))
+
+    async def status(self) -> Status:
+        """See `Client.status`."""
+        return await self._run(calls.status())
+
+    async def job(self, job_id: str) -> Job:
+        """See `Client.job`."""
+        return await self._run(calls.job(job_id))
+
+    async def jobs(self, state: str | None = None, cursor: str | None = None, limit: int = 100) -> JobPage:
+        """See `Client.jobs`."""
+        return await self._run(calls.jobs(state, cursor, limit))
+
+    async def images(self, after: int | None = None) -> AsyncIterator[int]:
+        """See `Client.images`."""
+        while page := await self._run(calls.images_after(after, PAGE)):
+            for post_id in page:
+                yield post_id
+            after = page[-1]
+
+    async def missing(self, post_ids: Sequence[int]) -> list[int]:
+        """See `Client.missing`."""
+        found: list[int] = []
+        for start in range(0, len(post_ids), PAGE):
+            page = await self._run(calls.missing(post_ids[start : start + PAGE]))
+            found += page
+        return found
+
+    async def changes(self, since: int = 0) -> AsyncIterator[Change]:
+        """See `Client.changes`."""
+        while page := await self._run(calls.changes(since, PAGE)):
+            for change in page:
+                yield change
+            since = page[-1].seq
+
+    async def _run(self, call: Call[T]) -> T:
+        start, tries = time.monotonic(), 0
+        while True:
+            tries += 1
+            retry_after: str | None = None
+            content = await asyncio.to_thread(_content, call) if call.files is not None else _content(call)
+            try:
+                answer = await self._http.request(call.method, call.path, **content)
+            except httpx.TransportError as error:
+                cause = str(error) or type(error).__name__
+            else:
+                if answer.status_code not in BUSY:
+                    return _result(call, answer)
+                cause, retry_after = _busy(answer)
+            pause_s = self._patience.pause_s(tries, time.monotonic() - start, retry_after)
+            if pause_s is None:
+                raise _gave_up(call, cause)
+            await asyncio.sleep(pause_s)

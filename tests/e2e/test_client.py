@@ -1,0 +1,113 @@
+"""The typed client against a real server process, from its first second on."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+
+from iqdb_client import AsyncClient, Client, NotFound, Refused, Unauthorized, Unavailable
+from tests.fixtures import pictures
+from tests.fixtures.ports import free_port
+from tests.fixtures.servers import ServerProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+TOKEN = "a secret"
+FILES = [path for path, _ in pictures.golden()[:3]]
+HASHES = [known for _, known in pictures.golden()[:3]]
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Yield the address of a server that is only just starting."""
+    folder = tmp_path_factory.mktemp("client")
+    port = free_port()
+    arguments = ["http", "127.0.0.1", str(port), str(folder / "iqdb.sqlite")]
+    server = ServerProcess(arguments, folder / "log", {"IQDB_TOKEN": TOKEN})
+    with ExitStack() as stack:
+        stack.callback(server.close)
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture
+def client(url: str) -> Iterator[Client]:
+    with Client(url, token=TOKEN, patience_s=120) as made:
+        yield made
+        made.delete(*range(10))
+
+
+def test_a_server_that_is_starting_is_waited_for(client: Client) -> None:
+    assert client.status().images == 0
+
+
+def test_add_get_query_delete(client: Client) -> None:
+    assert client.add(1, FILES[0]).hash == HASHES[0]
+    assert client.add(2, HASHES[1]).hash == HASHES[1]
+    assert client.add_later(3, FILES[2].read_bytes()).post_id == 3
+    assert client.get(3).hash == HASHES[2]
+    for picture in (FILES[0], FILES[0].read_bytes(), HASHES[0], 1):
+        best = client.query(picture, limit=2)
+        assert len(best) == 2
+        assert (best[0].post_id, best[0].score, best[0].hash) == (1, 100.0, HASHES[0])
+    client.delete(1, 2)
+    assert [match.post_id for match in client.query(HASHES[0])] == [3]
+    with pytest.raises(NotFound):
+        client.get(1)
+
+
+def test_a_batch_has_an_outcome_for_each(client: Client, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no picture")
+    good, bad = client.add_many({1: FILES[0], 2: broken})
+    assert good.image is not None
+    assert good.image.hash == HASHES[0]
+    assert bad.image is None
+    assert bad.reason
+    assert (good.status, bad.status) == (200, 422)
+    assert [outcome.status for outcome in client.add_many({3: HASHES[0], 4: HASHES[1]})] == [200, 200]
+
+
+def test_a_batch_mixes_no_hashes_with_pictures(client: Client) -> None:
+    with pytest.raises(ValueError, match="not of both"):
+        client.add_many({1: FILES[0], 2: HASHES[0]})
+
+
+def test_refusals_say_why(client: Client) -> None:
+    with pytest.raises(Refused, match="limit") as caught:
+        client.query(HASHES[0], limit=100_000)
+    assert caught.value.status == 400
+    with pytest.raises(Refused, match="hash"):
+        client.add(1, "iqdb_123")
+
+
+def test_a_wrong_token_is_told_apart(url: str, client: Client) -> None:
+    assert client.status().images == 0
+    with Client(url, token="wrong") as stranger, pytest.raises(Unauthorized):
+        stranger.add(1, HASHES[0])
+
+
+def test_the_asynchronous_client_does_the_same(url: str, client: Client) -> None:
+    async def use() -> None:
+        async with AsyncClient(url, token=TOKEN) as made:
+            await asyncio.gather(*(made.add(image_id, FILES[image_id]) for image_id in range(3)))
+            assert (await made.status()).images == 3
+            assert (await made.query(FILES[1], limit=1))[0].post_id == 1
+            assert (await made.get(2)).hash == HASHES[2]
+            outcomes = await made.add_many({4: HASHES[0]})
+            assert outcomes[0].status == 200
+            await made.delete(0, 1, 2, 4)
+            with pytest.raises(NotFound):
+                await made.get(2)
+
+    asyncio.run(use())
+    assert client.status().images == 0
+
+
+def test_a_server_that_is_away_is_given_up_in_time() -> None:
+    with Client(f"http://127.0.0.1:{free_port()}", patience_s=0.5) as client, pytest.raises(Unavailable):
+        client.status()
