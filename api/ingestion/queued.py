@@ -6,6 +6,7 @@ Nothing is hashed here. Redis holds what was accepted; Celery messages carry job
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
@@ -15,7 +16,14 @@ from api.ingestion.hashing import read_upload
 from api.ingestion.interface import Added, Failed, Outcome, Queued
 from api.search.remote import RemoteSearch
 from api.web.requests import Channels, Picture
-from iqdb_core.errors import IndexNotReady, IqdbError, JobFailed, QueueUnavailable, UnknownJob
+from iqdb_core.errors import (
+    IndexNotReady,
+    IqdbError,
+    JobFailed,
+    QueueUnavailable,
+    SearchUnavailable,
+    UnknownJob,
+)
 from iqdb_core.jobs import Job, JobLedger, JobPage, JobState, Submission
 from iqdb_core.model import Signature
 
@@ -109,10 +117,12 @@ class QueueIngestion:
                 raise outcome.error
 
     async def job(self, job_id: str) -> Job:
-        """See `Ingestion`. A job is shown as done only when its image is findable."""
+        """See `Ingestion`. A job is shown as done only when no query node that answers lacks its image."""
         job = await asyncio.to_thread(self._ledger.get, job_id)
         if job.state is JobState.DONE and job.seq is not None:
-            await self._search.wait_applied(job.seq, self._timeout_s)
+            # Without a node nothing old can be shown either: each has caught up before it answers again.
+            with contextlib.suppress(SearchUnavailable):
+                await self._search.wait_applied(job.seq, self._timeout_s)
         return job
 
     async def jobs(self, state: JobState | None, cursor: str | None, limit: int) -> JobPage:

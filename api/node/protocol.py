@@ -9,11 +9,17 @@ import struct
 from collections.abc import Sequence
 from typing import Final
 
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
 from iqdb_core import codec
 from iqdb_core.errors import InvalidHash
 from iqdb_core.model import Match
 
 MEDIA_TYPE: Final = "application/x-iqdb-matches"
+NODE_HEADER: Final = "X-IQDB-Node"
+PROTOCOL_VERSION: Final = "1"
+"""Every answer of a query node bears it, so that whoever asks something else by mistake notices."""
 _MATCH: Final = struct.Struct(f"<qd{codec.SIGNATURE_BYTES}s")
 
 
@@ -38,3 +44,20 @@ def unpack_matches(raw: bytes) -> list[Match]:
         Match(image_id, score, codec.from_bytes(signature))
         for image_id, score, signature in _MATCH.iter_unpack(raw)
     ]
+
+
+class NodeHeader:
+    """Sign every answer of `app`, errors included, as a query node's."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on and put the header on its answer."""
+
+        async def signed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)[NODE_HEADER] = PROTOCOL_VERSION
+            await send(message)
+
+        await self._app(scope, receive, signed)

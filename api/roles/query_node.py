@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from api.ingestion.interface import AppliedWaiter
 from api.ingestion.listener import Listener
-from api.node.protocol import MEDIA_TYPE, pack_matches
+from api.node.protocol import MEDIA_TYPE, NodeHeader, pack_matches
 from api.roles.embedded import DISTRIBUTED_POLL_S, open_database, open_index
 from api.roles.settings import Settings
 from api.search.interface import LocalSearch
@@ -54,6 +54,7 @@ def create_query_node(
     """Return the query node's application; see `gate.create_gated_app`."""
     app = create_gated_app("iqdb query node", settings, load, on_ready=on_ready, on_failure=on_failure)
     app.include_router(router)
+    app.add_middleware(NodeHeader)
     return app
 
 

@@ -1,34 +1,22 @@
-"""The search seam over HTTP: spreads queries over the query nodes and fails over between them."""
+"""The search seam over HTTP: what is asked of query nodes, and what their answers mean."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
-import logging
-import time
 from collections.abc import Sequence
 from typing import Any, Final
 
 import httpx
 
 from api.node.protocol import unpack_matches
+from api.search.node_pool import NodePool
+from api.search.query_node import NodeState, NodeTrouble, QueryNode
 from iqdb_core import codec
 from iqdb_core.errors import IndexNotReady, SearchUnavailable, UnknownImage
 from iqdb_core.model import Match, Signature
 
-log = logging.getLogger(__name__)
-
-REST_S: Final = 1.0
-"""A node that did not answer is asked last for so long."""
-_TIMEOUT: Final = httpx.Timeout(10.0, connect=1.0)
-
-
-class _Node:
-    """One query node, and until when it is left in peace."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.rests_until = 0.0
+WAIT_SLICE_S: Final = 1.0
+"""A wait is asked for in pieces, so that a node that hangs in the middle of it is noticed."""
 
 
 class RemoteSearch:
@@ -41,40 +29,39 @@ class RemoteSearch:
     """
 
     def __init__(self, urls: Sequence[str]) -> None:
-        self._nodes = [_Node(url) for url in urls]
-        self._turn = itertools.count()
-        self._client = httpx.AsyncClient(
-            timeout=_TIMEOUT, limits=httpx.Limits(max_connections=None, max_keepalive_connections=64)
-        )
+        self.pool = NodePool(urls)
 
     async def query(self, signature: Signature, limit: int, min_score: float | None) -> list[Match]:
         """See `Search`."""
         parameters: dict[str, Any] = {"limit": limit}
         if min_score is not None:
             parameters["min_score"] = repr(min_score)
-        answer = await self._ask("POST", "/search", params=parameters, content=codec.to_bytes(signature))
-        return unpack_matches(answer.content)
+        answer = await self.pool.ask("POST", "/search", params=parameters, content=codec.to_bytes(signature))
+        return unpack_matches(_content(answer))
 
     async def get(self, image_id: int) -> Signature:
         """See `Search`."""
-        answer = await self._ask("GET", f"/signatures/{image_id}")
+        answer = await self.pool.ask("GET", f"/signatures/{image_id}")
         if answer.status_code == httpx.codes.NOT_FOUND:
             raise UnknownImage(image_id)
-        return codec.from_bytes(answer.content)
+        return codec.from_bytes(_content(answer))
 
     async def status(self) -> dict[str, Any]:
         """See `Search`; the numbers are those of the node that is furthest, `nodes` tells of each."""
-        answers = await asyncio.gather(*(self._status_of(node) for node in self._nodes))
+        await self.pool.awake()
+        answers = await asyncio.gather(*(self._status_of(node) for node in self.pool.nodes))
         ready = [answer for answer in answers if "images" in answer]
         if not ready:
-            return {"message": "no query node answers", "nodes": answers}
+            return {"message": self.pool.trouble(), "nodes": answers}
         best = max(ready, key=lambda answer: int(answer["applied_seq"]))
-        return {name: value for name, value in best.items() if name != "url"} | {"nodes": answers}
+        own = {name: value for name, value in best.items() if name not in {"url", "state"}}
+        return own | {"nodes": answers}
 
     async def wait_applied(self, seq: int, timeout_s: float) -> None:
         """Wait until every node that answers has applied `seq`.
 
-        A node that is away cannot show anything old: it catches up before it answers again.
+        A node that rests is not waited for. It can show nothing old: it has caught up before it is asked
+        again.
 
         Raises
         ------
@@ -83,61 +70,54 @@ class RemoteSearch:
         SearchUnavailable
             No node answers at all.
         """
-        found = await asyncio.gather(*(self._wait_one(node, seq, timeout_s) for node in self._nodes))
-        if not any(found):
-            raise SearchUnavailable("the change is stored, but no query node answers")
+        self.pool.newest_seq = max(self.pool.newest_seq, seq)
+        nodes = await self.pool.awake()
+        if await self._wait_all(nodes, seq, timeout_s):
+            return
+        if not await self._wait_all(await self.pool.woken(nodes), seq, timeout_s):
+            raise SearchUnavailable(f"the change is stored, but {self.pool.trouble()}")
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
+        await self.pool.close()
 
-    async def _ask(self, method: str, path: str, **request: Any) -> httpx.Response:
-        now = time.monotonic()
-        start = next(self._turn) % len(self._nodes)
-        in_turn = self._nodes[start:] + self._nodes[:start]
-        last = "no query node answers"
-        for node in sorted(in_turn, key=lambda node: node.rests_until > now):
+    async def _status_of(self, node: QueryNode) -> dict[str, Any]:
+        answer = None
+        if not node.is_resting:
             try:
-                answer = await self._client.request(method, node.url + path, **request)
-            except httpx.HTTPError as error:
-                log.info("query node %s: %r", node.url, error, extra={"action": "node_away"})
-                node.rests_until = time.monotonic() + REST_S
-                continue
-            if answer.status_code < httpx.codes.INTERNAL_SERVER_ERROR:
-                return answer
-            node.rests_until = time.monotonic() + REST_S
-            last = _message(answer)
-        raise SearchUnavailable(last)
+                answer = await node.request("GET", "/status", limit_s=self.pool.limit_s(is_last=False))
+            except NodeTrouble as trouble:
+                return {"url": node.url, "state": trouble.state, "message": str(trouble)}
+        if answer is None or not answer.is_success:
+            return {"url": node.url, "state": node.state, "message": node.trouble}
+        return {"url": node.url, **answer.json(), "state": NodeState.READY}
 
-    async def _status_of(self, node: _Node) -> dict[str, Any]:
-        try:
-            answer = await self._client.get(f"{node.url}/status")
-        except httpx.HTTPError as error:
-            return {"url": node.url, "state": "away", "message": str(error) or type(error).__name__}
-        if not answer.is_success:
-            return {"url": node.url, "state": "starting", "message": _message(answer)}
-        return {"url": node.url, "state": "ready", **answer.json()}
+    async def _wait_all(self, nodes: Sequence[QueryNode], seq: int, timeout_s: float) -> bool:
+        is_last = len(nodes) == 1
+        waits = [self._wait_one(node, seq, timeout_s, is_last=is_last) for node in nodes]
+        return any(await asyncio.gather(*waits))
 
-    async def _wait_one(self, node: _Node, seq: int, timeout_s: float) -> bool:
-        try:
-            answer = await self._client.get(
-                f"{node.url}/wait",
-                params={"seq": seq, "timeout_s": timeout_s},
-                timeout=httpx.Timeout(timeout_s + 5, connect=1.0),
-            )
-        except httpx.HTTPError as error:
-            log.info("query node %s: %r", node.url, error, extra={"action": "node_away"})
-            node.rests_until = time.monotonic() + REST_S
-            return False
-        if not answer.is_success:
-            return False
-        if not answer.json()["is_applied"]:
-            raise IndexNotReady("the change is stored, but the index has not caught up with it yet")
-        return True
+    async def _wait_one(self, node: QueryNode, seq: int, timeout_s: float, *, is_last: bool) -> bool:
+        clock = asyncio.get_running_loop().time
+        end = clock() + timeout_s
+        while True:
+            slice_s = max(0.0, min(WAIT_SLICE_S, end - clock()))
+            try:
+                answer = await node.request(
+                    "GET",
+                    "/wait",
+                    params={"seq": seq, "timeout_s": slice_s},
+                    limit_s=slice_s + self.pool.limit_s(is_last=is_last),
+                )
+            except NodeTrouble:
+                return False
+            if answer.is_success and answer.json()["is_applied"]:
+                return True
+            if clock() >= end:
+                raise IndexNotReady("the change is stored, but the index has not caught up with it yet")
 
 
-def _message(answer: httpx.Response) -> str:
-    try:
-        return str(answer.json()["message"])
-    except (ValueError, KeyError, TypeError):
-        return f"a query node answered {answer.status_code}"
+def _content(answer: httpx.Response) -> bytes:
+    if not answer.is_success:
+        raise SearchUnavailable(f"a query node refused the request with {answer.status_code}")
+    return answer.content

@@ -1,0 +1,164 @@
+"""Which query node is asked: the least busy one that is well, and a second one when it is late.
+
+Asking twice (*hedging*) hides one slow or hung node, and is itself bounded: under load every node is late,
+and asking twice would double the load. Knows requests and answers, not what they mean. Called by `remote`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Sequence
+from typing import Any, Final
+
+import httpx
+
+from api.search.query_node import LONGEST_REST_S, NodeState, NodeTrouble, QueryNode
+from iqdb_core.errors import SearchUnavailable
+
+LIMIT_S: Final = 2.0
+"""How long a node may take while another one can be asked, seconds."""
+LAST_LIMIT_S: Final = 8.0
+"""How long the only node left may take, seconds."""
+LEAST_HEDGE_S: Final = 0.1
+LONGEST_HEDGE_S: Final = 1.0
+HEDGE_FACTOR: Final = 4.0
+"""A node is late after so many times the usual time, within the two bounds."""
+HEDGES_PER_REQUEST: Final = 0.1
+MAX_HEDGES: Final = 10.0
+_SMOOTHING: Final = 0.05
+
+
+class NodePool:
+    """All query nodes of a front end.
+
+    Parameters
+    ----------
+    urls : sequence of str
+        Base URLs, at least one.
+    limit_s, last_limit_s : float
+        Time limits of one request, while another node can be asked and when none can, seconds.
+    longest_rest_s : float
+        The longest pause between probes of a node that is ill, seconds.
+    """
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        *,
+        limit_s: float = LIMIT_S,
+        last_limit_s: float = LAST_LIMIT_S,
+        longest_rest_s: float = LONGEST_REST_S,
+    ) -> None:
+        self.newest_seq = 0
+        self._client = httpx.AsyncClient(
+            timeout=httpx.Timeout(None, connect=min(1.0, limit_s)),  # the whole request has a limit instead
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
+        )
+        self.nodes = [
+            QueryNode(url, self._client, lambda: self.newest_seq, longest_rest_s=longest_rest_s)
+            for url in urls
+        ]
+        self._limit_s = limit_s
+        self._last_limit_s = last_limit_s
+        self._turn = itertools.count()
+        self._usual_s = LEAST_HEDGE_S / HEDGE_FACTOR
+        self._hedges = MAX_HEDGES
+        self._late: set[asyncio.Task[httpx.Response]] = set()
+
+    async def ask(self, method: str, path: str, **request: Any) -> httpx.Response:
+        """Return the first good answer of any node; its status is below 500.
+
+        Raises
+        ------
+        SearchUnavailable
+            No node answers; the message says why.
+        """
+        nodes = await self.awake()
+        answer = await self._first(nodes, method, path, **request)
+        if answer is None:
+            # Those who rest may be well again without anyone having looked.
+            answer = await self._first(await self.woken(nodes), method, path, **request)
+        if answer is None:
+            raise SearchUnavailable(self.trouble())
+        return answer
+
+    async def awake(self) -> list[QueryNode]:
+        """Return the nodes that do not rest, in the order to ask them; if all rest, all are probed first."""
+        if all(node.is_resting for node in self.nodes):
+            await asyncio.gather(*(node.probe() for node in self.nodes))
+        start = next(self._turn) % len(self.nodes)
+        in_turn = self.nodes[start:] + self.nodes[:start]
+        return sorted((node for node in in_turn if not node.is_resting), key=lambda node: node.in_flight)
+
+    async def woken(self, tried: Sequence[QueryNode]) -> list[QueryNode]:
+        """Probe the nodes that were not tried and return those that are well."""
+        others = [node for node in self.nodes if node not in tried]
+        await asyncio.gather(*(node.probe() for node in others))
+        return [node for node in others if not node.is_resting]
+
+    def limit_s(self, *, is_last: bool) -> float:
+        """Return the time limit of one request, seconds."""
+        return self._last_limit_s if is_last else self._limit_s
+
+    def trouble(self) -> str:
+        """Say why no node answers."""
+        foreign = [node.trouble for node in self.nodes if node.state is NodeState.FOREIGN]
+        starting = [node.trouble for node in self.nodes if node.state is NodeState.STARTING]
+        return next(iter(foreign + starting), "no query node answers")
+
+    async def close(self) -> None:
+        """Close the connections and end what is under way."""
+        for task in self._late:
+            task.cancel()
+        await asyncio.gather(*self._late, return_exceptions=True)
+        for node in self.nodes:
+            await node.close()
+        await self._client.aclose()
+
+    async def _first(
+        self, nodes: Sequence[QueryNode], method: str, path: str, **request: Any
+    ) -> httpx.Response | None:
+        """Return the first good answer of `nodes`, asked one after the other, or None."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        asked: set[asyncio.Task[httpx.Response]] = set()
+        left = list(nodes)
+        self._hedges = min(MAX_HEDGES, self._hedges + HEDGES_PER_REQUEST)
+        try:
+            while left or asked:
+                if left:
+                    node = left.pop(0)
+                    limit_s = self.limit_s(is_last=not left)
+                    asked.add(loop.create_task(node.request(method, path, limit_s=limit_s, **request)))
+                done, asked = await asyncio.wait(
+                    asked,
+                    timeout=self._hedge_after_s() if left else None,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                if not done and not self._spend_hedge():
+                    done, asked = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+                good = [task for task in done if not isinstance(task.exception(), NodeTrouble)]
+                if good:
+                    self._usual_s += _SMOOTHING * (loop.time() - began - self._usual_s)
+                    return good[0].result()
+            return None
+        finally:
+            # A late answer is still worth waiting for: it tells whether the node is well.
+            for task in asked:
+                self._late.add(task)
+                task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Task[httpx.Response]) -> None:
+        self._late.discard(task)
+        if not task.cancelled():
+            task.exception()  # the node knows; asking here keeps asyncio from calling it unnoticed
+
+    def _spend_hedge(self) -> bool:
+        if self._hedges < 1:
+            return False
+        self._hedges -= 1
+        return True
+
+    def _hedge_after_s(self) -> float:
+        return min(LONGEST_HEDGE_S, max(LEAST_HEDGE_S, HEDGE_FACTOR * self._usual_s))

@@ -1,0 +1,222 @@
+"""Query nodes that hang, load, fall behind or are none: who is asked, who rests, and how a rest ends."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any, Self
+
+import pytest
+
+from api.node.protocol import NODE_HEADER, PROTOCOL_VERSION, pack_matches
+from api.search.node_pool import NodePool
+from api.search.query_node import NodeState
+from api.search.remote import RemoteSearch
+from iqdb_core.errors import SearchUnavailable, UnknownImage
+from iqdb_core.model import Match
+from tests.fixtures.http_peer import Answer, HttpPeer, json_answer
+from tests.fixtures.stores import signature
+from tests.fixtures.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+SIGNED = {NODE_HEADER: PROTOCOL_VERSION}
+SIGNATURE = signature(1)
+MATCHES = [Match(7, 99.5, SIGNATURE)]
+
+
+def well(seq: int = 10) -> Any:
+    def behave(_: str, path: str) -> Answer:
+        if path.startswith("/search"):
+            return 200, SIGNED, pack_matches(MATCHES)
+        if path.startswith("/wait"):
+            is_applied = int(path.partition("seq=")[2].partition("&")[0]) <= seq
+            return json_answer(200, {"is_applied": is_applied, "applied_seq": seq}, **SIGNED)
+        if path.startswith("/status"):
+            return json_answer(200, {"images": 1, "applied_seq": seq}, **SIGNED)
+        return json_answer(404, {"message": "no image has the id 5"}, **SIGNED)
+
+    return behave
+
+
+def silent(_: str, __: str) -> None:
+    return None
+
+
+def stranger(_: str, __: str) -> Answer:
+    return json_answer(404, {"message": "Not Found"})
+
+
+def starting(_: str, __: str) -> Answer:
+    return json_answer(503, {"message": "the server is starting: loaded 5 of 10 changes"}, **SIGNED)
+
+
+def run(coroutine: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(coroutine, 60))
+
+
+class Bench:
+    """Peers and a search over them, with short limits."""
+
+    def __init__(self, *behaviours: Any, limit_s: float = 0.5, last_limit_s: float = 20.0) -> None:
+        self.peers = [HttpPeer(behave) for behave in behaviours]
+        self._limits = {"limit_s": limit_s, "last_limit_s": last_limit_s, "longest_rest_s": 0.5}
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        for peer in self.peers:
+            await self._stack.enter_async_context(peer)
+        self.search = RemoteSearch([])
+        self.search.pool = NodePool([peer.url for peer in self.peers], **self._limits)
+        self._stack.push_async_callback(self.search.close)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    @property
+    def states(self) -> list[str]:
+        return [node.state for node in self.search.pool.nodes]
+
+    async def until(self, *states: str) -> None:
+        await until(lambda: self.states == list(states))
+
+
+def test_a_silent_node_is_left_out_after_one_time_limit() -> None:
+    async def scenario() -> None:
+        async with Bench(silent, well()) as bench:
+            for _ in range(40):
+                assert await bench.search.query(SIGNATURE, 1, None) == MATCHES
+            await bench.until(NodeState.AWAY, NodeState.READY)
+            searches = [path for path in bench.peers[0].requests if "/search" in path]
+            assert len(searches) < 10  # it holds what it was asked, so the others go past it
+            await bench.search.wait_applied(10, 30)
+            body = await bench.search.status()
+            assert [node["state"] for node in body["nodes"]] == ["away", "ready"]
+            assert not [path for path in bench.peers[0].requests if "/status" in path]
+
+    run(scenario())
+
+
+def test_a_wait_leaves_a_silent_node_out() -> None:
+    async def scenario() -> None:
+        async with Bench(silent, well()) as bench:
+            await bench.search.wait_applied(10, 30)
+            assert bench.states == [NodeState.AWAY, NodeState.READY]
+
+    run(scenario())
+
+
+def test_a_rest_ends_by_a_probe_that_finds_the_node_up_to_date() -> None:
+    async def scenario() -> None:
+        async with Bench(silent, well(12)) as bench:
+            await bench.search.wait_applied(11, 30)
+            bench.peers[0].behave = well(10)
+            await bench.until(NodeState.BEHIND, NodeState.READY)
+            for _ in range(6):
+                await bench.search.query(SIGNATURE, 1, None)
+            assert not [path for path in bench.peers[0].requests if "/search" in path]
+            bench.peers[0].behave = well(11)
+            await bench.until(NodeState.READY, NodeState.READY)
+            await bench.search.query(SIGNATURE, 1, None)
+            await bench.search.query(SIGNATURE, 1, None)
+            assert [path for path in bench.peers[0].requests if "/search" in path]
+
+    run(scenario())
+
+
+def test_probes_grow_rare() -> None:
+    async def scenario() -> None:
+        async with Bench(stranger) as bench:
+            pool = NodePool([bench.peers[0].url], longest_rest_s=1000)
+            node = pool.nodes[0]
+            with pytest.raises(SearchUnavailable):
+                await pool.ask("GET", "/search")
+            loop = asyncio.get_running_loop()
+            times: list[float] = []
+            probe = node.probe
+
+            async def counted() -> bool:
+                times.append(loop.time())
+                return await probe()
+
+            node.probe = counted  # type: ignore[method-assign]
+            await until(lambda: len(times) >= 3)
+            assert times[2] - times[1] > 1.5 * (times[1] - times[0]) * 0.9
+            await pool.close()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("behave", "words"),
+    [
+        (stranger, "is not a query node; set IQDB_QUERY_URLS"),
+        (lambda *_: json_answer(200, {}, **{NODE_HEADER: "0"}), "of another version"),
+        (starting, "loaded 5 of 10 changes"),
+        (lambda *_: json_answer(500, {"message": "internal error"}, **SIGNED), "no query node answers"),
+    ],
+)
+def test_what_answers_instead_is_named(behave: Any, words: str) -> None:
+    async def scenario() -> None:
+        async with Bench(behave) as bench:
+            for _ in range(2):
+                with pytest.raises(SearchUnavailable, match=words):
+                    await bench.search.query(SIGNATURE, 1, None)
+                with pytest.raises(SearchUnavailable, match=words):
+                    await bench.search.get(5)
+            with pytest.raises(SearchUnavailable, match=words):
+                await bench.search.wait_applied(1, 30)
+            assert words in (await bench.search.status())["message"]
+
+    run(scenario())
+
+
+def test_a_stranger_beside_a_node_harms_nobody() -> None:
+    async def scenario() -> None:
+        async with Bench(stranger, well()) as bench:
+            for _ in range(4):
+                assert await bench.search.query(SIGNATURE, 1, None) == MATCHES
+                with pytest.raises(UnknownImage):
+                    await bench.search.get(5)
+            assert bench.states == [NodeState.FOREIGN, NodeState.READY]
+
+    run(scenario())
+
+
+def test_the_only_node_is_asked_again_at_once_when_it_is_back() -> None:
+    async def scenario() -> None:
+        async with Bench(silent, last_limit_s=0.2) as bench:
+            with pytest.raises(SearchUnavailable, match="no query node answers"):
+                await bench.search.query(SIGNATURE, 1, None)
+            bench.peers[0].behave = well()
+            assert await bench.search.query(SIGNATURE, 1, None) == MATCHES
+
+    run(scenario())
+
+
+def test_a_node_that_rests_is_asked_when_the_others_fail() -> None:
+    async def scenario() -> None:
+        async with Bench(stranger, well()) as bench:
+            await bench.search.query(SIGNATURE, 1, None)
+            await bench.search.query(SIGNATURE, 1, None)
+            bench.peers[0].behave, bench.peers[1].behave = well(), stranger
+            assert await bench.search.query(SIGNATURE, 1, None) == MATCHES
+
+    run(scenario())
+
+
+def test_hedging_ends_when_everyone_is_late() -> None:
+    async def scenario() -> None:
+        async with Bench(silent, silent, limit_s=20.0) as bench:
+            asked = [asyncio.create_task(bench.search.query(SIGNATURE, 1, None)) for _ in range(60)]
+            await until(lambda: sum(len(peer.requests) for peer in bench.peers) >= 60)
+            await asyncio.sleep(1.0)  # far longer than a node may be late: more would have come by now
+            assert sum(len(peer.requests) for peer in bench.peers) <= 60 + 17
+            for task in asked:
+                task.cancel()
+            results = await asyncio.gather(*asked, return_exceptions=True)
+            assert {type(result) for result in results} == {asyncio.CancelledError}
+
+    run(scenario())
