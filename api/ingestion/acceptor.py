@@ -25,7 +25,7 @@ GROUP_BYTES: Final = 32 * 1024 * 1024
 _Pending = tuple[Sequence[Submission], "asyncio.Future[list[Accepted]]"]
 
 
-class Dispatcher:
+class JobAcceptor:
     """Accepts submissions and sends their messages.
 
     Parameters
@@ -40,7 +40,7 @@ class Dispatcher:
         self._send = send
         self._pending: deque[_Pending] = deque()
         self._task: asyncio.Task[None] | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="dispatch")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="accept")
 
     async def accept(self, submissions: Sequence[Submission]) -> list[Accepted]:
         """Accept all of `submissions` or none; on return they are not lost any more.

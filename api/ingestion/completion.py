@@ -11,7 +11,7 @@ from iqdb_core.jobs import Job, JobLedger
 POLL_S: Final = 0.5
 
 
-class FinishedJobs:
+class CompletionWaiter:
     """Tells waiting requests when their jobs are final.
 
     Parameters

@@ -10,10 +10,7 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
-from starlette.datastructures import UploadFile
-
-from api.web.errors import BodyTooLarge
-from api.web.requests import Channels, Picture
+from api.ingestion.picture import Channels, Picture, read_upload
 from iqdb_core.model import Signature
 from iqdb_core.signature import DecodeLimits, from_image_bytes
 
@@ -54,11 +51,3 @@ class Hasher:
     def close(self) -> None:
         """Wait for the images in flight and end the threads."""
         self._threads.shutdown(wait=True)
-
-
-async def read_upload(upload: UploadFile, max_bytes: int) -> bytes:
-    """Read an upload whole; raises BodyTooLarge when it is over `max_bytes`."""
-    data = await upload.read(max_bytes + 1)
-    if len(data) > max_bytes:
-        raise BodyTooLarge(max_bytes)
-    return data

@@ -10,12 +10,11 @@ import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
-from api.ingestion.acceptor import Dispatcher
-from api.ingestion.completion import FinishedJobs
-from api.ingestion.hashing import read_upload
+from api.ingestion.acceptor import JobAcceptor
+from api.ingestion.completion import CompletionWaiter
 from api.ingestion.interface import Added, Failed, Outcome, Queued
-from api.search.remote import RemoteSearch
-from api.web.requests import Channels, Picture
+from api.ingestion.picture import Channels, Picture, read_upload
+from api.search.interface import Search
 from iqdb_core.errors import (
     IndexNotReady,
     IqdbError,
@@ -34,16 +33,16 @@ _READS: Final = 8
 
 
 class QueueIngestion:
-    """Implements `ingest.Ingestion` over the job ledger.
+    """Implements `Ingestion` over the job ledger.
 
     Parameters
     ----------
     ledger : JobLedger
-    dispatcher : Dispatcher
+    acceptor : JobAcceptor
         Accepts and sends, many requests at a time.
-    finished : FinishedJobs
+    completion : CompletionWaiter
         Tells when a job is final.
-    search : RemoteSearch
+    search : Search
         Tells when a commit is findable on every node.
     hash_channels : callable
         Computes the signature of channels, which are small and come decoded.
@@ -56,16 +55,16 @@ class QueueIngestion:
         self,
         *,
         ledger: JobLedger,
-        dispatcher: Dispatcher,
-        finished: FinishedJobs,
-        search: RemoteSearch,
+        acceptor: JobAcceptor,
+        completion: CompletionWaiter,
+        search: Search,
         hash_channels: Callable[[Picture], Awaitable[Signature]],
         max_upload_bytes: int,
         timeout_s: float,
     ) -> None:
         self._ledger = ledger
-        self._dispatcher = dispatcher
-        self._finished = finished
+        self._acceptor = acceptor
+        self._completion = completion
         self._search = search
         self._hash_channels = hash_channels
         self._max_upload_bytes = max_upload_bytes
@@ -75,7 +74,7 @@ class QueueIngestion:
     async def add(self, image_id: int, picture: Picture, *, wait: bool) -> Added | Queued:
         """See `Ingestion`."""
         submission = await self._submission(image_id, picture)
-        (accepted,) = await self._dispatcher.accept([submission])
+        (accepted,) = await self._acceptor.accept([submission])
         if not wait:
             return Queued(image_id, accepted.job_id)
         outcome = (await self._settle([accepted.job_id]))[0]
@@ -95,7 +94,7 @@ class QueueIngestion:
             if not (is_full or number == last):
                 continue
             try:
-                accepted = await self._dispatcher.accept(group)
+                accepted = await self._acceptor.accept(group)
             except IqdbError as error:
                 if not outcomes:
                     raise
@@ -111,7 +110,7 @@ class QueueIngestion:
 
     async def delete(self, image_ids: Sequence[int]) -> None:
         """See `Ingestion`: through the queue as well, so that order is that of acceptance."""
-        accepted = await self._dispatcher.accept([Submission.of_delete(image_id) for image_id in image_ids])
+        accepted = await self._acceptor.accept([Submission.of_delete(image_id) for image_id in image_ids])
         for outcome in await self._settle([one.job_id for one in accepted]):
             if isinstance(outcome, Failed):
                 raise outcome.error
@@ -161,7 +160,7 @@ class QueueIngestion:
         """Wait until all jobs are final and what they wrote is findable."""
         try:
             async with asyncio.timeout(self._timeout_s):
-                jobs = await self._finished.wait(job_ids)
+                jobs = await self._completion.wait(job_ids)
         except TimeoutError:
             raise IndexNotReady(
                 f"accepted, but not done within {self._timeout_s:g} seconds; see /jobs/{job_ids[0]}"

@@ -141,11 +141,11 @@ def _settings(options: argparse.Namespace) -> Settings:
     return Settings.from_environment(os.environ, **given)
 
 
-def _serve(options: argparse.Namespace, create: Any, load: Any) -> int:
-    """Run one web application: `create(settings, load, on_ready=, on_failure=)` builds it."""
+def _serve(options: argparse.Namespace, create: Any) -> int:
+    """Run one web application, which `create(settings, on_ready=, on_failure=)` builds."""
     settings = _settings(options)
     process = Process(options.host, options.port)
-    app = create(settings, load, on_ready=process.announce, on_failure=process.fail)
+    app = create(settings, on_ready=process.announce, on_failure=process.fail)
     return process.run(app, access_log=getattr(options, "access_log", False))
 
 
@@ -153,22 +153,21 @@ def _serve(options: argparse.Namespace, create: Any, load: Any) -> int:
 
 
 def _run_http(options: argparse.Namespace) -> int:
-    from api.roles.embedded import create_front_end, load_embedded  # noqa: PLC0415
+    from api.roles import embedded  # noqa: PLC0415
 
-    return _serve(options, create_front_end, load_embedded)
+    return _serve(options, embedded.create_app)
 
 
 def _run_api(options: argparse.Namespace) -> int:
-    from api.roles.embedded import create_front_end  # noqa: PLC0415
-    from api.roles.front_end import load_distributed  # noqa: PLC0415
+    from api.roles import front_end  # noqa: PLC0415
 
-    return _serve(options, create_front_end, load_distributed)
+    return _serve(options, front_end.create_app)
 
 
 def _run_query(options: argparse.Namespace) -> int:
-    from api.roles.query_node import create_query_node, load_query_node  # noqa: PLC0415
+    from api.roles import query_node  # noqa: PLC0415
 
-    return _serve(options, create_query_node, load_query_node)
+    return _serve(options, query_node.create_app)
 
 
 def _become_worker(rest: Sequence[str]) -> NoReturn:

@@ -1,22 +1,25 @@
-"""Composition root of the distributed front end: the queue for writes, query nodes for reads."""
+"""Composition root of `iqdb api`: the queue for writes, query nodes for reads."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
 from celery import Celery
+from fastapi import FastAPI
 
-from api.ingestion.acceptor import Dispatcher
-from api.ingestion.completion import FinishedJobs
-from api.ingestion.listener import Listener
+from api.ingestion.acceptor import JobAcceptor
+from api.ingestion.completion import CompletionWaiter
 from api.ingestion.queued import QueueIngestion
-from api.roles.embedded import create_hasher
+from api.roles.hints import HintListener
+from api.roles.parts import create_hasher, limits_of
 from api.roles.settings import Settings
 from api.search.remote import RemoteSearch
-from api.web.loading import Gate, OnDeath
+from api.web.app import create_front_end
+from api.web.loading import OnDeath, Startup
 from api.web.services import Services
 from iqdb_core.errors import ConfigError, QueueUnavailable, StoreUnavailable
 from iqdb_core.jobs import JobLedger, QueueLimits, RedisPort
@@ -26,7 +29,19 @@ from iqdb_core.store import open_store
 log = logging.getLogger(__name__)
 
 
-def load_distributed(settings: Settings, gate: Gate[Services], on_death: OnDeath) -> Services:
+def create_app(settings: Settings, *, on_ready: Callable[[str], None], on_failure: OnDeath) -> FastAPI:
+    """Return the application."""
+    return create_front_end(
+        lambda startup: load(settings, startup),
+        limits=limits_of(settings),
+        token=settings.token,
+        link=settings.link,
+        on_ready=on_ready,
+        on_failure=on_failure,
+    )
+
+
+def load(settings: Settings, startup: Startup[Services]) -> Services:
     """Connect to the queue and to the query nodes; neither has to be there yet.
 
     Raises
@@ -34,12 +49,11 @@ def load_distributed(settings: Settings, gate: Gate[Services], on_death: OnDeath
     ConfigError
         An address that cannot be one.
     """
-    del on_death  # nothing here runs on its own that could die unnoticed
     if not settings.query_url_list():
         raise ConfigError("query_urls names no query node")
-    loop = gate.loop
+    loop = startup.loop
     with ExitStack() as stack:
-        gate.progress = "connecting"
+        startup.progress = "connecting"
         ledger = JobLedger(
             RedisPort.connect(settings.redis_url),
             limits=QueueLimits(settings.max_queue_jobs, settings.max_queue_bytes),
@@ -47,21 +61,21 @@ def load_distributed(settings: Settings, gate: Gate[Services], on_death: OnDeath
         )
         stack.callback(ledger.close)
         _seed(ledger)
-        hasher = create_hasher(settings, gate)
+        hasher = create_hasher(settings, startup)
         stack.callback(hasher.close)
         search = RemoteSearch(settings.query_url_list())
         stack.callback(lambda: asyncio.run_coroutine_threadsafe(search.close(), loop).result())
-        finished = FinishedJobs(ledger, loop)
-        listener = Listener(
-            settings.redis_url, FINISHED_CHANNEL, lambda data: finished.hint(data.decode().split())
+        completion = CompletionWaiter(ledger, loop)
+        hints = HintListener(
+            settings.redis_url, FINISHED_CHANNEL, lambda data: completion.hint(data.decode().split())
         )
-        stack.callback(listener.close)
-        dispatcher = Dispatcher(ledger, create_sender(settings.redis_url))
-        stack.callback(dispatcher.close)
+        stack.callback(hints.close)
+        acceptor = JobAcceptor(ledger, create_sender(settings.redis_url))
+        stack.callback(acceptor.close)
         ingestion = QueueIngestion(
             ledger=ledger,
-            dispatcher=dispatcher,
-            finished=finished,
+            acceptor=acceptor,
+            completion=completion,
             search=search,
             hash_channels=hasher.signature,
             max_upload_bytes=settings.max_upload_bytes,

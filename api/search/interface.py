@@ -1,24 +1,14 @@
 """The search seam: how a signature becomes matches.
 
-`Search` is what the routes know. `LocalSearch` asks the index in this process; `search_remote.RemoteSearch`
-asks query nodes over HTTP.
+`Search` is what the routes know. `local` asks the index in this process, `remote` asks query nodes over HTTP.
+The composition root chooses; nothing else may ask.
 """
 
 from __future__ import annotations
 
-import asyncio
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
-from iqdb_core.errors import UnknownImage
-from iqdb_core.follower import Follower
-from iqdb_core.index import ImageIndex
 from iqdb_core.model import Match, Signature
-
-INLINE_IMAGES: Final = 200_000
-INLINE_LIMIT: Final = 100
-"""Up to this many images and matches, a query takes less time than handing it to a thread and back."""
-QUERY_THREADS: Final = 8
 
 
 class Search(Protocol):
@@ -36,40 +26,13 @@ class Search(Protocol):
         Without an index that answers, `message` says so and `images` is missing.
         """
 
+    async def wait_applied(self, seq: int, timeout_s: float) -> None:
+        """Return once every index that answers queries has applied `seq`.
 
-class LocalSearch:
-    """The index of this process, kept in step by a follower of this process."""
-
-    def __init__(self, index: ImageIndex, follower: Follower) -> None:
-        self._index = index
-        self._follower = follower
-        self._threads = ThreadPoolExecutor(QUERY_THREADS, thread_name_prefix="query")
-
-    async def query(self, signature: Signature, limit: int, min_score: float | None) -> list[Match]:
-        """See `Search`."""
-        if self._index.image_count <= INLINE_IMAGES and limit <= INLINE_LIMIT:
-            return self._index.query(signature, limit, min_score)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._index.query, signature, limit, min_score)
-
-    async def get(self, image_id: int) -> Signature:
-        """See `Search`."""
-        signature = self._index.get(image_id)
-        if signature is None:
-            raise UnknownImage(image_id)
-        return signature
-
-    async def status(self) -> dict[str, Any]:
-        """See `Search`."""
-        follower = self._follower
-        return {
-            "images": self._index.image_count,
-            "applied_seq": follower.applied_seq,
-            "head_seq": max(follower.head_seen, follower.applied_seq),
-            "lag_seq": max(0, follower.head_seen - follower.applied_seq),
-            "follower": follower.state,
-        }
-
-    def close(self) -> None:
-        """Wait for the queries in flight and end the threads."""
-        self._threads.shutdown(wait=True)
+        Raises
+        ------
+        IndexNotReady
+            One has not caught up within `timeout_s`.
+        SearchUnavailable
+            None answers at all.
+        """

@@ -1,4 +1,4 @@
-"""Many images in one request, and the jobs of those that were not waited for."""
+"""Many images in one request: each has its own outcome, and none spoils the others."""
 
 from __future__ import annotations
 
@@ -13,27 +13,24 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.ingestion.interface import Added, Failed, Outcome, Queued
+from api.ingestion.picture import Picture
 from api.web.answers import Dialect, image_body, json_response
+from api.web.auth import require_token
 from api.web.errors import BadRequest, status_of
-from api.web.images import wants_to_wait
 from api.web.requests import (
-    MAX_ID_DIGITS,
-    Picture,
     dialect_of,
     image_id_from,
     json_image_id,
     json_object,
-    limit_from,
+    wants_to_wait,
 )
-from api.web.services import require_token, services_of
+from api.web.services import services_of
 from iqdb_core import codec
 from iqdb_core.errors import IqdbError
-from iqdb_core.jobs.model import Job, JobState
 
 router: Final = APIRouter()
 
 MAX_BATCH: Final = 1000
-DEFAULT_JOBS: Final = 100
 
 Items = list[tuple[int, Picture | IqdbError]]
 
@@ -69,29 +66,6 @@ async def delete_images(request: Request) -> Response:
     image_ids = [json_image_id(value) for value in values]
     await services_of(request).ingestion.delete(list(dict.fromkeys(image_ids)))
     return json_response({"post_ids": image_ids})
-
-
-@router.get("/jobs/{job_id}")
-async def get_job(request: Request, job_id: str) -> Response:
-    """Return one job: its state, and its hash or its reason once it has ended."""
-    return json_response(_job_body(await services_of(request).ingestion.job(job_id)))
-
-
-@router.get("/jobs")
-async def list_jobs(request: Request) -> Response:
-    """Return a page of jobs, by state if one is given; `next` is the cursor of the page after it."""
-    parameters = request.query_params
-    state = parameters.get("state")
-    if state is not None and state not in set(JobState):
-        raise BadRequest(f"state is one of {', '.join(JobState)}")
-    cursor = parameters.get("cursor")
-    if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) <= MAX_ID_DIGITS):
-        raise BadRequest("cursor is what 'next' of the page before says")
-    limit = limit_from(parameters["limit"]) if "limit" in parameters else DEFAULT_JOBS
-    page = await services_of(request).ingestion.jobs(
-        None if state is None else JobState(state), cursor, limit
-    )
-    return json_response({"jobs": [_job_body(job) for job in page.jobs], "next": page.next_cursor})
 
 
 @asynccontextmanager
@@ -143,12 +117,3 @@ def _outcome_body(result: Outcome, dialect: Dialect) -> dict[str, Any]:
                 "message": str(result.error),
                 "status": int(status_of(result.error)),
             }
-
-
-def _job_body(job: Job) -> dict[str, Any]:
-    body: dict[str, Any] = {"job_id": job.job_id, "post_id": job.image_id, "state": str(job.state)}
-    if job.reason is not None:
-        body["reason"] = job.reason
-    if job.signature is not None:
-        body["hash"] = codec.to_hash(job.signature)
-    return body

@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from api.ingestion.picture import BodyTooLarge
 from api.web.answers import json_response
 from iqdb_core import errors
 
@@ -25,13 +26,6 @@ RETRY_AFTER_S: Final = 1
 
 class BadRequest(errors.IqdbError):
     """A request that is not of the form this API takes."""
-
-
-class BodyTooLarge(errors.IqdbError):
-    """A body over the byte limit."""
-
-    def __init__(self, max_bytes: int) -> None:
-        super().__init__(f"the body is larger than the limit of {max_bytes} bytes")
 
 
 class BodyTimeout(errors.IqdbError):

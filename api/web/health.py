@@ -1,4 +1,4 @@
-"""Liveness and readiness, for process managers and load balancers."""
+"""How the server is: `/status` for people and monitors, `/live` and `/ready` for process managers."""
 
 from __future__ import annotations
 
@@ -9,9 +9,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.web.answers import json_response
+from api.web.errors import RETRY_AFTER_S
+from api.web.openapi import STATUS
 from api.web.services import services_of
 
 router: Final = APIRouter()
+
+
+@router.get("/status", openapi_extra=STATUS)
+async def status(request: Request) -> Response:
+    """Return the exact number of images, and how the parts of the server are."""
+    services = services_of(request)
+    body = await services.search.status() | await services.ingestion.status()
+    if "images" not in body:
+        return json_response(body, status=503, headers={"Retry-After": str(RETRY_AFTER_S)})
+    return json_response(body)
 
 
 @router.get("/live")

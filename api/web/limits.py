@@ -6,12 +6,14 @@ Plain ASGI middleware, because a limit must hold while the body is still arrivin
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import Final
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.web.errors import BadRequest, BodyTimeout, BodyTooLarge, TooBusy, error_response
+from api.ingestion.picture import BodyTooLarge
+from api.web.errors import BadRequest, BodyTimeout, TooBusy, error_response
 from iqdb_core.errors import IqdbError
 
 WORDS_MAX_BYTES: Final = 4 * 1024 * 1024
@@ -23,12 +25,12 @@ DRAIN_BYTES: Final = 1024 * 1024
 """How much of a refused body is read, so that a client that is still sending gets to see the answer."""
 
 
-class RequestLimits:
-    """Refuse bodies over the limit (413), idle clients (408) and too many at once (429).
+@dataclass(frozen=True, slots=True)
+class LimitOptions:
+    """What a request may cost.
 
     Parameters
     ----------
-    app : ASGI application
     max_bytes : int
         Limit of a body on every path but the batch's, bytes.
     max_batch_bytes : int
@@ -41,23 +43,24 @@ class RequestLimits:
         Longest pause in the middle of a body, seconds.
     """
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        *,
-        max_bytes: int,
-        max_batch_bytes: int,
-        max_pending: int,
-        max_pending_bytes: int,
-        idle_s: float,
-    ) -> None:
+    max_bytes: int
+    max_batch_bytes: int
+    max_pending: int
+    max_pending_bytes: int
+    idle_s: float
+
+
+class RequestLimits:
+    """Refuse bodies over the limit (413), idle clients (408) and too many at once (429)."""
+
+    def __init__(self, app: ASGIApp, options: LimitOptions) -> None:
         self._app = app
-        self._max_bytes = max_bytes
-        self._max_batch_bytes = max_batch_bytes
-        self._max_pending = max_pending
-        self._idle_s = idle_s
+        self._max_bytes = options.max_bytes
+        self._max_batch_bytes = options.max_batch_bytes
+        self._max_pending = options.max_pending
+        self._idle_s = options.idle_s
         self._pending = 0
-        self._budget = _Budget(max_pending_bytes)
+        self._budget = _Budget(options.max_pending_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, metered, or answer it."""

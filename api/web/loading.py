@@ -11,13 +11,12 @@ from typing import Any, Generic, Protocol, TypeVar
 from fastapi import FastAPI
 from starlette.requests import Request
 
-from api.roles.settings import Settings
 from api.web.errors import install_error_handlers
 from iqdb_core.errors import IndexNotReady
 
 
 class Closable(Protocol):
-    """What a gate holds."""
+    """Services that can be loaded."""
 
     @property
     def summary(self) -> str:
@@ -32,10 +31,11 @@ T = TypeVar("T", bound=Closable)
 OnDeath = Callable[[BaseException], None]
 
 
-class Gate(Generic[T]):
-    """Holds the services once they are ready; until then every route answers 503.
+class Startup(Generic[T]):
+    """The start of one application: how far it is and, once it is over, the services.
 
-    Loading a large index takes seconds, and a client is better told so than refused the connection.
+    Until then every route answers 503: loading a large index takes seconds, and a client is better told so
+    than refused the connection.
     """
 
     def __init__(self) -> None:
@@ -61,10 +61,9 @@ class Gate(Generic[T]):
         return self.services
 
 
-def create_gated_app(
+def create_loading_app(
     title: str,
-    settings: Settings,
-    load: Callable[[Settings, Gate[T], OnDeath], T],
+    load: Callable[[Startup[T]], T],
     *,
     on_ready: Callable[[str], None],
     on_failure: OnDeath,
@@ -74,46 +73,44 @@ def create_gated_app(
     Parameters
     ----------
     title : str
-    settings : Settings
     load : callable
-        Builds the services in a thread. Gets the gate, to tell its progress, and `on_failure`, to end the
-        process with when a part of them dies later.
+        Builds the services, in a thread; gets the startup, to tell its progress.
     on_ready : callable
         Called with a summary once everything is loaded.
     on_failure : callable
         Called with the reason when loading fails; is to end the process.
     """
-    gate: Gate[T] = Gate()
+    startup: Startup[T] = Startup()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        gate.enter()
+        startup.enter()
 
         async def load_services() -> None:
             try:
-                gate.services = await asyncio.to_thread(load, settings, gate, on_failure)
+                startup.services = await asyncio.to_thread(load, startup)
             except BaseException as error:  # noqa: BLE001 - whatever it is, the process must end with it
                 on_failure(error)
             else:
                 # What was loaded stays: a full collection that walks over it stops everything for 50 ms.
                 gc.collect()
                 gc.freeze()
-                on_ready(gate.services.summary)
+                on_ready(startup.services.summary)
 
         loading = asyncio.create_task(load_services())
         try:
             yield
         finally:
             await loading
-            if gate.services is not None:
-                await asyncio.to_thread(gate.services.close)
+            if startup.services is not None:
+                await asyncio.to_thread(startup.services.close)
 
     app = FastAPI(title=title, docs_url=None, redoc_url=None, lifespan=lifespan)
-    app.state.gate = gate
+    app.state.startup = startup
     install_error_handlers(app)
     return app
 
 
-def gate_of(request: Request) -> Any:
-    """Return the gate of the application that serves `request`."""
-    return request.app.state.gate
+def startup_of(request: Request) -> Any:
+    """Return the startup of the application that serves `request`."""
+    return request.app.state.startup

@@ -16,35 +16,18 @@ import orjson
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 
+from api.ingestion.picture import Channels, Picture
 from api.web.answers import Dialect
 from api.web.errors import BadRequest
 from iqdb_core import codec
 from iqdb_core.errors import InvalidImageId
-from iqdb_core.model import MAX_IMAGE_ID, Signature
-from iqdb_core.signature import from_channels
+from iqdb_core.model import MAX_IMAGE_ID
 
 DEFAULT_LIMIT: Final = 10
 MAX_LIMIT: Final = 1000
 MAX_FORM_FIELDS: Final = 16
 MAX_FIELD_BYTES: Final = 64 * 1024
 MAX_ID_DIGITS: Final = 19
-
-
-@dataclass(frozen=True, slots=True)
-class Channels:
-    """The e621 dialect's picture: 128 x 128 colour channels, not yet checked."""
-
-    red: Any
-    green: Any
-    blue: Any
-
-    def signature(self) -> Signature:
-        """Compute the signature, in milliseconds: not on the event loop. Raises InvalidChannels."""
-        return from_channels(self.red, self.green, self.blue)
-
-
-Picture = UploadFile | Channels | Signature
-"""What an image may be given as: a file, its channels, or its signature."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +114,17 @@ def min_score_from(text: str | None) -> float | None:
     if not math.isfinite(value):
         raise BadRequest("min_score is a number")
     return value
+
+
+def wants_to_wait(request: Request) -> bool:
+    """Tell whether to answer only when the work is done: `wait=false` or `Prefer: respond-async` says no."""
+    text = request.query_params.get("wait", "")
+    if text.lower() in {"false", "0", "no"}:
+        return False
+    if text.lower() not in {"", "true", "1", "yes"}:
+        raise BadRequest("wait is true or false")
+    preferences = request.headers.get("prefer", "").lower().replace(";", ",").split(",")
+    return bool(text) or "respond-async" not in (item.strip() for item in preferences)
 
 
 # --- the danbooru dialect: query string and form

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,8 +10,7 @@ from starlette.requests import Request
 from api.ingestion.hashing import Hasher
 from api.ingestion.interface import Ingestion
 from api.search.interface import Search
-from api.web.errors import Unauthorized
-from api.web.loading import gate_of
+from api.web.loading import startup_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +37,5 @@ class Services:
 
 def services_of(request: Request) -> Services:
     """Return the services behind a request; raises IndexNotReady while they are loading."""
-    services: Services = gate_of(request).require()
+    services: Services = startup_of(request).require()
     return services
-
-
-def require_token(request: Request) -> None:
-    """Let a write pass if no token is set or the request bears it; raises Unauthorized."""
-    token: str = request.app.state.token
-    if not token:
-        return
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    # Headers are latin-1 text; compared as bytes, in constant time.
-    if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), token.encode()):
-        raise Unauthorized("this needs the header 'Authorization: Bearer TOKEN' with the right token")

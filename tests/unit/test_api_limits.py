@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from api.web.errors import BodyTimeout, BodyTooLarge, TooBusy
-from api.web.limits import WORDS_MAX_BYTES, RequestLimits
+from api.ingestion.picture import BodyTooLarge
+from api.web.errors import BodyTimeout, TooBusy
+from api.web.limits import WORDS_MAX_BYTES, LimitOptions, RequestLimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +55,7 @@ def limited(app: Callable[..., Any] = swallow, **changes: Any) -> RequestLimits:
         "max_pending_bytes": 150,
         "idle_s": 5,
     }
-    return RequestLimits(app, **(limits | changes))
+    return RequestLimits(app, LimitOptions(**(limits | changes)))
 
 
 def run(app: RequestLimits, scope_: Scope, receive: Receive) -> int:

@@ -16,7 +16,7 @@ _LISTEN_S: Final = 1.0
 _RETRY_S: Final = 2.0
 
 
-class Listener:
+class HintListener:
     """A thread that listens on one channel of Redis.
 
     Parameters

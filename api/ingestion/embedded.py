@@ -1,0 +1,95 @@
+"""Ingestion here and now: hash in a thread of this process, commit to its store, wait for its index."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from api.ingestion.group_commit import GroupCommitter
+from api.ingestion.hashing import Hasher
+from api.ingestion.interface import Added, Failed, Outcome
+from api.ingestion.picture import Picture
+from api.search.interface import Search
+from iqdb_core.clock import RevisionClock
+from iqdb_core.errors import IqdbError, UnknownJob
+from iqdb_core.jobs.model import Job, JobPage, JobState
+from iqdb_core.model import Write
+
+
+class EmbeddedIngestion:
+    """Implements `Ingestion` in this process.
+
+    Asking not to wait changes nothing here: the work is done before the answer, and there is no job to
+    follow.
+
+    Parameters
+    ----------
+    hasher : Hasher
+    committer : GroupCommitter
+    search : Search
+        Tells when a commit has become findable.
+    clock : RevisionClock
+        Numbers the writes in the order in which they are accepted.
+    timeout_s : float
+        How long to wait for the index.
+    """
+
+    def __init__(
+        self,
+        *,
+        hasher: Hasher,
+        committer: GroupCommitter,
+        search: Search,
+        clock: RevisionClock,
+        timeout_s: float,
+    ) -> None:
+        self._hasher = hasher
+        self._committer = committer
+        self._search = search
+        self._timeout_s = timeout_s
+        self._clock = clock
+
+    async def add(self, image_id: int, picture: Picture, *, wait: bool = True) -> Added:  # noqa: ARG002
+        """See `Ingestion`."""
+        revision = self._clock.next()
+        signature = await self._hasher.signature(picture)
+        await self._write(Write(image_id, revision, signature))
+        return Added(image_id, signature)
+
+    async def add_many(self, items: Sequence[tuple[int, Picture]], *, wait: bool = True) -> list[Outcome]:  # noqa: ARG002
+        """See `Ingestion`."""
+        revisions = [self._clock.next() for _ in items]
+
+        async def one(image_id: int, picture: Picture, revision: int) -> Outcome:
+            try:
+                signature = await self._hasher.signature(picture)
+                await self._write(Write(image_id, revision, signature))
+            except IqdbError as error:
+                return Failed(image_id, error)
+            return Added(image_id, signature)
+
+        return await asyncio.gather(
+            *(one(*item, revision) for item, revision in zip(items, revisions, strict=True))
+        )
+
+    async def delete(self, image_ids: Sequence[int]) -> None:
+        """See `Ingestion`."""
+        writes = [Write(image_id, self._clock.next(), None) for image_id in image_ids]
+        await asyncio.gather(*(self._write(write) for write in writes))
+
+    async def job(self, job_id: str) -> Job:
+        """See `Ingestion`: embedded, everything is done when it is answered."""
+        raise UnknownJob(f"no job has the id {job_id!r}")
+
+    async def jobs(self, state: JobState | None, cursor: str | None, limit: int) -> JobPage:  # noqa: ARG002
+        """See `Ingestion`."""
+        return JobPage(jobs=[], next_cursor=None)
+
+    async def status(self) -> dict[str, Any]:
+        """See `Ingestion`: embedded, there is no queue."""
+        return {}
+
+    async def _write(self, write: Write) -> None:
+        outcome = await asyncio.wrap_future(self._committer.submit(write))
+        await self._search.wait_applied(outcome.seq, self._timeout_s)

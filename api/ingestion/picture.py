@@ -1,0 +1,47 @@
+"""What an image may be given as: a file, its colour channels, or its signature.
+
+Knows no HTTP request; `api.web.requests` makes these values, the hasher and the ingestion take them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.datastructures import UploadFile
+
+from iqdb_core.errors import IqdbError
+from iqdb_core.model import Signature
+from iqdb_core.signature import from_channels
+
+
+class BodyTooLarge(IqdbError):
+    """More bytes than the limit."""
+
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(f"the body is larger than the limit of {max_bytes} bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class Channels:
+    """The e621 dialect's picture: 128 x 128 colour channels, not yet checked."""
+
+    red: Any
+    green: Any
+    blue: Any
+
+    def signature(self) -> Signature:
+        """Compute the signature, in milliseconds: not on the event loop. Raises InvalidChannels."""
+        return from_channels(self.red, self.green, self.blue)
+
+
+Picture = UploadFile | Channels | Signature
+"""What an image may be given as: a file, its channels, or its signature."""
+
+
+async def read_upload(upload: UploadFile, max_bytes: int) -> bytes:
+    """Read an upload whole; raises BodyTooLarge when it is over `max_bytes`."""
+    data = await upload.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise BodyTooLarge(max_bytes)
+    return data

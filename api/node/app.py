@@ -1,0 +1,113 @@
+"""A query node's application: what front ends ask of an index, over HTTP.
+
+Knows no queue of images and no pictures. `api.search.remote` is the other side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from fastapi import APIRouter, FastAPI
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.node.protocol import MEDIA_TYPE, NodeHeader, pack_matches
+from api.search.local import LocalSearch
+from api.web.answers import json_response
+from api.web.errors import BadRequest
+from api.web.loading import OnDeath, Startup, create_loading_app, startup_of
+from api.web.requests import image_id_from, limit_from, min_score_from
+from iqdb_core import codec
+from iqdb_core.errors import IndexNotReady
+from iqdb_core.follower import Follower
+
+router: Final = APIRouter()
+
+MAX_WAIT_S: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeServices:
+    """Everything a running query node consists of."""
+
+    search: LocalSearch
+    follower: Follower
+    summary: str
+    close: Callable[[], None]
+
+
+def create_query_node(
+    load: Callable[[Startup[NodeServices]], NodeServices],
+    *,
+    on_ready: Callable[[str], None],
+    on_failure: OnDeath,
+) -> FastAPI:
+    """Return the query node's application; see `loading.create_loading_app`."""
+    app = create_loading_app("iqdb query node", load, on_ready=on_ready, on_failure=on_failure)
+    app.include_router(router)
+    app.add_middleware(NodeHeader)
+    return app
+
+
+@router.post("/search")
+async def search(request: Request) -> Response:
+    """Answer a signature of 264 bytes with the records of its best matches."""
+    services = _services(request)
+    signature = codec.from_bytes(await request.body())
+    parameters = request.query_params
+    matches = await services.search.query(
+        signature, limit_from(parameters.get("limit")), min_score_from(parameters.get("min_score"))
+    )
+    return Response(pack_matches(matches), media_type=MEDIA_TYPE)
+
+
+@router.get("/signatures/{image_id}")
+async def signature(request: Request, image_id: str) -> Response:
+    """Return one image's signature as 264 bytes."""
+    found = await _services(request).search.get(image_id_from(image_id))
+    return Response(codec.to_bytes(found), media_type="application/octet-stream")
+
+
+@router.get("/wait")
+async def wait(request: Request) -> Response:
+    """Answer once a seq is applied, or after `timeout_s` that it is not."""
+    parameters = request.query_params
+    try:
+        seq = int(parameters["seq"])
+        timeout_s = min(float(parameters.get("timeout_s", MAX_WAIT_S)), MAX_WAIT_S)
+    except (KeyError, ValueError):
+        raise BadRequest("wait takes the numbers 'seq' and 'timeout_s'") from None
+    services = _services(request)
+    follower = services.follower
+    follower.wake()
+    try:
+        await services.search.wait_applied(seq, timeout_s)
+    except IndexNotReady:
+        return json_response({"is_applied": False, "applied_seq": follower.applied_seq})
+    return json_response({"is_applied": True, "applied_seq": follower.applied_seq})
+
+
+@router.get("/status")
+async def status(request: Request) -> Response:
+    """Return the number of images and how far the follower is."""
+    return json_response(await _services(request).search.status())
+
+
+@router.get("/live")
+async def live() -> Response:
+    """Answer 200 as long as the process serves requests at all."""
+    return json_response({"live": True})
+
+
+@router.get("/ready")
+async def ready(request: Request) -> Response:
+    """Answer 200 once queries can be answered, and 503 before."""
+    _services(request)
+    return json_response({"ready": True})
+
+
+def _services(request: Request) -> NodeServices:
+    services: NodeServices = startup_of(request).require()
+    return services

@@ -1,0 +1,105 @@
+"""Parts that several roles are composed of: the database, the index with its follower, the hasher."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Final
+
+from api.ingestion.hashing import Hasher
+from api.roles.progress import ProgressLine, notice_if_slow
+from api.roles.settings import Settings
+from api.web.limits import LimitOptions
+from api.web.loading import OnDeath, Startup
+from iqdb_core import index as index_room
+from iqdb_core import signature as signature_room
+from iqdb_core.errors import IndexStateError
+from iqdb_core.follower import Follower
+from iqdb_core.machine import usable_cores
+from iqdb_core.store import SignatureStore, open_store
+
+COMPILING: Final = "compiling kernels; the first start on a machine takes up to a minute, later ones do not"
+log = logging.getLogger(__name__)
+
+
+def limits_of(settings: Settings) -> LimitOptions:
+    """Return what a request may cost."""
+    return LimitOptions(
+        max_bytes=settings.max_upload_bytes,
+        max_batch_bytes=settings.max_batch_bytes,
+        max_pending=settings.max_pending,
+        max_pending_bytes=settings.max_pending_bytes,
+        idle_s=settings.body_timeout_s,
+    )
+
+
+def open_index(
+    settings: Settings,
+    store: SignatureStore,
+    startup: Startup[Any],
+    on_death: OnDeath,
+    stack: ExitStack,
+) -> tuple[index_room.ImageIndex, Follower]:
+    """Open the index of this process, bring it up to date with the store, and keep it so.
+
+    Everything that must be closed is put on `stack`.
+    """
+    startup.progress = "compiling the index's kernels"
+    with notice_if_slow(COMPILING):
+        index_room.warm_up()
+    startup.progress = "opening the index"
+    options = index_room.IndexOptions(
+        query_threads=settings.query_threads or usable_cores(),
+        checkpoint_interval_s=settings.checkpoint_s,
+    )
+    index = index_room.ImageIndex.open(
+        Path(settings.index_directory()), store_id=store.store_id, options=options
+    )
+    stack.callback(_save_and_close, index)
+    if index.applied_seq > store.head_seq():
+        # The store was replaced by an older copy of itself: what the index knows beyond it never happened.
+        index.reset()
+    follower = Follower(store, index, cursor=index.applied_seq, poll_s=settings.poll_s, on_death=on_death)
+    line = ProgressLine("loading images")
+
+    def progress(done: int, total: int) -> None:
+        startup.progress = f"loaded {done:,} of {total:,} changes"
+        line(done, total)
+
+    follower.catch_up(progress)
+    line.close()
+    follower.start()
+    stack.callback(follower.stop)
+    index.start_maintenance()
+    return index, follower
+
+
+def create_hasher(settings: Settings, startup: Startup[Any]) -> Hasher:
+    """Compile or load the signature's kernels and return the hasher over them."""
+    startup.progress = "compiling"
+    with notice_if_slow(COMPILING):
+        signature_room.warm_up()
+    return Hasher(
+        decoders=settings.decoders,
+        limits=signature_room.DecodeLimits(max_pixels=settings.max_pixels),
+        max_upload_bytes=settings.max_upload_bytes,
+    )
+
+
+def open_database(settings: Settings, stack: ExitStack) -> SignatureStore:
+    """Open the store, with a line of progress while it is prepared; closed by `stack`."""
+    line = ProgressLine("preparing the database")
+    store = open_store(settings.database_url, progress=line)
+    line.close()
+    stack.callback(store.close)
+    return store
+
+
+def _save_and_close(index: index_room.ImageIndex) -> None:
+    """Leave a checkpoint for a quick restart; failing to costs time at the next start, and nothing else."""
+    try:
+        index.save_checkpoint()
+    except (OSError, IndexStateError) as error:
+        log.warning("no checkpoint was saved: %s", error, extra={"action": "checkpoint_failed"})
+    index.close()

@@ -1,0 +1,82 @@
+"""Search in this process: the index, and the follower that keeps it in step with the store."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+from iqdb_core.errors import IndexNotReady, IndexStateError, UnknownImage
+from iqdb_core.follower import Follower
+from iqdb_core.index import ImageIndex
+from iqdb_core.model import Match, Signature
+
+INLINE_IMAGES: Final = 200_000
+INLINE_LIMIT: Final = 100
+"""Up to this many images and matches, a query takes less time than handing it to a thread and back."""
+QUERY_THREADS: Final = 8
+
+
+class LocalSearch:
+    """The index of this process, kept in step by a follower of this process."""
+
+    def __init__(self, index: ImageIndex, follower: Follower) -> None:
+        self._index = index
+        self._follower = follower
+        self._threads = ThreadPoolExecutor(QUERY_THREADS, thread_name_prefix="query")
+
+    async def query(self, signature: Signature, limit: int, min_score: float | None) -> list[Match]:
+        """See `Search`."""
+        if self._index.image_count <= INLINE_IMAGES and limit <= INLINE_LIMIT:
+            return self._index.query(signature, limit, min_score)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self._index.query, signature, limit, min_score)
+
+    async def get(self, image_id: int) -> Signature:
+        """See `Search`."""
+        signature = self._index.get(image_id)
+        if signature is None:
+            raise UnknownImage(image_id)
+        return signature
+
+    async def status(self) -> dict[str, Any]:
+        """See `Search`."""
+        follower = self._follower
+        return {
+            "images": self._index.image_count,
+            "applied_seq": follower.applied_seq,
+            "head_seq": max(follower.head_seen, follower.applied_seq),
+            "lag_seq": max(0, follower.head_seen - follower.applied_seq),
+            "follower": follower.state,
+        }
+
+    async def wait_applied(self, seq: int, timeout_s: float) -> None:
+        """See `Search`; IndexNotReady also when the follower died or was stopped."""
+        if self._follower.applied_seq >= seq:
+            return
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+
+        def resolve(failure: IndexStateError | None) -> None:
+            if done.done():
+                return
+            if failure is None:
+                done.set_result(None)
+            else:
+                done.set_exception(failure)
+
+        def on_applied(failure: IndexStateError | None) -> None:
+            loop.call_soon_threadsafe(resolve, failure)
+
+        withdraw = self._follower.when_applied(seq, on_applied)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await done
+        except TimeoutError:
+            raise IndexNotReady("the change is stored, but the index has not caught up with it yet") from None
+        finally:
+            withdraw()
+
+    def close(self) -> None:
+        """Wait for the queries in flight and end the threads."""
+        self._threads.shutdown(wait=True)

@@ -1,0 +1,48 @@
+"""The front end's application: all routes behind the limits, over services that load in the background.
+
+Knows neither the mode nor the settings; the composition roots hand in what it needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastapi import FastAPI
+
+from api.web import batch, health, images, jobs, page, search
+from api.web.limits import LimitOptions, RequestLimits
+from api.web.loading import OnDeath, Startup, create_loading_app
+from api.web.services import Services
+
+
+def create_front_end(
+    load: Callable[[Startup[Services]], Services],
+    *,
+    limits: LimitOptions,
+    token: str,
+    link: str,
+    on_ready: Callable[[str], None],
+    on_failure: OnDeath,
+) -> FastAPI:
+    """Return the front end.
+
+    Parameters
+    ----------
+    load : callable
+        Builds the services of one mode, in a thread.
+    limits : LimitOptions
+        What a request may cost.
+    token : str
+        What writes must bear; empty: nothing.
+    link : str
+        Where the web page links a match to, with "{id}" in it; empty: no link.
+    on_ready, on_failure : callable
+        See `loading.create_loading_app`.
+    """
+    app = create_loading_app("iqdb", load, on_ready=on_ready, on_failure=on_failure)
+    app.state.token = token
+    app.state.link = link
+    for subject in (search, images, batch, jobs, health, page):
+        app.include_router(subject.router)
+    app.add_middleware(RequestLimits, options=limits)
+    return app

@@ -1,0 +1,30 @@
+"""Queries: which known images look like this one? Thin: parse, one call, render."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.web.answers import json_response, match_bodies
+from api.web.openapi import QUERY
+from api.web.requests import dialect_of, question
+from api.web.services import services_of
+
+router: Final = APIRouter()
+
+
+@router.post("/query", openapi_extra=QUERY)
+@router.get("/query", include_in_schema=False)
+async def query(request: Request) -> Response:
+    """Return the images most like a picture, best first."""
+    services = services_of(request)
+    async with question(request) as asked:
+        if isinstance(asked.picture, int):
+            signature = await services.search.get(asked.picture)
+        else:
+            signature = await services.hasher.signature(asked.picture)
+    matches = await services.search.query(signature, asked.limit, asked.min_score)
+    return json_response(match_bodies(matches, dialect_of(request)))
