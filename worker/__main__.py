@@ -11,17 +11,11 @@ import os
 import sys
 from collections.abc import Sequence
 
-from celery.signals import worker_ready
-
-from iqdb_core.errors import ConfigError, StoreInvalid, StoreUnavailable
-from iqdb_core.signature import warm_up
-from iqdb_core.store import open_store
-from worker.app import create_app
+from iqdb_core.errors import ConfigError, StoreInvalid
+from worker.celery import create_app
 from worker.check import worker_name
 from worker.settings import WorkerSettings
-from worker.tasks import open_ledger
-
-logger = logging.getLogger(__name__)
+from worker.startup import check
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(processName)s %(name)s: %(message)s"
 
@@ -46,9 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(str(error))
     except StoreInvalid as error:
         parser.exit(1, f"iqdb: {error}\n")
-    warm_up()  # before the fork: a child that replaces a killed one finds its kernels loaded
-    worker_ready.connect(lambda **_: _say_ready(settings), weak=False)
-    worker = create_app(settings).Worker(
+    worker = create_app(lambda: settings).Worker(
         hostname=worker_name(),
         pool_cls="prefork",
         loglevel=options.log_level.upper(),
@@ -60,30 +52,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     worker.start()
     sys.exit(worker.exitcode)
-
-
-def check(settings: WorkerSettings) -> None:
-    """Find out whether these settings can work; makes or upgrades the tables, too.
-
-    A database or a Redis that is only away is no reason to end: both are waited for.
-
-    Raises
-    ------
-    ConfigError
-        An address that is none.
-    StoreInvalid
-        A database that is not ours or from a newer version.
-    """
-    open_ledger(settings).close()
-    try:
-        open_store(settings.database_url).close()
-    except StoreUnavailable as error:
-        logger.warning("starting without the database: %s", error)
-
-
-def _say_ready(settings: WorkerSettings) -> None:
-    sys.stdout.write(f"iqdb: worker is ready, decoding in {settings.worker_processes} processes\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

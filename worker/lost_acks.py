@@ -2,8 +2,8 @@
 
 Celery asks for new messages only while it has room for them, and counts a message as out until it is
 acknowledged. An acknowledgement that Redis did not get, because it restarted at that moment, would therefore
-leave the worker alive, connected and idle for ever. `LinkWatch` notices; `worker.sweep` then has the consumer
-connect anew.
+leave the worker alive, connected and idle for ever. `AcknowledgementWatch` notices; `worker.sweep` then has
+the consumer connect anew.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from celery.worker.request import Request
 
 
-class LinkWatch:
+class AcknowledgementWatch:
     """The messages whose acknowledgement is on its way over the present connection."""
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class LinkWatch:
         return is_lost
 
 
-def request_class(watch: LinkWatch) -> type[Request]:
+def request_class(watch: AcknowledgementWatch) -> type[Request]:
     """Return the class by which Celery follows one message of the task, reporting to `watch`."""
 
     class WatchedRequest(Request):  # type: ignore[misc]  # celery carries no types

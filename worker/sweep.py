@@ -14,8 +14,9 @@ from celery import Celery, bootsteps
 
 from iqdb_core.errors import QueueUnavailable
 from iqdb_core.jobs import WorkLedger
-from iqdb_core.jobs.contract import CHUNK_JOBS, QUEUE, TASK_INGEST
-from worker.lost_acks import LinkWatch
+from iqdb_core.jobs.keys import QUEUE
+from iqdb_core.jobs.messages import CHUNK_JOBS, TASK_INGEST
+from worker.lost_acks import AcknowledgementWatch
 
 logger = logging.getLogger(__name__)
 
@@ -62,9 +63,9 @@ class Sweeper:
 
 
 def sweep_step(
-    open_ledger: Callable[[], WorkLedger], watch: LinkWatch, every_s: float
+    open_ledger: Callable[[], WorkLedger], watch: AcknowledgementWatch, every_s: Callable[[], float]
 ) -> type[bootsteps.StartStopStep]:
-    """Return the consumer step that sweeps every `every_s` seconds while the worker is connected."""
+    """Return the consumer step that sweeps every `every_s()` seconds while the worker is connected."""
 
     class SweepStep(bootsteps.StartStopStep):  # type: ignore[misc]  # celery carries no types
         requires = ("celery.worker.consumer.tasks:Tasks",)
@@ -81,7 +82,7 @@ def sweep_step(
             watch.renew()
             sweeper = Sweeper(open_ledger(), send, parent.hostname)
             self._sweeper = sweeper
-            self._timer = parent.timer.call_repeatedly(every_s, lambda: _tick(sweeper, watch))
+            self._timer = parent.timer.call_repeatedly(every_s(), lambda: _tick(sweeper, watch))
 
         def stop(self, parent: Any) -> None:  # noqa: ARG002
             if self._timer is not None:
@@ -94,7 +95,7 @@ def sweep_step(
     return SweepStep
 
 
-def _tick(sweeper: Sweeper, watch: LinkWatch) -> None:
+def _tick(sweeper: Sweeper, watch: AcknowledgementWatch) -> None:
     """Sweep; a ConnectionError makes Celery's event loop end and the consumer connect anew."""
     if watch.has_lost():
         raise ConnectionError("an acknowledgement did not reach Redis")

@@ -1,27 +1,22 @@
 """The Celery task: a name, its delivery rules, and one call.
 
-Everything it does is in `worker.handlers`; what it works with is made after the fork, by `Bench`.
+Everything it does is in `worker.handlers`; what it works with is made after the fork, in
+`worker.process_resources`.
 """
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 
 from billiard import current_process
 from celery import Celery
 from celery.worker.request import Request
 
 from iqdb_core.errors import IqdbError
-from iqdb_core.jobs import RedisPort, Retention, WorkLedger
-from iqdb_core.jobs.contract import TASK_INGEST
-from iqdb_core.signature import DecodeLimits, from_image_bytes
-from iqdb_core.store import SignatureStore, open_store
-from worker.handlers import IngestHandler, Patience
-from worker.settings import WorkerSettings
+from iqdb_core.jobs.messages import TASK_INGEST
+from worker.handlers import IngestHandler
 
 
 def register(app: Celery, handler: Callable[[], IngestHandler], request: type[Request]) -> None:
@@ -58,50 +53,3 @@ def undisturbed() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def open_ledger(settings: WorkerSettings) -> WorkLedger:
-    """Return a ledger with connections of its own."""
-    return WorkLedger(
-        RedisPort.connect(settings.redis_url),
-        retention=Retention(settings.job_retention_s, settings.failed_retention_s, settings.max_job_records),
-        visibility_timeout_s=settings.visibility_timeout_s,
-    )
-
-
-class Bench:
-    """What one process works with; connections are never shared over a fork.
-
-    Parameters
-    ----------
-    settings : WorkerSettings
-    """
-
-    def __init__(self, settings: WorkerSettings) -> None:
-        self._settings = settings
-        self._pid = 0
-        self._store: SignatureStore | None = None
-        self._handler: IngestHandler | None = None
-
-    def handler(self) -> IngestHandler:
-        """Return this process's handler, made at the first call; connects to nothing yet."""
-        if self._handler is None or self._pid != os.getpid():
-            settings = self._settings
-            self._pid = os.getpid()
-            self._store = None
-            self._handler = IngestHandler(
-                ledger=open_ledger(settings),
-                open_store=self._open_store,
-                hash_image=partial(from_image_bytes, limits=DecodeLimits(max_pixels=settings.max_pixels)),
-                patience=Patience(
-                    budget_s=settings.task_time_limit_s / 4,
-                    retry_s=settings.task_time_limit_s / 4,
-                    max_attempts=settings.max_attempts,
-                ),
-            )
-        return self._handler
-
-    def _open_store(self) -> SignatureStore:
-        if self._store is None:
-            self._store = open_store(self._settings.database_url)
-        return self._store

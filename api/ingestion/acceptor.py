@@ -15,7 +15,7 @@ from typing import Final
 
 from iqdb_core.errors import QueueFull
 from iqdb_core.jobs import Accepted, JobLedger, Submission
-from iqdb_core.jobs.contract import CHUNK_JOBS
+from iqdb_core.jobs.messages import CHUNK_JOBS
 
 log = logging.getLogger(__name__)
 

@@ -23,7 +23,8 @@ from api.web.loading import OnDeath, Startup
 from api.web.services import Services
 from iqdb_core.errors import ConfigError, QueueUnavailable, StoreUnavailable
 from iqdb_core.jobs import JobLedger, QueueLimits, RedisPort
-from iqdb_core.jobs.contract import FINISHED_CHANNEL, QUEUE, TASK_INGEST, transport_options
+from iqdb_core.jobs.keys import FINISHED_CHANNEL, QUEUE
+from iqdb_core.jobs.messages import TASK_INGEST, transport_options
 from iqdb_core.store import open_store
 
 log = logging.getLogger(__name__)

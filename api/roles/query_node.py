@@ -14,7 +14,7 @@ from api.roles.parts import open_database, open_index
 from api.roles.settings import Settings
 from api.search.local import LocalSearch
 from api.web.loading import OnDeath, Startup
-from iqdb_core.jobs.contract import CHANGES_CHANNEL
+from iqdb_core.jobs.keys import CHANGES_CHANNEL
 
 POLL_S: Final = 0.2
 

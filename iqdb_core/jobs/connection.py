@@ -14,8 +14,11 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from iqdb_core.errors import ConfigError, QueueUnavailable
-from iqdb_core.jobs.contract import CONNECT_TIMEOUT_S, HEALTH_CHECK_S, SOCKET_TIMEOUT_S
 from iqdb_core.jobs.scripts import Script
+
+SOCKET_TIMEOUT_S: Final = 5.0
+CONNECT_TIMEOUT_S: Final = 2.0
+HEALTH_CHECK_S: Final = 15
 
 Argument = str | bytes | int
 Command = tuple[Argument, ...]

@@ -13,15 +13,10 @@ from typing import Final
 
 from iqdb_core import codec
 from iqdb_core.jobs.connection import RedisPort
-from iqdb_core.jobs.contract import (
-    CHANGES_CHANNEL,
-    FINISHED_CHANNEL,
-    KEY_PREFIX,
-    QUEUE_KEY,
-    VISIBILITY_TIMEOUT_S,
-)
+from iqdb_core.jobs.keys import CHANGES_CHANNEL, FINISHED_CHANNEL, KEY_PREFIX, QUEUE_KEY
+from iqdb_core.jobs.messages import VISIBILITY_TIMEOUT_S
 from iqdb_core.jobs.model import Done, Failed, JobKind, StartedJob
-from iqdb_core.jobs.record import MICROSECONDS
+from iqdb_core.jobs.reading import MICROSECONDS
 from iqdb_core.jobs.scripts import BEGIN, FINISH, HASHED, RELEASE, START, SWEEP
 
 _SLACK: Final = 1.25

@@ -9,7 +9,7 @@ import pytest
 
 from iqdb_core.errors import UnknownJob
 from iqdb_core.jobs import Done, Failed, JobLedger, JobState, RedisPort, Retention, Submission, WorkLedger
-from iqdb_core.jobs.contract import CHANGES_CHANNEL, FINISHED_CHANNEL, QUEUE_KEY
+from iqdb_core.jobs.keys import CHANGES_CHANNEL, FINISHED_CHANNEL, QUEUE_KEY
 from tests.fixtures.ledgers import accept_one, keys
 from tests.fixtures.waiting import wait_until
 

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -225,3 +226,20 @@ def test_the_image_is_built_with_its_kernels_compiled(tmp_path: Path) -> None:
     compiled = fill()
     assert len(compiled) > 20
     assert fill() == compiled  # the second process found all of them
+
+
+def test_the_wheel_carries_every_file_that_is_read_at_run_time() -> None:
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["*"]
+    tracked = subprocess.run(
+        ["git", "ls-files", "api", "worker", "iqdb_core", "iqdb_client"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    left_out = {
+        name
+        for name in tracked
+        if not name.endswith(".py") and not any(Path(name).match(pattern) for pattern in patterns)
+    }
+    assert left_out == set()

@@ -11,13 +11,8 @@ from hypothesis import strategies as st
 from iqdb_core import codec
 from iqdb_core.errors import InvalidImageId
 from iqdb_core.jobs import JobKind, JobState, Submission
-from iqdb_core.jobs.contract import (
-    CHANGES_CHANNEL,
-    FINISHED_CHANNEL,
-    KEY_PREFIX,
-    QUEUE_KEY,
-    transport_options,
-)
+from iqdb_core.jobs.keys import CHANGES_CHANNEL, FINISHED_CHANNEL, KEY_PREFIX, QUEUE_KEY
+from iqdb_core.jobs.messages import transport_options
 from iqdb_core.jobs.scripts import ACCEPT, Script
 from iqdb_core.model import Signature
 

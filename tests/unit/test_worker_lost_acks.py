@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from worker.lost_acks import LinkWatch
+from worker.lost_acks import AcknowledgementWatch
 
 
 @dataclass
@@ -13,20 +13,20 @@ class Message:
 
 
 def test_an_acknowledgement_under_way_is_not_lost_yet() -> None:
-    watch = LinkWatch()
+    watch = AcknowledgementWatch()
     watch.expect(Message(), watch.generation)
     assert not watch.has_lost()
 
 
 def test_an_acknowledgement_that_never_came_is_lost() -> None:
-    watch = LinkWatch()
+    watch = AcknowledgementWatch()
     watch.expect(Message(), watch.generation)
     watch.has_lost()
     assert watch.has_lost()
 
 
 def test_an_acknowledgement_that_came_is_forgotten() -> None:
-    watch = LinkWatch()
+    watch = AcknowledgementWatch()
     message = Message()
     watch.expect(message, watch.generation)
     watch.has_lost()
@@ -36,7 +36,7 @@ def test_an_acknowledgement_that_came_is_forgotten() -> None:
 
 
 def test_what_an_older_connection_had_in_hand_does_not_count() -> None:
-    watch = LinkWatch()
+    watch = AcknowledgementWatch()
     old = watch.generation
     watch.expect(Message(), old)
     watch.renew()

@@ -1,0 +1,87 @@
+"""The Celery application of a worker: configuration and nothing else.
+
+`app` is for Celery's own commands (`celery -A worker.celery worker|inspect|control|events`); its settings
+come from the environment when they are first needed, so importing this module has no effect. `iqdb worker`
+and tests make theirs with `create_app`. Every setting that differs from Celery's default says why.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from celery import Celery
+
+from iqdb_core.errors import ConfigError
+from iqdb_core.jobs.keys import QUEUE
+from iqdb_core.jobs.messages import transport_options
+from worker.lost_acks import AcknowledgementWatch, request_class
+from worker.process_resources import ProcessResources, open_ledger
+from worker.settings import WorkerSettings
+from worker.startup import prepare_at_start
+from worker.sweep import sweep_step
+from worker.tasks import register
+
+
+def create_app(read_settings: Callable[[], WorkerSettings]) -> Celery:
+    """Return the application of one worker; connects to nothing and reads no setting yet."""
+    settings = cache(read_settings)
+    app = Celery("iqdb", set_as_current=False)
+    app.add_defaults(lambda: configuration(settings()))
+    watch = AcknowledgementWatch()
+    register(app, ProcessResources(settings).handler, request_class(watch))
+    app.steps["consumer"].add(sweep_step(lambda: open_ledger(settings()), watch, lambda: settings().sweep_s))
+    prepare_at_start(app, settings)
+    return app
+
+
+def configuration(settings: WorkerSettings) -> dict[str, Any]:
+    """Return Celery's configuration."""
+    return {
+        "broker_url": settings.redis_url,
+        "task_default_queue": QUEUE,
+        "broker_transport_options": transport_options(settings.visibility_timeout_s),
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,  # Redis comes back some day; a worker that gave up would not
+        # JSON only, and no results: the ledger says what became of a job.
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        "result_backend": None,
+        "task_ignore_result": True,
+        # A message is gone only when its jobs are final or put back. A killed child's message returns at
+        # once, a killed worker's after the visibility timeout. An unexpected error drops the message; the
+        # sweep sends the jobs again.
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        "task_acks_on_failure_or_timeout": False,
+        "task_time_limit": settings.task_time_limit_s,
+        # No soft limit: its exception cannot interrupt a decoder, but could strike in the middle of a commit.
+        "task_soft_time_limit": None,
+        "worker_prefetch_multiplier": 1,
+        # Tasks are idempotent and short: when the connection is lost, let them finish.
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "worker_concurrency": settings.worker_processes,
+        "worker_max_memory_per_child": settings.worker_max_memory_mib * 1024,
+        "worker_lost_wait": 1.0,  # seconds until a killed child's message is returned; 10 buy nothing here
+        "worker_proc_alive_timeout": 30.0,  # a child may need more than 4 seconds on a loaded machine
+        "worker_soft_shutdown_timeout": float(settings.task_time_limit_s),
+        # Remote control and events need pub/sub and keys of their own, and have kept workers from
+        # reconnecting.
+        "worker_enable_remote_control": False,
+        "worker_send_task_events": False,
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+    }
+
+
+def _from_environment() -> WorkerSettings:
+    try:
+        return WorkerSettings.from_environment(os.environ)
+    except ConfigError as error:
+        sys.exit(f"iqdb: {error}")
+
+
+app = create_app(_from_environment)

@@ -1,0 +1,58 @@
+"""What a worker does before its first message, whoever started it: `iqdb worker` or Celery's command."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from celery import Celery
+from celery.signals import worker_init, worker_ready
+
+from iqdb_core.errors import ConfigError, StoreInvalid, StoreUnavailable
+from iqdb_core.signature import warm_up
+from iqdb_core.store import open_store
+from worker.process_resources import open_ledger
+from worker.settings import WorkerSettings
+
+logger = logging.getLogger(__name__)
+
+
+def prepare_at_start(app: Celery, settings: Callable[[], WorkerSettings]) -> None:
+    """Have workers of `app` check their settings and load their kernels, and say when they are ready."""
+
+    def prepare(sender: Any, **_: Any) -> None:
+        if sender.app is app:
+            try:
+                check(settings())
+            except (ConfigError, StoreInvalid) as error:
+                sys.exit(f"iqdb: {error}")
+            warm_up()  # before the fork: a child that replaces a killed one finds its kernels loaded
+
+    def say_ready(sender: Any, **_: Any) -> None:
+        if sender.app is app:
+            sys.stdout.write(f"iqdb: worker is ready, decoding in {sender.pool.num_processes} processes\n")
+            sys.stdout.flush()
+
+    worker_init.connect(prepare, weak=False)
+    worker_ready.connect(say_ready, weak=False)
+
+
+def check(settings: WorkerSettings) -> None:
+    """Find out whether these settings can work; makes or upgrades the tables, too.
+
+    A database or a Redis that is only away is no reason to end: both are waited for.
+
+    Raises
+    ------
+    ConfigError
+        An address that is none.
+    StoreInvalid
+        A database that is not ours or from a newer version.
+    """
+    open_ledger(settings).close()
+    try:
+        open_store(settings.database_url).close()
+    except StoreUnavailable as error:
+        logger.warning("starting without the database: %s", error)
