@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 from api.roles.process import Process, configure_logging, say
@@ -57,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     http.add_argument("database_url", nargs="?", default=None, metavar="DBFILE", help="default: iqdb.sqlite")
     _limits(http)
+    _access(http)
     _index(http)
     http.set_defaults(run=_run_http)
 
@@ -67,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     _setting(api, "redis_url", str, "the queue")
     _setting(api, "query_urls", str, "base URLs of the query nodes, separated by commas")
     _limits(api)
+    _access(api)
     _setting(api, "max_queue_jobs", int, "jobs the queue may hold before adds are answered 429")
     _setting(api, "max_queue_bytes", int, "bytes the queue may hold before adds are answered 429")
     api.set_defaults(run=_run_api)
@@ -116,9 +119,21 @@ def _limits(parser: argparse.ArgumentParser) -> None:
     _setting(parser, "max_pending_bytes", int, "bytes that bodies under way may hold; more are answered 429")
     _setting(parser, "body_timeout_s", float, "longest pause in the middle of a body, seconds")
     _setting(parser, "add_timeout_s", float, "how long a write may take to become findable, seconds")
-    _setting(parser, "token", str, "writes need 'Authorization: Bearer TOKEN'; better given as IQDB_TOKEN")
     _setting(parser, "link", str, "where the web page links a match to, with {id} in it")
     parser.add_argument("--access-log", action="store_true", help="log every request")
+
+
+def _access(parser: argparse.ArgumentParser) -> None:
+    _setting(parser, "token", str, "a token with the right to write; better given as IQDB_TOKEN")
+    _setting(parser, "tokens", str, "RIGHT:TOKEN, ...; the rights are read, write, admin; see IQDB_TOKENS")
+    _setting(parser, "token_file", str, "a file with a line 'RIGHT TOKEN' per token")
+    _flag(parser, "open", "let everyone write, also from other machines and without a token")
+    _flag(parser, "private", "let nobody read without a token")
+    _setting(parser, "rate_limit", float, "requests per second and token or address; 0: no limit")
+
+
+def _flag(parser: argparse.ArgumentParser, name: str, help_text: str) -> None:
+    parser.add_argument(f"--{name}", action="store_const", const=True, default=None, help=help_text)
 
 
 def _index(parser: argparse.ArgumentParser) -> None:
@@ -155,13 +170,13 @@ def _serve(options: argparse.Namespace, create: Any) -> int:
 def _run_http(options: argparse.Namespace) -> int:
     from api.roles import embedded  # noqa: PLC0415
 
-    return _serve(options, embedded.create_app)
+    return _serve(options, partial(embedded.create_app, host=options.host))
 
 
 def _run_api(options: argparse.Namespace) -> int:
     from api.roles import front_end  # noqa: PLC0415
 
-    return _serve(options, front_end.create_app)
+    return _serve(options, partial(front_end.create_app, host=options.host))
 
 
 def _run_query(options: argparse.Namespace) -> int:

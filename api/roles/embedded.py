@@ -11,7 +11,7 @@ from fastapi import FastAPI
 
 from api.ingestion.embedded import EmbeddedIngestion
 from api.ingestion.group_commit import GroupCommitter
-from api.roles.parts import create_hasher, limits_of, open_database, open_index
+from api.roles.parts import access_of, create_hasher, limits_of, open_database, open_index
 from api.roles.settings import Settings
 from api.search.local import LocalSearch
 from api.web.app import create_front_end
@@ -22,12 +22,14 @@ from iqdb_core.clock import RevisionClock
 POLL_S: Final = 0.05
 
 
-def create_app(settings: Settings, *, on_ready: Callable[[str], None], on_failure: OnDeath) -> FastAPI:
+def create_app(
+    settings: Settings, *, host: str, on_ready: Callable[[str], None], on_failure: OnDeath
+) -> FastAPI:
     """Return the application; `on_failure` also ends the process when a part of it dies later."""
     return create_front_end(
         lambda startup: load(settings, startup, on_failure),
         limits=limits_of(settings),
-        token=settings.token,
+        access=access_of(settings, host),
         link=settings.link,
         on_ready=on_ready,
         on_failure=on_failure,

@@ -15,7 +15,7 @@ from api.ingestion.acceptor import JobAcceptor
 from api.ingestion.completion import CompletionWaiter
 from api.ingestion.queued import QueueIngestion
 from api.roles.hints import HintListener
-from api.roles.parts import create_hasher, limits_of
+from api.roles.parts import access_of, create_hasher, limits_of
 from api.roles.settings import Settings
 from api.search.remote import RemoteSearch
 from api.web.app import create_front_end
@@ -30,12 +30,14 @@ from iqdb_core.store import open_store
 log = logging.getLogger(__name__)
 
 
-def create_app(settings: Settings, *, on_ready: Callable[[str], None], on_failure: OnDeath) -> FastAPI:
+def create_app(
+    settings: Settings, *, host: str, on_ready: Callable[[str], None], on_failure: OnDeath
+) -> FastAPI:
     """Return the application."""
     return create_front_end(
         lambda startup: load(settings, startup),
         limits=limits_of(settings),
-        token=settings.token,
+        access=access_of(settings, host),
         link=settings.link,
         on_ready=on_ready,
         on_failure=on_failure,

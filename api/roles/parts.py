@@ -7,6 +7,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
+from api.access.keyring import Keyring, create_token, parse_tokens
+from api.access.policy import AccessPolicy, anonymous_right
+from api.access.rate import RateLimit
 from api.ingestion.hashing import Hasher
 from api.roles.progress import ProgressLine, notice_if_slow
 from api.roles.settings import Settings
@@ -32,6 +35,23 @@ def limits_of(settings: Settings) -> LimitOptions:
         max_pending_bytes=settings.max_pending_bytes,
         idle_s=settings.body_timeout_s,
     )
+
+
+def access_of(settings: Settings, host: str) -> AccessPolicy:
+    """Return who may do what on a server that listens on `host`.
+
+    Raises
+    ------
+    ConfigError
+        A token that is none, a file of tokens that cannot be read, or settings that contradict each other.
+    """
+    tokens = parse_tokens(settings.tokens)
+    if settings.token:
+        tokens = (create_token("write", settings.token, "IQDB_TOKEN"), *tokens)
+    file = Path(settings.token_file) if settings.token_file else None
+    keyring = Keyring(tokens, file=file)
+    anonymous, forwarded = anonymous_right(host, keyring, is_open=settings.open, is_private=settings.private)
+    return AccessPolicy(keyring, anonymous, forwarded, RateLimit(settings.rate_limit))
 
 
 def open_index(

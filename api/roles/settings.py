@@ -48,7 +48,17 @@ class Settings:
     max_queue_jobs, max_queue_bytes : int
         What the queue may hold before adds are answered 429.
     token : str
-        If set, writes need "Authorization: Bearer TOKEN".
+        A token with the right to write; writes then need "Authorization: Bearer TOKEN".
+    tokens : str
+        More tokens, as "RIGHT:TOKEN" separated by commas; the rights are read, write and admin.
+    token_file : str
+        A file with a line "RIGHT TOKEN" per token; read again when it changes.
+    open : bool
+        Let everyone write, also from other machines and without a token.
+    private : bool
+        Let nobody read without a token.
+    rate_limit : float
+        Requests per second and token or address; more are answered 429. 0: no limit.
     link : str
         Where the web page links a match to; "{id}" becomes its id. Empty: no link.
     checkpoint_s : float
@@ -74,6 +84,11 @@ class Settings:
     max_queue_jobs: int = 100_000
     max_queue_bytes: int = 2048 * MIB
     token: str = ""
+    tokens: str = ""
+    token_file: str = ""
+    open: bool = False
+    private: bool = False
+    rate_limit: float = 0.0
     link: str = ""
     checkpoint_s: float = 300.0
     query_threads: int = 0
@@ -101,7 +116,7 @@ class Settings:
     def _check(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            may_be_zero = field.name in {"query_threads", "poll_s"}
+            may_be_zero = field.name in {"query_threads", "poll_s", "rate_limit", "open", "private"}
             if isinstance(value, int | float) and not (value > 0 or (may_be_zero and value == 0)):
                 raise ConfigError(f"{field.name} must be above 0, not {value}")
 
@@ -125,6 +140,10 @@ class Settings:
 
 
 def _parsed(name: str, text: str, kind: type) -> Any:
+    if kind is bool:
+        if text.lower() not in {"", "0", "false", "no", "off", "1", "true", "yes", "on"}:
+            raise ConfigError(f"IQDB_{name.upper()} is true or false, not {text!r}")
+        return text.lower() in {"1", "true", "yes", "on"}
     try:
         return kind(text)
     except ValueError as exc:

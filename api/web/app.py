@@ -9,7 +9,9 @@ from collections.abc import Callable
 
 from fastapi import FastAPI
 
+from api.access.policy import AccessPolicy
 from api.web import batch, health, images, jobs, page, search
+from api.web.auth import AccessControl
 from api.web.limits import LimitOptions, RequestLimits
 from api.web.loading import OnDeath, Startup, create_loading_app
 from api.web.services import Services
@@ -19,7 +21,7 @@ def create_front_end(
     load: Callable[[Startup[Services]], Services],
     *,
     limits: LimitOptions,
-    token: str,
+    access: AccessPolicy,
     link: str,
     on_ready: Callable[[str], None],
     on_failure: OnDeath,
@@ -32,17 +34,17 @@ def create_front_end(
         Builds the services of one mode, in a thread.
     limits : LimitOptions
         What a request may cost.
-    token : str
-        What writes must bear; empty: nothing.
+    access : AccessPolicy
+        Who may do what, and how often.
     link : str
         Where the web page links a match to, with "{id}" in it; empty: no link.
     on_ready, on_failure : callable
         See `loading.create_loading_app`.
     """
     app = create_loading_app("iqdb", load, on_ready=on_ready, on_failure=on_failure)
-    app.state.token = token
     app.state.link = link
     for subject in (search, images, batch, jobs, health, page):
         app.include_router(subject.router)
+    app.add_middleware(AccessControl, policy=access)
     app.add_middleware(RequestLimits, options=limits)
     return app

@@ -1,20 +1,42 @@
-"""Who may write: the bearer token of a request against the one that is set."""
+"""Tokens at the door: every request passes the access policy before a route sees it."""
 
 from __future__ import annotations
 
-import hmac
+import logging
 
-from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.web.errors import Unauthorized
+from api.access.policy import AccessPolicy
+from api.web.errors import error_response
+from iqdb_core.errors import IqdbError
+
+log = logging.getLogger(__name__)
 
 
-def require_token(request: Request) -> None:
-    """Let a write pass if no token is set or the request bears it; raises Unauthorized."""
-    token: str = request.app.state.token
-    if not token:
-        return
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    # Headers are latin-1 text; compared as bytes, in constant time.
-    if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), token.encode()):
-        raise Unauthorized("this needs the header 'Authorization: Bearer TOKEN' with the right token")
+class AccessControl:
+    """Answer 401, 403 or 429 instead of the application, where the policy says so.
+
+    Parameters
+    ----------
+    app : ASGI application
+    policy : AccessPolicy
+    """
+
+    def __init__(self, app: ASGIApp, *, policy: AccessPolicy) -> None:
+        self._app = app
+        self._policy = policy
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        client = scope.get("client")
+        try:
+            self._policy.check(scope["method"], path, scope["headers"], client[0] if client else None)
+        except IqdbError as error:
+            log.info("%s %s: %s", scope["method"], path, error, extra={"action": "not_allowed"})
+            await error_response(error)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)

@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from api.access.policy import Forbidden, TooOften, Unauthorized
 from api.ingestion.picture import BodyTooLarge
 from api.web.answers import json_response
 from iqdb_core import errors
@@ -30,10 +31,6 @@ class BadRequest(errors.IqdbError):
 
 class BodyTimeout(errors.IqdbError):
     """A client that stopped sending in the middle of a body."""
-
-
-class Unauthorized(errors.IqdbError):
-    """A write without the token, or with a wrong one."""
 
 
 class TooBusy(errors.IqdbError):
@@ -52,6 +49,7 @@ STATUSES: Final[dict[type[errors.IqdbError], HTTPStatus]] = {
     errors.InvalidChannels: HTTPStatus.BAD_REQUEST,
     errors.InvalidImageId: HTTPStatus.BAD_REQUEST,
     Unauthorized: HTTPStatus.UNAUTHORIZED,
+    Forbidden: HTTPStatus.FORBIDDEN,
     errors.UnknownImage: HTTPStatus.NOT_FOUND,
     errors.UnknownJob: HTTPStatus.NOT_FOUND,
     UnknownPage: HTTPStatus.NOT_FOUND,
@@ -63,6 +61,7 @@ STATUSES: Final[dict[type[errors.IqdbError], HTTPStatus]] = {
     errors.ImageError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.QueueFull: HTTPStatus.TOO_MANY_REQUESTS,
     TooBusy: HTTPStatus.TOO_MANY_REQUESTS,
+    TooOften: HTTPStatus.TOO_MANY_REQUESTS,
     errors.StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.QueueUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.SearchUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -94,7 +93,7 @@ def error_response(error: errors.IqdbError) -> Response:
     status = status_of(error)
     headers = {}
     if status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}:
-        headers["Retry-After"] = str(RETRY_AFTER_S)
+        headers["Retry-After"] = str(error.wait_s if isinstance(error, TooOften) else RETRY_AFTER_S)
     if status is HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
     if status is HTTPStatus.REQUEST_TIMEOUT:

@@ -1,0 +1,184 @@
+"""Tokens and their rights: from settings, from a file that may change, compared in constant time.
+
+Tokens are kept as digests only, so that none is ever printed. Called by the access middleware.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from api.access.rights import Right
+from iqdb_core.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+LOOK_S: Final = 2.0
+"""How often the file of tokens is looked at, seconds."""
+_DIGEST_PREFIX: Final = "sha256:"
+_RIGHTS: Final = {"read": Right.READ, "write": Right.WRITE, "admin": Right.ADMIN}
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One token: the SHA-256 digests of the ways in which a client may write it, and its right."""
+
+    digests: tuple[bytes, ...]
+    right: Right
+
+    @property
+    def name(self) -> str:
+        """Return what tells it from others in a log, and reveals nothing."""
+        return self.digests[0].hex()[:8]
+
+
+class Keyring:
+    """All tokens of a server.
+
+    Parameters
+    ----------
+    tokens : iterable of Token
+        From the settings.
+    file : Path, optional
+        Lines of "RIGHT TOKEN"; read again when it changes.
+    clock : callable
+        Seconds, of any origin.
+
+    Raises
+    ------
+    ConfigError
+        The file cannot be read or a line is no token.
+    """
+
+    def __init__(
+        self,
+        tokens: Iterable[Token] = (),
+        *,
+        file: Path | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._own = tuple(tokens)
+        self._file = file
+        self._clock = clock
+        self._looked_s = clock()
+        self._stamp = _stamp(file)
+        self._from_file = read_tokens(file) if file is not None else ()
+
+    def __bool__(self) -> bool:
+        """Tell whether there is any token."""
+        return bool(self._own or self._from_file)
+
+    def find(self, given: bytes) -> Token | None:
+        """Return the token that was given, or None; takes the same time whichever it is.
+
+        Parameters
+        ----------
+        given : bytes
+            As it came in the header.
+        """
+        self._look()
+        digest = hashlib.sha256(given).digest()
+        found = None
+        for token in (*self._own, *self._from_file):
+            for one in token.digests:
+                if hmac.compare_digest(digest, one):
+                    found = token  # no early end: the time must not tell which one it was
+        return found
+
+    def _look(self) -> None:
+        if self._file is None or self._clock() < self._looked_s + LOOK_S:
+            return
+        self._looked_s = self._clock()
+        stamp = _stamp(self._file)
+        if stamp == self._stamp:
+            return
+        try:
+            self._from_file = read_tokens(self._file)
+        except ConfigError as error:
+            log.warning("%s; the tokens stay as they were", error, extra={"action": "token_file_refused"})
+        else:
+            log.info("read %d tokens", len(self._from_file), extra={"action": "token_file_read"})
+        self._stamp = stamp
+
+
+def parse_tokens(text: str) -> tuple[Token, ...]:
+    """Read "RIGHT:TOKEN" pairs that are separated by commas or spaces.
+
+    Raises
+    ------
+    ConfigError
+        Anything else; the message repeats no token.
+    """
+    tokens = []
+    for number, item in enumerate(text.replace(",", " ").split(), 1):
+        right, separator, token = item.partition(":")
+        if not separator:
+            raise ConfigError(f"token {number} is not of the form RIGHT:TOKEN")
+        tokens.append(create_token(right, token, f"token {number}"))
+    return tuple(tokens)
+
+
+def read_tokens(file: Path) -> tuple[Token, ...]:
+    """Read a file with a line "RIGHT TOKEN" per token; empty lines and those that begin with # are left out.
+
+    Raises
+    ------
+    ConfigError
+        The file cannot be read, or a line is of another form; the message repeats no token.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except OSError as exc:
+        raise ConfigError(f"the file of tokens cannot be read: {exc.strerror}") from exc
+    except UnicodeDecodeError as exc:
+        raise ConfigError("the file of tokens is not UTF-8 text") from exc
+    tokens = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        right, _, token = line.strip().partition(" ")
+        tokens.append(create_token(right, token.strip(), f"line {number} of the file of tokens"))
+    return tuple(tokens)
+
+
+def create_token(right: str, token: str, place: str) -> Token:
+    """Return one token; `token` is the token itself or "sha256:" and the digest of it in hexadecimal.
+
+    Raises
+    ------
+    ConfigError
+        No such right, or no token; names `place`.
+    """
+    if right.lower() not in _RIGHTS:
+        raise ConfigError(f"{place} names no right; it is one of {', '.join(_RIGHTS)}")
+    if token.startswith(_DIGEST_PREFIX):
+        try:
+            digest = bytes.fromhex(token.removeprefix(_DIGEST_PREFIX))
+        except ValueError:
+            digest = b""
+        if len(digest) != hashlib.sha256().digest_size:
+            raise ConfigError(f"{place} has no SHA-256 digest of 64 hexadecimal digits")
+        return Token((digest,), _RIGHTS[right.lower()])
+    if not token or any(character.isspace() for character in token):
+        raise ConfigError(f"{place} has no token, or one with spaces")
+    # Header text is bytes; clients write what is beyond ASCII as UTF-8, or as Latin-1 where it allows that.
+    written = {token.encode(): None}
+    if all(ord(character) < 256 for character in token):
+        written[token.encode("latin-1")] = None
+    return Token(tuple(hashlib.sha256(one).digest() for one in written), _RIGHTS[right.lower()])
+
+
+def _stamp(file: Path | None) -> tuple[int, int, int] | None:
+    if file is None:
+        return None
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size

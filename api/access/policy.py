@@ -1,0 +1,160 @@
+"""The decision about one request: may this caller do this, and how soon.
+
+Knows headers as bytes and answers with a right or an error; statuses are the web's. Called by the access
+middleware.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from api.access.keyring import Keyring, Token
+from api.access.rate import RateLimit, caller_of
+from api.access.rights import Right, right_for
+from iqdb_core.errors import ConfigError, IqdbError
+
+_FORWARDED: Final = frozenset({b"x-forwarded-for", b"forwarded", b"x-real-ip"})
+_UNLIMITED: Final = frozenset({"/live", "/ready"})
+
+
+class Unauthorized(IqdbError):
+    """A request without the token that it needs, or with a wrong one."""
+
+
+class Forbidden(IqdbError):
+    """A request with a token that may do less."""
+
+
+class TooOften(IqdbError):
+    """A caller over the rate.
+
+    Parameters
+    ----------
+    wait_s : int
+        After which the next request passes, seconds.
+    """
+
+    retryable = True
+
+    def __init__(self, wait_s: int) -> None:
+        super().__init__("you ask more often than this server allows; ask again later")
+        self.wait_s = wait_s
+
+
+@dataclass(frozen=True, slots=True)
+class AccessPolicy:
+    """Who may do what.
+
+    Parameters
+    ----------
+    keyring : Keyring
+    anonymous : Right
+        What callers without a token may do.
+    forwarded : Right
+        What they may do when a proxy speaks for them: then a loopback address says nothing about who asks.
+    rate : RateLimit
+    """
+
+    keyring: Keyring = field(default_factory=Keyring)
+    anonymous: Right = Right.ADMIN
+    forwarded: Right = Right.READ
+    rate: RateLimit = field(default_factory=lambda: RateLimit(0))
+
+    def check(
+        self, method: str, path: str, headers: Iterable[tuple[bytes, bytes]], address: str | None
+    ) -> None:
+        """Return if the request may go on.
+
+        Parameters
+        ----------
+        method, path : str
+            See `rights.right_for`.
+        headers : iterable of (bytes, bytes)
+            Names in small letters.
+        address : str, optional
+            Who asks, as far as the server can tell.
+
+        Raises
+        ------
+        Unauthorized, Forbidden, TooOften
+        """
+        if path in _UNLIMITED:
+            return
+        given, is_forwarded = None, False
+        for name, value in headers:
+            if name == b"authorization":
+                given = _bearer(value)
+            elif name in _FORWARDED:
+                is_forwarded = True
+        token = None if given is None else self.keyring.find(given)
+        caller = f"token {token.name}" if token else caller_of(address or "unknown")
+        wait_s = self.rate.take(caller)
+        if wait_s:
+            raise TooOften(wait_s)
+        self._check_right(
+            right_for(method, path), token, is_forwarded=is_forwarded, is_given=given is not None
+        )
+
+    def _check_right(self, needed: Right, token: Token | None, *, is_forwarded: bool, is_given: bool) -> None:
+        anonymous = min(self.anonymous, self.forwarded) if is_forwarded else self.anonymous
+        held = max(anonymous, token.right if token else Right.NONE)
+        if held >= needed:
+            return
+        need = f"the right {needed.name.lower()}"
+        if token is not None:
+            raise Forbidden(f"this needs {need}, and the token has the right {token.right.name.lower()}")
+        if is_given:
+            raise Unauthorized("the token is not one of this server's")
+        if self.keyring:
+            raise Unauthorized(f"this needs the header 'Authorization: Bearer TOKEN', TOKEN with {need}")
+        if needed is Right.WRITE:
+            raise Unauthorized(
+                "this server has no tokens, so it takes writes from its own machine only; "
+                "start it with IQDB_TOKEN, or with --open to let everyone write"
+            )
+        raise Unauthorized(f"this needs a token with {need}, and the server has none; set IQDB_TOKENS")
+
+
+def anonymous_right(host: str, keyring: Keyring, *, is_open: bool, is_private: bool) -> tuple[Right, Right]:
+    """Return what callers without a token may do: directly, and through a proxy.
+
+    Parameters
+    ----------
+    host : str
+        What the server listens on.
+    is_open : bool
+        Whether everyone may write.
+    is_private : bool
+        Whether even reading needs a token.
+
+    Raises
+    ------
+    ConfigError
+        Nobody could do anything.
+    """
+    if is_private and is_open:
+        raise ConfigError("'open' lets everyone write and 'private' lets nobody read: choose one")
+    if is_private and not keyring:
+        raise ConfigError("'private' needs tokens; give some as 'tokens' or in 'token_file'")
+    rest = Right.WRITE if is_open else Right.NONE if is_private else Right.READ
+    if keyring or is_private or not is_loopback(host):
+        return rest, rest
+    return Right.ADMIN, rest
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine reaches an address that a server listens on."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _bearer(value: bytes) -> bytes | None:
+    scheme, _, given = value.partition(b" ")
+    return given.strip() if scheme.lower() == b"bearer" else None

@@ -1,0 +1,59 @@
+"""How often one caller may ask: a bucket of requests per token or address, in bounded memory."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+MAX_CALLERS: Final = 20_000
+"""Callers remembered at once; the one that was quiet longest is forgotten, and begins with a full bucket."""
+BURST_S: Final = 5.0
+"""A caller who was quiet may ask at once what the rate allows in so many seconds."""
+
+
+class RateLimit:
+    """Buckets that fill at `per_s` requests per second; one event loop, so no lock.
+
+    Parameters
+    ----------
+    per_s : float
+        Requests per second and caller; 0 means no limit.
+    clock : callable
+        Seconds, of any origin.
+    """
+
+    def __init__(self, per_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._per_s = per_s
+        self._size = max(1.0, per_s * BURST_S)
+        self._clock = clock
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def take(self, caller: str) -> int:
+        """Count one request; return 0, or after how many whole seconds the caller may ask again."""
+        if not self._per_s:
+            return 0
+        now = self._clock()
+        level, at = self._buckets.pop(caller, (self._size, now))
+        level = min(self._size, level + (now - at) * self._per_s)
+        wait_s = 0 if level >= 1 else math.ceil((1 - level) / self._per_s)
+        self._buckets[caller] = (level - (wait_s == 0), now)
+        if len(self._buckets) > MAX_CALLERS:
+            self._buckets.popitem(last=False)
+        return wait_s
+
+
+def caller_of(address: str) -> str:
+    """Return who an address stands for: of IPv6 the network that one customer gets, a /64."""
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip.ipv4_mapped is not None:
+            return str(ip.ipv4_mapped)
+        return str(ipaddress.ip_network((ip, 64), strict=False))
+    return str(ip)

@@ -1,0 +1,51 @@
+"""What a request needs: the right of each path.
+
+A path that is not named here needs the right to write unless it only reads, so a new route is closed until
+somebody opens it. Called by the access middleware; the matrix test holds the same table in full.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final
+
+
+class Right(IntEnum):
+    """What a caller may do; each includes those below it."""
+
+    NONE = 0
+    READ = 1
+    WRITE = 2
+    ADMIN = 3
+
+
+READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
+_OPEN: Final = frozenset({"/", "/live", "/ready", "/favicon.ico"})
+"""Process managers have no token, and the page is where one is entered."""
+_OPEN_BELOW: Final = "/static/"
+_ASKING: Final = ("/query", "/images/missing")
+"""POST because a question may be long; they change nothing."""
+_WHOLE: Final = frozenset({"/export", "/changes", "/metrics"})
+"""What concerns the whole: all contents, and the inner workings."""
+
+
+def right_for(method: str, path: str) -> Right:
+    """Return the right that a request needs.
+
+    Parameters
+    ----------
+    method : str
+        In capitals.
+    path : str
+        Without the prefix that a proxy added.
+    """
+    path = path.rstrip("/") or "/"
+    if path in _WHOLE:
+        return Right.ADMIN
+    is_question = method == "POST" and any(path == one or path.startswith(f"{one}/") for one in _ASKING)
+    if method not in READING and not is_question:
+        return Right.WRITE
+    if path in _OPEN or path.startswith(_OPEN_BELOW):
+        return Right.NONE
+    return Right.READ

@@ -1,0 +1,135 @@
+"""Every route times every right, asked of a real server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from fastapi.routing import APIRoute
+
+from api.access.policy import AccessPolicy
+from api.web.app import create_front_end
+from api.web.limits import LimitOptions
+from tests.fixtures.servers import ServerProcess, embedded_server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+RIGHTS = ["none", "read", "write", "admin"]
+NEEDED = {
+    "none": {
+        "GET /",
+        "GET /static/page.css",
+        "GET /static/page.js",
+        "GET /static/page.json",
+        "GET /live",
+        "GET /ready",
+    },
+    "read": {
+        "GET /images/{image_id}",
+        "GET /jobs",
+        "GET /jobs/{job_id}",
+        "GET /query",
+        "GET /status",
+        "POST /query",
+    },
+    "write": {"DELETE /images", "DELETE /images/{image_id}", "POST /images", "POST /images/{image_id}"},
+    "admin": set(),
+}
+"""A new route belongs here first: who may use it is a decision."""
+
+
+def app_routes() -> list[str]:
+    app = create_front_end(
+        lambda _: pytest.fail("not to be run"),
+        limits=LimitOptions(max_bytes=1, max_batch_bytes=1, max_pending=1, max_pending_bytes=1, idle_s=1),
+        access=AccessPolicy(),
+        link="",
+        on_ready=print,
+        on_failure=print,
+    )
+    return sorted(f"{method} {route.path}" for route in api_routes(app.routes) for method in route.methods)
+
+
+def api_routes(routes: Sequence[Any]) -> Iterator[APIRoute]:
+    for route in routes:
+        if isinstance(route, APIRoute):
+            yield route
+        elif hasattr(route, "original_router"):  # newer FastAPI keeps included routers as they are
+            yield from api_routes(route.original_router.routes)
+
+
+def test_who_may_use_a_route_is_decided_for_each() -> None:
+    assert [route for route in app_routes() if not route.startswith("HEAD ")] == sorted(
+        set().union(*NEEDED.values())
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("rights")
+    (folder / "tokens").write_text("write töken-write\nadmin töken-admin\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def private(folder: Path) -> Iterator[ServerProcess]:
+    """A server whose tokens come from its file and from the environment, and that nobody may read."""
+    environment = {"IQDB_TOKENS": "read:töken-read", "IQDB_TOKEN_FILE": str(folder / "tokens")}
+    with embedded_server(folder / "private.sqlite", "--private", environment=environment) as server:
+        yield server
+
+
+def ask(server: ServerProcess, route: str, headers: dict[str, bytes]) -> httpx.Response:
+    method, path = route.split(" ")
+    path = path.replace("{image_id}", "1").replace("{job_id}", "no-such-job")
+    return server.client.request(method, path, headers=headers)
+
+
+@pytest.mark.parametrize("held", RIGHTS)
+@pytest.mark.parametrize("needed", RIGHTS)
+def test_a_right_opens_what_needs_it_and_no_more(private: ServerProcess, held: str, needed: str) -> None:
+    headers = {} if held == "none" else {"Authorization": f"Bearer töken-{held}".encode()}
+    for route in NEEDED[needed]:
+        answer = ask(private, route, headers)
+        if RIGHTS.index(held) >= RIGHTS.index(needed):
+            assert answer.status_code not in {401, 403}, route
+        else:
+            assert answer.status_code == (401 if held == "none" else 403), route
+            assert f"the right {needed}" in answer.json()["message"]
+
+
+def test_reading_is_open_by_default_and_a_proxy_opens_nothing_more(folder: Path) -> None:
+    with embedded_server(folder / "default.sqlite") as server:
+        proxied = {"X-Forwarded-For": b"192.0.2.7"}
+        for route in NEEDED["none"] | NEEDED["read"]:
+            assert ask(server, route, proxied).status_code not in {401, 403}, route
+        for route in NEEDED["write"]:
+            assert ask(server, route, {}).status_code not in {401, 403}, route
+            assert ask(server, route, proxied).status_code == 401, route
+
+
+def test_where_others_reach_it_writing_must_be_said(folder: Path) -> None:
+    # This address is loopback, so nobody is let in by the test; only the system knows, the server does not.
+    host = "127.1"
+    for options, status in (((), 401), (("--open",), 400)):
+        log = folder / "elsewhere.log"
+        server = ServerProcess(["http", host, "0", str(folder / "elsewhere.sqlite"), *options], log)
+        try:
+            url = server.wait_ready().url.replace(host, "127.0.0.1")
+            answer = httpx.post(f"{url}/images/1")
+            assert answer.status_code == status, answer.text
+            assert httpx.get(f"{url}/status").status_code == 200
+        finally:
+            server.close()
+
+
+def test_who_asks_too_often_is_told_when_to_come_back(folder: Path) -> None:
+    with embedded_server(folder / "rate.sqlite", "--rate-limit", "0.2") as server:
+        answers = [server.client.get("/status") for _ in range(3)]
+        assert answers[0].status_code == 200
+        assert answers[-1].status_code == 429
+        assert 1 <= int(answers[-1].headers["retry-after"]) <= 5
+        assert server.client.get("/ready").status_code == 200
