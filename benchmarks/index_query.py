@@ -24,9 +24,9 @@ from numba import njit
 
 from benchmarks import index_workload as workload
 from iqdb_core.index import ImageIndex, IndexOptions
-from iqdb_core.index.segment.weights import AVERAGE_WEIGHTS, WEIGHTS, bins_of_positions
+from iqdb_core.index.segment.weights import AVERAGE_WEIGHTS, BINS, WEIGHTS
 from iqdb_core.machine import usable_cores
-from iqdb_core.model import BUCKETS, GREY_LIMIT, PLANE, Signature
+from iqdb_core.model import BUCKETS, GREY_LIMIT, PLANE, SIDE, Signature
 from iqdb_core.store import SignatureStore, open_store
 
 if TYPE_CHECKING:
@@ -127,7 +127,8 @@ class Control:
         for batch in workload.batches_of(store, READ_CHANGES):
             fill(batch.positions, _grey(batch.averages), first, ends, self.documents)
             first += len(batch)
-        self.bins = bins_of_positions()
+        position = np.arange(PLANE)
+        self.bins = np.minimum(np.maximum(position // SIDE, position % SIDE), BINS - 1)
 
     def query(self, signature: Signature) -> NDArray[np.float32]:
         """Return the ten best scores, 0..100."""

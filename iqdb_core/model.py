@@ -7,7 +7,7 @@ text.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,8 +52,13 @@ class Signature:
 
     @property
     def is_grey(self) -> bool:
-        """Whether only the Y channel counts (DESIGN section 5)."""
-        return abs(self.averages[1]) + abs(self.averages[2]) < GREY_LIMIT
+        """Whether only the Y channel counts."""
+        return bool(is_grey(self.averages[1], self.averages[2]))
+
+
+def is_grey(i_average: Any, q_average: Any) -> Any:
+    """Return whether an image of these averages is grey; of arrays, for each image."""
+    return abs(i_average) + abs(q_average) < GREY_LIMIT
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from iqdb_core.index.disk.signature_rows import signature_of
+from iqdb_core.index.ranking.head_rows import HeadRows
+from iqdb_core.index.rows import Rows, Signatures
 from iqdb_core.model import CHANNELS, KEPT
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class Head:
 
     def signature(self, row: int) -> Signature:
         """Return the signature of one row."""
-        return signature_of(self.averages[row], self.positions[row])
+        return Signatures(self.averages, self.positions).signature(row)
 
     def without(self, rows: NDArray[np.int64]) -> Head:
         """Return a view in which `rows` are dead."""
@@ -90,22 +91,24 @@ class Head:
         alive[rows] = False
         return Head(self.image_ids, self.averages, self.positions, alive, self.n_rows)
 
-    def with_rows(
-        self, image_ids: NDArray[np.int64], averages: NDArray[np.float64], positions: NDArray[np.int16]
-    ) -> Head:
-        """Return a view with rows appended: (n,), (n, 3), (n, 3, 40) with n <= `n_free`.
+    def with_rows(self, rows: Rows) -> Head:
+        """Return a view with rows appended, at most `n_free`, in any order.
 
         Only the newest view may be appended to: older ones share its memory.
         """
-        end = self.n_rows + len(image_ids)
-        self.image_ids[self.n_rows : end] = image_ids
-        self.averages[self.n_rows : end] = averages
-        self.positions[self.n_rows : end] = positions
+        end = self.n_rows + len(rows)
+        self.image_ids[self.n_rows : end] = rows.image_ids
+        self.averages[self.n_rows : end] = rows.averages
+        self.positions[self.n_rows : end] = rows.positions
         alive = self.alive.copy()
         alive[self.n_rows : end] = True
         return Head(self.image_ids, self.averages, self.positions, alive, end)
 
-    def live_rows(self) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int16]]:
-        """Return copies of the live rows: ids, averages, positions, in the order of arrival."""
-        rows = np.flatnonzero(self.alive)
-        return self.image_ids[rows], self.averages[rows], self.positions[rows]
+    def live_rows(self) -> Rows:
+        """Return copies of the live rows, in the order of arrival."""
+        return Rows(self.image_ids, self.averages, self.positions)[np.flatnonzero(self.alive)]
+
+    def rows_to_scan(self) -> HeadRows:
+        """Return the rows of this view as the ranking reads them."""
+        n = self.n_rows
+        return HeadRows(self.image_ids[:n], self.averages[:n], self.positions[:n], self.alive[:n])

@@ -20,7 +20,7 @@ from iqdb_core.index.segment.bucket_counts import BucketCounts
 from iqdb_core.index.simd.memory import release_free_memory
 from iqdb_core.index.snapshot import Snapshot
 from iqdb_core.index.stats import IndexStats
-from iqdb_core.index.update import Rows, updated, with_added
+from iqdb_core.index.update import updated, with_added
 from iqdb_core.index.upkeep.checkpoint_keeper import CheckpointKeeper, numbers_of
 from iqdb_core.index.upkeep.compaction import choose, is_overdue
 from iqdb_core.index.upkeep.maintenance import Maintenance
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from iqdb_core.index.disk.sealer import Member
+    from iqdb_core.index.segment.member import Member
     from iqdb_core.model import ChangeBatch, Match, Signature
 
 
@@ -132,8 +132,7 @@ class ImageIndex:
             update = updated(before, batch, self._sealer)
             if update is None:
                 return
-            added = (update.added.averages, update.added.positions)
-            self._counts.change(added, update.removed, update.added_counts)
+            self._counts.change(update.added.signatures, update.removed, update.added_counts)
             self._publish(update.members, update.head, update.applied_seq)
             self._is_untrimmed |= len(batch) >= BULK_CHANGES
         if update.members is not before.members:
@@ -296,11 +295,9 @@ class ImageIndex:
     def _load(self) -> None:
         loaded = self._checkpoints.load()
         if loaded is not None:
-            manifest, members = loaded
-            self._counts = BucketCounts(manifest.counts)
-            rows = Rows(manifest.head_ids, manifest.head_averages, manifest.head_positions)
-            placed = with_added(self._snapshot.head, rows.in_order(), self._sealer)
-            self._publish((*members, *placed.members), placed.head, manifest.applied_seq)
+            self._counts = BucketCounts(loaded.counts)
+            placed = with_added(self._snapshot.head, loaded.head.in_order(), self._sealer)
+            self._publish((*loaded.members, *placed.members), placed.head, loaded.applied_seq)
 
     def _publish(self, members: tuple[Member, ...], head: Head, applied_seq: int) -> None:
         nonempty = self._counts.nonempty

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
 
+from iqdb_core.index.segment.layout import SEGMENT_IMAGES
 from iqdb_core.machine import usable_cores
-
-SEGMENT_IMAGES: Final = 65_536
-"""Most images of one segment: a document id fits 16 bits."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 Answers: may this query start, and may other threads help it? As many queries run at once as there are cores;
 the rest wait their turn in the order they came, because a dozen scans taking slices of two cores would all be
 late. A query that finds cores idle gets threads for them. Knows nothing of segments. Owned by `ImageIndex`,
-used by `scan`.
+used by `search`.
 """
 
 from __future__ import annotations

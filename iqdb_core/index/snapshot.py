@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from iqdb_core.index.head import Head
-from iqdb_core.index.ranking.search import SegmentTable, search
+from iqdb_core.index.ranking.search import search
 from iqdb_core.index.segment.locate import locate
+from iqdb_core.index.segment.table import SegmentTable
 from iqdb_core.model import Match
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from iqdb_core.index.disk.sealer import Member
     from iqdb_core.index.query_threads import QueryThreads
+    from iqdb_core.index.segment.member import Member
     from iqdb_core.model import Signature
 
 
@@ -33,7 +34,7 @@ class Snapshot:
     members : tuple of Member
         Sealed segments, each with at least one document.
     table : SegmentTable
-        What the scan needs of all members.
+        What compiled code needs of all members.
     head : Head
     nonempty : (98,304,) bool ndarray
         Which buckets some live image holds.
@@ -84,13 +85,9 @@ class Snapshot:
         self, signature: Signature, limit: int, min_score: float | None, threads: QueryThreads
     ) -> list[Match]:
         """Return the best live images, as `ImageIndex.query` describes."""
-        head = self.head
         found = search(
             self.table,
-            head.image_ids[: head.n_rows],
-            head.averages[: head.n_rows],
-            head.positions[: head.n_rows],
-            head.alive[: head.n_rows],
+            self.head.rows_to_scan(),
             signature,
             limit=limit,
             min_score=min_score,

@@ -12,56 +12,19 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from iqdb_core.index.disk.sealer import Member
 from iqdb_core.index.disk.signature_rows import runs
 from iqdb_core.index.head import Head
-from iqdb_core.index.options import SEGMENT_IMAGES
+from iqdb_core.index.rows import Rows, Signatures
+from iqdb_core.index.segment.layout import SEGMENT_IMAGES
 from iqdb_core.index.segment.locate import locate
-from iqdb_core.model import BUCKETS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from iqdb_core.index.disk.sealer import Sealer
+    from iqdb_core.index.segment.member import Member
     from iqdb_core.index.snapshot import Snapshot
     from iqdb_core.model import ChangeBatch
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """Images as columns, ids strictly ascending.
-
-    Parameters
-    ----------
-    image_ids : (n,) int64 ndarray
-    averages : (n, 3) float64 ndarray
-    positions : (n, 3, 40) int16 ndarray
-    """
-
-    image_ids: NDArray[np.int64]
-    averages: NDArray[np.float64]
-    positions: NDArray[np.int16]
-
-    def __len__(self) -> int:
-        return len(self.image_ids)
-
-    def __getitem__(self, which: slice | NDArray[np.int64] | NDArray[np.bool_]) -> Rows:
-        return Rows(self.image_ids[which], self.averages[which], self.positions[which])
-
-    def in_order(self) -> Rows:
-        """Return these rows in ascending order of id, for rows that come in another one."""
-        return self[np.argsort(self.image_ids, kind="stable")]
-
-    def sorted_with(self, other: tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int16]]) -> Rows:
-        """Return these rows and others, which share no id with them, in one ascending order."""
-        image_ids, averages, positions = other
-        if len(image_ids) == 0:
-            return self
-        return Rows(
-            np.concatenate([image_ids, self.image_ids]),
-            np.concatenate([averages, self.averages]),
-            np.concatenate([positions, self.positions]),
-        ).in_order()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +40,8 @@ class Update:
         The images that became live.
     added_counts : (98,304,) int32 ndarray or None
         How many of the added images hold each bucket, if that is known.
-    removed : list of (averages, positions)
-        The signatures of the images that died, replaced ones included.
+    removed : list of Signatures
+        Of the images that died, replaced ones included.
     applied_seq : int
     """
 
@@ -86,7 +49,7 @@ class Update:
     head: Head
     added: Rows
     added_counts: NDArray[np.int32] | None
-    removed: list[tuple[NDArray[np.float64], NDArray[np.int16]]]
+    removed: list[Signatures]
     applied_seq: int
 
 
@@ -137,15 +100,13 @@ def _new_changes(batch: ChangeBatch, applied_seq: int) -> tuple[Rows, NDArray[np
     return rows[chosen], batch.is_live[chosen]
 
 
-def _killed(
-    snapshot: Snapshot, ids: NDArray[np.int64]
-) -> tuple[tuple[Member, ...], Head, list[tuple[NDArray[np.float64], NDArray[np.int16]]]]:
+def _killed(snapshot: Snapshot, ids: NDArray[np.int64]) -> tuple[tuple[Member, ...], Head, list[Signatures]]:
     """Return members and head in which no image of `ids` lives, and the signatures of those that did."""
     removed = []
     head = snapshot.head
     rows = head.find(ids)
     if len(rows):
-        removed.append((head.averages[rows], head.positions[rows]))
+        removed.append(Signatures(head.averages[rows], head.positions[rows]))
         head = head.without(rows)
     segments, documents = locate(snapshot.table, ids)
     if len(segments) == 0:
@@ -189,18 +150,20 @@ def with_added(head: Head, added: Rows, sealer: Sealer) -> Placed:
     that fits an empty head.
     """
     if len(added) <= head.n_free:
-        return Placed((), head.with_rows(added.image_ids, added.averages, added.positions), None)
+        return Placed((), head.with_rows(added), None)
     capacity = len(head.image_ids)
     rows = added.sorted_with(head.live_rows())
     n_sealed = (
         len(rows) if len(rows) % SEGMENT_IMAGES >= capacity else len(rows) // SEGMENT_IMAGES * SEGMENT_IMAGES
     )
-    is_one_segment = rows is added and len(rows) == n_sealed <= SEGMENT_IMAGES
-    counts = np.zeros(BUCKETS, dtype=np.int32) if is_one_segment else None
-    members = []
-    for start in range(0, n_sealed, SEGMENT_IMAGES):
-        part = rows[start : min(start + SEGMENT_IMAGES, n_sealed)]
-        members.append(Member.all_alive(sealer.seal(part.image_ids, part.averages, part.positions, counts)))
-    rest = rows[n_sealed:]
-    new_head = Head.create(capacity).with_rows(rest.image_ids, rest.averages, rest.positions)
-    return Placed(tuple(members), new_head, counts)
+    made = [
+        sealer.seal(rows[start : min(start + SEGMENT_IMAGES, n_sealed)])
+        for start in range(0, n_sealed, SEGMENT_IMAGES)
+    ]
+    # What the head held was counted when it came.
+    is_counted = rows is added and len(made) == 1 and n_sealed == len(rows)
+    return Placed(
+        tuple(new.member for new in made),
+        Head.create(capacity).with_rows(rows[n_sealed:]),
+        made[0].counts if is_counted else None,
+    )

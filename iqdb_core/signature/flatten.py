@@ -16,14 +16,14 @@ WHITE: Final = 0xFFFFFFFF
 _BYTE: Final = np.uint32(255)
 
 
-@kernel
+@kernel(allocates=True)
 def _blend(value: np.uint32, alpha: np.uint32) -> np.uint32:
     """Return (value * alpha + 255 * (255 - alpha)) / 255, rounded to nearest."""
     sum_ = value * alpha + _BYTE * (_BYTE - alpha) + np.uint32(128)
     return (sum_ + (sum_ >> np.uint32(8))) >> np.uint32(8)
 
 
-@kernel
+@kernel(allocates=True)
 def on_white(pixels: NDArray[np.uint32], out: NDArray[np.uint32]) -> None:
     """Flatten RGBA pixels onto white.
 
@@ -44,7 +44,7 @@ def on_white(pixels: NDArray[np.uint32], out: NDArray[np.uint32]) -> None:
             out[y, x] = red | (green << np.uint32(8)) | (blue << np.uint32(16))
 
 
-@kernel
+@kernel(allocates=True)
 def look_up(indices: NDArray[np.uint8], colours: NDArray[np.uint32], out: NDArray[np.uint32]) -> None:
     """Replace indices by colours.
 

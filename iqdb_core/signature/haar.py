@@ -19,7 +19,7 @@ _SHRINK: Final = 0.7071
 _AVERAGE_SCALE: Final = 256 * SIDE
 
 
-@kernel
+@kernel(allocates=True)
 def coefficients(small: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Convert 8-bit RGB to YIQ and decompose each channel.
 
@@ -49,7 +49,7 @@ def coefficients(small: NDArray[np.uint8]) -> NDArray[np.float64]:
     return planes
 
 
-@kernel
+@kernel(allocates=True)
 def _to_yiq(small: NDArray[np.uint8], planes: NDArray[np.float64]) -> None:
     """Write the YIQ planes of a picture into `planes`."""
     for y in range(SIDE):
@@ -62,7 +62,7 @@ def _to_yiq(small: NDArray[np.uint8], planes: NDArray[np.float64]) -> None:
             planes[2, y, x] = 0.212 * red - 0.523 * green + 0.311 * blue
 
 
-@kernel
+@kernel(allocates=True)
 def _decompose_rows(plane: NDArray[np.float64], out: NDArray[np.float64]) -> None:
     """Decompose every row of `plane` into the same row of `out`; `plane` is destroyed."""
     for y in range(SIDE):
@@ -81,7 +81,7 @@ def _decompose_rows(plane: NDArray[np.float64], out: NDArray[np.float64]) -> Non
         row[0] = sums[0] * factor
 
 
-@kernel
+@kernel(allocates=True)
 def _decompose_columns(plane: NDArray[np.float64], out: NDArray[np.float64]) -> None:
     """Decompose every column of `plane` into the same column of `out`; `plane` is destroyed.
 

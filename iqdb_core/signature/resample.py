@@ -87,7 +87,7 @@ class Shrinking:
         return spread(self._cells, self._rows[4], self._columns[4])
 
 
-@kernel
+@kernel(allocates=True)
 def spans(length: int) -> Spans:
     """Say which source positions each of 128 output cells covers along one axis, and how far.
 
@@ -136,7 +136,7 @@ def spans(length: int) -> Spans:
     return first[:n].copy(), stop[:n].copy(), head[:n].copy(), tail[:n].copy(), which
 
 
-@kernel
+@kernel(allocates=True)
 def _overlap(position: int, first: int, stop: int, head: np.float32, tail: np.float32) -> np.float32:
     """Return a position's overlap with a span; 0 beyond its end."""
     if position == first:
@@ -146,7 +146,7 @@ def _overlap(position: int, first: int, stop: int, head: np.float32, tail: np.fl
     return tail if position == stop - 1 else _ONE
 
 
-@kernel
+@kernel(allocates=True)
 def edges(columns: Spans) -> Edges:
     """Tabulate what differs between spans: the overlaps of their first pixels, and of their last few.
 
@@ -171,7 +171,7 @@ def edges(columns: Spans) -> Edges:
     return overlaps, places
 
 
-@kernel
+@kernel(allocates=True)
 def _finish(sums: NDArray[np.float32], row: int, cells: NDArray[np.uint8]) -> None:
     """Divide a row of finished sums, which is destroyed, and round to 8 bits."""
     for c in range(sums.shape[1]):
@@ -182,7 +182,7 @@ def _finish(sums: NDArray[np.float32], row: int, cells: NDArray[np.uint8]) -> No
             cells[channel, row, c] = np.uint8(min(np.int32(value), _TOP))
 
 
-@kernel
+@kernel(allocates=True)
 def _add_row(
     row: NDArray[np.uint32],
     overlap: np.float32,
@@ -224,7 +224,7 @@ def _add_row(
             sums[4, c] += area[c]
 
 
-@kernel
+@kernel(allocates=True)
 def add_rows(
     band: NDArray[np.uint32],
     band_top: int,
@@ -279,7 +279,7 @@ def add_rows(
     return cell
 
 
-@kernel
+@kernel(allocates=True)
 def unpack(band: NDArray[np.uint32], top: int, cells: NDArray[np.uint8]) -> None:
     """Copy a band of packed pixels into planes, beginning at row `top`; no arithmetic."""
     for y in range(band.shape[0]):
@@ -290,7 +290,7 @@ def unpack(band: NDArray[np.uint32], top: int, cells: NDArray[np.uint8]) -> None
             cells[2, top + y, x] = np.uint8((pixel >> np.uint32(16)) & _BYTE)
 
 
-@kernel
+@kernel(allocates=True)
 def spread(cells: NDArray[np.uint8], down: NDArray[np.int64], across: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Give every output cell the value of its span: (3, n, m) to (3, 128, 128) uint8."""
     small = np.empty((CHANNELS, SIDE, SIDE), np.uint8)

@@ -19,7 +19,7 @@ _BLOCK: Final = 64
 """Coefficients that are compared with the smallest kept one at once; nearly all blocks are skipped."""
 
 
-@kernel
+@kernel(allocates=True)
 def signed_positions(planes: NDArray[np.float64]) -> NDArray[np.int16]:
     """Return the positions of the largest coefficients, with the coefficients' signs.
 
@@ -59,7 +59,7 @@ def signed_positions(planes: NDArray[np.float64]) -> NDArray[np.int16]:
     return kept
 
 
-@kernel
+@kernel(allocates=True)
 def _push(
     sizes: NDArray[np.float64], positions: NDArray[np.int64], hole: int, size: float, position: int
 ) -> None:
@@ -75,7 +75,7 @@ def _push(
     positions[hole] = position
 
 
-@kernel
+@kernel(allocates=True)
 def _replace_root(
     sizes: NDArray[np.float64], positions: NDArray[np.int64], size: float, position: int
 ) -> None:

@@ -14,6 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from iqdb_core.errors import IndexStateError
 from iqdb_core.index import ImageIndex, IndexOptions
+from iqdb_core.index.disk.sealer import NewMember
+from iqdb_core.index.rows import Rows
 from tests.fixtures.index_rows import Feed, random_rows, signature_at
 from tests.naive_index import NaiveIndex, naive_bucket_counts
 
@@ -80,13 +82,13 @@ class IndexMachine(RuleBasedStateMachine):
         sealer = self.index._sealer
         seal = sealer.seal
 
-        def seal_then_apply(*rows: np.ndarray) -> object:
-            made = seal(*rows)
+        def seal_then_apply(rows: Rows) -> NewMember:
+            made = seal(rows)
             sealer.seal = seal  # type: ignore[method-assign]
             self.index.apply(batch)
             return made
 
-        sealer.seal = seal_then_apply  # type: ignore[method-assign, assignment]
+        sealer.seal = seal_then_apply  # type: ignore[method-assign]
         self.index.maintain()
         sealer.seal = seal  # type: ignore[method-assign]
         self.index.apply(batch)  # if there was nothing to merge

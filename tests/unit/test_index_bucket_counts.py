@@ -8,14 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iqdb_core.index import ImageIndex, IndexOptions
-from iqdb_core.index.options import SEGMENT_IMAGES
+from iqdb_core.index.rows import Signatures
 from iqdb_core.index.segment.bucket_counts import BucketCounts
 from iqdb_core.index.segment.buckets import count_images
+from iqdb_core.index.segment.layout import SEGMENT_IMAGES
 from iqdb_core.model import ChangeBatch
 from tests.fixtures.index_rows import cheap_rows, random_rows, signature_at
 from tests.naive_index import naive_bucket_counts
 
-NONE = (np.empty((0, 3)), np.empty((0, 3, 40), dtype=np.int16))
+NONE = Signatures(np.empty((0, 3)), np.empty((0, 3, 40), dtype=np.int16))
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 12), st.sampled_from([40, 45, 16383]), st.booleans())
@@ -27,11 +28,11 @@ def test_counts_equal_the_naive_ones(seed: int, n: int, n_positions: int, is_shu
         positions[:, :, 7] = positions[:, :, 30]  # repeats far apart
         positions[:, :, 2] = positions[:, :, 3]
     counts = BucketCounts()
-    counts.change((averages, positions), [])
+    counts.change(Signatures(averages, positions), [])
     assert (counts.counts == naive_bucket_counts(averages, positions)).all()
     assert (counts.nonempty == (counts.counts > 0)).all()
     half = n // 2
-    counts.change(NONE, [(averages[:half], positions[:half])])
+    counts.change(NONE, [Signatures(averages[:half], positions[:half])])
     assert (counts.counts == naive_bucket_counts(averages[half:], positions[half:])).all()
     assert (counts.nonempty == (counts.counts > 0)).all()
 
@@ -40,21 +41,21 @@ def test_published_array_is_replaced_only_when_a_bucket_fills_or_empties() -> No
     averages, positions = random_rows(np.random.default_rng(1), 1)
     counts = BucketCounts()
     empty = counts.nonempty
-    counts.change((averages, positions), [])
+    counts.change(Signatures(averages, positions), [])
     full = counts.nonempty
     assert full is not empty
     assert not empty.any()
-    counts.change((averages, positions), [])
+    counts.change(Signatures(averages, positions), [])
     assert counts.nonempty is full
-    counts.change(NONE, [(averages, positions)])
+    counts.change(NONE, [Signatures(averages, positions)])
     assert counts.nonempty is full
-    counts.change(NONE, [(averages, positions)])
+    counts.change(NONE, [Signatures(averages, positions)])
     assert counts.nonempty is not full
     assert not counts.nonempty.any()
 
 
 def test_image_replaced_by_itself_changes_nothing() -> None:
-    rows = random_rows(np.random.default_rng(2), 5)
+    rows = Signatures(*random_rows(np.random.default_rng(2), 5))
     counts = BucketCounts()
     counts.change(rows, [])
     before = counts.counts.copy()

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iqdb_core.index.options import SEGMENT_IMAGES, IndexOptions
+from iqdb_core.index.options import IndexOptions
+from iqdb_core.index.segment.layout import SEGMENT_IMAGES
 from iqdb_core.index.upkeep.compaction import choose, is_overdue
 
 DEFAULT = IndexOptions()

@@ -6,10 +6,11 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iqdb_core.index.ranking.search import SegmentTable
+from iqdb_core.index.rows import Rows
 from iqdb_core.index.segment import alive as bitmap
 from iqdb_core.index.segment.build import build_segment
 from iqdb_core.index.segment.locate import locate
+from iqdb_core.index.segment.table import SegmentTable
 from tests.fixtures.index_rows import random_rows
 
 ids = st.one_of(st.integers(0, 60), st.integers(0, 2**63 - 1), st.sampled_from([0, 2**63 - 1]))
@@ -21,7 +22,9 @@ def test_located_images_are_those_of_the_dict(drawn: list, wanted: set[int]) -> 
     segments, bitmaps = [], []
     for segment_no, (held, chance) in enumerate(drawn):
         image_ids = np.array(sorted(held), dtype=np.int64)
-        segments.append(build_segment(image_ids, *random_rows(np.random.default_rng(1), len(held))))
+        segments.append(
+            build_segment(Rows(image_ids, *random_rows(np.random.default_rng(1), len(held)))).segment
+        )
         alive = bitmap.all_alive(len(held), segments[-1].n_words)
         # An image lives in one segment at most; others may hold it dead.
         dead = [doc for doc, key in enumerate(image_ids.tolist()) if key in model or chance.random() < 0.3]

@@ -12,6 +12,7 @@ import pytest
 from iqdb_core.errors import CheckpointInvalid
 from iqdb_core.index.disk import manifest as manifest_format
 from iqdb_core.index.disk.manifest import Manifest, SegmentEntry
+from iqdb_core.index.rows import Rows
 from tests.fixtures.index_rows import random_rows
 
 
@@ -35,9 +36,7 @@ def example(head_rows: int = 3, segments: int = 2) -> Manifest:
         ],
         counts=rng.integers(0, 100, 98_304).astype(np.int32),
         alive=[rng.integers(0, 2**63, 2).astype(np.uint64) for _ in range(segments)],
-        head_ids=np.array([2**63 - 1, 0, 5][:head_rows], dtype=np.int64),
-        head_averages=averages,
-        head_positions=positions,
+        head=Rows(np.array([2**63 - 1, 0, 5][:head_rows], dtype=np.int64), averages, positions),
     )
 
 
@@ -53,6 +52,10 @@ def test_round_trip(head_rows: int, segments: int) -> None:
             assert (new == old).all()
         elif field.name == "alive":
             assert [words.tolist() for words in new] == [words.tolist() for words in old]
+        elif field.name == "head":
+            for column in fields(Rows):
+                was, now = getattr(old, column.name), getattr(new, column.name)
+                assert (was.dtype, was.tolist()) == (now.dtype, now.tolist())
         else:
             assert new == old
 

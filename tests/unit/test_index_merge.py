@@ -11,7 +11,9 @@ import pytest
 
 from iqdb_core.index.disk import sealer as sealed
 from iqdb_core.index.disk.directory import IndexDirectory
-from iqdb_core.index.disk.sealer import MEMORY_ROWS, Member, Sealer
+from iqdb_core.index.disk.sealer import MEMORY_ROWS, Sealer
+from iqdb_core.index.rows import Rows, Signatures
+from iqdb_core.index.segment.member import Member
 from iqdb_core.index.upkeep import merge
 from iqdb_core.index.upkeep.merge import carried_over, merged
 from tests.fixtures.index_rows import cheap_rows, signature_at
@@ -34,7 +36,7 @@ def member_of(sealer: Sealer, ids: np.ndarray, seed: int, images: Images) -> Mem
     rows = cheap_rows(np.random.default_rng(seed), len(ids))
     for row, image_id in enumerate(ids.tolist()):
         images[image_id] = (rows[0][row], rows[1][row])
-    return Member.all_alive(sealer.seal(ids, *rows))
+    return sealer.seal(Rows(ids, *rows)).member
 
 
 def check(made: list[Member], images: Images) -> None:
@@ -114,9 +116,9 @@ def test_failed_merge_leaves_no_file_of_its_own(sealer: Sealer, monkeypatch: pyt
     write_rows = sealed.write_rows
     calls = []
 
-    def fail_at_the_second(path: Path, averages: np.ndarray, positions: np.ndarray) -> int:
+    def fail_at_the_second(path: Path, signatures: Signatures) -> int:
         calls.append(path)
-        checksum = write_rows(path, averages, positions)
+        checksum = write_rows(path, signatures)
         if len(calls) == 2:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return checksum

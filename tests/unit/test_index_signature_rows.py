@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from iqdb_core.codec import SIGNATURE_BYTES, to_bytes
 from iqdb_core.errors import IndexStateError
 from iqdb_core.index.disk.signature_rows import CHUNK_ROWS, ROW, FileRows, MemoryRows, write_rows
+from iqdb_core.index.rows import Signatures
 from tests.fixtures.index_rows import cheap_rows, signature_at
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def rows() -> tuple[np.ndarray, np.ndarray]:
 @pytest.fixture(scope="module")
 def file(rows: tuple[np.ndarray, np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> FileRows:
     path = tmp_path_factory.mktemp("rows") / "1.rows"
-    checksum = write_rows(path, *rows)
+    checksum = write_rows(path, Signatures(*rows))
     opened = FileRows(path, N)
     assert opened.checksum() == checksum
     return opened
@@ -54,7 +55,7 @@ def test_any_selection_reads_the_same_from_file_and_memory(
     docs = np.arange(start, stop, step)
     extra = data.draw(st.sets(st.integers(0, N - 1), max_size=20))
     docs = np.union1d(docs, np.array(sorted(extra), dtype=np.int64))
-    for source in (file, MemoryRows(*rows)):
+    for source in (file, MemoryRows(Signatures(*rows))):
         if len(docs):
             source.prefetch(int(docs[0]), int(docs[-1]))
         averages, positions = source.read(docs)
@@ -65,7 +66,7 @@ def test_any_selection_reads_the_same_from_file_and_memory(
 def test_one_signature_reads_the_same_from_file_and_memory(
     rows: tuple[np.ndarray, np.ndarray], file: FileRows
 ) -> None:
-    memory = MemoryRows(*rows)
+    memory = MemoryRows(Signatures(*rows))
     assert len(memory) == len(file) == N
     assert (memory.nbytes, file.nbytes) == (N * SIGNATURE_BYTES, 0)
     for row in (0, CHUNK_ROWS, N - 1):
@@ -76,7 +77,7 @@ def test_file_that_exists_is_never_overwritten(rows: tuple[np.ndarray, np.ndarra
     path = tmp_path / "1.rows"
     path.write_bytes(b"kept")
     with pytest.raises(FileExistsError):
-        write_rows(path, rows[0][:1], rows[1][:1])
+        write_rows(path, Signatures(rows[0][:1], rows[1][:1]))
     assert path.read_bytes() == b"kept"
 
 
@@ -85,7 +86,7 @@ def test_file_of_another_size_is_refused(
     rows: tuple[np.ndarray, np.ndarray], tmp_path: Path, change: int
 ) -> None:
     path = tmp_path / "1.rows"
-    write_rows(path, rows[0][:3], rows[1][:3])
+    write_rows(path, Signatures(rows[0][:3], rows[1][:3]))
     os.truncate(path, 3 * SIGNATURE_BYTES + change)
     with pytest.raises(IndexStateError, match="bytes instead of 792"):
         FileRows(path, 3)
@@ -93,7 +94,7 @@ def test_file_of_another_size_is_refused(
 
 def test_file_cut_short_while_open_is_noticed(rows: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
     path = tmp_path / "1.rows"
-    write_rows(path, rows[0][:3], rows[1][:3])
+    write_rows(path, Signatures(rows[0][:3], rows[1][:3]))
     opened = FileRows(path, 3)
     os.truncate(path, 2 * SIGNATURE_BYTES + 5)
     assert opened.signature(1) == signature_at(*rows, 1)
@@ -108,7 +109,7 @@ def test_any_flipped_bit_changes_the_checksum(
     rows: tuple[np.ndarray, np.ndarray], tmp_path: Path, offset: int
 ) -> None:
     path = tmp_path / "1.rows"
-    checksum = write_rows(path, *rows)
+    checksum = write_rows(path, Signatures(*rows))
     content = bytearray(path.read_bytes())
     content[offset] ^= 64
     path.write_bytes(content)
@@ -117,7 +118,7 @@ def test_any_flipped_bit_changes_the_checksum(
 
 def test_swapped_chunks_change_the_checksum(rows: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
     path = tmp_path / "1.rows"
-    checksum = write_rows(path, *rows)
+    checksum = write_rows(path, Signatures(*rows))
     content = path.read_bytes()
     size = CHUNK_ROWS * SIGNATURE_BYTES
     path.write_bytes(content[size : 2 * size] + content[:size] + content[2 * size :])
@@ -128,7 +129,7 @@ def test_unlinked_file_stays_readable_and_is_closed_with_its_owner(
     rows: tuple[np.ndarray, np.ndarray], tmp_path: Path
 ) -> None:
     path = tmp_path / "1.rows"
-    write_rows(path, rows[0][:1], rows[1][:1])
+    write_rows(path, Signatures(rows[0][:1], rows[1][:1]))
     opened = FileRows(path, 1)
     opened.sync()
     path.unlink()

@@ -87,7 +87,7 @@ def test_no_cache_directory_is_no_obstacle(tmp_path: Path) -> None:
 
 
 def test_kernels_release_the_gil_and_keep_to_strict_arithmetic() -> None:
-    @kernel_module.kernel
+    @kernel_module.kernel(allocates=True)
     def half(value: float) -> float:
         return value / 2
 

@@ -3,13 +3,14 @@
 Answers: is what this directory holds a snapshot of this store, whole and undamaged, and what is it? The
 manifest is renamed into place when every file that it names is durable; a process that dies before leaves the
 previous checkpoint as it was. Never repairs: what is not right in every respect is refused by name. Called by
-`ImageIndex`.
+`CheckpointKeeper`.
 """
 
 from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -17,9 +18,9 @@ import numpy as np
 from iqdb_core.errors import CheckpointInvalid, IndexStateError
 from iqdb_core.index.disk import manifest as manifest_format
 from iqdb_core.index.disk.manifest import Manifest, SegmentEntry
-from iqdb_core.index.disk.sealer import Member, SealedSegment
 from iqdb_core.index.disk.signature_rows import FileRows
 from iqdb_core.index.segment import alive as bitmap
+from iqdb_core.index.segment.member import Member, SealedSegment
 from iqdb_core.index.segment.segment import Segment, checksum
 from iqdb_core.index.simd.memory import WORD_BYTES, allocate
 
@@ -30,25 +31,43 @@ if TYPE_CHECKING:
 
     from iqdb_core.index.disk.directory import IndexDirectory
     from iqdb_core.index.disk.sealer import Sealer
-    from iqdb_core.index.snapshot import Snapshot
-
+    from iqdb_core.index.rows import Rows
 
 _LOADERS: Final = 4
 """Threads that read and check segments: enough to keep a disk busy while checksums are computed."""
 
 
-def save(sealer: Sealer, *, store_id: str, snapshot: Snapshot, counts: NDArray[np.int32]) -> None:
-    """Make a snapshot the directory's checkpoint, durably and in one step.
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What a checkpoint keeps of an index at one moment.
+
+    Parameters
+    ----------
+    applied_seq : int
+        Every change up to here, and none after it, is in it.
+    members : tuple of Member
+    head : Rows
+        The live rows of the head, in the order of arrival.
+    counts : (98,304,) int32 ndarray
+        Live images per bucket.
+    """
+
+    applied_seq: int
+    members: tuple[Member, ...]
+    head: Rows
+    counts: NDArray[np.int32]
+
+
+def save(sealer: Sealer, *, store_id: str, content: Saved) -> None:
+    """Make this the directory's checkpoint, durably and in one step.
 
     Parameters
     ----------
     sealer : Sealer
         Of the index's directory.
     store_id : str
-        The store whose feed `snapshot` follows.
-    snapshot : Snapshot
-    counts : (98,304,) int32 ndarray
-        Live images per bucket, of the same moment as `snapshot`.
+        The store whose feed the index follows.
+    content : Saved
 
     Raises
     ------
@@ -56,27 +75,24 @@ def save(sealer: Sealer, *, store_id: str, snapshot: Snapshot, counts: NDArray[n
         The disk is full or fails; the previous checkpoint is still in place.
     """
     directory = sealer.directory
-    for member in snapshot.members:
+    for member in content.members:
         _make_durable(sealer, member.sealed)
     directory.sync()
-    ids, averages, positions = snapshot.head.live_rows()
     raw = manifest_format.to_bytes(
         Manifest(
             store_id=store_id,
-            applied_seq=snapshot.applied_seq,
-            segments=[_entry(member) for member in snapshot.members],
-            counts=counts,
-            alive=[member.alive for member in snapshot.members],
-            head_ids=ids,
-            head_averages=averages,
-            head_positions=positions,
+            applied_seq=content.applied_seq,
+            segments=[_entry(member) for member in content.members],
+            counts=content.counts,
+            alive=[member.alive for member in content.members],
+            head=content.head,
         )
     )
     _write_durably(directory.manifest, memoryview(raw))
     directory.sync()
 
 
-def load(directory: IndexDirectory, *, store_id: str) -> tuple[Manifest, list[Member]] | None:
+def load(directory: IndexDirectory, *, store_id: str) -> Saved | None:
     """Read the directory's checkpoint, and believe nothing of it unchecked.
 
     Parameters
@@ -87,7 +103,7 @@ def load(directory: IndexDirectory, *, store_id: str) -> tuple[Manifest, list[Me
 
     Returns
     -------
-    (Manifest, list of Member) or None
+    Saved or None
         None if there is no checkpoint. The members' words are in memory of this process, every page of them
         touched.
 
@@ -103,7 +119,7 @@ def load(directory: IndexDirectory, *, store_id: str) -> tuple[Manifest, list[Me
         if manifest.store_id != store_id:
             raise CheckpointInvalid(path, f"it is of the store {manifest.store_id}, not of {store_id}")
         with ThreadPoolExecutor(_LOADERS, thread_name_prefix="checkpoint-loader") as loaders:
-            members = list(
+            members = tuple(
                 loaders.map(
                     lambda entry, alive: _loaded(directory, entry, alive.copy()),
                     manifest.segments,
@@ -116,7 +132,7 @@ def load(directory: IndexDirectory, *, store_id: str) -> tuple[Manifest, list[Me
         raise CheckpointInvalid(str(error.filename), "it is missing") from error
     except OSError as error:
         raise CheckpointInvalid(path, f"it cannot be read ({error})") from error
-    return manifest, members
+    return Saved(manifest.applied_seq, members, manifest.head, manifest.counts)
 
 
 def _make_durable(sealer: Sealer, sealed: SealedSegment) -> None:

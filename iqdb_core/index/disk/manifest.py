@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from iqdb_core.errors import CheckpointInvalid
+from iqdb_core.index.rows import Rows
 from iqdb_core.index.segment.segment import checksum
 from iqdb_core.model import BUCKETS, CHANNELS, KEPT
 
@@ -74,9 +75,7 @@ class Manifest:
         Live images per bucket.
     alive : list of (n_alive_words,) uint64 ndarray
         One per segment.
-    head_ids : (n,) int64 ndarray
-    head_averages : (n, 3) float64 ndarray
-    head_positions : (n, 3, 40) int16 ndarray
+    head : Rows
         The live rows of the head.
     """
 
@@ -85,9 +84,7 @@ class Manifest:
     segments: list[SegmentEntry]
     counts: NDArray[np.int32]
     alive: list[NDArray[np.uint64]]
-    head_ids: NDArray[np.int64]
-    head_averages: NDArray[np.float64]
-    head_positions: NDArray[np.int16]
+    head: Rows
 
 
 def to_bytes(manifest: Manifest) -> bytes:
@@ -96,16 +93,16 @@ def to_bytes(manifest: Manifest) -> bytes:
         {
             "store_id": manifest.store_id,
             "applied_seq": manifest.applied_seq,
-            "head_rows": len(manifest.head_ids),
+            "head_rows": len(manifest.head),
             "segments": [asdict(entry) for entry in manifest.segments],
         }
     ).encode()
     header += b" " * (-len(header) % _ALIGNMENT)
     parts = [_PREFIX.pack(MAGIC, VERSION, len(header)), header, manifest.counts.astype("<i4").tobytes()]
     parts += [words.astype("<u8").tobytes() for words in manifest.alive]
-    parts.append(manifest.head_ids.astype("<i8").tobytes())
-    parts.append(manifest.head_averages.astype("<f8").tobytes())
-    parts.append(manifest.head_positions.astype("<i2").tobytes())
+    parts.append(manifest.head.image_ids.astype("<i8").tobytes())
+    parts.append(manifest.head.averages.astype("<f8").tobytes())
+    parts.append(manifest.head.positions.astype("<i2").tobytes())
     body = b"".join(parts)
     return body + _CHECKSUM.pack(_checksum(body))
 
@@ -158,9 +155,11 @@ def _parsed(body: bytes, header_length: int) -> Manifest:
         segments=segments,
         counts=reader.take("<i4", BUCKETS),
         alive=[reader.take("<u8", entry.n_alive_words) for entry in segments],
-        head_ids=reader.take("<i8", head_rows),
-        head_averages=reader.take("<f8", head_rows, CHANNELS),
-        head_positions=reader.take("<i2", head_rows, CHANNELS, KEPT),
+        head=Rows(
+            reader.take("<i8", head_rows),
+            reader.take("<f8", head_rows, CHANNELS),
+            reader.take("<i2", head_rows, CHANNELS, KEPT),
+        ),
     )
     if reader.offset != len(body):
         raise ValueError(f"{len(body) - reader.offset} bytes too many")

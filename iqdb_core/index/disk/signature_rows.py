@@ -11,12 +11,13 @@ import itertools
 import os
 import struct
 import weakref
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from iqdb_core.codec import SIGNATURE_BYTES
 from iqdb_core.errors import IndexStateError
+from iqdb_core.index.rows import Signatures
 from iqdb_core.index.segment.segment import checksum
 from iqdb_core.model import CHANNELS, KEPT, Signature
 
@@ -34,61 +35,36 @@ _RUN_GAP: Final = 32
 """Rows that are cheaper to read along than to skip with another system call."""
 
 
-class SignatureRows(Protocol):
-    """What both kinds answer. Rows never change; documents are 0..len-1."""
-
-    def __len__(self) -> int: ...
-
-    @property
-    def nbytes(self) -> int:
-        """Resident memory that the rows take."""
-        ...
-
-    def signature(self, doc_id: int) -> Signature:
-        """Return the signature of one document."""
-        ...
-
-    def prefetch(self, first: int, last: int) -> None:
-        """Begin to bring documents `first` to `last`, inclusive, into memory, without waiting."""
-        ...
-
-    def read(self, doc_ids: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int16]]:
-        """Return averages (n, 3) and positions (n, 3, 40) of strictly ascending `doc_ids`."""
-        ...
-
-
 class MemoryRows:
     """Rows of a segment that is so small, and merged so soon, that a file would cost more than it saves.
 
     Parameters
     ----------
-    averages : (n, 3) float64 ndarray
-    positions : (n, 3, 40) int16 ndarray
-        Both are kept, not copied, and must not change.
+    signatures : Signatures
+        Kept, not copied; must not change.
     """
 
-    def __init__(self, averages: NDArray[np.float64], positions: NDArray[np.int16]) -> None:
-        self.averages = averages
-        self.positions = positions
+    def __init__(self, signatures: Signatures) -> None:
+        self.signatures = signatures
 
     def __len__(self) -> int:
-        return len(self.averages)
+        return len(self.signatures.averages)
 
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays."""
-        return self.averages.nbytes + self.positions.nbytes
+        return self.signatures.averages.nbytes + self.signatures.positions.nbytes
 
     def signature(self, doc_id: int) -> Signature:
         """Return the signature of one document."""
-        return signature_of(self.averages[doc_id], self.positions[doc_id])
+        return self.signatures.signature(doc_id)
 
     def prefetch(self, first: int, last: int) -> None:
         """Do nothing: they are there."""
 
-    def read(self, doc_ids: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int16]]:
+    def read(self, doc_ids: NDArray[np.int64]) -> Signatures:
         """Return copies of the rows of `doc_ids`."""
-        return self.averages[doc_ids], self.positions[doc_ids]
+        return Signatures(self.signatures.averages[doc_ids], self.signatures.positions[doc_ids])
 
 
 class FileRows:
@@ -138,7 +114,7 @@ class FileRows:
             start, stop = first * SIGNATURE_BYTES, (last + 1) * SIGNATURE_BYTES
             os.posix_fadvise(self._fd, start, stop - start, os.POSIX_FADV_WILLNEED)
 
-    def read(self, doc_ids: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int16]]:
+    def read(self, doc_ids: NDArray[np.int64]) -> Signatures:
         """Return the rows of strictly ascending `doc_ids`, reading runs of near neighbours at once."""
         averages = np.empty((len(doc_ids), CHANNELS))
         positions = np.empty((len(doc_ids), CHANNELS, KEPT), dtype=np.int16)
@@ -149,7 +125,7 @@ class FileRows:
                 rows = rows[doc_ids[start:stop] - first]
             averages[start:stop] = rows["averages"]
             positions[start:stop] = rows["positions"]
-        return averages, positions
+        return Signatures(averages, positions)
 
     def checksum(self) -> int:
         """Read the whole file and return the checksum that `write_rows` returned for it."""
@@ -174,15 +150,14 @@ class FileRows:
         return raw
 
 
-def write_rows(path: Path, averages: NDArray[np.float64], positions: NDArray[np.int16]) -> int:
+def write_rows(path: Path, signatures: Signatures) -> int:
     """Write rows as a new file, without making it durable.
 
     Parameters
     ----------
     path : Path
         Must not exist.
-    averages : (n, 3) float64 ndarray
-    positions : (n, 3, 40) int16 ndarray
+    signatures : Signatures
 
     Returns
     -------
@@ -194,6 +169,7 @@ def write_rows(path: Path, averages: NDArray[np.float64], positions: NDArray[np.
     OSError
         The file exists or the disk is full; what was written stays and is removed with the other leftovers.
     """
+    averages, positions = signatures
     total = 0
     with path.open("xb", buffering=0) as file:
         for start in range(0, len(averages), CHUNK_ROWS):
@@ -216,12 +192,6 @@ def _open_quietly(path: Path) -> int:
         return os.open(path, flags | getattr(os, "O_NOATIME", 0))
     except PermissionError:  # only the owner may ask for it
         return os.open(path, flags)
-
-
-def signature_of(averages: NDArray[np.float64], positions: NDArray[np.int16]) -> Signature:
-    """Return one row, (3,) and (3, 40), as a Signature."""
-    y, i, q = averages.tolist()
-    return Signature((y, i, q), positions.astype("<i2").tobytes())
 
 
 def _chained(total: int, words: NDArray[np.uint64]) -> int:

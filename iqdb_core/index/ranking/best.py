@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from iqdb_core.index.simd.compiled import kernel
+from iqdb_core.kernel import kernel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -6,36 +6,22 @@ are scored first, because each good match raises the bar for the rest. Called by
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
 from iqdb_core.index.ranking.best import Best, bar, offer, score_of
-from iqdb_core.index.ranking.lookup import (
-    COUNT,
-    LIST,
-    N_EXACT,
-    N_GROUPED,
-    N_RARE,
-    ROW,
-    ROW_WORDS,
-    WEIGHT,
-    Found,
-)
-from iqdb_core.index.ranking.query import UNIT, Query
-from iqdb_core.index.ranking.rare_bits import DONE, OVERFLOW
-from iqdb_core.index.segment.layout import (
-    H_AVERAGES_AT,
-    H_DOCUMENTS_AT,
-    H_IDS_AT,
-    H_IMAGES,
-    VECTOR_WORDS,
-)
+from iqdb_core.index.ranking.lookup import COUNT, LIST, N_EXACT, N_GROUPED, N_RARE, ROW, WEIGHT, Lookup
+from iqdb_core.index.ranking.query import MOST_BUCKETS, UNIT, Query
+from iqdb_core.index.ranking.rare_bits import DONE, OVERFLOW, ROW_WORDS, RareBits
+from iqdb_core.index.segment.layout import H_AVERAGES_AT, H_DOCUMENTS_AT, H_IDS_AT, H_IMAGES, VECTOR_IMAGES
 from iqdb_core.index.segment.postings import fetch_grouped, is_in_grouped, is_in_rare
-from iqdb_core.index.simd.compiled import kernel
-from iqdb_core.index.simd.planes import PLANES, at_least
+from iqdb_core.index.segment.table import SegmentView
+from iqdb_core.index.simd.memory import VECTOR_WORDS, aligned_zeros
+from iqdb_core.index.simd.planes import PLANE_WORDS, PLANES, at_least, load_planes
 from iqdb_core.index.simd.vector import load, prefetch, store
 from iqdb_core.index.simd.words import item, popcount, trailing_zeros
+from iqdb_core.kernel import kernel
 from iqdb_core.model import CHANNELS
 
 if TYPE_CHECKING:
@@ -43,10 +29,38 @@ if TYPE_CHECKING:
 
 FEW: Final = 16
 """Candidates that are scored without looking for the best among them first."""
-MATTER: Final = PLANES * VECTOR_WORDS
-"""Where in `found.scratch` the candidates are, behind the planes."""
+MATTER: Final = PLANE_WORDS
+"""Where in `Scoring.planes` the candidates are, behind the planes."""
 _PICKED: Final = MATTER + VECTOR_WORDS
 MOST_UNITS: Final = (1 << PLANES) - 1
+
+
+class Scoring(NamedTuple):
+    """What scoring the images of one vector needs; scratch of one thread.
+
+    Parameters
+    ----------
+    planes : (12 * 8,) uint64 ndarray
+        The planes of the vector, the images of it that may matter, those of them that are scored next, and
+        room.
+    slots : (512,) int64 ndarray
+        The slots to be scored.
+    perhaps : (121,) int64 ndarray
+        Grouped buckets that an image perhaps has.
+    """
+
+    planes: NDArray[np.uint64]
+    slots: NDArray[np.int64]
+    perhaps: NDArray[np.int64]
+
+
+def create_scoring() -> Scoring:
+    """Return memory for one thread."""
+    return Scoring(
+        aligned_zeros(PLANE_WORDS + 3 * VECTOR_WORDS),
+        np.zeros(VECTOR_IMAGES, dtype=np.int64),
+        np.zeros(MOST_BUCKETS + 1, dtype=np.int64),
+    )
 
 
 @kernel(inline=True)
@@ -65,30 +79,34 @@ def units_needed(least: float, penalty: float) -> int:
 
 @kernel()
 def score_vector(
-    words: NDArray[np.uint64],
-    alive: NDArray[np.uint64],
-    segment: int,
+    view: SegmentView,
     vector: int,
+    penalty: float,
     query: Query,
-    found: Found,
+    lookup: Lookup,
+    rare: RareBits,
+    scoring: Scoring,
     best: Best,
 ) -> None:
-    """Score the candidates of a vector; `found.scratch` has their units, and says which they are."""
-    planes = found.scratch
+    """Score the candidates of a vector; `scoring.planes` has their units, and says which they are.
+
+    `penalty` is the least that any image of the vector has.
+    """
+    planes = scoring.planes
     n_candidates = _count(planes, MATTER)
     while n_candidates > 0:
         few = max(FEW, len(best.scores) - best.count[0])
         if n_candidates <= few:
             for lane in range(VECTOR_WORDS):
                 planes[_PICKED + lane] = planes[MATTER + lane]
-            _score_picked(words, alive, segment, vector, query, found, best)
+            _score_picked(view, vector, query, lookup, rare, scoring, best)
             return
         _pick_highest(planes, few)
-        _score_picked(words, alive, segment, vector, query, found, best)
-        needed = units_needed(bar(best), found.penalties[vector])
+        _score_picked(view, vector, query, lookup, rare, scoring, best)
+        needed = units_needed(bar(best), penalty)
         if needed > MOST_UNITS:
             return
-        _keep_at_least(found, needed, vector)
+        _keep_at_least(planes, needed, rare.bits, vector)
         n_candidates = _count(planes, MATTER)
 
 
@@ -130,69 +148,61 @@ def _pick_highest(planes: NDArray[np.uint64], few: int) -> None:
 
 
 @kernel()
-def _keep_at_least(found: Found, needed: int, vector: int) -> None:
+def _keep_at_least(
+    planes: NDArray[np.uint64], needed: int, rare_bits: NDArray[np.uint64], vector: int
+) -> None:
     """Drop candidates below so many units, except those whose rare units are not all counted."""
-    planes = found.scratch
-    p = (
-        load(planes, 0),
-        load(planes, VECTOR_WORDS),
-        load(planes, 2 * VECTOR_WORDS),
-        load(planes, 3 * VECTOR_WORDS),
-        load(planes, 4 * VECTOR_WORDS),
-        load(planes, 5 * VECTOR_WORDS),
-        load(planes, 6 * VECTOR_WORDS),
-        load(planes, 7 * VECTOR_WORDS),
-        load(planes, 8 * VECTOR_WORDS),
-    )
-    overflow = load(found.rare_bits, OVERFLOW + vector * VECTOR_WORDS)
-    store(planes, MATTER, load(planes, MATTER) & (at_least(needed, p) | overflow))
+    overflow = load(rare_bits, OVERFLOW + vector * VECTOR_WORDS)
+    store(planes, MATTER, load(planes, MATTER) & (at_least(needed, load_planes(planes, 0)) | overflow))
 
 
 @kernel()
 def _score_picked(
-    words: NDArray[np.uint64],
-    alive: NDArray[np.uint64],
-    segment: int,
+    view: SegmentView,
     vector: int,
     query: Query,
-    found: Found,
+    lookup: Lookup,
+    rare: RareBits,
+    scoring: Scoring,
     best: Best,
 ) -> None:
     """Score those of the picked images of a vector whose units make up for their own penalty."""
+    words = view.words
     averages_at = np.int64(words[H_AVERAGES_AT])
     n_images = np.int64(words[H_IMAGES])
     n_picked = 0
     for lane in range(VECTOR_WORDS):
-        left = found.scratch[_PICKED + lane]
+        left = scoring.planes[_PICKED + lane]
         first = (vector * VECTOR_WORDS + lane) * 64
         while left != np.uint64(0):
             slot = first + np.int64(trailing_zeros(left))
             left &= left - np.uint64(1)
-            found.slots[n_picked] = slot
+            scoring.slots[n_picked] = slot
             n_picked += slot < n_images  # bits behind the last image are set when nothing at all is needed
             prefetch(words, averages_at + (slot * CHANNELS >> 1))
     averages = words.view(np.float32)
     least = bar(best)
     n_slots = np.int64(0)
     for i in range(n_picked):
-        slot = found.slots[i]
+        slot = scoring.slots[i]
         penalty = _penalty_of(query, averages, averages_at * 2 + slot * CHANNELS)
-        found.slots[n_slots] = slot
-        n_slots += _units_of(found, slot) * UNIT - penalty >= least
-    score_slots(words, alive, segment, n_slots, query, found, best)
+        scoring.slots[n_slots] = slot
+        n_slots += _units_of(scoring.planes, rare.bits, slot) * UNIT - penalty >= least
+    score_slots(view, n_slots, query, lookup, rare, scoring, best)
 
 
 @kernel()
 def score_slots(
-    words: NDArray[np.uint64],
-    alive: NDArray[np.uint64],
-    segment: int,
+    view: SegmentView,
     n_slots: int,
     query: Query,
-    found: Found,
+    lookup: Lookup,
+    rare: RareBits,
+    scoring: Scoring,
     best: Best,
 ) -> None:
-    """Score the images of the first `n_slots` of `found.slots` and offer those that live."""
+    """Score the images of the first `n_slots` of `scoring.slots` and offer those that live."""
+    words = view.words
     averages_at = np.int64(words[H_AVERAGES_AT]) * 2
     documents_at = np.int64(words[H_DOCUMENTS_AT]) * 4
     ids_at = np.int64(words[H_IDS_AT])
@@ -200,16 +210,16 @@ def score_slots(
     documents = words.view(np.uint16)
     divisor = query.sizes[1]
     for i in range(n_slots):
-        slot = found.slots[i]
+        slot = scoring.slots[i]
         penalty = _penalty_of(query, averages, averages_at + slot * CHANNELS)
         least = bar(best)
-        shared = _shared_hundredths(words, slot, least + penalty, found)
+        shared = _shared_hundredths(words, slot, least + penalty, lookup, rare.bits, scoring.perhaps)
         if shared < 0:
             continue
         document = np.int64(item(documents, documents_at + slot))
-        if item(alive, document >> 6) >> np.uint64(document & 63) & np.uint64(1):
+        if item(view.alive, document >> 6) >> np.uint64(document & 63) & np.uint64(1):
             image_id = np.int64(item(words, ids_at + document))
-            offer(best, score_of(shared - penalty, divisor), image_id, segment, document, divisor)
+            offer(best, score_of(shared - penalty, divisor), image_id, view.number, document, divisor)
 
 
 @kernel(inline=True)
@@ -223,53 +233,65 @@ def _penalty_of(query: Query, averages: NDArray[np.float32], first: int) -> floa
 
 
 @kernel(inline=True)
-def _units_of(found: Found, slot: int) -> int:
+def _units_of(planes: NDArray[np.uint64], rare_bits: NDArray[np.uint64], slot: int) -> int:
     """Return the units of an image, or more than any has if they are not all counted."""
     bit = np.uint64(slot & 63)
-    if item(found.rare_bits, OVERFLOW + (slot >> 6)) >> bit & np.uint64(1):
+    if item(rare_bits, OVERFLOW + (slot >> 6)) >> bit & np.uint64(1):
         return np.int64(MOST_UNITS + 1)
     lane = (slot >> 6) & (VECTOR_WORDS - 1)
     units = 0
     for j in range(PLANES):
-        units |= np.int64(item(found.scratch, j * VECTOR_WORDS + lane) >> bit & np.uint64(1)) << j
+        units |= np.int64(item(planes, j * VECTOR_WORDS + lane) >> bit & np.uint64(1)) << j
     return units
 
 
 @kernel()
-def _shared_hundredths(words: NDArray[np.uint64], slot: int, least: float, found: Found) -> int:
+def _shared_hundredths(
+    words: NDArray[np.uint64],
+    slot: int,
+    least: float,
+    lookup: Lookup,
+    rare_bits: NDArray[np.uint64],
+    perhaps: NDArray[np.int64],
+) -> int:
     """Return what an image shares with the query, in hundredths, or -1 if that is surely below `least`."""
     word = slot >> 6
     bit = np.uint64(slot & 63)
     one = np.uint64(1)
-    exact_rows = found.exact[ROW]
-    exact_weights = found.exact[WEIGHT]
+    exact_rows = lookup.exact[ROW]
+    exact_weights = lookup.exact[WEIGHT]
     shared = 0
-    for k in range(found.numbers[N_EXACT]):
+    for k in range(lookup.numbers[N_EXACT]):
         shared += np.int64(item(words, exact_rows[k] + word) >> bit & one) * exact_weights[k]
-    rare = found.rare_bits
-    any_rare = item(rare, word) | item(rare, ROW_WORDS + word) | item(rare, 2 * ROW_WORDS + word)
-    any_rare |= item(rare, 3 * ROW_WORDS + word) | item(rare, OVERFLOW + word) | item(rare, DONE + word)
+    any_rare = (
+        item(rare_bits, word) | item(rare_bits, ROW_WORDS + word) | item(rare_bits, 2 * ROW_WORDS + word)
+    )
+    any_rare |= (
+        item(rare_bits, 3 * ROW_WORDS + word)
+        | item(rare_bits, OVERFLOW + word)
+        | item(rare_bits, DONE + word)
+    )
     if any_rare >> bit & one:
-        for k in range(found.numbers[N_RARE]):
-            if is_in_rare(words, found.rare[LIST, k], found.rare[COUNT, k], slot):
-                shared += found.rare[WEIGHT, k]
+        for k in range(lookup.numbers[N_RARE]):
+            if is_in_rare(words, lookup.rare[LIST, k], lookup.rare[COUNT, k], slot):
+                shared += lookup.rare[WEIGHT, k]
     # Of grouped buckets a bit says no more than perhaps: the lists are asked only if it matters.
-    grouped_rows = found.grouped[ROW]
+    grouped_rows = lookup.grouped[ROW]
     n_perhaps = 0
     bound = shared
-    for k in range(found.numbers[N_GROUPED]):
-        found.perhaps[n_perhaps] = k
+    for k in range(lookup.numbers[N_GROUPED]):
+        perhaps[n_perhaps] = k
         if item(words, grouped_rows[k] + word) >> bit & one:
-            bound += found.grouped[WEIGHT, k]
+            bound += lookup.grouped[WEIGHT, k]
             n_perhaps += 1
     if bound < least:
         return -1
     for i in range(n_perhaps):
-        fetch_grouped(words, found.grouped[LIST, found.perhaps[i]], slot)
+        fetch_grouped(words, lookup.grouped[LIST, perhaps[i]], slot)
     for i in range(n_perhaps):
-        k = found.perhaps[i]
-        if not is_in_grouped(words, found.grouped[LIST, k], slot):
-            bound -= found.grouped[WEIGHT, k]
+        k = perhaps[i]
+        if not is_in_grouped(words, lookup.grouped[LIST, k], slot):
+            bound -= lookup.grouped[WEIGHT, k]
             if bound < least:
                 return -1
     return bound

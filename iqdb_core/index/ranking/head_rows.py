@@ -1,7 +1,7 @@
 """Ranking the rows of the head, one by one.
 
 Answers: which images of the head belong among the best? The head is small and changes all the time, so it has
-no postings. Called by `scan`, after the segments, when most rows can be passed over by their colour.
+no postings. Called by `query_call`, after the segments, when most rows can be passed over by their colour.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from iqdb_core.index.ranking.best import Best, bar, offer, score_of
+from iqdb_core.index.segment.averages import is_grey_image, stored_average
 from iqdb_core.index.segment.buckets import bucket_of, is_ascending, is_repeat
-from iqdb_core.index.simd.compiled import kernel
-from iqdb_core.model import BUCKETS, CHANNELS, GREY_LIMIT, KEPT, PLANE
+from iqdb_core.kernel import kernel
+from iqdb_core.model import BUCKETS, CHANNELS, KEPT, PLANE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 HEAD_SEGMENT = -1
 """The segment number of matches in the head; their document is the row."""
-_LARGEST = np.float64(np.finfo(np.float32).max)
 
 
 class HeadRows(NamedTuple):
@@ -73,12 +73,11 @@ def scan_head(head: HeadRows, query: Query, weights: NDArray[np.uint8], best: Be
             continue
         penalty = 0.0
         for channel in range(CHANNELS):
-            average = min(max(head.averages[row, channel], -_LARGEST), _LARGEST)
-            distance = abs(query.averages[channel] - np.float64(np.float32(average)))
+            distance = abs(query.averages[channel] - stored_average(head.averages[row, channel]))
             penalty += query.average_weights[channel] * distance
         if divisor - penalty < bar(best):
             continue
-        is_grey = abs(head.averages[row, 1]) + abs(head.averages[row, 2]) < GREY_LIMIT
+        is_grey = is_grey_image(head.averages[row, 1], head.averages[row, 2])
         shared = 0
         for channel in range(1 if is_grey else CHANNELS):
             shared += _shared_of_channel(head.positions[row, channel], channel, weights)

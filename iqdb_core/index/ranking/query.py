@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
+from iqdb_core.index.segment.averages import stored_average
 from iqdb_core.index.segment.buckets import bucket_of, is_ascending, is_repeat
 from iqdb_core.index.segment.weights import AVERAGE_WEIGHTS, BINS, WEIGHTS
-from iqdb_core.index.simd.compiled import kernel
+from iqdb_core.kernel import kernel
 from iqdb_core.model import CHANNELS, KEPT, PLANE, SIDE
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ COLUMN_ROOM: Final = 2 * MOST_BUCKETS
 _WEIGHTS: Final = np.array(WEIGHTS)
 _UNITS: Final = np.array(UNITS)
 _STEP_OF: Final = np.array(STEP_OF)
-_LARGEST: Final = float(np.finfo(np.float32).max)
 
 
 class Query(NamedTuple):
@@ -135,8 +135,7 @@ def prepare(
     query.sizes[1] = divisor
     _fill_columns(query)
     for channel in range(CHANNELS):
-        average = min(max(averages[channel], -_LARGEST), _LARGEST)
-        query.averages[channel] = np.float64(np.float32(average))
+        query.averages[channel] = stored_average(averages[channel])
         query.average_weights[channel] = 0.0 if is_grey and channel > 0 else AVERAGE_WEIGHTS[channel]
 
 

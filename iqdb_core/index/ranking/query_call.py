@@ -1,90 +1,89 @@
 """A whole query in one compiled call.
 
-Answers: what are the best matches of this signature among all segments and the head? Called by `scan`.
+Answers: what are the best matches of this signature among all segments and the head? Called by `search`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from iqdb_core.index.ranking.best import Best, offer, sort_best, start_best
 from iqdb_core.index.ranking.bounds import scan_segment, score_hot
 from iqdb_core.index.ranking.head_rows import HEAD_SEGMENT, HeadRows, scan_head
-from iqdb_core.index.ranking.lookup import Found, ask_for_directory, ask_for_entries, ask_for_lists
-from iqdb_core.index.ranking.query import MOST_BUCKETS, Query, prepare
+from iqdb_core.index.ranking.lookup import ask_for_directory, ask_for_entries, ask_for_lists
+from iqdb_core.index.ranking.query import MOST_BUCKETS, prepare
+from iqdb_core.index.ranking.scratch import Scratch
 from iqdb_core.index.segment.layout import H_IDS_AT, H_IMAGES
-from iqdb_core.index.simd.compiled import kernel
-from iqdb_core.index.simd.words import words_at
+from iqdb_core.index.segment.table import segment_at
+from iqdb_core.kernel import kernel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-WORDS, N_WORDS, ALIVE, N_ALIVE_WORDS = range(4)
-"""Columns of the addresses of a `SegmentTable`."""
 _MOST_SEEDED = 100
 """Up to this limit, hot images are scored first: of more matches they are too few to raise the bar."""
 _SEEDED_SHARE = 0.5
 """If the bar is given, it has to be below this share of the best possible score for them to be worth it."""
 
 
+class Asked(NamedTuple):
+    """What is asked of the index.
+
+    Parameters
+    ----------
+    positions : (3, 40) int16 ndarray
+    averages : (float, float, float)
+    is_grey : bool
+        Of the signature; see `prepare`.
+    nonempty : (98,304,) bool ndarray
+        Which buckets some live image holds.
+    min_score : float
+        Lower scores are left out; -inf leaves out none.
+    """
+
+    positions: NDArray[np.int16]
+    averages: tuple[float, float, float]
+    is_grey: bool
+    nonempty: NDArray[np.bool_]
+    min_score: float
+
+
 @kernel()
 def search_part(
-    addresses: NDArray[np.uint64],
-    first: int,
-    stride: int,
-    positions: NDArray[np.int16],
-    averages: tuple[float, float, float],
-    is_grey: bool,
-    nonempty: NDArray[np.bool_],
-    min_score: float,
-    query: Query,
-    found: Found,
-    best: Best,
+    addresses: NDArray[np.uint64], first: int, stride: int, asked: Asked, scratch: Scratch, best: Best
 ) -> None:
-    """Fill `best`, in no order, from every `stride`-th segment from `first` on."""
-    prepare(query, positions, averages, is_grey, nonempty)
-    start_best(best, min_score, query.sizes[1])
+    """Fill `best`, in no order, from every `stride`-th segment of a table from `first` on."""
+    query = scratch.query
+    prepare(query, asked.positions, asked.averages, asked.is_grey, asked.nonempty)
+    start_best(best, asked.min_score, query.sizes[1])
     if query.sizes[1] != 0:
-        scan_segments(addresses, first, stride, query, found, best)
+        _scan_segments(addresses, first, stride, scratch, best)
 
 
 @kernel()
 def search_all(
-    addresses: NDArray[np.uint64],
-    stride: int,
-    head: HeadRows,
-    positions: NDArray[np.int16],
-    averages: tuple[float, float, float],
-    is_grey: bool,
-    nonempty: NDArray[np.bool_],
-    min_score: float,
-    query: Query,
-    found: Found,
-    weights: NDArray[np.uint8],
-    best: Best,
+    addresses: NDArray[np.uint64], stride: int, head: HeadRows, asked: Asked, scratch: Scratch, best: Best
 ) -> None:
     """Fill `best` with the best matches of a signature in the head and every `stride`-th segment, best first.
 
     Where nothing can be shared with any image, in all segments.
     """
     first = np.int64(0)  # as a literal it would be compiled for 0 apart
-    search_part(
-        addresses, first, stride, positions, averages, is_grey, nonempty, min_score, query, found, best
-    )
-    if query.sizes[1] == 0:
+    search_part(addresses, first, stride, asked, scratch, best)
+    if scratch.query.sizes[1] == 0:
         _take_first(addresses, head, best)
     else:
-        scan_head(head, query, weights, best)
+        scan_head(head, scratch.query, scratch.weights, best)
     sort_best(best)
 
 
 @kernel()
-def scan_segments(
-    addresses: NDArray[np.uint64], first: int, stride: int, query: Query, found: Found, best: Best
+def _scan_segments(
+    addresses: NDArray[np.uint64], first: int, stride: int, scratch: Scratch, best: Best
 ) -> None:
-    """Scan every `stride`-th segment from `first` on."""
+    query = scratch.query
     n_segments = (len(addresses) - first + stride - 1) // stride
     is_seeded = len(best.scores) <= _MOST_SEEDED and best.least[0] < _SEEDED_SHARE * query.sizes[1]
     # Each step of looking up reads what the one before asked for, some segments earlier.
@@ -93,39 +92,34 @@ def scan_segments(
             now = turn - step
             if not 0 <= now < n_segments:
                 continue
-            segment = first + now * stride
-            words = words_at(addresses[segment, WORDS], addresses[segment, N_WORDS])
-            entries = found.entries[now * MOST_BUCKETS : (now + 1) * MOST_BUCKETS]
+            view = segment_at(addresses, first + now * stride)
+            entries = scratch.entries[now * MOST_BUCKETS : (now + 1) * MOST_BUCKETS]
             if step == 0:
-                ask_for_directory(words, query)
+                ask_for_directory(view.words, query)
             elif step == 1:
-                ask_for_entries(words, query, entries)
+                ask_for_entries(view.words, query, entries)
             elif step == 2:
-                ask_for_lists(words, query, entries)
+                ask_for_lists(view.words, query, entries)
             elif is_seeded:
-                alive = words_at(addresses[segment, ALIVE], addresses[segment, N_ALIVE_WORDS])
-                score_hot(words, alive, segment, entries, query, found, best)
+                score_hot(view, entries, scratch, best)
     for now in range(n_segments):
-        segment = first + now * stride
-        words = words_at(addresses[segment, WORDS], addresses[segment, N_WORDS])
-        alive = words_at(addresses[segment, ALIVE], addresses[segment, N_ALIVE_WORDS])
-        entries = found.entries[now * MOST_BUCKETS : (now + 1) * MOST_BUCKETS]
-        scan_segment(words, alive, segment, entries, is_seeded, query, found, best)
+        view = segment_at(addresses, first + now * stride)
+        entries = scratch.entries[now * MOST_BUCKETS : (now + 1) * MOST_BUCKETS]
+        scan_segment(view, entries, is_seeded, scratch, best)
 
 
 @kernel()
 def _take_first(addresses: NDArray[np.uint64], head: HeadRows, best: Best) -> None:
     """Offer the live images of the smallest ids, all with score 0: nothing can be shared with any image."""
     for segment in range(len(addresses)):
-        words = words_at(addresses[segment, WORDS], addresses[segment, N_WORDS])
-        alive = words_at(addresses[segment, ALIVE], addresses[segment, N_ALIVE_WORDS])
-        ids_at = np.int64(words[H_IDS_AT])
+        view = segment_at(addresses, segment)
+        ids_at = np.int64(view.words[H_IDS_AT])
         taken = 0
-        for document in range(np.int64(words[H_IMAGES])):
+        for document in range(np.int64(view.words[H_IMAGES])):
             if taken == len(best.scores):
                 break
-            if alive[document >> 6] >> np.uint64(document & 63) & np.uint64(1):
-                offer(best, 0.0, np.int64(words[ids_at + document]), segment, document, np.int64(0))
+            if view.alive[document >> 6] >> np.uint64(document & 63) & np.uint64(1):
+                offer(best, 0.0, np.int64(view.words[ids_at + document]), segment, document, np.int64(0))
                 taken += 1
     for row in range(len(head.image_ids)):
         if head.alive[row]:

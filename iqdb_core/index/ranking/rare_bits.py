@@ -7,21 +7,25 @@ by `bounds`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from iqdb_core.index.ranking.lookup import COUNT, LIST, N_RARE, RARE_PLANES, ROW_WORDS, UNITS, Found
-from iqdb_core.index.segment.layout import H_VECTORS, VECTOR_WORDS
-from iqdb_core.index.simd.compiled import kernel
+from iqdb_core.index.ranking.lookup import COUNT, LIST, N_RARE, UNITS, Lookup
+from iqdb_core.index.segment.layout import H_VECTORS, SEGMENT_IMAGES
+from iqdb_core.index.simd.memory import VECTOR_WORDS, aligned_zeros
 from iqdb_core.index.simd.vector import has_bits, load, store, zeros
 from iqdb_core.index.simd.words import item, popcount
+from iqdb_core.kernel import kernel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+RARE_PLANES: Final = 4
+"""Units that rare buckets add up to at most, as bits; more is marked in one more plane."""
+ROW_WORDS: Final = SEGMENT_IMAGES // 64
 OVERFLOW: Final = RARE_PLANES * ROW_WORDS
-"""Where in `Found.rare_bits` the plane of images is that have more units than could be counted."""
+"""Where in `RareBits.bits` the plane of images is that have more units than could be counted."""
 DONE: Final = OVERFLOW + ROW_WORDS
 """Where the plane of images is that have been scored already."""
 _HOT: Final = (RARE_PLANES - 1) * ROW_WORDS
@@ -30,70 +34,91 @@ MOST_HOT: Final = 64
 """More hot images in one segment say nothing about likeness, and cost more to score than they save."""
 
 
+class RareBits(NamedTuple):
+    """The postings of a query's rare buckets in one segment as bits; scratch of one thread.
+
+    Parameters
+    ----------
+    bits : (6 * 1024,) uint64 ndarray
+        Per slot, as bits: the units of its rare buckets in four planes, whether it has 16 or more, and
+        whether it has been scored already.
+    is_dirty : (6,) bool ndarray
+        Which planes of `bits` may be other than zero.
+    """
+
+    bits: NDArray[np.uint64]
+    is_dirty: NDArray[np.bool_]
+
+
+def create_rare_bits() -> RareBits:
+    """Return memory for one thread."""
+    return RareBits(aligned_zeros((RARE_PLANES + 2) * ROW_WORDS), np.zeros(RARE_PLANES + 2, dtype=np.bool_))
+
+
 @kernel()
-def write_rare(words: NDArray[np.uint64], found: Found) -> None:
-    """Fill `found.rare_bits` after `resolve`; `words` is the segment."""
-    bits = found.rare_bits
+def write_rare(words: NDArray[np.uint64], lookup: Lookup, rare: RareBits) -> None:
+    """Fill `rare` after `resolve`; `words` is the segment."""
+    bits = rare.bits
     zero = zeros()
     for plane in range(RARE_PLANES + 2):
-        if found.is_dirty[plane]:
-            found.is_dirty[plane] = False
+        if rare.is_dirty[plane]:
+            rare.is_dirty[plane] = False
             for i in range(plane * ROW_WORDS, (plane + 1) * ROW_WORDS, VECTOR_WORDS):
                 store(bits, i, zero)
     slots = words.view(np.uint16)
-    for k in range(found.numbers[N_RARE]):
-        first = found.rare[LIST, k]
-        units = found.rare[UNITS, k]
+    for k in range(lookup.numbers[N_RARE]):
+        first = lookup.rare[LIST, k]
+        units = lookup.rare[UNITS, k]
         for j in range(RARE_PLANES):
             if not units >> j & 1:
                 continue
-            found.is_dirty[j] = True
+            rare.is_dirty[j] = True
             plane = np.uint64(j * ROW_WORDS)
-            for i in range(first, first + found.rare[COUNT, k]):
+            for i in range(first, first + lookup.rare[COUNT, k]):
                 slot = np.uint64(item(slots, i))
                 carry = np.uint64(1) << (slot & np.uint64(63))
                 word = plane + (slot >> np.uint64(6))
                 before = bits[word]
                 bits[word] = before ^ carry
                 if before & carry:
-                    _carry(found, word, carry)
+                    _carry(rare, word, carry)
 
 
 @kernel()
-def _carry(found: Found, word: np.uint64, carry: np.uint64) -> None:
+def _carry(rare: RareBits, word: np.uint64, carry: np.uint64) -> None:
     """Carry a bit into the plane above that of a word, and on; out of the last one into that of overflows."""
-    bits = found.rare_bits
+    bits = rare.bits
     word += np.uint64(ROW_WORDS)
     while word < np.uint64(OVERFLOW):
-        found.is_dirty[word // np.uint64(ROW_WORDS)] = True
+        rare.is_dirty[word // np.uint64(ROW_WORDS)] = True
         before = bits[word]
         bits[word] = before ^ carry
         if not before & carry:
             return
         word += np.uint64(ROW_WORDS)
-    found.is_dirty[RARE_PLANES] = True
+    rare.is_dirty[RARE_PLANES] = True
     bits[word] |= carry
 
 
 @kernel()
-def mark_hot(words: NDArray[np.uint64], found: Found) -> int:
+def mark_hot(words: NDArray[np.uint64], rare: RareBits) -> int:
     """Mark images with many units of rare buckets as done, and take them out of the overflow.
 
     Parameters
     ----------
     words : (n_words,) uint64 ndarray
         The segment.
-    found : Found
-        After `write_rare`. **Changed in place**: `rare_bits`.
+    rare : RareBits
+        After `write_rare`. **Changed in place.**
 
     Returns
     -------
     int
         How many images were marked; 0, and nothing is changed, if there are more than MOST_HOT.
     """
-    bits = found.rare_bits
+    bits = rare.bits
     n_words = np.int64(words[H_VECTORS]) * VECTOR_WORDS
-    if not found.is_dirty[RARE_PLANES - 1]:
+    if not rare.is_dirty[RARE_PLANES - 1]:
         return 0
     n_hot = 0
     for i in range(0, n_words, VECTOR_WORDS):
@@ -105,5 +130,5 @@ def mark_hot(words: NDArray[np.uint64], found: Found) -> int:
     for i in range(0, n_words, VECTOR_WORDS):
         store(bits, DONE + i, load(bits, _HOT + i) | load(bits, OVERFLOW + i))
         store(bits, OVERFLOW + i, zeros())
-    found.is_dirty[RARE_PLANES + 1] = True
+    rare.is_dirty[RARE_PLANES + 1] = True
     return n_hot

@@ -17,6 +17,8 @@ from iqdb_core.model import BUCKETS
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from iqdb_core.index.rows import Signatures
+
 
 class BucketCounts:
     """Counts of live images per bucket.
@@ -33,23 +35,23 @@ class BucketCounts:
 
     def change(
         self,
-        added: tuple[NDArray[np.float64], NDArray[np.int16]],
-        removed: list[tuple[NDArray[np.float64], NDArray[np.int16]]],
+        added: Signatures,
+        removed: list[Signatures],
         added_counts: NDArray[np.int32] | None = None,
     ) -> None:
         """Count new images in and dead ones out; replace `nonempty` if some bucket filled or emptied.
 
         Parameters
         ----------
-        added : (n, 3) float64 ndarray, (n, 3, 40) int16 ndarray
-            Averages and positions of the images that became live.
-        removed : list of the same
-            Those of the images that died; each must have been added before.
+        added : Signatures
+            Of the images that became live.
+        removed : list of Signatures
+            Of the images that died; each must have been added before.
         added_counts : (98,304,) int32 ndarray or None
             How many of `added` hold each bucket, if somebody has counted them already.
         """
         if added_counts is None:
-            crossed = count_images(self.counts, read_only(added[0]), read_only(added[1]), 1)
+            crossed = count_images(self.counts, read_only(added.averages), read_only(added.positions), 1)
         else:
             crossed = int(np.count_nonzero((self.counts == 0) & (added_counts > 0)))
             self.counts += added_counts

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from iqdb_core.index.simd.compiled import kernel
-from iqdb_core.model import CHANNELS, GREY_LIMIT, KEPT, PLANE
+from iqdb_core.index.segment.averages import is_grey_image
+from iqdb_core.kernel import kernel
+from iqdb_core.model import CHANNELS, KEPT, PLANE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -73,7 +74,7 @@ def count_images(
     """
     crossed = 0
     for image in range(positions.shape[0]):
-        is_grey = abs(averages[image, 1]) + abs(averages[image, 2]) < GREY_LIMIT
+        is_grey = is_grey_image(averages[image, 1], averages[image, 2])
         for channel in range(1 if is_grey else CHANNELS):
             row = positions[image, channel]
             is_plain = is_ascending(row)

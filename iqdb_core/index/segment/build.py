@@ -7,11 +7,12 @@ nearly all of its time.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from iqdb_core.index.segment import layout
+from iqdb_core.index.segment.averages import stored_averages
 from iqdb_core.index.segment.buckets import count_buckets
 from iqdb_core.index.segment.colour_order import order_by_colour
 from iqdb_core.index.segment.placement import (
@@ -22,68 +23,59 @@ from iqdb_core.index.segment.placement import (
     plan_places,
 )
 from iqdb_core.index.segment.segment import Segment
-from iqdb_core.model import BUCKETS, CHANNELS, GREY_LIMIT, KEPT
+from iqdb_core.index.simd.memory import aligned_zeros
+from iqdb_core.model import BUCKETS, CHANNELS, KEPT, is_grey
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-_LARGEST: Final = float(np.finfo(np.float32).max)
-_ALIGNMENT: Final = layout.VECTOR_WORDS
+    from iqdb_core.index.rows import Rows
 
 
-def aligned_zeros(n_words: int) -> NDArray[np.uint64]:
-    """Return `n_words` zeroed words that start on a cache line."""
-    padded = np.zeros(n_words + _ALIGNMENT, dtype=np.uint64)
-    first = -(padded.ctypes.data // 8) % _ALIGNMENT
-    return padded[first : first + n_words]
+class Built(NamedTuple):
+    """What `build_segment` makes.
+
+    Parameters
+    ----------
+    segment : Segment
+    counts : (98,304,) int32 ndarray
+        How many of its images hold each bucket.
+    """
+
+    segment: Segment
+    counts: NDArray[np.int32]
 
 
-def stored_averages(averages: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return averages as the index keeps and compares them: float32, and finite."""
-    return np.clip(averages, -_LARGEST, _LARGEST).astype(np.float32)
-
-
-def build_segment(
-    image_ids: NDArray[np.int64],
-    averages: NDArray[np.float64],
-    positions: NDArray[np.int16],
-    *,
-    allocate: Callable[[int], NDArray[np.uint64]] = aligned_zeros,
-    counts: NDArray[np.int32] | None = None,
-) -> Segment:
+def build_segment(images: Rows, *, allocate: Callable[[int], NDArray[np.uint64]] = aligned_zeros) -> Built:
     """Build a segment.
 
     Parameters
     ----------
-    image_ids : (n,) int64 ndarray
-        Strictly ascending, 1 <= n <= 65,536. Document d is image_ids[d].
-    averages : (n, 3) float64 ndarray
-        Finite. An image whose |I| + |Q| is below 6/1000 is grey: only its Y positions are indexed.
-    positions : (n, 3, 40) int16 ndarray
-        1..16383 in magnitude, in any order; one that occurs twice in a channel counts once.
+    images : Rows
+        1..65,536, ids strictly ascending: document d is the d-th. Averages are finite; an image whose
+        |I| + |Q| is below 6/1000 is grey: only its Y positions are indexed. Positions are 1..16383 in
+        magnitude, in any order; one that occurs twice in a channel counts once.
     allocate : callable
         Returns so many zeroed words, which become the segment's own.
-    counts : (98,304,) int32 ndarray or None
-        Zeros. **Changed in place**: how many of the images hold each bucket.
 
     Returns
     -------
-    Segment
+    Built
 
     Raises
     ------
     ValueError
         The arrays are not of this kind.
     """
-    _check(image_ids, averages, positions)
-    n = len(image_ids)
-    positions = np.ascontiguousarray(positions)
-    is_grey = np.abs(averages[:, 1]) + np.abs(averages[:, 2]) < GREY_LIMIT
-    stored = stored_averages(averages)
-    counts = np.zeros(BUCKETS, dtype=np.int32) if counts is None else counts
-    if not count_buckets(positions, is_grey, counts):
+    _check(images)
+    n = len(images)
+    positions = np.ascontiguousarray(images.positions)
+    is_grey_row = is_grey(images.averages[:, 1], images.averages[:, 2])
+    stored = stored_averages(images.averages)
+    counts = np.zeros(BUCKETS, dtype=np.int32)
+    if not count_buckets(positions, is_grey_row, counts):
         raise ValueError("positions are 1..16383 in magnitude")
     rows = np.empty(BUCKETS, dtype=np.int32)
     lists = np.empty(BUCKETS, dtype=np.int32)
@@ -102,20 +94,21 @@ def build_segment(
     words[layout.H_ENTRIES] = n_entries
     words[list(layout.SECTIONS)] = offsets
     ids_at = int(words[layout.H_IDS_AT])
-    words[ids_at : ids_at + n] = image_ids.view(np.uint64)
-    order, n_grey = order_by_colour(stored, is_grey)
+    words[ids_at : ids_at + n] = images.image_ids.view(np.uint64)
+    order, n_grey = order_by_colour(stored, is_grey_row)
     place_entries(words, counts, rows, lists)
     places = np.empty(BUCKETS, dtype=np.uint32)
     grouped = np.empty((np.count_nonzero((rows >= 0) & (lists >= 0)), 4), dtype=np.int64)
     plan_places(words, counts, rows, lists, places, grouped)
     listed = np.empty(2 * (KEPT + 1), dtype=np.int64)
-    place_postings(words, positions, is_grey, order, places, grouped, listed)
+    place_postings(words, positions, is_grey_row, order, places, grouped, listed)
     place_colours(words, stored, order, n_grey)
     words.flags.writeable = False
-    return Segment(words)
+    return Built(Segment(words), counts)
 
 
-def _check(image_ids: NDArray[np.int64], averages: NDArray[np.float64], positions: NDArray[np.int16]) -> None:
+def _check(images: Rows) -> None:
+    image_ids, averages, positions = images.image_ids, images.averages, images.positions
     n = len(image_ids)
     if not 1 <= n <= layout.SEGMENT_IMAGES:
         raise ValueError(f"a segment has 1..{layout.SEGMENT_IMAGES} images, not {n}")

@@ -13,7 +13,7 @@ import numpy as np
 
 from iqdb_core.index.segment.layout import VECTOR_IMAGES
 from iqdb_core.index.segment.weights import AVERAGE_WEIGHTS
-from iqdb_core.index.simd.compiled import kernel
+from iqdb_core.kernel import kernel
 from iqdb_core.model import CHANNELS
 
 if TYPE_CHECKING:

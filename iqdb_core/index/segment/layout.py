@@ -30,12 +30,11 @@ from __future__ import annotations
 
 from typing import Final
 
+from iqdb_core.index.simd.memory import VECTOR_WORDS
 from iqdb_core.model import BUCKETS
 
 SEGMENT_IMAGES: Final = 65_536
-"""A slot fits 16 bits."""
-VECTOR_WORDS: Final = 8
-"""One cache line, and the widest register of today's machines."""
+"""Most images of one segment: slots and documents fit 16 bits."""
 VECTOR_IMAGES: Final = VECTOR_WORDS * 64
 PAGE_IMAGES: Final = 256
 
@@ -71,7 +70,6 @@ RARE_COUNT_SHIFT: Final = 23
 GROUPED_BIT: Final = 1 << 30
 """Set in an entry that is not rare: grouped, with the offset in words below. Otherwise the entry is an exact
 row."""
-MAX_RARE_COUNT: Final = 255
 
 SECTIONS: Final = (
     H_ENTRIES_AT,

@@ -30,9 +30,9 @@ from iqdb_core.index.segment.layout import (
     RARE_COUNT_SHIFT,
     VECTOR_IMAGES,
 )
-from iqdb_core.index.simd.compiled import kernel
 from iqdb_core.index.simd.vector import prefetch
 from iqdb_core.index.simd.words import item
+from iqdb_core.kernel import kernel
 from iqdb_core.model import BUCKETS, CHANNELS, KEPT
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """Which slots of a segment hold a bucket: reading the directory, the entries and the lists.
 
-Answers: where are this bucket's postings, and does this slot have one? The layout is described in `segment`.
-Never changes a segment. Called by the checks of a segment and by the scan.
+Answers: where are this bucket's postings, and does this slot have one? The layout is described in `layout`.
+Never changes a segment. Called by the checks of a segment and by the ranking.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from iqdb_core.index.segment.layout import (
     PAGE_IMAGES,
     RARE_BIT,
     RARE_COUNT_SHIFT,
-    VECTOR_WORDS,
 )
-from iqdb_core.index.simd.compiled import kernel
+from iqdb_core.index.simd.memory import VECTOR_WORDS
 from iqdb_core.index.simd.vector import prefetch
 from iqdb_core.index.simd.words import item, popcount, trailing_zeros, words_at
+from iqdb_core.kernel import kernel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

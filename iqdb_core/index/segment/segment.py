@@ -1,7 +1,7 @@
 """An immutable, searchable set of up to 65,536 images in one flat array of words.
 
 Answers: are these words a segment, and which images are in it? The layout is described in `layout`. Never
-builds (see `build`) and never ranks (see `scan`). Called by the rest of the index room.
+builds (see `build`) and never ranks. Called by the rest of the index room.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from iqdb_core.index.segment.layout import (
     SEGMENT_MAGIC,
     SEGMENT_VERSION,
     VECTOR_IMAGES,
-    VECTOR_WORDS,
     section_offsets,
     stride_of,
 )
 from iqdb_core.index.segment.postings import are_postings_valid
+from iqdb_core.index.simd.memory import VECTOR_WORDS
 from iqdb_core.index.simd.words import checksum_words
 from iqdb_core.model import BUCKETS
 

@@ -13,10 +13,6 @@ from __future__ import annotations
 
 from typing import Final
 
-import numpy as np
-
-from iqdb_core.model import PLANE, SIDE
-
 BINS: Final = 6
 """bin = min(max(row, column), 5) of a position; bin 0 is the average alone."""
 
@@ -29,12 +25,3 @@ WEIGHTS: Final = (
 
 AVERAGE_WEIGHTS: Final = tuple(float(row[0]) for row in WEIGHTS)
 """Hundredths per unit of difference of the Y, I and Q averages."""
-
-
-def bins_of_positions() -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Return the bin, 0..5, of each of the 16,384 positions."""
-    position = np.arange(PLANE)
-    bins: np.ndarray[tuple[int], np.dtype[np.int64]] = np.minimum(
-        np.maximum(position // SIDE, position % SIDE), BINS - 1
-    )
-    return bins

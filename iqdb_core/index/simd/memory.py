@@ -1,8 +1,8 @@
-"""Memory for segments, and giving it back.
+"""Memory for words, and giving it back.
 
-Answers: where do the words of a segment lie? Each lies in a mapping of its own, so that dropping it gives the
-memory back to the machine at once, whatever the allocator would keep. Called by the sealer and the
-checkpoint.
+Answers: where do many words lie? In a mapping of their own, so that dropping them gives the memory back to
+the machine at once, whatever the allocator would keep; or on whole cache lines. Called by all rooms of the
+index.
 """
 
 from __future__ import annotations
@@ -15,15 +15,14 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 
-from iqdb_core.codec import SIGNATURE_BYTES
-from iqdb_core.model import CHANNELS, KEPT
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 T = TypeVar("T", bound=np.generic)
 _HUGE_PAGE: Final = 2 << 20
 WORD_BYTES: Final = 8
+VECTOR_WORDS: Final = 8
+"""One cache line, and the widest register of today's machines."""
 
 
 def allocate(n_words: int) -> NDArray[np.uint64]:
@@ -40,12 +39,11 @@ def allocate(n_words: int) -> NDArray[np.uint64]:
     return np.frombuffer(pages, dtype=np.uint64)
 
 
-def allocate_rows(n_rows: int) -> tuple[NDArray[np.float64], NDArray[np.int16]]:
-    """Return averages (n, 3) and positions (n, 3, 40), zeroed, in a mapping of their own."""
-    words = allocate(n_rows * SIGNATURE_BYTES // WORD_BYTES)
-    averages = words[: n_rows * CHANNELS].view(np.float64).reshape(n_rows, CHANNELS)
-    positions = words[n_rows * CHANNELS :].view(np.int16).reshape(n_rows, CHANNELS, KEPT)
-    return averages, positions
+def aligned_zeros(n_words: int) -> NDArray[np.uint64]:
+    """Return zeroed uint64 words that start on a cache line, in the allocator's memory."""
+    padded = np.zeros(n_words + VECTOR_WORDS, dtype=np.uint64)
+    first = -(padded.ctypes.data // WORD_BYTES) % VECTOR_WORDS
+    return padded[first : first + n_words]
 
 
 def read_only(array: NDArray[T]) -> NDArray[T]:

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from iqdb_core.index.simd.compiled import kernel
-from iqdb_core.index.simd.vector import load, majority, prefetch, splat
+from iqdb_core.index.simd.memory import VECTOR_WORDS
+from iqdb_core.index.simd.vector import load, majority, prefetch, splat, store
 from iqdb_core.index.simd.words import item
+from iqdb_core.kernel import kernel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,6 +27,8 @@ PLANES: Final = 9
 """Sums stay below 512 units."""
 CHUNK: Final = 8
 """Rows added at once."""
+PLANE_WORDS: Final = PLANES * VECTOR_WORDS
+"""Words of the nine planes of one vector."""
 
 
 @kernel(inline=True)
@@ -165,6 +168,36 @@ def add_fours(
         p7, carry = half_add(p[7], carry)
         p = (p[0], p[1], p2, p3, p4, p5, p6, p7, p[8] ^ carry)
     return p
+
+
+@kernel(inline=True)
+def store_planes(words: NDArray[np.uint64], first: int, p: Any) -> None:
+    """Store nine planes, one vector after the other, from words[first] on."""
+    store(words, first, p[0])
+    store(words, first + VECTOR_WORDS, p[1])
+    store(words, first + 2 * VECTOR_WORDS, p[2])
+    store(words, first + 3 * VECTOR_WORDS, p[3])
+    store(words, first + 4 * VECTOR_WORDS, p[4])
+    store(words, first + 5 * VECTOR_WORDS, p[5])
+    store(words, first + 6 * VECTOR_WORDS, p[6])
+    store(words, first + 7 * VECTOR_WORDS, p[7])
+    store(words, first + 8 * VECTOR_WORDS, p[8])
+
+
+@kernel(inline=True)
+def load_planes(words: NDArray[np.uint64], first: int) -> Any:
+    """Return the nine planes that `store_planes` stored."""
+    return (
+        load(words, first),
+        load(words, first + VECTOR_WORDS),
+        load(words, first + 2 * VECTOR_WORDS),
+        load(words, first + 3 * VECTOR_WORDS),
+        load(words, first + 4 * VECTOR_WORDS),
+        load(words, first + 5 * VECTOR_WORDS),
+        load(words, first + 6 * VECTOR_WORDS),
+        load(words, first + 7 * VECTOR_WORDS),
+        load(words, first + 8 * VECTOR_WORDS),
+    )
 
 
 @kernel(inline=True)

@@ -2,7 +2,7 @@
 
 Answers: how does a kernel hold eight words in one register? The code generator is told of vectors of eight
 words, and of no machine: it makes one instruction of them on AVX-512, two on AVX2, four on NEON. Knows
-nothing of images. Called by the scan.
+nothing of images. Called by the ranking and the making of segments.
 
 Every load and store of a vector goes through `load` and `store`, which check bounds when numba does.
 """
@@ -17,8 +17,8 @@ from numba import config, types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
 
-from iqdb_core.index.segment.layout import VECTOR_WORDS
-from iqdb_core.index.simd.compiled import kernel
+from iqdb_core.index.simd.memory import VECTOR_WORDS
+from iqdb_core.kernel import kernel
 
 if TYPE_CHECKING:
     import numpy as np

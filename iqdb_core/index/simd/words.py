@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from iqdb_core.index.simd.compiled import kernel
+from iqdb_core.kernel import kernel
 
 _LANES: Final = 8
 _WORD_BYTES: Final = 8

@@ -14,12 +14,15 @@ from iqdb_core.errors import CheckpointInvalid
 from iqdb_core.index.disk import checkpoint
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import numpy as np
     from numpy.typing import NDArray
 
-    from iqdb_core.index.disk.manifest import Manifest
-    from iqdb_core.index.disk.sealer import Member, Sealer
+    from iqdb_core.index.disk.checkpoint import Saved
+    from iqdb_core.index.disk.sealer import Sealer
     from iqdb_core.index.options import IndexOptions
+    from iqdb_core.index.segment.member import Member
     from iqdb_core.index.snapshot import Snapshot
 
 _log = logging.getLogger(__name__)
@@ -55,7 +58,7 @@ class CheckpointKeeper:
         self.seq: int | None = None
         self.refused: str | None = None
 
-    def load(self) -> tuple[Manifest, list[Member]] | None:
+    def load(self) -> Saved | None:
         """Return the checkpoint; None if there is none, or none that can be used, which is then set aside."""
         try:
             loaded = checkpoint.load(self._directory, store_id=self._store_id)
@@ -65,8 +68,8 @@ class CheckpointKeeper:
             self._directory.set_aside()
             return None
         if loaded is not None:
-            self.seq = loaded[0].applied_seq
-            self._numbers = numbers_of(loaded[1])
+            self.seq = loaded.applied_seq
+            self._numbers = numbers_of(loaded.members)
         self._directory.remove_leftovers(self._numbers)
         return loaded
 
@@ -92,7 +95,8 @@ class CheckpointKeeper:
         numbers = numbers_of(snapshot.members)
         # Should the save fail at its very end, either checkpoint may be the one on disk.
         self._numbers |= numbers
-        checkpoint.save(self._sealer, store_id=self._store_id, snapshot=snapshot, counts=counts)
+        content = checkpoint.Saved(snapshot.applied_seq, snapshot.members, snapshot.head.live_rows(), counts)
+        checkpoint.save(self._sealer, store_id=self._store_id, content=content)
         self._numbers = numbers
         self.seq = snapshot.applied_seq
         self._directory.forget_refused()
@@ -110,6 +114,6 @@ class CheckpointKeeper:
         self.seq = None
 
 
-def numbers_of(members: list[Member] | tuple[Member, ...]) -> set[int]:
+def numbers_of(members: Iterable[Member]) -> set[int]:
     """Return the numbers of sealed segments."""
     return {member.sealed.number for member in members}

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from iqdb_core.index.options import SEGMENT_IMAGES
+from iqdb_core.index.segment.layout import SEGMENT_IMAGES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from iqdb_core.index.disk.sealer import Member
     from iqdb_core.index.options import IndexOptions
+    from iqdb_core.index.segment.member import Member
 
 FULL_IMAGES: Final = SEGMENT_IMAGES * 3 // 4
 """From so many live images on a segment counts as full and is left alone."""

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from iqdb_core.index.disk.sealer import Member
 from iqdb_core.index.disk.signature_rows import CHUNK_ROWS
-from iqdb_core.index.options import SEGMENT_IMAGES
+from iqdb_core.index.rows import Rows, Signatures
 from iqdb_core.index.segment import alive as bitmap
-from iqdb_core.index.simd.memory import allocate_rows
+from iqdb_core.index.segment.layout import SEGMENT_IMAGES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from iqdb_core.index.disk.sealer import Sealer
+    from iqdb_core.index.segment.member import Member
 
 
 def merged(sources: Sequence[Member], sealer: Sealer) -> list[Member]:
@@ -59,7 +59,7 @@ def merged(sources: Sequence[Member], sealer: Sealer) -> list[Member]:
     try:
         for start in range(0, len(order), SEGMENT_IMAGES):
             part = order[start : start + SEGMENT_IMAGES]
-            averages, positions = allocate_rows(len(part))
+            averages, positions = Signatures.allocated(len(part))
             for source_no, source in enumerate(sources):
                 # A source's documents ascend by id as the output does: each part takes the next run of them.
                 slots = np.flatnonzero(source_nos[part] == source_no)
@@ -68,7 +68,7 @@ def merged(sources: Sequence[Member], sealer: Sealer) -> list[Member]:
                 for first in range(0, len(slots), CHUNK_ROWS):
                     piece = slice(first, first + CHUNK_ROWS)
                     averages[slots[piece]], positions[slots[piece]] = source.sealed.rows.read(docs[piece])
-            made.append(Member.all_alive(sealer.seal(image_ids[part], averages, positions)))
+            made.append(sealer.seal(Rows(image_ids[part], averages, positions)).member)
     except BaseException:
         sealer.directory.remove(member.sealed.number for member in made)
         raise

@@ -1,0 +1,95 @@
+"""Many images as columns: the one form in which the rooms of the index hand them to each other.
+
+Answers: what are these images' ids, averages and positions, and how are some of them taken out or put in
+order? Knows no segment and no file. `ChangeBatch` of `model` is the same with what the feed adds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from iqdb_core.codec import SIGNATURE_BYTES
+from iqdb_core.index.simd.memory import WORD_BYTES, allocate, read_only
+from iqdb_core.model import CHANNELS, KEPT, Signature
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class Signatures(NamedTuple):
+    """Signatures of images whose ids, if they matter, are known from elsewhere.
+
+    Parameters
+    ----------
+    averages : (n, 3) float64 ndarray
+    positions : (n, 3, 40) int16 ndarray
+    """
+
+    averages: NDArray[np.float64]
+    positions: NDArray[np.int16]
+
+    @classmethod
+    def allocated(cls, n_rows: int) -> Signatures:
+        """Return zeroed signatures in a mapping of their own."""
+        words = allocate(n_rows * SIGNATURE_BYTES // WORD_BYTES)
+        averages = words[: n_rows * CHANNELS].view(np.float64).reshape(n_rows, CHANNELS)
+        positions = words[n_rows * CHANNELS :].view(np.int16).reshape(n_rows, CHANNELS, KEPT)
+        return cls(averages, positions)
+
+    def signature(self, row: int) -> Signature:
+        """Return one row as a Signature."""
+        y, i, q = self.averages[row].tolist()
+        return Signature((y, i, q), self.positions[row].astype("<i2").tobytes())
+
+    def copy(self) -> Signatures:
+        """Return the same signatures in memory of their own."""
+        return Signatures(self.averages.copy(), self.positions.copy())
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Images as columns.
+
+    Parameters
+    ----------
+    image_ids : (n,) int64 ndarray
+        No id occurs twice; most users want them ascending, see `in_order`.
+    averages : (n, 3) float64 ndarray
+    positions : (n, 3, 40) int16 ndarray
+    """
+
+    image_ids: NDArray[np.int64]
+    averages: NDArray[np.float64]
+    positions: NDArray[np.int16]
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def __getitem__(self, which: slice | NDArray[np.int64] | NDArray[np.bool_]) -> Rows:
+        return Rows(self.image_ids[which], self.averages[which], self.positions[which])
+
+    @property
+    def signatures(self) -> Signatures:
+        """The same rows without their ids."""
+        return Signatures(self.averages, self.positions)
+
+    def in_order(self) -> Rows:
+        """Return these rows in ascending order of id."""
+        return self[np.argsort(self.image_ids, kind="stable")]
+
+    def sorted_with(self, other: Rows) -> Rows:
+        """Return these rows and others, which share no id with them, in ascending order of id."""
+        if len(other) == 0:
+            return self
+        return Rows(
+            np.concatenate([other.image_ids, self.image_ids]),
+            np.concatenate([other.averages, self.averages]),
+            np.concatenate([other.positions, self.positions]),
+        ).in_order()
+
+    def read_only(self) -> Rows:
+        """Return read-only, contiguous views, or copies of what is not contiguous; see `memory.read_only`."""
+        return Rows(read_only(self.image_ids), read_only(self.averages), read_only(self.positions))

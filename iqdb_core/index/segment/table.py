@@ -1,0 +1,86 @@
+"""Where the segments of a snapshot are in memory, so that compiled code finds them all in one call.
+
+Answers: what are the words and the alive bitmap of segment 3? Never changes; made once per snapshot whose
+segments differ. Read by `locate` and by the ranking.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from iqdb_core.index.simd.words import words_at
+from iqdb_core.kernel import kernel
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from iqdb_core.index.segment.segment import Segment
+
+WORDS, N_WORDS, ALIVE, N_ALIVE_WORDS = range(4)
+"""Columns of the addresses of a `SegmentTable`."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SegmentTable:
+    """Segments and their alive bitmaps, and the addresses of both. Made by `create`.
+
+    Parameters
+    ----------
+    segments : tuple of Segment
+    alive : tuple of (n_words,) uint64 ndarray
+        Bit per document; bits behind the last are not looked at.
+    addresses : (n_segments, 4) uint64 ndarray
+        Address and length of each segment's words, and of its alive bitmap.
+    """
+
+    segments: tuple[Segment, ...]
+    alive: tuple[NDArray[np.uint64], ...]
+    addresses: NDArray[np.uint64]
+
+    @classmethod
+    def create(cls, segments: Sequence[Segment], alive: Sequence[NDArray[np.uint64]]) -> SegmentTable:
+        """Make a table, which keeps its segments alive.
+
+        Raises
+        ------
+        ValueError
+            An alive bitmap is not `n_words` contiguous words of its segment.
+        """
+        addresses = np.zeros((len(segments), 4), dtype=np.uint64)
+        for row, segment, bits in zip(addresses, segments, alive, strict=True):
+            if bits.dtype != np.uint64 or bits.shape != (segment.n_words,) or not bits.flags.c_contiguous:
+                raise ValueError(f"an alive bitmap is {segment.n_words} contiguous uint64 words")
+            row[:] = (segment.words.ctypes.data, len(segment.words), bits.ctypes.data, len(bits))
+        addresses.flags.writeable = False
+        return cls(tuple(segments), tuple(alive), addresses)
+
+
+class SegmentView(NamedTuple):
+    """One segment as compiled code sees it.
+
+    Parameters
+    ----------
+    words : (n_words,) uint64 ndarray
+        See `layout`.
+    alive : (n,) uint64 ndarray
+        Bit per document.
+    number : int
+        Which row of the table it is.
+    """
+
+    words: NDArray[np.uint64]
+    alive: NDArray[np.uint64]
+    number: int
+
+
+@kernel(inline=True)
+def segment_at(addresses: NDArray[np.uint64], number: int) -> SegmentView:
+    """Return a segment of a table, whose addresses are given; the caller keeps the table."""
+    words = words_at(addresses[number, WORDS], addresses[number, N_WORDS])
+    alive = words_at(addresses[number, ALIVE], addresses[number, N_ALIVE_WORDS])
+    return SegmentView(words, alive, number)
