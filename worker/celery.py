@@ -7,7 +7,6 @@ and tests make theirs with `create_app`. Every setting that differs from Celery'
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -18,15 +17,15 @@ from celery import Celery
 from iqdb_core.errors import ConfigError
 from iqdb_core.jobs.keys import QUEUE
 from iqdb_core.jobs.messages import transport_options
+from iqdb_core.settings import Settings
 from worker.lost_acks import AcknowledgementWatch, request_class
 from worker.process_resources import ProcessResources, open_ledger
-from worker.settings import WorkerSettings
 from worker.startup import prepare_at_start
 from worker.sweep import sweep_step
 from worker.tasks import register
 
 
-def create_app(read_settings: Callable[[], WorkerSettings]) -> Celery:
+def create_app(read_settings: Callable[[], Settings]) -> Celery:
     """Return the application of one worker; connects to nothing and reads no setting yet."""
     settings = cache(read_settings)
     app = Celery("iqdb", set_as_current=False)
@@ -38,7 +37,7 @@ def create_app(read_settings: Callable[[], WorkerSettings]) -> Celery:
     return app
 
 
-def configuration(settings: WorkerSettings) -> dict[str, Any]:
+def configuration(settings: Settings) -> dict[str, Any]:
     """Return Celery's configuration."""
     return {
         "broker_url": settings.redis_url,
@@ -77,9 +76,9 @@ def configuration(settings: WorkerSettings) -> dict[str, Any]:
     }
 
 
-def _from_environment() -> WorkerSettings:
+def _from_environment() -> Settings:
     try:
-        return WorkerSettings.from_environment(os.environ)
+        return Settings.read()
     except ConfigError as error:
         sys.exit(f"iqdb: {error}")
 

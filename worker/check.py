@@ -13,7 +13,7 @@ from typing import Final
 
 from iqdb_core.errors import IqdbError
 from iqdb_core.jobs import JobLedger, RedisPort
-from worker.settings import WorkerSettings
+from iqdb_core.settings import Settings
 
 _SILENT_S: Final = 30.0
 
@@ -21,7 +21,7 @@ _SILENT_S: Final = 30.0
 def main() -> None:
     """Exit 0 if a worker of this machine reported lately; else 1, saying why on standard error."""
     try:
-        settings = WorkerSettings.from_environment(os.environ)
+        settings = Settings.read()
         port = RedisPort.connect(settings.redis_url)
         try:
             workers = JobLedger(port).workers()

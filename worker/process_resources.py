@@ -7,13 +7,13 @@ from collections.abc import Callable
 from functools import partial
 
 from iqdb_core.jobs import RedisPort, Retention, WorkLedger
+from iqdb_core.settings import Settings
 from iqdb_core.signature import DecodeLimits, from_image_bytes
 from iqdb_core.store import SignatureStore, open_store
 from worker.handlers import IngestHandler, Patience
-from worker.settings import WorkerSettings
 
 
-def open_ledger(settings: WorkerSettings) -> WorkLedger:
+def open_ledger(settings: Settings) -> WorkLedger:
     """Return a ledger with connections of its own."""
     return WorkLedger(
         RedisPort.connect(settings.redis_url),
@@ -31,7 +31,7 @@ class ProcessResources:
         Returns the settings.
     """
 
-    def __init__(self, settings: Callable[[], WorkerSettings]) -> None:
+    def __init__(self, settings: Callable[[], Settings]) -> None:
         self._settings = settings
         self._pid = 0
         self._store: SignatureStore | None = None

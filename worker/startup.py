@@ -11,15 +11,15 @@ from celery import Celery
 from celery.signals import worker_init, worker_ready
 
 from iqdb_core.errors import ConfigError, StoreInvalid, StoreUnavailable
+from iqdb_core.settings import Settings
 from iqdb_core.signature import warm_up
 from iqdb_core.store import open_store
 from worker.process_resources import open_ledger
-from worker.settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
 
 
-def prepare_at_start(app: Celery, settings: Callable[[], WorkerSettings]) -> None:
+def prepare_at_start(app: Celery, settings: Callable[[], Settings]) -> None:
     """Have workers of `app` check their settings and load their kernels, and say when they are ready."""
 
     def prepare(sender: Any, **_: Any) -> None:
@@ -39,7 +39,7 @@ def prepare_at_start(app: Celery, settings: Callable[[], WorkerSettings]) -> Non
     worker_ready.connect(say_ready, weak=False)
 
 
-def check(settings: WorkerSettings) -> None:
+def check(settings: Settings) -> None:
     """Find out whether these settings can work; makes or upgrades the tables, too.
 
     A database or a Redis that is only away is no reason to end: both are waited for.

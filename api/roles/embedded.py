@@ -12,12 +12,12 @@ from fastapi import FastAPI
 from api.ingestion.embedded import EmbeddedIngestion
 from api.ingestion.group_commit import GroupCommitter
 from api.roles.parts import access_of, create_hasher, limits_of, open_database, open_index
-from api.roles.settings import Settings
 from api.search.local import LocalSearch
 from api.web.app import create_front_end
 from api.web.loading import OnDeath, Startup
 from api.web.services import Services
 from iqdb_core.clock import RevisionClock
+from iqdb_core.settings import Settings
 
 POLL_S: Final = 0.05
 

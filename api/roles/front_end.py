@@ -16,7 +16,6 @@ from api.ingestion.completion import CompletionWaiter
 from api.ingestion.queued import QueueIngestion
 from api.roles.hints import HintListener
 from api.roles.parts import access_of, create_hasher, limits_of
-from api.roles.settings import Settings
 from api.search.remote import RemoteSearch
 from api.web.app import create_front_end
 from api.web.loading import OnDeath, Startup
@@ -25,6 +24,7 @@ from iqdb_core.errors import ConfigError, QueueUnavailable, StoreUnavailable
 from iqdb_core.jobs import JobLedger, QueueLimits, RedisPort
 from iqdb_core.jobs.keys import FINISHED_CHANNEL, QUEUE
 from iqdb_core.jobs.messages import TASK_INGEST, transport_options
+from iqdb_core.settings import Settings
 from iqdb_core.store import open_store
 
 log = logging.getLogger(__name__)

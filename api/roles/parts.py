@@ -12,7 +12,6 @@ from api.access.policy import AccessPolicy, anonymous_right
 from api.access.rate import RateLimit
 from api.ingestion.hashing import Hasher
 from api.roles.progress import ProgressLine, notice_if_slow
-from api.roles.settings import Settings
 from api.web.limits import LimitOptions
 from api.web.loading import OnDeath, Startup
 from iqdb_core import index as index_room
@@ -20,6 +19,7 @@ from iqdb_core import signature as signature_room
 from iqdb_core.errors import IndexStateError
 from iqdb_core.follower import Follower
 from iqdb_core.machine import usable_cores
+from iqdb_core.settings import Settings
 from iqdb_core.store import SignatureStore, open_store
 
 COMPILING: Final = "compiling kernels; the first start on a machine takes up to a minute, later ones do not"

@@ -11,10 +11,10 @@ from fastapi import FastAPI
 from api.node.app import NodeServices, create_query_node
 from api.roles.hints import HintListener
 from api.roles.parts import open_database, open_index
-from api.roles.settings import Settings
 from api.search.local import LocalSearch
 from api.web.loading import OnDeath, Startup
 from iqdb_core.jobs.keys import CHANGES_CHANNEL
+from iqdb_core.settings import Settings
 
 POLL_S: Final = 0.2
 

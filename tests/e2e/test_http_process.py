@@ -161,9 +161,12 @@ def test_two_servers_cannot_share_a_file(tmp_path: Path) -> None:
 
 
 def test_wrong_usage_exits_2() -> None:
-    for arguments in ([], ["nonsense"], ["http", "127.0.0.1", "port"], ["http", "--max-pixels", "x"]):
+    for arguments in ([], ["nonsense"], ["http", "127.0.0.1", "port"], ["http", "--nonsense"]):
         ended = run_to_end(*arguments)
-        assert (ended.returncode, "usage:" in ended.stderr) == (2, True)
+        assert (ended.returncode, "Usage:" in ended.stdout + ended.stderr) == (2, True)
+    ended = run_to_end("http", "--max-pixels", "x")
+    sentence = "iqdb: --max-pixels must be a whole number above 0, not 'x'\n"
+    assert (ended.returncode, ended.stderr) == (2, sentence)
     assert run_to_end("--version").returncode == 0
     assert "DBFILE" in run_to_end("http", "--help").stdout
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 import subprocess
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from api.roles.cli import LINES
-from api.roles.settings import Settings
+from api.roles.cli import COMMANDS, load
 from api.web.errors import STATUSES
-from worker.settings import WorkerSettings
+from iqdb_core.settings import ROLES, Settings, fields_of, flags_of, shown_default
+from iqdb_core.settings_page import settings_page
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -35,15 +34,35 @@ def test_named_paths_exist(document: str) -> None:
     assert missing == []
 
 
-@pytest.mark.parametrize(
-    "field", sorted({field.name for field in (*fields(Settings), *fields(WorkerSettings))})
-)
-def test_every_setting_is_documented(field: str) -> None:
-    assert f"`IQDB_{field.upper()}`" in README
+def test_the_page_of_settings_is_made_from_the_model() -> None:
+    """Make it again with: python -m iqdb_core.settings_page > docs/settings.md."""
+    assert (ROOT / "docs" / "settings.md").read_text() == settings_page()
+
+
+@pytest.mark.parametrize("document", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=str)
+def test_tables_of_settings_agree_with_the_model(document: Path) -> None:
+    for line in document.read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        places = [number for number, cell in enumerate(cells) if re.fullmatch(r"`IQDB_\w+`", cell)]
+        if not line.startswith("|") or not places:
+            continue
+        name = cells[places[0]].strip("`").removeprefix("IQDB_").lower()
+        assert name in Settings.model_fields, line
+        assert cells[places[0] + 1] == shown_default(name), line
+        if places[0] > 0:
+            assert cells[0] == ", ".join(f"`{flag.partition('/')[0]}`" for flag in flags_of(name)), line
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_setting_of_a_role_is_an_option_of_its_command(role: str) -> None:
+    parameters = load(role).params
+    given = {flag for one in parameters for flag in (*one.opts, *one.secondary_opts)}
+    for name in fields_of(role):
+        assert name in given or set("/".join(flags_of(name)).split("/")) <= given
 
 
 def test_every_role_and_status_is_documented() -> None:
-    for role in LINES:
+    for role in COMMANDS:
         assert f"iqdb {role}" in README
     for status in {int(status) for status in STATUSES.values()} - {500}:
         assert f"| {status} |" in README

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from api.roles.cli import LINES, _parser
-from api.roles.settings import Settings
-from worker.settings import WorkerSettings
+from api.roles.cli import COMMANDS, load
+from iqdb_core.settings import OF_OTHERS, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,9 +26,7 @@ ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {"migrate", "api", "worker", "query"}
-SETTINGS = {
-    f"IQDB_{name.upper()}" for kind in (Settings, WorkerSettings) for name in kind.__dataclass_fields__
-}
+SETTINGS = {f"IQDB_{name.upper()}" for name in Settings.model_fields}
 
 
 def procfile() -> dict[str, str]:
@@ -46,13 +43,13 @@ def words_of(command: str) -> list[str]:
 
 def role_of(words: list[str]) -> str:
     """Return the role, if it is one and takes these arguments."""
-    _parser().parse_args(words)
-    assert words[0] in LINES
+    assert words[0] in COMMANDS
+    load(words[0]).make_context(words[0], words[1:])
     return words[0]
 
 
 def port_of(words: list[str]) -> int:
-    return int(_parser().parse_args(words).port)
+    return int(load(words[0]).make_context(words[0], words[1:]).params["port"])
 
 
 def test_the_procfile_has_one_line_for_every_role() -> None:
@@ -67,6 +64,11 @@ def test_long_running_commands_replace_their_shell() -> None:
 
 def test_front_ends_find_the_query_node_of_the_procfile() -> None:
     assert Settings().query_urls == f"http://127.0.0.1:{port_of(words_of(procfile()['query']))}"
+
+
+def test_variables_that_the_files_read_themselves_are_known() -> None:
+    texts = (ROOT / "Procfile").read_text(), (ROOT / "docker-compose.yml").read_text()
+    assert {name for text in texts for name in re.findall(r"\$\{(IQDB_\w+)", text)} <= OF_OTHERS | SETTINGS
 
 
 def test_compose_starts_every_role_and_its_two_services() -> None:
@@ -131,7 +133,7 @@ def test_data_is_in_named_volumes() -> None:
 
 def test_workers_get_time_to_finish() -> None:
     grace_s = int(SERVICES["worker"]["stop_grace_period"].removesuffix("s"))
-    assert grace_s > WorkerSettings().task_time_limit_s
+    assert grace_s > Settings().task_time_limit_s
 
 
 def test_our_containers_have_no_rights_they_do_not_need() -> None:

@@ -1,0 +1,55 @@
+"""`iqdb http`, `iqdb api`, `iqdb query`: the servers."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Any
+
+import typer
+
+from api.roles.options import with_settings
+from api.roles.process import Process
+from iqdb_core.settings import Settings
+
+app = typer.Typer()
+
+Host = Annotated[str, typer.Argument(metavar="HOST", help="where to listen")]
+Port = Annotated[int, typer.Argument(metavar="PORT", help="0: any free one", min=0, max=65535)]
+File = Annotated[
+    str | None,
+    typer.Argument(metavar="DBFILE", help="an SQLite file, of ours or IQDB's (default: iqdb.sqlite)"),
+]
+
+
+@app.command()
+@with_settings("http")
+def http(settings: Settings, host: Host = "127.0.0.1", port: Port = 5588, database_url: File = None) -> int:  # noqa: ARG001
+    """Run everything in one process on an SQLite file."""
+    from api.roles import embedded  # noqa: PLC0415 - each role loads what it needs
+
+    return _serve(settings, host, port, partial(embedded.create_app, host=host))
+
+
+@app.command()
+@with_settings("api")
+def api(settings: Settings, host: Host = "127.0.0.1", port: Port = 5588) -> int:
+    """Run a front end of the distributed server."""
+    from api.roles import front_end  # noqa: PLC0415
+
+    return _serve(settings, host, port, partial(front_end.create_app, host=host))
+
+
+@app.command()
+@with_settings("query")
+def query(settings: Settings, host: Host = "127.0.0.1", port: Port = 5589) -> int:
+    """Run a query node: the index, following the store."""
+    from api.roles import query_node  # noqa: PLC0415
+
+    return _serve(settings, host, port, query_node.create_app)
+
+
+def _serve(settings: Settings, host: str, port: int, create: Any) -> int:
+    """Run one web application, which `create(settings, on_ready=, on_failure=)` builds."""
+    process = Process(host, port)
+    application = create(settings, on_ready=process.announce, on_failure=process.fail)
+    return process.run(application, access_log=settings.access_log)

@@ -1,0 +1,90 @@
+"""Settings as options of a command: what the model says of a field becomes `--its-name`.
+
+`with_settings` is the bridge between Typer, which reads a function's signature, and `Settings`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable
+from typing import Annotated, Any, get_type_hints
+
+import typer
+from pydantic.fields import FieldInfo
+
+from api.roles.process import configure_logging, say
+from iqdb_core.errors import ConfigError
+from iqdb_core.settings import Settings, fields_of, flags_of, group_of, shown_default, warn_of_unknown
+
+
+def with_settings(role: str, *, only: tuple[str, ...] | None = None) -> Callable[..., Callable[..., None]]:
+    """Return a decorator that gives a command the options of a role.
+
+    The function takes the settings first and its own arguments after. It gets the settings read from options
+    and environment, with the log configured as they say. An own argument that is named like a setting
+    replaces its option. What it returns is the exit code, None counting as 0.
+
+    Parameters
+    ----------
+    role : str
+        One of `iqdb_core.settings.ROLES`.
+    only : tuple of str, optional
+        Offer no options but these.
+    """
+    fields = {name: field for name, field in fields_of(role).items() if only is None or name in only}
+
+    def decorate(function: Callable[..., int | None]) -> Callable[..., None]:
+        own = list(inspect.signature(function).parameters.values())[1:]
+        hints = get_type_hints(function, include_extras=True)
+        own = [parameter.replace(annotation=hints[parameter.name]) for parameter in own]
+        taken = {parameter.name for parameter in own}
+        options = [
+            inspect.Parameter(
+                name,
+                inspect.Parameter.KEYWORD_ONLY,
+                # No default here: what is not given comes from the environment, then from the model.
+                default=None,
+                annotation=_annotation(name, field),
+            )
+            for name, field in fields.items()
+            if name not in taken
+        ]
+
+        def command(**values: Any) -> None:
+            given = {name: values[name] for name in values if name in fields}
+            try:
+                settings = Settings.read(**given)
+            except ConfigError as error:
+                say(str(error))
+                raise typer.Exit(2) from None
+            configure_logging(settings.log_level)
+            warn_of_unknown(os.environ)
+            arguments = {name: value for name, value in values.items() if name in taken - set(fields)}
+            raise typer.Exit(function(settings, **arguments) or 0)
+
+        parameters = [*own, *options]
+        command.__name__ = function.__name__
+        command.__doc__ = function.__doc__
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {one.name: one.annotation for one in parameters}
+        return command
+
+    return decorate
+
+
+def _annotation(name: str, field: FieldInfo) -> Any:
+    # Numbers are taken as text: the model says better than Typer what is wrong with one.
+    is_number = field.annotation in {int, float}
+    kind: Any = str if is_number else field.annotation
+    default = shown_default(name)
+    return Annotated[
+        kind | None,
+        typer.Option(
+            *flags_of(name),
+            help=f"{field.description} (default: {default})".replace("`", "").replace(" (default: none)", ""),
+            metavar="N" if is_number else None,
+            show_default=False,
+            rich_help_panel=group_of(field),
+        ),
+    ]

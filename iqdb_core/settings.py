@@ -1,0 +1,392 @@
+"""What an operator can set: every option of every role, in one model.
+
+A field is all there is to an option: the command line (`--max-pixels`), the environment (`IQDB_MAX_PIXELS`),
+its check and the tables of the documents follow from it. It lives in the library because front ends, query
+nodes and workers share it and may not import each other; only composition roots import it, and the
+environment is read at the moment they call `Settings.read`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Any, Final, Self
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from iqdb_core.errors import ConfigError
+from iqdb_core.machine import usable_cores
+
+log = logging.getLogger(__name__)
+
+PREFIX: Final = "IQDB_"
+MIB: Final = 1024 * 1024
+OF_OTHERS: Final = frozenset(
+    {"IQDB_API_HOST", "IQDB_API_PORT", "IQDB_QUERY_HOST", "IQDB_QUERY_PORT", "IQDB_PORT"}
+)
+"""Variables that Procfile and docker-compose.yml read themselves."""
+
+FRONT_ENDS: Final = ("http", "api")
+INDEXES: Final = ("http", "query")
+DISTRIBUTED: Final = ("api", "query", "worker")
+WORKER: Final = ("worker",)
+SERVERS: Final = ("http", "api", "query")
+ROLES: Final = ("http", "api", "query", "worker", "upgrade", "migrate")
+
+
+class LogLevel(StrEnum):
+    """From what level on records are written to standard error."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class Group(StrEnum):
+    """What an option is about: a heading of the help and of the documents."""
+
+    PLACES = "Places"
+    LIMITS = "Limits"
+    ACCESS = "Who may do what"
+    PAGE = "The page"
+    INDEX = "The index"
+    QUEUE = "The queue"
+    WORKER = "Workers"
+    LOG = "The log"
+
+
+def option(
+    default: Any,
+    text: str,
+    roles: Iterable[str],
+    group: Group,
+    *,
+    above: float | None = None,
+    at_least: float | None = None,
+    shown: str | None = None,
+    alias: str | None = None,
+) -> Any:
+    """Return a field.
+
+    Parameters
+    ----------
+    default : Any
+    text : str
+        What it is, for the help and the documents; with its unit.
+    roles : iterable of str
+        Whose option it is.
+    group : Group
+    above, at_least : float, optional
+        Bounds of a number, exclusive and inclusive.
+    shown : str, optional
+        What documents say of the default, where the bare value would mislead.
+    alias : str, optional
+        A second name on the command line.
+    """
+    extra: dict[str, Any] = {"roles": tuple(roles), "group": group, "shown": shown, "alias": alias}
+    may_be_infinite = False if isinstance(default, float) else None
+    return Field(
+        default,
+        description=text,
+        gt=above,
+        ge=at_least,
+        allow_inf_nan=may_be_infinite,
+        json_schema_extra=extra,
+    )
+
+
+class Settings(BaseSettings):
+    """One frozen value with every option; a role looks at its own."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid")
+
+    database_url: str = option(
+        "iqdb.sqlite", "the signature store: an SQLite file, or a Postgres URL", ROLES[:-1], Group.PLACES
+    )
+    redis_url: str = option("redis://127.0.0.1:6379/0", "the queue", DISTRIBUTED, Group.PLACES)
+    query_urls: str = option(
+        "http://127.0.0.1:5589", "base URLs of the query nodes, separated by commas", ["api"], Group.PLACES
+    )
+    index_dir: str = option(
+        "", "where the index keeps its files", INDEXES, Group.PLACES, shown="`DBFILE.index`"
+    )
+
+    max_upload_bytes: int = option(64 * MIB, "largest body of one image", FRONT_ENDS, Group.LIMITS, above=0)
+    max_batch_bytes: int = option(256 * MIB, "largest body of a batch", FRONT_ENDS, Group.LIMITS, above=0)
+    max_pixels: int = option(
+        100_000_000,
+        "most pixels an image may have; read from its header, before anything is decoded",
+        [*FRONT_ENDS, "worker"],
+        Group.LIMITS,
+        above=0,
+    )
+    decoders: int = option(
+        usable_cores(),
+        "images decoded at the same time",
+        FRONT_ENDS,
+        Group.LIMITS,
+        above=0,
+        shown="one per core",
+    )
+    max_pending: int = option(256, "requests with a body at once", FRONT_ENDS, Group.LIMITS, above=0)
+    max_pending_bytes: int = option(
+        1024 * MIB, "what the bodies of all requests may hold together", FRONT_ENDS, Group.LIMITS, above=0
+    )
+    body_timeout_s: float = option(
+        30.0, "longest pause in the middle of a body, seconds", FRONT_ENDS, Group.LIMITS, above=0
+    )
+    add_timeout_s: float = option(
+        60.0, "how long a write may take to become findable, seconds", FRONT_ENDS, Group.LIMITS, above=0
+    )
+
+    token: str = option(
+        "",
+        "a token with the right to write (`Authorization: Bearer TOKEN`); better given in the environment",
+        FRONT_ENDS,
+        Group.ACCESS,
+    )
+    tokens: str = option(
+        "",
+        "more tokens, as `RIGHT:TOKEN` separated by commas; the rights are read, write and admin",
+        FRONT_ENDS,
+        Group.ACCESS,
+    )
+    token_file: str = option(
+        "",
+        "a file with a line `RIGHT TOKEN` per token; read again when it changes",
+        FRONT_ENDS,
+        Group.ACCESS,
+    )
+    open: bool = option(
+        False,
+        "let everyone write, also from other machines and without a token",
+        FRONT_ENDS,
+        Group.ACCESS,
+        shown="off",
+    )
+    private: bool = option(False, "let nobody read without a token", FRONT_ENDS, Group.ACCESS, shown="off")
+    rate_limit: float = option(
+        0.0,
+        "requests per second and token or address; more are answered 429",
+        FRONT_ENDS,
+        Group.ACCESS,
+        at_least=0,
+        shown="none",
+    )
+    link: str = option(
+        "",
+        "where the page links a match to, e.g. `https://example.org/posts/{id}`",
+        FRONT_ENDS,
+        Group.PAGE,
+    )
+
+    checkpoint_s: float = option(
+        300.0, "seconds between checkpoints of the index", INDEXES, Group.INDEX, above=0
+    )
+    query_threads: int = option(
+        0,
+        "threads that one query may use when the node is idle",
+        INDEXES,
+        Group.INDEX,
+        at_least=0,
+        shown="one per core",
+    )
+    poll_s: float = option(
+        0.0,
+        "how often the follower looks for changes unasked, seconds",
+        INDEXES,
+        Group.INDEX,
+        at_least=0,
+        shown="0.05, distributed 0.2",
+    )
+
+    max_queue_jobs: int = option(
+        100_000, "jobs in the queue before adds are answered 429", ["api"], Group.QUEUE, above=0
+    )
+    max_queue_bytes: int = option(
+        2048 * MIB, "bytes in the queue before adds are answered 429", ["api"], Group.QUEUE, above=0
+    )
+
+    worker_processes: int = option(
+        usable_cores(),
+        "processes that decode, each one image at a time",
+        WORKER,
+        Group.WORKER,
+        above=0,
+        shown="one per core",
+        alias="--processes",
+    )
+    max_attempts: int = option(
+        3,
+        "after so many tries that killed its process an image is set aside as failed",
+        WORKER,
+        Group.WORKER,
+        above=0,
+    )
+    job_retention_s: int = option(
+        3600, "how long records of done jobs are kept, seconds", WORKER, Group.WORKER, above=0
+    )
+    failed_retention_s: int = option(
+        7 * 86400, "how long records of failed jobs are kept, seconds", WORKER, Group.WORKER, above=0
+    )
+    max_job_records: int = option(
+        100_000, "most records of each kind, whatever their age", WORKER, Group.WORKER, above=0
+    )
+    visibility_timeout_s: int = option(
+        60,
+        "a message that is not acknowledged for so many seconds goes to another worker",
+        WORKER,
+        Group.WORKER,
+        above=0,
+    )
+    task_time_limit_s: int = option(
+        45,
+        "a process that works longer on one message is killed, seconds; below the visibility timeout",
+        WORKER,
+        Group.WORKER,
+        above=0,
+    )
+    worker_max_memory_mib: int = option(
+        1024, "a process that ever used more MiB is replaced after its task", WORKER, Group.WORKER, above=0
+    )
+    sweep_s: float = option(
+        2.0, "seconds between looks for jobs whose message was lost", WORKER, Group.WORKER, above=0
+    )
+
+    log_level: LogLevel = option(
+        LogLevel.WARNING, "from what level on the log is written", ROLES, Group.LOG, shown="warning"
+    )
+    access_log: bool = option(False, "log every request", SERVERS, Group.LOG, shown="off")
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if self.task_time_limit_s >= self.visibility_timeout_s:
+            raise ValueError(
+                f"IQDB_TASK_TIME_LIMIT_S ({self.task_time_limit_s}) must be below"
+                f" IQDB_VISIBILITY_TIMEOUT_S ({self.visibility_timeout_s}),"
+                " or messages are worked on twice at once"
+            )
+        return self
+
+    @classmethod
+    def read(cls, **given: Any) -> Self:
+        """Read the environment; what is `given` and not None wins over it.
+
+        Raises
+        ------
+        ConfigError
+            Values that cannot work; the message names each and says what would be right.
+        """
+        given = {name: value for name, value in given.items() if value is not None}
+        try:
+            return cls(**given)
+        except ValidationError as error:
+            raise ConfigError("; ".join(_sentence(one, given) for one in error.errors())) from None
+
+    def changed(self, **values: Any) -> Self:
+        """Return a copy with other values."""
+        return self.model_copy(update=values)
+
+    def with_poll(self, default_s: float) -> Self:
+        """Fill in the follower's polling interval where the operator left it open."""
+        return self if self.poll_s else self.changed(poll_s=default_s)
+
+    def index_directory(self) -> str:
+        """Return the directory of the index files: beside an SQLite file unless `index_dir` says where."""
+        if self.index_dir:
+            return self.index_dir
+        if "://" not in self.database_url:
+            return f"{self.database_url}.index"
+        if self.database_url.startswith("sqlite:///"):
+            return f"{self.database_url.removeprefix('sqlite:///')}.index"
+        return "iqdb.index"
+
+    def query_url_list(self) -> list[str]:
+        """Return the query nodes' base URLs without trailing slashes."""
+        return [url.strip().rstrip("/") for url in self.query_urls.split(",") if url.strip()]
+
+
+def fields_of(role: str) -> dict[str, FieldInfo]:
+    """Return the options of a role by name, in the model's order."""
+    return {name: field for name, field in Settings.model_fields.items() if role in roles_of(field)}
+
+
+def roles_of(field: FieldInfo) -> tuple[str, ...]:
+    """Return whose option it is."""
+    roles: tuple[str, ...] = _extra(field)["roles"]
+    return roles
+
+
+def group_of(field: FieldInfo) -> Group:
+    """Return what an option is about."""
+    group: Group = _extra(field)["group"]
+    return group
+
+
+def flags_of(name: str) -> list[str]:
+    """Return how an option is written on the command line."""
+    flag = f"--{name.replace('_', '-')}"
+    alias: str | None = _extra(Settings.model_fields[name])["alias"]
+    if Settings.model_fields[name].annotation is bool:
+        return [f"{flag}/--no-{flag.removeprefix('--')}"]
+    return [flag] if alias is None else [flag, alias]
+
+
+def shown_default(name: str) -> str:
+    """Return a default as documents write it: 64 MiB, 100,000, none."""
+    field = Settings.model_fields[name]
+    shown: str | None = _extra(field)["shown"]
+    if shown is not None:
+        return shown
+    value = field.default
+    if isinstance(value, int) and name.endswith("_bytes"):
+        return f"{value // MIB // 1024} GiB" if value % (1024 * MIB) == 0 else f"{value // MIB} MiB"
+    if isinstance(value, int | float):
+        return f"{value:,.10g}" if isinstance(value, float) else f"{value:,}"
+    return f"`{value}`" if value else "none"
+
+
+def warn_of_unknown(environment: Mapping[str, str]) -> None:
+    """Warn of variables that look like options and are none."""
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    for name in sorted(environment):
+        if name.startswith(PREFIX) and name not in known | OF_OTHERS:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            log.warning("%s is no setting%s", name, hint, extra={"action": "unknown_setting"})
+
+
+def _extra(field: FieldInfo) -> dict[str, Any]:
+    extra = field.json_schema_extra
+    assert isinstance(extra, dict)  # noqa: S101 - `option` makes every field
+    return extra
+
+
+_EXPECTED: Final = {"int": "a whole number", "float": "a number", "bool": "true or false"}
+_BOUNDS: Final = (("gt", "above"), ("ge", "of at least"))
+
+
+def _sentence(error: Any, given: Mapping[str, Any]) -> str:
+    """Say what is wrong with one option, what would be right, and where it came from."""
+    if not error["loc"]:
+        return str(error["ctx"]["error"])
+    name = str(error["loc"][0])
+    source = f"--{name.replace('_', '-')}" if name in given else f"{PREFIX}{name.upper()}"
+    field = Settings.model_fields.get(name)
+    if field is None:
+        return f"{name} is no setting"
+    if field.annotation is LogLevel:
+        return f"{source} must be one of {', '.join(LogLevel)}, not {error['input']!r}"
+    kind = getattr(field.annotation, "__name__", "")
+    bounds = [
+        f" {word} {getattr(one, attribute):g}"
+        for one in field.metadata
+        for attribute, word in _BOUNDS
+        if hasattr(one, attribute)
+    ]
+    return f"{source} must be {_EXPECTED.get(kind, 'text')}{''.join(bounds)}, not {error['input']!r}"

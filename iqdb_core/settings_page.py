@@ -1,0 +1,37 @@
+"""`docs/settings.md`, made from the model: `python -m iqdb_core.settings_page > docs/settings.md`."""
+
+from __future__ import annotations
+
+import sys
+
+from iqdb_core.settings import PREFIX, Group, Settings, flags_of, group_of, roles_of, shown_default
+
+INTRODUCTION = """\
+# Settings
+
+Every option can be given on the command line (`iqdb ROLE --help`) or in the environment; the command line
+wins. An empty variable counts as not given. A value that cannot work ends the command with exit code 2 and a
+sentence that says what would be right; a variable that begins with `IQDB_` and is none of these is warned
+about.
+"""
+
+
+def settings_page() -> str:
+    """Return the page, with one table for each group of options."""
+    lines = [INTRODUCTION]
+    for group in Group:
+        lines += [f"## {group}", "", "| option | environment | default | role | |", "|---|---|---|---|---|"]
+        for name, field in Settings.model_fields.items():
+            if group_of(field) is group:
+                flags = ", ".join(f"`{flag.partition('/')[0]}`" for flag in flags_of(name))
+                roles = ", ".join(roles_of(field))
+                variable = f"`{PREFIX}{name.upper()}`"
+                lines.append(
+                    f"| {flags} | {variable} | {shown_default(name)} | {roles} | {field.description} |"
+                )
+        lines.append("")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(settings_page())
