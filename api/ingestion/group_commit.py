@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Final, Protocol
 
+from api.metrics.stages import Observe, Stage, ignore, timed
 from iqdb_core.errors import IqdbError, StoreUnavailable
 from iqdb_core.model import Write, WriteOutcome
 
@@ -42,9 +43,14 @@ class GroupCommitter:
         Receives one `apply` per group.
     on_commit : callable
         Called after each commit, in the committer's thread; a hint that the feed has grown.
+    observe : callable
+        Told how long each commit took.
     """
 
-    def __init__(self, store: WritableStore, on_commit: Callable[[], None]) -> None:
+    def __init__(
+        self, store: WritableStore, on_commit: Callable[[], None], *, observe: Observe = ignore
+    ) -> None:
+        self._observe = observe
         self._store = store
         self._on_commit = on_commit
         self._queue: queue.SimpleQueue[Pending | None] = queue.SimpleQueue()
@@ -91,7 +97,8 @@ class GroupCommitter:
 
     def _commit(self, group: list[Pending]) -> None:
         try:
-            outcomes = self._store.apply([write for write, _ in group])
+            with timed(self._observe, Stage.COMMIT):
+                outcomes = self._store.apply([write for write, _ in group])
         except IqdbError as error:
             self._fail(group, error)
         except (

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
 
 from api.ingestion.picture import Channels, Picture, read_upload
+from api.metrics.stages import Observe, Stage, ignore
 from iqdb_core.model import Signature
 from iqdb_core.signature import DecodeLimits, from_image_bytes
 
@@ -26,9 +28,14 @@ class Hasher:
         What an image may cost.
     max_upload_bytes : int
         Largest file, bytes.
+    observe : callable
+        Told how long each picture took to decode and to hash.
     """
 
-    def __init__(self, *, decoders: int, limits: DecodeLimits, max_upload_bytes: int) -> None:
+    def __init__(
+        self, *, decoders: int, limits: DecodeLimits, max_upload_bytes: int, observe: Observe = ignore
+    ) -> None:
+        self._observe = observe
         self._limits = limits
         self._max_upload_bytes = max_upload_bytes
         self._slots = asyncio.Semaphore(decoders)
@@ -46,7 +53,18 @@ class Hasher:
             return await loop.run_in_executor(self._threads, self._hash, data)
 
     def _hash(self, data: bytes) -> Signature:
-        return from_image_bytes(data, limits=self._limits)
+        hashing_s = 0.0
+
+        def on_hashed(seconds: float) -> None:
+            nonlocal hashing_s
+            hashing_s = seconds
+            self._observe(Stage.HASH, seconds)
+
+        start = perf_counter()
+        try:
+            return from_image_bytes(data, limits=self._limits, on_hashed=on_hashed)
+        finally:
+            self._observe(Stage.DECODE, perf_counter() - start - hashing_s)
 
     def close(self) -> None:
         """Wait for the images in flight and end the threads."""

@@ -13,8 +13,11 @@ from fastapi import APIRouter, FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api.metrics.instruments import Instruments
+from api.metrics.middleware import RequestCounter
 from api.node.protocol import MEDIA_TYPE, NodeHeader, pack_matches
 from api.search.local import LocalSearch
+from api.web import metrics
 from api.web.answers import json_response
 from api.web.errors import BadRequest
 from api.web.loading import OnDeath, Startup, create_loading_app, startup_of
@@ -41,13 +44,17 @@ class NodeServices:
 def create_query_node(
     load: Callable[[Startup[NodeServices]], NodeServices],
     *,
+    instruments: Instruments,
     on_ready: Callable[[str], None],
     on_failure: OnDeath,
 ) -> FastAPI:
     """Return the query node's application; see `loading.create_loading_app`."""
     app = create_loading_app("iqdb query node", load, on_ready=on_ready, on_failure=on_failure)
+    app.state.instruments = instruments
     app.include_router(router)
+    app.include_router(metrics.router)
     app.add_middleware(NodeHeader)
+    app.add_middleware(RequestCounter, instruments=instruments)
     return app
 
 

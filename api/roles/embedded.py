@@ -11,7 +11,9 @@ from fastapi import FastAPI
 
 from api.ingestion.embedded import EmbeddedIngestion
 from api.ingestion.group_commit import GroupCommitter
-from api.roles.parts import access_of, create_hasher, limits_of, open_database, open_index
+from api.metrics.instruments import Instruments
+from api.roles.collectors import IndexCollector
+from api.roles.parts import access_of, create_hasher, create_instruments, limits_of, open_database, open_index
 from api.search.local import LocalSearch
 from api.web.app import create_front_end
 from api.web.loading import OnDeath, Startup
@@ -26,8 +28,10 @@ def create_app(
     settings: Settings, *, host: str, on_ready: Callable[[str], None], on_failure: OnDeath
 ) -> FastAPI:
     """Return the application; `on_failure` also ends the process when a part of it dies later."""
+    instruments = create_instruments()
     return create_front_end(
-        lambda startup: load(settings, startup, on_failure),
+        lambda startup: load(settings, startup, on_failure, instruments),
+        instruments=instruments,
         limits=limits_of(settings),
         access=access_of(settings, host),
         link=settings.link,
@@ -36,7 +40,9 @@ def create_app(
     )
 
 
-def load(settings: Settings, startup: Startup[Services], on_death: OnDeath) -> Services:
+def load(
+    settings: Settings, startup: Startup[Services], on_death: OnDeath, instruments: Instruments
+) -> Services:
     """Build store, index, follower, committer and the seams over them.
 
     Raises
@@ -49,11 +55,12 @@ def load(settings: Settings, startup: Startup[Services], on_death: OnDeath) -> S
         startup.progress = "opening the database"
         store = open_database(settings, stack)
         index, follower = open_index(settings, store, startup, on_death, stack)
-        hasher = create_hasher(settings, startup)
+        instruments.add(IndexCollector(index, follower))
+        hasher = create_hasher(settings, startup, instruments)
         stack.callback(hasher.close)
-        committer = GroupCommitter(store, follower.wake)
+        committer = GroupCommitter(store, follower.wake, observe=instruments.observe)
         stack.callback(committer.close)
-        search = LocalSearch(index, follower)
+        search = LocalSearch(index, follower, observe=instruments.observe)
         stack.callback(search.close)
         ingestion = EmbeddedIngestion(
             hasher=hasher,

@@ -14,8 +14,10 @@ from fastapi import FastAPI
 from api.ingestion.acceptor import JobAcceptor
 from api.ingestion.completion import CompletionWaiter
 from api.ingestion.queued import QueueIngestion
+from api.metrics.instruments import Instruments
+from api.roles.collectors import NodeCollector, QueueCollector
 from api.roles.hints import HintListener
-from api.roles.parts import access_of, create_hasher, limits_of
+from api.roles.parts import access_of, create_hasher, create_instruments, limits_of
 from api.search.remote import RemoteSearch
 from api.web.app import create_front_end
 from api.web.loading import OnDeath, Startup
@@ -34,8 +36,10 @@ def create_app(
     settings: Settings, *, host: str, on_ready: Callable[[str], None], on_failure: OnDeath
 ) -> FastAPI:
     """Return the application."""
+    instruments = create_instruments()
     return create_front_end(
-        lambda startup: load(settings, startup),
+        lambda startup: load(settings, startup, instruments),
+        instruments=instruments,
         limits=limits_of(settings),
         access=access_of(settings, host),
         link=settings.link,
@@ -44,7 +48,7 @@ def create_app(
     )
 
 
-def load(settings: Settings, startup: Startup[Services]) -> Services:
+def load(settings: Settings, startup: Startup[Services], instruments: Instruments) -> Services:
     """Connect to the queue and to the query nodes; neither has to be there yet.
 
     Raises
@@ -64,9 +68,11 @@ def load(settings: Settings, startup: Startup[Services]) -> Services:
         )
         stack.callback(ledger.close)
         _seed(ledger)
-        hasher = create_hasher(settings, startup)
+        hasher = create_hasher(settings, startup, instruments)
         stack.callback(hasher.close)
         search = RemoteSearch(settings.query_url_list())
+        instruments.add(QueueCollector(ledger))
+        instruments.add(NodeCollector(lambda: search.pool.nodes))
         stack.callback(lambda: asyncio.run_coroutine_threadsafe(search.close(), loop).result())
         completion = CompletionWaiter(ledger, loop)
         hints = HintListener(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import logging
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,6 +12,7 @@ from api.access.keyring import Keyring, create_token, parse_tokens
 from api.access.policy import AccessPolicy, anonymous_right
 from api.access.rate import RateLimit
 from api.ingestion.hashing import Hasher
+from api.metrics.instruments import Instruments
 from api.roles.progress import ProgressLine, notice_if_slow
 from api.web.limits import LimitOptions
 from api.web.loading import OnDeath, Startup
@@ -95,7 +97,12 @@ def open_index(
     return index, follower
 
 
-def create_hasher(settings: Settings, startup: Startup[Any]) -> Hasher:
+def create_instruments() -> Instruments:
+    """Return the instruments of this process, on which its parts count."""
+    return Instruments(importlib.metadata.version("iqdb-server"))
+
+
+def create_hasher(settings: Settings, startup: Startup[Any], instruments: Instruments) -> Hasher:
     """Compile or load the signature's kernels and return the hasher over them."""
     startup.progress = "compiling"
     with notice_if_slow(COMPILING):
@@ -104,6 +111,7 @@ def create_hasher(settings: Settings, startup: Startup[Any]) -> Hasher:
         decoders=settings.decoders,
         limits=signature_room.DecodeLimits(max_pixels=settings.max_pixels),
         max_upload_bytes=settings.max_upload_bytes,
+        observe=instruments.observe,
     )
 
 

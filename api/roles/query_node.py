@@ -8,9 +8,12 @@ from typing import Final
 
 from fastapi import FastAPI
 
+from api.metrics.instruments import Instruments
 from api.node.app import NodeServices, create_query_node
+from api.roles.collectors import IndexCollector
 from api.roles.hints import HintListener
-from api.roles.parts import open_database, open_index
+from api.roles.index_slots import claim_directory
+from api.roles.parts import create_instruments, open_database, open_index
 from api.search.local import LocalSearch
 from api.web.loading import OnDeath, Startup
 from iqdb_core.jobs.keys import CHANGES_CHANNEL
@@ -21,20 +24,28 @@ POLL_S: Final = 0.2
 
 def create_app(settings: Settings, *, on_ready: Callable[[str], None], on_failure: OnDeath) -> FastAPI:
     """Return the application; `on_failure` also ends the process when a part of it dies later."""
+    instruments = create_instruments()
     return create_query_node(
-        lambda startup: load(settings, startup, on_failure), on_ready=on_ready, on_failure=on_failure
+        lambda startup: load(settings, startup, on_failure, instruments),
+        instruments=instruments,
+        on_ready=on_ready,
+        on_failure=on_failure,
     )
 
 
-def load(settings: Settings, startup: Startup[NodeServices], on_death: OnDeath) -> NodeServices:
+def load(
+    settings: Settings, startup: Startup[NodeServices], on_death: OnDeath, instruments: Instruments
+) -> NodeServices:
     """Open the store and the index, catch up, follow."""
     settings = settings.with_poll(POLL_S)
     with ExitStack() as stack:
+        settings = settings.changed(index_dir=claim_directory(settings.index_directory(), stack))
         startup.progress = "opening the database"
         store = open_database(settings, stack)
         index, follower = open_index(settings, store, startup, on_death, stack)
+        instruments.add(IndexCollector(index, follower))
         hints = HintListener(settings.redis_url, CHANGES_CHANNEL, lambda _: follower.wake())
         stack.callback(hints.close)
-        search = LocalSearch(index, follower)
+        search = LocalSearch(index, follower, observe=instruments.observe)
         stack.callback(search.close)
         return NodeServices(search, follower, f"{index.image_count:,} images", stack.pop_all().close)

@@ -6,6 +6,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
+from api.metrics.stages import Observe, Stage, ignore, timed
 from iqdb_core.errors import IndexNotReady, IndexStateError, UnknownImage
 from iqdb_core.follower import Follower
 from iqdb_core.index import ImageIndex
@@ -18,9 +19,18 @@ QUERY_THREADS: Final = 8
 
 
 class LocalSearch:
-    """The index of this process, kept in step by a follower of this process."""
+    """The index of this process, kept in step by a follower of this process.
 
-    def __init__(self, index: ImageIndex, follower: Follower) -> None:
+    Parameters
+    ----------
+    index : ImageIndex
+    follower : Follower
+    observe : callable
+        Told how long each scan took.
+    """
+
+    def __init__(self, index: ImageIndex, follower: Follower, *, observe: Observe = ignore) -> None:
+        self._observe = observe
         self._index = index
         self._follower = follower
         self._threads = ThreadPoolExecutor(QUERY_THREADS, thread_name_prefix="query")
@@ -28,9 +38,9 @@ class LocalSearch:
     async def query(self, signature: Signature, limit: int, min_score: float | None) -> list[Match]:
         """See `Search`."""
         if self._index.image_count <= INLINE_IMAGES and limit <= INLINE_LIMIT:
-            return self._index.query(signature, limit, min_score)
+            return self._query(signature, limit, min_score)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._index.query, signature, limit, min_score)
+        return await loop.run_in_executor(self._threads, self._query, signature, limit, min_score)
 
     async def get(self, image_id: int) -> Signature:
         """See `Search`."""
@@ -76,6 +86,10 @@ class LocalSearch:
             raise IndexNotReady("the change is stored, but the index has not caught up with it yet") from None
         finally:
             withdraw()
+
+    def _query(self, signature: Signature, limit: int, min_score: float | None) -> list[Match]:
+        with timed(self._observe, Stage.SCAN):
+            return self._index.query(signature, limit, min_score)
 
     def close(self) -> None:
         """Wait for the queries in flight and end the threads."""

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import httpx
 
+from api.search.discovery import Discovery, Resolve, resolve
 from api.search.query_node import LONGEST_REST_S, NodeState, NodeTrouble, QueryNode
 from iqdb_core.errors import SearchUnavailable
 
@@ -35,11 +36,13 @@ class NodePool:
     Parameters
     ----------
     urls : sequence of str
-        Base URLs, at least one.
+        Base URLs, at least one; see `discovery` for those that name several nodes.
     limit_s, last_limit_s : float
         Time limits of one request, while another node can be asked and when none can, seconds.
     longest_rest_s : float
         The longest pause between probes of a node that is ill, seconds.
+    resolver : callable
+        Returns the addresses of a name.
     """
 
     def __init__(
@@ -49,22 +52,29 @@ class NodePool:
         limit_s: float = LIMIT_S,
         last_limit_s: float = LAST_LIMIT_S,
         longest_rest_s: float = LONGEST_REST_S,
+        resolver: Resolve = resolve,
     ) -> None:
         self.newest_seq = 0
         self._client = httpx.AsyncClient(
             timeout=httpx.Timeout(None, connect=min(1.0, limit_s)),  # the whole request has a limit instead
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
         )
-        self.nodes = [
-            QueryNode(url, self._client, lambda: self.newest_seq, longest_rest_s=longest_rest_s)
-            for url in urls
-        ]
+        self._longest_rest_s = longest_rest_s
+        self._discovery = Discovery(urls, resolver)
+        self._looking: asyncio.Task[None] | None = None
+        self._nodes: dict[str, QueryNode] = {}
+        self._set_nodes(self._discovery.urls())
         self._limit_s = limit_s
         self._last_limit_s = last_limit_s
         self._turn = itertools.count()
         self._usual_s = LEAST_HEDGE_S / HEDGE_FACTOR
         self._hedges = MAX_HEDGES
         self._late: set[asyncio.Task[httpx.Response]] = set()
+
+    @property
+    def nodes(self) -> list[QueryNode]:
+        """All nodes that are known now."""
+        return list(self._nodes.values())
 
     async def ask(self, method: str, path: str, **request: Any) -> httpx.Response:
         """Return the first good answer of any node; its status is below 500.
@@ -85,10 +95,12 @@ class NodePool:
 
     async def awake(self) -> list[QueryNode]:
         """Return the nodes that do not rest, in the order to ask them; if all rest, all are probed first."""
-        if all(node.is_resting for node in self.nodes):
-            await asyncio.gather(*(node.probe() for node in self.nodes))
-        start = next(self._turn) % len(self.nodes)
-        in_turn = self.nodes[start:] + self.nodes[:start]
+        await self._look()
+        nodes = self.nodes
+        if all(node.is_resting for node in nodes):
+            await asyncio.gather(*(node.probe() for node in nodes))
+        start = next(self._turn) % max(1, len(nodes))
+        in_turn = nodes[start:] + nodes[:start]
         return sorted((node for node in in_turn if not node.is_resting), key=lambda node: node.in_flight)
 
     async def woken(self, tried: Sequence[QueryNode]) -> list[QueryNode]:
@@ -109,9 +121,10 @@ class NodePool:
 
     async def close(self) -> None:
         """Close the connections and end what is under way."""
-        for task in self._late:
+        under_way = [*self._late, *([self._looking] if self._looking else [])]
+        for task in under_way:
             task.cancel()
-        await asyncio.gather(*self._late, return_exceptions=True)
+        await asyncio.gather(*under_way, return_exceptions=True)
         for node in self.nodes:
             await node.close()
         await self._client.aclose()
@@ -148,6 +161,30 @@ class NodePool:
             for task in asked:
                 self._late.add(task)
                 task.add_done_callback(self._forget)
+
+    async def _look(self) -> None:
+        """Look names up when it is time; only who knows no node yet waits for it."""
+        if self._looking is None and self._discovery.is_due(asyncio.get_running_loop().time()):
+            self._looking = asyncio.create_task(self._look_up())
+        if self._looking is not None and all(node.is_resting for node in self.nodes):
+            await asyncio.shield(self._looking)
+
+    async def _look_up(self) -> None:
+        try:
+            self._set_nodes(await self._discovery.look(asyncio.get_running_loop().time()))
+        finally:
+            self._looking = None
+
+    def _set_nodes(self, urls: Sequence[str]) -> None:
+        known, self._nodes = self._nodes, {}
+        for url in urls:
+            node = known.pop(url) if url in known else self._create_node(url)
+            self._nodes[url] = node
+        for gone in known.values():
+            gone.forget()
+
+    def _create_node(self, url: str) -> QueryNode:
+        return QueryNode(url, self._client, lambda: self.newest_seq, longest_rest_s=self._longest_rest_s)
 
     def _forget(self, task: asyncio.Task[httpx.Response]) -> None:
         self._late.discard(task)

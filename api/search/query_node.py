@@ -120,12 +120,16 @@ class QueryNode:
             self._probe = asyncio.create_task(self._ask_health())
         return await asyncio.shield(self._probe)
 
-    async def close(self) -> None:
-        """End the rest and the probe that are under way."""
-        tasks = [task for task in (self._rest, self._probe) if task is not None]
+    def forget(self) -> list[asyncio.Task[Any]]:
+        """End the rest and the probe that are under way; return their tasks."""
+        tasks: list[asyncio.Task[Any]] = [task for task in (self._rest, self._probe) if task is not None]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        return tasks
+
+    async def close(self) -> None:
+        """End what is under way and wait for its end."""
+        await asyncio.gather(*self.forget(), return_exceptions=True)
 
     async def _ask(self, method: str, path: str, limit_s: float, **request: Any) -> httpx.Response:
         self.in_flight += 1

@@ -10,7 +10,9 @@ from collections.abc import Callable
 from fastapi import FastAPI
 
 from api.access.policy import AccessPolicy
-from api.web import batch, health, images, jobs, page, search
+from api.metrics.instruments import Instruments
+from api.metrics.middleware import RequestCounter
+from api.web import batch, health, images, jobs, metrics, page, search
 from api.web.auth import AccessControl
 from api.web.limits import LimitOptions, RequestLimits
 from api.web.loading import OnDeath, Startup, create_loading_app
@@ -22,6 +24,7 @@ def create_front_end(
     *,
     limits: LimitOptions,
     access: AccessPolicy,
+    instruments: Instruments,
     link: str,
     on_ready: Callable[[str], None],
     on_failure: OnDeath,
@@ -36,6 +39,8 @@ def create_front_end(
         What a request may cost.
     access : AccessPolicy
         Who may do what, and how often.
+    instruments : Instruments
+        What `/metrics` shows.
     link : str
         Where the web page links a match to, with "{id}" in it; empty: no link.
     on_ready, on_failure : callable
@@ -43,8 +48,10 @@ def create_front_end(
     """
     app = create_loading_app("iqdb", load, on_ready=on_ready, on_failure=on_failure)
     app.state.link = link
-    for subject in (search, images, batch, jobs, health, page):
+    app.state.instruments = instruments
+    for subject in (search, images, batch, jobs, health, metrics, page):
         app.include_router(subject.router)
     app.add_middleware(AccessControl, policy=access)
     app.add_middleware(RequestLimits, options=limits)
+    app.add_middleware(RequestCounter, instruments=instruments)
     return app

@@ -9,6 +9,7 @@ import pytest
 from fastapi.routing import APIRoute
 
 from api.access.policy import AccessPolicy
+from api.metrics.instruments import Instruments
 from api.web.app import create_front_end
 from api.web.limits import LimitOptions
 from tests.fixtures.servers import ServerProcess, embedded_server
@@ -36,7 +37,7 @@ NEEDED = {
         "POST /query",
     },
     "write": {"DELETE /images", "DELETE /images/{image_id}", "POST /images", "POST /images/{image_id}"},
-    "admin": set(),
+    "admin": {"GET /metrics"},
 }
 """A new route belongs here first: who may use it is a decision."""
 
@@ -46,6 +47,7 @@ def app_routes() -> list[str]:
         lambda _: pytest.fail("not to be run"),
         limits=LimitOptions(max_bytes=1, max_batch_bytes=1, max_pending=1, max_pending_bytes=1, idle_s=1),
         access=AccessPolicy(),
+        instruments=Instruments("0"),
         link="",
         on_ready=print,
         on_failure=print,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pytest
 
 from api.node.protocol import NODE_HEADER, PROTOCOL_VERSION, pack_matches
+from api.search import discovery
 from api.search.node_pool import NodePool
 from api.search.query_node import NodeState
 from api.search.remote import RemoteSearch
@@ -218,5 +219,48 @@ def test_hedging_ends_when_everyone_is_late() -> None:
                 task.cancel()
             results = await asyncio.gather(*asked, return_exceptions=True)
             assert {type(result) for result in results} == {asyncio.CancelledError}
+
+    run(scenario())
+
+
+def test_every_address_of_a_name_is_a_node() -> None:
+    async def scenario() -> None:
+        addresses = ["127.0.0.1"]
+
+        async def resolver(host: str, port: int) -> list[str]:
+            assert (host, port) == ("query.internal", peer.port)
+            if not addresses:
+                raise OSError("no such name")
+            return list(addresses)
+
+        async with HttpPeer(well()) as peer, HttpPeer(well(), host="127.0.0.2", port=peer.port) as other:
+            pool = NodePool([f"dns+http://query.internal:{peer.port}"], resolver=resolver)
+            await pool.ask("GET", "/status")
+            assert [node.url for node in pool.nodes] == [peer.url]
+            addresses.append("127.0.0.2")
+            pool._discovery._looked_s = -1000.0
+            await pool.ask("GET", "/status")
+            await until(lambda: len(pool.nodes) == 2)
+            await asyncio.gather(*(pool.ask("GET", "/status") for _ in range(4)))
+            assert other.requests
+            first = pool.nodes[0]
+            addresses.clear()
+            pool._discovery._looked_s = -1000.0
+            await pool.ask("GET", "/status")
+            await until(lambda: pool._looking is None)
+            assert [node.url for node in pool.nodes] == [peer.url, other.url]
+            assert pool.nodes[0] is first  # what is known of a node is kept
+            await pool.close()
+
+    run(scenario())
+
+
+def test_addresses_of_one_family_are_taken() -> None:
+    async def scenario() -> None:
+        assert await discovery.resolve("127.0.0.1", 80) == ["127.0.0.1"]
+        assert discovery._with_host("http://x:1/a", "::1", 1) == "http://[::1]:1/a"
+        assert discovery.Discovery(["http://a", "http://a"]).urls() == ["http://a"]
+        search = discovery.Discovery(["dns+http://nowhere.invalid"])
+        assert await search.look(0.0) == ["http://nowhere.invalid"]
 
     run(scenario())

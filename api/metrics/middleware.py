@@ -1,0 +1,54 @@
+"""Count every request by its route and status. Outermost, so that refusals are counted as well."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import Final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.metrics.instruments import Instruments
+
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_NO_ANSWER: Final = 499
+"""Counted where a request ended without an answer; no status that a server sends."""
+
+
+class RequestCounter:
+    """Count the requests of `app`.
+
+    Parameters
+    ----------
+    app : ASGI application
+    instruments : Instruments
+    """
+
+    def __init__(self, app: ASGIApp, *, instruments: Instruments) -> None:
+        self._app = app
+        self._instruments = instruments
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on and count how it ended."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status = _NO_ANSWER
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        start = perf_counter()
+        try:
+            await self._app(scope, receive, watched)
+        finally:
+            # Paths and methods that a stranger makes up must not become labels: each would stay for ever.
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            self._instruments.count_request(method, _route(scope), status, perf_counter() - start)
+
+
+def _route(scope: Scope) -> str:
+    path = getattr(scope.get("route"), "path", None)
+    return path if isinstance(path, str) else "other"

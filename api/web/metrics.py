@@ -1,0 +1,22 @@
+"""`GET /metrics`, for Prometheus; on front ends and query nodes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.metrics.instruments import CONTENT_TYPE, Instruments
+
+router: Final = APIRouter()
+
+
+@router.get("/metrics")
+async def metrics(request: Request) -> Response:
+    """Return what this process counts, in Prometheus' text form; also while it is starting."""
+    instruments: Instruments = request.app.state.instruments
+    body = await asyncio.to_thread(instruments.render)
+    return Response(body, headers={"Content-Type": CONTENT_TYPE})

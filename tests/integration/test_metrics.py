@@ -1,0 +1,126 @@
+"""What Prometheus reads from real processes, and that dashboard and alerts ask for nothing else."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.fixtures.cluster import Cluster, running_cluster
+from tests.fixtures.noise import noise_png
+from tests.fixtures.servers import ServerProcess, embedded_server
+from tests.fixtures.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import httpx
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+DASHBOARD = json.loads((DEPLOY / "grafana" / "iqdb.json").read_text())
+ALERTS = yaml.safe_load((DEPLOY / "prometheus" / "alerts.yml").read_text())
+WORDS = re.compile(r"\b(?:iqdb|process)_[a-z_]+\b")
+
+Samples = dict[str, dict[tuple[tuple[str, str], ...], float]]
+
+
+def samples_of(client: httpx.Client) -> Samples:
+    answer = client.get("/metrics")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    samples: Samples = {}
+    for family in text_string_to_metric_families(answer.text):
+        for sample in family.samples:
+            samples.setdefault(sample.name, {})[tuple(sorted(sample.labels.items()))] = sample.value
+    return samples
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    folder = tmp_path_factory.mktemp("metrics")
+    with running_cluster(folder, str(folder / "iqdb.sqlite"), workers=1) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with embedded_server(tmp_path_factory.mktemp("metrics") / "iqdb.sqlite") as running:
+        yield running
+
+
+def test_requests_and_stages_are_counted(server: ServerProcess) -> None:
+    client = server.client
+    for number in (1, 2):
+        assert client.post(f"/images/{number}", files={"file": noise_png(number)}).status_code == 200
+    assert client.post("/query", files={"file": noise_png(1)}).status_code == 200
+    client.get("/images/99")
+    client.get("/no/such/path")
+    client.request("BREW", "/images/1")
+    samples = samples_of(client)
+
+    def requests(method: str, route: str, status: str) -> float:
+        return samples["iqdb_requests_total"][(("method", method), ("route", route), ("status", status))]
+
+    assert requests("POST", "/images/{image_id}", "200") == 2
+    assert requests("POST", "/query", "200") == 1
+    assert requests("GET", "/images/{image_id}", "404") == 1
+    assert requests("GET", "other", "404") == 1
+    assert {dict(labels)["method"] for labels in samples["iqdb_requests_total"]} <= {"GET", "POST", "other"}
+    stages = {dict(labels)["stage"]: count for labels, count in samples["iqdb_stage_seconds_count"].items()}
+    assert stages == {"decode": 3, "hash": 3, "scan": 1, "commit": 2}
+    assert all(seconds > 0 for seconds in samples["iqdb_stage_seconds_sum"].values())
+    assert samples["iqdb_images"][()] == 2
+    assert samples["iqdb_lag_seq"][()] == 0
+    assert samples["process_resident_memory_bytes"][()] > 2**20
+    assert samples["iqdb_follower_state"][(("state", "following"),)] == 1
+
+
+def test_front_ends_tell_of_the_queue_and_of_the_nodes(cluster: Cluster) -> None:
+    client = cluster.client
+    assert client.post("/images/1", files={"file": noise_png(1)}).status_code == 200
+    wait_until(lambda: samples_of(client)["iqdb_workers"][()] == 1, 60)
+    samples = samples_of(client)
+    assert samples["iqdb_queue_up"][()] == 1
+    url = f"http://127.0.0.1:{cluster.query_ports[0]}"
+    ready = (("node", url), ("state", "ready"))
+    assert samples["iqdb_node_state"][ready] == 1
+    cluster.redis.kill()
+    try:
+        wait_until(lambda: samples_of(client)["iqdb_queue_up"][()] == 0, 60)
+    finally:
+        cluster.redis.start()
+
+
+def test_dashboard_and_alerts_ask_for_what_there_is(cluster: Cluster, server: ServerProcess) -> None:
+    names = set(samples_of(cluster.client)) | set(samples_of(cluster.queries[0].client))
+    names |= set(samples_of(server.client))
+    expressions = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
+    rules: list[dict[str, Any]] = [rule for group in ALERTS["groups"] for rule in group["rules"]]
+    expressions += [rule["expr"] for rule in rules]
+    assert len(expressions) > 20
+    for expression in expressions:
+        asked = set(WORDS.findall(expression))
+        assert asked <= names, expression
+        assert asked or expression.startswith("up{"), expression
+    for rule in rules:
+        assert set(rule) == {"alert", "expr", "for", "labels", "annotations"}
+        assert rule["labels"]["severity"] in {"warning", "critical"}
+        assert set(rule["annotations"]) == {"summary", "description"}
+
+
+def test_the_dashboard_is_one() -> None:
+    panels = DASHBOARD["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    for panel in panels:
+        assert panel["title"]
+        assert panel["targets"]
+        place = panel["gridPos"]
+        assert place["x"] + place["w"] <= 24
+    variables = {variable["name"] for variable in DASHBOARD["templating"]["list"]}
+    used = set(re.findall(r"\$\{?(\w+)", json.dumps(panels))) - {"__rate_interval"}
+    assert used == variables

@@ -1,0 +1,55 @@
+"""Query nodes that are started alike each get an index directory of their own, and find it again."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from api.roles.index_slots import claim_directory
+from iqdb_core.errors import ConfigError
+
+
+def test_each_takes_the_first_that_is_free(tmp_path: Path) -> None:
+    pattern = str(tmp_path / "index" / "{n}")
+    with ExitStack() as first:
+        assert claim_directory(pattern, first) == str(tmp_path / "index" / "0")
+        with ExitStack() as second:
+            assert claim_directory(pattern, second) == str(tmp_path / "index" / "1")
+        with ExitStack() as third:
+            assert claim_directory(pattern, third) == str(tmp_path / "index" / "1")
+    with ExitStack() as again:
+        assert claim_directory(pattern, again) == str(tmp_path / "index" / "0")
+
+
+def test_a_killed_process_gives_its_own_back(tmp_path: Path) -> None:
+    pattern = str(tmp_path / "{n}")
+    program = (
+        "import sys; from contextlib import ExitStack; from api.roles.index_slots import claim_directory\n"
+        "print(claim_directory(sys.argv[1], ExitStack()), flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, pattern], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().strip() == str(tmp_path / "0")
+        with ExitStack() as stack:
+            assert claim_directory(pattern, stack) == str(tmp_path / "1")
+        process.kill()
+    with ExitStack() as stack:
+        assert claim_directory(pattern, stack) == str(tmp_path / "0")
+
+
+def test_a_plain_directory_stays_as_it_is(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        assert claim_directory(str(tmp_path / "index"), stack) == str(tmp_path / "index")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with ExitStack() as stack, pytest.raises(ConfigError, match="cannot be made"):
+        claim_directory(str(tmp_path / "file" / "{n}"), stack)
