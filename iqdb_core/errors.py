@@ -30,6 +30,10 @@ class InvalidImageId(IqdbError):
     """An id that is not an integer of 0..2**63-1."""
 
 
+class InvalidSource(IqdbError):
+    """A source that is too long or no text."""
+
+
 class ImageError(IqdbError):
     """The image's bytes are at fault; the same bytes fail again."""
 

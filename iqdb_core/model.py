@@ -25,6 +25,7 @@ BUCKETS: Final = CHANNELS * 2 * PLANE
 GREY_LIMIT: Final = 6 / 1000
 """A signature with |I average| + |Q average| below this is grey (danbooru/iqdb)."""
 MAX_IMAGE_ID: Final = 2**63 - 1
+MAX_SOURCE_CHARACTERS: Final = 2000
 POSITION_BYTES: Final = CHANNELS * KEPT * 2
 
 
@@ -93,11 +94,15 @@ class Write:
         one image the one with the higher revision wins, whichever is applied last.
     signature : Signature or None
         None deletes.
+    source : str or None
+        Name, path or page of the image, at most 2,000 characters. Empty removes the one that is stored, None
+        leaves it as it is; a deletion removes it whatever stands here.
     """
 
     image_id: int
     revision: int
     signature: Signature | None
+    source: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from iqdb_core.model import Signature, Write, WriteOutcome
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from iqdb_core.model import ChangeBatch
 
@@ -19,6 +19,7 @@ class NaiveStore:
 
     latest: dict[int, Write] = field(default_factory=dict)
     seqs: dict[int, int] = field(default_factory=dict)
+    sources: dict[int, str] = field(default_factory=dict)
     head_seq: int = 0
 
     def apply(self, writes: Sequence[Write]) -> list[WriteOutcome]:
@@ -31,10 +32,26 @@ class NaiveStore:
             if not stale[place]:
                 self.latest[write.image_id] = write
                 changed.setdefault(write.image_id)
+                if write.signature is None:
+                    self.sources.pop(write.image_id, None)
+                elif write.source is not None:
+                    self._set_source(write.image_id, write.source)
         for image_id in changed:
             self.head_seq += 1
             self.seqs[image_id] = self.head_seq
         return [WriteOutcome(self.seqs[write.image_id], stale[place]) for place, write in enumerate(writes)]
+
+    def set_sources(self, sources: Mapping[int, str]) -> int:
+        """Set the sources of images that are there."""
+        live = sources.keys() & self.live().keys()
+        for image_id in live:
+            self._set_source(image_id, sources[image_id])
+        return len(live)
+
+    def _set_source(self, image_id: int, source: str) -> None:
+        self.sources.pop(image_id, None)
+        if source:
+            self.sources[image_id] = source
 
     def live(self) -> dict[int, Signature]:
         """Return the images that are there."""

@@ -48,6 +48,7 @@ STATUSES: Final[dict[type[errors.IqdbError], HTTPStatus]] = {
     errors.InvalidHash: HTTPStatus.BAD_REQUEST,
     errors.InvalidChannels: HTTPStatus.BAD_REQUEST,
     errors.InvalidImageId: HTTPStatus.BAD_REQUEST,
+    errors.InvalidSource: HTTPStatus.BAD_REQUEST,
     Unauthorized: HTTPStatus.UNAUTHORIZED,
     Forbidden: HTTPStatus.FORBIDDEN,
     errors.UnknownImage: HTTPStatus.NOT_FOUND,

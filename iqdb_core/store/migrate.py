@@ -32,14 +32,16 @@ _BEFORE_ALL: Final = -(2**63)
 _STATEMENT_S: Final = 3600.0
 """Counting a large table takes longer than any statement of a server may."""
 
-# Both give: cursor, post_id, revision, state, avglf1, avglf2, avglf3, sig. State 2 (broken) is not copied.
+# Both give: cursor, post_id, revision, state, source, avglf1, avglf2, avglf3, sig. State 2 (broken) is not
+# copied.
 _STORE_ROWS: Final = sa.text(
-    "SELECT f.seq, f.post_id, f.revision, f.state, i.avglf1, i.avglf2, i.avglf3, i.sig FROM iqdb_feed AS f"
-    " LEFT JOIN images AS i ON i.id = f.row_id AND f.state = 1"
+    "SELECT f.seq, f.post_id, f.revision, f.state, s.source, i.avglf1, i.avglf2, i.avglf3, i.sig"
+    " FROM iqdb_feed AS f LEFT JOIN images AS i ON i.id = f.row_id AND f.state = 1"
+    " LEFT JOIN iqdb_sources AS s ON s.post_id = f.post_id"
     " WHERE f.seq > :after AND f.state <> 2 ORDER BY f.seq LIMIT :limit"
 )
 _FILE_ROWS: Final = sa.text(
-    "SELECT id, post_id, 0, 1, avglf1, avglf2, avglf3, sig FROM images"
+    "SELECT id, post_id, 0, 1, NULL, avglf1, avglf2, avglf3, sig FROM images"
     " WHERE id > :after ORDER BY id LIMIT :limit"
 )
 _STORE_DONE: Final = sa.text("SELECT count(*) FROM iqdb_feed WHERE seq <= :after AND state <> 2")
@@ -220,14 +222,14 @@ def _remember(target: Backend, connection: sa.Connection, identity: str, cursor:
 
 def _writes(rows: Sequence[Sequence[Any]]) -> Iterator[Write]:
     """Turn rows into writes, leaving out those that are no signatures or have no image id."""
-    valid = are_signatures([tuple(row[4:]) for row in rows])
-    for (_, post_id, revision, state, *image), is_valid in zip(rows, valid, strict=True):
+    valid = are_signatures([tuple(row[5:]) for row in rows])
+    for (_, post_id, revision, state, source, *image), is_valid in zip(rows, valid, strict=True):
         if not isinstance(post_id, int) or not 0 <= post_id <= MAX_IMAGE_ID:
             continue
         if state != LIVE:
             yield Write(post_id, revision, None)
         elif is_valid:
-            yield Write(post_id, revision, Signature((image[0], image[1], image[2]), image[3]))
+            yield Write(post_id, revision, Signature((image[0], image[1], image[2]), image[3]), source)
 
 
 def _verified_count(target: Backend, expected: int) -> int:

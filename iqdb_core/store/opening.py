@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from iqdb_core.store import schema, takeover
 from iqdb_core.store.address import PostgresAddress, SqliteAddress, StoreTimeouts, parse_address
+from iqdb_core.store.databases.sqlite import SqliteBackend
 from iqdb_core.store.signature_store import SignatureStore
-from iqdb_core.store.sqlite import SqliteBackend
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,7 +62,7 @@ def make_backend(address: SqliteAddress | PostgresAddress, timeouts: StoreTimeou
     if isinstance(address, SqliteAddress):
         return SqliteBackend(address, timeouts)
     # Whoever never names a Postgres database never loads its driver.
-    from iqdb_core.store.postgres import PostgresBackend  # noqa: PLC0415
+    from iqdb_core.store.databases.postgres import PostgresBackend  # noqa: PLC0415
 
     return PostgresBackend(address, timeouts)
 

@@ -5,7 +5,7 @@ Called by `SignatureStore.apply` inside its transaction, with what the feed hold
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from iqdb_core.model import Write, WriteOutcome
@@ -31,6 +31,8 @@ class Plan:
         post_ids whose rows go.
     feed : list of FeedRow
         In order of seq.
+    sources : dict of int to str
+        The new sources of images that are put.
     """
 
     counter: Counter
@@ -38,6 +40,7 @@ class Plan:
     puts: list[ImageRow] = field(default_factory=list)
     deletes: list[int] = field(default_factory=list)
     feed: list[FeedRow] = field(default_factory=list)
+    sources: dict[int, str] = field(default_factory=dict)
 
 
 def make_plan(
@@ -86,6 +89,8 @@ def make_plan(
         y, i, q = (value + 0.0 for value in write.signature.averages)
         plan.puts.append(ImageRow(row_id, image_id, y, i, q, write.signature.positions))
         plan.feed.append(FeedRow(seq, image_id, write.revision, LIVE, row_id, 0))
+        if write.source is not None:
+            plan.sources[image_id] = write.source
     _fill_digests(plan)
     newest = max((write.revision for write in winners.values()), default=0)
     plan.counter = Counter(seq, live, max(counter.max_revision, newest), rows, mix)
@@ -108,6 +113,8 @@ def _winners(writes: Sequence[Write], stored: Mapping[int, FeedRow]) -> tuple[di
             earlier is not None and write.revision <= earlier.revision
         ):
             stale[place] = True
+        elif earlier is not None and earlier.signature and write.signature and write.source is None:
+            winners[write.image_id] = replace(write, source=earlier.source)
         else:
             winners[write.image_id] = write
     return winners, stale

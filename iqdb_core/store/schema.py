@@ -1,8 +1,9 @@
 """Which tables are ours, which is IQDB's, and which version of ours is this? Touches no row of `images`.
 
 Table `images` is IQDB's, in its literal form, so that IQDB opens what we create. Ours stand beside it:
-`iqdb_feed` (one row per post ever seen), `iqdb_store` (the counter row), `iqdb_copy` (how far a bulk copy
-into this store has come) and `iqdb_schema_version` (Alembic's). Called by the backends when they open a
+`iqdb_feed` (one row per post ever seen), `iqdb_store` (the counter row), `iqdb_sources` (where images come
+from), `iqdb_lineage` (marks of this store's history), `iqdb_copy` (how far a bulk copy into this store has
+come) and `iqdb_schema_version` (Alembic's). Called by the backends when they open a
 database.
 """
 
@@ -19,10 +20,10 @@ IMAGES: Final = "images"
 FEED: Final = "iqdb_feed"
 COUNTER: Final = "iqdb_store"
 VERSION_TABLE: Final = "iqdb_schema_version"
-NEWEST_VERSION: Final = "0001"
+NEWEST_VERSION: Final = "0002"
 """The newest of `migrations/versions`; named here so that opening a current store need not load Alembic."""
 
-_KNOWN_VERSIONS: Final = ("0001",)
+_KNOWN_VERSIONS: Final = ("0001", "0002")
 
 _COLUMNS: Final = {
     "id": "integer",
@@ -85,8 +86,8 @@ def _kind(type_name: str) -> str:
     return next((kind for pattern, kind in _KINDS if pattern.search(type_name)), type_name)
 
 
-def migrate_schema(connection: sa.Connection) -> None:
-    """Bring our tables to the newest version, inside the caller's transaction."""
+def migrate_schema(connection: sa.Connection, to: str = NEWEST_VERSION) -> None:
+    """Bring our tables to a version, inside the caller's transaction."""
     # Alembic takes a third of a second to import, and most starts find a current schema.
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
@@ -94,4 +95,4 @@ def migrate_schema(connection: sa.Connection) -> None:
     config = Config()
     config.set_main_option("script_location", "iqdb_core.store:migrations")
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, to)

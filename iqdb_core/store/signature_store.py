@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING
 
 from iqdb_core.errors import StoreUnavailable, UnknownImage
 from iqdb_core.model import MAX_IMAGE_ID, Signature
+from iqdb_core.store import sources
 from iqdb_core.store.columns import is_signature
 from iqdb_core.store.writing import apply_writes, check_writes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from iqdb_core.model import ChangeBatch, Write, WriteOutcome
     from iqdb_core.store.backend import Backend, Counter
@@ -67,7 +68,7 @@ class SignatureStore:
 
         Raises
         ------
-        InvalidImageId, InvalidHash
+        InvalidImageId, InvalidHash, InvalidSource
             A write that no database could hold or no index could use; nothing of the batch is applied.
         """
         self._check_open()
@@ -114,6 +115,42 @@ class SignatureStore:
         if row is None or not is_signature(row):
             raise UnknownImage(image_id)
         return Signature(row[:3], row[3])
+
+    def set_sources(self, sources_by_id: Mapping[int, str]) -> int:
+        """Say where images come from, in one transaction.
+
+        Parameters
+        ----------
+        sources_by_id : mapping of int to str
+            Name, path or page, at most 2,000 characters; an empty text removes what is stored.
+
+        Returns
+        -------
+        int
+            How many of the images there are; of the others nothing is kept.
+
+        Raises
+        ------
+        InvalidSource
+            One is too long or no text; nothing is changed.
+        """
+        self._check_open()
+        for source in sources_by_id.values():
+            sources.check_source(source)
+        known = {image_id: text for image_id, text in sources_by_id.items() if 0 <= image_id <= MAX_IMAGE_ID}
+        if not known:
+            return 0
+        with self._backend.writing() as connection:
+            return sources.write_for_live(self._backend, connection, known)
+
+    def sources_of(self, image_ids: Sequence[int]) -> dict[int, str]:
+        """Return the sources of those images that are there and have one, by id."""
+        self._check_open()
+        known = [image_id for image_id in image_ids if 0 <= image_id <= MAX_IMAGE_ID]
+        if not known:
+            return {}
+        with self._backend.reading() as connection:
+            return sources.read(connection, known)
 
     def head_seq(self) -> int:
         """Return the newest seq given out; 0 for an empty store."""

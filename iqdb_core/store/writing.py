@@ -11,6 +11,7 @@ import numpy as np
 
 from iqdb_core.errors import InvalidHash, InvalidImageId, StoreInvalid
 from iqdb_core.model import MAX_IMAGE_ID, POSITION_BYTES
+from iqdb_core.store import sources
 from iqdb_core.store.columns import positions_are_valid
 from iqdb_core.store.planning import make_plan
 
@@ -28,11 +29,13 @@ def check_writes(writes: Sequence[Write]) -> None:
 
     Raises
     ------
-    InvalidImageId, InvalidHash
+    InvalidImageId, InvalidHash, InvalidSource
     """
     for write in writes:
         if not 0 <= write.image_id <= MAX_IMAGE_ID:
             raise InvalidImageId(f"an image id is 0..2**63-1, not {write.image_id}")
+        if write.source is not None:
+            sources.check_source(write.source)
     signatures = [write.signature for write in writes if write.signature is not None]
     if not np.isfinite(np.array([signature.averages for signature in signatures], np.float64)).all():
         raise InvalidHash("the averages of a signature are finite numbers")
@@ -53,8 +56,11 @@ def apply_writes(backend: Backend, connection: sa.Connection, writes: Sequence[W
     plan = make_plan(writes, stored, counter, newest_row_id)
     if plan.deletes:
         backend.delete_images(connection, plan.deletes)
+        sources.remove(connection, plan.deletes)
     if plan.puts:
         backend.put_images(connection, plan.puts)
+    if plan.sources:
+        sources.write(connection, plan.sources)
     if plan.feed:
         backend.put_feed(connection, plan.feed)
         backend.set_counter(connection, plan.counter)

@@ -13,7 +13,8 @@ import pytest
 
 from iqdb_core.errors import InvalidHash, InvalidImageId, StoreUnavailable, UnknownImage
 from iqdb_core.model import MAX_IMAGE_ID, Signature, Write, WriteOutcome
-from iqdb_core.store import SignatureStore, StoreTimeouts, open_store, postgres
+from iqdb_core.store import SignatureStore, StoreTimeouts, open_store
+from iqdb_core.store.databases import postgres
 from iqdb_core.store.writing import apply_writes
 from tests.fixtures.stores import all_changes, delete, live_images, put, signature
 from tests.naive_store import NaiveStore, as_changes

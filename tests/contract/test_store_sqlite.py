@@ -19,7 +19,7 @@ from iqdb_core.errors import StoreInvalid, UnknownImage
 from iqdb_core.model import Signature
 from iqdb_core.store import open_store
 from iqdb_core.store.backend import pair_mix
-from iqdb_core.store.sqlite import _FINGERPRINT
+from iqdb_core.store.databases.sqlite import _FINGERPRINT
 from tests.fixtures.stores import (
     IQDB_TABLE,
     SMALL_40,

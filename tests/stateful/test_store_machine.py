@@ -25,13 +25,15 @@ if TYPE_CHECKING:
 
 IMAGE_IDS = st.sampled_from([0, 1, 2, 3, 4, 5, 2**63 - 1])
 NUMBERS = st.integers(0, 8)
+SOURCES = st.sampled_from(["", "cat.jpg", "https://example.org/7", "\u00e9\U0001f431"])
 WRITES = st.builds(
-    lambda image_id, revision, number: Write(
-        image_id, revision, None if number is None else signature(number)
+    lambda image_id, revision, number, source: Write(
+        image_id, revision, None if number is None else signature(number), source
     ),
     IMAGE_IDS,
     st.integers(1, 60),
     st.one_of(st.none(), NUMBERS),
+    st.one_of(st.none(), SOURCES),
 )
 
 
@@ -70,6 +72,10 @@ class StoreMachine(RuleBasedStateMachine):
     def apply(self, writes: list[Write]) -> None:
         assert self.store.apply(writes) == self.naive.apply(writes)
 
+    @rule(given=st.dictionaries(IMAGE_IDS, SOURCES, max_size=4))
+    def set_sources(self, given: dict[int, str]) -> None:
+        assert self.store.set_sources(given) == self.naive.set_sources(given)
+
     @rule()
     def reopen(self) -> None:
         self.store.close()
@@ -104,6 +110,8 @@ class StoreMachine(RuleBasedStateMachine):
             known = self.naive.latest.get(image_id)
             self.naive.latest[image_id] = Write(image_id, 0 if known is None else known.revision + 1, found)
             self.naive.seqs[image_id] = seq
+            if found is None:
+                self.naive.sources.pop(image_id, None)
         self.naive.head_seq += len(told)
 
     @rule(limit=st.integers(1, 5))
@@ -123,12 +131,14 @@ class StoreMachine(RuleBasedStateMachine):
         copy_store(str(self.path), str(target), batch=batch)
         copied = open_store(str(target))
         assert live_images(copied) == self.naive.live()
+        assert copied.sources_of(list(self.naive.latest)) == self.naive.sources
         copied.close()
 
     @invariant()
     def agrees(self) -> None:
         assert all_changes(self.store, limit=3) == self.naive.changes_since(0, 10**9)
         assert self.store.head_seq() == self.naive.head_seq
+        assert self.store.sources_of(list(self.naive.latest)) == self.naive.sources
         assert self.store.live_count() == len(self.naive.live())
         assert self.store.max_revision() >= max(
             (write.revision for write in self.naive.latest.values()), default=0

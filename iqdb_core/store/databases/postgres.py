@@ -15,7 +15,7 @@ import numpy as np
 from iqdb_core.model import CHANNELS, KEPT, ChangeBatch
 from iqdb_core.store import columns
 from iqdb_core.store.backend import Counter, FeedRow
-from iqdb_core.store.postgres_engine import PostgresEngines, driver_of
+from iqdb_core.store.databases.postgres_engine import PostgresEngines, driver_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

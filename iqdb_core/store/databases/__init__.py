@@ -1,0 +1,1 @@
+"""The databases that can carry the store: statements, connections and errors of each."""

@@ -1,0 +1,87 @@
+"""Where does an image come from? A name, path or page for those images that were given one.
+
+A table of its own, so that IQDB's stays as it is; an image's source goes with the image. Statements that both
+databases understand; opens no transaction. Called by `writing`, `takeover` and `SignatureStore`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import sqlalchemy as sa
+
+from iqdb_core.errors import InvalidSource
+from iqdb_core.model import MAX_SOURCE_CHARACTERS
+from iqdb_core.store.backend import LIVE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from iqdb_core.store.backend import Backend
+
+_IDS_PER_STATEMENT: Final = 500
+"""Below SQLite's oldest limit of 999 parameters."""
+_IDS: Final[sa.BindParameter[int]] = sa.bindparam("ids", expanding=True)
+_READ: Final = sa.text("SELECT post_id, source FROM iqdb_sources WHERE post_id IN :ids").bindparams(_IDS)
+_REMOVE: Final = sa.text("DELETE FROM iqdb_sources WHERE post_id IN :ids").bindparams(_IDS)
+_PUT: Final = sa.text(
+    "INSERT INTO iqdb_sources (post_id, source) VALUES (:post_id, :source)"
+    " ON CONFLICT (post_id) DO UPDATE SET source = excluded.source"
+)
+
+
+def check_source(source: str) -> None:
+    """Refuse what is no source.
+
+    Raises
+    ------
+    InvalidSource
+        Over 2,000 characters, or characters that no database can hold.
+    """
+    if len(source) > MAX_SOURCE_CHARACTERS:
+        raise InvalidSource(f"a source has at most {MAX_SOURCE_CHARACTERS} characters, not {len(source)}")
+    try:
+        source.encode()
+    except UnicodeEncodeError:
+        raise InvalidSource("a source is text, and this one has halves of characters") from None
+    if "\0" in source:
+        raise InvalidSource("a source is text, and this one has a zero character")
+
+
+def read(connection: sa.Connection, image_ids: Sequence[int]) -> dict[int, str]:
+    """Return the sources of those images that have one, by id."""
+    found: dict[int, str] = {}
+    for some in _pieces(image_ids):
+        found.update((row[0], row[1]) for row in connection.execute(_READ, {"ids": some}))
+    return found
+
+
+def write(connection: sa.Connection, sources: Mapping[int, str]) -> None:
+    """Set the sources of live images, inside a write transaction; an empty text removes one."""
+    given = [{"post_id": image_id, "source": source} for image_id, source in sources.items() if source]
+    if given:
+        connection.execute(_PUT, given)
+    remove(connection, [image_id for image_id, source in sources.items() if not source])
+
+
+def write_for_live(backend: Backend, connection: sa.Connection, sources: Mapping[int, str]) -> int:
+    """Do as `write` for those of the images that are there; returns how many."""
+    feed = backend.feed_rows(connection, list(sources))
+    live = {image_id: source for image_id, source in sources.items() if _is_live(feed.get(image_id))}
+    write(connection, live)
+    return len(live)
+
+
+def remove(connection: sa.Connection, image_ids: Sequence[int]) -> None:
+    """Forget sources, inside a write transaction; those that are not there are no error."""
+    for some in _pieces(image_ids):
+        connection.execute(_REMOVE, {"ids": some})
+
+
+def _is_live(row: object) -> bool:
+    return getattr(row, "state", None) == LIVE
+
+
+def _pieces(image_ids: Sequence[int]) -> Iterator[list[int]]:
+    for start in range(0, len(image_ids), _IDS_PER_STATEMENT):
+        yield list(image_ids[start : start + _IDS_PER_STATEMENT])
