@@ -14,12 +14,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.ingestion.picture import BodyTooLarge
 from api.web.errors import BadRequest, BodyTimeout, TooBusy, error_response
+from api.web.raw_body import FORM_TYPE, MISTAKEN
 from iqdb_core.errors import IqdbError
 
 WORDS_MAX_BYTES: Final = 4 * 1024 * 1024
 """Limit of bodies that hold words and not files: 49,152 channel values take 0.2 MB as JSON, and parsing much
 more would hold up the event loop."""
-_WORDS: Final = {"application/json", "application/x-www-form-urlencoded"}
+_WORDS: Final = {"application/json", FORM_TYPE}
 MAX_LENGTH_DIGITS: Final = 18
 DRAIN_BYTES: Final = 1024 * 1024
 """How much of a refused body is read, so that a client that is still sending gets to see the answer."""
@@ -72,7 +73,7 @@ class RequestLimits:
         try:
             announced = _content_length(headers)
             if announced > limit:
-                raise BodyTooLarge(limit)
+                raise _too_large(headers, limit)
             if self._pending >= self._max_pending:
                 raise TooBusy(f"more than {self._max_pending} requests at once")
         except IqdbError as error:
@@ -91,6 +92,11 @@ class RequestLimits:
         if headers.get("content-type", "").partition(";")[0].strip().lower() in _WORDS:
             return min(WORDS_MAX_BYTES, self._max_bytes)
         return self._max_batch_bytes if scope["path"].rstrip("/") == "/images" else self._max_bytes
+
+
+def _too_large(headers: Headers, limit: int) -> IqdbError:
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    return BadRequest(MISTAKEN) if kind == FORM_TYPE else BodyTooLarge(limit)
 
 
 class _Budget:

@@ -19,6 +19,7 @@ from starlette.requests import Request
 from api.ingestion.picture import Channels, Picture
 from api.web.answers import Dialect
 from api.web.errors import BadRequest
+from api.web.raw_body import FORM_TYPE, is_picture_type, raw_upload, require_form
 from iqdb_core import codec
 from iqdb_core.errors import InvalidImageId
 from iqdb_core.model import MAX_IMAGE_ID
@@ -138,17 +139,23 @@ async def _form(request: Request) -> AsyncIterator[Fields]:
     fields: Fields = {}
     _merge(fields, request.query_params.multi_items())
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind in {"multipart/form-data", "application/x-www-form-urlencoded"}:
+    if is_picture_type(kind) or not kind:
+        async with raw_upload(request) as upload:
+            if upload is not None:
+                fields["file"] = upload
+            yield fields
+        return
+    if kind == FORM_TYPE:
+        await require_form(request)
+    if kind in {"multipart/form-data", FORM_TYPE}:
         async with request.form(
             max_files=1, max_fields=MAX_FORM_FIELDS, max_part_size=MAX_FIELD_BYTES
         ) as form:
             _merge(fields, _items(form))
             yield fields
         return
-    if await request.body() and kind:
-        raise BadRequest(
-            f"a body of type {kind!r} is not understood; send multipart/form-data or application/json"
-        )
+    if await request.body():
+        raise BadRequest(f"a body of type {kind!r} is not understood; send a form, JSON or a picture")
     yield fields
 
 

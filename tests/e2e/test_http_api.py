@@ -149,7 +149,7 @@ BAD_REQUESTS: list[tuple[str, str, dict[str, Any]]] = [
     ("POST", "/images/%D9%A1", {"files": picture(1)}),
     ("POST", "/images/1", {}),
     ("POST", "/images/1", {"data": {"file": "not a file"}}),
-    ("POST", "/images/1", {"content": b"raw", "headers": {"Content-Type": "image/jpeg"}}),
+    ("POST", "/images/1", {"content": b"raw", "headers": {"Content-Type": "text/plain"}}),
     ("POST", "/images/1", {"content": b"{", "headers": {"Content-Type": "application/json"}}),
     ("POST", "/images/1", {"content": b"--x\r\n", "headers": {"Content-Type": "multipart/form-data"}}),
     (

@@ -1,0 +1,51 @@
+"""A picture as the whole body: `curl --data-binary @a.jpg -H 'Content-Type: image/jpeg'`.
+
+Also tells the mistake that everybody makes once: curl calls such a body a form unless it is told otherwise.
+Called by `requests`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from tempfile import SpooledTemporaryFile
+from typing import BinaryIO, Final, cast
+
+from starlette.datastructures import UploadFile
+from starlette.requests import Request
+
+from api.web.errors import BadRequest
+
+FORM_TYPE: Final = "application/x-www-form-urlencoded"
+SPOOL_BYTES: Final = 1024 * 1024
+"""Larger bodies wait on disk until a decoder is free, as parts of forms do."""
+_RAW_TYPES: Final = frozenset({"application/octet-stream", "binary/octet-stream"})
+_LOOK_BYTES: Final = 512
+_TEXT: Final = frozenset(range(0x20, 0x7F)) | {9, 10, 13}
+
+MISTAKEN: Final = (
+    "the body is called a form and is none; if it is a picture, say so: curl --data-binary @FILE"
+    " -H 'Content-Type: image/jpeg', or send it as a form: curl -F file=@FILE"
+)
+
+
+def is_picture_type(kind: str) -> bool:
+    """Tell whether a body of this media type is a picture; its content decides which kind."""
+    return kind.startswith("image/") or kind in _RAW_TYPES
+
+
+@asynccontextmanager
+async def raw_upload(request: Request) -> AsyncIterator[UploadFile | None]:
+    """Yield the body as an upload, which is closed afterwards; None where the body is empty."""
+    with SpooledTemporaryFile(SPOOL_BYTES) as spool:
+        upload = UploadFile(cast("BinaryIO", spool), filename="body", size=0)
+        async for chunk in request.stream():
+            await upload.write(chunk)
+        await upload.seek(0)
+        yield upload if upload.size else None
+
+
+async def require_form(request: Request) -> None:
+    """Raise BadRequest with advice if the body is called a form and holds what no form holds."""
+    if any(byte not in _TEXT for byte in (await request.body())[:_LOOK_BYTES]):
+        raise BadRequest(MISTAKEN)
