@@ -30,8 +30,10 @@ NEEDED = {
     },
     "read": {
         "GET /images/{image_id}",
+        "GET /images/{image_id}/preview.png",
         "GET /jobs",
         "GET /jobs/{job_id}",
+        "GET /preview.png",
         "GET /query",
         "GET /status",
         "POST /query",

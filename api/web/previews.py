@@ -1,0 +1,66 @@
+"""Pictures of images: what a signature remembers of one.
+
+Thin: parse, one call, render. Browsers keep what they were sent and ask with its tag.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from typing import Final
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.web.errors import BadRequest
+from api.web.openapi_pictures import PREVIEW, PREVIEW_OF_HASH
+from api.web.requests import image_id_from
+from api.web.services import services_of
+from iqdb_core import codec
+from iqdb_core.model import Signature
+from iqdb_core.signature.preview import preview_png
+
+router: Final = APIRouter()
+
+_FRESH_S: Final = 300
+"""How long a browser need not ask again; an image may be replaced under its id."""
+
+
+@router.get("/images/{image_id}/preview.png", openapi_extra=PREVIEW, response_class=Response)
+async def preview_of_image(request: Request, image_id: str) -> Response:
+    """Show what the signature of a known image remembers, as a PNG of 128 x 128 pixels."""
+    signature = await services_of(request).search.get(image_id_from(image_id))
+    return await _preview(request, signature)
+
+
+@router.get("/preview.png", openapi_extra=PREVIEW_OF_HASH, response_class=Response)
+async def preview_of_hash(request: Request) -> Response:
+    """Show what a hash remembers of its picture, as a PNG of 128 x 128 pixels."""
+    text = request.query_params.get("hash")
+    if text is None:
+        raise BadRequest("give a 'hash'")
+    return await _preview(request, codec.from_hash(text))
+
+
+async def _preview(request: Request, signature: Signature) -> Response:
+    tag = hashlib.blake2b(codec.to_bytes(signature), digest_size=12).hexdigest()
+    if is_known(request, tag):
+        return Response(status_code=304, headers=cache_headers(tag))
+    data = await asyncio.to_thread(preview_png, signature)
+    return Response(data, media_type="image/png", headers=cache_headers(tag))
+
+
+def cache_headers(tag: str) -> dict[str, str]:
+    """Return the headers that let a browser keep a picture; `private`, since reading may need a token."""
+    return {
+        "ETag": f'"{tag}"',
+        "Cache-Control": f"private, max-age={_FRESH_S}",
+        "X-Content-Type-Options": "nosniff",
+    }
+
+
+def is_known(request: Request, tag: str) -> bool:
+    """Tell whether the client already holds what has this tag."""
+    known = request.headers.get("if-none-match", "")
+    return any(one.strip().removeprefix("W/") in {f'"{tag}"', "*"} for one in known.split(","))
