@@ -12,9 +12,11 @@ swallow each other, and a checkout or an image build gives files new times, not 
 from __future__ import annotations
 
 import functools
+import glob
 import hashlib
+import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from numba import config, njit
 
@@ -25,6 +27,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _LIBRARY: Final = Path(__file__).parent
+_PROCESS: Final = secrets.token_hex(4)
 _COMPILED_TOGETHER: Final = {
     "index/simd": ("index/simd",),
     "index/segment": ("index/simd", "index/segment"),
@@ -65,11 +68,33 @@ def kernel(*, inline: bool = False, allocates: bool = False) -> Callable[[Callab
         except RuntimeError:  # numba's way to say that no cache directory can be written
             compiled = njit(**options)(function)
         else:
-            # numba offers no other way to say until when its code is right.
-            compiled._cache._cache_file._source_stamp = _stamp(Path(function.__code__.co_filename))  # noqa: SLF001
+            _keep_by_content(compiled._cache._cache_file, _stamp(Path(function.__code__.co_filename)))  # noqa: SLF001
         return compiled  # type: ignore[no-any-return]
 
     return compile_later
+
+
+def _keep_by_content(cache_file: Any, stamp: str) -> None:
+    """Make one function's cache hold for one content of its files; numba offers no way of its own.
+
+    numba reads an index only if the version in it is its own: the stamp becomes part of it, so that what
+    other content left there is never looked into. It also writes the index before the code, always under the
+    same names: a process that is killed, or that starts, in between would leave or take another function's
+    code. With names that no other content and no other process uses there is nothing to take.
+    """
+    cache_file._version = f"{cache_file._version} {stamp}"  # noqa: SLF001
+    cache_file._source_stamp = stamp  # noqa: SLF001
+    base = cache_file._index_name.removesuffix(".nbi")  # noqa: SLF001
+    cache_file._data_name_pattern = f"{base}.{stamp[:8]}.{_PROCESS}.{{number:d}}.nbc"  # noqa: SLF001
+    save = cache_file.save
+
+    def save_and_tidy(key: Any, data: Any) -> None:
+        save(key, data)
+        for old in Path(cache_file._cache_path).glob(f"{glob.escape(base)}.*.nbc"):  # noqa: SLF001
+            if f"{base}.{stamp[:8]}." not in old.name:
+                old.unlink(missing_ok=True)
+
+    cache_file.save = save_and_tidy
 
 
 def _stamp(file: Path) -> str:

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from iqdb_core.index.ranking.head_rows import HeadRows
-from iqdb_core.index.rows import Rows, Signatures
+from iqdb_core.index.rows import HeadRows, Rows, Signatures
 from iqdb_core.model import CHANNELS, KEPT
 
 if TYPE_CHECKING:

@@ -11,12 +11,12 @@ import threading
 from typing import TYPE_CHECKING, Final, Self
 
 from iqdb_core.errors import IndexStateError
+from iqdb_core.index.bucket_counts import BucketCounts
 from iqdb_core.index.disk.directory import IndexDirectory
 from iqdb_core.index.disk.sealer import Sealer
 from iqdb_core.index.head import Head
 from iqdb_core.index.options import IndexOptions
 from iqdb_core.index.query_threads import QueryThreads
-from iqdb_core.index.segment.bucket_counts import BucketCounts
 from iqdb_core.index.simd.memory import release_free_memory
 from iqdb_core.index.snapshot import Snapshot
 from iqdb_core.index.stats import IndexStats

@@ -7,7 +7,7 @@ order? Knows no segment and no file. `ChangeBatch` of `model` is the same with w
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,10 @@ from iqdb_core.model import CHANNELS, KEPT, Signature
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+HEAD_SEGMENT: Final = -1
+"""The segment number of matches in the head; their document is the row."""
 
 
 class Signatures(NamedTuple):
@@ -93,3 +97,21 @@ class Rows:
     def read_only(self) -> Rows:
         """Return read-only, contiguous views, or copies of what is not contiguous; see `memory.read_only`."""
         return Rows(read_only(self.image_ids), read_only(self.averages), read_only(self.positions))
+
+
+class HeadRows(NamedTuple):
+    """The rows of the head, as the ranking reads them.
+
+    Parameters
+    ----------
+    image_ids : (n,) int64 ndarray
+    averages : (n, 3) float64 ndarray
+    positions : (n, 3, 40) int16 ndarray
+        1..16383 in magnitude, in any order; one that occurs twice in a channel counts once.
+    alive : (n,) bool ndarray
+    """
+
+    image_ids: NDArray[np.int64]
+    averages: NDArray[np.float64]
+    positions: NDArray[np.int16]
+    alive: NDArray[np.bool_]

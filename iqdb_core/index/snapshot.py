@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from iqdb_core.index.head import Head
-from iqdb_core.index.ranking.search import search
-from iqdb_core.index.segment.locate import locate
+from iqdb_core.index.ranking.arithmetic import search
+from iqdb_core.index.segment.arithmetic import locate
 from iqdb_core.index.segment.table import SegmentTable
 from iqdb_core.model import Match
 

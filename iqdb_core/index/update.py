@@ -15,8 +15,8 @@ import numpy as np
 from iqdb_core.index.disk.signature_rows import runs
 from iqdb_core.index.head import Head
 from iqdb_core.index.rows import Rows, Signatures
+from iqdb_core.index.segment.arithmetic import locate
 from iqdb_core.index.segment.layout import SEGMENT_IMAGES
-from iqdb_core.index.segment.locate import locate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -15,7 +15,7 @@ import numpy as np
 
 from iqdb_core.index.image_index import ImageIndex
 from iqdb_core.index.options import IndexOptions
-from iqdb_core.index.ranking.search import MIN_SHARED_SEGMENTS
+from iqdb_core.index.ranking.arithmetic import MIN_SHARED_SEGMENTS
 from iqdb_core.model import CHANNELS, KEPT, ChangeBatch, Signature
 
 _CAPACITY: Final = 16

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iqdb_core.index import ImageIndex, IndexOptions
+from iqdb_core.index.bucket_counts import BucketCounts
 from iqdb_core.index.rows import Signatures
-from iqdb_core.index.segment.bucket_counts import BucketCounts
 from iqdb_core.index.segment.buckets import count_images
 from iqdb_core.index.segment.layout import SEGMENT_IMAGES
 from iqdb_core.model import ChangeBatch

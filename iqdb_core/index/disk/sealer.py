@@ -9,9 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from iqdb_core.index.disk.signature_rows import FileRows, MemoryRows, write_rows
-from iqdb_core.index.segment.build import build_segment
+from iqdb_core.index.segment.arithmetic import build_segment
 from iqdb_core.index.segment.member import Member, SealedSegment
-from iqdb_core.index.simd.memory import allocate
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,7 +74,7 @@ class Sealer:
             kept, rows_checksum = MemoryRows(rows.signatures.copy()), None
         else:
             kept, rows_checksum = self._written(number, rows.signatures)
-        segment, counts = build_segment(rows, allocate=allocate)
+        segment, counts = build_segment(rows)
         return NewMember(
             Member.all_alive(SealedSegment(number, segment, kept, rows_checksum=rows_checksum)), counts
         )

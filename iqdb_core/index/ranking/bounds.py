@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from iqdb_core.index.ranking.row_order import RowOrder
     from iqdb_core.index.ranking.scratch import Scratch
     from iqdb_core.index.ranking.vectors import Vectors
-    from iqdb_core.index.segment.table import SegmentView
+    from iqdb_core.index.segment.postings import SegmentView
 
 _AHEAD: Final = 12
 """Vectors between asking for a cache line and using it: tried 4 to 48; 8 to 16 are alike, less waits, more

@@ -15,8 +15,7 @@ from iqdb_core.index.ranking.lookup import COUNT, LIST, N_EXACT, N_GROUPED, N_RA
 from iqdb_core.index.ranking.query import MOST_BUCKETS, UNIT, Query
 from iqdb_core.index.ranking.rare_bits import DONE, OVERFLOW, ROW_WORDS, RareBits
 from iqdb_core.index.segment.layout import H_AVERAGES_AT, H_DOCUMENTS_AT, H_IDS_AT, H_IMAGES, VECTOR_IMAGES
-from iqdb_core.index.segment.postings import fetch_grouped, is_in_grouped, is_in_rare
-from iqdb_core.index.segment.table import SegmentView
+from iqdb_core.index.segment.postings import SegmentView, fetch_grouped, is_in_grouped, is_in_rare
 from iqdb_core.index.simd.memory import VECTOR_WORDS, aligned_zeros
 from iqdb_core.index.simd.planes import PLANE_WORDS, PLANES, at_least, load_planes
 from iqdb_core.index.simd.vector import load, prefetch, store

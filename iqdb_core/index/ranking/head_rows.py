@@ -6,11 +6,12 @@ no postings. Called by `query_call`, after the segments, when most rows can be p
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from iqdb_core.index.ranking.best import Best, bar, offer, score_of
+from iqdb_core.index.rows import HEAD_SEGMENT, HeadRows
 from iqdb_core.index.segment.averages import is_grey_image, stored_average
 from iqdb_core.index.segment.buckets import bucket_of, is_ascending, is_repeat
 from iqdb_core.kernel import kernel
@@ -20,27 +21,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from iqdb_core.index.ranking.query import Query
-
-HEAD_SEGMENT = -1
-"""The segment number of matches in the head; their document is the row."""
-
-
-class HeadRows(NamedTuple):
-    """The rows of the head.
-
-    Parameters
-    ----------
-    image_ids : (n,) int64 ndarray
-    averages : (n, 3) float64 ndarray
-    positions : (n, 3, 40) int16 ndarray
-        1..16383 in magnitude, in any order; one that occurs twice in a channel counts once.
-    alive : (n,) bool ndarray
-    """
-
-    image_ids: NDArray[np.int64]
-    averages: NDArray[np.float64]
-    positions: NDArray[np.int16]
-    alive: NDArray[np.bool_]
 
 
 def create_weights() -> NDArray[np.uint8]:

@@ -11,12 +11,13 @@ import numpy as np
 
 from iqdb_core.index.ranking.best import Best, offer, sort_best, start_best
 from iqdb_core.index.ranking.bounds import scan_segment, score_hot
-from iqdb_core.index.ranking.head_rows import HEAD_SEGMENT, HeadRows, scan_head
+from iqdb_core.index.ranking.head_rows import scan_head
 from iqdb_core.index.ranking.lookup import ask_for_directory, ask_for_entries, ask_for_lists
 from iqdb_core.index.ranking.query import MOST_BUCKETS, prepare
 from iqdb_core.index.ranking.scratch import Scratch
+from iqdb_core.index.rows import HEAD_SEGMENT, HeadRows
 from iqdb_core.index.segment.layout import H_IDS_AT, H_IMAGES
-from iqdb_core.index.segment.table import segment_at
+from iqdb_core.index.segment.postings import segment_at
 from iqdb_core.kernel import kernel
 
 if TYPE_CHECKING:

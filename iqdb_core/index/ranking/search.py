@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from iqdb_core.index.ranking.arithmetic import MIN_SHARED_SEGMENTS, Columns
 from iqdb_core.index.ranking.best import Best, create_best
 from iqdb_core.index.ranking.query_call import Asked, search_all, search_part
 from iqdb_core.index.ranking.scratch import Scratch, create_scratch
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from iqdb_core.index.query_threads import QueryThreads
-    from iqdb_core.index.ranking.head_rows import HeadRows
+    from iqdb_core.index.rows import HeadRows
     from iqdb_core.index.segment.table import SegmentTable
     from iqdb_core.model import Signature
 
@@ -43,8 +44,6 @@ class _OfThread(threading.local):
 
 _of_thread: Final = _OfThread()
 _SPARE_SEGMENTS: Final = 32
-MIN_SHARED_SEGMENTS: Final = 12
-"""A thread has at least so many segments to scan: handing over fewer takes longer than it saves."""
 
 
 def search(
@@ -56,7 +55,7 @@ def search(
     nonempty: NDArray[np.bool_],
     min_score: float | None = None,
     threads: QueryThreads,
-) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int32], NDArray[np.int32]]:
+) -> Columns:
     """Return the live images most like a signature.
 
     Parameters
@@ -117,9 +116,6 @@ def search(
         for part in parts:
             part.result()
     return _merged(bests, limit) if count else _columns(bests)
-
-
-Columns = tuple["NDArray[np.int64]", "NDArray[np.float64]", "NDArray[np.int32]", "NDArray[np.int32]"]
 
 
 def _columns(bests: Sequence[Best]) -> Columns:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from iqdb_core.index.segment.layout import H_IDS_AT, H_IMAGES
-from iqdb_core.index.segment.table import segment_at
+from iqdb_core.index.segment.postings import segment_at
 from iqdb_core.index.simd.memory import read_only
 from iqdb_core.kernel import kernel
 

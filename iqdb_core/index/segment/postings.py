@@ -1,4 +1,4 @@
-"""Which slots of a segment hold a bucket: reading the directory, the entries and the lists.
+"""Which slots of a segment hold a bucket: reading a table, the directory, the entries and the lists.
 
 Answers: where are this bucket's postings, and does this slot have one? The layout is described in `layout`.
 Never changes a segment. Called by the checks of a segment and by the ranking.
@@ -6,7 +6,7 @@ Never changes a segment. Called by the checks of a segment and by the ranking.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from iqdb_core.index.segment.layout import (
     RARE_BIT,
     RARE_COUNT_SHIFT,
 )
+from iqdb_core.index.segment.table import ALIVE, N_ALIVE_WORDS, N_WORDS, WORDS
 from iqdb_core.index.simd.memory import VECTOR_WORDS
 from iqdb_core.index.simd.vector import prefetch
 from iqdb_core.index.simd.words import item, popcount, trailing_zeros, words_at
@@ -39,6 +40,32 @@ EXACT: Final = 0
 GROUPED: Final = 1
 RARE: Final = 2
 _PAGE_SHIFT: Final = 8
+
+
+class SegmentView(NamedTuple):
+    """One segment as compiled code sees it.
+
+    Parameters
+    ----------
+    words : (n_words,) uint64 ndarray
+        See `layout`.
+    alive : (n,) uint64 ndarray
+        Bit per document.
+    number : int
+        Which row of the table it is.
+    """
+
+    words: NDArray[np.uint64]
+    alive: NDArray[np.uint64]
+    number: int
+
+
+@kernel(inline=True)
+def segment_at(addresses: NDArray[np.uint64], number: int) -> SegmentView:
+    """Return a segment of a table, whose addresses are given; the caller keeps the table."""
+    words = words_at(addresses[number, WORDS], addresses[number, N_WORDS])
+    alive = words_at(addresses[number, ALIVE], addresses[number, N_ALIVE_WORDS])
+    return SegmentView(words, alive, number)
 
 
 @kernel(inline=True)

@@ -6,11 +6,15 @@ builds (see `build`) and never ranks. Called by the rest of the index room.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from iqdb_core.errors import IndexStateError
+from iqdb_core.forms import two_forms
+from iqdb_core.index.rows import Rows
 from iqdb_core.index.segment.layout import (
     DIRECTORY_WORDS,
     H_BOXES_AT,
@@ -34,13 +38,16 @@ from iqdb_core.index.segment.layout import (
     section_offsets,
     stride_of,
 )
-from iqdb_core.index.segment.postings import are_postings_valid
-from iqdb_core.index.simd.memory import VECTOR_WORDS
-from iqdb_core.index.simd.words import checksum_words
-from iqdb_core.model import BUCKETS
+from iqdb_core.index.simd.memory import VECTOR_WORDS, allocate
+from iqdb_core.model import BUCKETS, CHANNELS, KEPT
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+are_postings_valid: Final[Callable[[int, int], bool]] = two_forms(
+    compiled="iqdb_core.index.segment.postings:are_postings_valid",
+    plain="iqdb_core.index.plain.segment:are_postings_valid",
+)
+checksum_words: Final[Callable[[NDArray[np.uint64]], int]] = two_forms(
+    compiled="iqdb_core.index.simd.words:checksum_words", plain="iqdb_core.index.plain.segment:checksum_words"
+)
 
 
 class Segment:
@@ -136,6 +143,58 @@ class Segment:
             np.int32
         )
         return found
+
+
+class Built(NamedTuple):
+    """What making a segment yields.
+
+    Parameters
+    ----------
+    segment : Segment
+    counts : (98,304,) int32 ndarray
+        How many of its images hold each bucket.
+    """
+
+    segment: Segment
+    counts: NDArray[np.int32]
+
+
+def require_images(images: Rows) -> None:
+    """Raise ValueError unless these can become a segment, but for their positions; see `build_segment`."""
+    image_ids, averages, positions = images.image_ids, images.averages, images.positions
+    n = len(image_ids)
+    if not 1 <= n <= SEGMENT_IMAGES:
+        raise ValueError(f"a segment has 1..{SEGMENT_IMAGES} images, not {n}")
+    if averages.shape != (n, CHANNELS) or positions.shape != (n, CHANNELS, KEPT):
+        raise ValueError("averages are (n, 3) and positions (n, 3, 40), with as many rows as ids")
+    if [array.dtype.name for array in (image_ids, averages, positions)] != ["int64", "float64", "int16"]:
+        raise ValueError("ids are int64, averages float64 and positions int16")
+    if n > 1 and not (np.diff(image_ids) > 0).all():
+        raise ValueError("image ids ascend strictly")
+    if not np.isfinite(averages).all():
+        raise ValueError("averages are finite")
+
+
+def framed(
+    image_ids: NDArray[np.int64], n_rows: int, n_entries: int, n_grouped_words: int, n_rare_words: int
+) -> NDArray[np.uint64]:
+    """Return the words of a segment with its header and its ids, all else zero, in a mapping of their own."""
+    n = len(image_ids)
+    offsets = section_offsets(n, n_rows, n_entries, n_grouped_words, n_rare_words)
+    n_vectors = -(-n // VECTOR_IMAGES)
+    words = allocate(offsets[-1])
+    words[H_MAGIC] = SEGMENT_MAGIC
+    words[H_VERSION] = SEGMENT_VERSION
+    words[H_WORDS] = offsets[-1]
+    words[H_IMAGES] = n
+    words[H_VECTORS] = n_vectors
+    words[H_STRIDE] = stride_of(n_vectors)
+    words[H_ROWS] = n_rows
+    words[H_ENTRIES] = n_entries
+    words[list(SECTIONS)] = offsets
+    ids_at = int(words[H_IDS_AT])
+    words[ids_at : ids_at + n] = image_ids.view(np.uint64)
+    return words
 
 
 def checksum(words: NDArray[np.uint64]) -> int:

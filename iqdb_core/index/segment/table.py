@@ -7,12 +7,9 @@ segments differ. Read by `locate` and by the ranking.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
-
-from iqdb_core.index.simd.words import words_at
-from iqdb_core.kernel import kernel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,29 +55,3 @@ class SegmentTable:
             row[:] = (segment.words.ctypes.data, len(segment.words), bits.ctypes.data, len(bits))
         addresses.flags.writeable = False
         return cls(tuple(segments), tuple(alive), addresses)
-
-
-class SegmentView(NamedTuple):
-    """One segment as compiled code sees it.
-
-    Parameters
-    ----------
-    words : (n_words,) uint64 ndarray
-        See `layout`.
-    alive : (n,) uint64 ndarray
-        Bit per document.
-    number : int
-        Which row of the table it is.
-    """
-
-    words: NDArray[np.uint64]
-    alive: NDArray[np.uint64]
-    number: int
-
-
-@kernel(inline=True)
-def segment_at(addresses: NDArray[np.uint64], number: int) -> SegmentView:
-    """Return a segment of a table, whose addresses are given; the caller keeps the table."""
-    words = words_at(addresses[number, WORDS], addresses[number, N_WORDS])
-    alive = words_at(addresses[number, ALIVE], addresses[number, N_ALIVE_WORDS])
-    return SegmentView(words, alive, number)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from iqdb_core.index.segment.buckets import count_images
+from iqdb_core.index.segment.arithmetic import count_images
 from iqdb_core.index.simd.memory import read_only
 from iqdb_core.model import BUCKETS
 

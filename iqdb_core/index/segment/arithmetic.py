@@ -1,0 +1,39 @@
+"""The heavy arithmetic on segments, each function in its compiled and its plain form.
+
+Answers: who makes a segment, finds ids in all of them, counts buckets and checks words? What each takes and
+returns is said where the compiled form is. Called by everyone above who is not compiled code himself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iqdb_core.forms import two_forms
+from iqdb_core.index.rows import Rows
+from iqdb_core.index.segment.segment import Built
+from iqdb_core.index.segment.table import SegmentTable
+
+Located = tuple[NDArray[np.int32], NDArray[np.int32]]
+"""Segments and documents."""
+
+build_segment: Final[Callable[[Rows], Built]] = two_forms(
+    compiled="iqdb_core.index.segment.build:build_segment", plain="iqdb_core.index.plain.build:build_segment"
+)
+"""Rows made into a segment."""
+
+locate: Final[Callable[[SegmentTable, NDArray[np.int64]], Located]] = two_forms(
+    compiled="iqdb_core.index.segment.locate:locate", plain="iqdb_core.index.plain.segment:locate"
+)
+"""Where live images are."""
+
+count_images: Final[Callable[[NDArray[np.int32], NDArray[np.float64], NDArray[np.int16], int], int]] = (
+    two_forms(
+        compiled="iqdb_core.index.segment.buckets:count_images",
+        plain="iqdb_core.index.plain.buckets:count_images",
+    )
+)
+"""Images counted into or out of their buckets."""
