@@ -18,10 +18,11 @@ from api.metrics.middleware import RequestCounter
 from api.node.protocol import MEDIA_TYPE, NodeHeader, pack_matches
 from api.search.local import LocalSearch
 from api.web import metrics
-from api.web.answers import json_response
+from api.web.answers import Dialect, json_response
 from api.web.errors import BadRequest
 from api.web.loading import OnDeath, Startup, create_loading_app, startup_of
-from api.web.requests import image_id_from, limit_from, min_score_from
+from api.web.parameters import Parameters, query_values
+from api.web.requests import DEFAULT_LIMIT, MAX_LIMIT, image_id_from
 from iqdb_core import codec
 from iqdb_core.errors import IndexNotReady
 from iqdb_core.follower import Follower
@@ -63,10 +64,9 @@ async def search(request: Request) -> Response:
     """Answer a signature of 264 bytes with the records of its best matches."""
     services = _services(request)
     signature = codec.from_bytes(await request.body())
-    parameters = request.query_params
-    matches = await services.search.query(
-        signature, limit_from(parameters.get("limit")), min_score_from(parameters.get("min_score"))
-    )
+    asked = Parameters(Dialect.DANBOORU, query_values(request))
+    limit = asked.integer("limit", 1, MAX_LIMIT) or DEFAULT_LIMIT
+    matches = await services.search.query(signature, limit, asked.number("min_score"))
     return Response(pack_matches(matches), media_type=MEDIA_TYPE)
 
 

@@ -98,6 +98,8 @@ def say(message: str) -> None:
 def configure_logging(level: str) -> None:
     """Send log records to standard error, one line each."""
     logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # Warns of every oddity of a form: a stranger could fill the log with it.
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
 
 def _bound(host: str, port: int) -> list[socket.socket]:

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-import orjson
 from fastapi import APIRouter
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
@@ -15,14 +14,11 @@ from starlette.responses import Response
 from api.ingestion.interface import Added, Failed, Outcome, Queued
 from api.ingestion.picture import Picture
 from api.web.answers import Dialect, image_body, json_response
+from api.web.body import Body
 from api.web.errors import BadRequest, status_of
-from api.web.requests import (
-    dialect_of,
-    image_id_from,
-    json_image_id,
-    json_object,
-    wants_to_wait,
-)
+from api.web.multipart import form_items
+from api.web.parameters import FORM, MULTIPART, content_kind, json_object, parsed_json
+from api.web.requests import image_id_from, json_image_id, wants_to_wait
 from api.web.services import services_of
 from iqdb_core import codec
 from iqdb_core.errors import IqdbError
@@ -30,6 +26,8 @@ from iqdb_core.errors import IqdbError
 router: Final = APIRouter()
 
 MAX_BATCH: Final = 1000
+MAX_IDS_BYTES: Final = 64 * 1024
+"""A list of 1,000 ids takes a third of it."""
 
 Items = list[tuple[int, Picture | IqdbError]]
 
@@ -38,14 +36,13 @@ Items = list[tuple[int, Picture | IqdbError]]
 async def add_images(request: Request) -> Response:
     """Add or replace up to 1,000 images; each part is named by its id, and each has its own outcome."""
     wait = wants_to_wait(request)
-    async with _batch(request) as items:
+    async with _batch(request) as (dialect, items):
         good = [(image_id, picture) for image_id, picture in items if not isinstance(picture, IqdbError)]
         outcomes = iter(await services_of(request).ingestion.add_many(good, wait=wait))
         results: list[Outcome] = [
             Failed(image_id, picture) if isinstance(picture, IqdbError) else next(outcomes)
             for image_id, picture in items
         ]
-    dialect = dialect_of(request)
     status = 202 if any(isinstance(result, Queued) for result in results) else 200
     return json_response({"images": [_outcome_body(result, dialect) for result in results]}, status=status)
 
@@ -53,10 +50,7 @@ async def add_images(request: Request) -> Response:
 @router.delete("/images")
 async def delete_images(request: Request) -> Response:
     """Delete up to 1,000 images, given as a JSON list of ids or as {"post_ids": [...]}."""
-    try:
-        body = orjson.loads(await request.body())
-    except orjson.JSONDecodeError as exc:
-        raise BadRequest(f"the body is not JSON: {exc}") from None
+    body = parsed_json(await Body(request).whole(MAX_IDS_BYTES))
     values = body.get("post_ids") if isinstance(body, dict) else body
     if not isinstance(values, list) or not 1 <= len(values) <= MAX_BATCH:
         raise BadRequest(f"give 1..{MAX_BATCH} ids as a JSON list, or as 'post_ids' of an object")
@@ -66,17 +60,23 @@ async def delete_images(request: Request) -> Response:
 
 
 @asynccontextmanager
-async def _batch(request: Request) -> AsyncIterator[Items]:
+async def _batch(request: Request) -> AsyncIterator[tuple[Dialect, Items]]:
     """Yield the ids and pictures of a batch; a part that is at fault alone stands there as its error."""
-    if dialect_of(request) is Dialect.E621:
-        body = await json_object(request)
-        images = body.get("images")
-        if not isinstance(images, list) or not all(isinstance(image, dict) for image in images):
-            raise BadRequest("give 'images' as a list of objects with 'post_id' and 'hash'")
-        yield _checked([_json_item(image) for image in images])
+    body = Body(request)
+    kind = content_kind(request)
+    first = await body.first()
+    if kind == MULTIPART and first.lstrip()[:1] != b"{":
+        limits = {"max_files": MAX_BATCH, "max_fields": MAX_BATCH, "max_field_bytes": 4096}
+        async with form_items(body, request.headers["content-type"], **limits) as parts:
+            items = [(image_id_from(name), _part(value)) for name, value in parts]
+            yield Dialect.DANBOORU, _checked(items)
         return
-    async with request.form(max_files=MAX_BATCH, max_fields=MAX_BATCH, max_part_size=4096) as form:
-        yield _checked([(image_id_from(name), _part(value)) for name, value in form.multi_items()])
+    if not first or (kind == FORM and first.lstrip()[:1] != b"{"):
+        raise BadRequest("send multipart/form-data with a part for each image, or application/json")
+    images = (await json_object(body)).get("images")
+    if not isinstance(images, list) or not all(isinstance(image, dict) for image in images):
+        raise BadRequest("give 'images' as a list of objects with 'post_id' and 'hash'")
+    yield Dialect.E621, _checked([_json_item(image) for image in images])
 
 
 def _checked(items: Items) -> Items:

@@ -103,31 +103,30 @@ def error_response(error: errors.IqdbError) -> Response:
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Make every failure of `app` answer in the one shape."""
-    app.add_exception_handler(errors.IqdbError, _on_known_error)
-    app.add_exception_handler(HTTPException, _on_http_error)
-    app.add_exception_handler(ClientDisconnect, _on_disconnect)
-    app.add_exception_handler(Exception, _on_unknown_error)
+    """Make failures of what FastAPI itself answers look like all others."""
+    for kind in (errors.IqdbError, HTTPException, ClientDisconnect, Exception):
+        app.add_exception_handler(kind, _on_error)
 
 
-async def _on_known_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, errors.IqdbError)  # noqa: S101 - narrows for the type checker
+async def _on_error(request: Request, error: Exception) -> Response:
+    return answer_to(error, request)
+
+
+def answer_to(error: Exception, request: Request) -> Response:
+    """Return the answer to a request that failed, and log what an operator should know of."""
+    if isinstance(error, errors.IqdbError):
+        return _to_known_error(error, request)
+    if isinstance(error, HTTPException):
+        return json_response({"message": str(error.detail)}, status=error.status_code, headers=error.headers)
+    if isinstance(error, ClientDisconnect):
+        # Nobody reads this answer; it only closes the request in an orderly way.
+        return json_response({"message": "the client went away"}, status=HTTPStatus.BAD_REQUEST)
+    log.error("%s %s failed", request.method, request.url.path, exc_info=error, extra={"action": "bug"})
+    return json_response({"message": "internal error"}, status=HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+def _to_known_error(error: errors.IqdbError, request: Request) -> Response:
     if status_of(error) >= HTTPStatus.INTERNAL_SERVER_ERROR:
         level = logging.INFO if error.retryable else logging.ERROR
         log.log(level, "%s %s: %s", request.method, request.url.path, error, extra={"action": "refused"})
     return error_response(error)
-
-
-async def _on_http_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101 - narrows for the type checker
-    return json_response({"message": str(error.detail)}, status=error.status_code, headers=error.headers)
-
-
-async def _on_disconnect(_: Request, __: Exception) -> Response:
-    # Nobody reads this answer; it only closes the request in an orderly way.
-    return json_response({"message": "the client went away"}, status=HTTPStatus.BAD_REQUEST)
-
-
-async def _on_unknown_error(request: Request, error: Exception) -> Response:
-    log.error("%s %s failed", request.method, request.url.path, exc_info=error, extra={"action": "bug"})
-    return json_response({"message": "internal error"}, status=HTTPStatus.INTERNAL_SERVER_ERROR)

@@ -14,7 +14,8 @@ from starlette.responses import Response
 from api.ingestion.interface import Added, Queued
 from api.web.answers import Dialect, image_body, json_response
 from api.web.openapi import ADD, DELETE, GET
-from api.web.requests import dialect_of, image_id_from, picture_to_add, wants_to_wait
+from api.web.parameters import dialect_of, parameters
+from api.web.requests import image_id_from, picture_of, wants_to_wait
 from api.web.services import services_of
 
 router: Final = APIRouter()
@@ -24,10 +25,10 @@ router: Final = APIRouter()
 async def add_image(request: Request, image_id: str) -> Response:
     """Add an image, or replace the one that has this id."""
     number = image_id_from(image_id)
-    dialect = dialect_of(request)
-    async with picture_to_add(request) as picture:
-        outcome = await services_of(request).ingestion.add(number, picture, wait=wants_to_wait(request))
-    return added_response(outcome, dialect)
+    wait = wants_to_wait(request)
+    async with parameters(request) as said:
+        outcome = await services_of(request).ingestion.add(number, picture_of(said), wait=wait)
+    return added_response(outcome, said.dialect)
 
 
 @router.get("/images/{image_id}", openapi_extra=GET)

@@ -8,9 +8,10 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.web.answers import json_response
+from api.web.answers import Dialect, json_response
 from api.web.errors import BadRequest
-from api.web.requests import MAX_ID_DIGITS, limit_from
+from api.web.parameters import Parameters, query_values
+from api.web.requests import MAX_ID_DIGITS, MAX_LIMIT
 from api.web.services import services_of
 from iqdb_core import codec
 from iqdb_core.jobs.model import Job, JobState
@@ -29,14 +30,14 @@ async def get_job(request: Request, job_id: str) -> Response:
 @router.get("/jobs")
 async def list_jobs(request: Request) -> Response:
     """Return a page of jobs, by state if one is given; `next` is the cursor of the page after it."""
-    parameters = request.query_params
-    state = parameters.get("state")
+    asked = Parameters(Dialect.DANBOORU, query_values(request))
+    state = asked.text("state")
     if state is not None and state not in set(JobState):
         raise BadRequest(f"state is one of {', '.join(JobState)}")
-    cursor = parameters.get("cursor")
+    cursor = asked.text("cursor")
     if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) <= MAX_ID_DIGITS):
         raise BadRequest("cursor is what 'next' of the page before says")
-    limit = limit_from(parameters["limit"]) if "limit" in parameters else DEFAULT_JOBS
+    limit = asked.integer("limit", 1, MAX_LIMIT) or DEFAULT_JOBS
     page = await services_of(request).ingestion.jobs(
         None if state is None else JobState(state), cursor, limit
     )

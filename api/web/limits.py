@@ -14,13 +14,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.ingestion.picture import BodyTooLarge
 from api.web.errors import BadRequest, BodyTimeout, TooBusy, error_response
-from api.web.raw_body import FORM_TYPE, MISTAKEN
+from api.web.parameters import FORM
+from api.web.raw_body import MISTAKEN
 from iqdb_core.errors import IqdbError
 
 WORDS_MAX_BYTES: Final = 4 * 1024 * 1024
 """Limit of bodies that hold words and not files: 49,152 channel values take 0.2 MB as JSON, and parsing much
 more would hold up the event loop."""
-_WORDS: Final = {"application/json", FORM_TYPE}
+_WORDS: Final = {"application/json", FORM}
 MAX_LENGTH_DIGITS: Final = 18
 DRAIN_BYTES: Final = 1024 * 1024
 """How much of a refused body is read, so that a client that is still sending gets to see the answer."""
@@ -96,7 +97,7 @@ class RequestLimits:
 
 def _too_large(headers: Headers, limit: int) -> IqdbError:
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-    return BadRequest(MISTAKEN) if kind == FORM_TYPE else BodyTooLarge(limit)
+    return BadRequest(MISTAKEN) if kind == FORM else BodyTooLarge(limit)
 
 
 class _Budget:

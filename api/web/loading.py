@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from starlette.requests import Request
 
 from api.web.errors import install_error_handlers
+from api.web.routes import Application
 from iqdb_core.errors import IndexNotReady
 
 
@@ -105,7 +106,7 @@ def create_loading_app(
             if startup.services is not None:
                 await asyncio.to_thread(startup.services.close)
 
-    app = FastAPI(title=title, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app = Application(title=title, lifespan=lifespan)
     app.state.startup = startup
     install_error_handlers(app)
     return app

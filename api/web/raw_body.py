@@ -1,7 +1,7 @@
 """A picture as the whole body: `curl --data-binary @a.jpg -H 'Content-Type: image/jpeg'`.
 
 Also tells the mistake that everybody makes once: curl calls such a body a form unless it is told otherwise.
-Called by `requests`.
+Called by `parameters`.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ from tempfile import SpooledTemporaryFile
 from typing import BinaryIO, Final, cast
 
 from starlette.datastructures import UploadFile
-from starlette.requests import Request
 
+from api.web.body import Body
 from api.web.errors import BadRequest
 
-FORM_TYPE: Final = "application/x-www-form-urlencoded"
 SPOOL_BYTES: Final = 1024 * 1024
 """Larger bodies wait on disk until a decoder is free, as parts of forms do."""
 _RAW_TYPES: Final = frozenset({"application/octet-stream", "binary/octet-stream"})
@@ -35,17 +34,17 @@ def is_picture_type(kind: str) -> bool:
 
 
 @asynccontextmanager
-async def raw_upload(request: Request) -> AsyncIterator[UploadFile | None]:
-    """Yield the body as an upload, which is closed afterwards; None where the body is empty."""
+async def raw_upload(body: Body) -> AsyncIterator[UploadFile]:
+    """Yield the body as an upload, which is closed afterwards."""
     with SpooledTemporaryFile(SPOOL_BYTES) as spool:
         upload = UploadFile(cast("BinaryIO", spool), filename="body", size=0)
-        async for chunk in request.stream():
+        async for chunk in body.chunks():
             await upload.write(chunk)
         await upload.seek(0)
-        yield upload if upload.size else None
+        yield upload
 
 
-async def require_form(request: Request) -> None:
-    """Raise BadRequest with advice if the body is called a form and holds what no form holds."""
-    if any(byte not in _TEXT for byte in (await request.body())[:_LOOK_BYTES]):
+def require_form(first: bytes) -> None:
+    """Raise BadRequest with advice if a body is called a form and begins with what no form holds."""
+    if any(byte not in _TEXT for byte in first[:_LOOK_BYTES]):
         raise BadRequest(MISTAKEN)

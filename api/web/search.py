@@ -10,7 +10,8 @@ from starlette.responses import Response
 
 from api.web.answers import json_response, match_bodies
 from api.web.openapi import QUERY
-from api.web.requests import dialect_of, question
+from api.web.parameters import parameters
+from api.web.requests import question_of
 from api.web.services import services_of
 
 router: Final = APIRouter()
@@ -21,10 +22,11 @@ router: Final = APIRouter()
 async def query(request: Request) -> Response:
     """Return the images most like a picture, best first."""
     services = services_of(request)
-    async with question(request) as asked:
+    async with parameters(request) as said:
+        asked = question_of(said)
         if isinstance(asked.picture, int):
             signature = await services.search.get(asked.picture)
         else:
             signature = await services.hasher.signature(asked.picture)
     matches = await services.search.query(signature, asked.limit, asked.min_score)
-    return json_response(match_bodies(matches, dialect_of(request)))
+    return json_response(match_bodies(matches, said.dialect))

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from api.ingestion.picture import Channels
+from api.web.answers import Dialect
 from api.web.errors import BadRequest
-from api.web.requests import MAX_LIMIT, image_id_from, json_image_id, limit_from, min_score_from
+from api.web.parameters import Parameters
+from api.web.requests import MAX_LIMIT, image_id_from, json_image_id, picture_of, question_of
+from iqdb_core import codec
 from iqdb_core.errors import InvalidImageId, IqdbError
 from iqdb_core.model import MAX_IMAGE_ID
+from tests.fixtures import pictures
+
+HASH = pictures.golden()[0][1]
+
+
+def said(**values: Any) -> Parameters:
+    return Parameters(Dialect.DANBOORU, values)
 
 
 @given(st.integers(0, MAX_IMAGE_ID))
@@ -36,28 +48,58 @@ def test_json_ids_are_whole_numbers(value: object) -> None:
         json_image_id(value)
 
 
-@given(st.one_of(st.text(), st.integers(-5, 1100).map(str)))
-def test_a_limit_is_within_its_range_or_refused(text: str) -> None:
+@given(
+    st.one_of(st.text(), st.integers(-5, 1100).map(str), st.integers(-5, 1100), st.floats(), st.booleans())
+)
+def test_a_limit_is_within_its_range_or_refused(value: object) -> None:
     try:
-        limit = limit_from(text)
+        limit = said(limit=value).integer("limit", 1, MAX_LIMIT)
     except BadRequest:
-        assert not (text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_LIMIT and len(text) <= 4)
+        text = str(value)
+        is_digits = isinstance(value, int | str) and text.isascii() and text.isdigit() and len(text) <= 4
+        assert not (is_digits and 1 <= int(text) <= MAX_LIMIT)
         return
+    assert limit is not None
     assert 1 <= limit <= MAX_LIMIT
-    assert int(text) == limit
+    assert int(str(value)) == limit
 
 
-@given(st.one_of(st.text(), st.floats().map(repr)))
-def test_a_least_score_is_finite_or_refused(text: str) -> None:
+@given(st.one_of(st.text(), st.floats().map(repr), st.floats(), st.integers(), st.booleans()))
+def test_a_number_is_finite_or_refused(value: object) -> None:
     try:
-        value = min_score_from(text)
+        number = said(min_score=value).number("min_score")
     except IqdbError:
         return
-    assert value is not None
-    assert math.isfinite(value)
-    assert value == float(text)
+    assert number is not None
+    assert math.isfinite(number)
+    assert number == float(value)  # type: ignore[arg-type]
 
 
 def test_absent_words_mean_their_defaults() -> None:
-    assert limit_from(None) == 10
-    assert min_score_from(None) is None
+    asked = question_of(said(hash=HASH))
+    assert (asked.limit, asked.min_score) == (10, None)
+    assert said().integer("limit", 1, 2) is None
+    assert said().number("min_score") is None
+
+
+def test_a_hash_counts_more_than_a_picture_beside_it() -> None:
+    signature = codec.from_hash(HASH)
+    assert picture_of(said(hash=HASH, channels={"r": 1})) == signature
+    assert picture_of(said(hash=HASH, file="x")) == signature
+    assert isinstance(picture_of(said(channels={"r": 1})), Channels)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"hash": 3},
+        {"file": "x"},
+        {"channels": "rgb"},
+        {"post_id": "1", "hash": HASH},
+        {"post_id": 1, "channels": {}},
+    ],
+)
+def test_what_names_no_picture_is_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(BadRequest):
+        question_of(said(**values))

@@ -1,0 +1,69 @@
+"""The body of a request, read once: its first bytes say what it is, then it is read whole or as it comes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from starlette.requests import ClientDisconnect, Request
+
+from api.ingestion.picture import BodyTooLarge
+
+
+class Body:
+    """Reads what a request carries.
+
+    Parameters
+    ----------
+    request : Request
+        Nobody else reads its body.
+    """
+
+    def __init__(self, request: Request) -> None:
+        self._receive = request.receive
+        self._first = b""
+        self._is_complete = not has_body(request.scope["headers"])
+
+    async def first(self) -> bytes:
+        """Return the first bytes without taking them; empty where the body is."""
+        while not self._first and not self._is_complete:
+            self._first = await self._next()
+        return self._first
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body as it arrives."""
+        first = await self.first()
+        self._first = b""
+        if first:
+            yield first
+        while not self._is_complete:
+            yield await self._next()
+
+    async def whole(self, max_bytes: int) -> bytes:
+        """Return the body; raises BodyTooLarge when it is over `max_bytes`."""
+        data = await self.first()
+        if not self._is_complete:
+            parts, size = [data], len(data)
+            while not self._is_complete and size <= max_bytes:
+                parts.append(await self._next())
+                size += len(parts[-1])
+            data = b"".join(parts)
+        if len(data) > max_bytes:
+            raise BodyTooLarge(max_bytes)
+        self._first = b""
+        return data
+
+    async def _next(self) -> bytes:
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        self._is_complete = not message.get("more_body", False)
+        chunk: bytes = message.get("body", b"")
+        return chunk
+
+
+def has_body(headers: list[tuple[bytes, bytes]]) -> bool:
+    """Tell whether a request announces a body: a length that is not 0, or chunks."""
+    for name, value in headers:
+        if name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
+            return True
+    return False

@@ -1,0 +1,176 @@
+"""What a request says by name: query string, form or JSON, read strictly into one mapping.
+
+Two dialects share the paths. A body that begins with `{` is JSON, whatever its Content-Type says, because
+clients exist that send none or a wrong one; anything else is a form, or a picture as it is. Knows no
+index, store or queue.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+import orjson
+from starlette.datastructures import UploadFile
+from starlette.requests import Request
+
+from api.web.answers import Dialect
+from api.web.body import Body
+from api.web.errors import BadRequest
+from api.web.multipart import form_items
+from api.web.raw_body import is_picture_type, raw_upload, require_form
+
+MAX_FORM_FIELDS: Final = 16
+MAX_FIELD_BYTES: Final = 64 * 1024
+MAX_JSON_BYTES: Final = 4 * 1024 * 1024
+"""49,152 channel values take 0.2 MB, more with blanks; much more would hold up the event loop."""
+MULTIPART: Final = "multipart/form-data"
+FORM: Final = "application/x-www-form-urlencoded"
+
+
+class Parameters:
+    """Named values of one request.
+
+    Values of a query string or form are text, those of JSON what they are there; a part with a file is an
+    UploadFile. Empty text and null count as absent, as HTML forms and serialisers send them.
+
+    Parameters
+    ----------
+    dialect : Dialect
+    values : dict
+    """
+
+    def __init__(self, dialect: Dialect, values: dict[str, Any]) -> None:
+        self.dialect = dialect
+        self._values = values
+
+    def get(self, name: str) -> Any:
+        """Return a value as it came, or None."""
+        return self._values.get(name)
+
+    def text(self, name: str) -> str | None:
+        """Return a plain value. Raises BadRequest for a file, a number, a list."""
+        value = self._values.get(name)
+        if value is None or isinstance(value, str):
+            return value
+        kind = "a plain value, not a file" if isinstance(value, UploadFile) else "a string"
+        raise BadRequest(f"{name!r} is {kind}")
+
+    def integer(self, name: str, least: int, most: int) -> int | None:
+        """Return a whole number of `least` to `most`. Raises BadRequest."""
+        value = self._values.get(name)
+        if value is None:
+            return None
+        if isinstance(value, str):
+            return _checked(name, _digits(value, most), least, most)
+        is_whole = isinstance(value, int) and not isinstance(value, bool)
+        return _checked(name, value if is_whole else None, least, most)
+
+    def number(self, name: str) -> float | None:
+        """Return a finite number. Raises BadRequest."""
+        value = self._values.get(name)
+        if value is None:
+            return None
+        number = math.nan
+        if isinstance(value, str | int | float) and not isinstance(value, bool):
+            try:
+                number = float(value)
+            except (ValueError, OverflowError):
+                number = math.nan
+        if not math.isfinite(number):
+            raise BadRequest(f"{name} is a number")
+        return number
+
+
+def query_values(request: Request) -> dict[str, Any]:
+    """Return the values of the query string. Raises BadRequest for a repeated name."""
+    raw: bytes = request.scope["query_string"]
+    return _merged({}, request.query_params.multi_items()) if raw else {}
+
+
+@asynccontextmanager
+async def parameters(request: Request) -> AsyncIterator[Parameters]:
+    """Yield what a request says; uploaded files are closed afterwards."""
+    values = query_values(request)
+    body = Body(request)
+    kind = content_kind(request)
+    first = await body.first()
+    if first[:1] == b"{" or (first and kind == "application/json") or first.lstrip()[:1] == b"{":
+        values |= {name: value for name, value in (await json_object(body)).items() if value is not None}
+        yield Parameters(Dialect.E621, values)
+    elif not first:
+        yield Parameters(dialect_of(request), values)
+    elif kind == MULTIPART:
+        limits = {"max_files": 1, "max_fields": MAX_FORM_FIELDS, "max_field_bytes": MAX_FIELD_BYTES}
+        async with form_items(body, request.headers["content-type"], **limits) as items:
+            yield Parameters(Dialect.DANBOORU, _merged(values, items))
+    elif kind == FORM:
+        require_form(first)
+        yield Parameters(Dialect.DANBOORU, _merged(values, await _form_values(body)))
+    elif is_picture_type(kind) or not kind:
+        async with raw_upload(body) as upload:
+            yield Parameters(Dialect.DANBOORU, {**values, "file": upload})
+    else:
+        raise BadRequest(f"a body of type {kind!r} is not understood; send a form, JSON or a picture")
+
+
+async def json_object(body: Body) -> dict[str, Any]:
+    """Parse a body as a JSON object. Raises BadRequest."""
+    value = parsed_json(await body.whole(MAX_JSON_BYTES))
+    if not isinstance(value, dict):
+        raise BadRequest("the body is a JSON object")
+    return value
+
+
+def parsed_json(data: bytes) -> Any:
+    """Parse JSON. Raises BadRequest."""
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(f"the body is not JSON: {error}") from None
+
+
+def content_kind(request: Request) -> str:
+    """Return the media type of a request's body, in small letters and without parameters."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def dialect_of(request: Request) -> Dialect:
+    """Tell the dialect of a request without a body: by Content-Type."""
+    return Dialect.E621 if content_kind(request) == "application/json" else Dialect.DANBOORU
+
+
+async def _form_values(body: Body) -> list[tuple[str, str]]:
+    data = await body.whole(MAX_FORM_FIELDS * MAX_FIELD_BYTES)
+    try:
+        text = data.decode()
+        return parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FORM_FIELDS, errors="strict")
+    except ValueError:
+        raise BadRequest(f"the form is not UTF-8, or has more than {MAX_FORM_FIELDS} fields") from None
+
+
+def _merged(values: dict[str, Any], items: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Put `items` over `values`; empty text counts as absent, a name twice is refused."""
+    seen: set[str] = set()
+    for name, value in items:
+        if value == "":
+            continue
+        if name in seen:
+            raise BadRequest(f"{name!r} is given more than once")
+        seen.add(name)
+        values[name] = value
+    return values
+
+
+def _digits(text: str, most: int) -> int | None:
+    is_number = text.isascii() and text.isdigit() and len(text) <= len(str(most))
+    return int(text) if is_number else None
+
+
+def _checked(name: str, value: int | None, least: int, most: int) -> int:
+    if value is None or not least <= value <= most:
+        raise BadRequest(f"{name} is a whole number of {least}..{most}")
+    return value

@@ -1,0 +1,186 @@
+"""From a request to the function that answers it, on one plain path: no nested routers, no wrappers.
+
+FastAPI keeps the table of routes and describes it in `/openapi.json`; requests find their function here. A
+function that wants more of FastAPI than the request and the words of its path is called by FastAPI itself.
+Also here, once for all routes: a trailing slash changes nothing, HEAD works where GET does, 405 names every
+method, and whatever goes wrong is answered in the one shape of an error.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.web.answers import json_response
+from api.web.errors import answer_to
+
+Handler = Callable[..., Awaitable[Response]]
+Methods = dict[str, "_Entry"]
+
+
+class _Entry:
+    """One function under one path.
+
+    Parameters
+    ----------
+    route : APIRoute
+    handler : callable, optional
+        Takes the request and the words of the path; None where FastAPI has to call it.
+    names : list of str
+        What the words of the path are called.
+    """
+
+    __slots__ = ("handler", "names", "route")
+
+    def __init__(self, route: APIRoute) -> None:
+        words = [word for word in route.path.split("/") if word.startswith("{")]
+        self.route = route
+        self.names = [word.strip("{}") for word in words]
+        taken = set(inspect.signature(route.endpoint).parameters)
+        is_plain = taken == {"request", *self.names} and inspect.iscoroutinefunction(route.endpoint)
+        self.handler: Handler | None = route.endpoint if is_plain else None
+
+
+class Routes:
+    """An ASGI application over a table of routes.
+
+    Parameters
+    ----------
+    routes : sequence of APIRoute
+        Where two have the same path and method, the first counts.
+    fastapi : ASGI application
+        Gets everything else.
+    """
+
+    def __init__(self, routes: Sequence[APIRoute], fastapi: ASGIApp) -> None:
+        self._fastapi = fastapi
+        self._fixed: dict[str, Methods] = {}
+        self._patterns: dict[int, list[tuple[list[str], Methods]]] = {}
+        for route in routes:
+            self._add(route)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._fastapi(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        is_started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal is_started
+            is_started = True
+            await send(message)
+
+        try:
+            response = await self._respond(request, watched)
+        except Exception as error:
+            if is_started:
+                raise
+            response = answer_to(error, request)
+        if response is not None:
+            await response(scope, receive, send)
+
+    async def _respond(self, request: Request, send: Send) -> Response | None:
+        """Return the answer, or None where FastAPI has sent it."""
+        scope = request.scope
+        path: str = scope["path"]
+        if path[-1:] == "/" and path != "/":
+            path = path.rstrip("/") or "/"
+        methods = self._fixed.get(path)
+        words: list[str] = []
+        if methods is None:
+            methods, words = self._match(path)
+        if methods is None:
+            await self._by_fastapi(scope, path, request.receive, send)
+            return None
+        method = scope["method"]
+        entry = methods.get(method) or (methods.get("GET") if method == "HEAD" else None)
+        if entry is None:
+            return _not_allowed(methods)
+        scope["route"] = entry.route
+        if entry.handler is None:
+            await self._by_fastapi(scope, path, request.receive, send)
+            return None
+        if not words:
+            return await entry.handler(request)
+        return await entry.handler(request, **dict(zip(entry.names, words, strict=True)))
+
+    def _match(self, path: str) -> tuple[Methods | None, list[str]]:
+        given = path.split("/")
+        for pattern, methods in self._patterns.get(len(given), ()):
+            words = []
+            for wanted, word in zip(pattern, given, strict=True):
+                if wanted[:1] == "{":
+                    if not word:
+                        break
+                    words.append(word)
+                elif wanted != word:
+                    break
+            else:
+                return methods, words
+        return None, []
+
+    async def _by_fastapi(self, scope: Scope, path: str, receive: Receive, send: Send) -> None:
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        await self._fastapi({**scope, "path": path, "method": method}, receive, send)
+
+    def _add(self, route: APIRoute) -> None:
+        words = route.path.split("/")
+        if "{" not in route.path:
+            methods = self._fixed.setdefault(route.path, {})
+        else:
+            same = self._patterns.setdefault(len(words), [])
+            known = [found for pattern, found in same if pattern == words]
+            methods = known[0] if known else {}
+            if not known:
+                same.append((words, methods))
+        for method in route.methods or ():
+            methods.setdefault(method, _Entry(route))
+
+
+class Application(FastAPI):
+    """FastAPI with its description and its table of routes, and our own path through them."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(docs_url=None, redoc_url=None, redirect_slashes=False, **options)
+        self.api_routes: list[APIRoute] = []
+
+    def include_router(self, router: APIRouter, **options: Any) -> None:
+        """Add the routes of a subject."""
+        super().include_router(router, **options)
+        self.api_routes += [route for route in router.routes if isinstance(route, APIRoute)]
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Return the added middleware, the last added outermost, around the routes."""
+        added, self.user_middleware = self.user_middleware, []
+        app: ASGIApp = Routes(self.api_routes, super().build_middleware_stack())
+        self.user_middleware = added
+        for cls, args, kwargs in reversed(added):
+            app = cls(app, *args, **kwargs)
+        return app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        scope["app"] = self
+        if self.middleware_stack is None:
+            self.middleware_stack = self.build_middleware_stack()
+        await self.middleware_stack(scope, receive, send)
+
+
+def _not_allowed(methods: Methods) -> Response:
+    allowed = [*methods, *(["HEAD"] if "GET" in methods and "HEAD" not in methods else [])]
+    names = ", ".join(sorted(allowed))
+    return json_response(
+        {"message": f"this path takes {names}"},
+        status=HTTPStatus.METHOD_NOT_ALLOWED,
+        headers={"Allow": names},
+    )
