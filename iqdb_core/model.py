@@ -63,6 +63,16 @@ def is_grey(i_average: Any, q_average: Any) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
+class Rectangle:
+    """A part of a picture, in pixels from the upper left corner of the picture as it is shown."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
 class Match:
     """One answer to a query.
 

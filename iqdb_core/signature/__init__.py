@@ -6,6 +6,7 @@ Called by whoever adds or queries images.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Final
@@ -14,16 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iqdb_core.errors import InvalidChannels
-from iqdb_core.model import CHANNELS, PLANE, SIDE, Signature
+from iqdb_core.model import CHANNELS, PLANE, SIDE, Rectangle, Signature
 from iqdb_core.signature.decode import DecodeLimits, decode
 from iqdb_core.signature.haar import coefficients
+from iqdb_core.signature.parts import find_parts
 from iqdb_core.signature.resample import Shrinking
 from iqdb_core.signature.select import signed_positions
 
-__all__ = ["DecodeLimits", "from_channels", "from_image_bytes", "warm_up"]
+__all__ = ["DecodeLimits", "from_channels", "from_image_bytes", "parts_from_image_bytes", "warm_up"]
 
 _CHANNEL_FORM: Final = f"a channel is a list of {PLANE} integers of 0..255"
 _DEFAULT_LIMITS: Final = DecodeLimits()
+
+_KEPT_PIXELS: Final = 1 << 24
 
 _WARM_UP_FILES: Final = (
     b"P6 2 2 255 " + bytes(2 * 2 * 3),
@@ -85,6 +89,59 @@ def from_image_bytes(
     return signature
 
 
+def parts_from_image_bytes(
+    data: bytes, *, limits: DecodeLimits = _DEFAULT_LIMITS
+) -> tuple[Signature, list[tuple[Rectangle, Signature]]]:
+    """Return the signature of an image file, and those of parts that may be pictures of their own.
+
+    Parameters
+    ----------
+    data, limits
+        As for `from_image_bytes`; decoded once.
+
+    Returns
+    -------
+    whole : Signature
+        What `from_image_bytes` returns.
+    parts : list of (Rectangle, Signature)
+        At most eight, the best guess first: what is inside borders, beside text, between other pictures. The
+        signatures are those of the same pixels in a file of their own.
+
+    Raises
+    ------
+    UnsupportedFormat, CorruptImage, ImageTooLarge
+        As `from_image_bytes`.
+
+    Notes
+    -----
+    Beside what decoding takes, at most 64 MB: of pictures with more than 16 million pixels only every second
+    (third, ...) pixel of the parts is looked at. Takes some tens of milliseconds more than the signature.
+    """
+    picture = decode(data, limits)
+    shrinking = Shrinking(picture.width, picture.height)
+    step = math.ceil(math.sqrt(picture.width * picture.height / _KEPT_PIXELS))
+    kept = np.empty((-(-picture.height // step), -(-picture.width // step)), np.uint32)
+    row = 0
+    for band in picture.bands:
+        shrinking.add(band)
+        sample = band[-row % step :: step, ::step]
+        first = -(-row // step)
+        kept[first : first + len(sample)] = sample
+        row += len(band)
+    kept.flags.writeable = False
+    parts = []
+    for part in find_parts(kept):
+        pixels = np.ascontiguousarray(kept[part.y : part.y + part.height, part.x : part.x + part.width])
+        pixels.flags.writeable = False
+        inner = Shrinking(part.width, part.height)
+        inner.add(pixels)
+        x, y = part.x * step, part.y * step
+        width, height = part.width * step, part.height * step
+        place = Rectangle(x, y, min(width, picture.width - x), min(height, picture.height - y))
+        parts.append((place, _from_small(inner.small())))
+    return _from_small(shrinking.small()), parts
+
+
 def from_channels(red: Sequence[int], green: Sequence[int], blue: Sequence[int]) -> Signature:
     """Return the signature of a picture that is already 128 x 128, as e621's client sends it.
 
@@ -131,4 +188,4 @@ def warm_up() -> None:
     Takes milliseconds once the compiled code is on disk, and some seconds before.
     """
     for data in _WARM_UP_FILES:
-        from_image_bytes(data)
+        parts_from_image_bytes(data)

@@ -1,0 +1,69 @@
+"""Which parts of a picture may be pictures of their own: in borders, pages, screenshots, collages.
+
+Answers: where in this picture could the one be that somebody looks for? Cuts along flat rows and columns (the
+XY-cut of document analysis), peels borders one colour at a time, and cuts along straight edges where nothing
+flat lies between. Guesses only: the search decides. Never decodes and never hashes. Called by
+`iqdb_core.signature` only.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iqdb_core.model import Rectangle
+from iqdb_core.signature.parts.box import Box
+from iqdb_core.signature.parts.guesses import MAX_PARTS, find_boxes
+from iqdb_core.signature.parts.lines import steps
+
+__all__ = ["MAX_PARTS", "find_parts"]
+
+_MOST_PIXELS: Final = 1_200_000
+"""Of larger pictures every second (third, ...) pixel is looked at, and then where exactly the edges are."""
+
+
+def find_parts(pixels: NDArray[np.uint32]) -> list[Rectangle]:
+    """Return the rectangles of a picture that may be pictures of their own.
+
+    Parameters
+    ----------
+    pixels : (height, width) uint32 ndarray
+        Red in the low byte, then green, then blue.
+
+    Returns
+    -------
+    list of Rectangle
+        At most `MAX_PARTS`, the largest first; the whole picture is not among them. Each has at least 6 % of
+        the picture's area.
+    """
+    step = max(1, math.ceil(math.sqrt(pixels.size / _MOST_PIXELS)))
+    boxes = find_boxes(np.ascontiguousarray(pixels[::step, ::step]))
+    if step > 1:
+        boxes = [_moved_to_edges(pixels, box, step) for box in boxes]
+    return [Rectangle(box.left, box.top, box.width, box.height) for box in boxes]
+
+
+def _moved_to_edges(pixels: NDArray[np.uint32], box: Box, step: int) -> Box:
+    """Return a box of a sample in pixels, each side moved to the sharpest edge close by."""
+    height, width = pixels.shape
+    top, bottom = box.top * step, min(box.bottom * step, height)
+    left, right = box.left * step, min(box.right * step, width)
+    columns = pixels.T
+    return Box(
+        _sharpest(pixels, top, left, right, step),
+        _sharpest(pixels, bottom, left, right, step),
+        _sharpest(columns, left, top, bottom, step),
+        _sharpest(columns, right, top, bottom, step),
+    )
+
+
+def _sharpest(pixels: NDArray[np.uint32], at: int, left: int, right: int, step: int) -> int:
+    """Return the row near `at` that differs most from the one above; the picture's own edge stays."""
+    first, stop = at - step - 1, at + step + 1
+    if at == 0 or at == len(pixels) or first < 0 or stop > len(pixels):
+        return at
+    band = np.ascontiguousarray(pixels[first:stop, left:right])
+    return first + int(np.argmax(steps(band, 0, len(band), 0, right - left)))

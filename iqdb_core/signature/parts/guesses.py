@@ -1,0 +1,158 @@
+"""Which boxes may be pictures of their own, and which of them are worth a search.
+
+Answers: how is this picture put together? Called by `find_parts` alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iqdb_core.signature.parts.box import Box, common_share
+from iqdb_core.signature.parts.cutting import cut_at_edges, pieces_of
+from iqdb_core.signature.parts.peeling import loose_boxes, peeled_steps
+from iqdb_core.signature.parts.sheet import MIN_AREA, MIN_SIDE, SAME, Colour, Sheet
+
+MAX_PARTS: Final = 8
+_LEVELS: Final = 3
+_PAGE_WEIGHT: Final = 0.4
+"""Of a box that falls into pieces with the colour of the page between them."""
+_LOOSE_WEIGHT: Final = 0.7
+"""Of a box that has a flat margin."""
+_INK_POWER: Final = 1.5
+"""How much more an area counts that is full of a picture than a larger one with as much of it."""
+_LIKENESS: Final = 0.5
+"""By how much a box counts less when a like one has been chosen: other pictures come first."""
+_INK_SAMPLES: Final = 60_000
+_SAME_PART: Final = 0.985
+"""Two rectangles with at least this share in common count as one."""
+
+_Paper = tuple[Colour, ...]
+"""The colours of a page: of what lies around and between its pictures."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Guess:
+    """A box that may be a picture on a page of these colours; the weight says how likely, 0..1."""
+
+    box: Box
+    paper: _Paper
+    weight: float
+
+
+def find_boxes(pixels: NDArray[np.uint32]) -> list[Box]:
+    """Return the boxes of a picture that are worth a search, the best guess first; see `find_parts`."""
+    sheet = Sheet(pixels)
+    least = sheet.whole.area * MIN_AREA
+    ink = _Ink(pixels)
+    worth: dict[Box, float] = {}
+    for guess in _guesses(sheet, sheet.whole, (), _LEVELS):
+        box = guess.box
+        if box.area >= least and min(box.width, box.height) >= MIN_SIDE:
+            value = guess.weight * ink.in_box(box, guess.paper) ** _INK_POWER * box.area ** (1 - _INK_POWER)
+            worth[box] = max(value, worth.get(box, 0.0))
+    worth = {box: value for box, value in worth.items() if common_share(box, sheet.whole) < _SAME_PART}
+    chosen = [sheet.whole]
+    while worth and len(chosen) <= MAX_PARTS:
+        box = max(worth, key=lambda box: (worth[box], -box.top, -box.left))
+        chosen.append(box)
+        common = {other: common_share(box, other) for other in worth}
+        worth = {
+            other: value * (1 - _LIKENESS * common[other])
+            for other, value in worth.items()
+            if common[other] < _SAME_PART
+        }
+    return chosen[1:]
+
+
+class _Ink:
+    """How many pixels of any rectangle are not of the colours of the page around it."""
+
+    def __init__(self, pixels: NDArray[np.uint32]) -> None:
+        self._step = max(1, int(np.sqrt(pixels.size / _INK_SAMPLES)))
+        sample = pixels[:: self._step, :: self._step]
+        self._channels = [(sample >> np.uint32(8 * c) & np.uint32(255)).astype(np.int16) for c in range(3)]
+        self._sums: dict[_Paper, NDArray[np.int64]] = {}
+
+    def in_box(self, box: Box, paper: _Paper) -> int:
+        """Return the number for a box, estimated from a sample."""
+        top, bottom, left, right = (
+            -(-value // self._step) for value in (box.top, box.bottom, box.left, box.right)
+        )
+        sums = self._sums_of(paper)
+        n = sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left]
+        return int(n) * self._step**2
+
+    def _sums_of(self, paper: _Paper) -> NDArray[np.int64]:
+        if paper not in self._sums:
+            height, width = self._channels[0].shape
+            is_ink = np.ones((height, width), np.bool_)
+            for colour in paper:
+                near = [np.abs(self._channels[c] - colour[c]) <= 2 * SAME for c in range(3)]
+                is_ink &= ~(near[0] & near[1] & near[2])
+            sums = np.zeros((height + 1, width + 1), np.int64)
+            sums[1:, 1:] = is_ink.cumsum(0).cumsum(1)
+            self._sums[paper] = sums
+        return self._sums[paper]
+
+
+def _guesses(sheet: Sheet, box: Box, paper: _Paper, levels: int) -> Iterator[_Guess]:
+    """Yield a box, what is left of it after each peeling, and the same for the pieces that it falls into."""
+    if sheet.seen.get(box, -1) >= levels:
+        return
+    sheet.seen[box] = levels
+    peeled = [*peeled_steps(sheet, box)]
+    papers = [paper]
+    for _, colour in peeled:
+        papers.append(_with(papers[-1], colour))
+    cuts, is_page = _cuts(sheet, box, peeled, papers) if levels > 0 else ([], False)
+    weight = _PAGE_WEIGHT if is_page else 1.0
+    yield _Guess(box, paper, weight * (_LOOSE_WEIGHT if peeled else 1.0))
+    if peeled:
+        for loose in loose_boxes(box, peeled[-1][0]):
+            yield _Guess(loose, paper, weight * _LOOSE_WEIGHT)
+    for (inner, _), inner_paper in zip(peeled, papers[1:], strict=True):
+        yield _Guess(inner, inner_paper, weight)
+    for cut in cuts:
+        yield from _guesses(sheet, cut.box, cut.paper, 0 if cut.is_union else levels - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """A piece of a box, and the page that it is on; a union of pieces is not cut again."""
+
+    box: Box
+    paper: _Paper
+    is_union: bool = False
+
+
+def _cuts(
+    sheet: Sheet, box: Box, peeled: Sequence[tuple[Box, Colour]], papers: Sequence[_Paper]
+) -> tuple[list[_Cut], bool]:
+    """Return what a box falls into, and whether what lies between is of the page's colour."""
+    core = peeled[-1][0] if peeled else box
+    if core.area < sheet.whole.area * MIN_AREA:
+        return [], False
+    is_page = False
+    cuts = []
+    around = core if not peeled else peeled[-2][0] if len(peeled) > 1 else box
+    for pieces, colour in pieces_of(sheet, core, around):
+        paper = _with(papers[-1], colour)
+        is_page |= paper == papers[-1] and len(pieces) > 1
+        cuts += [_Cut(piece, paper, is_union) for piece, is_union in pieces]
+    if not cuts:
+        cuts = [_Cut(piece, papers[-1]) for piece in cut_at_edges(sheet, core)]
+    if box == sheet.whole and peeled:  # a picture whose margin looked like a border
+        cuts += [_Cut(piece, papers[-1]) for piece in cut_at_edges(sheet, box)]
+    return cuts, is_page
+
+
+def _with(paper: _Paper, colour: Colour) -> _Paper:
+    """Return the colours of a page with one more, unless it is among them."""
+    if any(max(abs(a - b) for a, b in zip(colour, other, strict=True)) <= SAME for other in paper):
+        return paper
+    return (*paper, colour)

@@ -1,0 +1,217 @@
+"""Which rows of a rectangle are flat, and where a straight edge runs across it.
+
+Answers, for every row of a part of a picture: is it of one colour, or of a smooth run of colours, but for
+what JPEG adds? Columns are the rows of the transposed picture. Knows nothing of parts. Called by `parts`
+only.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iqdb_core.kernel import kernel
+
+_SAMPLES: Final = 9
+"""Pixels of each third of a row whose median is its colour there."""
+_GLANCES: Final = 24
+"""Pixels of a row that are compared first: most rows are plainly not flat."""
+_MOST_JUMPS: Final = 4
+_FAR: Final = 20
+"""A pixel whose red, green or blue differs by more from the row's colour is content: JPEG at quality 50
+leaves nearly everything below, a letter's stroke differs by more."""
+_MOST_FAR: Final = 0.01
+"""Share of a row's pixels that may be content all the same: dust, or a column too many beside the row."""
+_MOST_FAR_RINGING: Final = 0.3
+"""The same for rows next to content, where JPEG rings."""
+_VERY_FAR: Final = 60
+"""Ringing stays below this."""
+_SPOTS: Final = 200
+"""Pixels of a row that are looked at for edges."""
+_STEP: Final = 10
+"""What a pixel differs at least by from the one above where an edge runs."""
+
+
+@kernel()
+def _median(values: NDArray[np.int64], n: int) -> int:
+    """Return the median of the first n values, which are sorted."""
+    for i in range(1, n):
+        value = values[i]
+        hole = i
+        while hole > 0 and values[hole - 1] > value:
+            values[hole] = values[hole - 1]
+            hole -= 1
+        values[hole] = value
+    return int(values[n // 2])
+
+
+@kernel()
+def _far_share(
+    row: NDArray[np.uint32], left: int, right: int, ends: NDArray[np.int64], most: float, far: int
+) -> float:
+    """Return the share of pixels further than `far` from the line through the colours `ends`.
+
+    Stops with a value above `most` as soon as it is reached.
+    """
+    width = right - left
+    room = most * width
+    count = 0
+    span = max(1, 2 * width // 3)
+    is_even = True
+    for channel in range(3):
+        is_even &= abs(ends[0, channel] - ends[1, channel]) <= 1
+    for x in range(left, right):
+        pixel = row[x]
+        is_far = False
+        for channel in range(3):
+            wanted = ends[0, channel]
+            if not is_even:
+                wanted += (ends[1, channel] - ends[0, channel]) * (x - left - width // 6) // span
+            is_far |= abs(np.int64((pixel >> np.uint32(8 * channel)) & np.uint32(255)) - wanted) > far
+        count += is_far
+        if count > room:
+            return 2.0
+    return count / width
+
+
+@kernel()
+def _is_plainly_content(row: NDArray[np.uint32], left: int, right: int) -> bool:
+    """Return whether a row changes so often that it cannot be flat."""
+    stride = max(1, (right - left) // _GLANCES)
+    jumps = 0
+    for x in range(left + stride, right, stride):
+        one = row[x]
+        other = row[x - stride]
+        jump = 0
+        for channel in range(3):
+            shift = np.uint32(8 * channel)
+            a = np.int64((one >> shift) & np.uint32(255))
+            b = np.int64((other >> shift) & np.uint32(255))
+            jump = max(jump, int(abs(a - b)))
+        jumps += 1 if jump > 2 * _FAR else 0
+    return jumps > _MOST_JUMPS
+
+
+@kernel()
+def _ends(
+    row: NDArray[np.uint32], left: int, right: int, values: NDArray[np.int64], ends: NDArray[np.int64]
+) -> None:
+    """Write the row's colours in the middle of its first and of its last third, which are medians."""
+    third = max(1, (right - left) // 3)
+    for end in range(2):
+        first = left if end == 0 else right - third
+        n = min(_SAMPLES, third)
+        for channel in range(3):
+            for i in range(n):
+                pixel = row[first + i * third // n]
+                values[i] = np.int64((pixel >> np.uint32(8 * channel)) & np.uint32(255))
+            ends[end, channel] = _median(values, n)
+
+
+@kernel(allocates=True)
+def flat_rows(
+    pixels: NDArray[np.uint32], top: int, bottom: int, left: int, right: int
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.int64]]:
+    """Say which rows of a rectangle are flat, and of which colour.
+
+    Parameters
+    ----------
+    pixels : (height, width) uint32 ndarray, C-contiguous
+        Red in the low byte, then green, then blue.
+    top, bottom, left, right : int
+        Half-open, not empty.
+
+    Returns
+    -------
+    is_flat : (bottom - top,) bool ndarray
+        Of one colour, or of colours that run evenly from one end to the other, but for a pixel in a hundred.
+    is_ringing : (bottom - top,) bool ndarray
+        Flat but for what JPEG adds beside content.
+    colours : (bottom - top, 2, 3) int64 ndarray
+        Red, green and blue, 0..255, in the middle of the first and of the last third.
+    """
+    n = bottom - top
+    is_flat = np.zeros(n, np.bool_)
+    is_ringing = np.zeros(n, np.bool_)
+    colours = np.zeros((n, 2, 3), np.int64)
+    values = np.empty(_SAMPLES, np.int64)
+    for y in range(n):
+        row = pixels[top + y]
+        if _is_plainly_content(row, left, right):
+            continue
+        _ends(row, left, right, values, colours[y])
+        is_flat[y] = _far_share(row, left, right, colours[y], _MOST_FAR, _FAR) <= _MOST_FAR
+        if is_flat[y]:
+            is_ringing[y] = True
+        elif _far_share(row, left, right, colours[y], _MOST_FAR, _VERY_FAR) <= _MOST_FAR:
+            is_ringing[y] = (
+                _far_share(row, left, right, colours[y], _MOST_FAR_RINGING, _FAR) <= _MOST_FAR_RINGING
+            )
+    return is_flat, is_ringing, colours
+
+
+@kernel()
+def _difference(one: np.uint32, other: np.uint32) -> int:
+    """Return by how much two pixels differ in the channel in which they differ most."""
+    most = np.int64(0)
+    for channel in range(3):
+        shift = np.uint32(8 * channel)
+        a = np.int64((one >> shift) & np.uint32(255))
+        b = np.int64((other >> shift) & np.uint32(255))
+        most = max(most, abs(a - b))
+    return int(most)
+
+
+@kernel(allocates=True)
+def steps(pixels: NDArray[np.uint32], top: int, bottom: int, left: int, right: int) -> NDArray[np.float64]:
+    """Return by how much each row of a rectangle differs from the one above, on average.
+
+    Returns
+    -------
+    (bottom - top,) float64 ndarray
+        0..255; the first is 0.
+    """
+    out = np.zeros(bottom - top)
+    stride = max(1, (right - left) // _SPOTS)
+    for y in range(top + 1, bottom):
+        total = 0
+        n = 0
+        for x in range(left, right, stride):
+            total += _difference(pixels[y, x], pixels[y - 1, x])
+            n += 1
+        out[y - top] = total / n
+    return out
+
+
+@kernel(allocates=True)
+def edge_shares(
+    pixels: NDArray[np.uint32], top: int, bottom: int, left: int, right: int
+) -> NDArray[np.float64]:
+    """Return over which share of its width a sharp edge runs between each row and the one above.
+
+    Sharp is what differs by more than it does two rows further up and down. In a picture such edges are
+    seldom exactly level; between two pictures they always are.
+
+    Returns
+    -------
+    (bottom - top,) float64 ndarray
+        0..1; 0 for the first and last three.
+    """
+    out = np.zeros(bottom - top)
+    stride = max(1, (right - left) // _SPOTS)
+    for y in range(top + 3, bottom - 3):
+        count = 0
+        n = 0
+        for x in range(left, right, stride):
+            n += 1
+            step = _difference(pixels[y, x], pixels[y - 1, x])
+            if step > _STEP:
+                around = max(
+                    _difference(pixels[y - 2, x], pixels[y - 3, x]),
+                    _difference(pixels[y + 2, x], pixels[y + 1, x]),
+                )
+                count += 2 * step > 3 * around
+        out[y - top] = count / n
+    return out

@@ -1,0 +1,119 @@
+"""Taking borders off, one flat colour at a time, with every step kept.
+
+A picture may have flat margins of its own, so no step is the right one for all. Called by `guesses`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iqdb_core.signature.parts.box import Box
+from iqdb_core.signature.parts.lines import flat_rows, steps
+from iqdb_core.signature.parts.sheet import MIN_SIDE, SAME, Colour, Lines, Sheet, plain_colour
+
+_MOST_PEELS: Final = 5
+_EVEN: Final = 5
+"""Neighbouring lines of a smooth run of colours differ by at most this."""
+_RINGING_LINES: Final = 16
+"""JPEG rings as far as its blocks of colour reach."""
+_SHARP: Final = 3.0
+
+
+def peeled_steps(sheet: Sheet, box: Box) -> Iterator[tuple[Box, Colour]]:
+    """Yield what is left after each flat colour is peeled off, from the outside in, and that colour."""
+    for _ in range(_MOST_PEELS):
+        colour = _edge_colour(sheet, box)
+        if colour is None:
+            return
+        plain = _peel(sheet, box, colour, is_run=False)
+        if min(plain.height, plain.width) < MIN_SIDE:
+            return
+        yield plain, plain_colour(colour)
+        run = _peel(sheet, box, colour, is_run=True)
+        if run.area < plain.area and min(run.height, run.width) >= MIN_SIDE:
+            yield run, plain_colour(colour)
+            plain = run
+        box = plain
+
+
+def _edge_colour(sheet: Sheet, box: Box) -> NDArray[np.int64] | None:
+    """Return the colour of the side with the most flat lines of one colour; None if no side has any."""
+    rows, columns = sheet.rows(box), sheet.columns(box)
+    thickest = max((rows, rows.reversed(), columns, columns.reversed()), key=_thickness)
+    colour: NDArray[np.int64] = thickest.colours[0]
+    return colour if _thickness(thickest) else None
+
+
+def _peel(sheet: Sheet, box: Box, colour: NDArray[np.int64], *, is_run: bool) -> Box:
+    """Take a colour, or the smooth run of colours that begins with it, off all four sides."""
+    while True:
+        rows = sheet.rows(box)
+        top = _run(rows, colour, is_run=is_run)
+        if top >= box.height:
+            return Box(box.top, box.top, box.left, box.right)
+        bottom = _run(rows.reversed(), colour, is_run=is_run)
+        inner = Box(box.top + top, box.bottom - bottom, box.left, box.right)
+        columns = sheet.columns(inner)
+        left = _run(columns, colour, is_run=is_run)
+        if left >= box.width:
+            return Box(box.top, box.top, box.left, box.right)
+        right = _run(columns.reversed(), colour, is_run=is_run)
+        inner = Box(inner.top, inner.bottom, inner.left + left, inner.right - right)
+        if inner == box:
+            return _sharpened(sheet, inner)
+        box = inner
+
+
+def _thickness(side: Lines) -> int:
+    """Return how many lines, from the first, are flat and of the first one's colour."""
+    return _run(side, side.colours[0], is_run=False)
+
+
+def _run(lines: Lines, colour: NDArray[np.int64], *, is_run: bool) -> int:
+    """Return how many lines, from the first, are flat and of a colour, or run on from it."""
+    if len(lines.is_flat) == 0:
+        return 0
+    belongs = lines.is_flat & (np.abs(lines.colours - colour).max(axis=(1, 2)) <= SAME)
+    if is_run and belongs[0]:
+        goes_on = np.abs(np.diff(lines.colours, axis=0)).max(axis=(1, 2)) <= _EVEN
+        belongs = lines.is_flat & np.concatenate([[True], goes_on])
+    return int(np.argmin(belongs)) if not belongs.all() else len(belongs)
+
+
+def _sharpened(sheet: Sheet, box: Box) -> Box:
+    """Move each side inwards over what JPEG has left of the border, to the edge of the content."""
+    top = box.top + _ringing(sheet.across, box, is_far_side=False)
+    bottom = box.bottom - _ringing(sheet.across, box, is_far_side=True)
+    left = box.left + _ringing(sheet.down, box.turned(), is_far_side=False)
+    right = box.right - _ringing(sheet.down, box.turned(), is_far_side=True)
+    if bottom - top < MIN_SIDE or right - left < MIN_SIDE:
+        return box
+    return Box(top, bottom, left, right)
+
+
+def _ringing(pixels: NDArray[np.uint32], box: Box, *, is_far_side: bool) -> int:
+    """Return how many rows at one side are a border with ringing, before a sharp step."""
+    deep = min(_RINGING_LINES + 1, box.height)
+    first = box.bottom - deep if is_far_side else box.top
+    lines = Lines(*flat_rows(pixels, first, first + deep, box.left, box.right))
+    rises = steps(pixels, first, first + deep, box.left, box.right)[1:]
+    if is_far_side:
+        lines, rises = lines.reversed(), rises[::-1]
+    calm = int(np.argmin(lines.is_ringing)) if not lines.is_ringing.all() else 0
+    if calm == 0 or calm > len(rises):
+        return 0
+    before = rises[: calm - 1].max(initial=1.0)
+    return calm if rises[calm - 1] > _SHARP * before else 0
+
+
+def loose_boxes(box: Box, core: Box) -> Iterator[Box]:
+    """Yield boxes around a core with some of the margin: pictures often have equal margins of their own."""
+    box = box.around(core)
+    down = min(core.top - box.top, box.bottom - core.bottom)
+    across = min(core.left - box.left, box.right - core.right)
+    yield Box(core.top - down, core.bottom + down, box.left, box.right)
+    yield Box(core.top - down, core.bottom + down, core.left - across, core.right + across)

@@ -1,0 +1,69 @@
+"""A picture whose rows and columns can be looked at alike, with what is known of them.
+
+Answers: which rows, or columns, of this box are flat, and of which colour? Called by `peeling` and `cutting`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iqdb_core.signature.parts.box import Box
+from iqdb_core.signature.parts.lines import flat_rows
+
+Colour = tuple[int, int, int]
+"""Red, green and blue, 0..255."""
+SAME: Final = 10
+"""Lines whose colours differ by at most this, of 255, are of one colour."""
+MIN_AREA: Final = 0.06
+"""Smaller parts of the whole picture's area are dropped."""
+MIN_SIDE: Final = 24
+"""Parts with fewer pixels along a side are dropped: nothing can be told of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """What `flat_rows` says of the rows, or of the columns, of a box."""
+
+    is_flat: NDArray[np.bool_]
+    is_ringing: NDArray[np.bool_]
+    colours: NDArray[np.int64]
+
+    def reversed(self) -> Lines:
+        """Return the same from the other side."""
+        return Lines(self.is_flat[::-1], self.is_ringing[::-1], self.colours[::-1])
+
+
+class Sheet:
+    """A picture whose rows and columns can be looked at alike."""
+
+    def __init__(self, pixels: NDArray[np.uint32]) -> None:
+        self.across = np.ascontiguousarray(pixels)
+        self.down = np.ascontiguousarray(pixels.T)
+        self.whole = Box(0, pixels.shape[0], 0, pixels.shape[1])
+        self._known: dict[tuple[Box, bool], Lines] = {}
+        self.seen: dict[Box, int] = {}
+        """How many levels deep a box has been cut already."""
+
+    def rows(self, box: Box) -> Lines:
+        """Return what is known of the rows of a box, from the top."""
+        return self._lines(self.across, box, is_down=False)
+
+    def columns(self, box: Box) -> Lines:
+        """Return what is known of the columns of a box, from the left."""
+        return self._lines(self.down, box.turned(), is_down=True)
+
+    def _lines(self, pixels: NDArray[np.uint32], box: Box, *, is_down: bool) -> Lines:
+        key = (box, is_down)
+        if key not in self._known:
+            self._known[key] = Lines(*flat_rows(pixels, box.top, box.bottom, box.left, box.right))
+        return self._known[key]
+
+
+def plain_colour(colour: NDArray[np.int64]) -> Colour:
+    """Return the mean of the two colours of a line."""
+    red, green, blue = colour.mean(axis=0).astype(int).tolist()
+    return red, green, blue

@@ -1,0 +1,205 @@
+"""Parts of a picture: what is inside borders, beside text and between other pictures."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageOps
+
+from iqdb_core.errors import ImageTooLarge
+from iqdb_core.model import Rectangle
+from iqdb_core.signature import DecodeLimits, from_image_bytes, parts_from_image_bytes
+from iqdb_core.signature.parts import MAX_PARTS, find_parts
+from iqdb_core.signature.parts.lines import edge_shares, flat_rows, steps
+from tests import naive_lines
+from tests.fixtures.pictures import photos
+
+PHOTO_SIZE = (400, 300)
+Box = tuple[int, int, int, int]
+
+
+def _photo(number: int = 0) -> Image.Image:
+    """Return one of a few photos that have content at all four sides."""
+    with Image.open(photos()[(30, 22, 20, 16)[number]]) as picture:
+        return ImageOps.fit(picture.convert("RGB"), PHOTO_SIZE)
+
+
+def _jpeg(picture: Image.Image, quality: int = 85) -> bytes:
+    out = io.BytesIO()
+    picture.save(out, "JPEG", quality=quality)
+    return out.getvalue()
+
+
+def _placed(canvas: Image.Image, box: Box, number: int = 0) -> Image.Image:
+    """Return the canvas with a photo in (left, top, width, height)."""
+    canvas.paste(_photo(number).resize(box[2:]), box[:2])
+    return canvas
+
+
+def _parts(data: bytes) -> list[Box]:
+    return [(p.x, p.y, p.width, p.height) for p, _ in parts_from_image_bytes(data)[1]]
+
+
+def _assert_has(data: bytes, box: Box, within: int = 2) -> None:
+    """One part's sides are all within some pixels of the box's."""
+    wanted = np.array([box[0], box[1], box[0] + box[2], box[1] + box[3]])
+    found = [np.array([x, y, x + w, y + h]) for x, y, w, h in _parts(data)]
+    assert any(np.abs(sides - wanted).max() <= within for sides in found), (box, found)
+
+
+@pytest.mark.parametrize("quality", [60, 85, 95])
+@pytest.mark.parametrize("colour", ["black", "white", (200, 30, 90)])
+def test_inside_a_border(colour: str | tuple[int, int, int], quality: int) -> None:
+    framed = ImageOps.expand(_photo(), 61, colour)
+    _assert_has(_jpeg(framed, quality), (61, 61, *PHOTO_SIZE))
+
+
+def test_borders_are_peeled_one_colour_at_a_time() -> None:
+    own_margin = ImageOps.expand(_photo(), 40, "white")
+    data = _jpeg(ImageOps.expand(own_margin, 60, "black"))
+    _assert_has(data, (60, 60, *own_margin.size))
+    _assert_has(data, (100, 100, *PHOTO_SIZE))
+
+
+def test_between_bars() -> None:
+    canvas = Image.new("RGB", (400, 711), "black")
+    _assert_has(_jpeg(_placed(canvas, (0, 205, 400, 300))), (0, 205, 400, 300))
+
+
+def test_on_a_smooth_run_of_colours() -> None:
+    ramp = np.linspace(0, 255, 600)[:, None, None] * np.ones((1, 500, 3))
+    ramp[..., 2] = 255 - ramp[..., 2]
+    canvas = Image.fromarray(ramp.astype(np.uint8))
+    _assert_has(_jpeg(_placed(canvas, (50, 150, 400, 300))), (50, 150, 400, 300))
+
+
+def test_beside_text_in_a_window() -> None:
+    canvas = Image.new("RGB", (900, 700), "white")
+    draw = ImageDraw.Draw(canvas)
+    draw.rectangle((0, 0, 900, 40), "lightgrey")
+    draw.text((20, 10), "title of a window")
+    for y in range(60, 690, 20):
+        draw.text((560, y), "the column beside it tells of something else", "black")
+        if y >= 420:
+            draw.text((60, y), "and the text below it runs on until the end of the page", "black")
+    _assert_has(_jpeg(_placed(canvas, (60, 90, 400, 300))), (60, 90, 400, 300))
+
+
+def test_rounded_corners_do_not_matter() -> None:
+    canvas = Image.new("RGB", (600, 500), (240, 240, 240))
+    mask = Image.new("L", PHOTO_SIZE)
+    ImageDraw.Draw(mask).rounded_rectangle((0, 0, 399, 299), 20, 255)
+    canvas.paste(_photo(), (100, 100), mask)
+    _assert_has(_jpeg(canvas), (100, 100, 400, 300))
+
+
+def test_every_picture_of_a_collage() -> None:
+    canvas = Image.new("RGB", (830, 630), "white")
+    boxes = [(10 + 410 * (i % 2), 10 + 310 * (i // 2), 400, 300) for i in range(4)]
+    for i, box in enumerate(boxes):
+        _placed(canvas, box, i)
+    data = _jpeg(canvas)
+    for box in boxes:
+        _assert_has(data, box)
+
+
+def test_two_pictures_without_a_gap() -> None:
+    canvas = Image.new("RGB", (800, 300))
+    _placed(canvas, (0, 0, 400, 300), 0)
+    _placed(canvas, (400, 0, 400, 300), 1)
+    data = _jpeg(canvas)
+    _assert_has(data, (0, 0, 400, 300))
+    _assert_has(data, (400, 0, 400, 300))
+
+
+def test_the_edges_of_a_large_picture_are_found_to_the_pixel() -> None:
+    canvas = Image.new("RGB", (2400, 1800), "white")
+    _assert_has(_jpeg(_placed(canvas, (333, 217, 1501, 1203))), (333, 217, 1501, 1203), within=1)
+
+
+def test_a_part_has_the_signature_of_its_own_pixels() -> None:
+    canvas = _placed(Image.new("RGB", (600, 500), "white"), (100, 100, 400, 300))
+    out = io.BytesIO()
+    canvas.save(out, "BMP")
+    whole, parts = parts_from_image_bytes(out.getvalue())
+    assert whole == from_image_bytes(out.getvalue())
+    assert parts
+    for part, signature in parts:
+        cropped = io.BytesIO()
+        canvas.crop((part.x, part.y, part.x + part.width, part.y + part.height)).save(cropped, "BMP")
+        assert signature == from_image_bytes(cropped.getvalue())
+
+
+def test_parts_are_those_of_the_upright_picture() -> None:
+    canvas = _placed(Image.new("RGB", (600, 500), "black"), (50, 100, 400, 300))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    out = io.BytesIO()
+    canvas.transpose(Image.Transpose.ROTATE_90).save(out, "JPEG", quality=90, exif=exif)
+    _assert_has(out.getvalue(), (50, 100, 400, 300))
+
+
+def test_limits_hold() -> None:
+    with pytest.raises(ImageTooLarge):
+        parts_from_image_bytes(_jpeg(_photo()), limits=DecodeLimits(max_pixels=100))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (23, 23), (24, 24), (30, 2000)])
+def test_flat_and_small_pictures_have_no_parts(size: tuple[int, int]) -> None:
+    assert _parts(_jpeg(Image.new("RGB", size, "blue"))) == []
+
+
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_parts_are_within_the_picture(data: st.DataObject) -> None:
+    height, width = data.draw(st.integers(1, 90)), data.draw(st.integers(1, 90))
+    pixels = np.full((height, width), data.draw(st.integers(0, 0xFFFFFF)), np.uint32)
+    random = np.random.default_rng(data.draw(st.integers(0, 1000)))
+    for _ in range(data.draw(st.integers(0, 6))):
+        y, x = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
+        block = pixels[y : y + data.draw(st.integers(1, 90)), x : x + data.draw(st.integers(1, 90))]
+        block[:] = (
+            random.integers(0, 0xFFFFFF, block.shape) if data.draw(st.booleans()) else random.integers(256)
+        )
+    parts = find_parts(pixels)
+    assert len(parts) <= MAX_PARTS
+    assert len(set(parts)) == len(parts)
+    for part in parts:
+        assert isinstance(part, Rectangle)
+        assert part.x >= 0
+        assert part.y >= 0
+        assert part.x + part.width <= width
+        assert part.y + part.height <= height
+        assert part.width * part.height >= 0.06 * width * height
+
+
+@st.composite
+def _lines(draw: st.DrawFn) -> NDArray[np.uint32]:
+    height, width = draw(st.integers(1, 9)), draw(st.integers(1, 300))
+    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    first, last = random.integers(0, 256, (2, height, 1, 3))
+    along = np.linspace(0, 1, width)[None, :, None] * draw(st.sampled_from([0, 0, 1]))
+    values = (
+        first
+        + (last - first) * along
+        + random.integers(-30, 31, (height, width, 3)) * draw(st.sampled_from([0, 0.3, 1]))
+    )
+    values[random.random((height, width)) < draw(st.sampled_from([0, 0.005, 0.05, 0.3]))] = 255
+    bytes_ = values.clip(0, 255).astype(np.uint32)
+    return bytes_[..., 0] | bytes_[..., 1] << 8 | bytes_[..., 2] << 16
+
+
+@given(pixels=_lines())
+@settings(max_examples=80, deadline=None)
+def test_kernels_agree_with_their_twins(pixels: NDArray[np.uint32]) -> None:
+    height, width = pixels.shape
+    is_flat, is_ringing, colours = flat_rows(pixels, 0, height, 0, width)
+    for y, row in enumerate(pixels.tolist()):
+        assert (is_flat[y], is_ringing[y], colours[y].tolist()) == naive_lines.flat_row(row)
+    np.testing.assert_array_equal(steps(pixels, 0, height, 0, width), naive_lines.steps(pixels))
+    np.testing.assert_array_equal(edge_shares(pixels, 0, height, 0, width), naive_lines.edge_shares(pixels))
