@@ -1,7 +1,9 @@
 """How does an index keep in step with the store? Pulls changes since a cursor into a sink, in commit order.
 
 Owns the cursor. Knows neither SQL nor what the sink does. Polling is what makes it correct; `wake` only
-makes it early. Called by the composition roots, and by whoever must wait until a write can be found.
+makes it early. Every read tells which history the store has: one that is not the sink's (a backup put back, a
+replica that took over) makes the sink start again from nothing. Called by the composition roots, and by
+whoever must wait until a write can be found.
 """
 
 from __future__ import annotations
@@ -11,15 +13,16 @@ import itertools
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Protocol
 
-from iqdb_core.errors import IndexNotReady, IndexStateError, StoreInvalid, StoreUnavailable
+from iqdb_core.errors import IndexNotReady, IndexStateError, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from iqdb_core.model import ChangeBatch
+    from iqdb_core.model import ChangeBatch, Mark
 
 _log = logging.getLogger(__name__)
 
@@ -33,10 +36,7 @@ class ChangeSource(Protocol):
     """What a follower reads: the feed side of a `SignatureStore`."""
 
     def changes_since(self, cursor: int, limit: int) -> ChangeBatch:
-        """Return the next changes in commit order."""
-
-    def head_seq(self) -> int:
-        """Return the newest seq."""
+        """Return the next changes in commit order, with the state of the feed at that moment."""
 
 
 class ChangeSink(Protocol):
@@ -45,12 +45,16 @@ class ChangeSink(Protocol):
     def apply(self, batch: ChangeBatch) -> None:
         """Apply a batch whole; it is visible when this returns."""
 
+    def reset(self) -> None:
+        """Forget everything that was applied."""
+
 
 class FollowerState(StrEnum):
     """What the follower is doing."""
 
     STARTING = "starting"
     FOLLOWING = "following"
+    REBUILDING = "rebuilding"
     STORE_AWAY = "store away"
     DEAD = "dead"
     STOPPED = "stopped"
@@ -75,6 +79,9 @@ class Follower:
         Only one thread at a time calls it.
     cursor : int
         The last seq the sink already holds.
+    lineage : Mark or None
+        The store's newest mark at or below the cursor, as the sink knows it; None if it does not, and the
+        store is believed.
     poll_s : float
         How often to look when nobody calls `wake`.
     batch : int
@@ -90,6 +97,7 @@ class Follower:
         sink: ChangeSink,
         *,
         cursor: int,
+        lineage: Mark | None = None,
         poll_s: float,
         batch: int = DEFAULT_BATCH,
         on_death: Callable[[BaseException], None] | None = None,
@@ -100,9 +108,11 @@ class Follower:
         self._batch = batch
         self._on_death = on_death
         self._applied_seq = cursor
+        self._lineage = lineage
         self._head_seen = cursor
+        self._is_whole = True
+        self._restart: str | None = None
         self._state = FollowerState.STARTING
-        self._must_compare = True
         self._death: BaseException | None = None
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
@@ -127,6 +137,25 @@ class Follower:
         return max(0, self._head_seen - self._applied_seq)
 
     @property
+    def restart_reason(self) -> str | None:
+        """Why the sink had to start again from nothing, the last time that it did; None if it never had to."""
+        return self._restart
+
+    def check_whole(self) -> None:
+        """Pass if the sink holds all that the store held at some moment.
+
+        Raises
+        ------
+        IndexNotReady
+            It is being filled again after the store was put back; what it holds by now is only a part.
+        """
+        if not self._is_whole:
+            raise IndexNotReady(
+                f"{self._restart}; the index is built again from it,"
+                f" {self._applied_seq} of {self.head_seen} changes are done"
+            )
+
+    @property
     def state(self) -> FollowerState:
         """What the follower is doing."""
         return self._state
@@ -145,8 +174,6 @@ class Follower:
         ------
         StoreUnavailable
             `start` may still be called: the follower's thread goes on trying.
-        StoreInvalid
-            The store is behind the cursor, so the sink holds the images of another store or of a later state.
         """
         self._drain(progress)
         self._state = FollowerState.FOLLOWING
@@ -245,7 +272,6 @@ class Follower:
                     if self._state is not FollowerState.STORE_AWAY:
                         _log.warning("the store is away: %s", exc, extra={"action": "store_away"})
                     self._state = FollowerState.STORE_AWAY
-                    self._must_compare = True
                     self._stopping.wait(retry_s)
                     retry_s = min(retry_s * 2, _LAST_RETRY_S)
                     continue
@@ -269,38 +295,71 @@ class Follower:
     def _drain(self, progress: Callable[[int, int], None] | None) -> None:
         """Apply batches until the feed is read to its end."""
         start = self._applied_seq
-        if self._must_compare or progress is not None:
-            self._compare_with_head()
-        batch = self._store.changes_since(self._applied_seq, self._batch)
-        if len(batch) == self._batch:
-            self._compare_with_head()
-            with ThreadPoolExecutor(1, thread_name_prefix="feed-reader") as reader:
-                while len(batch) == self._batch and not self._stopping.is_set():
+        with ExitStack() as stack:
+            reader: ThreadPoolExecutor | None = None
+            batch = self._store.changes_since(self._applied_seq, self._batch)
+            while not self._stopping.is_set():
+                reason = self._other_history(batch)
+                if reason is not None:
+                    self._start_again(reason)
+                    start = 0
+                    batch = self._store.changes_since(0, self._batch)
+                    continue
+                self._note_head(batch)
+                following = None
+                if len(batch) == self._batch:
+                    if reader is None:
+                        reader = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="feed-reader"))
                     following = reader.submit(self._store.changes_since, batch.last_seq, self._batch)
+                if len(batch) > 0:
                     self._apply(batch)
                     if progress is not None:
                         progress(self._applied_seq - start, self.head_seen - start)
-                    batch = following.result()
-        if len(batch) > 0 and not self._stopping.is_set():
-            self._apply(batch)
-            if progress is not None:
-                progress(self._applied_seq - start, self.head_seen - start)
+                if following is None:
+                    self._is_whole = True
+                    return
+                batch = following.result()
 
-    def _compare_with_head(self) -> None:
-        head = self._store.head_seq()
-        if head < self._applied_seq:
-            raise StoreInvalid(
-                f"the store ends at seq {head}, but the index holds {self._applied_seq}: it was built from"
-                " another state of the store, for example before a backup was restored"
-            )
-        self._head_seen = head
-        self._must_compare = False
+    def _other_history(self, batch: ChangeBatch) -> str | None:
+        """Return why the store is not the one whose changes the sink holds; None if it is."""
+        feed = batch.feed
+        if feed is None:
+            return None
+        if feed.head_seq < self._applied_seq:
+            return f"the store ends at seq {feed.head_seq}, but the index held {self._applied_seq}"
+        if self._lineage is not None and feed.before != self._lineage:
+            return f"the store's history up to seq {self._applied_seq} is not the one that the index held"
+        return None
+
+    def _start_again(self, reason: str) -> None:
+        self._restart = f"the store was put back to another state ({reason})"
+        _log.warning(
+            "%s: the index is built again from the store",
+            self._restart,
+            extra={"action": "index_restarted", "applied_seq": self._applied_seq},
+        )
+        self._is_whole = False
+        self._state = FollowerState.REBUILDING
+        self._sink.reset()
+        with self._lock:
+            self._applied_seq = 0
+            self._head_seen = 0
+            self._lineage = None
+
+    def _note_head(self, batch: ChangeBatch) -> None:
+        feed = batch.feed
+        if feed is not None:
+            self._head_seen = feed.head_seq
+            if len(batch) == 0:
+                self._lineage = feed.before
 
     def _apply(self, batch: ChangeBatch) -> None:
         self._sink.apply(batch)
         released = []
         with self._lock:
             self._applied_seq = batch.last_seq
+            if batch.feed is not None:
+                self._lineage = batch.feed.after
             while self._waiters and self._waiters[0][0] <= self._applied_seq:
                 released.append(heapq.heappop(self._waiters)[2])
         self._head_seen = max(self._head_seen, batch.last_seq)

@@ -133,6 +133,42 @@ class WriteOutcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """A point in the history of a store that no other history has.
+
+    Parameters
+    ----------
+    seq : int
+        The first change after the mark was made.
+    token : str
+        Random.
+    """
+
+    seq: int
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class FeedState:
+    """What the store was like when a batch was read, all of one moment.
+
+    Parameters
+    ----------
+    head_seq : int
+        Its newest seq.
+    before : Mark or None
+        Its newest mark at or below the cursor that was read from. Whoever has applied everything up to the
+        cursor, and remembers another mark, has applied the history of another store.
+    after : Mark or None
+        Its newest mark at or below the end of the batch.
+    """
+
+    head_seq: int
+    before: Mark | None
+    after: Mark | None
+
+
+@dataclass(frozen=True, slots=True)
 class ChangeBatch:
     """Consecutive changes of the feed, in commit order, as columns.
 
@@ -147,6 +183,8 @@ class ChangeBatch:
     averages : (n, 3) float64 ndarray
     positions : (n, 3, 40) int16 ndarray
         As in `Signature`.
+    feed : FeedState or None
+        What the store said of itself; None where the batch comes from elsewhere.
     """
 
     seqs: NDArray[np.int64]
@@ -154,6 +192,7 @@ class ChangeBatch:
     is_live: NDArray[np.bool_]
     averages: NDArray[np.float64]
     positions: NDArray[np.int16]
+    feed: FeedState | None = None
 
     def __len__(self) -> int:
         return len(self.seqs)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from iqdb_core.index.segment.member import Member
-    from iqdb_core.model import ChangeBatch, Match, Signature
+    from iqdb_core.model import ChangeBatch, Mark, Match, Signature
 
 
 BULK_CHANGES: Final = 16_384
@@ -105,6 +105,11 @@ class ImageIndex:
         return self._snapshot.applied_seq
 
     @property
+    def lineage(self) -> Mark | None:
+        """The newest mark at or below `applied_seq` of the store that was followed; None if it is not known."""
+        return self._snapshot.lineage
+
+    @property
     def image_count(self) -> int:
         """Live images, exactly."""
         return self._snapshot.image_count
@@ -133,7 +138,7 @@ class ImageIndex:
             if update is None:
                 return
             self._counts.change(update.added.signatures, update.removed, update.added_counts)
-            self._publish(update.members, update.head, update.applied_seq)
+            self._publish(update.members, update.head, update.applied_seq, update.lineage)
             self._is_untrimmed |= len(batch) >= BULK_CHANGES
         if update.members is not before.members:
             self._after_segments_changed()
@@ -287,7 +292,7 @@ class ImageIndex:
                 sources_now = [by_number[source.sealed.number] for source in sources]
                 kept = tuple(member for member in now.members if member.sealed.number not in numbers)
                 made = carried_over(made, sources, sources_now)
-                self._publish(kept + tuple(made), now.head, now.applied_seq)
+                self._publish(kept + tuple(made), now.head, now.applied_seq, now.lineage)
             self._checkpoints.remove_unused(numbers, self._snapshot)
         release_free_memory()
         return True
@@ -297,14 +302,16 @@ class ImageIndex:
         if loaded is not None:
             self._counts = BucketCounts(loaded.counts)
             placed = with_added(self._snapshot.head, loaded.head.in_order(), self._sealer)
-            self._publish((*loaded.members, *placed.members), placed.head, loaded.applied_seq)
+            self._publish((*loaded.members, *placed.members), placed.head, loaded.applied_seq, loaded.lineage)
 
-    def _publish(self, members: tuple[Member, ...], head: Head, applied_seq: int) -> None:
+    def _publish(
+        self, members: tuple[Member, ...], head: Head, applied_seq: int, lineage: Mark | None
+    ) -> None:
         nonempty = self._counts.nonempty
         if members is self._snapshot.members:
-            self._snapshot = self._snapshot.with_head(head, nonempty, applied_seq)
+            self._snapshot = self._snapshot.with_head(head, nonempty, applied_seq, lineage)
         else:
-            self._snapshot = Snapshot.create(members, head, nonempty, applied_seq)
+            self._snapshot = Snapshot.create(members, head, nonempty, applied_seq, lineage)
 
     def _require_open(self) -> None:
         if self._is_closed:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from iqdb_core.index.query_threads import QueryThreads
     from iqdb_core.index.segment.member import Member
-    from iqdb_core.model import Signature
+    from iqdb_core.model import Mark, Signature
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,8 @@ class Snapshot:
         Every change up to this one, and none after it, is in here.
     image_count : int
         Live images.
+    lineage : Mark or None
+        The newest mark at or below `applied_seq` of the store that was followed, if it told.
     """
 
     members: tuple[Member, ...]
@@ -50,6 +52,7 @@ class Snapshot:
     nonempty: NDArray[np.bool_]
     applied_seq: int
     image_count: int
+    lineage: Mark | None = None
 
     @classmethod
     def create(
@@ -58,18 +61,21 @@ class Snapshot:
         head: Head,
         nonempty: NDArray[np.bool_],
         applied_seq: int,
+        lineage: Mark | None = None,
     ) -> Snapshot:
         """Put a snapshot together of sealed segments and a head."""
         table = SegmentTable.create(
             [member.sealed.segment for member in members], [member.alive for member in members]
         )
         image_count = head.n_alive + sum(member.n_alive for member in members)
-        return cls(members, table, head, nonempty, applied_seq, image_count)
+        return cls(members, table, head, nonempty, applied_seq, image_count, lineage)
 
-    def with_head(self, head: Head, nonempty: NDArray[np.bool_], applied_seq: int) -> Snapshot:
+    def with_head(
+        self, head: Head, nonempty: NDArray[np.bool_], applied_seq: int, lineage: Mark | None
+    ) -> Snapshot:
         """Return the snapshot of the same sealed segments with another head, sparing the table's making."""
         image_count = self.image_count - self.head.n_alive + head.n_alive
-        return Snapshot(self.members, self.table, head, nonempty, applied_seq, image_count)
+        return Snapshot(self.members, self.table, head, nonempty, applied_seq, image_count, lineage)
 
     @property
     def dead_images(self) -> int:

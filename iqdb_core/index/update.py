@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from iqdb_core.index.disk.sealer import Sealer
     from iqdb_core.index.segment.member import Member
     from iqdb_core.index.snapshot import Snapshot
-    from iqdb_core.model import ChangeBatch
+    from iqdb_core.model import ChangeBatch, Mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,8 @@ class Update:
     removed : list of Signatures
         Of the images that died, replaced ones included.
     applied_seq : int
+    lineage : Mark or None
+        The newest mark of the store at or below `applied_seq`, if the batch tells it.
     """
 
     members: tuple[Member, ...]
@@ -51,6 +53,7 @@ class Update:
     added_counts: NDArray[np.int32] | None
     removed: list[Signatures]
     applied_seq: int
+    lineage: Mark | None
 
 
 def updated(snapshot: Snapshot, batch: ChangeBatch, sealer: Sealer) -> Update | None:
@@ -83,7 +86,8 @@ def updated(snapshot: Snapshot, batch: ChangeBatch, sealer: Sealer) -> Update | 
         added = added[is_live]
     placed = with_added(head, added, sealer)
     members = members + placed.members if placed.members else members
-    return Update(members, placed.head, added, placed.added_counts, removed, batch.last_seq)
+    lineage = None if batch.feed is None else batch.feed.after
+    return Update(members, placed.head, added, placed.added_counts, removed, batch.last_seq, lineage)
 
 
 def _new_changes(batch: ChangeBatch, applied_seq: int) -> tuple[Rows, NDArray[np.bool_]]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     import sqlalchemy as sa
 
-    from iqdb_core.model import ChangeBatch
+    from iqdb_core.model import ChangeBatch, Mark
 
 
 # The states of a feed row. Plain integers: sqlite3 binds an IntEnum ten times slower.
@@ -113,6 +113,9 @@ class Backend(Protocol):
     def set_counter(self, connection: sa.Connection, counter: Counter) -> None:
         """Write the counter row."""
 
+    def marks(self, connection: sa.Connection, seq: int) -> tuple[int, Mark | None]:
+        """Return the newest seq given out, and the newest mark at or below `seq`."""
+
     def store_id(self, connection: sa.Connection) -> str:
         """Return the name the database got when it became a store."""
 
@@ -147,6 +150,9 @@ class Backend(Protocol):
 
     def vanished(self, connection: sa.Connection, after: int, limit: int) -> list[FeedRow]:
         """Return feed rows of posts above `after` that should have a row in `images` and have none."""
+
+    def fold_log(self) -> bool:
+        """Write what is only in a log beside the database into it; returns whether all of it is there now."""
 
     def close(self) -> None:
         """Give back every connection."""

@@ -14,10 +14,11 @@ The life of an image, as the feed tells it:
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from iqdb_core.errors import StoreUnavailable, UnknownImage
-from iqdb_core.model import MAX_IMAGE_ID, Signature
+from iqdb_core.model import MAX_IMAGE_ID, FeedState, Signature
 from iqdb_core.store import sources
 from iqdb_core.store.columns import is_signature
 from iqdb_core.store.writing import apply_writes, check_writes
@@ -25,7 +26,7 @@ from iqdb_core.store.writing import apply_writes, check_writes
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from iqdb_core.model import ChangeBatch, Write, WriteOutcome
+    from iqdb_core.model import ChangeBatch, Mark, Write, WriteOutcome
     from iqdb_core.store.backend import Backend, Counter
 
 
@@ -97,7 +98,18 @@ class SignatureStore:
         """
         self._check_open()
         with self._backend.reading() as connection:
-            return self._backend.changes(connection, cursor, limit)
+            batch = self._backend.changes(connection, cursor, limit)
+            head_seq, before = self._backend.marks(connection, cursor)
+            after = before
+            if len(batch):
+                _, after = self._backend.marks(connection, batch.last_seq)
+        return replace(batch, feed=FeedState(head_seq, before, after))
+
+    def lineage_at(self, seq: int) -> Mark | None:
+        """Return the newest mark at or below `seq`; see `iqdb_core.store.lineage`."""
+        self._check_open()
+        with self._backend.reading() as connection:
+            return self._backend.marks(connection, seq)[1]
 
     def get(self, image_id: int) -> Signature:
         """Return what is stored for one image.
@@ -167,6 +179,19 @@ class SignatureStore:
     def ping(self) -> None:
         """Read one row; raises as every method does if that fails."""
         self._counter()
+
+    def fold_log(self) -> bool:
+        """Write what stands only in a log beside the database into it, so that a copy of the file has it.
+
+        Happens by itself soon after the last write, and when the store is closed.
+
+        Returns
+        -------
+        bool
+            Whether all of it is there now.
+        """
+        self._check_open()
+        return self._backend.fold_log()
 
     def close(self) -> None:
         """Give back all connections. May be called twice; afterwards every method raises StoreUnavailable."""

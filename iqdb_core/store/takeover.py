@@ -13,7 +13,7 @@ from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final
 
 from iqdb_core.model import MAX_IMAGE_ID
-from iqdb_core.store import sources
+from iqdb_core.store import lineage, sources
 from iqdb_core.store.backend import BROKEN, LIVE, TOMBSTONE, Counter, FeedRow
 from iqdb_core.store.columns import digests, is_signature, stack, stack_checked
 
@@ -80,6 +80,7 @@ def bring_in_step(
         backend.put_feed(connection, [feed.follow(row.post_id, TOMBSTONE, None, 0, row) for row in gone])
         sources.remove(connection, [row.post_id for row in gone])
         after = gone[-1].post_id
+    lineage.mark(connection, before.head_seq, feed.seq)
     backend.set_counter(connection, Counter(feed.seq, feed.live, feed.revision, rows, mix))
     return feed.seq - before.head_seq
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from iqdb_core.errors import InvalidHash, InvalidImageId, StoreInvalid
 from iqdb_core.model import MAX_IMAGE_ID, POSITION_BYTES
-from iqdb_core.store import sources
+from iqdb_core.store import lineage, sources
 from iqdb_core.store.columns import positions_are_valid
 from iqdb_core.store.planning import make_plan
 
@@ -63,5 +63,6 @@ def apply_writes(backend: Backend, connection: sa.Connection, writes: Sequence[W
         sources.write(connection, plan.sources)
     if plan.feed:
         backend.put_feed(connection, plan.feed)
+        lineage.mark(connection, counter.head_seq, plan.counter.head_seq)
         backend.set_counter(connection, plan.counter)
     return plan.outcomes

@@ -173,7 +173,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "manifest of another version": (
         lambda p: rewrite(p / "manifest", b"IQDBIDX\n\x01", b"IQDBIDX\n\x63"),
-        "format version is 99; this program reads version 1",
+        "format version is 99; this program reads versions up to 2",
     ),
     "manifest is a directory": (
         lambda p: ((p / "manifest").unlink(), (p / "manifest").mkdir()),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from iqdb_core.errors import CheckpointInvalid
 from iqdb_core.index.disk import manifest as manifest_format
 from iqdb_core.index.disk.manifest import Manifest, SegmentEntry
 from iqdb_core.index.rows import Rows
+from iqdb_core.model import Mark
 from tests.fixtures.index_rows import random_rows
 
 
@@ -22,6 +23,7 @@ def example(head_rows: int = 3, segments: int = 2) -> Manifest:
     return Manifest(
         store_id="a store",
         applied_seq=2**40,
+        lineage=Mark(2**40 - 3, "a token"),
         segments=[
             SegmentEntry(
                 number=number,
@@ -132,3 +134,16 @@ def test_header_without_a_field_is_refused() -> None:
     del header["store_id"]
     with pytest.raises(CheckpointInvalid, match="contradicts"):
         manifest_format.from_bytes(rebuilt(header, payload), "x")
+
+
+def test_version_1_has_no_lineage() -> None:
+    header, payload = parts()
+    del header["lineage"]
+    raw = rebuilt(header, payload)
+    body = raw[:8] + struct.pack("<I", 1) + raw[12:-8]
+    assert manifest_format.from_bytes(sealed(body), "x").lineage is None
+
+
+def test_no_lineage_stays_none() -> None:
+    raw = manifest_format.to_bytes(replace(example(), lineage=None))
+    assert manifest_format.from_bytes(raw, "x").lineage is None

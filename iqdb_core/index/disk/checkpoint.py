@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from iqdb_core.index.disk.directory import IndexDirectory
     from iqdb_core.index.disk.sealer import Sealer
     from iqdb_core.index.rows import Rows
+    from iqdb_core.model import Mark
 
 _LOADERS: Final = 4
 """Threads that read and check segments: enough to keep a disk busy while checksums are computed."""
@@ -45,6 +46,8 @@ class Saved:
     ----------
     applied_seq : int
         Every change up to here, and none after it, is in it.
+    lineage : Mark or None
+        The newest mark at or below `applied_seq` of the store; None if it is not known.
     members : tuple of Member
     head : Rows
         The live rows of the head, in the order of arrival.
@@ -53,6 +56,7 @@ class Saved:
     """
 
     applied_seq: int
+    lineage: Mark | None
     members: tuple[Member, ...]
     head: Rows
     counts: NDArray[np.int32]
@@ -82,6 +86,7 @@ def save(sealer: Sealer, *, store_id: str, content: Saved) -> None:
         Manifest(
             store_id=store_id,
             applied_seq=content.applied_seq,
+            lineage=content.lineage,
             segments=[_entry(member) for member in content.members],
             counts=content.counts,
             alive=[member.alive for member in content.members],
@@ -132,7 +137,7 @@ def load(directory: IndexDirectory, *, store_id: str) -> Saved | None:
         raise CheckpointInvalid(str(error.filename), "it is missing") from error
     except OSError as error:
         raise CheckpointInvalid(path, f"it cannot be read ({error})") from error
-    return Saved(manifest.applied_seq, members, manifest.head, manifest.counts)
+    return Saved(manifest.applied_seq, manifest.lineage, members, manifest.head, manifest.counts)
 
 
 def _make_durable(sealer: Sealer, sealed: SealedSegment) -> None:

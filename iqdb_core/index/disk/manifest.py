@@ -8,7 +8,8 @@ head? Touches no file. Called by `checkpoint`.
     head: ids int64[n] | averages float64[n][3] | positions int16[n][3][40]
     checksum uint64 of all before
 
-All little-endian. Any change of this layout, or of a segment's words, is a new version.
+All little-endian. Any change of this layout, or of a segment's words, is a new version. Version 2 has the
+lineage in its header; version 1, without one, is read as well.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ import numpy as np
 from iqdb_core.errors import CheckpointInvalid
 from iqdb_core.index.rows import Rows
 from iqdb_core.index.segment.segment import checksum
-from iqdb_core.model import BUCKETS, CHANNELS, KEPT
+from iqdb_core.model import BUCKETS, CHANNELS, KEPT, Mark
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
 MAGIC: Final = b"IQDBIDX\n"
-VERSION: Final = 1
+VERSION: Final = 2
+_READABLE: Final = (1, 2)
 _PREFIX: Final = struct.Struct("<8sII")
 _CHECKSUM: Final = struct.Struct("<Q")
 _ALIGNMENT: Final = 8
@@ -70,6 +72,8 @@ class Manifest:
         The store whose feed was applied.
     applied_seq : int
         Every change up to here is in the checkpoint.
+    lineage : Mark or None
+        The newest mark of the store at or below `applied_seq`; None if it is not known.
     segments : list of SegmentEntry
     counts : (98,304,) int32 ndarray
         Live images per bucket.
@@ -81,6 +85,7 @@ class Manifest:
 
     store_id: str
     applied_seq: int
+    lineage: Mark | None
     segments: list[SegmentEntry]
     counts: NDArray[np.int32]
     alive: list[NDArray[np.uint64]]
@@ -93,6 +98,7 @@ def to_bytes(manifest: Manifest) -> bytes:
         {
             "store_id": manifest.store_id,
             "applied_seq": manifest.applied_seq,
+            "lineage": None if manifest.lineage is None else asdict(manifest.lineage),
             "head_rows": len(manifest.head),
             "segments": [asdict(entry) for entry in manifest.segments],
         }
@@ -131,9 +137,9 @@ def from_bytes(raw: bytes, path: str) -> Manifest:
     magic, version, header_length = _PREFIX.unpack_from(raw)
     if magic != MAGIC:
         raise CheckpointInvalid(path, "it is not the manifest of an index (wrong magic)")
-    if version != VERSION:
+    if version not in _READABLE:
         raise CheckpointInvalid(
-            path, f"its format version is {version}; this program reads version {VERSION}"
+            path, f"its format version is {version}; this program reads versions up to {VERSION}"
         )
     body = raw[: -_CHECKSUM.size]
     if len(body) % _ALIGNMENT or _CHECKSUM.unpack(raw[-_CHECKSUM.size :])[0] != _checksum(body):
@@ -152,6 +158,7 @@ def _parsed(body: bytes, header_length: int) -> Manifest:
     manifest = Manifest(
         store_id=str(header["store_id"]),
         applied_seq=int(header["applied_seq"]),
+        lineage=_mark(header.get("lineage")),
         segments=segments,
         counts=reader.take("<i4", BUCKETS),
         alive=[reader.take("<u8", entry.n_alive_words) for entry in segments],
@@ -164,6 +171,10 @@ def _parsed(body: bytes, header_length: int) -> Manifest:
     if reader.offset != len(body):
         raise ValueError(f"{len(body) - reader.offset} bytes too many")
     return manifest
+
+
+def _mark(found: Any) -> Mark | None:
+    return None if found is None else Mark(int(found["seq"]), str(found["token"]))
 
 
 class _Reader:

@@ -95,7 +95,9 @@ class CheckpointKeeper:
         numbers = numbers_of(snapshot.members)
         # Should the save fail at its very end, either checkpoint may be the one on disk.
         self._numbers |= numbers
-        content = checkpoint.Saved(snapshot.applied_seq, snapshot.members, snapshot.head.live_rows(), counts)
+        content = checkpoint.Saved(
+            snapshot.applied_seq, snapshot.lineage, snapshot.members, snapshot.head.live_rows(), counts
+        )
         checkpoint.save(self._sealer, store_id=self._store_id, content=content)
         self._numbers = numbers
         self.seq = snapshot.applied_seq

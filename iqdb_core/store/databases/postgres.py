@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from iqdb_core.model import CHANNELS, KEPT, ChangeBatch
+from iqdb_core.model import CHANNELS, KEPT, ChangeBatch, Mark
 from iqdb_core.store import columns
 from iqdb_core.store.backend import Counter, FeedRow
 from iqdb_core.store.databases.postgres_engine import PostgresEngines, driver_of
@@ -35,6 +35,10 @@ _LOCK_COUNTER: Final = "SELECT 1 FROM iqdb_store FOR UPDATE"
 _COUNTER: Final = "SELECT head_seq, live_count, max_revision, image_rows, image_mix FROM iqdb_store"
 _SET_COUNTER: Final = (
     "UPDATE iqdb_store SET head_seq = %b, live_count = %b, max_revision = %b, image_rows = %b, image_mix = %b"
+)
+_MARKS: Final = (
+    "SELECT s.head_seq, m.seq, m.token FROM iqdb_store AS s LEFT JOIN iqdb_lineage AS m"
+    " ON m.seq = (SELECT max(seq) FROM iqdb_lineage WHERE seq <= %b)"
 )
 _FEED_ROWS: Final = (
     "SELECT seq, post_id, revision, state, row_id, digest FROM iqdb_feed WHERE post_id = ANY(%b::bigint[])"
@@ -128,6 +132,11 @@ class PostgresBackend:
         """Write the counter row."""
         _execute(connection, _SET_COUNTER, counter)
 
+    def marks(self, connection: sa.Connection, seq: int) -> tuple[int, Mark | None]:
+        """Return the newest seq, and the newest mark at or below `seq`."""
+        head_seq, mark_seq, token = _one(connection, _MARKS, (seq,))
+        return head_seq, None if mark_seq is None else Mark(mark_seq, token)
+
     def store_id(self, connection: sa.Connection) -> str:
         """Return the store's id."""
         return str(_one(connection, "SELECT store_id FROM iqdb_store")[0])
@@ -188,6 +197,10 @@ class PostgresBackend:
     def vanished(self, connection: sa.Connection, after: int, limit: int) -> list[FeedRow]:
         """Return feed rows whose row in `images` is gone."""
         return [FeedRow(*row) for row in _execute(connection, _VANISHED, (after, limit)).fetchall()]
+
+    def fold_log(self) -> bool:
+        """Do nothing: the server looks after its own log."""
+        return True
 
     def close(self) -> None:
         """Give back every connection."""

@@ -1,0 +1,87 @@
+"""When is SQLite's log folded into the file? Soon after the last write, and now and then under load.
+
+People copy the database file of a running server; what stands only in the log beside it would be missing.
+One thread per store that writes. Called by `sqlite_engine`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING, Final
+
+from iqdb_core.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_log = logging.getLogger(__name__)
+
+IDLE_S: Final = 1.0
+"""So long after the last write the log is folded."""
+BUSY_S: Final = 30.0
+"""So long at most it is left alone while writes go on."""
+
+
+class LogFolder:
+    """Calls `fold` when writes have come to rest.
+
+    Parameters
+    ----------
+    fold : callable
+        Folds the log; returns whether nothing is left in it. May raise StoreError.
+    idle_s, busy_s : float
+    """
+
+    def __init__(self, fold: Callable[[], bool], *, idle_s: float = IDLE_S, busy_s: float = BUSY_S) -> None:
+        self._fold = fold
+        self._idle_s = idle_s
+        self._busy_s = busy_s
+        self._written_s = 0.0
+        self._has_written = threading.Event()
+        self._is_closing = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def note_write(self) -> None:
+        """Say that something was committed just now. Never waits."""
+        self._written_s = time.monotonic()
+        self._has_written.set()
+        if self._thread is None:
+            with self._lock:
+                if self._thread is None and not self._is_closing.is_set():
+                    self._thread = threading.Thread(target=self._run, name="sqlite-log", daemon=True)
+                    self._thread.start()
+
+    def close(self) -> None:
+        """End the thread; what is left in the log is for the caller."""
+        with self._lock:
+            self._is_closing.set()
+            self._has_written.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            self._has_written.wait()
+            self._wait_for_rest()
+            if self._is_closing.is_set():
+                return
+            self._has_written.clear()
+            try:
+                is_whole = self._fold()
+            except StoreError as error:
+                _log.info("the log is folded later: %s", error, extra={"action": "log_kept"})
+                is_whole = False
+            if not is_whole:
+                self._written_s = time.monotonic()
+                self._has_written.set()
+
+    def _wait_for_rest(self) -> None:
+        latest = time.monotonic() + self._busy_s
+        while not self._is_closing.is_set():
+            left_s = min(self._written_s + self._idle_s, latest) - time.monotonic()
+            if left_s <= 0:
+                return
+            self._is_closing.wait(left_s)

@@ -1,0 +1,144 @@
+"""Whose turn is it to write to the SQLite file? Fair turns for several processes, with a deadline.
+
+SQLite lets writers try again at random: one that writes all the time can starve the others until they give
+up. Here whoever waits holds the place behind the writer, so that a writer which has just finished comes after
+it. Two locks in files beside the database, which are there while it is open. Called by `sqlite_engine`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Final
+
+from iqdb_core.errors import StoreInvalid, StoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_FIRST_PAUSE_S: Final = 0.0005
+_LONGEST_PAUSE_S: Final = 0.005
+
+
+class WriterTurn:
+    """The turn of one store to write to a file; of its own threads one at a time has it.
+
+    Parameters
+    ----------
+    path : Path
+        The database; its directory has to be writable, as SQLite wants it too.
+    timeout_s : float
+        How long to wait for a turn.
+    """
+
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        self._next = _LockFile(path.with_name(f".{path.name}.next"))
+        self._writer = _LockFile(path.with_name(f".{path.name}.writer"))
+        self._timeout_s = timeout_s
+        self._threads = threading.Lock()
+
+    @contextlib.contextmanager
+    def taken(self) -> Iterator[None]:
+        """Wait for the turn and keep it for the block.
+
+        Raises
+        ------
+        StoreUnavailable
+            Others kept it for too long.
+        """
+        end = time.monotonic() + self._timeout_s
+        if not self._threads.acquire(timeout=self._timeout_s):
+            raise self._busy()
+        try:
+            self._wait(end)
+            try:
+                yield
+            finally:
+                self._writer.release()
+        finally:
+            self._threads.release()
+
+    def _wait(self, end: float) -> None:
+        if not self._next.acquire(end):
+            raise self._busy()
+        try:
+            if not self._writer.acquire(end):
+                raise self._busy()
+        finally:
+            self._next.release()
+
+    def _busy(self) -> StoreUnavailable:
+        return StoreUnavailable(f"other writers kept the database for {self._timeout_s:g} s")
+
+    def close(self) -> None:
+        """Remove the files, if nobody else uses them."""
+        for lock in (self._next, self._writer):
+            lock.remove()
+
+
+class _LockFile:
+    """One lock between processes, and between handles of one process."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd = -1
+
+    def acquire(self, end: float) -> bool:
+        """Try until a moment of `time.monotonic`."""
+        pause_s = _FIRST_PAUSE_S
+        while not self._try():
+            if time.monotonic() > end:
+                return False
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        return True
+
+    def _try(self) -> bool:
+        if self._fd < 0:
+            self._fd = self._opened()
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        if self._is_current():
+            return True
+        # Whoever closed last removed the file: a lock on it keeps nobody out.
+        os.close(self._fd)
+        self._fd = -1
+        return False
+
+    def _opened(self) -> int:
+        try:
+            return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except PermissionError as error:
+            raise StoreInvalid(f"no lock can be kept beside the database ({error.strerror})") from error
+        except OSError as error:
+            raise StoreUnavailable(f"no lock can be kept beside the database ({error.strerror})") from error
+
+    def _is_current(self) -> bool:
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            return False
+        mine = os.fstat(self._fd)
+        return (found.st_dev, found.st_ino) == (mine.st_dev, mine.st_ino)
+
+    def release(self) -> None:
+        """Let the next one have it."""
+        fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    def remove(self) -> None:
+        """Close the file, and remove it unless somebody holds it."""
+        if self._fd < 0:
+            return
+        try:
+            if self._try():
+                self._path.unlink(missing_ok=True)
+        finally:
+            if self._fd >= 0:
+                os.close(self._fd)
+                self._fd = -1

@@ -1,0 +1,31 @@
+"""Which history is this? Marks in the store by which a restored or failed-over one is recognised.
+
+A mark (seq, random token) is written with the first change of every connection that writes, and every few
+thousand changes. Histories that part have other marks from there on: comparing the newest mark at or below a
+seq tells whether two of them are the same up to that seq. Comparing heads is not enough, for a restored store
+grows. Statements that both databases understand. Called by `writing` and `takeover`;
+the backends read marks.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Final
+
+import sqlalchemy as sa
+
+CHANGES_PER_MARK: Final = 4096
+_MARKED_SEQ: Final = "iqdb_marked_seq"
+_TOKEN_BYTES: Final = 8
+_PUT: Final = sa.text("INSERT INTO iqdb_lineage (seq, token) VALUES (:seq, :token)")
+
+
+def mark(connection: sa.Connection, before: int, after: int) -> None:
+    """Write a mark if one is due, inside the transaction that writes the changes `before` + 1 to `after`."""
+    # A mark above the head was undone together with its transaction.
+    is_marked = connection.info.get(_MARKED_SEQ, before + 1) <= before
+    is_due = before // CHANGES_PER_MARK != after // CHANGES_PER_MARK
+    if after == before or (is_marked and not is_due):
+        return
+    connection.execute(_PUT, {"seq": before + 1, "token": secrets.token_hex(_TOKEN_BYTES)})
+    connection.info[_MARKED_SEQ] = before + 1
