@@ -67,6 +67,10 @@ class CountingSink:
         """Count a batch."""
         self.count += len(batch)
 
+    def reset(self) -> None:
+        """Count from nothing."""
+        self.count = 0
+
 
 def signatures(count: int) -> Iterator[Signature]:
     """Yield random signatures."""

@@ -138,7 +138,7 @@ class Follower:
 
     @property
     def restart_reason(self) -> str | None:
-        """Why the sink had to start again from nothing, the last time that it did; None if it never had to."""
+        """Why the sink had to start again from nothing the last time that it did; None if it never did."""
         return self._restart
 
     def check_whole(self) -> None:

@@ -25,7 +25,7 @@ from api.web.parameters import Parameters, query_values
 from api.web.requests import DEFAULT_LIMIT, MAX_LIMIT, image_id_from
 from iqdb_core import codec
 from iqdb_core.errors import IndexNotReady
-from iqdb_core.follower import Follower
+from iqdb_core.follower import Follower, FollowerState
 
 router: Final = APIRouter()
 
@@ -89,11 +89,16 @@ async def wait(request: Request) -> Response:
     services = _services(request)
     follower = services.follower
     follower.wake()
+    is_applied = True
     try:
         await services.search.wait_applied(seq, timeout_s)
     except IndexNotReady:
-        return json_response({"is_applied": False, "applied_seq": follower.applied_seq})
-    return json_response({"is_applied": True, "applied_seq": follower.applied_seq})
+        is_applied = False
+    body = {"is_applied": is_applied, "applied_seq": follower.applied_seq}
+    if follower.state is FollowerState.FOLLOWING:
+        # What the store itself ends at: less than was promised once a backup of it has been put back.
+        body["head_seq"] = follower.head_seen
+    return json_response(body)
 
 
 @router.get("/status")

@@ -79,10 +79,17 @@ def open_index(
         Path(settings.index_directory()), store_id=store.store_id, options=options
     )
     stack.callback(_save_and_close, index)
-    if index.applied_seq > store.head_seq():
-        # The store was replaced by an older copy of itself: what the index knows beyond it never happened.
+    if index.lineage is None and index.applied_seq > 0:
+        # A checkpoint of an older version does not tell which history of the store it is of.
         index.reset()
-    follower = Follower(store, index, cursor=index.applied_seq, poll_s=settings.poll_s, on_death=on_death)
+    follower = Follower(
+        store,
+        index,
+        cursor=index.applied_seq,
+        lineage=index.lineage,
+        poll_s=settings.poll_s,
+        on_death=on_death,
+    )
     line = ProgressLine("loading images")
 
     def progress(done: int, total: int) -> None:

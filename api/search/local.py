@@ -44,6 +44,7 @@ class LocalSearch:
 
     async def get(self, image_id: int) -> Signature:
         """See `Search`."""
+        self._follower.check_whole()
         signature = self._index.get(image_id)
         if signature is None:
             raise UnknownImage(image_id)
@@ -58,7 +59,7 @@ class LocalSearch:
             "head_seq": max(follower.head_seen, follower.applied_seq),
             "lag_seq": max(0, follower.head_seen - follower.applied_seq),
             "follower": follower.state,
-        }
+        } | ({} if follower.restart_reason is None else {"restarted": follower.restart_reason})
 
     async def wait_applied(self, seq: int, timeout_s: float) -> None:
         """See `Search`; IndexNotReady also when the follower died or was stopped."""
@@ -88,6 +89,7 @@ class LocalSearch:
             withdraw()
 
     def _query(self, signature: Signature, limit: int, min_score: float | None) -> list[Match]:
+        self._follower.check_whole()
         with timed(self._observe, Stage.SCAN):
             return self._index.query(signature, limit, min_score)
 

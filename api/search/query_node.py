@@ -182,7 +182,7 @@ class QueryNode:
             answer = await self._ask(
                 "GET", "/wait", PROBE_S, params={"seq": self._newest_seq(), "timeout_s": PROBE_S / 4}
             )
-            is_behind = int(answer.json()["applied_seq"]) < self._newest_seq()
+            is_behind = _is_behind(answer.json(), self._newest_seq())
         except NodeTrouble as trouble:
             self._lie_down(trouble)
         except (ValueError, KeyError, TypeError):
@@ -203,6 +203,11 @@ class QueryNode:
         if self._rest is not None:
             self._rest.cancel()
             self._rest = None
+
+
+def _is_behind(body: dict[str, Any], newest_seq: int) -> bool:
+    """Tell whether a node lacks what was promised; what its store has lost no node can have."""
+    return int(body["applied_seq"]) < min(newest_seq, int(body.get("head_seq", newest_seq)))
 
 
 def _message(answer: httpx.Response) -> str:

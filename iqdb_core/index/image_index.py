@@ -106,7 +106,7 @@ class ImageIndex:
 
     @property
     def lineage(self) -> Mark | None:
-        """The newest mark at or below `applied_seq` of the store that was followed; None if it is not known."""
+        """The newest mark at or below `applied_seq` of the store that is followed; None if not known."""
         return self._snapshot.lineage
 
     @property

@@ -172,7 +172,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         "wrong magic",
     ),
     "manifest of another version": (
-        lambda p: rewrite(p / "manifest", b"IQDBIDX\n\x01", b"IQDBIDX\n\x63"),
+        lambda p: rewrite(p / "manifest", b"IQDBIDX\n\x02", b"IQDBIDX\n\x63"),
         "format version is 99; this program reads versions up to 2",
     ),
     "manifest is a directory": (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from iqdb_core.follower import Follower
 from iqdb_core.index import ImageIndex, IndexOptions
@@ -41,12 +41,19 @@ class EmbeddedMachine(RuleBasedStateMachine):
         self.images: dict[int, Signature] = {}
         self.newest: dict[int, int] = {}
         self.revision = 100
+        self.backup: tuple[dict[int, Signature], dict[int, int]] | None = None
         self._open()
 
     def _open(self) -> None:
         self.store = open_store(str(self.folder / "iqdb.sqlite"))
         self.index = ImageIndex.open(self.folder / "index", store_id=self.store.store_id, options=OPTIONS)
-        self.follower = Follower(self.store, self.index, cursor=self.index.applied_seq, poll_s=60)
+        self.follower = Follower(
+            self.store,
+            self.index,
+            cursor=self.index.applied_seq,
+            lineage=self.index.lineage,
+            poll_s=60,
+        )
         self.follower.catch_up()
 
     def _write(self, image_id: int, revision: int, row: int | None) -> Write:
@@ -89,6 +96,29 @@ class EmbeddedMachine(RuleBasedStateMachine):
         self._close()
         shutil.rmtree(self.folder / "index")
         self._open()
+
+    @rule()
+    def back_up(self) -> None:
+        self._close()
+        shutil.copy(self.folder / "iqdb.sqlite", self.folder / "backup.sqlite")
+        self.backup = dict(self.images), dict(self.newest)
+        self._open()
+
+    @precondition(lambda self: self.backup is not None)
+    @rule(is_running=st.booleans())
+    def put_the_backup_back(self, *, is_running: bool) -> None:
+        assert self.backup is not None
+        if not is_running:
+            self._close()
+        for path in self.folder.glob("iqdb.sqlite-*"):
+            path.unlink()
+        shutil.copy(self.folder / "backup.sqlite", self.folder / "new.sqlite")
+        (self.folder / "new.sqlite").rename(self.folder / "iqdb.sqlite")
+        images, newest = self.backup
+        self.images, self.newest = dict(images), dict(newest)
+        if not is_running:
+            self._open()
+        self.follower.catch_up()
 
     @rule(row=rows, limit=st.sampled_from([1, 5, 1000]), min_score=st.sampled_from([None, 0.0, 60.0]))
     def query(self, row: int, limit: int, min_score: float | None) -> None:

@@ -50,6 +50,9 @@ class DictSink:
             else:
                 self.live[image_id] = found
 
+    def reset(self) -> None:
+        self.live = {}
+
 
 class StoreMachine(RuleBasedStateMachine):
     """One store on SQLite, its naive twin, IQDB's hands on the file, and followers that come and go."""

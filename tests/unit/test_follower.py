@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,7 @@ class DictSink:
     def __init__(self) -> None:
         self.live: dict[int, Signature] = {}
         self.batches: list[int] = []
+        self.resets = 0
         self.failure: BaseException | None = None
         self.is_asked = threading.Event()
         self.gate = threading.Event()
@@ -49,6 +51,10 @@ class DictSink:
             else:
                 self.live[image_id] = found
 
+    def reset(self) -> None:
+        self.resets += 1
+        self.live = {}
+
 
 class UnsteadySource:
     """A store that can be away or fail, as a database behind a network can."""
@@ -57,18 +63,12 @@ class UnsteadySource:
         self.store = store
         self.failure: Exception | None = None
         self.reads = 0
-        self.cap_head: int | None = None
 
     def changes_since(self, cursor: int, limit: int) -> ChangeBatch:
         self.reads += 1
         if self.failure is not None:
             raise self.failure
         return self.store.changes_since(cursor, limit)
-
-    def head_seq(self) -> int:
-        if self.failure is not None:
-            raise self.failure
-        return self.store.head_seq() if self.cap_head is None else self.cap_head
 
 
 @pytest.fixture
@@ -293,34 +293,94 @@ def test_stopping_waits_for_the_batch_being_applied(
     assert follower.lag_seq == 16
 
 
-def test_a_store_behind_the_index_is_refused(store: SignatureStore, sink: DictSink) -> None:
-    store.apply([put(7, 100)])
-    made = Follower(store, sink, cursor=5, poll_s=0.01)
-    with pytest.raises(StoreInvalid, match="ends at seq 1, but the index holds 5"):
-        made.catch_up()
-    deaths: list[BaseException] = []
-    made = Follower(store, sink, cursor=5, poll_s=0.01, on_death=deaths.append)
-    made.start()
-    wait_until(lambda: deaths, LONG_S)
-    assert isinstance(deaths[0], StoreInvalid)
-    made.stop()
+class History:
+    """A store that can be backed up, put back, and written to by somebody new."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "store.sqlite"
+        self.backup = folder / "backup.sqlite"
+        self.store = open_store(str(self.path))
+
+    def save(self) -> None:
+        self.store.close()
+        shutil.copy(self.path, self.backup)
+        self.store = open_store(str(self.path))
+
+    def put_back(self) -> None:
+        self.store.close()
+        shutil.copy(self.backup, self.path)
+        self.store = open_store(str(self.path))
 
 
-def test_a_store_that_comes_back_without_its_last_commits_is_refused(
-    store: SignatureStore, sink: DictSink
+@pytest.fixture
+def history(tmp_path: Path) -> Iterator[History]:
+    made = History(tmp_path)
+    yield made
+    made.store.close()
+
+
+@pytest.mark.parametrize("writes_after", [0, 1, 5, 7])
+@pytest.mark.parametrize("writes_before", [1, 10])
+def test_a_store_that_was_put_back_is_noticed_whatever_its_head(
+    history: History, sink: DictSink, writes_before: int, writes_after: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    source = UnsteadySource(store)
-    store.apply([put(7, 100), put(8, 101)])
-    deaths: list[BaseException] = []
-    made = Follower(source, sink, cursor=0, poll_s=0.01, on_death=deaths.append)
+    history.store.apply([put(k, 1 + k) for k in range(writes_before)])
+    history.save()
+    history.store.apply([put(100 + k, 100 + k) for k in range(5)])
+    first = Follower(history.store, sink, cursor=0, poll_s=NEVER_S)
+    first.catch_up()
+    remembered = history.store.lineage_at(first.applied_seq)
+    history.put_back()
+    if writes_after:
+        history.store.apply([put(200 + k, 200 + k) for k in range(writes_after)])
+    second = Follower(
+        history.store, sink, cursor=first.applied_seq, lineage=remembered, poll_s=NEVER_S, batch=4
+    )
+    second.catch_up()
+    assert sink.live == live_images(history.store)
+    assert sink.resets == 1
+    assert second.applied_seq == second.head_seen == history.store.head_seq()
+    assert second.restart_reason is not None
+    assert second.restart_reason in caplog.text
+    second.check_whole()
+
+
+def test_a_store_that_went_on_is_not_taken_for_another(history: History, sink: DictSink) -> None:
+    cursor, remembered = 0, None
+    for turn in range(4):
+        history.store.apply([put(10 * turn + k, 1 + k) for k in range(5)])
+        made = Follower(history.store, sink, cursor=cursor, lineage=remembered, poll_s=NEVER_S, batch=2)
+        made.catch_up()
+        cursor, remembered = made.applied_seq, history.store.lineage_at(made.applied_seq)
+        history.save()
+    assert sink.resets == 0
+    assert sink.live == live_images(history.store)
+
+
+def test_a_store_that_is_put_back_while_it_is_followed(history: History, sink: DictSink) -> None:
+    history.store.apply([put(k, 1 + k) for k in range(10)])
+    history.save()
+    history.store.apply([put(100 + k, 100 + k) for k in range(5)])
+    source = UnsteadySource(history.store)
+    made = Follower(source, sink, cursor=0, poll_s=0.01)
     made.start()
-    assert made.wait_for(2, LONG_S)
+    assert made.wait_for(15, LONG_S)
     source.failure = StoreUnavailable("failing over")
     wait_until(lambda: made.state is FollowerState.STORE_AWAY, LONG_S)
-    source.cap_head = 1
-    source.failure = None
-    wait_until(lambda: deaths, LONG_S)
-    assert isinstance(deaths[0], StoreInvalid)
+    history.put_back()
+    history.store.apply([put(200 + k, 200 + k) for k in range(7)])
+    sink.is_asked.clear()
+    sink.gate.clear()
+    source.store, source.failure = history.store, None
+    assert sink.is_asked.wait(LONG_S)
+    assert made.state is FollowerState.REBUILDING
+    with pytest.raises(IndexNotReady, match="put back to another state"):
+        made.check_whole()
+    sink.gate.set()
+    assert made.wait_for(17, LONG_S)
+    wait_until(lambda: made.state is FollowerState.FOLLOWING, LONG_S)
+    assert sink.live == live_images(history.store)
+    made.check_whole()
     made.stop()
 
 

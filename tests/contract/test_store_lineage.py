@@ -1,0 +1,115 @@
+"""Marks tell one history of a store from another, on SQLite and Postgres alike."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+import sqlalchemy as sa
+
+from iqdb_core.errors import StoreUnavailable
+from iqdb_core.store import lineage, open_store
+from tests.fixtures.stores import IqdbFile, live_images, put
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from iqdb_core.store import SignatureStore
+
+
+def marks(store: SignatureStore) -> list[tuple[int, str]]:
+    with store._backend.reading() as connection:
+        rows = connection.execute(sa.text("SELECT seq, token FROM iqdb_lineage ORDER BY seq"))
+        return [(row[0], row[1]) for row in rows]
+
+
+def test_every_writer_marks_where_it_begins(store: SignatureStore, store_url: str) -> None:
+    assert [seq for seq, _ in marks(store)] == [0]
+    store.apply([put(1, 1), put(2, 2)])
+    store.apply([put(3, 3)])
+    other = open_store(store_url)
+    other.apply([put(4, 4)])
+    store.apply([put(5, 5)])
+    found = marks(store)
+    assert [seq for seq, _ in found] == [0, 1, 4]
+    assert len({token for _, token in found}) == 3
+    other.close()
+
+
+def test_those_who_only_read_leave_no_mark(store: SignatureStore, store_url: str) -> None:
+    store.apply([put(1, 1)])
+    before = marks(store)
+    reader = open_store(store_url)
+    reader.changes_since(0, 10)
+    reader.close()
+    store.apply([put(1, 1)])  # stale: changes nothing
+    assert marks(store) == before
+
+
+def test_long_histories_are_marked_again(store: SignatureStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lineage, "CHANGES_PER_MARK", 10)
+    for k in range(7):
+        store.apply([put(10 * k + n, 1) for n in range(4)])
+    assert [seq for seq, _ in marks(store)] == [0, 1, 9, 17]
+    assert store.lineage_at(0) is not None
+    assert [store.lineage_at(seq).seq for seq in (0, 1, 8, 9, 16, 17, 10**9)] == [0, 1, 1, 9, 9, 17, 17]  # type: ignore[union-attr]
+
+
+def test_a_mark_that_was_undone_is_made_again(store: SignatureStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("in the middle")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store._backend, "set_counter", fail)
+        with pytest.raises(RuntimeError):
+            store.apply([put(1, 1)])
+    assert [seq for seq, _ in marks(store)] == [0]
+    store.apply([put(1, 1)])
+    assert [seq for seq, _ in marks(store)] == [0, 1]
+
+
+def test_a_batch_tells_the_history_it_is_of(store: SignatureStore, store_url: str) -> None:
+    store.apply([put(1, 1), put(2, 2)])
+    other = open_store(store_url)
+    other.apply([put(3, 3)])
+    other.close()
+    at = store.lineage_at
+    for cursor, limit, last in ((0, 10, 3), (0, 2, 2), (2, 10, 3), (3, 10, 3), (9, 10, 9)):
+        feed = store.changes_since(cursor, limit).feed
+        assert feed is not None
+        assert (feed.head_seq, feed.before, feed.after) == (3, at(cursor), at(last))
+
+
+def test_what_another_program_changed_is_marked(tmp_path: Path) -> None:
+    path = tmp_path / "iqdb.sqlite"
+    open_store(str(path)).close()
+    IqdbFile(path).add(1, put(1, 1).signature)  # type: ignore[arg-type]
+    store = open_store(str(path))
+    assert [seq for seq, _ in marks(store)] == [0, 1]
+    store.close()
+
+
+def test_a_file_put_in_place_of_an_open_one_is_read_from_then_on(tmp_path: Path) -> None:
+    path, backup, aside = tmp_path / "store.sqlite", tmp_path / "backup.sqlite", tmp_path / "aside"
+    store = open_store(str(path))
+    store.apply([put(1, 1)])
+    store.close()
+    shutil.copy(path, backup)
+    store = open_store(str(path))
+    store.apply([put(2, 2)])
+    for log in tmp_path.glob("store.sqlite-*"):
+        log.unlink()
+    path.rename(aside)
+    with pytest.raises(StoreUnavailable, match="not there any more"):
+        store.ping()
+    with pytest.raises(StoreUnavailable, match="not there any more"):
+        store.apply([put(3, 3)])
+    assert not path.exists(), "a missing file must not come back empty"
+    os.rename(backup, path)  # noqa: PTH104 - as an operator's mv does
+    assert live_images(store).keys() == {1}
+    store.apply([put(4, 4)])
+    assert live_images(store).keys() == {1, 4}
+    assert [seq for seq, _ in marks(store)] == [0, 1, 2]
+    store.close()

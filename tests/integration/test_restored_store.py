@@ -1,0 +1,140 @@
+"""A store that was put back from a backup: servers answer from it, whatever its head says."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, Final
+
+import psycopg
+
+from iqdb_core import codec
+from iqdb_core.store import open_store
+from tests.fixtures.ports import free_port
+from tests.fixtures.servers import ServerProcess, embedded_server
+from tests.fixtures.stores import live_images, put, signature
+from tests.fixtures.waiting import wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import httpx
+
+OURS: Final = ("images", "iqdb_feed", "iqdb_store", "iqdb_sources", "iqdb_lineage")
+
+
+def write(url: str, first_id: int, count: int) -> None:
+    with closing(open_store(url)) as store:
+        for image_id in range(first_id, first_id + count):
+            store.apply([put(image_id, image_id)])
+
+
+def content(url: str) -> set[int]:
+    with closing(open_store(url)) as store:
+        return set(live_images(store))
+
+
+def found(client: httpx.Client) -> set[int]:
+    """Return the ids that a front end finds."""
+    answer = client.post("/query", data={"hash": codec.to_hash(signature(1)), "limit": 1000})
+    assert answer.status_code == 200, answer.text
+    return {match["post_id"] for match in answer.json()}
+
+
+def test_a_backup_put_back_with_other_writes_since_is_noticed_at_the_start(tmp_path: Path) -> None:
+    database, backup = tmp_path / "iqdb.sqlite", tmp_path / "backup.sqlite"
+    write(str(database), 1, 10)
+    shutil.copy(database, backup)
+    write(str(database), 101, 5)
+    with embedded_server(database) as server:
+        assert found(server.client) == {*range(1, 11), *range(101, 106)}
+        assert server.terminate() == 0
+    shutil.copy(backup, database)
+    write(str(database), 201, 7)
+    with embedded_server(database) as server:
+        status = server.client.get("/status").json()
+        assert (status["images"], status["applied_seq"], status["head_seq"]) == (17, 17, 17)
+        assert "put back to another state" in status["restarted"]
+        assert "put back to another state" in server.errors()
+        assert found(server.client) == content(str(database)) == {*range(1, 11), *range(201, 208)}
+        assert server.terminate() == 0
+    with embedded_server(database) as server:
+        assert "restarted" not in server.client.get("/status").json()
+        assert found(server.client) == {*range(1, 11), *range(201, 208)}
+
+
+def test_a_file_put_in_place_of_the_one_being_served(tmp_path: Path) -> None:
+    database, backup = tmp_path / "iqdb.sqlite", tmp_path / "backup.sqlite"
+    write(str(database), 1, 10)
+    shutil.copy(database, backup)
+    write(str(backup), 201, 7)
+    with embedded_server(database) as server:
+        for image_id in range(101, 106):
+            hashed = {"hash": codec.to_hash(signature(image_id))}
+            assert server.client.post(f"/images/{image_id}", data=hashed).status_code == 200
+        for log in tmp_path.glob("iqdb.sqlite-*"):
+            log.unlink()
+        backup.rename(database)
+        wait_until(lambda: "restarted" in server.client.get("/status").json(), 60)
+        wait_until(lambda: server.client.get("/status").json()["applied_seq"] == 17, 60)
+        assert found(server.client) == {*range(1, 11), *range(201, 208)}
+        hashed = {"hash": codec.to_hash(signature(9))}
+        assert server.client.post("/images/301", data=hashed).status_code == 200
+        assert 301 in found(server.client)
+
+
+class PostgresBackup:
+    """What a backup of a database holds, and its way back."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        with psycopg.connect(url) as connection:
+            self._rows: dict[str, list[Any]] = {
+                table: connection.execute(f"SELECT * FROM {table}").fetchall()  # type: ignore[call-overload] # noqa: S608
+                for table in OURS
+            }
+
+    def put_back(self) -> None:
+        """Replace the contents, as a restore does, and cut everybody's connection."""
+        with psycopg.connect(self._url) as connection:
+            for table, rows in self._rows.items():
+                connection.execute(f"TRUNCATE {table}")  # type: ignore[call-overload]
+                for row in rows:
+                    marks = ", ".join(["%s"] * len(row))
+                    connection.execute(f"INSERT INTO {table} VALUES ({marks})", row)  # type: ignore[call-overload] # noqa: S608
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+
+
+def test_a_query_node_that_runs_while_the_store_is_put_back(postgres_url: str, tmp_path: Path) -> None:
+    write(postgres_url, 1, 10)
+    backup = PostgresBackup(postgres_url)
+    write(postgres_url, 101, 5)
+    environment = {
+        "IQDB_DATABASE_URL": postgres_url,
+        "IQDB_INDEX_DIR": str(tmp_path / "index"),
+        "IQDB_REDIS_URL": f"redis://127.0.0.1:{free_port()}/0",  # hints are hints: none is there
+    }
+    arguments = ["query", "127.0.0.1", "0"]
+    node = ServerProcess(arguments, tmp_path / "node.log", environment)
+    try:
+        node.wait_ready()
+        assert node.client.get("/status").json()["images"] == 15
+        backup.put_back()
+        write(postgres_url, 201, 7)
+        wait_until(lambda: "restarted" in node.client.get("/status").json(), 60)
+        wait_until(lambda: node.client.get("/status").json()["applied_seq"] == 17, 60)
+        for image_id in (1, 10, 201, 207):
+            answer = node.client.get(f"/signatures/{image_id}")
+            assert answer.content == codec.to_bytes(signature(image_id))
+        assert node.client.get("/signatures/101").status_code == 404
+        assert node.terminate() == 0
+        # What it saved at its end is of the new history: nothing has to be built again.
+        node.close()
+        node = ServerProcess(arguments, tmp_path / "node.log", environment).wait_ready()
+        status = node.client.get("/status").json()
+        assert (status["images"], "restarted" in status) == (17, False)
+    finally:
+        node.close()
