@@ -25,8 +25,9 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from iqdb_core.signature import from_image_bytes, warm_up
-from iqdb_core.signature.decode import DecodeLimits, decode
+from iqdb_core.signature.decode import decode
 from iqdb_core.signature.haar import coefficients
+from iqdb_core.signature.picture import DecodeLimits
 from iqdb_core.signature.resample import Shrinking
 from iqdb_core.signature.select import signed_positions
 from tests.fixtures.pictures import colours, encoded, photos

@@ -61,6 +61,12 @@ class ImageTooLarge(ImageError):
         self.max_pixels = max_pixels
 
 
+class OutOfMemory(IqdbError):
+    """There is not enough memory to decode an image now; nothing is wrong with its bytes."""
+
+    retryable = True
+
+
 # The store.
 
 

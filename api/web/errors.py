@@ -60,6 +60,7 @@ STATUSES: Final[dict[type[errors.IqdbError], HTTPStatus]] = {
     errors.UnsupportedFormat: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.CorruptImage: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.ImageError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.OutOfMemory: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.QueueFull: HTTPStatus.TOO_MANY_REQUESTS,
     TooBusy: HTTPStatus.TOO_MANY_REQUESTS,
     TooOften: HTTPStatus.TOO_MANY_REQUESTS,

@@ -7,22 +7,33 @@ Called by whoever adds or queries images.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from iqdb_core.errors import InvalidChannels
+from iqdb_core.errors import InvalidChannels, OutOfMemory
 from iqdb_core.model import CHANNELS, PLANE, SIDE, Rectangle, Signature
-from iqdb_core.signature.decode import DecodeLimits, decode
+from iqdb_core.signature.decode import decode
 from iqdb_core.signature.haar import coefficients
 from iqdb_core.signature.parts import find_parts
+from iqdb_core.signature.picture import DecodeLimits, Picture
 from iqdb_core.signature.resample import Shrinking
 from iqdb_core.signature.select import signed_positions
 
-__all__ = ["DecodeLimits", "from_channels", "from_image_bytes", "parts_from_image_bytes", "warm_up"]
+__all__ = [
+    "DecodeLimits",
+    "ReadImage",
+    "from_channels",
+    "from_image_bytes",
+    "parts_from_image_bytes",
+    "read_image",
+    "warm_up",
+]
 
 _CHANNEL_FORM: Final = f"a channel is a list of {PLANE} integers of 0..255"
 _DEFAULT_LIMITS: Final = DecodeLimits()
@@ -38,55 +49,92 @@ _WARM_UP_FILES: Final = (
 """Pictures in colour, of the final size, in grey and transparent: between them they use every kernel."""
 
 
-def from_image_bytes(
+@dataclass(frozen=True, slots=True)
+class ReadImage:
+    """What was read of an image file.
+
+    Parameters
+    ----------
+    signature : Signature
+    is_damaged : bool
+        Whether the file is damaged and the signature that of what could be read. Grey stands for what is
+        missing from a JPEG, white elsewhere. Damage that leaves no trace in the structure goes unnoticed.
+    """
+
+    signature: Signature
+    is_damaged: bool
+
+
+def read_image(
     data: bytes,
     *,
     limits: DecodeLimits = _DEFAULT_LIMITS,
     on_hashed: Callable[[float], None] | None = None,
-) -> Signature:
-    """Return the signature of an image file.
+) -> ReadImage:
+    """Return the signature of an image file, and whether the file is damaged.
 
     Parameters
     ----------
     data : bytes
-        A whole JPEG, PNG, GIF, WebP, BMP, TIFF, AVIF, JPEG 2000, ICO, PPM or TGA file. Its content decides
-        which. The first frame counts, upright according to EXIF, on white, without regard to colour
-        profiles.
+        A JPEG, PNG, GIF, WebP, BMP, TIFF, AVIF, JPEG 2000, ICO, PPM or TGA file. Its content decides which.
+        The first frame counts, upright according to EXIF, on white, without regard to colour profiles.
     limits : DecodeLimits
-        What the image may cost.
+        What the image may cost, and whether it may be damaged.
     on_hashed : callable, optional
         Told how many seconds were not spent on decoding, once there is a signature.
 
     Returns
     -------
-    Signature
-        Equal to danbooru/iqdb's to the bit for JPEG.
+    ReadImage
+        The signature is equal to danbooru/iqdb's to the bit for JPEG, damaged ones included.
 
     Raises
     ------
     UnsupportedFormat
         The bytes are no image of a format and kind that is read.
     CorruptImage
-        The image is damaged, cut short or built to exhaust the decoder.
+        The image is damaged beyond reading (or at all, if the limits refuse that), or built to exhaust the
+        decoder.
     ImageTooLarge
         It has more pixels than the limit; nothing has been decoded.
+    OutOfMemory
+        There is not enough memory now.
 
     Notes
     -----
     Safe to call from several threads at once. Decoding and the kernels release the GIL.
     """
-    picture = decode(data, limits)
-    shrinking = Shrinking(picture.width, picture.height)
-    hashing_s = 0.0
-    for band in picture.bands:  # decodes
+    with _memory_errors():
+        picture = decode(data, limits)
+        shrinking = Shrinking(picture.width, picture.height)
+        hashing_s = 0.0
+        for band in picture.bands:  # decodes
+            start = perf_counter()
+            shrinking.add(band)
+            hashing_s += perf_counter() - start
         start = perf_counter()
-        shrinking.add(band)
-        hashing_s += perf_counter() - start
-    start = perf_counter()
-    signature = _from_small(shrinking.small())
+        signature = _from_small(shrinking.small())
     if on_hashed is not None:
         on_hashed(hashing_s + perf_counter() - start)
-    return signature
+    return ReadImage(signature, picture.is_damaged)
+
+
+def from_image_bytes(
+    data: bytes,
+    *,
+    limits: DecodeLimits = _DEFAULT_LIMITS,
+    on_hashed: Callable[[float], None] | None = None,
+) -> Signature:
+    """Return the signature of an image file; see `read_image`, which says more."""
+    return read_image(data, limits=limits, on_hashed=on_hashed).signature
+
+
+@contextmanager
+def _memory_errors() -> Iterator[None]:
+    try:
+        yield
+    except MemoryError as error:
+        raise OutOfMemory("there is not enough memory to decode the image now") from error
 
 
 def parts_from_image_bytes(
@@ -109,15 +157,20 @@ def parts_from_image_bytes(
 
     Raises
     ------
-    UnsupportedFormat, CorruptImage, ImageTooLarge
-        As `from_image_bytes`.
+    UnsupportedFormat, CorruptImage, ImageTooLarge, OutOfMemory
+        As `read_image`.
 
     Notes
     -----
     Beside what decoding takes, at most 64 MB: of pictures with more than 16 million pixels only every second
     (third, ...) pixel of the parts is looked at. Takes some tens of milliseconds more than the signature.
     """
-    picture = decode(data, limits)
+    with _memory_errors():
+        return _with_parts(decode(data, limits))
+
+
+def _with_parts(picture: Picture) -> tuple[Signature, list[tuple[Rectangle, Signature]]]:
+    """Return the signatures of a picture and of its parts."""
     shrinking = Shrinking(picture.width, picture.height)
     step = math.ceil(math.sqrt(picture.width * picture.height / _KEPT_PIXELS))
     kept = np.empty((-(-picture.height // step), -(-picture.width // step)), np.uint32)

@@ -105,11 +105,24 @@ def _to_packed(piece: Image.Image) -> NDArray[np.uint32]:
     if piece.mode in _GREY16_MODES:
         grey = np.frombuffer(piece.tobytes(), _GREY16_MODES[piece.mode]).reshape(piece.height, piece.width)
         return grey16_on_white(grey.astype(np.uint16), piece.info.get("transparency", -1))
+    if piece.mode == "CMYK" and "inverted" in piece.info:
+        return _ink_as_libgd_does(piece)
     if not piece.has_transparency_data:
         return packed(piece if piece.mode in PACKED_MODES else piece.convert("RGB"))
     rgba = piece if piece.mode == "RGBA" else piece.convert("RGBA")
     out = np.empty((piece.height, piece.width), np.uint32)
     on_white(packed(rgba), out)
+    return out
+
+
+def _ink_as_libgd_does(piece: Image.Image) -> NDArray[np.uint32]:
+    """Convert the four inks of a JPEG to packed pixels, to the bit as IQDB does."""
+    inks = np.frombuffer(piece.tobytes(), np.uint8).reshape(piece.height, piece.width, 4).astype(np.uint32)
+    light = inks if piece.info["inverted"] else np.uint32(255) - inks
+    shown = light[:, :, :3] * light[:, :, 3:] // np.uint32(255)
+    out = np.zeros((piece.height, piece.width), np.uint32)
+    for ink in range(3):
+        out |= shown[:, :, ink] << np.uint32(8 * ink)
     return out
 
 

@@ -16,7 +16,8 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from iqdb_core.errors import CorruptImage, ImageTooLarge, UnsupportedFormat
 from iqdb_core.model import Signature
 from iqdb_core.signature import from_image_bytes
-from iqdb_core.signature.decode import DecodeLimits, decode
+from iqdb_core.signature.decode import decode
+from iqdb_core.signature.picture import DecodeLimits
 from tests.fixtures import hostile
 from tests.fixtures.pictures import IMAGES, colours, encoded, format_files, photos
 
@@ -59,6 +60,11 @@ def test_every_good_file_is_read_as_pillow_shows_it(path: Path) -> None:
             expected = np.repeat((np.asarray(image) >> 8).astype(np.uint8)[:, :, None], 3, axis=2)
         else:
             expected = flattened(image) if image.has_transparency_data else np.asarray(image.convert("RGB"))
+        if path.name == "cmyk_noadobe.jpg":  # full ink by its structure, and so to IQDB
+            expected = np.zeros_like(expected)
+        if image.mode == "CMYK" and image.format == "JPEG":  # converted as IQDB does; see the golden hashes
+            assert np.abs(pixels(data).astype(int) - expected).max() <= 1
+            return
     assert np.array_equal(pixels(data), expected)
 
 

@@ -23,6 +23,7 @@ from iqdb_core.signature import DecodeLimits, container, from_image_bytes
 from tests.fixtures import hostile
 from tests.fixtures.pictures import (
     DAMAGED_BUT_WHOLE,
+    DAMAGED_HALF,
     IMAGES,
     bad_files,
     colours,
@@ -55,7 +56,7 @@ def test_bad_files_are_refused_by_name(path: Path, name: str) -> None:
 
 
 def test_every_file_of_the_bad_set_is_expected() -> None:
-    expected = {path for path, _ in bad_files()} | {DAMAGED_BUT_WHOLE}
+    expected = {path for path, _ in bad_files()} | {DAMAGED_BUT_WHOLE, DAMAGED_HALF}
     assert expected == set(DAMAGED_BUT_WHOLE.parent.iterdir())
 
 
@@ -159,18 +160,16 @@ SMALL_FILES = dict(small_files())
 
 
 @pytest.mark.parametrize("name", SMALL_FILES)
-def test_files_cut_short_are_refused(name: str) -> None:
-    """A cut in what comes after the picture may go unnoticed."""
+def test_files_cut_short_are_refused_or_read_as_far_as_they_go(name: str) -> None:
+    """JPEG, PNG and GIF are read in part; of the others a cut after the picture may go unnoticed."""
     data = SMALL_FILES[name]
     refused = [
         isinstance(outcome(data[:length]), ImageError) for length in range(0, len(data), len(data) // 40 + 1)
     ]
+    if data.startswith(b"\xff\xd8") or name == "frames PNG":
+        return
     assert all(refused[: len(refused) // 3])
-    if (
-        name.endswith((".jpg", ".png", ".webp", ".avif"))
-        and "trailing" not in name
-        and "animated" not in name
-    ):
+    if name.endswith((".webp", ".avif")) and "animated" not in name:
         assert all(refused)
 
 
@@ -193,10 +192,7 @@ def test_any_bytes_behind_any_beginning(tail: bytes, head: bytes, length: int) -
     outcome(head[:length] + tail)
 
 
-def test_a_wrong_checksum_in_a_critical_chunk_is_damage_and_elsewhere_nothing() -> None:
-    at = RGB_PNG.index(b"IDAT") + 600
-    with pytest.raises(CorruptImage, match="checksum"):
-        from_image_bytes(RGB_PNG[:at] + bytes((RGB_PNG[at] ^ 1,)) + RGB_PNG[at + 1 :])
+def test_a_wrong_checksum_elsewhere_than_in_the_picture_is_nothing() -> None:
     text = hostile.png_chunk(b"tEXt", b"a\0b")
     wrong = RGB_PNG[:33] + text[:-1] + bytes((text[-1] ^ 1,)) + RGB_PNG[33:]
     assert from_image_bytes(wrong) == from_image_bytes(RGB_PNG)

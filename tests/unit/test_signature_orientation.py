@@ -13,7 +13,8 @@ from PIL import Image, ImageOps
 
 from iqdb_core.signature import from_image_bytes
 from iqdb_core.signature.container.exif import orientation_of
-from iqdb_core.signature.decode import DecodeLimits, decode
+from iqdb_core.signature.decode import decode
+from iqdb_core.signature.picture import DecodeLimits
 from tests.fixtures.pictures import IMAGES, colours, encoded
 
 # What was done to the upright picture before it was stored, by orientation.

@@ -38,19 +38,19 @@ def read(data: bytes) -> Still:
     left, top, across, down, frame_flags = struct.unpack_from("<4HB", data, position + 1)
     if not across or not down:
         raise CorruptImage("the GIF's first frame has no pixels")
-    still = b"".join(
+    header = b"".join(
         (
             data[:6],
             struct.pack("<HHBBB", across, down, flags, 0, 0),
             data[13:palette_end],
             control,
             struct.pack("<B4HB", _FRAME, 0, 0, across, down, frame_flags),
-            data[position + 10 :],
         )
     )
     # A frame may reach beyond the canvas that the header announces; decoders enlarge the canvas.
     canvas = (max(width, left + across), max(height, top + down))
-    return Still("GIF", still, canvas, corner=(left, top))
+    pixels_begin = len(header) + _palette_bytes(frame_flags)
+    return Still("GIF", header + data[position + 10 :], canvas, corner=(left, top), pixels_begin=pixels_begin)
 
 
 def _palette_bytes(flags: int) -> int:

@@ -1,13 +1,19 @@
 """What a JPEG file holds before its first scan, and how many scans it has.
 
-Drops what the pixels do not depend on (EXIF, profiles, comments, thumbnails). Keeps JFIF and Adobe
-segments, from which the decoder learns the colour space. Called by `container.read`.
+Walks the segments as libjpeg does, wrong lengths and junk between segments included. Hands on only what
+pixels depend on, without EXIF, profiles, comments and thumbnails: tables, the frame header, and those JFIF
+and Adobe segments from which libjpeg learns the colour space. Called by `container.read`.
+
+References
+----------
+ITU-T T.81, annex B; JFIF 1.02; Adobe Technical Note 5116 (APP14).
 """
 
 from __future__ import annotations
 
 import re
 import struct
+from dataclasses import dataclass
 from typing import Final
 
 from iqdb_core.errors import CorruptImage, UnsupportedFormat
@@ -15,6 +21,7 @@ from iqdb_core.signature.container.exif import UPRIGHT, orientation_of
 from iqdb_core.signature.container.still import MAX_PIECES, Still
 
 MAGIC: Final = b"\xff\xd8"
+END: Final = b"\xff\xd9"
 
 _START: Final = 0xD8
 _END: Final = 0xD9
@@ -23,56 +30,111 @@ _COMMENT: Final = 0xFE
 _APP0: Final = 0xE0
 _EXIF: Final = 0xE1
 _ADOBE: Final = 0xEE
-_APP15: Final = 0xEF
-_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_PROGRESSIVE: Final = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
+_SKIPPED: Final = frozenset({0xDC, _COMMENT, *range(_APP0, 0xF0)})
+"""What libjpeg passes over by its length; JFIF and Adobe segments are looked into."""
+_TABLES: Final = frozenset({0xC4, 0xCC, 0xDB, 0xDD})
+_FRAMES: Final = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC9, 0xCA})
+_OTHER_FRAMES: Final = frozenset({0xC5, 0xC6, 0xC7, 0xC8, 0xCB, 0xCD, 0xCE, 0xCF})
+_PROGRESSIVE: Final = frozenset({0xC2, 0xCA})
 _WITHOUT_LENGTH: Final = frozenset({0x01, *range(0xD0, 0xD8)})
+_JFIF_BYTES: Final = 14
+_ADOBE_BYTES: Final = 12
+"""So much of these segments must be there; libjpeg takes no notice of shorter ones."""
 _FEW_SCANS: Final = 25
 """No reason to count exactly; encoders write about ten."""
+_COEFFICIENTS: Final = 64
 _MARKER: Final = re.compile(rb"\xff+([^\x00\xff])")
 _MARKER_AFTER_SCAN: Final = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])")
 
 
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """The frame header: size in pixels, component numbers, and how the scans are coded."""
+
+    width: int
+    height: int
+    components: tuple[int, ...]
+    is_progressive: bool
+
+
+@dataclass(slots=True)
+class _Head:
+    """What the segments before the first scan said so far; `kept` is what a decoder needs of them."""
+
+    kept: list[bytes]
+    orientation: int = UPRIGHT
+    frame: _Frame | None = None
+    is_inverted: bool = False
+
+    def look_into(self, marker: int, content: bytes) -> None:
+        """Take from a segment that libjpeg may pass over what matters."""
+        if marker == _EXIF and self.orientation == UPRIGHT and content.startswith(b"Exif\0\0"):
+            self.orientation = orientation_of(content)
+        if colour_space := _colour_space(marker, content):
+            self.kept.append(colour_space)
+            self.is_inverted |= marker == _ADOBE
+
+    def take(self, marker: int, content: bytes) -> None:
+        """Take a frame header or a table, or refuse what is neither."""
+        if marker in _OTHER_FRAMES:
+            raise UnsupportedFormat("a JPEG that is coded hierarchically or without loss is not read")
+        if marker in _FRAMES:
+            if self.frame is not None:
+                raise CorruptImage("the JPEG has two frame headers")
+            self.frame = _frame(marker, content)
+        elif marker not in _TABLES:
+            raise CorruptImage("the JPEG has a segment of an unknown kind")
+        self.kept.append(struct.pack(">BBH", 0xFF, marker, 2 + len(content)) + content)
+
+
 def read(data: bytes) -> Still:
     """Walk the segments up to the first scan; see `container.read` for what is raised."""
-    kept = [MAGIC]
+    head, begin = _head(data)
+    frame = head.frame
+    if frame is None:
+        raise CorruptImage("the JPEG has a scan before its frame header")
+    has_one_scan = not frame.is_progressive and data[begin + 2 : begin + 3] == bytes((len(frame.components),))
+    header = b"".join((*head.kept, bytes((0xFF, _SCAN))))
+    return Still(
+        "JPEG",
+        header + data[begin:],
+        (frame.width, frame.height),
+        head.orientation,
+        scans=1 if has_one_scan else _count_scans(data, begin),
+        pixels_begin=len(header),
+        channels=len(frame.components),
+        is_inverted=head.is_inverted,
+        is_cut=not has_one_scan and not _is_complete(data, begin, frame),
+    )
+
+
+def _head(data: bytes) -> tuple[_Head, int]:
+    """Return what is before the first scan, and where that begins, after its marker."""
+    head = _Head([MAGIC])
     position = len(MAGIC)
-    orientation = UPRIGHT
-    frame: tuple[int, int, int] | None = None
-    is_progressive = False
     for _ in range(MAX_PIECES):
         marker, begin = _next_marker(data, position)
         if marker == _SCAN:
-            break
+            return head, begin
         if marker in _WITHOUT_LENGTH:
             position = begin
             continue
         position = _segment_end(data, begin)
-        if marker in _FRAMES:
-            if frame is not None:
-                raise CorruptImage("the JPEG has two frame headers")
-            frame = _frame(data[begin:position])
-            is_progressive = marker in _PROGRESSIVE
-        if marker == _EXIF and orientation == UPRIGHT and data.startswith(b"Exif\0\0", begin + 2):
-            orientation = orientation_of(data[begin + 2 : position])
-        if marker in {_APP0, _ADOBE} or not (_APP0 <= marker <= _APP15 or marker == _COMMENT):
-            kept += (bytes((0xFF, marker)), data[begin:position])
-    else:
-        raise CorruptImage(f"the JPEG is in more than {MAX_PIECES} pieces")
-    if frame is None:
-        raise CorruptImage("the JPEG has a scan before its frame header")
-    width, height, components = frame
-    has_one_scan = not is_progressive and data[begin + 2] == components
-    scans = 1 if has_one_scan else _count_scans(data, begin)
-    kept += (bytes((0xFF, _SCAN)), data[begin:])
-    return Still("JPEG", b"".join(kept), (width, height), orientation, scans=scans)
+        content = data[begin + 2 : position]
+        if marker in _SKIPPED:
+            head.look_into(marker, content)
+        elif position > len(data):
+            raise CorruptImage("the JPEG is cut short before its first scan")
+        else:
+            head.take(marker, content)
+    raise CorruptImage(f"the JPEG is in more than {MAX_PIECES} pieces")
 
 
 def _next_marker(data: bytes, position: int) -> tuple[int, int]:
     """Return the next marker that can stand before a scan, and where its segment begins."""
     match = _MARKER.search(data, position)
     if match is None:
-        raise CorruptImage("the JPEG is cut short")
+        raise CorruptImage("the JPEG is cut short before its first scan")
     marker = match[1][0]
     if marker in {_START, _END}:
         raise CorruptImage("the JPEG has no picture in it")
@@ -80,20 +142,30 @@ def _next_marker(data: bytes, position: int) -> tuple[int, int]:
 
 
 def _segment_end(data: bytes, begin: int) -> int:
-    length = int.from_bytes(data[begin : begin + 2], "big")
-    if length < 2 or begin + length > len(data):
-        raise CorruptImage("the JPEG is cut short")
-    return begin + length
+    """Return where a segment ends, perhaps beyond the data; one of an impossible length ends after it."""
+    return begin + max(2, int.from_bytes(data[begin : begin + 2], "big"))
 
 
-def _frame(segment: bytes) -> tuple[int, int, int]:
-    """Return width, height and the number of components from a frame header."""
-    bits, height, width, components = struct.unpack_from(">BHHB", segment, 2)
+def _colour_space(marker: int, content: bytes) -> bytes:
+    """Return a JFIF or Adobe segment as short as libjpeg takes notice of it, or nothing."""
+    if marker == _APP0 and len(content) >= _JFIF_BYTES and content.startswith(b"JFIF\0"):
+        content = content[:_JFIF_BYTES]
+    elif marker == _ADOBE and len(content) >= _ADOBE_BYTES and content.startswith(b"Adobe"):
+        content = content[:_ADOBE_BYTES]
+    else:
+        return b""
+    return struct.pack(">BBH", 0xFF, marker, 2 + len(content)) + content
+
+
+def _frame(marker: int, content: bytes) -> _Frame:
+    bits, height, width, components = struct.unpack_from(">BHHB", content)
     if bits != 8:
         raise UnsupportedFormat(f"a JPEG of {bits} bits per sample is not read")
     if components not in {1, 3, 4}:
         raise UnsupportedFormat(f"a JPEG of {components} components is not read")
-    return width, height, components
+    if len(content) != 6 + 3 * components:
+        raise CorruptImage("the JPEG's frame header has a wrong length")
+    return _Frame(width, height, tuple(content[6::3]), marker in _PROGRESSIVE)
 
 
 def _count_scans(data: bytes, position: int) -> int:
@@ -114,3 +186,21 @@ def _count_scans(data: bytes, position: int) -> int:
         if marker not in {0x01, _START}:
             position = _segment_end(data, position)
     return scans
+
+
+def _is_complete(data: bytes, begin: int, frame: _Frame) -> bool:
+    """Whether the scans bring every coefficient of every component to its full precision."""
+    sent: dict[int, list[bool]] = {component: [False] * _COEFFICIENTS for component in frame.components}
+    for _ in range(MAX_PIECES):
+        if begin < 2:
+            break
+        count = data[begin + 2] if begin + 2 < len(data) else 0
+        header = data[begin + 3 : begin + 6 + 2 * count]
+        if count and len(header) == 3 + 2 * count:
+            first, last, precision = header[-3:] if frame.is_progressive else (0, _COEFFICIENTS - 1, 0)
+            for component in header[: 2 * count : 2]:
+                if component in sent:
+                    for place in range(first, min(last, _COEFFICIENTS - 1) + 1):
+                        sent[component][place] = precision & 15 == 0
+        begin = data.find(bytes((0xFF, _SCAN)), begin) + 2
+    return all(all(places) for places in sent.values())

@@ -32,6 +32,15 @@ class Still:
         Where on the canvas the decoded frame begins. What it leaves uncovered is transparent.
     scans : int
         How many passes over all its pixels the file asks for.
+    pixels_begin : int
+        Where in `data` the compressed pixels of a JPEG (its first scan, header included), a PNG or a GIF
+        begin.
+    channels : int
+        Colour components of a JPEG; 0 for other formats.
+    is_inverted : bool
+        Whether a JPEG of four components has 0 for full ink.
+    is_cut : bool
+        Whether the structure alone shows damage: something is missing, or a checksum of pixels is wrong.
     """
 
     format: str
@@ -40,3 +49,7 @@ class Still:
     orientation: int = 1
     corner: tuple[int, int] = (0, 0)
     scans: int = 1
+    pixels_begin: int = 0
+    channels: int = 0
+    is_inverted: bool = False
+    is_cut: bool = False

@@ -1,0 +1,187 @@
+"""A PNG whose compressed data may end early or be damaged.
+
+A whole file is left to Pillow. Of another, the rows that are there are inflated, white ones are put in place
+of the others, and Pillow decodes the result. Called by `iqdb_core.signature.decode`.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import Final
+
+from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
+
+from iqdb_core.errors import CorruptImage
+from iqdb_core.signature.container import Still
+from iqdb_core.signature.container.png import MAGIC, chunk
+from iqdb_core.signature.decoders.failure import BAD_FILE
+from iqdb_core.signature.picture import Loaded
+
+_SAMPLES: Final = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+"""Samples per pixel, by colour type."""
+_PALETTE: Final = 3
+_FILTERS: Final = 5
+_PASSES: Final = (
+    (0, 8, 0, 8),
+    (4, 8, 0, 8),
+    (0, 4, 4, 8),
+    (2, 4, 0, 4),
+    (0, 2, 2, 4),
+    (1, 2, 0, 2),
+    (0, 1, 1, 2),
+)
+"""First column, step, first row and step of each pass of an interlaced picture."""
+_PIECE_BYTES: Final = 4096
+_WHITE: Final = b"\xff\xff\xff"
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    """The header chunk."""
+
+    width: int
+    height: int
+    bits: int
+    colours: int
+    is_interlaced: bool
+
+    def row_bytes(self, width: int) -> int:
+        """Return how long a row is, the number of its filter included."""
+        return 1 + (width * self.bits * _SAMPLES.get(self.colours, 1) + 7) // 8
+
+    def passes(self) -> list[tuple[int, int]]:
+        """Return bytes per row and rows of each part of the data, in order."""
+        if not self.is_interlaced:
+            return [(self.row_bytes(self.width), self.height)]
+        sizes = [
+            (-(-(self.width - left) // across), -(-(self.height - top) // down))
+            for left, across, top, down in _PASSES
+        ]
+        return [(self.row_bytes(width), rows) for width, rows in sizes if width > 0 and rows > 0]
+
+
+def load(still: Still) -> Loaded:
+    """Decode a PNG; Pillow's errors come through where it cannot be mended."""
+    try:
+        image = PngImageFile(io.BytesIO(still.data))
+        image.load()
+    except BAD_FILE:
+        return _mended(still)
+    if _ends_empty(image) and len(_inflated(still)) < sum(
+        size * rows for size, rows in _header(still).passes()
+    ):
+        return _mended(still)
+    return Loaded(image, still.is_cut)
+
+
+def _header(still: Still) -> _Header:
+    width, height, bits, colours, _, _, interlace = struct.unpack_from(">IIBBBBB", still.data, len(MAGIC) + 8)
+    return _Header(width, height, bits, colours, bool(interlace))
+
+
+def _ends_empty(image: Image.Image) -> bool:
+    """Whether the last rows are as Pillow leaves missing ones; those of good pictures may be, too."""
+    last = [
+        image.crop((0, row, image.width, row + 1)) for row in range(max(0, image.height - 2), image.height)
+    ]
+    return any(row.getbbox(alpha_only=False) is None for row in last)
+
+
+def _inflated(still: Still) -> bytearray:
+    """Return the inflated image data as far as it can be had and no longer than a whole picture's.
+
+    Neither the stream's own checksum nor its header is asked.
+    """
+    wanted = sum(size * rows for size, rows in _header(still).passes())
+    (length,) = struct.unpack_from(">I", still.data, still.pixels_begin - 8)
+    compressed = memoryview(still.data)[still.pixels_begin + 2 : still.pixels_begin + length]
+    out = bytearray()
+    stream = zlib.decompressobj(-zlib.MAX_WBITS)
+    fed = _feed(stream, compressed, wanted, out, _PIECE_BYTES)
+    if fed < len(compressed) and len(out) < wanted and not stream.eof:
+        # Again up to the piece that failed, and byte by byte into it: what a failing call had is lost.
+        out.clear()
+        stream = zlib.decompressobj(-zlib.MAX_WBITS)
+        _feed(stream, compressed[:fed], wanted, out, _PIECE_BYTES)
+        _feed(stream, compressed[fed : fed + _PIECE_BYTES], wanted, out, 1)
+    return out
+
+
+def _feed(stream: zlib._Decompress, compressed: memoryview, wanted: int, out: bytearray, piece: int) -> int:
+    """Inflate until there is enough or an error; return the bytes that went in without one."""
+    for begin in range(0, len(compressed), piece):
+        try:
+            out += stream.decompress(compressed[begin : begin + piece], max(1, wanted - len(out)))
+        except zlib.error:
+            return begin
+        if len(out) >= wanted or stream.eof:
+            break
+    return len(compressed)
+
+
+def _mended(still: Still) -> Loaded:
+    """Decode with white in place of the rows that are missing."""
+    header = _header(still)
+    parts = header.passes()
+    raw = _inflated(still)
+    rows = _rows_in(raw, parts)
+    present, whole = sum(rows), sum(count for _, count in parts)
+    if header.is_interlaced:
+        # All passes but the last make up every other row.
+        present = header.height // 2 + rows[-1] if rows[:-1] == [count for _, count in parts[:-1]] else 0
+        whole = header.height
+    if 2 * present < whole - 1:
+        raise CorruptImage("the PNG is damaged: less than half of its rows are there")
+    colours, blank = _with_white(still, header)
+    done = sum(size * there for (size, _), there in zip(parts, rows, strict=True))
+    del raw[done:]
+    for (size, count), there in zip(parts, rows, strict=True):
+        raw += (b"\0" + blank * (size - 1)) * (count - there)
+    data = b"".join(
+        (still.data[: len(MAGIC) + 25], colours, chunk(b"IDAT", zlib.compress(raw, 0)), chunk(b"IEND", b""))
+    )
+    image = PngImageFile(io.BytesIO(data))
+    image.load()
+    if header.is_interlaced:
+        for row in range(1 + 2 * rows[-1], header.height, 2):
+            image.paste(image.crop((0, row - 1, header.width, row)), (0, row))
+    return Loaded(image, is_damaged=True)
+
+
+def _rows_in(raw: bytearray, parts: list[tuple[int, int]]) -> list[int]:
+    """Return how many rows of each part are whole and name a filter that exists, up to the first gap."""
+    rows = []
+    begin = 0
+    for size, count in parts:
+        there = min(count, max(0, len(raw) - begin) // size)
+        filters = raw[begin : begin + there * size : size]
+        bad = next((n for n, number in enumerate(filters) if number >= _FILTERS), there)
+        rows.append(bad)
+        if bad < count:
+            break
+        begin += count * size
+    return rows + [0] * (len(parts) - len(rows))
+
+
+def _with_white(still: Still, header: _Header) -> tuple[bytes, bytes]:
+    """Return the chunks that describe colours, and a byte that stands for white pixels."""
+    begin, end = len(MAGIC) + 25, still.pixels_begin - 8
+    colours = still.data[begin:end]
+    if header.colours != _PALETTE:
+        return colours, b"\xff"
+    (length,) = struct.unpack_from(">I", colours) if colours[4:8] == b"PLTE" else (0,)
+    palette = colours[8 : 8 + length]
+    if len(palette) // 3 < 1 << header.bits:
+        palette += _WHITE
+        colours = chunk(b"PLTE", palette) + colours[length + 12 :]
+        index = len(palette) // 3 - 1
+    else:  # as white as it has
+        index = max(range(len(palette) // 3), key=lambda n: sum(palette[3 * n : 3 * n + 3]))
+    repeated = 0
+    for _ in range(8 // header.bits):
+        repeated = repeated << header.bits | index
+    return colours, bytes((repeated & 255,))

@@ -1,0 +1,67 @@
+"""The values that go in and out of decoding.
+
+Made by `iqdb_core.signature.decode` and its decoders, used by `iqdb_core.signature`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeLimits:
+    """What one image may cost, and what condition it may be in.
+
+    Parameters
+    ----------
+    max_pixels : int
+        Width times height, held against the header before anything is decoded.
+    refuse_damaged : bool
+        Refuse pictures of which something is missing, instead of reading them as far as they go.
+
+    Notes
+    -----
+    Peak memory per pixel beside the file itself, measured with Pillow 13: grey, palette and GIF 1 byte;
+    colour JPEG, PNG, BMP and TIFF 4; AVIF 9; progressive JPEG 10, of CMYK 12; WebP 16. The rest (bands of
+    2**16 pixels, the kernels' sums) is a few MB for any image. An AVIF whose container lies about its size
+    is only stopped by libavif's own limit of 2**28 pixels, 0.5 GB. Damaged PNG, GIF and BMP files are held
+    twice.
+    """
+
+    max_pixels: int = 100_000_000
+    refuse_damaged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A decoded image, upright.
+
+    Parameters
+    ----------
+    width, height : int
+        In pixels.
+    bands : iterator of (n, width) uint32 ndarray, read-only
+        The rows from the top, packed as `packed` does, on white; each is valid until the next is asked for.
+        May raise CorruptImage.
+    is_damaged : bool
+        Whether something is missing that the file should have held; it shows as grey in a JPEG and as white
+        elsewhere.
+    """
+
+    width: int
+    height: int
+    bands: Iterator[NDArray[np.uint32]]
+    is_damaged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a decoder hands back: an image of Pillow's, and whether it is whole."""
+
+    image: Image.Image
+    is_damaged: bool = False
