@@ -2,18 +2,21 @@
 # One image for every role; the command picks it: docker run IMAGE http 0.0.0.0 5588
 # The base image and all dependencies exist for amd64 and arm64.
 
-FROM python:3.11-slim AS build
+FROM python:3.11.11-slim-bookworm AS build
 RUN python -m venv /opt/iqdb
 WORKDIR /src
+COPY requirements.lock ./
+RUN --mount=type=cache,target=/root/.cache/pip \
+    /opt/iqdb/bin/python -m pip install --disable-pip-version-check --require-hashes -r requirements.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY api ./api
 COPY worker ./worker
 COPY iqdb_core ./iqdb_core
 COPY iqdb_client ./iqdb_client
-RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/iqdb/bin/python -m pip install --disable-pip-version-check .
+# Nothing is fetched here: what it depends on, and what builds it, is in the lock file.
+RUN /opt/iqdb/bin/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation .
 
-FROM python:3.11-slim
+FROM python:3.11.11-slim-bookworm
 RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin iqdb \
     && install --directory --owner=iqdb --group=iqdb \
         /var/cache/iqdb /var/cache/iqdb/kernels /var/lib/iqdb /var/lib/iqdb/index

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import os
 import re
 import shlex
@@ -15,8 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 from api.roles.cli import COMMANDS, load
+from api.roles.index_slots import PLACE
+from api.roles.process import GRACE_S
+from api.search.discovery import PREFIX
 from iqdb_core.settings import OF_OTHERS, Settings
 
 if TYPE_CHECKING:
@@ -84,8 +89,31 @@ def test_only_the_front_end_is_published() -> None:
     assert not any("network_mode" in service for service in SERVICES.values())
 
 
-def test_workers_can_be_scaled() -> None:
-    assert not {"ports", "container_name", "hostname", "volumes"} & set(SERVICES["worker"])
+def test_workers_and_query_nodes_can_be_scaled() -> None:
+    for name in ("worker", "query"):
+        assert not {"ports", "container_name", "hostname"} & set(SERVICES[name])
+    assert "volumes" not in SERVICES["worker"]
+    assert SERVICES["api"]["environment"]["IQDB_QUERY_URLS"].startswith(PREFIX)
+
+
+def test_images_are_pinned_to_exact_versions() -> None:
+    images = [SERVICES[name]["image"] for name in ("redis", "postgres")]
+    images += re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    for image in images:
+        assert re.fullmatch(r"\w+:\d+\.\d+(\.\d+)?-[\w-]+", image), image
+
+
+def test_the_lock_file_has_every_dependency_in_a_version_that_fits_and_with_its_hash() -> None:
+    """When it fails, dependencies have changed: run .ci/lock."""
+    text = (ROOT / "requirements.lock").read_text()
+    hashes = r"(?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+"
+    locked = dict(re.findall(rf"^(\S+)==(\S+) \\\n{hashes}", text, re.MULTILINE))
+    assert len(locked) == text.count("==")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    for line in (*project["project"]["dependencies"], *project["build-system"]["requires"]):
+        requirement = Requirement(line)
+        name = re.sub(r"[-_.]+", "-", requirement.name).lower()
+        assert requirement.specifier.contains(locked[name]), line
 
 
 def test_everything_that_stays_up_has_a_health_check_and_is_restarted() -> None:
@@ -110,7 +138,7 @@ def test_settings_are_ones_that_exist_and_reach_the_services() -> None:
         assert set(environment) <= SETTINGS
         assert "@postgres/" in environment["IQDB_DATABASE_URL"]
         assert environment["IQDB_REDIS_URL"].startswith("redis://redis:")
-        assert environment["IQDB_QUERY_URLS"] == "http://query:5589"
+        assert environment["IQDB_QUERY_URLS"] == "dns+http://query:5589"
     assert port_of(SERVICES["query"]["command"]) == 5589
     assert SERVICES["postgres"]["environment"]["POSTGRES_DB"] == "iqdb"
 
@@ -129,11 +157,42 @@ def test_data_is_in_named_volumes() -> None:
     assert used == set(COMPOSE["volumes"]) == {"index", "postgres", "redis"}
     index = SERVICES["query"]["volumes"][0].split(":")[1]
     assert f"IQDB_INDEX_DIR={index}" in (ROOT / "Dockerfile").read_text()
+    assert SERVICES["query"]["environment"]["IQDB_INDEX_DIR"] == f"{index}/{PLACE}"
 
 
 def test_workers_get_time_to_finish() -> None:
     grace_s = int(SERVICES["worker"]["stop_grace_period"].removesuffix("s"))
     assert grace_s > Settings().task_time_limit_s
+
+
+def test_front_ends_and_query_nodes_get_time_to_finish() -> None:
+    for name in ("api", "query"):
+        assert int(SERVICES[name]["stop_grace_period"].removesuffix("s")) > GRACE_S
+
+
+def test_nginx_passes_what_the_server_takes() -> None:
+    text = (ROOT / "deploy" / "nginx.conf").read_text()
+    [megabytes] = re.findall(r"client_max_body_size (\d+)m;", text)
+    assert int(megabytes) * 1024**2 >= Settings.model_fields["max_batch_bytes"].default
+    assert f"server 127.0.0.1:{port_of(words_of(procfile()['api']))};" in text
+    proxy = (ROOT / "deploy" / "iqdb-proxy.conf").read_text()
+    [seconds] = re.findall(r"proxy_read_timeout (\d+)s;", proxy)
+    assert int(seconds) > Settings.model_fields["add_timeout_s"].default
+    for line in (*text.splitlines(), *proxy.splitlines()):
+        code = line.partition("#")[0].strip()
+        assert not code or code[-1] in ";{}", line
+    assert text.count("{") == text.count("}")
+
+
+def test_the_unit_starts_a_role_and_gives_it_time() -> None:
+    unit = configparser.ConfigParser(strict=False)
+    unit.optionxform = str  # type: ignore[assignment, method-assign]
+    unit.read(ROOT / "deploy" / "systemd" / "iqdb.service")
+    words = shlex.split(unit["Service"]["ExecStart"])
+    assert Path(words[0]).name == "iqdb"
+    assert role_of(words[1:]) == "http"
+    assert int(unit["Service"]["TimeoutStopSec"]) > GRACE_S
+    assert unit["Service"]["StateDirectory"] == Path(words[-1]).parent.name
 
 
 def test_our_containers_have_no_rights_they_do_not_need() -> None:
@@ -147,7 +206,7 @@ def test_our_containers_have_no_rights_they_do_not_need() -> None:
 def test_the_image_is_built_from_files_that_exist_and_runs_without_root() -> None:
     text = (ROOT / "Dockerfile").read_text()
     assert re.findall(r"^USER (\w+)$", text, re.MULTILINE) == ["iqdb"]
-    assert set(re.findall(r"^FROM (\S+)", text, re.MULTILINE)) == {"python:3.11-slim"}
+    assert set(re.findall(r"^FROM (\S+)", text, re.MULTILINE)) == {"python:3.11.11-slim-bookworm"}
     copied = [line.split()[:-1] for line in re.findall(r"^COPY (?!--from)(.+)$", text, re.MULTILINE)]
     sources = [word.removeprefix("./") for words in copied for word in words if not word.startswith("--")]
     sources += re.findall(r"source=([^,]+)", text)
@@ -159,7 +218,7 @@ def test_the_image_is_built_from_files_that_exist_and_runs_without_root() -> Non
 
 def test_yaml_is_tidy() -> None:
     run = subprocess.run(
-        [sys.executable, "-m", "yamllint", "--strict", "docker-compose.yml", ".yamllint.yml"],
+        [sys.executable, "-m", "yamllint", "--strict", "docker-compose.yml", ".yamllint.yml", "deploy"],
         cwd=ROOT,
         capture_output=True,
         text=True,
