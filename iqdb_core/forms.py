@@ -9,18 +9,22 @@ such a function, loads neither form and no compiler. Knows nothing of what is co
 from __future__ import annotations
 
 import importlib
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 _forms: Final[list[_Form]] = []
+_here: Final = threading.local()
 
 
 class _Form:
     """One function in two forms; called like either."""
 
-    __slots__ = ("_call", "_compiled", "_plain")
+    __slots__ = ("_call", "_plain", "compiled")
 
-    def __init__(self, compiled: str, plain: str) -> None:
-        self._compiled = compiled
+    def __init__(self, compiled: str, plain: str | None) -> None:
+        self.compiled = compiled
         self._plain = plain
         self._call = self._resolve_and_call
 
@@ -29,25 +33,36 @@ class _Form:
         return self._call(*args, **kwargs)
 
     def use_plain(self) -> None:
-        """Call the plain form from now on."""
-        self._call = _found(self._plain)
+        """Call the plain form from now on, if there is one, but where `compiled_here` says otherwise."""
+        if self._plain is None:
+            self._call = self._resolve_and_call
+            return
+        plain = _found(self._plain)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if getattr(_here, "is_compiled", False):
+                return _found(self.compiled)(*args, **kwargs)
+            return plain(*args, **kwargs)
+
+        self._call = call
 
     def use_compiled(self) -> None:
         """Call the compiled form from now on; calls under way finish as they began."""
-        self._call = _found(self._compiled)
+        self._call = _found(self.compiled)
 
     def _resolve_and_call(self, *args: Any, **kwargs: Any) -> Any:
         self.use_compiled()
         return self._call(*args, **kwargs)
 
 
-def two_forms(*, compiled: str, plain: str) -> Any:
+def two_forms(*, compiled: str, plain: str | None) -> Any:
     """Declare a function.
 
     Parameters
     ----------
     compiled, plain : str
-        "module:name" of each form. They take the same arguments and agree exactly.
+        "module:name" of each form. They take the same arguments and agree exactly. Without a plain form the
+        compiled one is always taken.
 
     Returns
     -------
@@ -58,20 +73,20 @@ def two_forms(*, compiled: str, plain: str) -> Any:
     return form
 
 
-def use_plain(*, but: str | None = None) -> None:
+def use_plain(chosen: Callable[[str], bool] = lambda _: True) -> None:
     """Take the plain forms from now on, in this process.
 
     Parameters
     ----------
-    but : str or None
-        Compiled forms whose module begins so are taken nevertheless.
+    chosen : callable
+        Given "module:name" of a compiled form, says whether the plain one is taken instead.
 
     Notes
     -----
     Of functions that are declared by now: import whoever declares them before.
     """
     for form in _forms:
-        if but is None or not form._compiled.startswith(but):  # noqa: SLF001 - of this file
+        if chosen(form.compiled):
             form.use_plain()
 
 
@@ -79,6 +94,16 @@ def use_compiled() -> None:
     """Take the compiled forms from now on, in this process."""
     for form in _forms:
         form.use_compiled()
+
+
+@contextmanager
+def compiled_here() -> Iterator[None]:
+    """Take the compiled forms in this thread until the block ends, whatever the others take."""
+    _here.is_compiled = True
+    try:
+        yield
+    finally:
+        _here.is_compiled = False
 
 
 def _found(place: str) -> Any:

@@ -18,12 +18,10 @@ from numpy.typing import NDArray
 
 from iqdb_core.errors import InvalidChannels, OutOfMemory
 from iqdb_core.model import CHANNELS, PLANE, SIDE, Rectangle, Signature
+from iqdb_core.signature.arithmetic import coefficients, create_shrinking, signed_positions
 from iqdb_core.signature.decode import decode
-from iqdb_core.signature.haar import coefficients
 from iqdb_core.signature.parts import find_parts
 from iqdb_core.signature.picture import DecodeLimits, Picture
-from iqdb_core.signature.resample import Shrinking
-from iqdb_core.signature.select import signed_positions
 
 __all__ = [
     "DecodeLimits",
@@ -106,7 +104,7 @@ def read_image(
     """
     with _memory_errors():
         picture = decode(data, limits)
-        shrinking = Shrinking(picture.width, picture.height)
+        shrinking = create_shrinking(picture.width, picture.height)
         hashing_s = 0.0
         for band in picture.bands:  # decodes
             start = perf_counter()
@@ -171,7 +169,7 @@ def parts_from_image_bytes(
 
 def _with_parts(picture: Picture) -> tuple[Signature, list[tuple[Rectangle, Signature]]]:
     """Return the signatures of a picture and of its parts."""
-    shrinking = Shrinking(picture.width, picture.height)
+    shrinking = create_shrinking(picture.width, picture.height)
     step = math.ceil(math.sqrt(picture.width * picture.height / _KEPT_PIXELS))
     kept = np.empty((-(-picture.height // step), -(-picture.width // step)), np.uint32)
     row = 0
@@ -186,7 +184,7 @@ def _with_parts(picture: Picture) -> tuple[Signature, list[tuple[Rectangle, Sign
     for part in find_parts(kept):
         pixels = np.ascontiguousarray(kept[part.y : part.y + part.height, part.x : part.x + part.width])
         pixels.flags.writeable = False
-        inner = Shrinking(part.width, part.height)
+        inner = create_shrinking(part.width, part.height)
         inner.add(pixels)
         x, y = part.x * step, part.y * step
         width, height = part.width * step, part.height * step

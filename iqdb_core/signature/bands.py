@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from iqdb_core.signature.flatten import WHITE, grey16_on_white, look_up, on_white
+from iqdb_core.signature.arithmetic import look_up, on_white
+from iqdb_core.signature.grey16 import WHITE, grey16_on_white
 from iqdb_core.signature.packed import INDEXED_MODES, ONE_BLOCK_BYTES, PACKED_MODES, indexed, packed
 
 _GREY16_MODES: Final = {"I;16": "<u2", "I;16L": "<u2", "I;16B": ">u2"}

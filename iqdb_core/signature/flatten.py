@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from iqdb_core.kernel import kernel
 
-WHITE: Final = 0xFFFFFFFF
 _BYTE: Final = np.uint32(255)
 
 
@@ -58,22 +57,3 @@ def look_up(indices: NDArray[np.uint8], colours: NDArray[np.uint32], out: NDArra
     for y in range(indices.shape[0]):
         for x in range(indices.shape[1]):
             out[y, x] = colours[indices[y, x]]
-
-
-def grey16_on_white(grey: NDArray[np.uint16], transparent: int) -> NDArray[np.uint32]:
-    """Scale 16-bit grey to packed 8-bit pixels by its high byte, as Pillow scales 16-bit colours.
-
-    Parameters
-    ----------
-    grey : (n, width) uint16 ndarray
-    transparent : int
-        The value that stands for transparent pixels, which become white; -1 if there is none.
-
-    Returns
-    -------
-    (n, width) uint32 ndarray, C-contiguous
-    """
-    pixels = (grey >> np.uint16(8)).astype(np.uint32) * np.uint32(0x010101)
-    if transparent >= 0:
-        pixels[grey == transparent] = WHITE
-    return pixels

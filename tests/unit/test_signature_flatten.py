@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from iqdb_core.signature.flatten import WHITE, grey16_on_white, look_up, on_white
+from iqdb_core.signature.flatten import look_up, on_white
+from iqdb_core.signature.grey16 import WHITE, grey16_on_white
 from tests import naive_signature
 
 

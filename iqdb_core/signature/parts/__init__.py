@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iqdb_core.model import Rectangle
+from iqdb_core.signature.parts.arithmetic import steps
 from iqdb_core.signature.parts.box import Box
 from iqdb_core.signature.parts.guesses import MAX_PARTS, find_boxes
-from iqdb_core.signature.parts.lines import steps
 
 __all__ = ["MAX_PARTS", "find_parts"]
 

@@ -12,8 +12,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from iqdb_core.signature.parts.arithmetic import edge_shares
 from iqdb_core.signature.parts.box import Box
-from iqdb_core.signature.parts.lines import edge_shares
 from iqdb_core.signature.parts.sheet import MIN_AREA, MIN_SIDE, Colour, Lines, Sheet, plain_colour
 
 _EDGE_SHARE: Final = 0.5

@@ -11,8 +11,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from iqdb_core.signature.parts.arithmetic import flat_rows, steps
 from iqdb_core.signature.parts.box import Box
-from iqdb_core.signature.parts.lines import flat_rows, steps
 from iqdb_core.signature.parts.sheet import MIN_SIDE, SAME, Colour, Lines, Sheet, plain_colour
 
 _MOST_PEELS: Final = 5

@@ -11,8 +11,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from iqdb_core.signature.parts.arithmetic import flat_rows
 from iqdb_core.signature.parts.box import Box
-from iqdb_core.signature.parts.lines import flat_rows
 
 Colour = tuple[int, int, int]
 """Red, green and blue, 0..255."""

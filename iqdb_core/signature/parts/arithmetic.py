@@ -1,0 +1,30 @@
+"""What is computed for every row of a picture, compiled when first needed.
+
+Answers: who looks at the pixels? What each takes and returns is said in `lines`. Importing this loads no
+compiler. Called by the files that cut pictures into parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iqdb_core.forms import two_forms
+
+_LINES: Final = "iqdb_core.signature.parts.lines"
+
+FlatRows = tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.int64]]
+"""Which rows are flat, which ring, and of which colours they are."""
+
+flat_rows: Final[Callable[[NDArray[np.uint32], int, int, int, int], FlatRows]] = two_forms(
+    compiled=f"{_LINES}:flat_rows", plain=None
+)
+steps: Final[Callable[[NDArray[np.uint32], int, int, int, int], NDArray[np.float64]]] = two_forms(
+    compiled=f"{_LINES}:steps", plain=None
+)
+edge_shares: Final[Callable[[NDArray[np.uint32], int, int, int, int], NDArray[np.float64]]] = two_forms(
+    compiled=f"{_LINES}:edge_shares", plain=None
+)
