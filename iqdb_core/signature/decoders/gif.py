@@ -7,6 +7,7 @@ them. Called by `iqdb_core.signature.decode`.
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -15,7 +16,7 @@ from PIL import Image
 from PIL.GifImagePlugin import GifImageFile
 
 from iqdb_core.errors import CorruptImage
-from iqdb_core.kernel import kernel
+from iqdb_core.forms import two_forms
 from iqdb_core.signature.container import Still
 from iqdb_core.signature.decoders.failure import BAD_FILE
 from iqdb_core.signature.picture import Loaded
@@ -25,9 +26,13 @@ _IS_INTERLACED: Final = 0x40
 _GLOBAL_PALETTE: Final = 13
 _DESCRIPTOR_BYTES: Final = 10
 _CONTROL_BYTES: Final = 8
-_CODES: Final = 4096
 _PASSES: Final = ((0, 8), (4, 8), (2, 4), (1, 2))
 """First row and step of each pass of an interlaced picture."""
+
+unpack_lzw: Final[Callable[[NDArray[np.uint8], int, NDArray[np.uint8]], int]] = two_forms(
+    compiled="iqdb_core.signature.decoders.lzw:unpack_lzw", plain=None
+)
+"""What it takes and returns is said in `lzw`."""
 
 
 def load(still: Still) -> Loaded:
@@ -124,76 +129,3 @@ def _unpacked(still: Still) -> tuple[NDArray[np.uint8], int]:
         blocks.append(data[position + 1 : position + 1 + data[position]])
         position += 1 + data[position]
     return out, unpack_lzw(np.frombuffer(b"".join(blocks), np.uint8), bits, out)
-
-
-@kernel(allocates=True)
-def unpack_lzw(packed: NDArray[np.uint8], bits: int, out: NDArray[np.uint8]) -> int:  # noqa: C901 - one loop with its cases is what gets compiled
-    """Unpack LZW codes as GIF has them, up to the first that makes no sense.
-
-    Parameters
-    ----------
-    packed : (n,) uint8 ndarray, read-only
-    bits : int
-        Bits per pixel, 1..8.
-    out : (pixels,) uint8 ndarray
-        **Changed in place.**
-
-    Returns
-    -------
-    int
-        How many pixels there were, at most as many as fit.
-    """
-    clear = 1 << bits
-    before = np.zeros(_CODES, np.int64)
-    last = np.zeros(_CODES, np.uint8)
-    lengths = np.ones(_CODES, np.int64)
-    for code in range(clear):
-        last[code] = code
-    used, width = clear + 2, bits + 1
-    previous = -1
-    done = 0
-    held = 0
-    buffer = 0
-    at = 0
-    while done < len(out):
-        while held < width and at < len(packed):
-            buffer |= int(packed[at]) << held
-            held += 8
-            at += 1
-        if held < width:
-            break
-        code = buffer & ((1 << width) - 1)
-        buffer >>= width
-        held -= width
-        if code == clear:
-            used, width, previous = clear + 2, bits + 1, -1
-            continue
-        if (
-            code == clear + 1
-            or code > used
-            or (code == used and previous < 0)
-            or (previous < 0 and code > clear)
-        ):
-            break
-        if previous >= 0 and used < _CODES:
-            before[used] = previous
-            lengths[used] = lengths[previous] + 1
-            first = code if code < used else previous
-            while lengths[first] > 1:
-                first = before[first]
-            last[used] = last[first]
-            used += 1
-            if used == 1 << width and width < 12:
-                width += 1
-        elif code >= used:
-            break
-        place = done + lengths[code] - 1
-        done += lengths[code]
-        walk = code
-        while place >= done - lengths[code]:
-            if place < len(out):
-                out[place] = last[walk]
-            walk = before[walk]
-            place -= 1
-        previous = code
-    return min(done, len(out))
