@@ -13,7 +13,15 @@ from api.ingestion.embedded import EmbeddedIngestion
 from api.ingestion.group_commit import GroupCommitter
 from api.metrics.instruments import Instruments
 from api.roles.collectors import IndexCollector
-from api.roles.parts import access_of, create_hasher, create_instruments, limits_of, open_database, open_index
+from api.roles.parts import (
+    access_of,
+    create_hasher,
+    create_instruments,
+    limits_of,
+    open_database,
+    open_index,
+    page_of,
+)
 from api.search.local import LocalSearch
 from api.web.app import create_front_end
 from api.web.loading import OnDeath, Startup
@@ -34,7 +42,7 @@ def create_app(
         instruments=instruments,
         limits=limits_of(settings),
         access=access_of(settings, host),
-        link=settings.link,
+        page_options=page_of(settings),
         on_ready=on_ready,
         on_failure=on_failure,
     )

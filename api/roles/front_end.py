@@ -17,7 +17,7 @@ from api.ingestion.queued import QueueIngestion
 from api.metrics.instruments import Instruments
 from api.roles.collectors import NodeCollector, QueueCollector
 from api.roles.hints import HintListener
-from api.roles.parts import access_of, create_hasher, create_instruments, limits_of
+from api.roles.parts import access_of, create_hasher, create_instruments, limits_of, page_of
 from api.search.remote import RemoteSearch
 from api.web.app import create_front_end
 from api.web.loading import OnDeath, Startup
@@ -42,7 +42,7 @@ def create_app(
         instruments=instruments,
         limits=limits_of(settings),
         access=access_of(settings, host),
-        link=settings.link,
+        page_options=page_of(settings),
         on_ready=on_ready,
         on_failure=on_failure,
     )

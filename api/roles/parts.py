@@ -16,6 +16,7 @@ from api.metrics.instruments import Instruments
 from api.roles.progress import ProgressLine, notice_if_slow
 from api.web.limits import LimitOptions
 from api.web.loading import OnDeath, Startup
+from api.web.page import PageOptions
 from iqdb_core import index as index_room
 from iqdb_core import signature as signature_room
 from iqdb_core.errors import IndexStateError
@@ -54,6 +55,11 @@ def access_of(settings: Settings, host: str) -> AccessPolicy:
     keyring = Keyring(tokens, file=file)
     anonymous, forwarded = anonymous_right(host, keyring, is_open=settings.open, is_private=settings.private)
     return AccessPolicy(keyring, anonymous, forwarded, RateLimit(settings.rate_limit))
+
+
+def page_of(settings: Settings) -> PageOptions:
+    """Return what the web page knows; raises ConfigError for addresses that cannot be."""
+    return PageOptions(link=settings.link, max_bytes=settings.max_upload_bytes)
 
 
 def open_index(

@@ -25,7 +25,7 @@ def create_front_end(
     limits: LimitOptions,
     access: AccessPolicy,
     instruments: Instruments,
-    link: str,
+    page_options: page.PageOptions,
     on_ready: Callable[[str], None],
     on_failure: OnDeath,
 ) -> FastAPI:
@@ -41,13 +41,13 @@ def create_front_end(
         Who may do what, and how often.
     instruments : Instruments
         What `/metrics` shows.
-    link : str
-        Where the web page links a match to, with "{id}" in it; empty: no link.
+    page_options : PageOptions
+        What the web page knows of this server.
     on_ready, on_failure : callable
         See `loading.create_loading_app`.
     """
     app = create_loading_app("iqdb", load, on_ready=on_ready, on_failure=on_failure)
-    app.state.link = link
+    app.state.page = page_options
     app.state.instruments = instruments
     for subject in (search, images, previews, batch, jobs, health, metrics, page):
         app.include_router(subject.router)

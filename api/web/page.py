@@ -2,48 +2,115 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
 from api.web.answers import json_response
+from api.web.errors import UnknownPage
+from iqdb_core.errors import ConfigError
 
 router: Final = APIRouter(include_in_schema=False)
 
 _STATIC: Final = Path(__file__).with_name("static")
-_HEADERS: Final = {
-    # Nothing but our own files runs, and a picture is shown only from the visitor's own disk (blob:).
-    "Content-Security-Policy": (
-        "default-src 'self'; img-src 'self' blob: data:; base-uri 'none'; frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-cache",
-}
+_KINDS: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_FILES: Final = {path.name: path for path in _STATIC.iterdir() if path.suffix in _KINDS}
+"""Listed once: whatever a request names, nothing else is served."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageOptions:
+    """What the page knows of this server.
+
+    Parameters
+    ----------
+    link : str
+        Where a match links to, with "{id}" in it; empty: to its source, if that is an address.
+    thumbnail : str
+        Address of a match's small picture, with "{id}" in it; empty: none.
+    has_pictures : bool
+        Whether `GET /images/{id}/thumbnail` may have one.
+    max_bytes : int
+        Largest picture, bytes; 0: not known.
+
+    Raises
+    ------
+    ConfigError
+        A link or thumbnail that is no http(s) address with "{id}" in it.
+    """
+
+    link: str = ""
+    thumbnail: str = ""
+    has_pictures: bool = False
+    max_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("link", "thumbnail"):
+            template = getattr(self, name)
+            if not template:
+                continue
+            if "{id}" not in template:
+                raise ConfigError(f"'{name}' is an address with '{{id}}' in it, not {template!r}")
+            _origin_of(name, template)
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers of every file of the page."""
+        pictures = f" {_origin_of('thumbnail', self.thumbnail)}" if self.thumbnail else ""
+        return {
+            # Nothing but our own files runs, and pictures come from here, from the visitor's own disk (blob:)
+            # and from where the operator said.
+            "Content-Security-Policy": (
+                f"default-src 'self'; img-src 'self' blob: data:{pictures}; object-src 'none'; "
+                "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+            ),
+            "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "no-referrer",
+            "Cache-Control": "no-cache",
+        }
 
 
 @router.get("/")
-async def index() -> Response:
+async def index(request: Request) -> Response:
     """Serve the page."""
-    return FileResponse(_STATIC / "index.html", headers=_HEADERS)
-
-
-@router.get("/static/page.css")
-async def style() -> Response:
-    """Serve the page's style."""
-    return FileResponse(_STATIC / "page.css", headers=_HEADERS)
-
-
-@router.get("/static/page.js")
-async def script() -> Response:
-    """Serve the page's script."""
-    return FileResponse(_STATIC / "page.js", media_type="text/javascript", headers=_HEADERS)
+    return FileResponse(_STATIC / "index.html", headers=_options(request).headers())
 
 
 @router.get("/static/page.json")
 async def configuration(request: Request) -> Response:
-    """Tell the page where a match links to."""
-    return json_response({"link": request.app.state.link})
+    """Tell the page what it should know of this server."""
+    options = _options(request)
+    body = {
+        "link": options.link,
+        "thumbnail": options.thumbnail,
+        "pictures": options.has_pictures,
+        "max_bytes": options.max_bytes,
+    }
+    return json_response(body, headers={"Cache-Control": "no-cache"})
+
+
+@router.get("/static/{name}")
+async def static_file(request: Request, name: str) -> Response:
+    """Serve a style, a script or a drawing of the page."""
+    path = _FILES.get(name)
+    if path is None:
+        raise UnknownPage("there is no such file")
+    return FileResponse(path, media_type=_KINDS[path.suffix], headers=_options(request).headers())
+
+
+def _options(request: Request) -> PageOptions:
+    options: PageOptions = request.app.state.page
+    return options
+
+
+def _origin_of(name: str, template: str) -> str:
+    """Return the scheme and host of an address, fit to be a source of a Content-Security-Policy."""
+    parts = urlsplit(template)
+    is_plain = not set(parts.netloc) & set(" ;,'\"{}@")
+    if parts.scheme not in {"http", "https"} or not parts.hostname or not is_plain:
+        raise ConfigError(f"'{name}' begins with https:// or http:// and a host, unlike {template!r}")
+    return f"{parts.scheme}://{parts.netloc}"

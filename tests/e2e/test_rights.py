@@ -12,6 +12,7 @@ from api.access.policy import AccessPolicy
 from api.metrics.instruments import Instruments
 from api.web.app import create_front_end
 from api.web.limits import LimitOptions
+from api.web.page import PageOptions
 from tests.fixtures.servers import ServerProcess, embedded_server
 
 if TYPE_CHECKING:
@@ -22,9 +23,8 @@ RIGHTS = ["none", "read", "write", "admin"]
 NEEDED = {
     "none": {
         "GET /",
-        "GET /static/page.css",
-        "GET /static/page.js",
         "GET /static/page.json",
+        "GET /static/{name}",
         "GET /live",
         "GET /ready",
     },
@@ -50,7 +50,7 @@ def app_routes() -> list[str]:
         limits=LimitOptions(max_bytes=1, max_batch_bytes=1, max_pending=1, max_pending_bytes=1, idle_s=1),
         access=AccessPolicy(),
         instruments=Instruments("0"),
-        link="",
+        page_options=PageOptions(),
         on_ready=print,
         on_failure=print,
     )

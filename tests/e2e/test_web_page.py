@@ -1,82 +1,319 @@
-"""The web page in a real browser: choose a picture, see what it is."""
+"""The web page in a real browser: bring a picture, see what it is."""
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.fixtures import pictures
-from tests.fixtures.servers import embedded_server
+from tests.fixtures.browsers import browser, proxy
+from tests.fixtures.servers import ServerProcess, embedded_server
+from tests.fixtures.visits import Visit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+LARGEST_ID = 2**63 - 1
+SIZE = (160, 120)
+MAX_BYTES = 300_000
+STARTING = json.dumps({"message": "the server is starting: loaded 30 of 120 changes"})
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """The page of a server that knows three pictures, in a browser that reports every error."""
-    if BROWSER is None:
-        pytest.skip("no browser on this machine")
-    playwright = pytest.importorskip("playwright.sync_api")
+def chromium() -> Iterator[Any]:
+    with browser() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def server(chromium: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:  # noqa: ARG001
+    """A server that knows three pictures; started only where there is a browser."""
     folder = tmp_path_factory.mktemp("page")
-    with (
-        embedded_server(folder / "iqdb.sqlite", "--link", "https://example.org/posts/{id}") as server,
-        playwright.sync_playwright() as driver,
-    ):
-        for number in (1, 2, 2**63 - 1):
-            server.client.post(f"/images/{number}", files={"file": pictures.picture(number % 97, (64, 48))})
-        browser = driver.chromium.launch(executable_path=BROWSER, headless=True, args=FLAGS)
-        opened = browser.new_page()
-        opened.errors = []
-        opened.on("pageerror", lambda error: opened.errors.append(str(error)))
-        opened.on("console", lambda line: line.type == "error" and opened.errors.append(line.text))
-        opened.goto(server.url)
-        yield opened
-        browser.close()
+    options = ("--link", "https://example.org/posts/{id}", "--max-upload-bytes", str(MAX_BYTES))
+    with embedded_server(folder / "iqdb.sqlite", *options) as running:
+        for number in (1, 2, LARGEST_ID):
+            running.client.post(f"/images/{number}", files={"file": pictures.picture(number % 97, SIZE)})
+        yield running
 
 
-def choose(page: Any, folder: Path, data: bytes) -> None:
-    file = folder / "chosen.png"
-    file.write_bytes(data)
-    page.set_input_files("#file", str(file))
+@pytest.fixture
+def visit(chromium: Any, server: ServerProcess) -> Iterator[Visit]:
+    visit = Visit(chromium, server.url)
+    yield visit
+    visit.context.close()
+    assert visit.errors == []
+    assert visit.strayed == []
 
 
-def test_a_known_picture_is_found_with_its_link(page: Any, tmp_path: Path) -> None:
-    page.get_by_text("3 images known").wait_for()
-    choose(page, tmp_path, pictures.picture((2**63 - 1) % 97, (64, 48)))
-    page.wait_for_selector("#matches tbody tr")
-    assert page.text_content("#message") == "1 likely copy found."
-    link = page.locator("#matches tbody tr a").first
-    assert link.text_content() == f"#{2**63 - 1}"
-    assert link.get_attribute("href") == f"https://example.org/posts/{2**63 - 1}"
-    assert page.locator("#matches tbody tr").count() == 3
-    assert page.is_visible("#preview")
-    assert page.errors == []
+def known(number: int) -> bytes:
+    return pictures.picture(number % 97, SIZE)
 
 
-def test_a_file_that_is_no_picture_is_explained(page: Any, tmp_path: Path) -> None:
-    choose(page, tmp_path, b"this is text")
-    page.wait_for_selector("#message.error")
-    assert page.text_content("#message").startswith("This did not work: ")
-    assert page.is_hidden("#matches")
-    page.errors.clear()  # the browser reports the 422 itself
+# --- bringing a picture
 
 
-def test_a_stranger_is_not_called_a_copy(page: Any, tmp_path: Path) -> None:
-    choose(page, tmp_path, pictures.picture(55, (64, 48)))
-    page.get_by_text("No copy found. The most alike:").wait_for()
-    assert page.errors == []
+def test_a_chosen_picture_is_found_with_its_link_and_a_picture(visit: Visit) -> None:
+    assert visit.page.text_content("#count") == "3 pictures known"
+    visit.choose(known(LARGEST_ID))
+    visit.says("Found it.")
+    link = visit.page.locator("#copies a.name")
+    assert link.text_content() == f"#{LARGEST_ID}"
+    assert link.get_attribute("href") == f"https://example.org/posts/{LARGEST_ID}"
+    assert visit.page.text_content("#copies .badge") == "The same picture"
+    assert visit.page.is_visible("#preview")
+    visit.until("document.querySelector('#copies img').naturalWidth === 128")
+
+
+def test_strangers_are_folded_away(visit: Visit) -> None:
+    visit.choose(known(1))
+    visit.says("Found it.")
+    assert visit.names == ["#1"]
+    assert visit.page.is_hidden("#alike")
+    visit.page.get_by_text("Show what merely looks alike").click()
+    assert visit.page.locator("#alike .card").count() == 2
+    assert visit.page.locator("#alike .badge").all_text_contents() == ["Looks alike"] * 2
+
+
+def test_where_no_copy_is_known_it_says_so(visit: Visit) -> None:
+    visit.choose(pictures.picture(55, SIZE))
+    visit.says("No copy known.")
+    assert visit.names == []
+    assert visit.page.is_visible("summary")
+
+
+def test_the_same_file_twice_is_asked_twice(visit: Visit) -> None:
+    visit.choose(known(1))
+    visit.says("Found it.")
+    with visit.page.expect_response("**/query*"):
+        visit.choose(known(1))
+    visit.says("Found it.")
+    assert visit.names == ["#1"]
+
+
+@pytest.mark.parametrize("event", ["drop", "paste"])
+def test_a_dropped_or_pasted_picture_is_found(visit: Visit, event: str) -> None:
+    visit.page.evaluate(
+        """([bytes, event]) => {
+            const data = new DataTransfer();
+            data.items.add(new File([new Uint8Array(bytes)], "brought.png", {type: "image/png"}));
+            const options = {bubbles: true, cancelable: true, dataTransfer: data, clipboardData: data};
+            const kind = event === "drop" ? DragEvent : ClipboardEvent;
+            document.body.dispatchEvent(new kind(event, options));
+        }""",
+        [list(known(2)), event],
+    )
+    visit.says("Found it.")
+    assert visit.names == ["#2"]
+
+
+def test_an_id_and_a_hash_can_be_typed(visit: Visit, server: ServerProcess) -> None:
+    visit.page.fill("#text", str(LARGEST_ID))
+    visit.page.keyboard.press("Enter")
+    visit.page.locator("#found .card").first.wait_for()
+    visit.until("document.getElementById('preview').naturalWidth === 128")
+    visit.page.fill("#text", server.client.get("/images/1").json()["hash"])
+    visit.page.get_by_role("button", name="Search").first.click()
+    visit.says("Found it.")
+    assert visit.names == ["#1"]
+    visit.page.fill("#text", "12345")
+    visit.page.keyboard.press("Enter")
+    visit.says("No picture with the id 12345 is known.")
+    visit.page.fill("#text", "a cat")
+    visit.page.keyboard.press("Enter")
+    visit.says("Type an address (https://…), an id, or a hash.")
+
+
+def test_only_the_latest_answer_is_shown(visit: Visit) -> None:
+    held: list[Any] = []
+    visit.page.route("**/query*", lambda route: route.continue_() if held else held.append(route))
+    visit.choose(known(1))
+    visit.until("document.getElementById('message').textContent.includes('Searching')")
+    visit.choose(known(2))
+    visit.says("Found it.")
+    assert len(held) == 1
+    assert visit.names == ["#2"]
+
+
+# --- what is said of a match
+
+
+def test_part_and_turn_are_drawn_on_the_picture(visit: Visit) -> None:
+    part = {"x": 40, "y": 30, "width": 80, "height": 60}
+    match = {"post_id": 1, "score": 45.123456789, "likelihood": 0.9987654321, "turn": "mirror", "part": part}
+    visit.answers(200, json.dumps([match, {**match, "post_id": 2, "likelihood": 0.02, "part": None}]))
+    visit.choose(known(1))
+    visit.says("Found it.")
+    assert visit.page.text_content("#copies .facts") == "over 99 % sure · mirrored · a part of yours"
+    visit.page.locator("#overlay rect").wait_for()
+    picture = visit.page.locator("#preview").bounding_box()
+    drawn = visit.page.locator("#overlay rect").bounding_box()
+    assert drawn["x"] - picture["x"] == pytest.approx(picture["width"] / 4, abs=5)
+    assert drawn["y"] - picture["y"] == pytest.approx(picture["height"] / 4, abs=5)
+    assert drawn["width"] == pytest.approx(picture["width"] / 2, abs=8)
+    assert visit.page.text_content("#overlay-word") == "this part, mirrored"
+
+
+def test_a_picture_without_detail_is_told_apart(visit: Visit) -> None:
+    match = {"post_id": 1, "score": 99.0, "likelihood": 0.3, "turn": "none"}
+    visit.answers(200, json.dumps([match]), {"X-Query-Detail": "7.5"})
+    visit.choose(pictures.flat((9, 9, 9)))
+    visit.says("This picture has too little detail to tell.")
+    assert visit.names == []
+
+
+def test_names_come_from_sources_and_never_run(visit: Visit) -> None:
+    sources = ["holiday/<b>beach</b>.jpg", "https://example.org/art/7", "javascript:alert(1)"]
+    visit.page.route(
+        "**/page.json", lambda route: route.fulfill(json={"link": "", "thumbnail": "", "pictures": False})
+    )
+    visit.page.reload()
+    visit.answers(
+        200,
+        json.dumps(
+            [{"post_id": n, "score": 99, "likelihood": 0.999, "source": s} for n, s in enumerate(sources)]
+        ),
+    )
+    visit.choose(known(1))
+    visit.says("Found 3 copies.")
+    assert visit.names == ["b>.jpg", "example.org/art/7", "javascript:alert(1)"]
+    links = visit.page.locator("#copies a.name")
+    assert [link.get_attribute("href") for link in links.all()] == ["https://example.org/art/7"]
+
+
+# --- what goes wrong
+
+
+def test_what_is_no_picture_is_told_with_the_formats(visit: Visit) -> None:
+    visit.choose(known(1))
+    visit.says("Found it.")
+    visit.choose(b"this is text")
+    visit.says("This is not a picture.")
+    assert "JPEG, PNG, WebP" in visit.page.text_content("#more")
+    assert visit.page.locator("#found .card").count() == 0, "what an older search found is gone"
+
+
+def test_a_picture_that_is_too_large_is_not_even_sent(visit: Visit) -> None:
+    sent: list[str] = []
+    visit.page.on("request", lambda request: sent.append(request.method))
+    visit.choose(bytes(MAX_BYTES + 1))
+    visit.says("This picture is too large.")
+    assert visit.page.text_content("#more") == "It has 0.3 MB. The server takes at most 0.3 MB."
+    assert "POST" not in sent
+
+
+def test_below_a_sub_path_a_proxy_may_refuse_in_html(chromium: Any, server: ServerProcess) -> None:
+    with proxy(server.url, "/pictures/find", max_bytes=50_000) as url:
+        visit = Visit(chromium, f"{url}/")
+        visit.choose(known(1))
+        visit.says("Found it.")
+        visit.until("document.querySelector('#copies img').naturalWidth === 128")
+        visit.choose(pictures.picture(1, (600, 600), "PNG")[:200_000])
+        visit.says("This picture is too large.")
+        assert "or a proxy in front of it" in visit.page.text_content("#more")
+        visit.context.close()
+        assert (visit.errors, visit.strayed) == ([], [])
+
+
+def test_a_starting_server_is_asked_again(visit: Visit) -> None:
+    visit.answers(503, STARTING, {"Retry-After": "1"})
+    visit.choose(known(1))
+    visit.says("The server is starting.")
+    assert "oaded 30 of 120" in visit.page.text_content("#more")
+    assert visit.page.evaluate("document.getElementById('progress').value") == 0.25
+    visit.page.unroute("**/query*")
+    visit.says("Found it.")
+    assert visit.page.is_hidden("#progress")
+
+
+def test_who_is_offline_is_told_and_waited_for(visit: Visit) -> None:
+    visit.context.set_offline(True)
+    visit.choose(known(1))
+    visit.says("You are offline.")
+    visit.context.set_offline(False)
+    visit.says("Found it.")
+
+
+def test_a_gateway_without_a_server_is_asked_again(visit: Visit) -> None:
+    visit.answers(502, "<html>Bad Gateway</html>")
+    visit.choose(known(1))
+    visit.says("The server does not answer at the moment.")
+    visit.page.unroute("**/query*")
+    visit.says("Found it.")
+
+
+def test_a_private_server_asks_for_its_token(chromium: Any, tmp_path: Path) -> None:
+    environment = {"IQDB_TOKENS": "write:secret"}
+    with embedded_server(tmp_path / "iqdb.sqlite", "--private", environment=environment) as private:
+        private.client.post("/images/1", files={"file": known(1)}, headers={"Authorization": "Bearer secret"})
+        visit = Visit(chromium, private.url)
+        visit.choose(known(1))
+        visit.says("This server asks for a token.")
+        visit.page.keyboard.type("secret")
+        visit.page.keyboard.press("Enter")
+        visit.says("Found it.")
+        visit.until("document.querySelector('#copies img').naturalWidth === 128")
+        assert visit.page.text_content("#count") == "1 picture known"
+        visit.context.close()
+        assert (visit.errors, visit.strayed) == ([], [])
+
+
+# --- sketching, and who cannot see or use a mouse
+
+
+def test_a_sketch_is_searched_and_can_be_taken_back(visit: Visit) -> None:
+    visit.page.get_by_role("tab", name="Picture").focus()
+    visit.page.keyboard.press("ArrowRight")
+    box = visit.page.locator("#canvas").bounding_box()
+    visit.page.mouse.move(box["x"] + 20, box["y"] + 20)
+    visit.page.mouse.down()
+    visit.page.mouse.move(box["x"] + 150, box["y"] + 100, steps=4)
+    with visit.page.expect_request("**/query*") as asked:
+        visit.page.mouse.up()
+    assert "mode=sketch" in asked.value.url
+    visit.says("These look most like it.")
+    assert len(visit.names) == 3
+    pixels = "document.getElementById('canvas').getContext('2d').getImageData(0, 0, 512, 384).data"
+    painted = f"{pixels}.some((value) => value < 200)"
+    assert visit.page.evaluate(painted)
+    visit.page.get_by_role("button", name="Undo").click()
+    assert not visit.page.evaluate(painted)
+
+
+def test_everything_can_be_done_with_the_keyboard(visit: Visit) -> None:
+    visit.page.keyboard.press("Tab")
+    assert visit.page.evaluate("document.activeElement.id") == "tab-picture"
+    visit.page.keyboard.press("Tab")
+    assert visit.page.evaluate("document.activeElement.id") == "file"
+    visit.page.keyboard.press("Tab")
+    visit.page.keyboard.type("1")
+    visit.page.keyboard.press("Enter")
+    visit.page.locator("#found .card, #found summary").first.wait_for()
+    visit.page.locator("summary").focus()
+    visit.page.keyboard.press("Enter")
+    visit.page.keyboard.press("Tab")
+    assert "name" in visit.page.evaluate("document.activeElement.className")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_nothing_bars_anybody(chromium: Any, server: ServerProcess, scheme: str, width: int) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    visit = Visit(chromium, server.url, color_scheme=scheme, viewport={"width": width, "height": 800})
+    for step in ("empty", "found", "sketch", "error"):
+        if step == "found":
+            visit.choose(known(1))
+            visit.says("Found it.")
+            visit.page.locator("summary").click()
+        if step == "sketch":
+            visit.page.click("#tab-sketch")
+        if step == "error":
+            visit.page.click("#tab-picture")
+            visit.choose(b"text")
+            visit.says("This is not a picture.")
+        found = axe.run(visit.page)
+        assert found.violations_count == 0, f"{step}: {found.generate_report()}"
+        assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
+    visit.context.close()

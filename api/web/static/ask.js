@@ -1,0 +1,59 @@
+// One question to the server, and its answer or a Trouble. Knows the API, no element of the page.
+import { Trouble, troubleOf, unreachable } from "./trouble.js";
+import { token } from "./token.js";
+
+const LIMIT = 48;
+
+// Ids run to 2^63-1, beyond what a JavaScript number holds: keep them as text. A quote inside of a text is
+// escaped in JSON, so that no text can look like this.
+export function parsePrecisely(text) {
+  return JSON.parse(text.replace(/"post_id":(\d+)/g, '"post_id":"$1"'));
+}
+
+// question: {file} | {hash} | {id} | {url} | {sketch}; resolves to {matches, detail}.
+export function ask(question, { signal, onProgress, maxBytes }) {
+  const picture = question.file ?? question.sketch;
+  if (picture && maxBytes && picture.size > maxBytes) {
+    return Promise.reject(troubleOf(413, "", { size: picture.size, maxBytes }));
+  }
+  const form = new FormData();
+  if (picture) form.append("file", picture, picture.name || "picture");
+  if (question.hash) form.append("hash", question.hash);
+  if (question.id) form.append("post_id", question.id);
+  if (question.url) form.append("url", question.url);
+  const mode = question.sketch ? "mode=sketch" : "find=copies";
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest(); // fetch tells nothing of how far an upload is
+    request.open("POST", `query?${mode}&limit=${LIMIT}`);
+    if (token.value) request.setRequestHeader("Authorization", `Bearer ${token.value}`);
+    request.upload.onprogress = (event) => event.lengthComputable && onProgress(event.loaded / event.total);
+    request.onload = () => {
+      const failure = { size: picture?.size, maxBytes, question, retry: request.getResponseHeader("Retry-After") };
+      if (request.status !== 200) return reject(troubleOf(request.status, request.responseText, failure));
+      try {
+        const detail = request.getResponseHeader("X-Query-Detail");
+        const matches = parsePrecisely(request.responseText);
+        resolve({ matches, detail: detail === null ? undefined : Number(detail) });
+      } catch {
+        reject(new Trouble("Something that is not this server answered in its place."));
+      }
+    };
+    // A proxy that refuses a large body often hangs up before it was sent: then nobody answers at all.
+    request.onerror = () => reject(unreachable());
+    signal.addEventListener("abort", () => request.abort());
+    request.send(form);
+  });
+}
+
+export async function getJson(path) {
+  const headers = token.value ? { Authorization: `Bearer ${token.value}` } : {};
+  let answer;
+  try {
+    answer = await fetch(path, { headers });
+  } catch {
+    throw unreachable();
+  }
+  const text = await answer.text();
+  if (!answer.ok) throw troubleOf(answer.status, text, { retry: answer.headers.get("Retry-After") });
+  return parsePrecisely(text);
+}

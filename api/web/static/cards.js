@@ -1,0 +1,58 @@
+// Matches as cards. All text goes in as text, never as HTML.
+import { showPicture } from "./pictures.js";
+import { BADGES, isAddress, kindOf, nameOf, sureness, turnOf } from "./words.js";
+
+// onPoint(match or null): the visitor looks at this card, or at none.
+export function card(match, config, onPoint) {
+  const item = element("li", "card");
+  const kind = kindOf(match);
+  const frame = element("div", "frame");
+  const image = element("img");
+  image.alt = "";
+  image.loading = "lazy";
+  image.decoding = "async";
+  frame.append(image);
+  showPicture(image, match, config);
+
+  const text = element("div", "text");
+  const name = nameElement(match, config);
+  const facts = element("span", "facts", factsOf(match).join(" · "));
+  text.append(element("span", `badge ${kind}`, BADGES[kind]), name, facts);
+  item.append(frame, text);
+
+  if (match.part || turnOf(match)) {
+    if (name.tagName !== "A") item.tabIndex = 0;
+    for (const event of ["pointerenter", "focusin"]) item.addEventListener(event, () => onPoint(match));
+    for (const event of ["pointerleave", "focusout"]) item.addEventListener(event, () => onPoint(null));
+  }
+  return item;
+}
+
+function nameElement(match, config) {
+  const address = linkOf(match, config);
+  const name = element(address ? "a" : "span", "name", nameOf(match));
+  name.title = match.source ?? `#${match.post_id}`;
+  if (address) name.href = address;
+  return name;
+}
+
+function linkOf(match, config) {
+  if (config.link) return config.link.replaceAll("{id}", match.post_id);
+  return match.source && isAddress(match.source) ? match.source : "";
+}
+
+function factsOf(match) {
+  const facts = [sureness(match)];
+  const turn = turnOf(match);
+  if (turn) facts.push(turn);
+  if (match.part) facts.push("a part of yours");
+  if (match.source) facts.push(`#${match.post_id}`);
+  return facts;
+}
+
+function element(tag, className = "", text = "") {
+  const made = document.createElement(tag);
+  made.className = className;
+  made.textContent = text;
+  return made;
+}

@@ -1,0 +1,23 @@
+// Two tabs, by mouse and by arrow keys.
+
+// onSelect(id of the tab)
+export function createTabs(list, onSelect) {
+  const tabs = [...list.querySelectorAll("[role=tab]")];
+  function select(chosen) {
+    for (const tab of tabs) {
+      const isChosen = tab === chosen;
+      tab.setAttribute("aria-selected", String(isChosen));
+      tab.tabIndex = isChosen ? 0 : -1;
+      document.getElementById(tab.getAttribute("aria-controls")).hidden = !isChosen;
+    }
+    onSelect(chosen.id);
+  }
+  for (const tab of tabs) tab.addEventListener("click", () => select(tab));
+  list.addEventListener("keydown", (event) => {
+    const steps = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!steps) return;
+    const next = tabs[(tabs.indexOf(document.activeElement) + steps + tabs.length) % tabs.length];
+    select(next);
+    next.focus();
+  });
+}
