@@ -1,7 +1,18 @@
 """Durable truth in SQL, and the feed of its changes in commit order."""
 
 from iqdb_core.store.address import StoreTimeouts
+from iqdb_core.store.contents.check import CheckReport, Finding
+from iqdb_core.store.contents.export import ExportedImage
+from iqdb_core.store.contents.listing import ListedImage
 from iqdb_core.store.opening import open_store
 from iqdb_core.store.signature_store import SignatureStore
 
-__all__ = ["SignatureStore", "StoreTimeouts", "open_store"]
+__all__ = [
+    "CheckReport",
+    "ExportedImage",
+    "Finding",
+    "ListedImage",
+    "SignatureStore",
+    "StoreTimeouts",
+    "open_store",
+]

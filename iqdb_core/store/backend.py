@@ -9,7 +9,8 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     import sqlalchemy as sa
 
@@ -106,6 +107,18 @@ class Backend(Protocol):
 
     def upgrading(self) -> AbstractContextManager[sa.Connection]:
         """One transaction without a time limit that no other upgrade overlaps; needs none of our tables."""
+
+    def snapshot(self) -> AbstractContextManager[sa.Connection]:
+        """Do as `reading`, for work that takes minutes and whose reader may be slow."""
+
+    def repairing(self) -> AbstractContextManager[sa.Connection]:
+        """Do as `upgrading`, and keep writers out."""
+
+    def damage(self, connection: sa.Connection) -> list[str]:
+        """Return what is wrong with the database as a file, in its own words; empty if nothing is."""
+
+    def copy_file(self, path: Path, progress: Callable[[int, int], None] | None) -> bool:
+        """Copy the database as a file, of one moment; return False where it is none and has to be read."""
 
     def counter(self, connection: sa.Connection) -> Counter:
         """Return the counter row."""

@@ -17,8 +17,13 @@ import sqlalchemy as sa
 from iqdb_core.errors import StoreInvalid
 
 IMAGES: Final = "images"
-FEED: Final = "iqdb_feed"
-COUNTER: Final = "iqdb_store"
+IMAGES_SQLITE: Final = """CREATE TABLE images (
+            id INTEGER PRIMARY KEY NOT NULL,
+            post_id INTEGER UNIQUE NOT NULL,
+            avglf1 REAL NOT NULL, avglf2 REAL NOT NULL, avglf3 REAL NOT NULL,
+            sig BLOB NOT NULL
+        )"""
+"""IQDB's own words, to the letter."""
 VERSION_TABLE: Final = "iqdb_schema_version"
 NEWEST_VERSION: Final = "0002"
 """The newest of `migrations/versions`; named here so that opening a current store need not load Alembic."""

@@ -21,13 +21,18 @@ from iqdb_core.errors import StoreUnavailable, UnknownImage
 from iqdb_core.model import MAX_IMAGE_ID, FeedState, Signature
 from iqdb_core.store import sources
 from iqdb_core.store.columns import is_signature
+from iqdb_core.store.contents import export, listing
+from iqdb_core.store.contents.check import CheckReport, check
 from iqdb_core.store.writing import apply_writes, check_writes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from iqdb_core.model import ChangeBatch, Mark, Write, WriteOutcome
     from iqdb_core.store.backend import Backend, Counter
+    from iqdb_core.store.contents.export import ExportedImage
+    from iqdb_core.store.contents.listing import ListedImage
 
 
 class SignatureStore:
@@ -163,6 +168,97 @@ class SignatureStore:
             return {}
         with self._backend.reading() as connection:
             return sources.read(connection, known)
+
+    def ids_after(self, after: int, limit: int) -> list[ListedImage]:
+        """Return the next live images above the id `after` (-1 for the beginning), ascending, at most `limit`."""
+        self._check_open()
+        with self._backend.reading() as connection:
+            return listing.after(connection, min(max(after, -1), MAX_IMAGE_ID), limit)
+
+    def missing(self, image_ids: Sequence[int]) -> list[int]:
+        """Return those of the ids that no live image has, each once, in their order."""
+        self._check_open()
+        possible = [image_id for image_id in image_ids if 0 <= image_id <= MAX_IMAGE_ID]
+        with self._backend.reading() as connection:
+            missing = set(listing.missing(self._backend, connection, possible)) if possible else set()
+        return [each for each in dict.fromkeys(image_ids) if each in missing or not 0 <= each <= MAX_IMAGE_ID]
+
+    def export(self, after: int = -1) -> Iterator[ExportedImage]:
+        """Yield every image above an id, ascending, all of one moment; memory stays that of a page.
+
+        A connection is kept until the iterator ends or is closed. It may be used from one thread after
+        another, and a pause of over a quarter of an hour ends it on Postgres.
+        """
+        self._check_open()
+        return export.images(self._backend, after)
+
+    def export_iqdb_file(self, path: Path, progress: Callable[[int, int], None] | None = None) -> int:
+        """Write all images of one moment into a new SQLite file that is IQDB's own and nothing else.
+
+        Parameters
+        ----------
+        path : Path
+            There when it is whole; must not exist before.
+        progress : callable of (done, total), optional
+            In images.
+
+        Returns
+        -------
+        int
+            Images written. Rows that are no signatures are left out.
+
+        Raises
+        ------
+        StoreInvalid, StoreUnavailable
+            The file exists, or cannot be written; nothing is left of it.
+        """
+        self._check_open()
+        return export.write_iqdb_file(self._backend, path, progress)
+
+    def backup(self, path: Path, progress: Callable[[int, int], None] | None = None) -> int:
+        """Write everything the store holds at one moment into a new SQLite file, while it is used.
+
+        It is a store of the same name and history, which `open_store` and IQDB open: images, feed with
+        tombstones, sources, lineage. Put in place of the store, it is the store as it was.
+
+        Parameters
+        ----------
+        path : Path
+            There when it is whole; must not exist before.
+        progress : callable of (done, total), optional
+            In pages or images.
+
+        Returns
+        -------
+        int
+            Live images in it.
+
+        Raises
+        ------
+        StoreInvalid, StoreUnavailable
+            The file exists, or cannot be written; nothing is left of it.
+        """
+        self._check_open()
+        # Needed by few: brings the other database's statements with it.
+        from iqdb_core.store.contents.backup import back_up  # noqa: PLC0415
+
+        return back_up(self._backend, path, progress)
+
+    def check(
+        self, *, repair: bool = False, progress: Callable[[int, int], None] | None = None
+    ) -> CheckReport:
+        """Look at every row and tell what does not agree.
+
+        Parameters
+        ----------
+        repair : bool
+            Bring feed, counter, sources and lineage in step with the images, in the same transaction; the
+            images themselves are never changed. Writers wait meanwhile.
+        progress : callable of (done, total), optional
+            In images.
+        """
+        self._check_open()
+        return check(self._backend, repair=repair, progress=progress)
 
     def head_seq(self) -> int:
         """Return the newest seq given out; 0 for an empty store."""

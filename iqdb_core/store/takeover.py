@@ -43,7 +43,7 @@ def is_in_step(backend: Backend, connection: sa.Connection) -> bool:
     if backend.fingerprint(connection) != (counter.image_rows, counter.image_mix):
         return False
     newest = backend.compared_rows(connection, _BEHIND_ALL, _TAIL, newest_first=True)
-    return not any(_differences(newest))
+    return not any(differences(newest))
 
 
 def bring_in_step(
@@ -111,7 +111,7 @@ class _Feed:
 
     def follow_known(self, compared: Sequence[ComparedRow]) -> list[FeedRow]:
         """Return the next rows of the feed for what it does not know as it is."""
-        return [self.follow(*found) for found in _differences(compared)]
+        return [self.follow(*found) for found in differences(compared)]
 
     def follow(
         self, post_id: int, state: int, row_id: int | None, digest: int, known: FeedRow | None
@@ -131,8 +131,8 @@ _Difference = tuple[int, int, int, int, FeedRow | None]
 """post_id, its state, its row's id and digest now, and what the feed knows."""
 
 
-def _differences(compared: Sequence[ComparedRow]) -> Iterator[_Difference]:
-    """Yield what the feed must be told about rows of `images`."""
+def differences(compared: Sequence[ComparedRow]) -> Iterator[_Difference]:
+    """Yield what the feed must be told about rows of `images`, and log those that are none."""
     if not compared:
         return
     row_ids, post_ids, *image_columns = list(zip(*compared, strict=True))[:6]
@@ -148,6 +148,16 @@ def _differences(compared: Sequence[ComparedRow]) -> Iterator[_Difference]:
         if state == BROKEN:
             _report(row_id, post_id, "its averages or positions are no signature")
         yield post_id, state, row_id, digest, known
+
+
+def unreadable(compared: Sequence[ComparedRow]) -> Iterator[ComparedRow]:
+    """Yield rows of `images` that are no signature, or whose post has no image id."""
+    if not compared:
+        return
+    states = _states(list(zip(*compared, strict=True))[2:6])
+    for row, (state, _) in zip(compared, states, strict=True):
+        if state == BROKEN or not isinstance(row[1], int) or not 0 <= row[1] <= MAX_IMAGE_ID:
+            yield row
 
 
 def _states(image_columns: Sequence[tuple[Any, ...]]) -> list[tuple[int, int]]:

@@ -18,7 +18,8 @@ from iqdb_core.store.backend import Counter, FeedRow
 from iqdb_core.store.databases.postgres_engine import PostgresEngines, driver_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     import psycopg
     import sqlalchemy as sa
@@ -123,6 +124,27 @@ class PostgresBackend:
             _execute(connection, "SELECT pg_advisory_xact_lock(%b)", (_UPGRADE_LOCK,))
             with self._engines.unlimited(connection):
                 yield connection
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[sa.Connection]:
+        """One read transaction whose statements and pauses may be long."""
+        with self.reading() as connection, self._engines.patient(connection):
+            yield connection
+
+    @contextlib.contextmanager
+    def repairing(self) -> Iterator[sa.Connection]:
+        """One upgrade that holds the counter row."""
+        with self.upgrading() as connection:
+            _execute(connection, _LOCK_COUNTER)
+            yield connection
+
+    def damage(self, connection: sa.Connection) -> list[str]:  # noqa: ARG002
+        """Return nothing: the server looks after its files."""
+        return []
+
+    def copy_file(self, path: Path, progress: Callable[[int, int], None] | None) -> bool:  # noqa: ARG002
+        """Return False: there is no file to copy."""
+        return False
 
     def counter(self, connection: sa.Connection) -> Counter:
         """Return the counter row."""

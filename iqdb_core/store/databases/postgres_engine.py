@@ -25,6 +25,7 @@ _POOL: Final = 4
 _MAX_POOL: Final = 32
 _GRACE_S: Final = 5.0
 """After a statement's time is up the server should say so; this much later we stop waiting for that."""
+_PATIENCE_S: Final = 900.0
 _SESSION: Final = {
     "default_transaction_read_only": "off",
     "jit": "off",
@@ -142,6 +143,19 @@ class PostgresEngines:
         try:
             driver.execute(b"SET LOCAL statement_timeout = 0")
             driver.execute(b"SET LOCAL idle_in_transaction_session_timeout = 0")
+            yield
+        finally:
+            driver.answer_s = limit
+
+    @contextlib.contextmanager
+    def patient(self, connection: sa.Connection) -> Iterator[None]:
+        """Let the statements of one transaction, and the pauses between them, take many minutes."""
+        driver = driver_of(connection)
+        limit, driver.answer_s = driver.answer_s, _PATIENCE_S + _GRACE_S
+        try:
+            milliseconds = f"{_PATIENCE_S * 1000:.0f}"
+            for name in (b"statement_timeout", b"idle_in_transaction_session_timeout"):
+                driver.execute(b"SELECT set_config(%b, %b, true)", (name.decode(), milliseconds))
             yield
         finally:
             driver.answer_s = limit

@@ -7,6 +7,8 @@ forking, not before.
 from __future__ import annotations
 
 import contextlib
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
@@ -18,8 +20,9 @@ from iqdb_core.store.backend import ComparedRow, Counter, FeedRow, ImageRow
 from iqdb_core.store.databases.sqlite_engine import SqliteEngines, driver_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from iqdb_core.model import ChangeBatch
     from iqdb_core.store.address import SqliteAddress, StoreTimeouts
@@ -29,6 +32,9 @@ _IDS_PER_SELECT: Final = 500
 _ROWS_PER_FETCH: Final = 512
 """So many rows' objects stay in the processor's cache until they have become columns, and are too few to set
 off the garbage collector, which would look through them in vain."""
+
+_PAGES_PER_STEP: Final = 4096
+_MAX_DAMAGE: Final = 20
 
 _COUNTER: Final = "SELECT head_seq, live_count, max_revision, image_rows, image_mix FROM iqdb_store"
 _SET_COUNTER: Final = (
@@ -114,7 +120,28 @@ class SqliteBackend:
         """One write transaction, holding SQLite's write lock from its first moment."""
         return self._engines.writing()
 
+    snapshot = reading
     upgrading = writing
+    repairing = writing
+
+    def damage(self, connection: sa.Connection) -> list[str]:
+        """Return what SQLite finds wrong with the file."""
+        found = driver_of(connection).execute(f"PRAGMA integrity_check({_MAX_DAMAGE})").fetchall()
+        return [str(row[0]) for row in found if row[0] != "ok"]
+
+    def copy_file(self, path: Path, progress: Callable[[int, int], None] | None) -> bool:
+        """Copy the file as it is now, while others write to it."""
+
+        def tell(_status: int, remaining: int, total: int) -> None:
+            if progress is not None:
+                progress(total - remaining, total)
+
+        with self.reading() as connection, closing(sqlite3.connect(path)) as target:
+            # The transaction keeps the copy at this moment, so that writers do not make it begin anew.
+            self.counter(connection)
+            driver_of(connection).execute("SELECT 1 FROM iqdb_store").fetchall()
+            driver_of(connection).backup(target, pages=_PAGES_PER_STEP, progress=tell, sleep=0)
+        return True
 
     def counter(self, connection: sa.Connection) -> Counter:
         """Return the counter row."""

@@ -8,17 +8,13 @@ from typing import Final
 import sqlalchemy as sa
 from alembic import op
 
+from iqdb_core.store.schema import IMAGES_SQLITE
+
 revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
 
-_IMAGES_SQLITE: Final = """CREATE TABLE images (
-            id INTEGER PRIMARY KEY NOT NULL,
-            post_id INTEGER UNIQUE NOT NULL,
-            avglf1 REAL NOT NULL, avglf2 REAL NOT NULL, avglf3 REAL NOT NULL,
-            sig BLOB NOT NULL
-        )"""
 _IMAGES_POSTGRES: Final = """CREATE TABLE images (
             id BIGINT PRIMARY KEY,
             post_id BIGINT UNIQUE NOT NULL,
@@ -36,7 +32,7 @@ def upgrade() -> None:
     # Only a column of type INTEGER is the rowid on SQLite.
     integer = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
     if not sa.inspect(connection).has_table("images"):
-        op.execute(_IMAGES_SQLITE if is_sqlite else _IMAGES_POSTGRES)
+        op.execute(IMAGES_SQLITE if is_sqlite else _IMAGES_POSTGRES)
         if not is_sqlite:
             # 240 bytes never compress nor leave the row; trying would cost time on every write.
             op.execute("ALTER TABLE images ALTER COLUMN sig SET STORAGE PLAIN")

@@ -1,0 +1,56 @@
+"""Which images are here, and which of these are not? Runs one statement per page; changes nothing.
+
+Called by `SignatureStore`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import sqlalchemy as sa
+
+from iqdb_core.store.backend import LIVE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from iqdb_core.store.backend import Backend
+
+_LISTED: Final = sa.text(
+    "SELECT f.post_id, f.seq, f.revision, s.source FROM iqdb_feed AS f"
+    " LEFT JOIN iqdb_sources AS s ON s.post_id = f.post_id"
+    " WHERE f.post_id > :after AND f.state = 1 ORDER BY f.post_id LIMIT :limit"
+)
+
+
+class ListedImage(NamedTuple):
+    """A live image.
+
+    Parameters
+    ----------
+    image_id : int
+    seq : int
+        Of its newest change.
+    revision : int
+        When that was accepted, in microseconds; 0 if another program wrote it.
+    source : str or None
+        Where it comes from, if that was told.
+    """
+
+    image_id: int
+    seq: int
+    revision: int
+    source: str | None
+
+
+def after(connection: sa.Connection, image_id: int, limit: int) -> list[ListedImage]:
+    """Return the next live images above an id, in ascending order."""
+    rows = connection.execute(_LISTED, {"after": image_id, "limit": limit})
+    return [ListedImage(*row) for row in rows]
+
+
+def missing(backend: Backend, connection: sa.Connection, image_ids: Sequence[int]) -> list[int]:
+    """Return those ids that no live image has, each once, in their order."""
+    known = backend.feed_rows(connection, image_ids)
+    live = {image_id for image_id, row in known.items() if row.state == LIVE}
+    return [image_id for image_id in dict.fromkeys(image_ids) if image_id not in live]
