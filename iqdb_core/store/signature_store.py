@@ -170,7 +170,7 @@ class SignatureStore:
             return sources.read(connection, known)
 
     def ids_after(self, after: int, limit: int) -> list[ListedImage]:
-        """Return the next live images above the id `after` (-1 for the beginning), ascending, at most `limit`."""
+        """Return at most `limit` live images above the id `after` (-1: from the beginning), ascending."""
         self._check_open()
         with self._backend.reading() as connection:
             return listing.after(connection, min(max(after, -1), MAX_IMAGE_ID), limit)

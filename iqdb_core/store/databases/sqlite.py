@@ -126,7 +126,12 @@ class SqliteBackend:
 
     def damage(self, connection: sa.Connection) -> list[str]:
         """Return what SQLite finds wrong with the file."""
-        found = driver_of(connection).execute(f"PRAGMA integrity_check({_MAX_DAMAGE})").fetchall()
+        try:
+            found = driver_of(connection).execute(f"PRAGMA integrity_check({_MAX_DAMAGE})").fetchall()
+        except sqlite3.DatabaseError as exc:
+            if exc.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CORRUPT:
+                raise
+            return [str(exc)]
         return [str(row[0]) for row in found if row[0] != "ok"]
 
     def copy_file(self, path: Path, progress: Callable[[int, int], None] | None) -> bool:
