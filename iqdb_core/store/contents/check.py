@@ -85,11 +85,12 @@ def check(
 ) -> CheckReport:
     """Check the store, and mend it if told to; see `SignatureStore.check`."""
     report = CheckReport()
-    with backend.repairing() if repair else backend.snapshot() as connection:
+    with backend.snapshot() as connection:
         for trouble in backend.damage(connection):
             report.add(Finding("file", f"the database file is damaged: {trouble}"))
-        if any(finding.kind == "file" for finding in report.findings):
-            return report
+    if report.found:
+        return report  # nothing that is read from such a file can be believed, and nothing written to it
+    with backend.repairing() if repair else backend.snapshot() as connection:
         _check_counter(backend, connection, report)
         _check_images(backend, connection, report, progress)
         _check_vanished(backend, connection, report)
