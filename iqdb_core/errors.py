@@ -123,6 +123,22 @@ class QueueUnavailable(IqdbError):
     retryable = True
 
 
+class ForeignQueue(QueueUnavailable):
+    """The queue belongs to another database.
+
+    Parameters
+    ----------
+    prefix : str
+        Of the keys that both use.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        super().__init__(
+            f"the keys {prefix!r} of this Redis hold the queue of another database;"
+            " give one of the two deployments its own IQDB_REDIS_PREFIX"
+        )
+
+
 class QueueFull(IqdbError):
     """The queue holds as much as it may.
 
@@ -132,11 +148,15 @@ class QueueFull(IqdbError):
         Unfinished jobs it holds, and the limit in force.
     payload_bytes, max_bytes : int
         Bytes of payloads it holds, and the limit in force.
+    retry_after_s : float
+        When to try again, by the rate at which the queue drains.
     """
 
     retryable = True
 
-    def __init__(self, jobs: int, max_jobs: int, payload_bytes: int, max_bytes: int) -> None:
+    def __init__(
+        self, jobs: int, max_jobs: int, payload_bytes: int, max_bytes: int, retry_after_s: float = 1.0
+    ) -> None:
         super().__init__(
             f"the queue holds {jobs} of {max_jobs} jobs and {payload_bytes} of {max_bytes} bytes"
         )
@@ -144,6 +164,7 @@ class QueueFull(IqdbError):
         self.max_jobs = max_jobs
         self.payload_bytes = payload_bytes
         self.max_bytes = max_bytes
+        self.retry_after_s = retry_after_s
 
 
 class UnknownJob(IqdbError):

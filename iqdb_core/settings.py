@@ -108,7 +108,21 @@ class Settings(BaseSettings):
     database_url: str = option(
         "iqdb.sqlite", "the signature store: an SQLite file, or a Postgres URL", ROLES[:-1], Group.PLACES
     )
-    redis_url: str = option("redis://127.0.0.1:6379/0", "the queue", DISTRIBUTED, Group.PLACES)
+    redis_url: str = option(
+        "redis://127.0.0.1:6379/0",
+        "the queue: `redis://`, `rediss://` (with TLS), or `sentinel://` of each sentinel with `;` between",
+        DISTRIBUTED,
+        Group.PLACES,
+    )
+    redis_sentinel_master: str = option(
+        "", "what the sentinels call the master; for `sentinel://` only", DISTRIBUTED, Group.PLACES
+    )
+    redis_prefix: str = option(
+        "iqdb:",
+        "every key in Redis starts with it: another one for each deployment on the same Redis",
+        DISTRIBUTED,
+        Group.PLACES,
+    )
     query_urls: str = option(
         "http://127.0.0.1:5589", "base URLs of the query nodes, separated by commas", ["api"], Group.PLACES
     )
@@ -141,7 +155,11 @@ class Settings(BaseSettings):
         30.0, "longest pause in the middle of a body, seconds", FRONT_ENDS, Group.LIMITS, above=0
     )
     add_timeout_s: float = option(
-        60.0, "how long a write may take to become findable, seconds", FRONT_ENDS, Group.LIMITS, above=0
+        60.0,
+        "how long a write waits to become findable, seconds; from the queue it then answers 202 with its job",
+        FRONT_ENDS,
+        Group.LIMITS,
+        above=0,
     )
 
     token: str = option(
@@ -223,7 +241,7 @@ class Settings(BaseSettings):
     )
     max_attempts: int = option(
         3,
-        "after so many tries that killed its process an image is set aside as failed",
+        "after so many claims that ended their process an image is set aside as failed",
         WORKER,
         Group.WORKER,
         above=0,
@@ -239,14 +257,14 @@ class Settings(BaseSettings):
     )
     visibility_timeout_s: int = option(
         60,
-        "a message that is not acknowledged for so many seconds goes to another worker",
+        "jobs go to another worker when the one that claimed them was not heard of for so many seconds",
         WORKER,
         Group.WORKER,
         above=0,
     )
     task_time_limit_s: int = option(
         45,
-        "a process that works longer on one message is killed, seconds; below the visibility timeout",
+        "a process that works longer on one task is killed, seconds; below the visibility timeout",
         WORKER,
         Group.WORKER,
         above=0,
@@ -255,7 +273,14 @@ class Settings(BaseSettings):
         1024, "a process that ever used more MiB is replaced after its task", WORKER, Group.WORKER, above=0
     )
     sweep_s: float = option(
-        2.0, "seconds between looks for jobs whose message was lost", WORKER, Group.WORKER, above=0
+        2.0, "seconds between looks for jobs that wait without a message", WORKER, Group.WORKER, above=0
+    )
+    remote_control: bool = option(
+        False,
+        "let Celery's own tools see and control workers: inspect, control, events, flower",
+        WORKER,
+        Group.WORKER,
+        shown="off; on for `celery -A worker.celery`",
     )
 
     log_level: LogLevel = option(
@@ -269,7 +294,7 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"IQDB_TASK_TIME_LIMIT_S ({self.task_time_limit_s}) must be below"
                 f" IQDB_VISIBILITY_TIMEOUT_S ({self.visibility_timeout_s}),"
-                " or messages are worked on twice at once"
+                " or jobs are worked on twice at once"
             )
         return self
 

@@ -9,7 +9,7 @@ import os
 
 import hypothesis
 
-pytest_plugins = ["tests.fixtures.databases", "tests.fixtures.ledgers"]
+pytest_plugins = ["tests.fixtures.databases", "tests.fixtures.ledgers", "tests.fixtures.role_logs"]
 
 for name in [name for name in os.environ if name.startswith("IQDB_")]:
     del os.environ[name]  # a developer's shell must not leak into the product under test

@@ -37,10 +37,10 @@ def main() -> None:
         pool_cls="prefork",
         loglevel=settings.log_level.upper(),
         quiet=True,
-        # Talk among workers needs pub/sub and has kept workers from reconnecting.
+        # Workers have nothing to tell each other: the ledger does.
         without_gossip=True,
         without_mingle=True,
-        without_heartbeat=True,
+        without_heartbeat=not settings.remote_control,
     )
     worker.start()
     sys.exit(worker.exitcode)

@@ -7,22 +7,26 @@ and tests make theirs with `create_app`. Every setting that differs from Celery'
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 from celery import Celery
 
 from iqdb_core.errors import ConfigError
-from iqdb_core.jobs.keys import QUEUE
+from iqdb_core.jobs.keys import QUEUE, Keys
 from iqdb_core.jobs.messages import transport_options
 from iqdb_core.settings import Settings
-from worker.lost_acks import AcknowledgementWatch, request_class
+from worker.lost_acks import AcknowledgementWatch
 from worker.process_resources import ProcessResources, open_ledger
+from worker.requests import request_class
 from worker.startup import prepare_at_start
-from worker.sweep import sweep_step
-from worker.tasks import register
+from worker.sweep import Sweeper, sweep_step
+from worker.tasks import register, send_messages
+
+REMOTE_CONTROL: Final = "IQDB_REMOTE_CONTROL"
 
 
 def create_app(read_settings: Callable[[], Settings]) -> Celery:
@@ -30,9 +34,11 @@ def create_app(read_settings: Callable[[], Settings]) -> Celery:
     settings = cache(read_settings)
     app = Celery("iqdb", set_as_current=False)
     app.add_defaults(lambda: configuration(settings()))
+    resources = ProcessResources(settings)
     watch = AcknowledgementWatch()
-    register(app, ProcessResources(settings).handler, request_class(watch))
-    app.steps["consumer"].add(sweep_step(lambda: open_ledger(settings()), watch, lambda: settings().sweep_s))
+    sweeper = Sweeper(lambda: open_ledger(settings()), lambda count: send_messages(app, count))
+    register(app, resources.handler, request_class(watch, resources.claimant_of, sweeper.forfeit))
+    app.steps["consumer"].add(sweep_step(sweeper, watch, lambda: settings().sweep_s))
     prepare_at_start(app, settings)
     return app
 
@@ -42,7 +48,9 @@ def configuration(settings: Settings) -> dict[str, Any]:
     return {
         "broker_url": settings.redis_url,
         "task_default_queue": QUEUE,
-        "broker_transport_options": transport_options(settings.visibility_timeout_s),
+        "broker_transport_options": transport_options(
+            Keys(settings.redis_prefix), settings.visibility_timeout_s, settings.redis_sentinel_master
+        ),
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,  # Redis comes back some day; a worker that gave up would not
         # JSON only, and no results: the ledger says what became of a job.
@@ -50,9 +58,8 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "accept_content": ["json"],
         "result_backend": None,
         "task_ignore_result": True,
-        # A message is gone only when its jobs are final or put back. A killed child's message returns at
-        # once, a killed worker's after the visibility timeout. An unexpected error drops the message; the
-        # sweep sends the jobs again.
+        # A message is gone only when its task has ended. A killed child's message returns at once, a killed
+        # worker's after the visibility timeout. An unexpected error drops it; the sweep sends another.
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
         "task_acks_on_failure_or_timeout": False,
@@ -67,18 +74,19 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "worker_lost_wait": 1.0,  # seconds until a killed child's message is returned; 10 buy nothing here
         "worker_proc_alive_timeout": 30.0,  # a child may need more than 4 seconds on a loaded machine
         "worker_soft_shutdown_timeout": float(settings.task_time_limit_s),
-        # Remote control and events need pub/sub and keys of their own, and have kept workers from
-        # reconnecting.
-        "worker_enable_remote_control": False,
-        "worker_send_task_events": False,
+        # For Celery's own tools. A task is some seconds of work on many images, so events cost nothing.
+        "worker_enable_remote_control": settings.remote_control,
+        "worker_send_task_events": settings.remote_control,
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
     }
 
 
 def _from_environment() -> Settings:
+    """Read the settings; who starts a worker by Celery's own command expects Celery's tools to reach it."""
+    given = {} if REMOTE_CONTROL in os.environ else {"remote_control": True}
     try:
-        return Settings.read()
+        return Settings.read(**given)
     except ConfigError as error:
         sys.exit(f"iqdb: {error}")
 

@@ -12,7 +12,7 @@ import sys
 from typing import Final
 
 from iqdb_core.errors import IqdbError
-from iqdb_core.jobs import JobLedger, RedisPort
+from iqdb_core.jobs import JobReader, Keys, RedisPort
 from iqdb_core.settings import Settings
 
 _SILENT_S: Final = 30.0
@@ -22,9 +22,9 @@ def main() -> None:
     """Exit 0 if a worker of this machine reported lately; else 1, saying why on standard error."""
     try:
         settings = Settings.read()
-        port = RedisPort.connect(settings.redis_url)
+        port = RedisPort.connect(settings.redis_url, sentinel_master=settings.redis_sentinel_master)
         try:
-            workers = JobLedger(port).workers()
+            workers = JobReader(port, keys=Keys(settings.redis_prefix)).workers()
         finally:
             port.close()
     except IqdbError as error:

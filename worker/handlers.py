@@ -1,4 +1,4 @@
-"""What happens to a chunk of jobs: decode, one transaction for all, then the final word on each.
+"""What a worker process does: claim jobs, decode, one transaction for all, the final word on each.
 
 Knows no Celery: `worker.tasks` calls `handle`, tests call it too. The order of its steps is chosen so that a
 process that is killed at any point loses nothing: payloads go only after the commit, and a job that was
@@ -12,20 +12,25 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from functools import partial
+from typing import Final, Protocol, TypeVar
 
 from iqdb_core import codec
 from iqdb_core.errors import IqdbError
-from iqdb_core.jobs import Done, Failed, JobKind, StartedJob, WorkLedger
+from iqdb_core.jobs import ClaimedJob, Done, Failed, JobKind, PutBack, WorkLedger
+from iqdb_core.jobs.messages import CLAIM_JOBS
 from iqdb_core.model import Signature, Write, WriteOutcome
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_FIRST_PAUSE_S = 0.1
-_LONGEST_PAUSE_S = 3.0
-_FIRST_DELAY_S = 2.0
-_LONGEST_DELAY_S = 60.0
+_FIRST_PAUSE_S: Final = 0.1
+_LONGEST_PAUSE_S: Final = 3.0
+_FIRST_DELAY_S: Final = 2.0
+_LONGEST_DELAY_S: Final = 60.0
+_CLAIM_S: Final = 0.4
+"""A claim is to take about so long: whoever waits for a result waits for all of its claim, and perhaps for
+the one before it."""
 
 
 class Store(Protocol):
@@ -41,14 +46,18 @@ class Patience:
 
     Parameters
     ----------
+    round_s : float
+        After so long nothing more is claimed: Celery is to see tasks end, and a worker that is told to stop
+        stops soon.
     budget_s : float
-        After so long no further image of the chunk is begun; the rest is put back.
+        After so long no further image of a claim is begun; the rest is put back.
     retry_s : float
-        How long one chunk waits for a store or a ledger that is away before it is put back.
+        How long one claim waits for a store or a ledger that is away before it is put back.
     max_attempts : int
-        Tries that ended their process after which an image is set aside.
+        Claims that ended their process after which an image is set aside.
     """
 
+    round_s: float = 2.0
     budget_s: float = 11.0
     retry_s: float = 11.0
     max_attempts: int = 3
@@ -87,93 +96,103 @@ class IngestHandler:
         self._now = now
         self._sleep = sleep
         self._chance = chance
+        self._image_s = 0.0
 
-    def handle(self, job_ids: Sequence[str]) -> None:
-        """Work on jobs until each is final or put back; those that are final already are left alone.
+    def handle(self) -> int:
+        """Claim and work until nothing waits or the time of a round is over.
 
-        Jobs that did not come back from an earlier try are done last, each in a transaction of its own: if
-        one ends this process again, the others are committed already.
+        Returns
+        -------
+        int
+            About how many jobs still wait to be claimed.
 
         Raises
         ------
         QueueUnavailable
-            Redis stayed away; the jobs are delivered again or found by the sweep.
+            Redis stayed away; what was claimed is claimed again when its lease runs out.
+        StoreUnavailable
+            The store could not be opened; nothing was claimed.
         """
-        end = self._now() + self._patience.budget_s
-        jobs = self._patiently(lambda: self._ledger.start(job_ids))
-        self._work([job for job in jobs if not job.attempts], end)
-        for job in jobs:
-            if job.attempts:
-                self._work([job], end)
+        end = self._now() + self._patience.round_s
+        claim = self._patiently(lambda: self._ledger.claim(self._claim_size()))
+        while claim.jobs:
+            outcomes = self._work(claim.jobs)
+            if self._now() >= end:
+                self._patiently(partial(self._ledger.finish, claim, outcomes))
+                return claim.waiting + sum(isinstance(outcome, PutBack) for outcome in outcomes)
+            claim = self._patiently(
+                partial(self._ledger.finish_and_claim, claim, outcomes, self._claim_size())
+            )
+        return claim.waiting
 
-    def _work(self, jobs: Sequence[StartedJob], end: float) -> None:
-        round_ = _Round()
-        for job in jobs:
-            if self._now() > end:
-                round_.left.append(job)
+    def _claim_size(self) -> int:
+        """Return how many jobs to claim, by the pace of the last claims."""
+        if self._image_s * CLAIM_JOBS <= _CLAIM_S:
+            return CLAIM_JOBS
+        return max(1, int(_CLAIM_S / self._image_s))
+
+    def _work(self, jobs: Sequence[ClaimedJob]) -> list[Done | Failed | PutBack]:
+        """Decode and commit the jobs of one claim."""
+        start = self._now()
+        outcomes: list[Done | Failed | PutBack] = []
+        hashed: list[tuple[ClaimedJob, Signature | None]] = []
+        for number, job in enumerate(jobs):
+            if self._now() > start + self._patience.budget_s:
+                outcomes += [PutBack(one.job_id) for one in jobs[number:]]
+                break
+            result = self._hash(job)
+            if isinstance(result, Failed | PutBack):
+                outcomes.append(result)
             else:
-                self._hash(job, round_)
-        last = round_.came_through
-        if last is not None:
-            self._patiently(lambda: self._ledger.hashed(last))
-        if round_.left:
-            self._release(round_.left, 0)
-        if round_.broken:
-            self._put_back(round_.broken)
-        self._commit(round_)
+                hashed.append((job, result))
+        pace_s = (self._now() - start) / len(jobs)
+        self._image_s = (self._image_s + pace_s) / 2
+        return outcomes + self._commit(hashed)
 
-    def _hash(self, job: StartedJob, round_: _Round) -> None:
-        """Decode one job, leaving the result in `round_`."""
-        if job.kind is JobKind.DELETE:
-            round_.hashed.append((job, None))
-            return
+    def _hash(self, job: ClaimedJob) -> Signature | Failed | PutBack | None:
+        """Return the signature of one job, None for a deletion, or what becomes of it without one."""
         if job.attempts >= self._patience.max_attempts:
-            reason = f"set aside: the process that decoded it ended {job.attempts} times"
-            round_.failed.append(Failed(job.job_id, reason))
-            return
-        payload = self._patiently(lambda: self._ledger.begin(job, after=round_.came_through))
-        round_.came_through = None
-        if payload is None:  # finished by another worker after a redelivery
-            return
+            return Failed(job.job_id, f"set aside: the process that decoded it ended {job.attempts} times")
+        if not job.payload and job.kind is not JobKind.DELETE:
+            return Failed(job.job_id, "its bytes are empty or were lost")
         try:
-            if not payload:
-                round_.failed.append(Failed(job.job_id, "its bytes are empty or were lost"))
-            elif job.kind is JobKind.SIGNATURE:
-                round_.hashed.append((job, codec.from_bytes(payload)))
-            else:
-                round_.hashed.append((job, self._hash_image(payload)))
+            return self._signature(job)
         except IqdbError as error:
-            round_.failed.append(Failed(job.job_id, str(error), type(error).__name__))
+            return Failed(job.job_id, str(error), type(error).__name__)
         except Exception:
             # A fault of ours or of the decoder, or memory that ran out. It counts like a killed process:
             # another try may succeed, and the blame stays until then.
             logger.exception("job %s of image %s could not be decoded", job.job_id, job.image_id)
-            round_.broken.append(job)
-            return
-        round_.came_through = job
+            return PutBack(job.job_id, self._delay_s([job]), is_to_blame=True)
 
-    def _commit(self, round_: _Round) -> None:
-        finished: list[Done | Failed] = list(round_.failed)
-        if round_.hashed:
-            writes = [Write(job.image_id, job.revision, signature) for job, signature in round_.hashed]
-            try:
-                outcomes = self._patiently(lambda: self._open_store().apply(writes))
-            except IqdbError as error:
-                logger.warning("%s jobs put back, their images cannot be stored now: %s", len(writes), error)
-                self._put_back([job for job, _ in round_.hashed])
-            else:
-                finished += [
-                    Done(job.job_id, outcome.seq, signature)
-                    for (job, signature), outcome in zip(round_.hashed, outcomes, strict=True)
-                ]
-        self._patiently(lambda: self._ledger.finish(finished))
+    def _signature(self, job: ClaimedJob) -> Signature | None:
+        match job.kind:
+            case JobKind.DELETE:
+                return None
+            case JobKind.SIGNATURE:
+                return codec.from_bytes(job.payload)
+            case JobKind.IMAGE:
+                return self._hash_image(job.payload)
 
-    def _put_back(self, jobs: Sequence[StartedJob]) -> None:
-        longest = min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2 ** min(max(job.deferrals for job in jobs), 10))
-        self._release(jobs, longest * (0.5 + self._chance() / 2))
+    def _commit(self, hashed: Sequence[tuple[ClaimedJob, Signature | None]]) -> list[Done | Failed | PutBack]:
+        if not hashed:
+            return []
+        writes = [Write(job.image_id, job.revision, signature) for job, signature in hashed]
+        try:
+            outcomes = self._patiently(lambda: self._open_store().apply(writes))
+        except IqdbError as error:
+            logger.warning("%s jobs put back, their images cannot be stored now: %s", len(writes), error)
+            delay_s = self._delay_s([job for job, _ in hashed])
+            return [PutBack(job.job_id, delay_s, is_deferred=True) for job, _ in hashed]
+        return [
+            Done(job.job_id, outcome.seq, signature)
+            for (job, signature), outcome in zip(hashed, outcomes, strict=True)
+        ]
 
-    def _release(self, jobs: Sequence[StartedJob], delay_s: float) -> None:
-        self._patiently(lambda: self._ledger.release([job.job_id for job in jobs], delay_s))
+    def _delay_s(self, jobs: Sequence[ClaimedJob]) -> float:
+        deferrals = min(max(job.deferrals for job in jobs), 10)
+        longest: float = min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2**deferrals)
+        return longest * (0.5 + self._chance() / 2)
 
     def _patiently(self, call: Callable[[], T]) -> T:
         """Call until it succeeds, as long as its errors are of the kind that heals and time is left."""
@@ -189,14 +208,3 @@ class IngestHandler:
                 logger.warning("trying again in %.1f s: %s", wait, error)
                 self._sleep(wait)
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
-
-
-class _Round:
-    """What has become of the jobs of one transaction so far."""
-
-    def __init__(self) -> None:
-        self.hashed: list[tuple[StartedJob, Signature | None]] = []
-        self.failed: list[Failed] = []
-        self.broken: list[StartedJob] = []
-        self.left: list[StartedJob] = []
-        self.came_through: StartedJob | None = None

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery.worker.request import Request
-
 
 class AcknowledgementWatch:
     """The messages whose acknowledgement is on its way over the present connection."""
@@ -38,22 +36,3 @@ class AcknowledgementWatch:
         self._older = [message for message in self._fresh if not message.acknowledged]
         self._fresh = []
         return is_lost
-
-
-def request_class(watch: AcknowledgementWatch) -> type[Request]:
-    """Return the class by which Celery follows one message of the task, reporting to `watch`."""
-
-    class WatchedRequest(Request):  # type: ignore[misc]  # celery carries no types
-        def __init__(self, message: Any, *arguments: Any, **options: Any) -> None:
-            super().__init__(message, *arguments, **options)
-            self._generation = watch.generation
-
-        def acknowledge(self) -> None:
-            watch.expect(self.message, self._generation)
-            super().acknowledge()
-
-        def reject(self, requeue: bool = False) -> None:
-            watch.expect(self.message, self._generation)
-            super().reject(requeue=requeue)
-
-    return WatchedRequest

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import os
+import secrets
+import threading
 from collections.abc import Callable
 from functools import partial
 
-from iqdb_core.jobs import RedisPort, Retention, WorkLedger
+from iqdb_core.jobs import Keys, RedisPort, Retention, WorkLedger
 from iqdb_core.settings import Settings
 from iqdb_core.signature import DecodeLimits, from_image_bytes
 from iqdb_core.store import SignatureStore, open_store
 from worker.handlers import IngestHandler, Patience
 
 
-def open_ledger(settings: Settings) -> WorkLedger:
+def open_ledger(settings: Settings, claimant: str = "", store_id: Callable[[], str] = str) -> WorkLedger:
     """Return a ledger with connections of its own."""
     return WorkLedger(
-        RedisPort.connect(settings.redis_url),
+        RedisPort.connect(settings.redis_url, sentinel_master=settings.redis_sentinel_master),
+        claimant=claimant,
         retention=Retention(settings.job_retention_s, settings.failed_retention_s, settings.max_job_records),
-        visibility_timeout_s=settings.visibility_timeout_s,
+        lease_s=settings.visibility_timeout_s,
+        store_id=store_id,
+        keys=Keys(settings.redis_prefix),
     )
 
 
 class ProcessResources:
     """What one process works with; connections are never shared over a fork.
+
+    Made before the fork, so that the parent knows by which names its children claim.
 
     Parameters
     ----------
@@ -33,29 +40,41 @@ class ProcessResources:
 
     def __init__(self, settings: Callable[[], Settings]) -> None:
         self._settings = settings
-        self._pid = 0
-        self._store: SignatureStore | None = None
-        self._handler: IngestHandler | None = None
+        self._start = secrets.token_hex(4)  # process ids repeat, on other machines and over time
+        self._own = threading.local()
+
+    def claimant_of(self, pid: int) -> str:
+        """Return the name by which the main thread of a child claims."""
+        return f"{self._start}-{pid}"
 
     def handler(self) -> IngestHandler:
-        """Return this process's handler, made at the first call; connects to nothing yet."""
-        if self._handler is None or self._pid != os.getpid():
-            settings = self._settings()
-            self._pid = os.getpid()
-            self._store = None
-            self._handler = IngestHandler(
-                ledger=open_ledger(settings),
-                open_store=self._open_store,
-                hash_image=partial(from_image_bytes, limits=DecodeLimits(max_pixels=settings.max_pixels)),
-                patience=Patience(
-                    budget_s=settings.task_time_limit_s / 4,
-                    retry_s=settings.task_time_limit_s / 4,
-                    max_attempts=settings.max_attempts,
-                ),
-            )
-        return self._handler
+        """Return the handler of this process and thread, made at the first call; connects to nothing yet."""
+        own = self._own
+        if getattr(own, "pid", 0) != os.getpid():
+            own.pid = os.getpid()
+            own.handler = self._make_handler()
+        handler: IngestHandler = own.handler
+        return handler
 
-    def _open_store(self) -> SignatureStore:
-        if self._store is None:
-            self._store = open_store(self._settings().database_url)
-        return self._store
+    def _make_handler(self) -> IngestHandler:
+        settings = self._settings()
+        claimant = self.claimant_of(os.getpid())
+        if threading.current_thread() is not threading.main_thread():  # a pool of threads, as Celery allows
+            claimant = f"{claimant}-{threading.get_native_id()}"
+        stores: list[SignatureStore] = []
+
+        def opened() -> SignatureStore:
+            if not stores:
+                stores.append(open_store(settings.database_url))
+            return stores[0]
+
+        return IngestHandler(
+            ledger=open_ledger(settings, claimant, lambda: opened().store_id),
+            open_store=opened,
+            hash_image=partial(from_image_bytes, limits=DecodeLimits(max_pixels=settings.max_pixels)),
+            patience=Patience(
+                budget_s=settings.task_time_limit_s / 4,
+                retry_s=settings.task_time_limit_s / 4,
+                max_attempts=settings.max_attempts,
+            ),
+        )

@@ -1,69 +1,82 @@
-"""What a worker's parent process does besides: find lost jobs, and report that the worker is there.
+"""What a worker's parent does besides: say that it is there, replace lost messages, end claims of the dead.
 
-Runs on the timer of Celery's event loop, without a thread: the parent forks at any time. Sends what the
-ledger hands out; decides nothing itself. Stops and starts with the connection to Redis.
+Runs on the timer of Celery's event loop, without a thread: the parent forks at any time. Stops and starts
+with the connection to Redis.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from typing import Any
+import time
+from collections.abc import Callable
+from typing import Any, Final
 
-from celery import Celery, bootsteps
+from celery import bootsteps
 
-from iqdb_core.errors import QueueUnavailable
+from iqdb_core.errors import ForeignQueue, QueueUnavailable
 from iqdb_core.jobs import WorkLedger
-from iqdb_core.jobs.keys import QUEUE
-from iqdb_core.jobs.messages import CHUNK_JOBS, TASK_INGEST
 from worker.lost_acks import AcknowledgementWatch
 
 logger = logging.getLogger(__name__)
 
-
-def enqueue(app: Celery, job_ids: Sequence[str]) -> None:
-    """Send jobs to the queue, in messages of at most CHUNK_JOBS."""
-    for start in range(0, len(job_ids), CHUNK_JOBS):
-        app.send_task(
-            TASK_INGEST, args=[list(job_ids[start : start + CHUNK_JOBS])], queue=QUEUE, ignore_result=True
-        )
+_COMPLAINT_S: Final = 60.0
+"""A fault that lasts is logged so often."""
 
 
 class Sweeper:
-    """One round of sweeping; plain calls, so that a test can make one.
+    """The ledger as the parent uses it; plain calls, so that a test can make them.
 
     Parameters
     ----------
-    ledger : WorkLedger
+    open_ledger : callable
+        Returns a ledger of its own.
     send : callable
-        Sends a list of job ids to the queue.
-    name : str
-        Of this worker, in the ledger's list.
+        Sends so many messages.
     """
 
-    def __init__(self, ledger: WorkLedger, send: Callable[[Sequence[str]], None], name: str) -> None:
-        self._ledger = ledger
+    def __init__(self, open_ledger: Callable[[], WorkLedger], send: Callable[[int], None]) -> None:
+        self._open_ledger = open_ledger
         self._send = send
-        self._name = name
+        self._ledger: WorkLedger | None = None
+        self._complained_s = float("-inf")
 
-    def sweep(self) -> None:
-        """Report that this worker is there, and send again what was lost; raises QueueUnavailable."""
-        lost = self._ledger.sweep(self._name)
-        if lost:
-            logger.info("sending %s jobs again", len(lost))
-            self._send(lost)
-
-    def leave(self) -> None:
-        """Take this worker off the list and close the connections; if Redis is away it is forgotten later."""
+    def sweep(self, name: str) -> None:
+        """Report that the worker `name` is there, and send what is missing; raises QueueUnavailable."""
         try:
-            self._ledger.leave(self._name)
+            missing = self._opened().sweep(name)
+        except ForeignQueue as error:
+            if time.monotonic() > self._complained_s + _COMPLAINT_S:
+                self._complained_s = time.monotonic()
+                logger.error("this worker does nothing: %s", error)  # noqa: TRY400 - the sentence says it
+            return
+        if missing:
+            logger.info("jobs wait without a message: sending %s", missing)
+            self._send(missing)
+
+    def forfeit(self, claimant: str) -> None:
+        """End the claim of a child that died; if Redis is away it ends with its lease."""
+        try:
+            self._opened().forfeit(claimant)
+        except QueueUnavailable as error:
+            logger.warning("a dead process keeps its jobs until its lease ends: %s", error)
+
+    def leave(self, name: str) -> None:
+        """Take the worker off the list and close the connections; if Redis is away it is forgotten later."""
+        try:
+            self._opened().leave(name)
         except QueueUnavailable as error:
             logger.warning("still on the list of workers: %s", error)
-        self._ledger.close()
+        self._opened().close()
+        self._ledger = None
+
+    def _opened(self) -> WorkLedger:
+        if self._ledger is None:
+            self._ledger = self._open_ledger()
+        return self._ledger
 
 
 def sweep_step(
-    open_ledger: Callable[[], WorkLedger], watch: AcknowledgementWatch, every_s: Callable[[], float]
+    sweeper: Sweeper, watch: AcknowledgementWatch, every_s: Callable[[], float]
 ) -> type[bootsteps.StartStopStep]:
     """Return the consumer step that sweeps every `every_s()` seconds while the worker is connected."""
 
@@ -73,33 +86,26 @@ def sweep_step(
         def __init__(self, parent: Any, **options: Any) -> None:
             super().__init__(parent, **options)
             self._timer: Any = None
-            self._sweeper: Sweeper | None = None
 
         def start(self, parent: Any) -> None:
-            def send(job_ids: Sequence[str]) -> None:
-                enqueue(parent.app, job_ids)
-
             watch.renew()
-            sweeper = Sweeper(open_ledger(), send, parent.hostname)
-            self._sweeper = sweeper
-            self._timer = parent.timer.call_repeatedly(every_s(), lambda: _tick(sweeper, watch))
+            name = parent.hostname
+            self._timer = parent.timer.call_repeatedly(every_s(), lambda: _tick(sweeper, name, watch))
 
-        def stop(self, parent: Any) -> None:  # noqa: ARG002
+        def stop(self, parent: Any) -> None:
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
-            if self._sweeper is not None:
-                self._sweeper.leave()
-                self._sweeper = None
+                sweeper.leave(parent.hostname)
 
     return SweepStep
 
 
-def _tick(sweeper: Sweeper, watch: AcknowledgementWatch) -> None:
+def _tick(sweeper: Sweeper, name: str, watch: AcknowledgementWatch) -> None:
     """Sweep; a ConnectionError makes Celery's event loop end and the consumer connect anew."""
     if watch.has_lost():
         raise ConnectionError("an acknowledgement did not reach Redis")
     try:
-        sweeper.sweep()
+        sweeper.sweep(name)
     except QueueUnavailable as error:
         raise ConnectionError(str(error)) from error

@@ -6,17 +6,23 @@ Everything it does is in `worker.handlers`; what it works with is made after the
 
 from __future__ import annotations
 
+import logging
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from billiard import current_process
 from celery import Celery
 from celery.worker.request import Request
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
 from iqdb_core.errors import IqdbError
 from iqdb_core.jobs.messages import TASK_INGEST
 from worker.handlers import IngestHandler
+
+logger = logging.getLogger(__name__)
 
 
 def register(app: Celery, handler: Callable[[], IngestHandler], request: type[Request]) -> None:
@@ -28,14 +34,24 @@ def register(app: Celery, handler: Callable[[], IngestHandler], request: type[Re
     handler : callable
         Returns the handler of the process that runs the task.
     request : type
-        By which Celery follows a message; see `worker.lost_acks`.
+        By which Celery follows a message; see `worker.requests`.
     """
 
-    # An IqdbError here means that Redis stayed away: worth a line in the log, not a traceback.
-    @app.task(name=TASK_INGEST, Request=request, throws=(IqdbError,))
-    def ingest(job_ids: list[str]) -> None:
+    # An IqdbError here means that Redis or the store stayed away: worth a line in the log, no traceback.
+    @app.task(name=TASK_INGEST, Request=request, throws=(IqdbError,), shared=False)
+    def ingest() -> None:
         with undisturbed():
-            handler().handle(job_ids)
+            if handler().handle():
+                send_messages(app, 1)
+
+
+def send_messages(app: Celery, count: int) -> None:
+    """Put messages on the queue that say that there is work; one that is not sent is missed by the sweep."""
+    try:
+        for _ in range(count):
+            app.send_task(TASK_INGEST, ignore_result=True, retry=False)
+    except (OperationalError, RedisError, OSError) as error:
+        logger.warning("a message was not sent, the next sweep will: %s", error)
 
 
 @contextmanager
@@ -45,7 +61,8 @@ def undisturbed() -> Iterator[None]:
     Its parent gets the signal too, waits for the task and then ends the process itself. A process that
     overruns the time limit is killed all the same, by SIGKILL.
     """
-    if current_process().name == "MainProcess":
+    is_pool_process = current_process().name != "MainProcess"
+    if not is_pool_process or threading.current_thread() is not threading.main_thread():
         yield
         return
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)

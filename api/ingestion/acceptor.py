@@ -1,26 +1,29 @@
-"""From requests to the queue, many at a time: one script accepts, one message carries a chunk.
+"""From requests to the queue, many at a time: one script accepts a group and says how many messages to send.
 
 While one group is on its way to Redis the next one gathers, so a lone request waits for nobody and a busy
-front end makes few round trips; chunks let a worker commit many images in one transaction.
+front end makes few round trips.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from iqdb_core.errors import QueueFull
-from iqdb_core.jobs import Accepted, JobLedger, Submission
-from iqdb_core.jobs.messages import CHUNK_JOBS
+from iqdb_core.jobs import Accepted, JobLedger, Lane, Submission
 
 log = logging.getLogger(__name__)
 
 GROUP_JOBS: Final = 256
 GROUP_BYTES: Final = 32 * 1024 * 1024
+_ROOMY: Final = 0.9
+_ROOMY_S: Final = 1.0
+"""A queue filled less than that is taken to have room for so long, without asking."""
 
 _Pending = tuple[Sequence[Submission], "asyncio.Future[list[Accepted]]"]
 
@@ -31,15 +34,17 @@ class JobAcceptor:
     Parameters
     ----------
     ledger : JobLedger
-    send : callable of (list of job ids)
-        Puts one message on the queue; blocking. Its failure loses nothing: the sweep finds jobs without one.
+    send : callable of (int)
+        Puts so many messages on the queue; blocking, for seconds at most. Its failure loses nothing: the
+        sweep finds jobs without one.
     """
 
-    def __init__(self, ledger: JobLedger, send: Callable[[list[str]], None]) -> None:
+    def __init__(self, ledger: JobLedger, send: Callable[[int], None]) -> None:
         self._ledger = ledger
         self._send = send
         self._pending: deque[_Pending] = deque()
         self._task: asyncio.Task[None] | None = None
+        self._roomy_until_s = 0.0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="accept")
 
     async def accept(self, submissions: Sequence[Submission]) -> list[Accepted]:
@@ -55,6 +60,21 @@ class JobAcceptor:
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())
         return await future
+
+    async def check_room(self, payload_bytes: int, lane: Lane) -> None:
+        """Raise QueueFull if so many bytes more would be refused now; raises QueueUnavailable, too.
+
+        Asks Redis only when the queue was nearly full, or was not heard of, lately.
+        """
+        if time.monotonic() < self._roomy_until_s:
+            return
+        jobs, held = await asyncio.to_thread(self._ledger.check_room, 1, payload_bytes, lane)
+        self._note(jobs, held)
+
+    def _note(self, jobs: int, held: int) -> None:
+        limits = self._ledger.limits
+        is_roomy = jobs < _ROOMY * limits.max_jobs and held < _ROOMY * limits.max_bytes
+        self._roomy_until_s = time.monotonic() + _ROOMY_S if is_roomy else 0.0
 
     def close(self) -> None:
         """Wait for what is on its way and end the thread."""
@@ -87,27 +107,28 @@ class JobAcceptor:
     def _accept_group(self, group: Sequence[Sequence[Submission]]) -> list[list[Accepted] | Exception]:
         """Accept a group; where it does not fit whole, each of its requests for itself."""
         try:
-            accepted = self._ledger.accept([one for submissions in group for one in submissions])
+            accepted = self._ledger.accept_all([one for submissions in group for one in submissions])
         except QueueFull as error:
             if len(group) == 1:
                 return [error]
             return [self._accept_group([submissions])[0] for submissions in group]
         except Exception as error:  # noqa: BLE001 - each of the waiting requests raises it
             return [error] * len(group)
-        for start in range(0, len(accepted), CHUNK_JOBS):
-            self._send_chunk([one.job_id for one in accepted[start : start + CHUNK_JOBS]])
+        self._note(accepted.queue_jobs, accepted.queue_bytes)
+        if accepted.missing_messages:
+            self._send_messages(accepted.missing_messages)
         results: list[list[Accepted] | Exception] = []
         start = 0
         for submissions in group:
-            results.append(accepted[start : start + len(submissions)])
+            results.append(accepted.jobs[start : start + len(submissions)])
             start += len(submissions)
         return results
 
-    def _send_chunk(self, job_ids: list[str]) -> None:
+    def _send_messages(self, count: int) -> None:
         try:
-            self._send(job_ids)
+            self._send(count)
         except Exception:
-            log.exception("%d jobs are accepted but not sent; the sweep will", len(job_ids))
+            log.exception("jobs are accepted but no worker was told; the sweep will")
 
 
 def _cost(submissions: Sequence[Submission]) -> tuple[int, int]:

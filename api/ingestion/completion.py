@@ -1,62 +1,110 @@
-"""Wait for jobs to become final: woken by Redis, and by polling where no message came."""
+"""Wait for jobs to become final: one subscription and one reader per front end wake all who wait.
+
+Redis says which jobs became final; those that somebody waits for are read together, while the next ones
+gather. What is said while nobody listens is missed: all are looked at when listening begins again, and now
+and then in any case.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
 from typing import Final
 
-from iqdb_core.jobs import Job, JobLedger
+from iqdb_core.errors import QueueUnavailable
+from iqdb_core.jobs import Job, JobReader
 
-POLL_S: Final = 0.5
+log = logging.getLogger(__name__)
+
+LOOK_S: Final = 3.0
+"""Hints may be lost; after so long all jobs that somebody waits for are looked at."""
+_RETRY_S: Final = 0.5
+_READ_JOBS: Final = 1000
+_RECENT_JOBS: Final = 4096
+"""So many hints are remembered: a job may be final before the one who wants to know has begun to wait."""
 
 
 class CompletionWaiter:
-    """Tells waiting requests when their jobs are final.
+    """Tells waiting requests when their jobs are final; to be used on the event loop, but for the hints.
 
     Parameters
     ----------
-    ledger : JobLedger
+    reader : JobReader
         The truth about jobs.
     loop : asyncio.AbstractEventLoop
         The loop on which requests wait.
     """
 
-    def __init__(self, ledger: JobLedger, loop: asyncio.AbstractEventLoop) -> None:
-        self._ledger = ledger
+    def __init__(self, reader: JobReader, loop: asyncio.AbstractEventLoop) -> None:
+        self._reader = reader
         self._loop = loop
-        self._heard: dict[str, asyncio.Event] = {}
+        self._waiting: dict[str, asyncio.Future[Job | None]] = {}
+        self._recent: dict[str, None] = {}
+        self._due: set[str] = set()
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
 
     def hint(self, job_ids: Sequence[str]) -> None:
-        """Say that jobs may have become final; from any thread."""
-        self._loop.call_soon_threadsafe(self._wake, job_ids)
+        """Say that jobs have become final; from any thread."""
+        self._loop.call_soon_threadsafe(self._heard, job_ids)
 
-    def _wake(self, job_ids: Sequence[str]) -> None:
-        for job_id in job_ids:
-            event = self._heard.get(job_id)
-            if event is not None:
-                event.set()
+    def look_at_all(self) -> None:
+        """Say that hints may have been missed; from any thread."""
+        self._loop.call_soon_threadsafe(lambda: self._look_at(list(self._waiting)))
 
-    async def wait(self, job_ids: Sequence[str]) -> list[Job | None]:
-        """Return the jobs once all are final; None for one whose record has expired meanwhile."""
-        results: dict[str, Job | None] = {}
-        wake = asyncio.Event()
-        for job_id in job_ids:
-            self._heard[job_id] = wake
+    async def wait(self, job_ids: Sequence[str], timeout_s: float) -> dict[str, Job | None]:
+        """Wait until all jobs are final, but no longer than `timeout_s` seconds.
+
+        Returns
+        -------
+        dict
+            Those that are final; None for one whose record has expired meanwhile.
+        """
+        futures = {job_id: self._loop.create_future() for job_id in job_ids}
+        self._waiting.update(futures)
+        self._look_at(job_id for job_id in job_ids if job_id in self._recent)
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._read_what_is_due())
         try:
-            while True:
-                wake.clear()
-                left = [job_id for job_id in job_ids if job_id not in results]
-                jobs = await asyncio.to_thread(self._ledger.get_many, left)
-                found = zip(left, jobs, strict=True)
-                results |= {job_id: job for job_id, job in found if job is None or job.state.is_final}
-                if len(results) == len(set(job_ids)):
-                    return [results[job_id] for job_id in job_ids]
-                try:
-                    async with asyncio.timeout(POLL_S):
-                        await wake.wait()
-                except TimeoutError:
-                    continue  # no message came: look again
+            await asyncio.wait(futures.values(), timeout=timeout_s)
+            return {job_id: future.result() for job_id, future in futures.items() if future.done()}
         finally:
-            for job_id in job_ids:
-                self._heard.pop(job_id, None)
+            for job_id in futures:
+                self._waiting.pop(job_id, None)
+
+    def _heard(self, job_ids: Sequence[str]) -> None:
+        self._recent.update(dict.fromkeys(job_ids))
+        while len(self._recent) > _RECENT_JOBS:
+            del self._recent[next(iter(self._recent))]
+        self._look_at(job_ids)
+
+    def _look_at(self, job_ids: Iterable[str]) -> None:
+        self._due.update(job_id for job_id in job_ids if job_id in self._waiting)
+        if self._due:
+            self._wake.set()
+
+    async def _read_what_is_due(self) -> None:
+        """Read jobs while anybody waits; those that become due meanwhile are read together."""
+        while self._waiting:
+            self._wake.clear()
+            if not self._due:
+                try:
+                    async with asyncio.timeout(LOOK_S):
+                        await self._wake.wait()
+                except TimeoutError:
+                    self._due.update(self._waiting)
+            due = [job_id for job_id in self._due if job_id in self._waiting][:_READ_JOBS]
+            self._due.difference_update(due)
+            self._due.intersection_update(self._waiting)
+            try:
+                jobs = await asyncio.to_thread(self._reader.get_many, due)
+            except QueueUnavailable as error:
+                log.info("jobs cannot be read for now: %s", error, extra={"action": "completion_unread"})
+                self._due.update(due)
+                await asyncio.sleep(_RETRY_S)
+                continue
+            for job_id, job in zip(due, jobs, strict=True):
+                future = self._waiting.get(job_id)
+                if future is not None and not future.done() and (job is None or job.state.is_final):
+                    future.set_result(job)

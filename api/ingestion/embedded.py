@@ -8,7 +8,7 @@ from typing import Any
 
 from api.ingestion.group_commit import GroupCommitter
 from api.ingestion.hashing import Hasher
-from api.ingestion.interface import Added, Failed, Outcome
+from api.ingestion.interface import Added, Failed, Outcome, Queued
 from api.ingestion.picture import Picture
 from api.search.interface import Search
 from iqdb_core.clock import RevisionClock
@@ -50,6 +50,9 @@ class EmbeddedIngestion:
         self._timeout_s = timeout_s
         self._clock = clock
 
+    async def check_room(self, body_bytes: int, *, wait: bool) -> None:
+        """See `Ingestion`: embedded, there is no queue to be full."""
+
     async def add(self, image_id: int, picture: Picture, *, wait: bool = True) -> Added:  # noqa: ARG002
         """See `Ingestion`."""
         revision = self._clock.next()
@@ -73,10 +76,11 @@ class EmbeddedIngestion:
             *(one(*item, revision) for item, revision in zip(items, revisions, strict=True))
         )
 
-    async def delete(self, image_ids: Sequence[int]) -> None:
+    async def delete(self, image_ids: Sequence[int]) -> list[Queued]:
         """See `Ingestion`."""
         writes = [Write(image_id, self._clock.next(), None) for image_id in image_ids]
         await asyncio.gather(*(self._write(write) for write in writes))
+        return []
 
     async def job(self, job_id: str) -> Job:
         """See `Ingestion`: embedded, everything is done when it is answered."""

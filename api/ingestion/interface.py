@@ -46,14 +46,23 @@ Outcome = Added | Queued | Failed
 class Ingestion(Protocol):
     """Everything that changes the set of images."""
 
+    async def check_room(self, body_bytes: int, *, wait: bool) -> None:
+        """Raise QueueFull if a body of this length would be refused, before it is read."""
+
     async def add(self, image_id: int, picture: Picture, *, wait: bool) -> Added | Queued:
-        """Add or replace one image. With `wait` it is findable on return; raises why it fails."""
+        """Add or replace one image; raises why it fails.
+
+        With `wait` it is findable on return, unless it is `Queued` because that takes too long.
+        """
 
     async def add_many(self, items: Sequence[tuple[int, Picture]], *, wait: bool) -> list[Outcome]:
         """Add or replace many; one outcome per item, in order. Raises only what concerns them all."""
 
-    async def delete(self, image_ids: Sequence[int]) -> None:
-        """Delete images; ids that are unknown are no error. Not findable any more on return."""
+    async def delete(self, image_ids: Sequence[int]) -> list[Queued]:
+        """Delete images; ids that are unknown are no error.
+
+        Not findable any more on return, but for those that are returned because that takes too long.
+        """
 
     async def job(self, job_id: str) -> Job:
         """Return one job; raises UnknownJob."""

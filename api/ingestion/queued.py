@@ -1,12 +1,14 @@
 """Ingestion through the queue: accept for good, let workers do it, and tell when it is done and findable.
 
-Nothing is hashed here. Redis holds what was accepted; Celery messages carry job ids only.
+Nothing is hashed here. Redis holds what was accepted; Celery messages say only that there is work.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
@@ -14,6 +16,7 @@ from api.ingestion.acceptor import JobAcceptor
 from api.ingestion.completion import CompletionWaiter
 from api.ingestion.interface import Added, Failed, Outcome, Queued
 from api.ingestion.picture import Channels, Picture, read_upload
+from api.search.applied import AppliedTogether
 from api.search.interface import Search
 from iqdb_core.errors import (
     IndexNotReady,
@@ -23,13 +26,17 @@ from iqdb_core.errors import (
     SearchUnavailable,
     UnknownJob,
 )
-from iqdb_core.jobs import Job, JobLedger, JobPage, JobState, Submission
+from iqdb_core.jobs import Job, JobPage, JobReader, JobState, Lane, Submission
 from iqdb_core.model import Signature
 
 GROUP_BYTES: Final = 32 * 1024 * 1024
 """A batch is accepted in groups of about this much, so that Redis is never held up for long by one script."""
 GROUP_JOBS: Final = 256
 _READS: Final = 8
+_HURRIED_JOBS: Final = 32
+"""A batch of more, though it is waited for, goes with bulk: it would delay the adds of others."""
+
+log = logging.getLogger(__name__)
 
 
 class QueueIngestion:
@@ -37,7 +44,7 @@ class QueueIngestion:
 
     Parameters
     ----------
-    ledger : JobLedger
+    ledger : JobReader
     acceptor : JobAcceptor
         Accepts and sends, many requests at a time.
     completion : CompletionWaiter
@@ -48,13 +55,13 @@ class QueueIngestion:
         Computes the signature of channels, which are small and come decoded.
     max_upload_bytes : int
     timeout_s : float
-        How long a synchronous write may take.
+        How long a synchronous write waits before it is answered with its job.
     """
 
     def __init__(
         self,
         *,
-        ledger: JobLedger,
+        ledger: JobReader,
         acceptor: JobAcceptor,
         completion: CompletionWaiter,
         search: Search,
@@ -66,30 +73,36 @@ class QueueIngestion:
         self._acceptor = acceptor
         self._completion = completion
         self._search = search
+        self._applied = AppliedTogether(search, timeout_s)
         self._hash_channels = hash_channels
         self._max_upload_bytes = max_upload_bytes
         self._timeout_s = timeout_s
         self._reads = asyncio.Semaphore(_READS)
 
+    async def check_room(self, body_bytes: int, *, wait: bool) -> None:
+        """See `Ingestion`."""
+        await self._acceptor.check_room(body_bytes, Lane.INTERACTIVE if wait else Lane.BULK)
+
     async def add(self, image_id: int, picture: Picture, *, wait: bool) -> Added | Queued:
         """See `Ingestion`."""
-        submission = await self._submission(image_id, picture)
+        submission = await self._submission(image_id, picture, Lane.INTERACTIVE if wait else Lane.BULK)
         (accepted,) = await self._acceptor.accept([submission])
+        queued = Queued(image_id, accepted.job_id)
         if not wait:
-            return Queued(image_id, accepted.job_id)
-        outcome = (await self._settle([accepted.job_id]))[0]
+            return queued
+        (outcome,) = await self._settle([queued])
         if isinstance(outcome, Failed):
             raise outcome.error
         return outcome
 
     async def add_many(self, items: Sequence[tuple[int, Picture]], *, wait: bool) -> list[Outcome]:
         """See `Ingestion`; what was accepted before the queue was full stays so, the rest says it was not."""
+        lane = Lane.INTERACTIVE if wait and len(items) <= _HURRIED_JOBS else Lane.BULK
         outcomes: list[Outcome] = []
-        job_ids: list[str] = []
         group: list[Submission] = []
         last = len(items) - 1
         for number, (image_id, picture) in enumerate(items):
-            group.append(await self._submission(image_id, picture))
+            group.append(await self._submission(image_id, picture, lane))
             is_full = sum(len(one.payload) for one in group) >= GROUP_BYTES or len(group) >= GROUP_JOBS
             if not (is_full or number == last):
                 continue
@@ -101,19 +114,22 @@ class QueueIngestion:
                 outcomes += [Failed(one.image_id, error) for one in group]
             else:
                 outcomes += [Queued(one.image_id, one.job_id) for one in accepted]
-                job_ids += [one.job_id for one in accepted]
             group = []
         if not wait:
             return outcomes
-        settled = iter(await self._settle(job_ids))
+        settled = iter(await self._settle([one for one in outcomes if isinstance(one, Queued)]))
         return [next(settled) if isinstance(outcome, Queued) else outcome for outcome in outcomes]
 
-    async def delete(self, image_ids: Sequence[int]) -> None:
+    async def delete(self, image_ids: Sequence[int]) -> list[Queued]:
         """See `Ingestion`: through the queue as well, so that order is that of acceptance."""
-        accepted = await self._acceptor.accept([Submission.of_delete(image_id) for image_id in image_ids])
-        for outcome in await self._settle([one.job_id for one in accepted]):
+        accepted = await self._acceptor.accept(
+            [Submission.of_delete(image_id, lane=Lane.INTERACTIVE) for image_id in image_ids]
+        )
+        outcomes = await self._settle([Queued(one.image_id, one.job_id) for one in accepted])
+        for outcome in outcomes:
             if isinstance(outcome, Failed):
                 raise outcome.error
+        return [outcome for outcome in outcomes if isinstance(outcome, Queued)]
 
     async def job(self, job_id: str) -> Job:
         """See `Ingestion`. A job is shown as done only when no query node that answers lacks its image."""
@@ -148,32 +164,48 @@ class QueueIngestion:
             "workers": {name: round(age_s, 1) for name, age_s in workers.items()},
         }
 
-    async def _submission(self, image_id: int, picture: Picture) -> Submission:
+    async def _submission(self, image_id: int, picture: Picture, lane: Lane) -> Submission:
         if isinstance(picture, Signature):
-            return Submission.of_signature(image_id, picture)
+            return Submission.of_signature(image_id, picture, lane=lane)
         if isinstance(picture, Channels):
-            return Submission.of_signature(image_id, await self._hash_channels(picture))
+            return Submission.of_signature(image_id, await self._hash_channels(picture), lane=lane)
         async with self._reads:
-            return Submission.of_image(image_id, await read_upload(picture, self._max_upload_bytes))
+            data = await read_upload(picture, self._max_upload_bytes)
+        return Submission.of_image(image_id, data, lane=lane)
 
-    async def _settle(self, job_ids: Sequence[str]) -> list[Added | Failed]:
-        """Wait until all jobs are final and what they wrote is findable."""
+    async def _settle(self, queued: Sequence[Queued]) -> list[Outcome]:
+        """Wait until jobs are final and what they wrote is findable; those that are not in time stay queued.
+
+        Never raises: what is accepted is not answered as if it could be sent again.
+        """
+        start_s = time.monotonic()
+        jobs = await self._completion.wait([one.job_id for one in queued], self._timeout_s)
+        newest = max((job.seq or 0 for job in jobs.values() if job is not None), default=0)
+        is_findable = await self._is_applied(newest, start_s + self._timeout_s - time.monotonic())
+        outcomes: list[Outcome] = []
+        for one in queued:
+            if one.job_id not in jobs:
+                outcomes.append(one)
+                continue
+            outcome = _outcome(one, jobs[one.job_id])
+            outcomes.append(one if isinstance(outcome, Added) and not is_findable else outcome)
+        return outcomes
+
+    async def _is_applied(self, seq: int, timeout_s: float) -> bool:
+        if not seq:
+            return True
         try:
-            async with asyncio.timeout(self._timeout_s):
-                jobs = await self._completion.wait(job_ids)
-        except TimeoutError:
-            raise IndexNotReady(
-                f"accepted, but not done within {self._timeout_s:g} seconds; see /jobs/{job_ids[0]}"
-            ) from None
-        newest = max((job.seq for job in jobs if job is not None and job.seq is not None), default=0)
-        if newest:
-            await self._search.wait_applied(newest, self._timeout_s)
-        return [_outcome(job_id, job) for job_id, job in zip(job_ids, jobs, strict=True)]
+            async with asyncio.timeout(timeout_s):
+                await self._applied.wait(seq)
+        except (TimeoutError, IndexNotReady, SearchUnavailable) as error:
+            log.info("stored, but not findable yet: %s", error, extra={"action": "wait_given_up"})
+            return False
+        return True
 
 
-def _outcome(job_id: str, job: Job | None) -> Added | Failed:
+def _outcome(queued: Queued, job: Job | None) -> Added | Failed:
     if job is None:
-        return Failed(0, UnknownJob(f"the record of job {job_id} has expired"))
+        return Failed(queued.image_id, UnknownJob(f"the record of job {queued.job_id} has expired"))
     if job.state is JobState.FAILED:
         return Failed(job.image_id, JobFailed(job.reason or "failed", job.error))
     empty = Signature((0.0, 0.0, 0.0), b"")  # a deletion has no signature, and nobody looks at this one

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any
 
-from celery import Celery
 from fastapi import FastAPI
 
 from api.ingestion.acceptor import JobAcceptor
@@ -18,18 +15,14 @@ from api.metrics.instruments import Instruments
 from api.roles.collectors import NodeCollector, QueueCollector
 from api.roles.hints import HintListener
 from api.roles.parts import access_of, create_hasher, create_instruments, limits_of, page_of
+from api.roles.queue_parts import connect_redis, create_sender, open_ledger, seed
 from api.search.remote import RemoteSearch
 from api.web.app import create_front_end
 from api.web.loading import OnDeath, Startup
 from api.web.services import Services
-from iqdb_core.errors import ConfigError, QueueUnavailable, StoreUnavailable
-from iqdb_core.jobs import JobLedger, QueueLimits, RedisPort
-from iqdb_core.jobs.keys import FINISHED_CHANNEL, QUEUE
-from iqdb_core.jobs.messages import TASK_INGEST, transport_options
+from iqdb_core.errors import ConfigError
+from iqdb_core.jobs import Keys
 from iqdb_core.settings import Settings
-from iqdb_core.store import open_store
-
-log = logging.getLogger(__name__)
 
 
 def create_app(
@@ -61,13 +54,9 @@ def load(settings: Settings, startup: Startup[Services], instruments: Instrument
     loop = startup.loop
     with ExitStack() as stack:
         startup.progress = "connecting"
-        ledger = JobLedger(
-            RedisPort.connect(settings.redis_url),
-            limits=QueueLimits(settings.max_queue_jobs, settings.max_queue_bytes),
-            revision_floor=lambda: _highest_revision(settings.database_url),
-        )
+        ledger = open_ledger(settings)
         stack.callback(ledger.close)
-        _seed(ledger)
+        seed(ledger)
         hasher = create_hasher(settings, startup, instruments)
         stack.callback(hasher.close)
         search = RemoteSearch(settings.query_url_list())
@@ -76,10 +65,13 @@ def load(settings: Settings, startup: Startup[Services], instruments: Instrument
         stack.callback(lambda: asyncio.run_coroutine_threadsafe(search.close(), loop).result())
         completion = CompletionWaiter(ledger, loop)
         hints = HintListener(
-            settings.redis_url, FINISHED_CHANNEL, lambda data: completion.hint(data.decode().split())
+            connect_redis(settings),
+            Keys(settings.redis_prefix).finished_channel,
+            lambda data: completion.hint(data.decode().split()),
+            on_connect=completion.look_at_all,
         )
         stack.callback(hints.close)
-        acceptor = JobAcceptor(ledger, create_sender(settings.redis_url))
+        acceptor = JobAcceptor(ledger, create_sender(settings))
         stack.callback(acceptor.close)
         ingestion = QueueIngestion(
             ledger=ledger,
@@ -92,37 +84,3 @@ def load(settings: Settings, startup: Startup[Services], instruments: Instrument
         )
         nodes = ", ".join(settings.query_url_list())
         return Services(ingestion, search, hasher, f"query nodes {nodes}", stack.pop_all().close)
-
-
-def create_sender(redis_url: str) -> Any:
-    """Return a function that sends the message of one chunk of job ids."""
-    producer = Celery("iqdb-api", broker=redis_url)
-    producer.conf.update(
-        task_serializer="json",
-        task_ignore_result=True,
-        broker_transport_options=transport_options(),
-        broker_connection_timeout=2,
-        task_publish_retry=False,  # an accepted job that was not sent is found by the sweep
-    )
-
-    def send(job_ids: list[str]) -> None:
-        producer.send_task(TASK_INGEST, args=[job_ids], queue=QUEUE, ignore_result=True)
-
-    return send
-
-
-def _highest_revision(database_url: str) -> int:
-    """Ask the store; opened for the moment only, because a front end needs it no more than once."""
-    store = open_store(database_url)
-    try:
-        return store.max_revision()
-    finally:
-        store.close()
-
-
-def _seed(ledger: JobLedger) -> None:
-    try:
-        ledger.seed()
-    except (QueueUnavailable, StoreUnavailable) as error:
-        # The ledger refuses to guess: it asks again by itself before it gives out the first revision.
-        log.warning("starting without the queue or the store: %s", error, extra={"action": "seed_later"})

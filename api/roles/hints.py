@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -13,6 +14,10 @@ from iqdb_core.jobs.connection import RedisPort, translated
 log = logging.getLogger(__name__)
 
 _LISTEN_S: Final = 1.0
+_PING_S: Final = 5.0
+"""After so much silence the peer is asked whether it is there."""
+_SILENT_S: Final = 15.0
+"""After so much silence it is taken for gone, and another connection is made."""
 _RETRY_S: Final = 2.0
 
 
@@ -21,15 +26,31 @@ class HintListener:
 
     Parameters
     ----------
-    redis_url, channel : str
+    port : RedisPort
+        Its own; closed with it.
+    channel : str
     on_message : callable of (bytes)
         Called in the thread with each message; must not block.
+    on_connect : callable, optional
+        Called in the thread whenever it begins to listen: what was said before has been missed.
+    silent_s : float
+        How long a peer may be silent.
     """
 
-    def __init__(self, redis_url: str, channel: str, on_message: Callable[[bytes], None]) -> None:
-        self._port = RedisPort.connect(redis_url)
+    def __init__(
+        self,
+        port: RedisPort,
+        channel: str,
+        on_message: Callable[[bytes], None],
+        *,
+        on_connect: Callable[[], None] = lambda: None,
+        silent_s: float = _SILENT_S,
+    ) -> None:
+        self._port = port
         self._on_message = on_message
+        self._on_connect = on_connect
         self._channel = channel
+        self._silent_s = silent_s
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="wake", daemon=True)
         self._thread.start()
@@ -49,12 +70,27 @@ class HintListener:
                 self._stop.wait(_RETRY_S)
 
     def _listen(self) -> None:
-        subscription = self._port.subscribe(self._channel)
+        subscription = self._port.subscribe(self._channel, is_confirmed=True)
+        heard_s = asked_s = time.monotonic()
         try:
             while not self._stop.is_set():
+                now_s = time.monotonic()
                 with translated():
+                    if now_s - max(heard_s, asked_s) > min(_PING_S, self._silent_s / 3):
+                        subscription.ping()
+                        asked_s = now_s
                     message = subscription.get_message(timeout=_LISTEN_S)
                 if message is not None:
-                    self._on_message(message["data"])
+                    heard_s = time.monotonic()
+                    self._take(message)
+                elif now_s - heard_s > self._silent_s:
+                    raise QueueUnavailable(f"nothing was heard for {self._silent_s:g} seconds")
         finally:
             subscription.close()
+
+    def _take(self, message: dict[str, bytes | str]) -> None:
+        data = message["data"]
+        if message["type"] == "subscribe":
+            self._on_connect()
+        elif message["type"] == "message" and isinstance(data, bytes):
+            self._on_message(data)

@@ -14,9 +14,10 @@ from api.roles.collectors import IndexCollector
 from api.roles.hints import HintListener
 from api.roles.index_slots import claim_directory
 from api.roles.parts import create_instruments, open_database, open_index
+from api.roles.queue_parts import connect_redis
 from api.search.local import LocalSearch
 from api.web.loading import OnDeath, Startup
-from iqdb_core.jobs.keys import CHANGES_CHANNEL
+from iqdb_core.jobs import Keys
 from iqdb_core.settings import Settings
 
 POLL_S: Final = 0.2
@@ -44,7 +45,8 @@ def load(
         store = open_database(settings, stack)
         index, follower = open_index(settings, store, startup, on_death, stack)
         instruments.add(IndexCollector(index, follower))
-        hints = HintListener(settings.redis_url, CHANGES_CHANNEL, lambda _: follower.wake())
+        channel = Keys(settings.redis_prefix).changes_channel
+        hints = HintListener(connect_redis(settings), channel, lambda _: follower.wake())
         stack.callback(hints.close)
         search = LocalSearch(index, follower, observe=instruments.observe)
         stack.callback(search.close)

@@ -16,6 +16,7 @@ from api.web import batch, health, images, jobs, metrics, page, previews, search
 from api.web.auth import AccessControl
 from api.web.limits import LimitOptions, RequestLimits
 from api.web.loading import OnDeath, Startup, create_loading_app
+from api.web.room import RoomCheck
 from api.web.services import Services
 
 
@@ -51,6 +52,7 @@ def create_front_end(
     app.state.instruments = instruments
     for subject in (search, images, previews, batch, jobs, health, metrics, page):
         app.include_router(subject.router)
+    app.add_middleware(RoomCheck)
     app.add_middleware(AccessControl, policy=access)
     app.add_middleware(RequestLimits, options=limits)
     app.add_middleware(RequestCounter, instruments=instruments)

@@ -55,8 +55,11 @@ async def delete_images(request: Request) -> Response:
     if not isinstance(values, list) or not 1 <= len(values) <= MAX_BATCH:
         raise BadRequest(f"give 1..{MAX_BATCH} ids as a JSON list, or as 'post_ids' of an object")
     image_ids = [json_image_id(value) for value in values]
-    await services_of(request).ingestion.delete(list(dict.fromkeys(image_ids)))
-    return json_response({"post_ids": image_ids})
+    late = await services_of(request).ingestion.delete(list(dict.fromkeys(image_ids)))
+    if not late:
+        return json_response({"post_ids": image_ids})
+    jobs = [{"post_id": one.image_id, "job_id": one.job_id} for one in late]
+    return json_response({"post_ids": image_ids, "jobs": jobs}, status=202)
 
 
 @asynccontextmanager

@@ -7,6 +7,7 @@ to the log only.
 from __future__ import annotations
 
 import logging
+import math
 from http import HTTPStatus
 from typing import Final
 
@@ -66,6 +67,7 @@ STATUSES: Final[dict[type[errors.IqdbError], HTTPStatus]] = {
     TooOften: HTTPStatus.TOO_MANY_REQUESTS,
     errors.StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.QueueUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.ForeignQueue: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.SearchUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.IndexNotReady: HTTPStatus.SERVICE_UNAVAILABLE,
     # What only an operator can mend is not the client's fault and does not heal by itself.
@@ -95,12 +97,20 @@ def error_response(error: errors.IqdbError) -> Response:
     status = status_of(error)
     headers = {}
     if status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}:
-        headers["Retry-After"] = str(error.wait_s if isinstance(error, TooOften) else RETRY_AFTER_S)
+        headers["Retry-After"] = str(_wait_s(error))
     if status is HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
     if status is HTTPStatus.REQUEST_TIMEOUT:
         headers["Connection"] = "close"
     return json_response({"message": str(error) or type(error).__name__}, status=status, headers=headers)
+
+
+def _wait_s(error: errors.IqdbError) -> int:
+    if isinstance(error, TooOften):
+        return error.wait_s
+    if isinstance(error, errors.QueueFull):
+        return math.ceil(error.retry_after_s)
+    return RETRY_AFTER_S
 
 
 def install_error_handlers(app: FastAPI) -> None:

@@ -43,8 +43,8 @@ async def get_image(request: Request, image_id: str) -> Response:
 async def delete_image(request: Request, image_id: str) -> Response:
     """Delete an image; an unknown id is no error."""
     number = image_id_from(image_id)
-    await services_of(request).ingestion.delete([number])
-    return json_response({"post_id": number})
+    late = await services_of(request).ingestion.delete([number])
+    return added_response(late[0], dialect_of(request)) if late else json_response({"post_id": number})
 
 
 def added_response(outcome: Added | Queued, dialect: Dialect) -> Response:

@@ -78,7 +78,7 @@ class RequestLimits:
             if self._pending >= self._max_pending:
                 raise TooBusy(f"more than {self._max_pending} requests at once")
         except IqdbError as error:
-            await _drain(receive, self._idle_s)
+            await drain(receive, self._idle_s)
             await error_response(error)(scope, receive, send)
             return
         self._pending += 1
@@ -146,7 +146,8 @@ def _content_length(headers: Headers) -> int:
     return int(text)
 
 
-async def _drain(receive: Receive, idle_s: float) -> None:
+async def drain(receive: Receive, idle_s: float) -> None:
+    """Read the rest of a refused body, as far as that is reasonable, so that its sender sees the answer."""
     left = DRAIN_BYTES
     try:
         async with asyncio.timeout(idle_s):

@@ -5,8 +5,12 @@ Imports `redis` and nothing of Celery, web, SQL or images.
 
 from iqdb_core.jobs.accepting import JobLedger, QueueLimits
 from iqdb_core.jobs.connection import RedisPort
+from iqdb_core.jobs.keys import Keys
 from iqdb_core.jobs.model import (
+    Acceptance,
     Accepted,
+    Claim,
+    ClaimedJob,
     Depth,
     Done,
     Failed,
@@ -14,13 +18,18 @@ from iqdb_core.jobs.model import (
     JobKind,
     JobPage,
     JobState,
-    StartedJob,
+    Lane,
+    PutBack,
     Submission,
 )
+from iqdb_core.jobs.reading import JobReader
 from iqdb_core.jobs.working import Retention, WorkLedger
 
 __all__ = [
+    "Acceptance",
     "Accepted",
+    "Claim",
+    "ClaimedJob",
     "Depth",
     "Done",
     "Failed",
@@ -28,11 +37,14 @@ __all__ = [
     "JobKind",
     "JobLedger",
     "JobPage",
+    "JobReader",
     "JobState",
+    "Keys",
+    "Lane",
+    "PutBack",
     "QueueLimits",
     "RedisPort",
     "Retention",
-    "StartedJob",
     "Submission",
     "WorkLedger",
 ]

@@ -1,4 +1,4 @@
-"""The ledger as the api sees it: accept submissions, hand out revisions; what became of jobs is in `reading`.
+"""The ledger as the api sees it: accept submissions, hand out revisions; reading is in `reading`.
 
 Never sends a Celery message (whoever accepts does that afterwards; the sweep finds what was not sent) and
 never touches the store. `WorkLedger` is the worker's side of the same records.
@@ -7,14 +7,15 @@ never touches the store. `WorkLedger` is the worker's side of the same records.
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from iqdb_core.errors import QueueFull, QueueUnavailable
+from iqdb_core.errors import ForeignQueue, QueueFull, QueueUnavailable
 from iqdb_core.jobs.connection import Command, RedisPort
-from iqdb_core.jobs.keys import KEY_PREFIX
-from iqdb_core.jobs.model import Accepted, JobKind, Submission
+from iqdb_core.jobs.keys import DEFAULT_KEYS, Keys
+from iqdb_core.jobs.model import Acceptance, Accepted, JobKind, Lane, Submission
 from iqdb_core.jobs.reading import JobReader
 from iqdb_core.jobs.scripts import ACCEPT, NEXT_REVISION, SEED
 
@@ -22,6 +23,13 @@ _STAGING_S: Final = 900
 """How long a payload lives that was sent but never accepted, because its api process died in between."""
 _PIECE_BYTES: Final = 16 * 1024 * 1024
 """Payloads of a large batch go in pieces of about this size, each well within the timeout of a slow disk."""
+_HURRY_PERCENT: Final = 5
+"""The queue takes so much more of what someone waits for: a crawler that fills it locks nobody out."""
+_LONGEST_RETRY_S: Final = 60.0
+_IDLE_RETRY_S: Final = 10.0
+"""Where nothing was worked off lately, nobody knows."""
+_ROOM: Final = 0.02
+"""A refused client is to come back when about this part of the limits has been worked off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +47,19 @@ class QueueLimits:
     max_jobs: int = 100_000
     max_bytes: int = 1024 * 1024 * 1024
 
+    def refusal(self, jobs: int, held: int, jobs_per_s: float, bytes_per_s: float) -> QueueFull:
+        """Return the error for a queue that holds `jobs` and `held` bytes and drains at these rates."""
+        waits = [
+            (over + _ROOM * limit) / rate if rate > 0 else _IDLE_RETRY_S
+            for over, limit, rate in (
+                (jobs - self.max_jobs, self.max_jobs, jobs_per_s),
+                (held - self.max_bytes, self.max_bytes, bytes_per_s),
+            )
+            if over > -_ROOM * limit
+        ]
+        wait_s = max(1.0, min(_LONGEST_RETRY_S, max(waits, default=1.0)))
+        return QueueFull(jobs, self.max_jobs, held, self.max_bytes, wait_s)
+
 
 class JobLedger(JobReader):
     """The api's side of the ledger; safe to use from several threads.
@@ -48,10 +69,16 @@ class JobLedger(JobReader):
     port : RedisPort
     limits : QueueLimits
     revision_floor : callable, optional
-        Returns the highest revision in the store (`SignatureStore.max_revision`). Asked once by `seed`, and
-        again whenever Redis has lost its clock; without it a lost clock is an error, never a guess.
-    prefix : str
-        Of every key.
+        Returns the highest revision in the store (`SignatureStore.max_revision`). Asked by `seed`, and again
+        whenever Redis has lost its clock or another server answers; without it a lost clock is an error,
+        never a guess.
+    store_id : callable, optional
+        Returns the id of the store that the jobs are for; asked after `revision_floor`.
+    keys : Keys
+
+    Attributes
+    ----------
+    limits : QueueLimits
     """
 
     def __init__(
@@ -60,11 +87,18 @@ class JobLedger(JobReader):
         *,
         limits: QueueLimits = QueueLimits(),
         revision_floor: Callable[[], int] | None = None,
-        prefix: str = KEY_PREFIX,
+        store_id: Callable[[], str] = str,
+        keys: Keys = DEFAULT_KEYS,
     ) -> None:
-        super().__init__(port, prefix=prefix)
-        self._limits = limits
+        super().__init__(port, keys=keys)
+        self.limits = limits
         self._revision_floor = revision_floor
+        self._read_store_id = store_id
+        self._store_id = ""
+        self._lock = threading.Lock()
+        self._last_revision = 0
+        self._breaks = 0
+        self._run_id = ""
 
     # The clock of revisions.
 
@@ -75,8 +109,12 @@ class JobLedger(JobReader):
         ------
         QueueUnavailable
             Redis is away.
+        ForeignQueue
+            The queue holds jobs of another store.
         """
-        self._port.run(SEED, self._prefix, revision)
+        floor = max(revision, self._last_revision)
+        if self._port.run(SEED, self._prefix, floor, self._store_id) != b"ok":
+            raise ForeignQueue(self._prefix)
 
     def seed(self) -> None:
         """Seed the clock from the store; every api process does so at its start.
@@ -85,12 +123,17 @@ class JobLedger(JobReader):
         ------
         QueueUnavailable
             Redis is away, or the clock is lost and nobody was named who knows the store's revisions.
+        ForeignQueue
+            The queue holds jobs of another store.
         StoreUnavailable
             The store is away.
         """
         if self._revision_floor is None:
             raise QueueUnavailable("the clock of revisions is lost and has to be seeded from the store")
-        self.seed_revision_floor(self._revision_floor())
+        floor = self._revision_floor()
+        self._store_id = self._read_store_id()
+        self.seed_revision_floor(floor)
+        self._run_id = self._port.run_id()
 
     def next_revision(self) -> int:
         """Give out one revision, for a write that does not go through the queue.
@@ -102,76 +145,143 @@ class JobLedger(JobReader):
 
         Raises
         ------
-        QueueUnavailable, StoreUnavailable
+        QueueUnavailable, ForeignQueue, StoreUnavailable
             As in `seed`.
         """
-        answer = self._port.run(NEXT_REVISION, self._prefix)
-        if answer is None:
+        for _ in range(2):
+            self._reseed_after_break()
+            answer = self._port.run(
+                NEXT_REVISION,
+                *(self._prefix, self._last_revision, self._store_id),
+                before_repeating=self._reseed_if_replaced,
+            )
+            if answer == b"foreign":
+                raise ForeignQueue(self._prefix)
+            if answer is not None:
+                self._remember(int(answer))
+                return int(answer)
             self.seed()
-            answer = self._port.run(NEXT_REVISION, self._prefix)
-        if answer is None:
-            raise QueueUnavailable("Redis lost the clock of revisions again")
-        return int(answer)
+        raise QueueUnavailable("Redis lost the clock of revisions again")
+
+    def _reseed_after_break(self) -> None:
+        """Look who answers, if a connection broke since this was asked the last time."""
+        breaks = self._port.breaks
+        if breaks != self._breaks:
+            self._reseed_if_replaced()
+            self._breaks = breaks
+
+    def _reseed_if_replaced(self) -> None:
+        """Seed again if another server answers than the one that was seeded.
+
+        A replica that took over, or a server that came back from its disk, may lack the newest revisions.
+        """
+        if self._run_id and self._port.run_id() != self._run_id:
+            self.seed()
+
+    def _remember(self, revision: int) -> None:
+        with self._lock:
+            self._last_revision = max(self._last_revision, revision)
 
     # Accepting.
 
     def accept(self, submissions: Sequence[Submission]) -> list[Accepted]:
+        """Accept all submissions or none of them, as `accept_all`, and return the jobs alone."""
+        return self.accept_all(submissions).jobs
+
+    def accept_all(self, submissions: Sequence[Submission]) -> Acceptance:
         """Accept all submissions or none of them; on return they are not lost any more.
 
         Payloads travel first, under keys that expire by themselves; then one script checks the limits, allots
         consecutive revisions in the order of `submissions`, and makes payloads and records permanent
-        together. The caller then sends the job ids to the queue.
+        together. The caller then sends as many messages as are missing.
 
         Parameters
         ----------
         submissions : sequence of Submission
-            1..1000 of them.
+            At most 1000 of them.
 
         Returns
         -------
-        list of Accepted
-            In the order of `submissions`.
+        Acceptance
+            Its jobs in the order of `submissions`.
 
         Raises
         ------
         QueueFull
             With these the queue would hold more than its limits.
-        QueueUnavailable, StoreUnavailable
+        QueueUnavailable, ForeignQueue, StoreUnavailable
             As in `seed`.
         """
         if not submissions:
-            return []
+            return Acceptance([], 0, 0, 0)
         job_ids = [secrets.token_hex(12) for _ in submissions]
+        self._reseed_after_break()
         answer = self._offer(submissions, job_ids)
         if answer[0] == b"unseeded":
             self.seed()
             answer = self._offer(submissions, job_ids)
         if answer[0] == b"full":
-            raise QueueFull(int(answer[1]), self._limits.max_jobs, int(answer[2]), self._limits.max_bytes)
+            raise self.limits.refusal(int(answer[1]), int(answer[2]), float(answer[3]), float(answer[4]))
+        if answer[0] == b"foreign":
+            raise ForeignQueue(self._prefix)
         if answer[0] != b"ok":
             raise QueueUnavailable("Redis could not take the payloads")
-        return [
-            Accepted(job_id, submission.image_id, int(revision))
-            for job_id, submission, revision in zip(job_ids, submissions, answer[1:], strict=True)
+        revisions = [int(revision) for revision in answer[4:]]
+        self._remember(revisions[-1])
+        jobs = [
+            Accepted(job_id, submission.image_id, revision)
+            for job_id, submission, revision in zip(job_ids, submissions, revisions, strict=True)
         ]
+        return Acceptance(jobs, int(answer[1]), int(answer[2]), int(answer[3]))
 
-    def _offer(self, submissions: Sequence[Submission], job_ids: Sequence[str]) -> list[bytes]:
+    def check_room(self, jobs: int, payload_bytes: int, lane: Lane) -> tuple[int, int]:
+        """Return the jobs and bytes that the queue holds.
+
+        Raises
+        ------
+        QueueFull
+            So much more would be refused now.
+        QueueUnavailable
+            Redis is away.
+        """
+        queued, running, held, drain = self._port.read(
+            [
+                ("ZCARD", f"{self._prefix}jobs:queued"),
+                ("ZCARD", f"{self._prefix}jobs:running"),
+                ("GET", f"{self._prefix}bytes"),
+                ("HMGET", f"{self._prefix}drain", "jobs_per_s", "bytes_per_s"),
+            ]
+        )
+        held = int(held or 0)
+        room = 1 + _HURRY_PERCENT / 100 if lane is Lane.INTERACTIVE else 1
+        limits = self.limits
+        if queued + running + jobs > limits.max_jobs * room or held + payload_bytes > limits.max_bytes * room:
+            raise limits.refusal(queued + running, held, float(drain[0] or 0), float(drain[1] or 0))
+        return queued + running, held
+
+    def _offer(self, submissions: Sequence[Submission], job_ids: Sequence[str]) -> list[Any]:
         pieces: list[list[Command]] = [[]]
         size = 0
         records: list[str | int] = []
         for job_id, submission in zip(job_ids, submissions, strict=True):
             length = len(submission.payload)
-            records += [job_id, submission.kind.value, submission.image_id, length]
+            records += [job_id, submission.kind.value, submission.lane.value, submission.image_id, length]
+            records.append(submission.source or "")
             if submission.kind is JobKind.DELETE:
                 continue
             if size and size + length > _PIECE_BYTES:
                 pieces.append([])
                 size = 0
             size += length
-            key = f"{self._prefix}payload:{job_id}"
+            key = f"{self._prefix}staged:{job_id}"
             pieces[-1].append(("SET", key, submission.payload, "EX", _STAGING_S))
         for piece in pieces[:-1]:
             self._port.read(piece)
-        limits = (self._limits.max_jobs, self._limits.max_bytes)
-        answer: list[bytes] = self._port.run(ACCEPT, self._prefix, *limits, *records, before=pieces[-1])
+        answer: list[Any] = self._port.run(
+            ACCEPT,
+            *(self._prefix, self.limits.max_jobs, self.limits.max_bytes, _HURRY_PERCENT, self._store_id),
+            *(self._last_revision, self._keys.queue, *records),
+            before=pieces[-1],
+            before_repeating=self._reseed_if_replaced,
+        )
         return answer

@@ -5,13 +5,15 @@ Knows no keys and no jobs. The ledgers stand on it; a process makes its own afte
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Self
+from urllib.parse import unquote, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from redis.sentinel import Sentinel
 
 from iqdb_core.errors import ConfigError, QueueUnavailable
 from iqdb_core.jobs.scripts import Script
@@ -34,41 +36,51 @@ class RedisPort:
     ----------
     client : redis.Redis
         Made by `connect`, without decoding of answers.
+
+    Attributes
+    ----------
+    breaks : int
+        How often a connection broke or stayed silent; what answers afterwards may be another server.
     """
 
     def __init__(self, client: redis.Redis) -> None:
         self._client: Any = client  # redis-py's generic calls carry no types
+        self.breaks = 0
 
     @classmethod
-    def connect(cls, url: str) -> Self:
+    def connect(cls, url: str, *, sentinel_master: str = "") -> Self:
         """Make a port for `url`; opens no connection yet.
 
         Parameters
         ----------
         url : str
-            redis://HOST:PORT/DATABASE or rediss://, the two that Celery understands as well.
+            redis://HOST:PORT/DATABASE, rediss:// for TLS, or sentinel://HOST:PORT/DATABASE, several of them
+            separated by semicolons: the addresses that Celery understands as well.
+        sentinel_master : str
+            What the sentinels call the master.
 
         Raises
         ------
         ConfigError
             An address that is none.
         """
-        if not url.startswith(("redis://", "rediss://")):
-            raise ConfigError(f"the address of Redis starts with redis:// or rediss://, not {url!r}")
+        options = {
+            "socket_timeout": SOCKET_TIMEOUT_S,
+            "socket_connect_timeout": CONNECT_TIMEOUT_S,
+            "socket_keepalive": True,
+            "health_check_interval": HEALTH_CHECK_S,
+            "retry": Retry(NoBackoff(), 0),  # `_execute` repeats, and counts
+        }
         try:
-            client = redis.Redis.from_url(
-                url,
-                socket_timeout=SOCKET_TIMEOUT_S,
-                socket_connect_timeout=CONNECT_TIMEOUT_S,
-                socket_keepalive=True,
-                health_check_interval=HEALTH_CHECK_S,
-                # Once more over a new connection: every script may run twice. Waiting longer is the caller's
-                # choice.
-                retry=Retry(NoBackoff(), 1),
-            )
+            if url.startswith("sentinel://"):
+                return cls(_master_behind(url, sentinel_master, options))
+            if not url.startswith(("redis://", "rediss://")):
+                raise ConfigError(
+                    f"the address of Redis starts with redis://, rediss:// or sentinel://, not {url!r}"
+                )
+            return cls(redis.Redis.from_url(url, **options))
         except ValueError as error:
             raise ConfigError(f"the address of Redis is not understood: {error}") from error
-        return cls(client)
 
     def close(self) -> None:
         """Close every connection; the port may be used again and then opens new ones."""
@@ -79,7 +91,7 @@ class RedisPort:
         script: Script,
         *arguments: Argument,
         before: Sequence[Command] = (),
-        after: Sequence[Command] = (),
+        before_repeating: Callable[[], None] | None = None,
     ) -> Any:
         """Run a script in one step and return its answer.
 
@@ -87,37 +99,36 @@ class RedisPort:
         ----------
         script : Script
         arguments : str, bytes or int
-        before, after : sequence of Command
-            Sent in the same round trip, but not in the same step. The script has to look whether those before
-            it succeeded: their errors are not reported.
-
-        Returns
-        -------
-        object
-            The script's answer; if there are commands after it, a list of its answer and theirs.
+        before : sequence of Command
+            Sent in the same round trip, but not in the same step. The script has to look whether they
+            succeeded: their errors are not reported.
+        before_repeating : callable, optional
+            Called when the answer was lost, before all is sent again; what it raises is raised.
 
         Raises
         ------
         QueueUnavailable
             Redis is away, still loading, out of memory or read-only.
         """
-        answers = self._run([*before, ("EVALSHA", script.sha, 0, *arguments), *after])
-        mine = answers[len(before) :]
-        if isinstance(mine[0], redis.exceptions.NoScriptError):
-            mine = self._run([("EVAL", script.text, 0, *arguments), *after])
-        with translated():
-            for answer in mine:
-                if isinstance(answer, Exception):
-                    raise answer
-        return mine if after else mine[0]
+        return self.run_all([(script, arguments)], before=before, before_repeating=before_repeating)[0]
 
-    def _run(self, commands: Sequence[Command]) -> list[Any]:
-        """Send commands in one round trip and return the answers, errors of Redis among them."""
+    def run_all(
+        self,
+        calls: Sequence[tuple[Script, Sequence[Argument]]],
+        *,
+        before: Sequence[Command] = (),
+        before_repeating: Callable[[], None] | None = None,
+    ) -> list[Any]:
+        """Run scripts one after the other in one round trip; parameters and errors as in `run`."""
+        short = [("EVALSHA", script.sha, 0, *arguments) for script, arguments in calls]
         with translated():
-            pipeline = self._client.pipeline(transaction=False)
-            for command in commands:
-                pipeline.execute_command(*command)
-            return list(pipeline.execute(raise_on_error=False))
+            answers = self._execute([*before, *short], before_repeating)[len(before) :]
+            if any(isinstance(answer, redis.exceptions.NoScriptError) for answer in answers):
+                # One that did run runs twice, which every script may.
+                loads: list[Command] = [("SCRIPT", "LOAD", script.text) for script, _ in calls]
+                answers = self._execute([*loads, *short], before_repeating)[len(calls) :]
+            _raise_first(answers)
+            return answers
 
     def read(self, commands: Sequence[Command]) -> list[Any]:
         """Run commands that do not depend on each other in one round trip.
@@ -128,13 +139,45 @@ class RedisPort:
             As in `run`.
         """
         with translated():
+            answers = self._execute(commands)
+            _raise_first(answers)
+            return answers
+
+    def run_id(self) -> str:
+        """Return the random name that the server got when it was started; raises QueueUnavailable."""
+        (answer,) = self.read([("INFO", "server")])
+        return str(answer["run_id"])
+
+    def _execute(
+        self, commands: Sequence[Command], before_repeating: Callable[[], None] | None = None
+    ) -> list[Any]:
+        """Send commands in one round trip and return the answers, errors of Redis among them.
+
+        Once more over a new connection when there is no answer: whatever we send may run twice. Waiting
+        longer is the caller's choice.
+        """
+        for is_last in (False, True):
             pipeline = self._client.pipeline(transaction=False)
             for command in commands:
                 pipeline.execute_command(*command)
-            return list(pipeline.execute())
+            try:
+                return list(pipeline.execute(raise_on_error=False))
+            except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
+                self.breaks += 1
+                if is_last:
+                    raise
+                if before_repeating is not None:
+                    before_repeating()
+        raise AssertionError  # the second round returns or raises
 
-    def subscribe(self, channel: str) -> redis.client.PubSub:
+    def subscribe(self, channel: str, *, is_confirmed: bool = False) -> redis.client.PubSub:
         """Return a subscription with a connection of its own.
+
+        Parameters
+        ----------
+        channel : str
+        is_confirmed : bool
+            Whether its first message says that it has begun.
 
         Raises
         ------
@@ -142,7 +185,9 @@ class RedisPort:
             As in `run`.
         """
         with translated():
-            subscription: redis.client.PubSub = self._client.pubsub(ignore_subscribe_messages=True)
+            subscription: redis.client.PubSub = self._client.pubsub(
+                ignore_subscribe_messages=not is_confirmed
+            )
             subscription.subscribe(channel)
             return subscription
 
@@ -160,3 +205,33 @@ def translated() -> Iterator[None]:
         ):
             raise QueueUnavailable(f"Redis refuses for now: {error}") from error
         raise
+
+
+def _raise_first(answers: Sequence[Any]) -> None:
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+
+
+def _master_behind(url: str, name: str, options: Mapping[str, Any]) -> redis.Redis:
+    """Return a client of the master that the sentinels of `url` name; user and password are the master's."""
+    if not name:
+        raise ConfigError("sentinels need the name of their master: IQDB_REDIS_SENTINEL_MASTER")
+    parts = [urlsplit(one if "://" in one else f"sentinel://{one}") for one in url.split(";") if one]
+    if not all(part.hostname for part in parts):
+        raise ConfigError(f"the address of a sentinel is sentinel://HOST:PORT, not {url!r}")
+    database = next((part.path.strip("/") for part in reversed(parts) if part.path.strip("/")), "0")
+    user = next((part.username for part in parts if part.username), None)
+    password = next((part.password for part in parts if part.password), None)
+    sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
+        [(part.hostname, part.port or 26379) for part in parts],
+        sentinel_kwargs={name: options[name] for name in ("socket_timeout", "socket_connect_timeout")},
+    )
+    master: redis.Redis = sentinel.master_for(
+        name,
+        db=int(database),
+        username=unquote(user) if user else None,
+        password=unquote(password) if password else None,
+        **options,
+    )
+    return master

@@ -2,18 +2,58 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
+
+from iqdb_core.errors import ConfigError
 
 QUEUE: Final = "iqdb"
 """Celery's name of the queue."""
+DEFAULT_PREFIX: Final = "iqdb:"
 
-KEY_PREFIX: Final = "iqdb:"
-"""Every key of ours in Redis starts with it, Celery's own included."""
-BROKER_PREFIX: Final = f"{KEY_PREFIX}celery:"
-QUEUE_KEY: Final = f"{BROKER_PREFIX}{QUEUE}"
-"""The Redis list in which Celery keeps waiting messages, first in first out."""
 
-CHANGES_CHANNEL: Final = f"{KEY_PREFIX}changes"
-"""A seq is published here after each commit: a hint for followers, who would find it by polling."""
-FINISHED_CHANNEL: Final = f"{KEY_PREFIX}finished"
-"""Ids of jobs that became final, separated by spaces: a hint for those who wait, as above."""
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The names of one deployment.
+
+    Parameters
+    ----------
+    prefix : str
+        Every key and channel starts with it, Celery's own included: deployments that share a Redis database
+        take a different one each.
+
+    Raises
+    ------
+    ConfigError
+        A prefix that is empty, has spaces, or is no plain text.
+    """
+
+    prefix: str = DEFAULT_PREFIX
+
+    def __post_init__(self) -> None:
+        is_plain = self.prefix.isascii() and self.prefix.isprintable() and " " not in self.prefix
+        if not self.prefix or not is_plain:
+            raise ConfigError(f"the prefix of keys in Redis is a word like 'iqdb:', not {self.prefix!r}")
+
+    @property
+    def broker_prefix(self) -> str:
+        """What Celery puts before each of its keys."""
+        return f"{self.prefix}celery:"
+
+    @property
+    def queue(self) -> str:
+        """The Redis list in which Celery keeps waiting messages, first in first out."""
+        return f"{self.broker_prefix}{QUEUE}"
+
+    @property
+    def changes_channel(self) -> str:
+        """A seq is published here after each commit: a hint for followers, who would find it by polling."""
+        return f"{self.prefix}changes"
+
+    @property
+    def finished_channel(self) -> str:
+        """Ids of jobs that became final, separated by spaces: a hint for those who wait, as above."""
+        return f"{self.prefix}finished"
+
+
+DEFAULT_KEYS: Final = Keys()

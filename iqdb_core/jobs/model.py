@@ -36,9 +36,25 @@ class JobKind(StrEnum):
     DELETE = "delete"
 
 
+class Lane(StrEnum):
+    """Which of two queues a job waits in: where somebody waits for its end, or where nobody does."""
+
+    INTERACTIVE = "interactive"
+    BULK = "bulk"
+
+
 @dataclass(frozen=True, slots=True)
 class Submission:
     """One write that a client asks for; made by the three class methods.
+
+    Parameters
+    ----------
+    image_id : int
+    kind : JobKind
+    payload : bytes
+    lane : Lane
+    source : str or None
+        Where the image is from, at most 2,000 characters; handed on to the store.
 
     Raises
     ------
@@ -49,25 +65,31 @@ class Submission:
     image_id: int
     kind: JobKind
     payload: bytes
+    lane: Lane = Lane.BULK
+    source: str | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.image_id <= MAX_IMAGE_ID:
             raise InvalidImageId(f"an image id is an integer of 0..{MAX_IMAGE_ID}, not {self.image_id}")
 
     @classmethod
-    def of_image(cls, image_id: int, data: bytes) -> Self:
+    def of_image(
+        cls, image_id: int, data: bytes, *, lane: Lane = Lane.BULK, source: str | None = None
+    ) -> Self:
         """Submit an image's bytes, to be decoded by a worker."""
-        return cls(image_id, JobKind.IMAGE, data)
+        return cls(image_id, JobKind.IMAGE, data, lane, source)
 
     @classmethod
-    def of_signature(cls, image_id: int, signature: Signature) -> Self:
+    def of_signature(
+        cls, image_id: int, signature: Signature, *, lane: Lane = Lane.BULK, source: str | None = None
+    ) -> Self:
         """Submit a signature that is known already."""
-        return cls(image_id, JobKind.SIGNATURE, codec.to_bytes(signature))
+        return cls(image_id, JobKind.SIGNATURE, codec.to_bytes(signature), lane, source)
 
     @classmethod
-    def of_delete(cls, image_id: int) -> Self:
+    def of_delete(cls, image_id: int, *, lane: Lane = Lane.BULK) -> Self:
         """Submit a deletion; unknown ids are no error."""
-        return cls(image_id, JobKind.DELETE, b"")
+        return cls(image_id, JobKind.DELETE, b"", lane)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +111,25 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
+class Acceptance:
+    """What became of an offer that was accepted.
+
+    Parameters
+    ----------
+    jobs : list of Accepted
+    missing_messages : int
+        How many messages to send, so that every job that waits is claimed.
+    queue_jobs, queue_bytes : int
+        What the queue holds now that is not final.
+    """
+
+    jobs: list[Accepted]
+    missing_messages: int
+    queue_jobs: int
+    queue_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """A job as a client sees it.
 
@@ -101,7 +142,7 @@ class Job:
     revision : int
         As in `Accepted`.
     attempts : int
-        How often decoding it was begun without coming back.
+        How often it was claimed by a process that did not come back; a running one counts as claimed.
     reason : str or None
         Why it failed; None in every other state.
     error : str
@@ -111,7 +152,12 @@ class Job:
     seq : int or None
         From this seq on the feed holds the write (or a newer one to the same image); None unless done.
     created_s, updated_s : float
-        Seconds since 1970 by the clock of Redis.
+        When it was accepted, and when it became final or was put back; seconds since 1970 by the clock of
+        Redis.
+    source : str or None
+        As it was submitted.
+    is_damaged : bool
+        Whether a part of the picture was missing; False unless done.
     """
 
     job_id: str
@@ -126,6 +172,8 @@ class Job:
     seq: int | None
     created_s: float
     updated_s: float
+    source: str | None = None
+    is_damaged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +204,8 @@ class Depth:
         What their payloads hold.
     oldest_s : float
         Age of the oldest job that is not final, seconds; 0 when there is none.
+    interactive : int
+        Those of the queued that someone waits for.
     """
 
     queued: int
@@ -163,10 +213,11 @@ class Depth:
     failed: int
     payload_bytes: int
     oldest_s: float
+    interactive: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class StartedJob:
+class ClaimedJob:
     """A job as its worker sees it.
 
     Parameters
@@ -175,9 +226,12 @@ class StartedJob:
     kind : JobKind
     image_id, revision : int
     attempts : int
-        Earlier tries to decode it that did not come back; above 0 it is suspected of killing its process.
+        Earlier claims that did not come back; above 0 it is suspected of killing its process.
     deferrals : int
         How often it was put back because the store was away.
+    payload : bytes
+        Empty where there is none: of a deletion, or when it is lost.
+    source : str or None
     """
 
     job_id: str
@@ -186,15 +240,47 @@ class StartedJob:
     revision: int
     attempts: int
     deferrals: int
+    payload: bytes
+    source: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Jobs that one claimant has in hand.
+
+    Parameters
+    ----------
+    ticket : str
+        Tells this claim from others of the same claimant.
+    jobs : list of ClaimedJob
+        Empty when nothing waits. Either one suspect alone, or jobs of one lane in the order of acceptance.
+    waiting : int
+        About how many jobs still wait to be claimed.
+    """
+
+    ticket: str
+    jobs: list[ClaimedJob]
+    waiting: int
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The final word on a job whose write is committed; `signature` is None for a deletion."""
+    """The final word on a job whose write is committed.
+
+    Parameters
+    ----------
+    job_id : str
+    seq : int
+    signature : Signature or None
+        None for a deletion.
+    is_damaged : bool
+        Whether a part of the picture was missing.
+    """
 
     job_id: str
     seq: int
     signature: Signature | None
+    is_damaged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,3 +300,24 @@ class Failed:
     job_id: str
     reason: str
     error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PutBack:
+    """No word yet: a job that cannot be done now waits again.
+
+    Parameters
+    ----------
+    job_id : str
+    delay_s : float
+        It is claimed again after so many seconds at the earliest.
+    is_to_blame : bool
+        Whether this claim counts as one that did not come back.
+    is_deferred : bool
+        Whether it counts as one that met a store that is away.
+    """
+
+    job_id: str
+    delay_s: float = 0.0
+    is_to_blame: bool = False
+    is_deferred: bool = False

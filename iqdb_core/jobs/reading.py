@@ -8,7 +8,7 @@ from typing import Final
 from iqdb_core import codec
 from iqdb_core.errors import UnknownJob
 from iqdb_core.jobs.connection import Command, RedisPort
-from iqdb_core.jobs.keys import KEY_PREFIX
+from iqdb_core.jobs.keys import DEFAULT_KEYS, Keys
 from iqdb_core.jobs.model import Depth, Job, JobKind, JobPage, JobState
 
 MICROSECONDS: Final = 1_000_000
@@ -21,13 +21,13 @@ class JobReader:
     Parameters
     ----------
     port : RedisPort
-    prefix : str
-        Of every key.
+    keys : Keys
     """
 
-    def __init__(self, port: RedisPort, *, prefix: str = KEY_PREFIX) -> None:
+    def __init__(self, port: RedisPort, *, keys: Keys = DEFAULT_KEYS) -> None:
         self._port = port
-        self._prefix = prefix
+        self._keys = keys
+        self._prefix = keys.prefix
 
     def close(self) -> None:
         """Close the connections."""
@@ -118,9 +118,10 @@ class JobReader:
     def depth(self) -> Depth:
         """Return how much is waiting; raises QueueUnavailable."""
         prefix = self._prefix
-        queued, running, failed, held, oldest_queued, oldest_running, time = self._port.read(
+        queued, interactive, running, failed, held, oldest_queued, oldest_running, time = self._port.read(
             [
                 ("ZCARD", f"{prefix}jobs:queued"),
+                ("ZCARD", f"{prefix}lane:interactive"),
                 ("ZCARD", f"{prefix}jobs:running"),
                 ("ZCARD", f"{prefix}jobs:failed"),
                 ("GET", f"{prefix}bytes"),
@@ -132,7 +133,7 @@ class JobReader:
         now_s = int(time[0]) + int(time[1]) / MICROSECONDS
         accepted_s = [float(row[1]) / MICROSECONDS for row in (*oldest_queued, *oldest_running)]
         oldest_s = max(0.0, now_s - min(accepted_s)) if accepted_s else 0.0
-        return Depth(queued, running, failed, int(held or 0), oldest_s)
+        return Depth(queued, running, failed, int(held or 0), oldest_s, interactive)
 
     def workers(self) -> dict[str, float]:
         """Return the workers heard of lately and how many seconds ago; raises QueueUnavailable."""
@@ -147,6 +148,7 @@ def _to_job(job_id: str, answer: dict[bytes, bytes]) -> Job:
     signature = fields.get("signature")
     reason = fields.get("reason")
     seq = fields.get("seq")
+    source = fields.get("source")
     return Job(
         job_id=job_id,
         image_id=int(fields["image_id"]),
@@ -159,5 +161,7 @@ def _to_job(job_id: str, answer: dict[bytes, bytes]) -> Job:
         signature=codec.from_bytes(signature) if signature else None,
         seq=int(seq) if seq else None,
         created_s=int(fields["created"]) / MICROSECONDS,
-        updated_s=int(fields["updated"]) / MICROSECONDS,
+        updated_s=int(fields.get("updated", fields["created"])) / MICROSECONDS,
+        source=source.decode() if source is not None else None,
+        is_damaged="damaged" in fields,
     )

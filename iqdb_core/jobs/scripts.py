@@ -1,21 +1,28 @@
 """The ledger's transactions: Lua that Redis runs as one step each, one file per script in `lua/`.
 
-Every script may run twice with the same arguments without harm, because a lost answer is retried. `JobLedger`
-and `WorkLedger` run them; nothing else knows the keys.
+Every script may run twice with the same arguments without harm, because a lost answer is asked for again.
+`JobLedger` and `WorkLedger` run them; nothing else knows the keys.
 
 Keys, below the prefix:
 
+    store            id of the store that the jobs are for
     clock            last revision given out, microseconds
     finish_clock     last place given out in the lists of final jobs, microseconds
-    delivered        newest sending time of a message that a worker has started, microseconds
     bytes            sum of the payloads of jobs that are not final
-    job:ID           hash: state kind image_id revision bytes attempts deferrals reason error signature
-                     seq created updated
+    drain            hash: since jobs bytes, what became final lately; jobs_per_s bytes_per_s, how fast
+    job:ID           hash: state kind lane image_id revision bytes source holder attempts deferrals reason
+                     error signature seq damaged created updated
+    staged:ID        a payload that is not accepted yet; expires
     payload:ID       what the worker needs; gone when the job is final
     jobs             sorted set of all jobs by revision
     jobs:STATE       those in a state: queued and running by revision, done and failed as they became so
-    waiting          jobs whose message should be in the queue, by the time it was sent
-    due              jobs with a worker or put back, by the time at which the sweep sends them again
+    lane:interactive, lane:bulk
+                     queued jobs by revision: those that someone waits for, and the others
+    lane:suspect     queued jobs whose claimant died, by revision
+    later            queued jobs that were put back, by the time from which on they may be claimed
+    turn             counts the claims that found both lanes filled
+    claim:CLAIMANT   list: ticket and job ids of the one claim that a claimant has
+    leases           claimants by the time at which they are taken for dead
     workers          workers by the time they last said they are there
 """
 
@@ -47,9 +54,7 @@ class Script:
 ACCEPT: Final = Script.load("accept")
 NEXT_REVISION: Final = Script.load("next_revision")
 SEED: Final = Script.load("seed")
-START: Final = Script.load("start")
-BEGIN: Final = Script.load("begin")
-HASHED: Final = Script.load("hashed")
-RELEASE: Final = Script.load("release")
+CLAIM: Final = Script.load("claim")
 FINISH: Final = Script.load("finish")
+FORFEIT: Final = Script.load("forfeit")
 SWEEP: Final = Script.load("sweep")

@@ -1,4 +1,4 @@
-"""The ledger as a worker sees it: take jobs, put the blame, finish or put back, and sweep for what was lost.
+"""The ledger as a worker sees it: claim jobs, finish them or put them back, and sweep for lost messages.
 
 Never decodes an image and never writes to the store; `worker.handlers` does both between these calls. The
 order of the calls is what keeps an accepted job from being lost: its payload goes only in `finish`, after the
@@ -7,20 +7,22 @@ commit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import secrets
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from iqdb_core import codec
-from iqdb_core.jobs.connection import RedisPort
-from iqdb_core.jobs.keys import CHANGES_CHANNEL, FINISHED_CHANNEL, KEY_PREFIX, QUEUE_KEY
-from iqdb_core.jobs.messages import VISIBILITY_TIMEOUT_S
-from iqdb_core.jobs.model import Done, Failed, JobKind, StartedJob
+from iqdb_core.errors import ForeignQueue
+from iqdb_core.jobs.connection import Argument, RedisPort
+from iqdb_core.jobs.keys import DEFAULT_KEYS, Keys
+from iqdb_core.jobs.messages import CLAIM_JOBS, VISIBILITY_TIMEOUT_S
+from iqdb_core.jobs.model import Claim, ClaimedJob, Done, Failed, JobKind, PutBack
 from iqdb_core.jobs.reading import MICROSECONDS
-from iqdb_core.jobs.scripts import BEGIN, FINISH, HASHED, RELEASE, START, SWEEP
+from iqdb_core.jobs.scripts import CLAIM, FINISH, FORFEIT, SWEEP
 
-_SLACK: Final = 1.25
-"""The sweep waits this much longer than Celery's own redelivery, which is to come first."""
+_CLAIM_BYTES: Final = 16 * 1024 * 1024
+"""Most payload bytes in one claim, unless a single job has more: what a process holds besides an image."""
 _REASON_CHARACTERS: Final = 1000
 """A reason may quote what a stranger sent: it is kept short, and any text can be stored."""
 
@@ -43,31 +45,41 @@ class Retention:
 
 
 class WorkLedger:
-    """The worker's side of the ledger; safe to use from several threads, not across a fork.
+    """The worker's side of the ledger, for one claimant: whoever works on one claim at a time.
 
     Parameters
     ----------
     port : RedisPort
+    claimant : str
+        Another one for each claimant there is. Empty: a random one.
     retention : Retention
-    visibility_timeout_s : float
-        The one of the Celery transport; a job that was not heard of for a quarter longer is sent again.
-    prefix, queue_key : str
+    lease_s : float
+        A claimant that is not heard of for so long is taken for dead.
+    store_id : callable
+        Returns the id of the store to which the claimant writes; '' if that is not known.
+    keys : Keys
+
+    Attributes
+    ----------
+    claimant : str
     """
 
     def __init__(
         self,
         port: RedisPort,
         *,
+        claimant: str = "",
         retention: Retention = Retention(),
-        visibility_timeout_s: float = VISIBILITY_TIMEOUT_S,
-        prefix: str = KEY_PREFIX,
-        queue_key: str = QUEUE_KEY,
+        lease_s: float = VISIBILITY_TIMEOUT_S,
+        store_id: Callable[[], str] = str,
+        keys: Keys = DEFAULT_KEYS,
     ) -> None:
         self._port = port
-        self._retention = retention
-        self._lease_us = int(visibility_timeout_s * _SLACK * MICROSECONDS)
-        self._prefix = prefix
-        self._queue_key = queue_key
+        self.claimant = claimant or secrets.token_hex(8)
+        self._lease_us = int(lease_s * MICROSECONDS)
+        self._store_id = store_id
+        self._keys = keys
+        self._prefix = keys.prefix
         self._keep = (
             retention.done_s * MICROSECONDS,
             retention.failed_s * MICROSECONDS,
@@ -78,62 +90,30 @@ class WorkLedger:
         """Close the connections."""
         self._port.close()
 
-    def start(self, job_ids: Sequence[str]) -> list[StartedJob]:
-        """Take jobs in hand, leaving out those that are final or unknown; raises QueueUnavailable.
+    def claim(self, max_jobs: int = CLAIM_JOBS) -> Claim:
+        """Take the jobs that are next, with their payloads.
 
-        Two workers may hold the same job after a redelivery. That costs time only: the store drops the second
-        write as stale.
-        """
-        if not job_ids:
-            return []
-        rows = self._port.run(START, self._prefix, self._lease_us, *job_ids)
-        return [
-            StartedJob(job_id, JobKind(row[0].decode()), int(row[1]), int(row[2]), int(row[3]), int(row[4]))
-            for job_id, row in zip(job_ids, rows, strict=True)
-            if row is not None
-        ]
-
-    def begin(self, job: StartedJob, *, after: StartedJob | None = None) -> bytes | None:
-        """Put the blame on `job` for whatever happens to this process until `hashed`, and return its payload.
-
-        Parameters
-        ----------
-        job : StartedJob
-        after : StartedJob, optional
-            The one that came through just now: `hashed` for it, without a round trip of its own.
-
-        Returns
-        -------
-        bytes or None
-            None if the job became final meanwhile. Empty where there is none: of a deletion, or when it is
-            lost.
+        What the claimant had in hand and did not finish waits again, without blame: it lives. A claim puts
+        the blame on its images until they are finished or put back, for whatever happens to the process.
+        Two may hold the same job when a lease ran out under a claimant that lives. That costs time only: the
+        store drops the second write as stale.
 
         Raises
         ------
         QueueUnavailable
             Redis is away.
+        ForeignQueue
+            The queue holds jobs of another store.
+        StoreUnavailable
+            The store has to be asked for its id, and is away.
         """
-        hashed = after.job_id if after is not None else ""
-        is_open, payload = self._port.run(
-            BEGIN,
-            *(self._prefix, self._lease_us, job.job_id, job.attempts + 1, hashed),
-            after=[("GET", f"{self._prefix}payload:{job.job_id}")],
-        )
-        if not is_open:
-            return None
-        return bytes(payload or b"")
+        ticket = secrets.token_hex(8)
+        return self._claimed(ticket, self._port.run(CLAIM, *self._claim_words(ticket, max_jobs)))
 
-    def hashed(self, job: StartedJob) -> None:
-        """Take the blame off again: the process came through; raises QueueUnavailable."""
-        self._port.run(HASHED, self._prefix, job.job_id)
+    def finish(self, claim: Claim, outcomes: Sequence[Done | Failed | PutBack]) -> int:
+        """End a claim; call it after the commit. Jobs without an outcome wait again.
 
-    def release(self, job_ids: Sequence[str], delay_s: float) -> None:
-        """Put jobs back; the sweep sends them again after `delay_s` seconds. Raises QueueUnavailable."""
-        if job_ids:
-            self._port.run(RELEASE, self._prefix, int(delay_s * MICROSECONDS), *job_ids)
-
-    def finish(self, outcomes: Sequence[Done | Failed]) -> int:
-        """Make jobs final, drop their payloads and tell those who wait; call it after the commit.
+        Makes jobs final, drops their payloads and tells those who wait.
 
         Returns
         -------
@@ -145,45 +125,101 @@ class WorkLedger:
         QueueUnavailable
             Redis is away.
         """
-        if not outcomes:
-            return 0
-        words: list[str | bytes | int] = []
-        head_seq: str | int = ""
-        for outcome in outcomes:
-            if isinstance(outcome, Done):
-                raw = codec.to_bytes(outcome.signature) if outcome.signature is not None else b""
-                words += [outcome.job_id, "done", raw, outcome.seq]
-                head_seq = max(int(head_seq or 0), outcome.seq)
-            else:
-                reason = outcome.reason[:_REASON_CHARACTERS].encode("utf-8", "backslashreplace")
-                words += [outcome.job_id, "failed", reason, outcome.error]
-        return int(
-            self._port.run(
-                FINISH, self._prefix, *self._keep, head_seq, CHANGES_CHANNEL, FINISHED_CHANNEL, *words
-            )
-        )
+        return int(self._port.run(FINISH, *self._finish_words(claim, outcomes)))
 
-    def sweep(self, worker: str, limit: int = 1000) -> list[str]:
-        """Take jobs that must be sent again, trim expired records, and note that `worker` is there.
+    def finish_and_claim(
+        self, claim: Claim, outcomes: Sequence[Done | Failed | PutBack], max_jobs: int = CLAIM_JOBS
+    ) -> Claim:
+        """End a claim and make the next one in the same round trip; errors as in `claim`."""
+        ticket = secrets.token_hex(8)
+        calls: list[tuple[Any, Sequence[Argument]]] = [
+            (FINISH, self._finish_words(claim, outcomes)),
+            (CLAIM, self._claim_words(ticket, max_jobs)),
+        ]
+        return self._claimed(ticket, self._port.run_all(calls)[1])
 
-        At most `2 * limit` jobs at a time. Any number of processes may sweep at once: a job is handed to one
-        of them. If that one dies before sending, the job is found again.
+    def forfeit(self, claimant: str) -> None:
+        """Say that another claimant has died: its claim ends now, and its images are suspects.
+
+        Raises
+        ------
+        QueueUnavailable
+            Redis is away; the claim ends when its lease runs out.
+        """
+        self._port.run(FORFEIT, self._prefix, claimant)
+
+    def sweep(self, worker: str, limit: int = 1000) -> int:
+        """Note that `worker` is there, drop expired records, and count the messages that are missing.
 
         Returns
         -------
-        list of str
-            Job ids for the caller to send.
+        int
+            How many messages the caller is to send.
 
         Raises
         ------
         QueueUnavailable
             Redis is away.
+        ForeignQueue
+            The queue holds jobs of another store.
         """
-        found = self._port.run(
-            SWEEP, self._prefix, *self._keep, self._lease_us, limit, self._queue_key, worker
-        )
-        return [job_id.decode() for job_id in found]
+        words = (self._prefix, *self._keep, limit, self._keys.queue, worker, self._store_id())
+        answer = self._port.run(SWEEP, *words)
+        if answer == b"foreign":
+            raise ForeignQueue(self._prefix)
+        return int(answer)
 
     def leave(self, worker: str) -> None:
         """Say that `worker` is going; raises QueueUnavailable."""
         self._port.read([("ZREM", f"{self._prefix}workers", worker)])
+
+    def _claim_words(self, ticket: str, max_jobs: int) -> list[Argument]:
+        lease = (self._lease_us, min(max(1, max_jobs), CLAIM_JOBS), _CLAIM_BYTES)
+        return [self._prefix, self._store_id(), self.claimant, ticket, *lease]
+
+    def _claimed(self, ticket: str, answer: Sequence[Any]) -> Claim:
+        if answer[0] == b"foreign":
+            raise ForeignQueue(self._prefix)
+        rows = [[word.decode() for word in row] for row in answer[1:]]
+        with_payload = [row[0] for row in rows if row[1] != JobKind.DELETE]
+        payloads: dict[str, bytes] = {}
+        if with_payload:
+            found = self._port.read(
+                [("MGET", *(f"{self._prefix}payload:{job_id}" for job_id in with_payload))]
+            )[0]
+            payloads = {job_id: data or b"" for job_id, data in zip(with_payload, found, strict=True)}
+        jobs = [
+            ClaimedJob(
+                job_id=row[0],
+                kind=JobKind(row[1]),
+                image_id=int(row[2]),
+                revision=int(row[3]),
+                attempts=int(row[4]),
+                deferrals=int(row[5]),
+                payload=payloads.get(row[0], b""),
+                source=row[6] or None,
+            )
+            for row in rows
+        ]
+        return Claim(ticket, jobs, int(answer[0]))
+
+    def _finish_words(self, claim: Claim, outcomes: Sequence[Done | Failed | PutBack]) -> list[Argument]:
+        words: list[Argument] = []
+        head_seq: str | int = ""
+        for outcome in outcomes:
+            match outcome:
+                case Done(job_id, seq, signature, is_damaged):
+                    raw = codec.to_bytes(signature) if signature is not None else b""
+                    words += [job_id, "done", raw, seq, "1" if is_damaged else ""]
+                    head_seq = max(int(head_seq or 0), seq)
+                case Failed(job_id, reason, error):
+                    short = reason[:_REASON_CHARACTERS].encode("utf-8", "backslashreplace")
+                    words += [job_id, "failed", short, error, ""]
+                case PutBack(job_id, delay_s, is_to_blame, is_deferred):
+                    flags = ("1" if is_to_blame else "", "1" if is_deferred else "")
+                    words += [job_id, "back", int(delay_s * MICROSECONDS), *flags]
+        channels = (self._keys.changes_channel, self._keys.finished_channel)
+        return [
+            *(self._prefix, *self._keep, head_seq, *channels),
+            *(self.claimant, claim.ticket, *words),
+        ]

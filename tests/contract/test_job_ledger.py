@@ -11,11 +11,14 @@ import pytest
 from iqdb_core import codec
 from iqdb_core.errors import QueueFull, QueueUnavailable, StoreUnavailable, UnknownJob
 from iqdb_core.jobs import (
+    Claim,
+    ClaimedJob,
     Done,
     Failed,
     JobKind,
     JobLedger,
     JobState,
+    PutBack,
     QueueLimits,
     RedisPort,
     Submission,
@@ -23,6 +26,7 @@ from iqdb_core.jobs import (
 )
 from iqdb_core.model import Signature
 from tests.fixtures.ledgers import accept_one, keys, payload_keys
+from tests.fixtures.waiting import wait_until
 
 if TYPE_CHECKING:
     from tests.fixtures.redis import RedisServer
@@ -60,14 +64,14 @@ def test_every_kind_of_submission_reaches_the_worker(ledger: JobLedger, work: Wo
             Submission.of_delete(5),
         ]
     )
-    jobs = work.start([one.job_id for one in accepted])
+    jobs = work.claim().jobs
     assert [(job.kind, job.image_id) for job in jobs] == [
         (JobKind.IMAGE, 0),
         (JobKind.SIGNATURE, largest),
         (JobKind.DELETE, 5),
     ]
     assert [job.revision for job in jobs] == [one.revision for one in accepted]
-    assert [work.begin(job) for job in jobs] == [b"\x00\xff bytes", codec.to_bytes(SIGNATURE), b""]
+    assert [job.payload for job in jobs] == [b"\x00\xff bytes", codec.to_bytes(SIGNATURE), b""]
 
 
 def test_limits_count_jobs_and_bytes_that_are_not_final(redis_port: RedisPort, work: WorkLedger) -> None:
@@ -81,10 +85,10 @@ def test_limits_count_jobs_and_bytes_that_are_not_final(redis_port: RedisPort, w
     ledger.accept([Submission.of_delete(3)])
     with pytest.raises(QueueFull):
         ledger.accept([Submission.of_delete(4)])
-    work.start([first[0].job_id])
+    claim = work.claim()
     with pytest.raises(QueueFull):  # a running job still counts
         ledger.accept([Submission.of_delete(4)])
-    work.finish([Done(first[0].job_id, 1, SIGNATURE)])
+    work.finish(claim, [Done(first[0].job_id, 1, SIGNATURE)])
     ledger.accept([Submission.of_image(4, b"x" * 70)])
     assert ledger.depth().payload_bytes == 100
 
@@ -109,10 +113,10 @@ def test_a_payload_whose_api_died_before_accepting_expires(
         assert client.ttl(f"iqdb:payload:{job_id}") == -1  # accepted: it stays
     port = RedisPort.connect(redis_server.url)
     # What `accept` sends first, without the script that should follow.
-    port.read([("SET", "iqdb:payload:staged", b"x", "EX", 900)])
+    port.read([("SET", "iqdb:staged:abandoned", b"x", "EX", 900)])
     port.close()
     with redis_server.client() as client:
-        assert 0 < client.ttl("iqdb:payload:staged") <= 900
+        assert 0 < client.ttl("iqdb:staged:abandoned") <= 900
 
 
 def test_a_large_batch_is_accepted_whole(ledger: JobLedger, work: WorkLedger) -> None:
@@ -120,8 +124,13 @@ def test_a_large_batch_is_accepted_whole(ledger: JobLedger, work: WorkLedger) ->
     payloads = [bytes([number]) * 3_000_000 for number in range(20)]
     accepted = ledger.accept([Submission.of_image(1, payload) for payload in payloads])
     assert ledger.depth().payload_bytes == 60_000_000
-    jobs = work.start([one.job_id for one in accepted])
-    assert [work.begin(job) for job in jobs] == payloads
+    claimed: list[bytes] = []
+    while jobs := (claim := work.claim()).jobs:  # no claim is large either
+        assert sum(len(job.payload) for job in jobs) <= 16 * 1024 * 1024
+        claimed += [job.payload for job in jobs]
+        work.finish(claim, [Failed(job.job_id, "seen") for job in jobs])
+    assert claimed == payloads
+    assert len(accepted) == 20
 
 
 def test_accepting_twice_because_an_answer_was_lost_changes_nothing(ledger: JobLedger) -> None:
@@ -169,7 +178,9 @@ def test_a_clock_that_is_lost_goes_on_above_the_store(
     assert ledger.accept([Submission.of_delete(1)])[0].revision == FAR_FUTURE_US + 2
     with redis_server.client() as client:
         client.flushall()
-    assert ledger.accept([Submission.of_delete(1)])[0].revision == FAR_FUTURE_US + 1
+    assert (
+        ledger.accept([Submission.of_delete(1)])[0].revision == FAR_FUTURE_US + 3
+    )  # not above the store alone
 
 
 def test_a_lost_clock_is_never_guessed(redis_port: RedisPort, redis_server: RedisServer) -> None:
@@ -200,26 +211,32 @@ def test_a_job_goes_from_queued_over_running_to_done(
     ledger: JobLedger, work: WorkLedger, redis_server: RedisServer
 ) -> None:
     job_id = accept_one(ledger)
-    [job] = work.start([job_id])
+    claim = work.claim()
+    assert [(job.job_id, job.payload, job.attempts) for job in claim.jobs] == [(job_id, b"image", 0)]
     assert ledger.get(job_id).state is JobState.RUNNING
-    assert work.begin(job) == b"image"
     assert ledger.get(job_id).attempts == 1
-    work.hashed(job)
-    assert ledger.get(job_id).attempts == 0
-    assert work.finish([Done(job_id, 42, SIGNATURE)]) == 1
+    assert work.finish(claim, [Done(job_id, 42, SIGNATURE)]) == 1
     done = ledger.get(job_id)
     assert (done.state, done.seq, done.signature, done.reason) == (JobState.DONE, 42, SIGNATURE, None)
+    assert (done.attempts, done.is_damaged) == (0, False)
     depth = ledger.depth()
     assert (depth.queued, depth.running, depth.payload_bytes, depth.oldest_s) == (0, 0, 0, 0.0)
     assert not payload_keys(redis_server)
+
+
+def test_what_is_known_of_an_image_goes_with_its_job(ledger: JobLedger, work: WorkLedger) -> None:
+    job_id = ledger.accept([Submission.of_image(1, b"x", source="https://example.org/ü")])[0].job_id
+    claim = work.claim()
+    assert claim.jobs[0].source == ledger.get(job_id).source == "https://example.org/ü"
+    work.finish(claim, [Done(job_id, 1, SIGNATURE, is_damaged=True)])
+    assert ledger.get(job_id).is_damaged
 
 
 def test_a_failed_job_keeps_its_reason_and_not_its_payload(
     ledger: JobLedger, work: WorkLedger, redis_server: RedisServer
 ) -> None:
     job_id = accept_one(ledger)
-    work.start([job_id])
-    work.finish([Failed(job_id, "no image: ünlesbar")])
+    work.finish(work.claim(), [Failed(job_id, "no image: ünlesbar")])
     failed = ledger.get(job_id)
     assert (failed.state, failed.reason, failed.signature) == (JobState.FAILED, "no image: ünlesbar", None)
     assert not payload_keys(redis_server)
@@ -232,59 +249,130 @@ def test_a_failed_job_keeps_its_reason_and_not_its_payload(
 )
 def test_any_reason_can_be_kept(ledger: JobLedger, work: WorkLedger, reason: str, kept: str) -> None:
     job_id = accept_one(ledger)
-    work.start([job_id])
-    work.finish([Failed(job_id, reason)])
+    work.finish(work.claim(), [Failed(job_id, reason)])
     assert ledger.get(job_id).reason == kept
 
 
 def test_the_first_final_word_stays(ledger: JobLedger, work: WorkLedger) -> None:
     job_id = accept_one(ledger)
-    work.start([job_id])
-    assert work.finish([Done(job_id, 1, None)]) == 1
-    assert work.finish([Failed(job_id, "late")]) == 0
+    claim = work.claim()
+    assert work.finish(claim, [Done(job_id, 1, None)]) == 1
+    assert work.finish(claim, [Failed(job_id, "late")]) == 0
+    assert work.finish(claim, [PutBack(job_id)]) == 0
     assert ledger.get(job_id).state is JobState.DONE
     assert ledger.depth().payload_bytes == 0
-    assert work.start([job_id]) == []
-    work.release([job_id], 0)
-    assert ledger.get(job_id).state is JobState.DONE
+    assert work.claim().jobs == []
 
 
-def test_blame_is_for_the_one_job_that_was_being_decoded(ledger: JobLedger, work: WorkLedger) -> None:
-    job_ids = [accept_one(ledger, image_id) for image_id in range(3)]
-    first, second, third = work.start(job_ids)
-    work.begin(first)
-    work.begin(second, after=first)
-    # The process is killed here; the message is delivered again.
-    assert [job.attempts for job in work.start(job_ids)] == [0, 1, 0]
-    work.begin(work.start(job_ids)[1])
-    assert [job.attempts for job in work.start(job_ids)] == [0, 2, 0]
-    assert third.attempts == 0
+def test_a_claim_is_at_most_32_jobs_in_the_order_of_acceptance(ledger: JobLedger, work: WorkLedger) -> None:
+    job_ids = [accept_one(ledger, image_id) for image_id in range(40)]
+    first = work.claim()
+    assert [job.job_id for job in first.jobs] == job_ids[:32]
+    assert first.waiting == 8
+    rest = work.finish_and_claim(first, [Done(job.job_id, 1, None) for job in first.jobs])
+    assert [job.job_id for job in rest.jobs] == job_ids[32:]
+    assert rest.waiting == 0
+    assert work.finish_and_claim(rest, [Done(job.job_id, 2, None) for job in rest.jobs]).jobs == []
+    assert ledger.depth().running == 0
 
 
-def test_a_job_that_became_final_meanwhile_is_not_begun(ledger: JobLedger, work: WorkLedger) -> None:
+def test_two_claimants_share_no_job(ledger: JobLedger, work: WorkLedger, another: WorkLedger) -> None:
+    job_ids = [accept_one(ledger, image_id) for image_id in range(6)]
+    one, two = work.claim(4), another.claim(4)
+    assert [job.job_id for job in one.jobs + two.jobs] == job_ids
+    # Only the holder puts a job back.
+    another.finish(two, [PutBack(job.job_id) for job in one.jobs])
+    assert ledger.depth().running == 4
+
+
+def test_who_claims_again_gives_back_what_it_had_without_blame(ledger: JobLedger, work: WorkLedger) -> None:
     job_id = accept_one(ledger)
-    [job] = work.start([job_id])
-    work.finish([Done(job_id, 1, None)])
-    assert work.begin(job) is None
-    assert ledger.get(job_id).attempts == 0
+    work.claim()
+    again = work.claim()
+    assert [(job.job_id, job.attempts) for job in again.jobs] == [(job_id, 0)]
 
 
-def test_unknown_jobs_are_left_out(ledger: JobLedger, work: WorkLedger, redis_server: RedisServer) -> None:
+def test_jobs_without_an_outcome_wait_again_without_blame(ledger: JobLedger, work: WorkLedger) -> None:
+    job_ids = [accept_one(ledger, image_id) for image_id in range(2)]
+    work.finish(work.claim(), [Done(job_ids[0], 1, None)])
+    assert [(job.job_id, job.attempts) for job in work.claim().jobs] == [(job_ids[1], 0)]
+
+
+def test_images_of_a_dead_claimant_are_suspects_and_come_alone(
+    ledger: JobLedger, work: WorkLedger, another: WorkLedger
+) -> None:
+    image_ids = [accept_one(ledger, image_id) for image_id in range(3)]
+    deletion = ledger.accept([Submission.of_delete(9)])[0].job_id
+    work.claim()
+    later = accept_one(ledger, 5)
+    another.forfeit(work.claimant)
+    claims = []
+    for _ in range(4):
+        claims.append(another.claim())
+        another.finish(claims[-1], [Done(job.job_id, 1, None) for job in claims[-1].jobs])
+    # A deletion harms nobody: it goes with the others, at its old place.
+    expected = [[(job_id, 1)] for job_id in image_ids] + [[(deletion, 0), (later, 0)]]
+    assert [[(job.job_id, job.attempts) for job in claim.jobs] for claim in claims] == expected
+
+
+def test_a_claimant_that_is_not_heard_of_is_taken_for_dead(
+    ledger: JobLedger, redis_port: RedisPort, work: WorkLedger
+) -> None:
+    job_id = accept_one(ledger)
+    WorkLedger(redis_port, lease_s=0.05).claim()
+    claimed: list[ClaimedJob] = []
+    wait_until(lambda: claimed.extend(work.claim().jobs) or claimed, 5)
+    assert [(job.job_id, job.attempts) for job in claimed] == [(job_id, 1)]
+
+
+def test_deaths_are_counted_until_a_job_ends(ledger: JobLedger, redis_port: RedisPort) -> None:
+    accept_one(ledger)
+    attempts = []
+    for _ in range(4):
+        dying = WorkLedger(redis_port)
+        attempts += [job.attempts for job in dying.claim().jobs]
+        dying.forfeit(dying.claimant)
+    assert attempts == [0, 1, 2, 3]
+
+
+def test_a_late_claimant_is_believed_and_takes_nothing_back(
+    ledger: JobLedger, work: WorkLedger, another: WorkLedger
+) -> None:
+    """It was stopped for so long that its lease ran out; meanwhile another one works on its job."""
+    job_ids = [accept_one(ledger, image_id) for image_id in range(2)]
+    late = work.claim()
+    another.forfeit(work.claimant)
+    held = another.claim()
+    work.finish(late, [Done(job_ids[0], 7, None), PutBack(job_ids[1], 60.0)])
+    assert [ledger.get(job_id).state for job_id in job_ids] == [JobState.DONE, JobState.QUEUED]
+    assert another.finish(held, [Done(job_ids[0], 8, None)]) == 0
+    assert ledger.get(job_ids[0]).seq == 7
+    assert [job.job_id for job in another.claim().jobs] == job_ids[1:]
+
+
+def test_unknown_jobs_change_nothing(ledger: JobLedger, work: WorkLedger, redis_server: RedisServer) -> None:
     known = accept_one(ledger)
+    claim = work.claim()
     before = keys(redis_server)
-    assert [job.job_id for job in work.start(["unknown", known])] == [known]
-    assert work.finish([Done("unknown", 1, None)]) == 0
-    assert not {key for key in keys(redis_server) - before if "unknown" in key}
+    assert work.finish(Claim("another", [], 0), [Done("unknown", 1, None), PutBack("unknown")]) == 0
+    assert keys(redis_server) == before
     with pytest.raises(UnknownJob):
         ledger.get("unknown")
     assert [job is None for job in ledger.get_many(["unknown", known])] == [True, False]
+    assert work.finish(claim, [Done(known, 1, None)]) == 1
 
 
-def test_released_jobs_are_queued_and_swept_after_their_delay(ledger: JobLedger, work: WorkLedger) -> None:
-    later, now = accept_one(ledger, 1), accept_one(ledger, 2)
-    work.start([later, now])
-    work.release([later], 60)
-    work.release([now], 0)
-    assert {ledger.get(job_id).state for job_id in (later, now)} == {JobState.QUEUED}
-    assert work.sweep("w") == [now]
-    assert work.start([later])[0].deferrals == 1
+def test_jobs_that_were_put_back_wait_for_their_delay(ledger: JobLedger, work: WorkLedger) -> None:
+    later, now, blamed = accept_one(ledger, 1), accept_one(ledger, 2), accept_one(ledger, 3)
+    outcomes = [
+        PutBack(later, 60.0, is_deferred=True),
+        PutBack(now, is_deferred=True),
+        PutBack(blamed, is_to_blame=True),
+    ]
+    work.finish(work.claim(), outcomes)
+    assert {ledger.get(job_id).state for job_id in (later, now, blamed)} == {JobState.QUEUED}
+    first = work.claim()
+    assert [(job.job_id, job.attempts, job.deferrals) for job in first.jobs] == [(blamed, 1, 0)]
+    second = work.finish_and_claim(first, [Done(blamed, 1, None)])
+    assert [(job.job_id, job.attempts, job.deferrals) for job in second.jobs] == [(now, 0, 1)]
+    assert work.finish_and_claim(second, [Done(now, 1, None)]).jobs == []

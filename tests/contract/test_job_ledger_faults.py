@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from iqdb_core.errors import ConfigError, QueueUnavailable
-from iqdb_core.jobs import Done, JobLedger, JobState, RedisPort, Submission, WorkLedger
+from iqdb_core.jobs import Claim, Done, JobLedger, JobState, PutBack, RedisPort, Submission, WorkLedger
 from iqdb_core.model import Signature
 from tests.fixtures.ports import free_port
 from tests.fixtures.redis import RedisServer
@@ -42,16 +42,19 @@ def test_what_was_accepted_survives_a_kill_of_redis(server: RedisServer, port: R
         [Submission.of_image(image_id, bytes([image_id]) * 999) for image_id in range(200)]
     )
     job_ids = [one.job_id for one in accepted]
-    work.start(job_ids[:50])
-    work.finish([Done(job_id, 1, SIGNATURE) for job_id in job_ids[:20]])
+    work.finish(work.claim(20), [Done(job_id, 1, SIGNATURE) for job_id in job_ids[:20]])
+    WorkLedger(port).claim(30)
     before = ledger.get_many(job_ids)
     server.restart()
     assert ledger.get_many(job_ids) == before
-    jobs = work.start(job_ids)
-    assert [work.begin(job) for job in jobs] == [bytes([number]) * 999 for number in range(20, 200)]
-    assert ledger.next_revision() > accepted[-1].revision
     depth = ledger.depth()
-    assert (depth.running, depth.payload_bytes) == (180, 180 * 999)
+    assert (depth.running, depth.payload_bytes) == (30, 180 * 999)
+    payloads: list[bytes] = []
+    while jobs := (claim := work.claim()).jobs:
+        payloads += [job.payload for job in jobs]
+        work.finish(claim, [Done(job.job_id, 1, SIGNATURE) for job in jobs])
+    assert payloads == [bytes([number]) * 999 for number in range(50, 200)]
+    assert ledger.next_revision() > accepted[-1].revision
 
 
 def test_revisions_rise_across_the_loss_of_everything(server: RedisServer, port: RedisPort) -> None:
@@ -79,8 +82,9 @@ def test_a_redis_that_is_away_is_said_so_and_found_again(server: RedisServer, po
         ledger.list,
         ledger.depth,
         ledger.ping,
-        lambda: work.start([job_id]),
-        lambda: work.finish([Done(job_id, 1, None)]),
+        work.claim,
+        lambda: work.finish(Claim("none", [], 0), [Done(job_id, 1, None)]),
+        lambda: work.forfeit("somebody"),
         lambda: work.sweep("w"),
     ):
         with pytest.raises(QueueUnavailable):
@@ -98,7 +102,11 @@ def test_scripts_that_redis_forgot_are_sent_again(server: RedisServer, port: Red
     job_id = ledger.accept([Submission.of_image(1, b"x")])[0].job_id
     with server.client() as client:
         client.script_flush()
-    assert [job.job_id for job in work.start([job_id])] == [job_id]
+    claim = work.claim()
+    assert [job.job_id for job in claim.jobs][1:] == [job_id]
+    with server.client() as client:
+        client.script_flush()
+    assert work.finish_and_claim(claim, [Done(job_id, 1, None)]).jobs[0].image_id == 1
 
 
 def test_a_full_redis_refuses_new_jobs_and_lets_workers_free_it(server: RedisServer, port: RedisPort) -> None:
@@ -111,12 +119,11 @@ def test_a_full_redis_refuses_new_jobs_and_lets_workers_free_it(server: RedisSer
                 ledger.accept([refused])
         assert ledger.depth().queued == 40
         # Starting, finishing and sweeping go on: they are what makes room.
-        jobs = work.start(job_ids)
-        assert len(jobs) == 40
-        assert all(work.begin(job) == b"x" * 100_000 for job in jobs)
-        work.release(job_ids[:1], 0)
-        assert work.sweep("w") == job_ids[:1]
-        work.finish([Done(job_id, 1, SIGNATURE) for job_id in job_ids])
+        claim = work.claim()
+        assert [job.payload for job in claim.jobs] == [b"x" * 100_000] * 32
+        work.finish(claim, [PutBack(job_ids[0]), *(Done(one, 1, SIGNATURE) for one in job_ids[1:32])])
+        assert work.sweep("w") == 1
+        assert len(work.claim().jobs) == 9
     wait_until(lambda: is_accepted(ledger), 5)
 
 

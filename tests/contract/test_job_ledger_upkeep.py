@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from iqdb_core.errors import UnknownJob
-from iqdb_core.jobs import Done, Failed, JobLedger, JobState, RedisPort, Retention, Submission, WorkLedger
-from iqdb_core.jobs.keys import CHANGES_CHANNEL, FINISHED_CHANNEL, QUEUE_KEY
+from iqdb_core.jobs import (
+    Claim,
+    Done,
+    Failed,
+    JobLedger,
+    JobState,
+    Keys,
+    PutBack,
+    RedisPort,
+    Retention,
+    Submission,
+    WorkLedger,
+)
 from tests.fixtures.ledgers import accept_one, keys
 from tests.fixtures.waiting import wait_until
 
@@ -20,68 +32,61 @@ if TYPE_CHECKING:
 # The sweep.
 
 
-def patient(redis_port: RedisPort, seconds: float) -> WorkLedger:
-    return WorkLedger(redis_port, visibility_timeout_s=seconds)
-
-
-def test_a_job_whose_message_was_never_sent_is_found(ledger: JobLedger, redis_port: RedisPort) -> None:
-    job_id = accept_one(ledger)
-    assert patient(redis_port, 60).sweep("w") == []
-    swift = patient(redis_port, 0.2)
-    found: list[str] = []
-    wait_until(lambda: found.extend(swift.sweep("w")) or found, 5)
-    assert found == [job_id]
-    assert swift.sweep("w") == []  # it has been sent again and gets its time
-
-
-def test_a_job_whose_worker_went_silent_is_found(ledger: JobLedger, redis_port: RedisPort) -> None:
-    job_id = accept_one(ledger)
-    swift = patient(redis_port, 0.2)
-    swift.start([job_id])
-    found: list[str] = []
-    wait_until(lambda: found.extend(swift.sweep("w")) or found, 5)
-    assert found == [job_id]
-    assert ledger.get(job_id).state is JobState.QUEUED
-
-
-def test_a_long_queue_is_not_taken_for_lost(
-    ledger: JobLedger, redis_port: RedisPort, redis_server: RedisServer
+def test_messages_are_missing_while_jobs_wait_without_them(
+    ledger: JobLedger, work: WorkLedger, redis_server: RedisServer
 ) -> None:
-    """However long jobs wait: while older messages are still being worked on, theirs are in the queue."""
-    swift = patient(redis_port, 0.05)
-    first, second = accept_one(ledger, 1), accept_one(ledger, 2)
+    assert work.sweep("w") == 0
+    accepted = ledger.accept_all([Submission.of_delete(1)] * 70)
+    assert accepted.missing_messages == 3  # none was sent
+    assert work.sweep("w") == 3
     with redis_server.client() as client:
-        client.lpush(QUEUE_KEY, "a message", "another")
-        swift.start([first])
-        swift.finish([Done(first, 1, None)])
-        old = ledger.get(second).created_s
-        wait_until(lambda: seconds(redis_server) > old + 0.5, 5)
-        assert swift.sweep("w") == []
-        # A job accepted much later has been started: the message of the second must have been lost.
-        third = accept_one(ledger, 3)
-        swift.start([third])
-        assert swift.sweep("w") == [second]
+        client.lpush(Keys().queue, "a message", "another")
+        assert work.sweep("w") == 1
+        assert ledger.accept_all([Submission.of_delete(1)]).missing_messages == 1
+        client.lpush(Keys().queue, "a third")
+    assert work.sweep("w") == 0
+    assert ledger.accept_all([Submission.of_delete(1)]).missing_messages == 0
+    claim = work.claim()
+    while claim.jobs:
+        claim = work.finish_and_claim(claim, [Done(job.job_id, 1, None) for job in claim.jobs])
+    assert work.sweep("w") == 0
 
 
-def seconds(redis_server: RedisServer) -> float:
-    with redis_server.client() as client:
-        whole, microseconds = client.time()
-        return float(whole + microseconds / 1e6)
+def test_a_worker_that_went_silent_is_a_reason_for_a_message(
+    ledger: JobLedger, redis_port: RedisPort, work: WorkLedger
+) -> None:
+    accept_one(ledger)
+    WorkLedger(redis_port, lease_s=0.1).claim()
+    wait_until(lambda: work.sweep("w") == 1, 5)
 
 
-def test_sweeping_at_once_hands_out_each_job_once(ledger: JobLedger, redis_port: RedisPort) -> None:
-    accepted = ledger.accept([Submission.of_delete(1)] * 500)
-    job_ids = [one.job_id for one in accepted]
-    work = patient(redis_port, 60)
-    work.start(job_ids)
-    work.release(job_ids, 0)
+def test_a_job_that_was_put_back_is_a_reason_when_it_is_due(ledger: JobLedger, work: WorkLedger) -> None:
+    job_id = accept_one(ledger)
+    work.finish(work.claim(), [PutBack(job_id, 0.3)])
+    assert work.sweep("w") == 0 or ledger.get(job_id).updated_s + 0.3 < time.time()
+    wait_until(lambda: work.sweep("w") == 1, 5)
+    assert [job.job_id for job in work.claim().jobs] == [job_id]
+
+
+def test_many_messages_are_sent_bit_by_bit(ledger: JobLedger, work: WorkLedger) -> None:
+    """Each task that ends while jobs wait sends one itself: some are enough to begin with."""
+    for _ in range(3):
+        ledger.accept([Submission.of_delete(1)] * 1000)
+    assert work.sweep("w") == 64
+
+
+def test_claiming_at_once_hands_out_each_job_once(ledger: JobLedger, redis_port: RedisPort) -> None:
+    job_ids = [one.job_id for one in ledger.accept([Submission.of_delete(1)] * 500)]
     found: list[str] = []
 
-    def sweep() -> None:
-        while some := work.sweep("w", limit=20):
-            found.extend(some)
+    def claim() -> None:
+        work = WorkLedger(redis_port)
+        claim = work.claim(20)
+        while claim.jobs:
+            found.extend(job.job_id for job in claim.jobs)
+            claim = work.finish_and_claim(claim, [Done(job.job_id, 1, None) for job in claim.jobs], 20)
 
-    threads = [threading.Thread(target=sweep) for _ in range(3)]
+    threads = [threading.Thread(target=claim) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -104,8 +109,7 @@ def test_workers_are_listed_while_they_report(ledger: JobLedger, work: WorkLedge
 
 def finish_all(ledger: JobLedger, work: WorkLedger, count: int) -> list[str]:
     job_ids = [one.job_id for one in ledger.accept([Submission.of_delete(1)] * count)]
-    work.start(job_ids)
-    work.finish([Done(job_id, 1, None) for job_id in job_ids])
+    work.finish(work.claim(), [Done(job_id, 1, None) for job_id in job_ids])
     return job_ids
 
 
@@ -115,8 +119,7 @@ def test_records_expire_and_leave_no_key(
     swift = WorkLedger(redis_port, retention=Retention(done_s=0, failed_s=3600))
     done = finish_all(ledger, swift, 5)
     failed = accept_one(ledger)
-    swift.start([failed])
-    swift.finish([Failed(failed, "why")])
+    swift.finish(swift.claim(), [Failed(failed, "why")])
     wait_until(lambda: swift.sweep("w") or not {key for key in keys(redis_server) if done[-1] in key}, 5)
     assert {key for key in keys(redis_server) if key.startswith("iqdb:job:")} == {f"iqdb:job:{failed}"}
     assert [job.job_id for job in ledger.list().jobs] == [failed]
@@ -154,26 +157,28 @@ def test_a_list_of_failures_can_be_followed_for_ever(ledger: JobLedger, work: Wo
     """Failures are listed as they happen: an old job that fails late is not passed over."""
     assert ledger.list(JobState.FAILED).next_cursor is None
     old, young = accept_one(ledger, 1), accept_one(ledger, 2)
-    work.start([old, young])
-    work.finish([Failed(young, "first to fail")])
+    claim = work.claim()
+    work.finish(Claim("later", [], 0), [Failed(young, "first to fail")])
     page = ledger.list(JobState.FAILED)
     assert [job.job_id for job in page.jobs] == [young]
     assert ledger.list(JobState.FAILED, page.next_cursor).jobs == []
-    work.finish([Failed(old, "failed later")])
+    work.finish(claim, [Failed(old, "failed later")])
     after = ledger.list(JobState.FAILED, page.next_cursor)
     assert [job.job_id for job in after.jobs] == [old]
     empty = ledger.list(JobState.FAILED, after.next_cursor)
     assert (empty.jobs, empty.next_cursor) == ([], after.next_cursor)
 
 
-def test_lists_by_state_and_of_all(ledger: JobLedger, work: WorkLedger) -> None:
+def test_lists_by_state_and_of_all(ledger: JobLedger, work: WorkLedger, another: WorkLedger) -> None:
     job_ids = [accept_one(ledger, image_id) for image_id in range(4)]
-    work.start(job_ids[1:])
-    work.finish([Done(job_ids[2], 1, None), Failed(job_ids[3], "why")])
+    work.claim()
+    outcomes = [Done(job_ids[2], 1, None), Failed(job_ids[3], "why"), PutBack(job_ids[0])]
+    another.finish(Claim("of another", [], 0), outcomes)
+    job_ids.append(accept_one(ledger, 4))
     by_state = {state: [job.job_id for job in ledger.list(state).jobs] for state in JobState}
     assert by_state == {
-        JobState.QUEUED: [job_ids[0]],
-        JobState.RUNNING: [job_ids[1]],
+        JobState.QUEUED: job_ids[4:],
+        JobState.RUNNING: job_ids[:2],
         JobState.DONE: [job_ids[2]],
         JobState.FAILED: [job_ids[3]],
     }
@@ -185,9 +190,10 @@ def test_lists_by_state_and_of_all(ledger: JobLedger, work: WorkLedger) -> None:
 
 def test_finishing_wakes_those_who_wait(ledger: JobLedger, work: WorkLedger, redis_port: RedisPort) -> None:
     job_ids = [accept_one(ledger, image_id) for image_id in range(2)]
-    work.start(job_ids)
-    finished, changes = redis_port.subscribe(FINISHED_CHANNEL), redis_port.subscribe(CHANGES_CHANNEL)
-    work.finish([Done(job_ids[0], 7, None), Failed(job_ids[1], "why")])
+    claim = work.claim()
+    finished = redis_port.subscribe(Keys().finished_channel)
+    changes = redis_port.subscribe(Keys().changes_channel)
+    work.finish(claim, [Done(job_ids[0], 7, None), Failed(job_ids[1], "why")])
     heard: list[dict[str, bytes]] = []
     wait_until(lambda: heard.append(finished.get_message(timeout=0.1)) or heard[-1], 5)
     assert heard[-1]["data"].decode().split() == job_ids
@@ -198,8 +204,9 @@ def test_finishing_wakes_those_who_wait(ledger: JobLedger, work: WorkLedger, red
 
 
 def test_depth_tells_the_age_of_the_oldest(ledger: JobLedger, work: WorkLedger) -> None:
-    job_ids = [accept_one(ledger, image_id, b"x" * 10) for image_id in range(3)]
-    work.start(job_ids[:1])
+    for image_id in range(3):
+        accept_one(ledger, image_id, b"x" * 10)
+    work.claim(1)
     wait_until(lambda: ledger.depth().oldest_s > 0.05, 5)
     depth = ledger.depth()
     assert (depth.queued, depth.running, depth.failed, depth.payload_bytes) == (2, 1, 0, 30)

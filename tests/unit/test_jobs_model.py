@@ -9,11 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iqdb_core import codec
-from iqdb_core.errors import InvalidImageId
-from iqdb_core.jobs import JobKind, JobState, Submission
-from iqdb_core.jobs.keys import CHANGES_CHANNEL, FINISHED_CHANNEL, KEY_PREFIX, QUEUE_KEY
-from iqdb_core.jobs.messages import transport_options
-from iqdb_core.jobs.scripts import ACCEPT, Script
+from iqdb_core.errors import ConfigError, InvalidImageId
+from iqdb_core.jobs import JobKind, JobState, Keys, Submission
+from iqdb_core.jobs.messages import CLAIM_JOBS, transport_options
+from iqdb_core.jobs.scripts import ACCEPT, CLAIM, Script
 from iqdb_core.model import Signature
 
 
@@ -41,14 +40,25 @@ def test_only_two_states_are_final() -> None:
 
 
 def test_every_name_is_below_the_prefix() -> None:
-    options = transport_options()
-    names = (QUEUE_KEY, CHANGES_CHANNEL, FINISHED_CHANNEL, options["global_keyprefix"])
-    assert all(name.startswith(KEY_PREFIX) for name in names)
+    keys = Keys("other:")
+    options = transport_options(keys)
+    names = (keys.queue, keys.changes_channel, keys.finished_channel, options["global_keyprefix"])
+    assert all(name.startswith("other:") for name in names)
+
+
+@pytest.mark.parametrize("prefix", ["", "two words:", "iqdb\n", "bücher:"])
+def test_a_prefix_is_a_plain_word(prefix: str) -> None:
+    with pytest.raises(ConfigError, match="prefix"):
+        Keys(prefix)
+
+
+def test_both_sides_agree_on_the_size_of_a_claim() -> None:
+    assert f"local CLAIM_JOBS = {CLAIM_JOBS}\n" in CLAIM.text
 
 
 @pytest.mark.parametrize("timeout_s", [1, 4, 8, 60, 3600])
 def test_unacknowledged_messages_are_looked_for_more_often_than_they_expire(timeout_s: int) -> None:
-    options = transport_options(timeout_s)
+    options = transport_options(visibility_timeout_s=timeout_s)
     assert 1 <= options["unacked_restore_interval"] * options["unacked_restore_throttle"] <= max(1, timeout_s)
 
 

@@ -2,49 +2,74 @@
 --
 -- ARGV[2]   most jobs that the queue may hold
 -- ARGV[3]   most bytes of payloads
--- ARGV[4..] per job: id, kind, image id, bytes. Its payload is there already, with a time to live
+-- ARGV[4]   how much more it may hold of jobs that someone waits for, in hundredths
+-- ARGV[5]   id of the store that the jobs are for
+-- ARGV[6]   no revision at or below this one is given out
+-- ARGV[7]   key of Celery's queue
+-- ARGV[8..] per job: id, kind, lane, image id, bytes, source
 --
--- Answers {'ok', revision...}, {'full', jobs, bytes}, {'unseeded'} or {'unstaged'}.
+-- A payload waits under `staged:ID`, with a time to live, and moves to `payload:ID` here. So a repetition of
+-- what was sent, at any point, never touches an accepted job.
+--
+-- Answers {'ok', messages to send, jobs, bytes, revision...} with the figures of the queue afterwards,
+-- {'full', jobs, bytes, jobs per second, bytes per second}, {'unseeded'}, {'unstaged'} or {'foreign'}.
 
-local ids, total = {}, 0
-for i = 4, #ARGV, 4 do
+local FIRST, WORDS = 8, 6
+local ids, total, is_waited_for = {}, 0, true
+for i = FIRST, #ARGV, WORDS do
   ids[#ids + 1] = ARGV[i]
-  total = total + tonumber(ARGV[i + 3])
+  total = total + tonumber(ARGV[i + 4])
+  is_waited_for = is_waited_for and ARGV[i + 2] == 'interactive'
 end
-local function refuse(answer)
-  for _, id in ipairs(ids) do redis.call('DEL', P .. 'payload:' .. id) end
+local function answer_with(answer)
+  for _, id in ipairs(ids) do redis.call('DEL', P .. 'staged:' .. id) end
   return answer
 end
-local answer = {'ok'}
+local function size()
+  return redis.call('ZCARD', P .. 'jobs:queued') + redis.call('ZCARD', P .. 'jobs:running'),
+    tonumber(redis.call('GET', P .. 'bytes') or '0')
+end
+local jobs, held = size()
+local t = now()
 if redis.call('EXISTS', P .. 'job:' .. ids[1]) == 1 then
+  local answer = {'ok', count_missing(t, ARGV[7], math.ceil(#ids / CLAIM_JOBS)), text(jobs), text(held)}
   for _, id in ipairs(ids) do answer[#answer + 1] = redis.call('HGET', P .. 'job:' .. id, 'revision') end
-  return answer
+  return answer_with(answer)
 end
+if is_foreign(ARGV[5]) then return answer_with({'foreign'}) end
 local clock = redis.call('GET', P .. 'clock')
 if not clock then return {'unseeded'} end
-local jobs = redis.call('ZCARD', P .. 'jobs:queued') + redis.call('ZCARD', P .. 'jobs:running')
-local held = tonumber(redis.call('GET', P .. 'bytes') or '0')
-if jobs + #ids > tonumber(ARGV[2]) or held + total > tonumber(ARGV[3]) then
-  return refuse({'full', text(jobs), text(held)})
+local room = 1
+if is_waited_for then room = 1 + tonumber(ARGV[4]) / 100 end
+if jobs + #ids > tonumber(ARGV[2]) * room or held + total > tonumber(ARGV[3]) * room then
+  local drain = redis.call('HMGET', P .. 'drain', 'jobs_per_s', 'bytes_per_s')
+  return answer_with({'full', text(jobs), text(held), drain[1] or '0', drain[2] or '0'})
 end
-for i = 4, #ARGV, 4 do
-  if ARGV[i + 1] ~= 'delete' and redis.call('EXISTS', P .. 'payload:' .. ARGV[i]) == 0 then
-    return refuse({'unstaged'})
+for i = FIRST, #ARGV, WORDS do
+  if ARGV[i + 1] ~= 'delete' and redis.call('EXISTS', P .. 'staged:' .. ARGV[i]) == 0 then
+    return answer_with({'unstaged'})
   end
 end
-local t = now()
-local revision = math.max(t, tonumber(clock) + 1)
+local revision = math.max(t, tonumber(clock) + 1, tonumber(ARGV[6]) + 1)
 redis.call('SET', P .. 'clock', text(revision + #ids - 1))
 redis.call('INCRBY', P .. 'bytes', text(total))
-for i = 4, #ARGV, 4 do
-  local id = ARGV[i]
-  redis.call('PERSIST', P .. 'payload:' .. id)
-  redis.call('HSET', P .. 'job:' .. id, 'state', 'queued', 'kind', ARGV[i + 1], 'image_id', ARGV[i + 2],
-    'revision', text(revision), 'bytes', ARGV[i + 3], 'created', text(t), 'updated', text(t))
-  redis.call('ZADD', P .. 'jobs', text(revision), id)
-  redis.call('ZADD', P .. 'jobs:queued', text(revision), id)
-  redis.call('ZADD', P .. 'waiting', text(t), id)
-  answer[#answer + 1] = text(revision)
+local revisions = {}
+for i = FIRST, #ARGV, WORDS do
+  local id, place = ARGV[i], text(revision)
+  if ARGV[i + 1] ~= 'delete' then
+    redis.call('RENAME', P .. 'staged:' .. id, P .. 'payload:' .. id)
+    redis.call('PERSIST', P .. 'payload:' .. id)
+  end
+  redis.call('HSET', P .. 'job:' .. id, 'state', 'queued', 'kind', ARGV[i + 1], 'lane', ARGV[i + 2],
+    'image_id', ARGV[i + 3], 'revision', place, 'bytes', ARGV[i + 4], 'created', text(t))
+  if ARGV[i + 5] ~= '' then redis.call('HSET', P .. 'job:' .. id, 'source', ARGV[i + 5]) end
+  redis.call('ZADD', P .. 'jobs', place, id)
+  redis.call('ZADD', P .. 'jobs:queued', place, id)
+  redis.call('ZADD', P .. 'lane:' .. ARGV[i + 2], place, id)
+  revisions[#revisions + 1] = place
   revision = revision + 1
 end
+jobs, held = size()
+local answer = {'ok', count_missing(t, ARGV[7], math.ceil(#ids / CLAIM_JOBS)), text(jobs), text(held)}
+for _, place in ipairs(revisions) do answer[#answer + 1] = place end
 return answer

@@ -5,6 +5,9 @@
 -- Every script may run twice with the same arguments without harm, because a lost answer is asked for again.
 
 local P = ARGV[1]
+local LANES = {'lane:suspect', 'lane:interactive', 'lane:bulk'}
+local CLAIM_JOBS = 32
+local MOST_MESSAGES = 256
 
 local function text(number) return string.format('%.0f', number) end
 
@@ -16,9 +19,62 @@ end
 
 local function is_open(state) return state == 'queued' or state == 'running' end
 
--- Redis refuses a script's growth when memory is full, but only before its first write. Workers free memory, so
--- their scripts begin with a write that changes nothing and then always run to their end.
-local function even_when_full() redis.call('ZREM', P .. 'waiting', '') end
+-- Redis refuses a script's growth when memory is full, but only before its first write. Workers free memory,
+-- so their scripts begin with a write that changes nothing and then always run to their end.
+local function even_when_full() redis.call('ZREM', P .. 'leases', '') end
+
+-- Whether the ledger holds the jobs of another database than `store_id`; '' asks nothing.
+local function is_foreign(store_id)
+  local store = redis.call('GET', P .. 'store')
+  return store and store_id ~= '' and store ~= store_id
+end
+
+-- Jobs that a claim would find now.
+local function count_claimable(t)
+  local count = redis.call('ZCOUNT', P .. 'later', '-inf', text(t))
+  if redis.call('ZCOUNT', P .. 'leases', '-inf', text(t)) > 0 then count = count + 1 end
+  for _, lane in ipairs(LANES) do count = count + redis.call('ZCARD', P .. lane) end
+  return count
+end
+
+-- How many messages are missing in the queue so that waiting jobs are claimed; at most `most`. Not one for
+-- each claim of a long queue: a task goes on claiming, and sends another message when its time is over.
+local function count_missing(t, queue, most)
+  local wanted = math.min(math.ceil(count_claimable(t) / CLAIM_JOBS), MOST_MESSAGES)
+  return math.min(math.max(0, wanted - redis.call('LLEN', queue)), most)
+end
+
+-- Puts an open job back into its lane, or among those whose claimants died, at its place by revision. `due`
+-- is the time from which on it may be claimed again, nil for at once.
+local function to_queued(id, due)
+  local key = P .. 'job:' .. id
+  local job = redis.call('HMGET', key, 'revision', 'lane', 'attempts')
+  redis.call('ZREM', P .. 'jobs:running', id)
+  redis.call('ZADD', P .. 'jobs:queued', job[1], id)
+  redis.call('HSET', key, 'state', 'queued', 'holder', '')
+  if due then
+    redis.call('ZADD', P .. 'later', text(due), id)
+  elseif tonumber(job[3] or '0') > 0 then
+    redis.call('ZADD', P .. 'lane:suspect', job[1], id)
+  else
+    redis.call('ZADD', P .. 'lane:' .. job[2], job[1], id)
+  end
+end
+
+-- Ends a claim whose jobs are not final: back they go. With `is_blamed` their claimant died.
+local function give_back(claimant, is_blamed)
+  local claim = redis.call('LRANGE', P .. 'claim:' .. claimant, 0, -1)
+  for i = 2, #claim do
+    local key = P .. 'job:' .. claim[i]
+    local job = redis.call('HMGET', key, 'state', 'holder', 'attempts')
+    if job[1] == 'running' and job[2] == claimant .. ' ' .. claim[1] then
+      if not is_blamed and tonumber(job[3] or '0') > 0 then redis.call('HINCRBY', key, 'attempts', -1) end
+      to_queued(claim[i])
+    end
+  end
+  redis.call('DEL', P .. 'claim:' .. claimant)
+  redis.call('ZREM', P .. 'leases', claimant)
+end
 
 -- Drops records of final jobs that are older than `keep` microseconds, or more than `most`; at most `limit`.
 local function trim(state, keep, most, limit)
@@ -33,12 +89,5 @@ local function trim(state, keep, most, limit)
     redis.call('ZREM', key, id)
     redis.call('ZREM', P .. 'jobs', id)
   end
-end
-
--- Makes a job that was with a worker wait again, at its place by revision.
-local function to_queued(id)
-  redis.call('ZREM', P .. 'jobs:running', id)
-  redis.call('ZADD', P .. 'jobs:queued', redis.call('HGET', P .. 'job:' .. id, 'revision'), id)
-  redis.call('HSET', P .. 'job:' .. id, 'state', 'queued', 'updated', text(now()))
 end
 

@@ -1,4 +1,4 @@
--- Say the final word on jobs, drop their payloads and tell those who wait.
+-- End a claim: say the final word on its jobs or put them back, drop payloads and tell those who wait.
 --
 -- ARGV[2]   how long records of done jobs are kept, microseconds
 -- ARGV[3]   the same of failed ones
@@ -6,37 +6,83 @@
 -- ARGV[5]   newest seq, or ''
 -- ARGV[6]   channel of changes
 -- ARGV[7]   channel of finished jobs
--- ARGV[8..] per job: id, 'done' or 'failed', signature or reason, seq or class of the error
+-- ARGV[8]   claimant
+-- ARGV[9]   ticket of the claim
+-- ARGV[10..] per job: id, 'done', signature, seq, '1' if its picture is damaged or ''
+--                     id, 'failed', reason, class of the error, ''
+--                     id, 'back', delay in microseconds, '1' if it is to blame or '', '1' if it is deferred
+--                     or ''
 --
--- Answers how many were not final before.
+-- The final word counts whoever says it, the first one stays. Only the holder may put a job back.
+--
+-- Answers how many became final.
 
 even_when_full()
-local place = math.max(now(), tonumber(redis.call('GET', P .. 'finish_clock') or '0') + 1)
-local finished = {}
-for i = 8, #ARGV, 4 do
-  local id, state, key = ARGV[i], ARGV[i + 1], P .. 'job:' .. ARGV[i]
-  redis.call('DEL', P .. 'payload:' .. id)
+local FIRST, WORDS = 10, 5
+local DRAIN_US, DRAIN_FORGOTTEN_US = 5 * 1000000, 60 * 1000000
+local t = now()
+local holder = ARGV[8] .. ' ' .. ARGV[9]
+local place = math.max(t, tonumber(redis.call('GET', P .. 'finish_clock') or '0') + 1)
+local finished, freed = {}, 0
+
+local function finish(id, key, i)
   local job = redis.call('HMGET', key, 'state', 'bytes')
-  if is_open(job[1]) then
-    redis.call('DECRBY', P .. 'bytes', job[2])
-    for _, list in ipairs({'waiting', 'due', 'jobs:queued', 'jobs:running'}) do
-      redis.call('ZREM', P .. list, id)
-    end
-    redis.call('HDEL', key, 'attempts', 'deferrals', 'bytes')
-    redis.call('HSET', key, 'state', state, 'updated', text(place))
-    if state == 'failed' then
-      redis.call('HSET', key, 'reason', ARGV[i + 2], 'error', ARGV[i + 3])
-    else
-      redis.call('HSET', key, 'signature', ARGV[i + 2], 'seq', ARGV[i + 3])
-    end
-    redis.call('ZADD', P .. 'jobs:' .. state, text(place), id)
-    place = place + 1
-    finished[#finished + 1] = id
+  if not is_open(job[1]) then return end
+  redis.call('DEL', P .. 'payload:' .. id)
+  freed = freed + tonumber(job[2] or '0')
+  redis.call('ZREM', P .. 'jobs:' .. job[1], id)
+  if job[1] == 'queued' then
+    redis.call('ZREM', P .. 'later', id)
+    for _, lane in ipairs(LANES) do redis.call('ZREM', P .. lane, id) end
   end
+  redis.call('HDEL', key, 'attempts', 'deferrals', 'bytes', 'holder')
+  if ARGV[i + 1] == 'failed' then
+    redis.call('HSET', key, 'state', 'failed', 'updated', text(place), 'reason', ARGV[i + 2],
+      'error', ARGV[i + 3])
+  else
+    redis.call('HSET', key, 'state', 'done', 'updated', text(place), 'signature', ARGV[i + 2],
+      'seq', ARGV[i + 3])
+    if ARGV[i + 4] ~= '' then redis.call('HSET', key, 'damaged', ARGV[i + 4]) end
+  end
+  redis.call('ZADD', P .. 'jobs:' .. ARGV[i + 1], text(place), id)
+  place = place + 1
+  finished[#finished + 1] = id
 end
-redis.call('SET', P .. 'finish_clock', text(place))
-trim('done', tonumber(ARGV[2]), tonumber(ARGV[4]), 2 * #ARGV)
-trim('failed', tonumber(ARGV[3]), tonumber(ARGV[4]), 2 * #ARGV)
+
+local function put_back(id, key, i)
+  local job = redis.call('HMGET', key, 'state', 'holder', 'attempts')
+  if job[1] ~= 'running' or job[2] ~= holder then return end
+  if ARGV[i + 3] == '' and tonumber(job[3] or '0') > 0 then redis.call('HINCRBY', key, 'attempts', -1) end
+  if ARGV[i + 4] ~= '' then redis.call('HINCRBY', key, 'deferrals', 1) end
+  redis.call('HSET', key, 'updated', text(t))
+  local delay = tonumber(ARGV[i + 2])
+  to_queued(id, delay > 0 and t + delay or nil)
+end
+
+for i = FIRST, #ARGV, WORDS do
+  local id, key = ARGV[i], P .. 'job:' .. ARGV[i]
+  if ARGV[i + 1] == 'back' then put_back(id, key, i) else finish(id, key, i) end
+end
+if redis.call('LINDEX', P .. 'claim:' .. ARGV[8], 0) == ARGV[9] then give_back(ARGV[8], false) end
+
+if #finished > 0 then
+  redis.call('SET', P .. 'finish_clock', text(place))
+  redis.call('DECRBY', P .. 'bytes', text(freed))
+  local drain = redis.call('HMGET', P .. 'drain', 'since', 'jobs', 'bytes')
+  local since = tonumber(drain[1] or '0')
+  local jobs, bytes = tonumber(drain[2] or '0') + #finished, tonumber(drain[3] or '0') + freed
+  if t - since > DRAIN_FORGOTTEN_US then
+    redis.call('HSET', P .. 'drain', 'since', text(t), 'jobs', '0', 'bytes', '0')
+  elseif t - since > DRAIN_US then
+    local s = (t - since) / 1000000
+    redis.call('HSET', P .. 'drain', 'since', text(t), 'jobs', '0', 'bytes', '0',
+      'jobs_per_s', tostring(jobs / s), 'bytes_per_s', tostring(bytes / s))
+  else
+    redis.call('HSET', P .. 'drain', 'jobs', text(jobs), 'bytes', text(bytes))
+  end
+  trim('done', tonumber(ARGV[2]), tonumber(ARGV[4]), 2 * #finished)
+  trim('failed', tonumber(ARGV[3]), tonumber(ARGV[4]), 2 * #finished)
+  redis.call('PUBLISH', ARGV[7], table.concat(finished, ' '))
+end
 if ARGV[5] ~= '' then redis.call('PUBLISH', ARGV[6], ARGV[5]) end
-if #finished > 0 then redis.call('PUBLISH', ARGV[7], table.concat(finished, ' ')) end
 return #finished

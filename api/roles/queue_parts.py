@@ -1,0 +1,79 @@
+"""What the roles make of the queue's settings: a connection, the ledger, a sender of messages."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from celery import Celery
+
+from iqdb_core.errors import QueueUnavailable, StoreUnavailable
+from iqdb_core.jobs import JobLedger, Keys, QueueLimits, RedisPort
+from iqdb_core.jobs.keys import QUEUE
+from iqdb_core.jobs.messages import TASK_INGEST, transport_options
+from iqdb_core.settings import Settings
+from iqdb_core.store import open_store
+
+log = logging.getLogger(__name__)
+
+
+def connect_redis(settings: Settings) -> RedisPort:
+    """Return connections to the queue's Redis, none of them open yet; raises ConfigError."""
+    return RedisPort.connect(settings.redis_url, sentinel_master=settings.redis_sentinel_master)
+
+
+def open_ledger(settings: Settings) -> JobLedger:
+    """Return the ledger of a front end; raises ConfigError."""
+    facts = _StoreFacts(settings.database_url)
+    return JobLedger(
+        connect_redis(settings),
+        limits=QueueLimits(settings.max_queue_jobs, settings.max_queue_bytes),
+        revision_floor=facts.highest_revision,
+        store_id=lambda: facts.store_id,
+        keys=Keys(settings.redis_prefix),
+    )
+
+
+def seed(ledger: JobLedger) -> None:
+    """Seed the ledger's clock if that is possible now."""
+    try:
+        ledger.seed()
+    except (QueueUnavailable, StoreUnavailable) as error:
+        # The ledger refuses to guess: it asks again by itself before it gives out the first revision.
+        log.warning("starting without the queue or the store: %s", error, extra={"action": "seed_later"})
+
+
+def create_sender(settings: Settings) -> Callable[[int], None]:
+    """Return a function that puts so many messages on the queue; bounded in time, whatever its peer does."""
+    producer = Celery("iqdb-api", broker=settings.redis_url, set_as_current=False)
+    producer.conf.update(
+        task_serializer="json",
+        task_ignore_result=True,
+        broker_transport_options=transport_options(
+            Keys(settings.redis_prefix), sentinel_master=settings.redis_sentinel_master
+        ),
+        broker_connection_timeout=2,
+        task_publish_retry=False,  # a message that was not sent is missed by the sweep
+    )
+
+    def send(count: int) -> None:
+        for _ in range(count):
+            producer.send_task(TASK_INGEST, queue=QUEUE, ignore_result=True)
+
+    return send
+
+
+class _StoreFacts:
+    """What the ledger asks of the store; opened for the moment only, because it asks so rarely."""
+
+    def __init__(self, database_url: str) -> None:
+        self._database_url = database_url
+        self.store_id = ""
+
+    def highest_revision(self) -> int:
+        store = open_store(self._database_url)
+        try:
+            self.store_id = store.store_id
+            return store.max_revision()
+        finally:
+            store.close()

@@ -1,0 +1,42 @@
+"""Wait until changes are findable, many who wait with one question to the query nodes at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from api.search.interface import Search
+from iqdb_core.errors import IqdbError
+
+
+class AppliedTogether:
+    """While one question is on its way the next ones gather, and ask for the newest of their changes.
+
+    Parameters
+    ----------
+    search : Search
+    timeout_s : float
+        How long one question may take.
+    """
+
+    def __init__(self, search: Search, timeout_s: float) -> None:
+        self._search = search
+        self._timeout_s = timeout_s
+        self._gathered_seq = 0
+        self._asking: asyncio.Task[None] | None = None
+        self._next: asyncio.Task[None] | None = None
+
+    async def wait(self, seq: int) -> None:
+        """Return once `seq` is applied; raises IndexNotReady and SearchUnavailable, as `Search` does."""
+        self._gathered_seq = max(self._gathered_seq, seq)
+        if self._next is None:
+            self._next = asyncio.create_task(self._ask_after(self._asking))
+        await asyncio.shield(self._next)
+
+    async def _ask_after(self, before: asyncio.Task[None] | None) -> None:
+        if before is not None:
+            with contextlib.suppress(IqdbError):  # told to those who waited for it
+                await asyncio.shield(before)
+        seq, self._gathered_seq = self._gathered_seq, 0
+        self._asking, self._next = self._next, None
+        await self._search.wait_applied(seq, self._timeout_s)

@@ -1,0 +1,59 @@
+"""Refuse a write that the queue has no room for before its body is read, where its length is known.
+
+Plain ASGI middleware, as the other limits; it asks the ingestion seam, which knows whether there is a queue.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api.web.errors import BadRequest, error_response
+from api.web.limits import MAX_LENGTH_DIGITS, drain
+from api.web.loading import startup_of
+from api.web.requests import wants_to_wait
+from api.web.services import Services
+from iqdb_core.errors import IqdbError
+
+_DRAIN_S: Final = 5.0
+
+
+class RoomCheck:
+    """Answer 429, or 503 where the queue is away, to an add that would be refused anyway."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer it."""
+        if scope["type"] == "http" and scope["method"] == "POST" and _is_add(scope["path"]):
+            try:
+                await _check(Request(scope))
+            except IqdbError as error:
+                response = error_response(error)
+                response.headers["connection"] = "close"  # who waits for leave to send does not send it now
+                if "100-continue" not in Headers(scope=scope).get("expect", "").lower():
+                    await drain(receive, _DRAIN_S)
+                await response(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def _is_add(path: str) -> bool:
+    head, _, image_id = path.strip("/").partition("/")
+    return head == "images" and (not image_id or image_id.isdigit())
+
+
+async def _check(request: Request) -> None:
+    services: Services | None = startup_of(request).services
+    length = Headers(scope=request.scope).get("content-length", "")
+    if services is None or not (length.isdigit() and len(length) <= MAX_LENGTH_DIGITS):
+        return
+    try:
+        wait = wants_to_wait(request)
+    except BadRequest:  # the route says so
+        return
+    await services.ingestion.check_room(int(length), wait=wait)

@@ -1,0 +1,95 @@
+-- Claim jobs, with a lease: a claimant that neither finishes nor claims again before its end is taken for
+-- dead.
+--
+-- ARGV[2]   id of the store that the claimant writes to
+-- ARGV[3]   claimant
+-- ARGV[4]   ticket: another for each claim, the same when a lost answer is asked for again
+-- ARGV[5]   lease, microseconds
+-- ARGV[6]   most jobs
+-- ARGV[7]   most bytes of payloads, except that one job is always given
+--
+-- First come jobs whose claimant died, each alone; then those that someone waits for; then bulk. Where both
+-- wait, every fourth claim is of bulk, so its oldest job never starves. A claim is of one lane: nobody waits
+-- for the images of others.
+--
+-- Answers {jobs still waiting, {id, kind, image id, revision, attempts, deferrals, source}...} or
+-- {'foreign'}.
+
+even_when_full()
+if is_foreign(ARGV[2]) then return {'foreign'} end
+local BULK_TURN = 4
+local t, claimant, holder = now(), ARGV[3], ARGV[3] .. ' ' .. ARGV[4]
+local answer = {0}
+
+local function row(id, job)
+  return {id, job[2], job[3], job[4], job[5] or '0', job[6] or '0', job[8] or ''}
+end
+local function read(id)
+  return redis.call('HMGET', P .. 'job:' .. id, 'state', 'kind', 'image_id', 'revision', 'attempts',
+    'deferrals', 'bytes', 'source', 'holder')
+end
+
+local open = redis.call('LRANGE', P .. 'claim:' .. claimant, 0, -1)
+if open[1] == ARGV[4] then
+  for i = 2, #open do
+    local job = read(open[i])
+    if job[1] == 'running' and job[9] == holder then
+      if job[2] == 'image' then job[5] = text(tonumber(job[5]) - 1) end
+      answer[#answer + 1] = row(open[i], job)
+    end
+  end
+  if #answer > 1 then
+    answer[1] = count_claimable(t)
+    return answer
+  end
+end
+if open[1] then give_back(claimant, false) end  -- it lives, and has given up what it had
+
+for _, dead in ipairs(redis.call('ZRANGEBYSCORE', P .. 'leases', '-inf', text(t), 'LIMIT', 0, 8)) do
+  give_back(dead, true)
+end
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'later', '-inf', text(t), 'LIMIT', 0, 256)) do
+  redis.call('ZREM', P .. 'later', id)
+  if redis.call('HGET', P .. 'job:' .. id, 'state') == 'queued' then to_queued(id) end
+end
+
+local taken = {}
+local function take(lane, most)
+  local held = 0
+  for _, id in ipairs(redis.call('ZRANGE', P .. lane, 0, most - 1)) do
+    local job = read(id)
+    if job[1] == 'queued' then
+      held = held + tonumber(job[7] or '0')
+      if #taken > 0 and held > tonumber(ARGV[7]) then break end
+      taken[#taken + 1] = id
+      answer[#answer + 1] = row(id, job)
+      redis.call('ZADD', P .. 'jobs:running', job[4], id)
+      local attempts = tonumber(job[5] or '0')
+      if job[2] == 'image' then attempts = attempts + 1 end  -- nothing else can harm its process
+      redis.call('HSET', P .. 'job:' .. id, 'state', 'running', 'holder', holder, 'attempts', text(attempts))
+    else
+      redis.call('ZREM', P .. lane, id)
+    end
+  end
+  if #taken > 0 then
+    redis.call('ZREM', P .. lane, unpack(taken))
+    redis.call('ZREM', P .. 'jobs:queued', unpack(taken))
+  end
+end
+
+take('lane:suspect', 1)
+if #taken == 0 then
+  local first, second = 'lane:interactive', 'lane:bulk'
+  if redis.call('ZCARD', P .. first) > 0 and redis.call('ZCARD', P .. second) > 0
+    and redis.call('INCR', P .. 'turn') % BULK_TURN == 0 then
+    first, second = second, first
+  end
+  take(first, tonumber(ARGV[6]))
+  if #taken == 0 then take(second, tonumber(ARGV[6])) end
+end
+if #taken > 0 then
+  redis.call('RPUSH', P .. 'claim:' .. claimant, ARGV[4], unpack(taken))
+  redis.call('ZADD', P .. 'leases', text(t + tonumber(ARGV[5])), claimant)
+end
+answer[1] = count_claimable(t)
+return answer
