@@ -112,6 +112,7 @@ class Follower:
         self._head_seen = cursor
         self._is_whole = True
         self._restart: str | None = None
+        self._store_error: str | None = None
         self._state = FollowerState.STARTING
         self._death: BaseException | None = None
         self._thread: threading.Thread | None = None
@@ -135,6 +136,11 @@ class Follower:
     def lag_seq(self) -> int:
         """How many seqs the sink is behind, as far as the follower knows."""
         return max(0, self._head_seen - self._applied_seq)
+
+    @property
+    def store_error(self) -> str | None:
+        """Why the store cannot be read; None while it can."""
+        return self._store_error
 
     @property
     def restart_reason(self) -> str | None:
@@ -272,12 +278,14 @@ class Follower:
                     if self._state is not FollowerState.STORE_AWAY:
                         _log.warning("the store is away: %s", exc, extra={"action": "store_away"})
                     self._state = FollowerState.STORE_AWAY
+                    self._store_error = str(exc)
                     self._stopping.wait(retry_s)
                     retry_s = min(retry_s * 2, _LAST_RETRY_S)
                     continue
                 if self._state is FollowerState.STORE_AWAY:
                     _log.info("the store is back", extra={"action": "store_back"})
                 self._state = FollowerState.FOLLOWING
+                self._store_error = None
                 retry_s = _FIRST_RETRY_S
                 self._wake.wait(self._poll_s)
         except BaseException as exc:  # noqa: BLE001 - nobody may go on believing that the index follows

@@ -6,6 +6,7 @@ some microseconds per request. Made by the composition roots.
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
@@ -24,6 +25,8 @@ class Instruments:
     """Counters and histograms of one process, and the registry that renders them."""
 
     def __init__(self, version: str) -> None:
+        self.version = version
+        self._started_s = monotonic()
         self.registry = CollectorRegistry(auto_describe=False)
         ProcessCollector(registry=self.registry)
         info = Gauge("iqdb_info", "The version that runs; always 1.", ["version"], registry=self.registry)
@@ -52,6 +55,11 @@ class Instruments:
         self._counters: dict[tuple[str, str, int], Counter] = {}
         self._histograms: dict[str, Histogram] = {}
         self._stages = {stage: self._stage_s.labels(stage.value) for stage in Stage}
+
+    @property
+    def uptime_s(self) -> float:
+        """Seconds since the process began to serve."""
+        return monotonic() - self._started_s
 
     def count_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one answered request."""

@@ -104,7 +104,7 @@ async def wait(request: Request) -> Response:
 @router.get("/status")
 async def status(request: Request) -> Response:
     """Return the number of images and how far the follower is."""
-    return json_response(await _services(request).search.status())
+    return json_response(await _services(request).search.status() | metrics.process_body(request))
 
 
 @router.get("/live")

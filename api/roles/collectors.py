@@ -50,6 +50,9 @@ class IndexCollector(Collector):
         yield _gauge("iqdb_applied_seq", "The newest change in the index.", stats.applied_seq)
         yield _gauge("iqdb_head_seq", "The newest change in the store, as far as is known.", head)
         yield _gauge("iqdb_lag_seq", "Changes that the index has yet to apply.", head - stats.applied_seq)
+        if stats.checkpoint_age_s is not None:
+            age = "Seconds since the checkpoint was saved."
+            yield _gauge("iqdb_checkpoint_age_seconds", age, stats.checkpoint_age_s)
         if stats.checkpoint_seq is not None:
             yield _gauge("iqdb_checkpoint_seq", "The newest change in the checkpoint.", stats.checkpoint_seq)
         yield _gauge(

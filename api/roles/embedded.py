@@ -9,6 +9,7 @@ from typing import Final
 
 from fastapi import FastAPI
 
+from api.contents.reader import ContentsReader
 from api.ingestion.embedded import EmbeddedIngestion
 from api.ingestion.group_commit import GroupCommitter
 from api.metrics.instruments import Instruments
@@ -78,4 +79,6 @@ def load(
             timeout_s=settings.add_timeout_s,
         )
         summary = f"{index.image_count:,} images in {settings.database_url}"
-        return Services(ingestion, search, hasher, summary, stack.pop_all().close)
+        contents = ContentsReader(lambda: store)
+        stack.callback(contents.close)
+        return Services(ingestion, search, hasher, contents, summary, stack.pop_all().close)

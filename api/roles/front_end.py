@@ -8,6 +8,7 @@ from contextlib import ExitStack
 
 from fastapi import FastAPI
 
+from api.contents.reader import ContentsReader
 from api.ingestion.acceptor import JobAcceptor
 from api.ingestion.completion import CompletionWaiter
 from api.ingestion.queued import QueueIngestion
@@ -23,6 +24,7 @@ from api.web.services import Services
 from iqdb_core.errors import ConfigError
 from iqdb_core.jobs import Keys
 from iqdb_core.settings import Settings
+from iqdb_core.store import open_store
 
 
 def create_app(
@@ -83,4 +85,6 @@ def load(settings: Settings, startup: Startup[Services], instruments: Instrument
             timeout_s=settings.add_timeout_s,
         )
         nodes = ", ".join(settings.query_url_list())
-        return Services(ingestion, search, hasher, f"query nodes {nodes}", stack.pop_all().close)
+        contents = ContentsReader(lambda: open_store(settings.database_url), lambda store: store.close())
+        stack.callback(contents.close)
+        return Services(ingestion, search, hasher, contents, f"query nodes {nodes}", stack.pop_all().close)

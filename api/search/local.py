@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from api.metrics.stages import Observe, Stage, ignore, timed
+from api.search.health import said
 from iqdb_core.errors import IndexNotReady, IndexStateError, UnknownImage
 from iqdb_core.follower import Follower
 from iqdb_core.index import ImageIndex
@@ -52,14 +53,23 @@ class LocalSearch:
 
     async def status(self) -> dict[str, Any]:
         """See `Search`."""
-        follower = self._follower
+        follower, stats = self._follower, self._index.stats()
         return {
             "images": self._index.image_count,
             "applied_seq": follower.applied_seq,
             "head_seq": max(follower.head_seen, follower.applied_seq),
             "lag_seq": max(0, follower.head_seen - follower.applied_seq),
             "follower": follower.state,
-        } | ({} if follower.restart_reason is None else {"restarted": follower.restart_reason})
+            "maintenance": said({"state": stats.maintenance, "message": stats.maintenance_error}),
+            "checkpoint": said(
+                {
+                    "seq": stats.checkpoint_seq,
+                    "age_s": None if stats.checkpoint_age_s is None else round(stats.checkpoint_age_s),
+                    "refused": stats.checkpoint_refused,
+                }
+            ),
+            **said({"store_error": follower.store_error, "restarted": follower.restart_reason}),
+        }
 
     async def wait_applied(self, seq: int, timeout_s: float) -> None:
         """See `Search`; IndexNotReady also when the follower died or was stopped."""

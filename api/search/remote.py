@@ -54,7 +54,9 @@ class RemoteSearch:
         if not ready:
             return {"message": self.pool.trouble(), "nodes": answers}
         best = max(ready, key=lambda answer: int(answer["applied_seq"]))
-        own = {name: value for name, value in best.items() if name not in {"url", "state"}}
+        own = {
+            name: value for name, value in best.items() if name not in {"url", "state", "version", "uptime_s"}
+        }
         return own | {"nodes": answers}
 
     async def wait_applied(self, seq: int, timeout_s: float) -> None:

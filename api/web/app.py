@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from api.access.policy import AccessPolicy
 from api.metrics.instruments import Instruments
 from api.metrics.middleware import RequestCounter
-from api.web import batch, health, images, jobs, metrics, page, previews, search
+from api.web import batch, contents, health, images, jobs, metrics, page, previews, search
 from api.web.auth import AccessControl
 from api.web.limits import LimitOptions, RequestLimits
 from api.web.loading import OnDeath, Startup, create_loading_app
@@ -50,7 +50,7 @@ def create_front_end(
     app = create_loading_app("iqdb", load, on_ready=on_ready, on_failure=on_failure)
     app.state.page = page_options
     app.state.instruments = instruments
-    for subject in (search, images, previews, batch, jobs, health, metrics, page):
+    for subject in (search, images, previews, batch, contents, jobs, health, metrics, page):
         app.include_router(subject.router)
     app.add_middleware(RoomCheck)
     app.add_middleware(AccessControl, policy=access)

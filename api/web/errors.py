@@ -17,6 +17,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from api.access.policy import Forbidden, TooOften, Unauthorized
+from api.contents.cursor import InvalidCursor, OtherHistory
+from api.contents.reader import TooManyExports
 from api.ingestion.picture import BodyTooLarge
 from api.web.answers import json_response
 from iqdb_core import errors
@@ -52,6 +54,9 @@ STATUSES: Final[dict[type[errors.IqdbError], HTTPStatus]] = {
     errors.InvalidSource: HTTPStatus.BAD_REQUEST,
     Unauthorized: HTTPStatus.UNAUTHORIZED,
     Forbidden: HTTPStatus.FORBIDDEN,
+    InvalidCursor: HTTPStatus.BAD_REQUEST,
+    OtherHistory: HTTPStatus.CONFLICT,
+    TooManyExports: HTTPStatus.TOO_MANY_REQUESTS,
     errors.UnknownImage: HTTPStatus.NOT_FOUND,
     errors.UnknownJob: HTTPStatus.NOT_FOUND,
     UnknownPage: HTTPStatus.NOT_FOUND,

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from api.web.answers import json_response
 from api.web.errors import RETRY_AFTER_S
+from api.web.metrics import process_body
 from api.web.openapi import STATUS
 from api.web.services import services_of
 
@@ -20,7 +21,7 @@ router: Final = APIRouter()
 async def status(request: Request) -> Response:
     """Return the exact number of images, and how the parts of the server are."""
     services = services_of(request)
-    body = await services.search.status() | await services.ingestion.status()
+    body = await services.search.status() | await services.ingestion.status() | process_body(request)
     if "images" not in body:
         return json_response(body, status=503, headers={"Retry-After": str(RETRY_AFTER_S)})
     return json_response(body)

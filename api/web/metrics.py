@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import Any, Final
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -20,3 +20,9 @@ async def metrics(request: Request) -> Response:
     instruments: Instruments = request.app.state.instruments
     body = await asyncio.to_thread(instruments.render)
     return Response(body, headers={"Content-Type": CONTENT_TYPE})
+
+
+def process_body(request: Request) -> dict[str, Any]:
+    """Return what `/status` says of the process itself."""
+    instruments: Instruments = request.app.state.instruments
+    return {"version": instruments.version, "uptime_s": round(instruments.uptime_s)}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
+from api.contents.reader import ContentsReader
 from api.ingestion.hashing import Hasher
 from api.ingestion.interface import Ingestion
 from api.search.interface import Search
@@ -22,6 +23,8 @@ class Services:
     ingestion, search : the two seams
     hasher : Hasher
         Computes the signature of a query's picture, in either mode.
+    contents : ContentsReader
+        Reads all that is stored.
     summary : str
         What is being served, for the ready line.
     close : callable
@@ -31,6 +34,7 @@ class Services:
     ingestion: Ingestion
     search: Search
     hasher: Hasher
+    contents: ContentsReader
     summary: str
     close: Callable[[], None]
 

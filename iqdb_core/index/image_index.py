@@ -189,6 +189,7 @@ class ImageIndex:
             dead_images=snapshot.dead_images,
             resident_bytes=snapshot.resident_bytes + self._counts.counts.nbytes,
             checkpoint_seq=self._checkpoints.seq,
+            checkpoint_age_s=self._checkpoints.age_s(),
             checkpoint_refused=self._checkpoints.refused,
             maintenance=self._maintenance.state,
             maintenance_error=self._maintenance.last_error,

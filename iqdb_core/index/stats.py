@@ -28,6 +28,8 @@ class IndexStats:
         Memory of segments, bitmaps and head; without the interpreter and what queries use while they run.
     checkpoint_seq : int or None
         `applied_seq` of the checkpoint on disk; None without one.
+    checkpoint_age_s : float or None
+        Seconds since the checkpoint on disk was saved; None without one.
     checkpoint_refused : str or None
         Why the checkpoint found at the start was not used.
     maintenance : {"off", "running", "failed"}
@@ -43,6 +45,7 @@ class IndexStats:
     dead_images: int
     resident_bytes: int
     checkpoint_seq: int | None
+    checkpoint_age_s: float | None
     checkpoint_refused: str | None
     maintenance: State
     maintenance_error: str | None

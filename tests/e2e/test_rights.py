@@ -29,6 +29,7 @@ NEEDED = {
         "GET /ready",
     },
     "read": {
+        "GET /images",
         "GET /images/{image_id}",
         "GET /images/{image_id}/preview.png",
         "GET /jobs",
@@ -36,10 +37,11 @@ NEEDED = {
         "GET /preview.png",
         "GET /query",
         "GET /status",
+        "POST /images/missing",
         "POST /query",
     },
     "write": {"DELETE /images", "DELETE /images/{image_id}", "POST /images", "POST /images/{image_id}"},
-    "admin": {"GET /metrics"},
+    "admin": {"GET /changes", "GET /export", "GET /metrics"},
 }
 """A new route belongs here first: who may use it is a decision."""
 

@@ -49,7 +49,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with embedded_server(tmp_path_factory.mktemp("metrics") / "iqdb.sqlite") as running:
+    file = tmp_path_factory.mktemp("metrics") / "iqdb.sqlite"
+    with embedded_server(file, "--checkpoint-s", "0.1") as running:
         yield running
 
 
@@ -97,6 +98,7 @@ def test_front_ends_tell_of_the_queue_and_of_the_nodes(cluster: Cluster) -> None
 
 
 def test_dashboard_and_alerts_ask_for_what_there_is(cluster: Cluster, server: ServerProcess) -> None:
+    wait_until(lambda: "iqdb_checkpoint_age_seconds" in samples_of(server.client), 60)
     names = set(samples_of(cluster.client)) | set(samples_of(cluster.queries[0].client))
     names |= set(samples_of(server.client))
     expressions = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]

@@ -199,9 +199,11 @@ def test_a_store_that_is_away_is_waited_for(store: SignatureStore, sink: DictSin
     wait_until(lambda: made.state is FollowerState.STORE_AWAY, LONG_S)
     (outcome,) = store.apply([put(7, 100)])
     assert made.wait_for(outcome.seq, 0.05) is False
+    wait_until(lambda: made.store_error == "gone fishing", LONG_S)
     source.failure = None
     assert made.wait_for(outcome.seq, LONG_S)
     wait_until(lambda: made.state is FollowerState.FOLLOWING, LONG_S)
+    wait_until(lambda: made.store_error is None, LONG_S)
     source.failure = StoreUnavailable("again")
     wait_until(lambda: made.state is FollowerState.STORE_AWAY, LONG_S)
     made.stop()

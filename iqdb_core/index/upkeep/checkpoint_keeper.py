@@ -73,6 +73,15 @@ class CheckpointKeeper:
         self._directory.remove_leftovers(self._numbers)
         return loaded
 
+    def age_s(self) -> float | None:
+        """Return the seconds since the checkpoint on disk was saved, by its file; None without one."""
+        if self.seq is None:
+            return None
+        try:
+            return max(0.0, time.time() - self._directory.manifest.stat().st_mtime)
+        except OSError:
+            return None  # it is being replaced or forgotten at this moment
+
     def is_due(self, snapshot: Snapshot) -> bool:
         """Return whether to save now: after many changes, after the interval, or for the first time."""
         changes = snapshot.applied_seq - (self.seq or 0)

@@ -1,0 +1,166 @@
+"""Reads the store on behalf of the routes, in threads, so that no long read holds up a request.
+
+The embedded server hands in the store that it has; a front end of the distributed server opens the database
+when it is first asked, because it needs it for nothing else. Called by `api.web.contents`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import orjson
+
+from api.contents.cursor import Cursor
+from iqdb_core import codec
+from iqdb_core.errors import IqdbError
+from iqdb_core.model import ChangeBatch, Signature
+from iqdb_core.store import ExportedImage, ListedImage, SignatureStore
+
+THREADS: Final = 4
+MAX_EXPORTS: Final = 2
+"""Exports at once: each keeps a snapshot of the store and a connection."""
+CHUNK_IMAGES: Final = 512
+LOOK_S: Final = 0.5
+"""How often a mirror that waits is looked for changes."""
+
+T = TypeVar("T")
+
+
+class TooManyExports(IqdbError):
+    """As many exports run as may at once."""
+
+    retryable = True
+
+
+class ContentsReader:
+    """What is stored, for those who want all of it.
+
+    Parameters
+    ----------
+    open_store : callable
+        Returns the store; called once, in a thread, when it is first needed, and again if it fails.
+    close_store : callable
+        Called at the end with the store that was opened.
+    """
+
+    def __init__(
+        self,
+        open_store: Callable[[], SignatureStore],
+        close_store: Callable[[SignatureStore], None] = lambda _: None,
+    ) -> None:
+        self._open_store = open_store
+        self._close_store = close_store
+        self._store: SignatureStore | None = None
+        self._lock = threading.Lock()
+        self._is_closing = False
+        self._exports = 0
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="contents")
+
+    async def ids_after(self, after: int, limit: int) -> list[ListedImage]:
+        """Return the next images above an id. Raises StoreUnavailable, as all methods do."""
+        return await self._run(lambda store: store.ids_after(after, limit))
+
+    async def missing(self, image_ids: Sequence[int]) -> list[int]:
+        """Return those of the ids that no image has."""
+        return await self._run(lambda store: store.missing(image_ids))
+
+    async def changes(self, cursor: Cursor, limit: int, wait_s: float) -> tuple[ChangeBatch, dict[int, str]]:
+        """Return the changes after a cursor and the sources of their images, waiting for the first.
+
+        Parameters
+        ----------
+        cursor : Cursor
+        limit : int
+            Most changes.
+        wait_s : float
+            How long to wait while there is none, seconds; then the batch is empty.
+
+        Raises
+        ------
+        OtherHistory
+            The store is not the one that the cursor comes from.
+        """
+        clock = asyncio.get_running_loop().time
+        end = clock() + wait_s
+        while True:
+            batch, sources = await self._run(lambda store: _changes(store, cursor, limit))
+            if len(batch) or clock() >= end or self._is_closing:
+                return batch, sources
+            await asyncio.sleep(min(LOOK_S, max(0.0, end - clock())))
+
+    async def export_lines(self) -> AsyncGenerator[bytes]:
+        """Yield every image as lines of JSON, all of one moment, in some hundreds of lines at a time."""
+        self._begin_export()
+        try:
+            images = await self._run(lambda store: store.export())
+            chunks = _chunks(images)
+            try:
+                while chunk := await self._run(lambda _: next(chunks, b"")):
+                    yield chunk
+            finally:
+                await self._run(lambda _: _close(images))
+        finally:
+            self._exports -= 1
+
+    async def export_file(self, path: Path) -> None:
+        """Write an SQLite file as IQDB writes it, of one moment."""
+        self._begin_export()
+        try:
+            await self._run(lambda store: store.export_iqdb_file(path))
+        finally:
+            self._exports -= 1
+
+    def stop_waiting(self) -> None:
+        """Let those who wait for changes go at once."""
+        self._is_closing = True
+
+    def close(self) -> None:
+        """Wait for the reads in flight and close the store, if it was opened here."""
+        self.stop_waiting()
+        self._threads.shutdown(wait=True)
+        if self._store is not None:
+            self._close_store(self._store)
+
+    def _begin_export(self) -> None:
+        if self._exports >= MAX_EXPORTS:
+            raise TooManyExports(f"{MAX_EXPORTS} exports are under way; ask again later")
+        self._exports += 1
+
+    async def _run(self, read: Callable[[SignatureStore], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: read(self._opened()))
+
+    def _opened(self) -> SignatureStore:
+        with self._lock:
+            if self._store is None:
+                self._store = self._open_store()
+            return self._store
+
+
+def line_of(image_id: int, signature: Signature, source: str | None) -> dict[str, Any]:
+    """Return one image as exports and the feed write it."""
+    line = {"post_id": image_id, "hash": codec.to_hash(signature)}
+    return line if source is None else {**line, "source": source}
+
+
+def _changes(store: SignatureStore, cursor: Cursor, limit: int) -> tuple[ChangeBatch, dict[int, str]]:
+    batch = store.changes_since(cursor.seq, limit)
+    if batch.feed is not None:
+        cursor.check(batch.feed)
+    live = batch.image_ids[batch.is_live].tolist()
+    return batch, store.sources_of(live) if live else {}
+
+
+def _chunks(images: Iterator[ExportedImage]) -> Generator[bytes]:
+    while lines := [orjson.dumps(line_of(*image)) for image in islice(images, CHUNK_IMAGES)]:
+        yield b"\n".join(lines) + b"\n"
+
+
+def _close(images: Iterator[ExportedImage]) -> None:
+    if isinstance(images, Generator):
+        images.close()

@@ -1,0 +1,26 @@
+"""What `/status` may say of trouble: reasons in words, without what they tell of the machine."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+_QUOTED: Final = re.compile(r"""(['"])(?:(?!\1).)*\1""", re.DOTALL)
+_PATH: Final = re.compile(r"(?<![\w.])(?:/[^\s/:;,]+)+/?")
+_ADDRESS: Final = re.compile(r"\b\w+://\S+|\b\d{1,3}(?:\.\d{1,3}){3}\b|\[?[0-9a-fA-F]*:(?::[0-9a-fA-F]*)+\]?")
+
+
+def said(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what is None, and what texts tell of paths and addresses; the log has them in full."""
+    return {
+        name: public(value) if isinstance(value, str) else value
+        for name, value in values.items()
+        if value is not None
+    }
+
+
+def public(text: str) -> str:
+    """Return the first line of a reason without quoted names, paths and addresses."""
+    line = text.splitlines()[0] if text else ""
+    return _PATH.sub("...", _ADDRESS.sub("...", _QUOTED.sub("...", line)))

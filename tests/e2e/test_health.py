@@ -1,0 +1,38 @@
+"""What `/status` says of a server, well and in trouble."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import TYPE_CHECKING
+
+from tests.fixtures.noise import noise_png
+from tests.fixtures.servers import embedded_server
+from tests.fixtures.waiting import wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_status_tells_of_the_process_and_of_the_index(tmp_path: Path) -> None:
+    file = tmp_path / "iqdb.sqlite"
+    with embedded_server(file) as server:
+        assert server.client.post("/images/1", files={"file": noise_png(1)}).status_code == 200
+        body = server.client.get("/status").json()
+        assert body["version"] == importlib.metadata.version("iqdb-server")
+        assert body["uptime_s"] >= 0
+        assert body["maintenance"] == {"state": "running"}
+        assert "store_error" not in body
+        assert server.terminate() == 0
+    with embedded_server(file) as server:
+        checkpoint = server.client.get("/status").json()["checkpoint"]
+        assert checkpoint["seq"] == 1
+        assert checkpoint["age_s"] >= 0
+        assert server.terminate() == 0
+    manifest = tmp_path / "iqdb.sqlite.index" / "manifest"
+    manifest.write_bytes(b"no manifest")
+    with embedded_server(file) as server:
+        body = server.client.get("/status").json()
+        assert body["images"] == 1
+        assert body["checkpoint"]["refused"]
+        assert str(tmp_path) not in server.client.get("/status").text
+        wait_until(lambda: "iqdb_maintenance_trouble 0.0" in server.client.get("/metrics").text, 30)

@@ -1,0 +1,33 @@
+"""Reasons for the public: no paths, no addresses, nothing quoted."""
+
+from __future__ import annotations
+
+import pytest
+
+from api.search.health import public, said
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (
+            "OSError: [Errno 28] No space left on device: '/var/lib/iqdb/7.rows'",
+            "OSError: [Errno 28] No space left on device: ...",
+        ),
+        ("checkpoint /srv/x.index refused: it has version 1", "checkpoint ... refused: it has version 1"),
+        (
+            'connection to server at "10.0.0.7", port 5432 failed\nmore',
+            "connection to server at ..., port 5432 failed",
+        ),
+        ("cannot reach postgresql://u:p@db/iqdb now", "cannot reach ... now"),
+        ("no answer from 10.1.2.3 or ::1", "no answer from ... or ..."),
+        ("the database is locked and/or busy", "the database is locked and/or busy"),
+        ("", ""),
+    ],
+)
+def test_what_a_reason_tells_of_the_machine_is_left_out(text: str, shown: str) -> None:
+    assert public(text) == shown
+
+
+def test_what_is_not_the_case_is_not_said() -> None:
+    assert said({"a": None, "b": 0, "c": "fine"}) == {"b": 0, "c": "fine"}
