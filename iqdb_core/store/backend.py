@@ -27,8 +27,9 @@ BROKEN: Final = 2
 class FeedRow(NamedTuple):
     """One row of the feed.
 
-    `row_id` is `images.id` (None for a tombstone) and `digest` `columns.digests` of that row, so
-    that a change made by another program is recognised.
+    `row_id` is `images.id` (None for a tombstone) and `digest` `columns.digests` of that row (of a row
+    that was taken over at first sight, `columns.average_digests`), so that a change made by another program
+    is recognised.
     """
 
     seq: int
@@ -160,6 +161,13 @@ class Backend(Protocol):
         self, connection: sa.Connection, after: int, limit: int, *, newest_first: bool = False
     ) -> list[ComparedRow]:
         """Return up to `limit` rows of `images` by id, above `after` (newest first: down from it)."""
+
+    def fill_feed(self, connection: sa.Connection, after: int) -> tuple[int, int] | None:
+        """Append feed rows for the next images above the row id `after`, to a feed that knows none of them.
+
+        Returns the last row id and the number of images (0 at the end), or None if the group has to be
+        looked at row by row, and nothing was written.
+        """
 
     def vanished(self, connection: sa.Connection, after: int, limit: int) -> list[FeedRow]:
         """Return feed rows of posts above `after` that should have a row in `images` and have none."""

@@ -85,3 +85,5 @@ def make_current(backend: Backend, progress: Callable[[int, int], None] | None) 
         if not takeover.is_in_step(backend, connection):
             changes = takeover.bring_in_step(backend, connection, progress)
             _log.info("%s changes by other programs taken in", changes, extra={"action": "taken_over"})
+    # What was written stands in a log and in memory by now, both as large as the feed.
+    backend.fold_log()

@@ -12,21 +12,23 @@ import zlib
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+import sqlalchemy as sa
+
 from iqdb_core.model import MAX_IMAGE_ID
 from iqdb_core.store import lineage, sources
 from iqdb_core.store.backend import BROKEN, LIVE, TOMBSTONE, Counter, FeedRow
-from iqdb_core.store.columns import digests, is_signature, stack, stack_checked
+from iqdb_core.store.columns import average_digests, digests, is_signature, stack, stack_checked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-
-    import sqlalchemy as sa
 
     from iqdb_core.store.backend import Backend, ComparedRow
     from iqdb_core.store.columns import RawImage
 
 _log = logging.getLogger(__name__)
 
+_ANY_FEED: Final = sa.text("SELECT seq FROM iqdb_feed LIMIT 1")
 _BATCH: Final = 8192
 _TAIL: Final = 1000
 _BEFORE_ALL: Final = -(2**63)
@@ -68,15 +70,24 @@ def bring_in_step(
     before = backend.counter(connection)
     rows, mix = backend.fingerprint(connection)
     feed = _Feed(before)
+    is_first = before.head_seq == 0 and connection.execute(_ANY_FEED).first() is None
     done, after = 0, _BEFORE_ALL
-    while compared := backend.compared_rows(connection, after, _BATCH):
-        backend.put_feed(connection, feed.follow_unknown(compared) or feed.follow_known(compared))
-        done += len(compared)
-        after = compared[-1][0]
+    while True:
+        filled = backend.fill_feed(connection, after) if is_first else None
+        if filled is not None:
+            after, count = filled
+            feed.follow_new(count)
+        else:
+            compared = backend.compared_rows(connection, after, _BATCH)
+            backend.put_feed(connection, feed.follow_unknown(compared) or feed.follow_known(compared))
+            after, count = (compared[-1][0] if compared else after), len(compared)
+        if count == 0:
+            break
+        done += count
         if progress is not None:
             progress(done, rows)
     after = -1
-    while gone := backend.vanished(connection, after, _BATCH):
+    while not is_first and (gone := backend.vanished(connection, after, _BATCH)):
         backend.put_feed(connection, [feed.follow(row.post_id, TOMBSTONE, None, 0, row) for row in gone])
         sources.remove(connection, [row.post_id for row in gone])
         after = gone[-1].post_id
@@ -93,11 +104,18 @@ class _Feed:
         self.live = before.live_count
         self.revision = before.max_revision
 
+    def follow_new(self, count: int) -> None:
+        """Note that the database itself wrote the next rows of the feed, for images new to it."""
+        self.seq += count
+        self.live += count
+
     def follow_unknown(self, compared: Sequence[ComparedRow]) -> list[tuple[int, ...]]:
         """Return the next rows of the feed for signatures new to it; none if one row is anything else.
 
-        The millions of rows of a first takeover go through here, without a Python object for each.
+        Groups of a first takeover that the database could not put into the feed by itself go through here.
         """
+        if not compared:
+            return []
         row_ids, post_ids, *image_columns, seqs, _, _, _, _, _ = zip(*compared, strict=True)
         stacked = stack_checked(image_columns)
         are_ids = set(map(type, post_ids)) == {int} and min(post_ids) >= 0
@@ -136,11 +154,14 @@ def differences(compared: Sequence[ComparedRow]) -> Iterator[_Difference]:
     if not compared:
         return
     row_ids, post_ids, *image_columns = list(zip(*compared, strict=True))[:6]
-    for row_id, post_id, (state, digest), row in zip(
-        row_ids, post_ids, _states(image_columns), compared, strict=True
-    ):
+    states = _states(image_columns)
+    for row_id, post_id, (state, digest), row in zip(row_ids, post_ids, states, compared, strict=True):
         known = None if row[6] is None else FeedRow(*row[6:])
-        if known is not None and (known.row_id, known.state, known.digest) == (row_id, state, digest):
+        if (
+            known is not None
+            and (known.row_id, known.state) == (row_id, state)
+            and known.digest in (digest, _average_digest(row, state, known))
+        ):
             continue
         if not isinstance(post_id, int) or not 0 <= post_id <= MAX_IMAGE_ID:
             _report(row_id, post_id, "its post_id is no image id")
@@ -148,6 +169,13 @@ def differences(compared: Sequence[ComparedRow]) -> Iterator[_Difference]:
         if state == BROKEN:
             _report(row_id, post_id, "its averages or positions are no signature")
         yield post_id, state, row_id, digest, known
+
+
+def _average_digest(row: ComparedRow, state: int, known: FeedRow) -> int | None:
+    """Return the digest that a first takeover would have written, where it may have written the feed's."""
+    if known.digest >= 0 or state != LIVE:
+        return None
+    return average_digests(np.array([row[2:5]], np.float64))[0]
 
 
 def unreadable(compared: Sequence[ComparedRow]) -> Iterator[ComparedRow]:

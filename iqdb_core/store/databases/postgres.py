@@ -216,6 +216,10 @@ class PostgresBackend:
         query = _COMPARED + (_NEWEST_FIRST if newest_first else _OLDEST_FIRST)
         return _execute(connection, query, (after, limit)).fetchall()
 
+    def fill_feed(self, connection: sa.Connection, after: int) -> tuple[int, int] | None:  # noqa: ARG002
+        """Return None: tables loaded by hand are rare enough to be looked at row by row."""
+        return None
+
     def vanished(self, connection: sa.Connection, after: int, limit: int) -> list[FeedRow]:
         """Return feed rows whose row in `images` is gone."""
         return [FeedRow(*row) for row in _execute(connection, _VANISHED, (after, limit)).fetchall()]

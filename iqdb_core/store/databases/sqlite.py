@@ -17,6 +17,7 @@ from iqdb_core.errors import StoreInvalid
 from iqdb_core.model import Mark
 from iqdb_core.store import columns, schema
 from iqdb_core.store.backend import ComparedRow, Counter, FeedRow, ImageRow
+from iqdb_core.store.databases import sqlite_takeover
 from iqdb_core.store.databases.sqlite_engine import SqliteEngines, driver_of
 
 if TYPE_CHECKING:
@@ -218,6 +219,11 @@ class SqliteBackend:
         """Return rows of `images` beside the feed's."""
         query = _COMPARED + (_NEWEST_FIRST if newest_first else _OLDEST_FIRST)
         return driver_of(connection).execute(query, (after, limit)).fetchall()
+
+    def fill_feed(self, connection: sa.Connection, after: int) -> tuple[int, int] | None:
+        """Let SQLite itself write the feed rows of the next group of images."""
+        driver = driver_of(connection)
+        return sqlite_takeover.fill_feed(driver, after) if sqlite_takeover.is_possible(driver) else None
 
     def vanished(self, connection: sa.Connection, after: int, limit: int) -> list[FeedRow]:
         """Return feed rows whose row in `images` is gone."""

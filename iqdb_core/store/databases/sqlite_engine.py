@@ -169,6 +169,7 @@ class SqliteEngines:
             driver.execute("PRAGMA busy_timeout = 100").fetchall()
             try:
                 busy, _, _ = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                driver.execute("PRAGMA shrink_memory").fetchall()  # tens of megabytes after a takeover
             finally:
                 driver.execute(f"PRAGMA busy_timeout = {self._lock_s * 1000:.0f}").fetchall()
         return not busy
