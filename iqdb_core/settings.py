@@ -147,12 +147,32 @@ class Settings(BaseSettings):
         above=0,
         shown="one per core",
     )
-    max_pending: int = option(256, "requests with a body at once", FRONT_ENDS, Group.LIMITS, above=0)
+    max_pending: int = option(
+        256,
+        "requests with a body at once, of those that read and of those that write",
+        FRONT_ENDS,
+        Group.LIMITS,
+        above=0,
+    )
     max_pending_bytes: int = option(
-        1024 * MIB, "what the bodies of all requests may hold together", FRONT_ENDS, Group.LIMITS, above=0
+        1024 * MIB,
+        "what the bodies of all reads, and those of all writes, may hold together",
+        FRONT_ENDS,
+        Group.LIMITS,
+        above=0,
     )
     body_timeout_s: float = option(
         30.0, "longest pause in the middle of a body, seconds", FRONT_ENDS, Group.LIMITS, above=0
+    )
+    body_total_s: float = option(
+        600.0, "longest time that a body may take, seconds", FRONT_ENDS, Group.LIMITS, above=0
+    )
+    body_bytes_per_s: float = option(
+        4096.0,
+        "least rate of a body, bytes per second, once it takes longer than a pause may",
+        FRONT_ENDS,
+        Group.LIMITS,
+        above=0,
     )
     add_timeout_s: float = option(
         60.0,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from typing import Final
 
 from fastapi import FastAPI
@@ -60,10 +59,9 @@ def load(
         The database or the index directory cannot be used; the message says why.
     """
     settings = settings.with_poll(POLL_S)
-    with ExitStack() as stack:
-        startup.progress = "opening the database"
-        store = open_database(settings, stack)
-        index, follower = open_index(settings, store, startup, on_death, stack)
+    with startup.stack as stack:
+        store = open_database(settings, startup)
+        index, follower = open_index(settings, store, startup, on_death)
         instruments.add(IndexCollector(index, follower))
         hasher = create_hasher(settings, startup, instruments)
         stack.callback(hasher.close)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import ExitStack
 
 from fastapi import FastAPI
 
@@ -54,8 +53,8 @@ def load(settings: Settings, startup: Startup[Services], instruments: Instrument
     if not settings.query_url_list():
         raise ConfigError("query_urls names no query node")
     loop = startup.loop
-    with ExitStack() as stack:
-        startup.progress = "connecting"
+    with startup.stack as stack:
+        startup.step("connecting")
         ledger = open_ledger(settings)
         stack.callback(ledger.close)
         seed(ledger)

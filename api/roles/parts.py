@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,6 +36,8 @@ def limits_of(settings: Settings) -> LimitOptions:
         max_pending=settings.max_pending,
         max_pending_bytes=settings.max_pending_bytes,
         idle_s=settings.body_timeout_s,
+        total_s=settings.body_total_s,
+        bytes_per_s=settings.body_bytes_per_s,
     )
 
 
@@ -67,16 +68,15 @@ def open_index(
     store: SignatureStore,
     startup: Startup[Any],
     on_death: OnDeath,
-    stack: ExitStack,
 ) -> tuple[index_room.ImageIndex, Follower]:
     """Open the index of this process, bring it up to date with the store, and keep it so.
 
-    Everything that must be closed is put on `stack`.
+    Everything that must be closed is put on the stack of `startup`.
     """
-    startup.progress = "compiling the index's kernels"
+    startup.step("compiling the index's kernels")
     with notice_if_slow(COMPILING):
         index_room.warm_up()
-    startup.progress = "opening the index"
+    startup.step("opening the index")
     options = index_room.IndexOptions(
         query_threads=settings.query_threads or usable_cores(),
         checkpoint_interval_s=settings.checkpoint_s,
@@ -84,7 +84,7 @@ def open_index(
     index = index_room.ImageIndex.open(
         Path(settings.index_directory()), store_id=store.store_id, options=options
     )
-    stack.callback(_save_and_close, index)
+    startup.stack.callback(_save_and_close, index)
     if index.lineage is None and index.applied_seq > 0:
         # A checkpoint of an older version does not tell which history of the store it is of.
         index.reset()
@@ -99,13 +99,13 @@ def open_index(
     line = ProgressLine("loading images")
 
     def progress(done: int, total: int) -> None:
-        startup.progress = f"loaded {done:,} of {total:,} changes"
+        startup.step(f"loaded {done:,} of {total:,} changes")
         line(done, total)
 
     follower.catch_up(progress)
     line.close()
     follower.start()
-    stack.callback(follower.stop)
+    startup.stack.callback(follower.stop)
     index.start_maintenance()
     return index, follower
 
@@ -117,7 +117,7 @@ def create_instruments() -> Instruments:
 
 def create_hasher(settings: Settings, startup: Startup[Any], instruments: Instruments) -> Hasher:
     """Compile or load the signature's kernels and return the hasher over them."""
-    startup.progress = "compiling"
+    startup.step("compiling")
     with notice_if_slow(COMPILING):
         signature_room.warm_up()
     return Hasher(
@@ -128,12 +128,18 @@ def create_hasher(settings: Settings, startup: Startup[Any], instruments: Instru
     )
 
 
-def open_database(settings: Settings, stack: ExitStack) -> SignatureStore:
-    """Open the store, with a line of progress while it is prepared; closed by `stack`."""
+def open_database(settings: Settings, startup: Startup[Any]) -> SignatureStore:
+    """Open the store, with a line of progress while it is prepared; closed with `startup`."""
+    startup.step("opening the database")
     line = ProgressLine("preparing the database")
-    store = open_store(settings.database_url, progress=line)
+
+    def progress(done: int, total: int) -> None:
+        startup.step(f"prepared {done:,} of {total:,} images")
+        line(done, total)
+
+    store = open_store(settings.database_url, progress=progress)
     line.close()
-    stack.callback(store.close)
+    startup.stack.callback(store.close)
     return store
 
 

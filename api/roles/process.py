@@ -1,47 +1,78 @@
 """Run an ASGI application under uvicorn as a well-behaved process.
 
-One ready line, SIGINT and SIGTERM finish what is in flight and exit 0, a failure exits 1 with one sentence.
+One ready line; SIGINT and SIGTERM finish what is in flight and exit 0, a second one ends at once; a failure
+exits 1 with one sentence.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
-from types import FrameType
+import threading
+from collections.abc import Callable, Iterator
+from typing import NoReturn
 
 import uvicorn
 from starlette.types import ASGIApp
 
+from api.roles.connections import Acceptor, BoundedProtocol
+from api.web.loading import is_loading
 from iqdb_core.errors import ConfigError, IqdbError
 
 log = logging.getLogger(__name__)
 
 GRACE_S = 30
 """How long requests in flight may take to finish after a signal, seconds."""
+STOP_S = 1.8
+"""How long a server that is still loading may take to end after a signal, seconds."""
 BACKLOG = 2048
 
 
 class _Server(uvicorn.Server):
-    """Exits 0 on a signal: uvicorn would raise it again after its shutdown."""
+    """Our way to let connections in, and to end.
+
+    Parameters
+    ----------
+    config : uvicorn.Config
+    on_signal : callable of (int)
+        Called in the main thread, in a signal's handler.
+    """
+
+    def __init__(self, config: uvicorn.Config, on_signal: Callable[[int], None]) -> None:
+        super().__init__(config)
+        self._on_signal = on_signal
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Let SIGINT and SIGTERM end the server in an orderly way; a second one ends it at once."""
-        previous = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        """Hand SIGINT and SIGTERM on; uvicorn would raise them again after its shutdown."""
+        previous = {
+            number: signal.signal(number, lambda caught, _: self._on_signal(caught))
+            for number in (signal.SIGINT, signal.SIGTERM)
+        }
         try:
             yield
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
-    def _stop(self, number: int, _: FrameType | None) -> None:
-        if self.should_exit and number == signal.SIGINT:
-            self.force_exit = True
-        self.should_exit = True
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to serve on `sockets`."""
+        await super().startup(sockets=[])
+        self.servers = [Acceptor(listener, self) for listener in sockets or []]  # type: ignore[misc]
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look after connections once a second; tell whether to end."""
+        if counter % 10 == 0:
+            now = asyncio.get_running_loop().time()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, BoundedProtocol):
+                    connection.end_if_slow(now)
+        return await super().on_tick(counter)
 
 
 class Process:
@@ -52,6 +83,8 @@ class Process:
         self._host = host
         self._server: _Server | None = None
         self._exit_code = 0
+        self._is_ready = False
+        self._is_stopping = False
 
     @property
     def url(self) -> str:
@@ -61,6 +94,7 @@ class Process:
 
     def announce(self, summary: str) -> None:
         """Print the one line that says the server is ready, on standard output."""
+        self._is_ready = True
         sys.stdout.write(f"iqdb: ready on {self.url} with {summary}\n")
         sys.stdout.flush()
 
@@ -75,18 +109,46 @@ class Process:
             self._server.should_exit = True
 
     def run(self, app: ASGIApp, *, access_log: bool) -> int:
-        """Serve until a signal or `fail`; return the exit code."""
+        """Serve until a signal or `fail`; return the exit code.
+
+        The first SIGINT or SIGTERM finishes what is in flight, closes everything and counts as success; while
+        the server is still loading it does so within `STOP_S`. The second one ends the process at once.
+        """
+        if access_log:
+            logging.getLogger("uvicorn.access").setLevel(logging.INFO)
         config = uvicorn.Config(
             app,
+            http=BoundedProtocol,
+            ws="none",
             log_config=None,
             access_log=access_log,
             server_header=False,
             timeout_graceful_shutdown=GRACE_S,
             lifespan="on",
         )
-        self._server = _Server(config)
+        self._server = _Server(config, self._on_signal)
         self._server.run(sockets=self._sockets)
+        if is_loading():
+            _end_now(self._exit_code)  # a thread is in the middle of compiling, and cannot be ended
         return self._exit_code
+
+    def _on_signal(self, number: int) -> None:
+        if self._is_stopping:
+            _end_now(128 + number)
+        self._is_stopping = True
+        if self._server is not None:
+            self._server.should_exit = True
+        if not self._is_ready:
+            last = threading.Timer(STOP_S, _end_now, [128 + number])
+            last.daemon = True
+            last.start()
+
+
+def _end_now(code: int) -> NoReturn:
+    """End the process without waiting for anything; what was answered is on disk."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def say(message: str) -> None:

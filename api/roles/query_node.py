@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
 from typing import Final
 
 from fastapi import FastAPI
@@ -39,11 +38,10 @@ def load(
 ) -> NodeServices:
     """Open the store and the index, catch up, follow."""
     settings = settings.with_poll(POLL_S)
-    with ExitStack() as stack:
+    with startup.stack as stack:
         settings = settings.changed(index_dir=claim_directory(settings.index_directory(), stack))
-        startup.progress = "opening the database"
-        store = open_database(settings, stack)
-        index, follower = open_index(settings, store, startup, on_death, stack)
+        store = open_database(settings, startup)
+        index, follower = open_index(settings, store, startup, on_death)
         instruments.add(IndexCollector(index, follower))
         channel = Keys(settings.redis_prefix).changes_channel
         hints = HintListener(connect_redis(settings), channel, lambda _: follower.wake())

@@ -7,7 +7,9 @@ import logging
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.access.policy import AccessPolicy
+from api.access.rights import READING, Right, right_for
 from api.web.errors import error_response
+from api.web.origin import check_origin
 from iqdb_core.errors import IqdbError
 
 log = logging.getLogger(__name__)
@@ -35,6 +37,8 @@ class AccessControl:
         client = scope.get("client")
         try:
             self._policy.check(scope["method"], path, scope["headers"], client[0] if client else None)
+            if scope["method"] not in READING and right_for(scope["method"], path) > Right.READ:
+                check_origin(scope["headers"])
         except IqdbError as error:
             log.info("%s %s: %s", scope["method"], path, error, extra={"action": "not_allowed"})
             await error_response(error)(scope, receive, send)

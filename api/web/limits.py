@@ -1,6 +1,7 @@
-"""What a request may cost before any route sees it: bytes, idle time, number at once.
+"""What a request may cost before any route sees it: bytes, time, number at once.
 
-Plain ASGI middleware, because a limit must hold while the body is still arriving.
+Plain ASGI middleware, because a limit must hold while the body is still arriving. A request without a body
+passes untouched.
 """
 
 from __future__ import annotations
@@ -12,19 +13,26 @@ from typing import Final
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.access.rights import Right, right_for
 from api.ingestion.picture import BodyTooLarge
+from api.web.body import has_body
 from api.web.errors import BadRequest, BodyTimeout, TooBusy, error_response
-from api.web.parameters import FORM
+from api.web.parameters import FORM, MAX_JSON_BYTES
 from api.web.raw_body import MISTAKEN
 from iqdb_core.errors import IqdbError
 
-WORDS_MAX_BYTES: Final = 4 * 1024 * 1024
-"""Limit of bodies that hold words and not files: 49,152 channel values take 0.2 MB as JSON, and parsing much
-more would hold up the event loop."""
+WORDS_MAX_BYTES: Final = MAX_JSON_BYTES
+"""Limit of bodies that hold words and not files."""
+IDS_MAX_BYTES: Final = 64 * 1024
+"""Limit of a list of ids to delete, whatever it is called: 1,000 of them take a third of it."""
 _WORDS: Final = {"application/json", FORM}
 MAX_LENGTH_DIGITS: Final = 18
 DRAIN_BYTES: Final = 1024 * 1024
 """How much of a refused body is read, so that a client that is still sending gets to see the answer."""
+FAST_BYTES_PER_S: Final = 64 * 1024
+"""A sender below this rate has to go when others wait for its place."""
+YOUNG_S: Final = 1.0
+"""No rate is told of a sender before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +46,15 @@ class LimitOptions:
     max_batch_bytes : int
         Limit on `POST /images`, bytes.
     max_pending : int
-        Requests with a body under way at once.
+        Requests with a body under way at once, of those that read and of those that write.
     max_pending_bytes : int
-        Bytes that the bodies under way may hold together.
+        Bytes that the bodies under way may hold together, of either kind.
     idle_s : float
         Longest pause in the middle of a body, seconds.
+    total_s : float
+        Longest time that a body may take, seconds.
+    bytes_per_s : float
+        Least rate of a body, after the first `idle_s`.
     """
 
     max_bytes: int
@@ -50,93 +62,150 @@ class LimitOptions:
     max_pending: int
     max_pending_bytes: int
     idle_s: float
+    total_s: float = 600.0
+    bytes_per_s: float = 4096.0
 
 
 class RequestLimits:
-    """Refuse bodies over the limit (413), idle clients (408) and too many at once (429)."""
+    """Refuse bodies over the limit (413), slow clients (408) and too many at once (429)."""
 
     def __init__(self, app: ASGIApp, options: LimitOptions) -> None:
         self._app = app
-        self._max_bytes = options.max_bytes
-        self._max_batch_bytes = options.max_batch_bytes
-        self._max_pending = options.max_pending
-        self._idle_s = options.idle_s
-        self._pending = 0
-        self._budget = _Budget(options.max_pending_bytes)
+        self._options = options
+        self._reads = _Room(options)
+        self._writes = _Room(options)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, metered, or answer it."""
-        if scope["type"] != "http" or scope["method"] in {"GET", "HEAD", "OPTIONS"}:
+        if scope["type"] != "http" or not has_body(scope["headers"]):
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
+        is_write = right_for(scope["method"], scope["path"]) > Right.READ
+        room = self._writes if is_write else self._reads
         limit = self._limit(scope, headers)
         try:
             announced = _content_length(headers)
             if announced > limit:
                 raise _too_large(headers, limit)
-            if self._pending >= self._max_pending:
-                raise TooBusy(f"more than {self._max_pending} requests at once")
+            metered = room.enter(receive, limit)
         except IqdbError as error:
-            await drain(receive, self._idle_s)
+            await drain(receive, self._options.idle_s)
             await error_response(error)(scope, receive, send)
             return
-        self._pending += 1
-        metered = _Metered(receive, limit, self._idle_s, self._budget)
         try:
             await self._app(scope, metered, send)
         finally:
-            self._pending -= 1
-            self._budget.held -= metered.taken
+            room.leave(metered)
 
     def _limit(self, scope: Scope, headers: Headers) -> int:
-        if headers.get("content-type", "").partition(";")[0].strip().lower() in _WORDS:
-            return min(WORDS_MAX_BYTES, self._max_bytes)
-        return self._max_batch_bytes if scope["path"].rstrip("/") == "/images" else self._max_bytes
+        if scope["method"] == "DELETE":
+            return IDS_MAX_BYTES
+        if _kind(headers) in _WORDS or scope["method"] != "POST":
+            return min(WORDS_MAX_BYTES, self._options.max_bytes)
+        is_batch = scope["path"].rstrip("/") == "/images"
+        return self._options.max_batch_bytes if is_batch else self._options.max_bytes
 
 
-def _too_large(headers: Headers, limit: int) -> IqdbError:
-    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-    return BadRequest(MISTAKEN) if kind == FORM else BodyTooLarge(limit)
+class _Room:
+    """The requests of one kind that are under way; one event loop, so no lock."""
 
+    def __init__(self, options: LimitOptions) -> None:
+        self.options = options
+        self.held_bytes = 0
+        self._inside: set[_Metered] = set()
 
-class _Budget:
-    """Bytes of all bodies under way together; one event loop, so no lock."""
+    def enter(self, receive: Receive, limit: int) -> _Metered:
+        """Let a request in, for which a slow sender may have to go. Raises TooBusy."""
+        if len(self._inside) >= self.options.max_pending:
+            slow = [one for one in self._inside if one.is_slow()]
+            if not slow:
+                raise TooBusy(f"more than {self.options.max_pending} requests at once")
+            slowest = min(slow, key=_Metered.rate)
+            slowest.give_way()
+            self._inside.discard(slowest)
+        metered = _Metered(receive, limit, self)
+        self._inside.add(metered)
+        return metered
 
-    def __init__(self, max_bytes: int) -> None:
-        self.max_bytes = max_bytes
-        self.held = 0
+    def leave(self, metered: _Metered) -> None:
+        """Forget a request that is answered."""
+        self._inside.discard(metered)
+        self.held_bytes -= metered.taken
 
 
 class _Metered:
     """A `receive` that counts bytes and does not wait for ever."""
 
-    def __init__(self, receive: Receive, limit: int, idle_s: float, budget: _Budget) -> None:
+    def __init__(self, receive: Receive, limit: int, room: _Room) -> None:
         self.taken = 0
         self._receive = receive
         self._limit = limit
-        self._idle_s = idle_s
-        self._budget = budget
+        self._room = room
         self._is_complete = False
+        self._must_go = False
+        self._clock = asyncio.get_running_loop().time
+        self._start = self._clock()
+        self._waiting: asyncio.Timeout | None = None
 
     async def __call__(self) -> Message:
         if self._is_complete:  # only a disconnect can follow, and that may rightly take long
             return await self._receive()
+        options = self._room.options
+        end = self._start + min(options.total_s, options.idle_s + self.taken / options.bytes_per_s)
         try:
-            async with asyncio.timeout(self._idle_s):
+            async with asyncio.timeout_at(min(end, self._clock() + options.idle_s)) as self._waiting:
                 message = await self._receive()
         except TimeoutError:
-            raise BodyTimeout(f"nothing was sent for {self._idle_s:g} seconds") from None
+            raise self._trouble() from None
+        finally:
+            self._waiting = None
         if message["type"] == "http.request":
             size = len(message.get("body", b""))
             self.taken += size
-            self._budget.held += size
+            self._room.held_bytes += size
             self._is_complete = not message.get("more_body", False)
             if self.taken > self._limit:
                 raise BodyTooLarge(self._limit)
-            if self._budget.held > self._budget.max_bytes:
-                raise TooBusy(f"bodies under way hold more than {self._budget.max_bytes} bytes")
+            if self._room.held_bytes > options.max_pending_bytes:
+                raise TooBusy(f"bodies under way hold more than {options.max_pending_bytes} bytes")
         return message
+
+    def rate(self) -> float:
+        """Return how fast the body came so far, bytes per second."""
+        return self.taken / max(self._clock() - self._start, YOUNG_S)
+
+    def is_slow(self) -> bool:
+        """Tell whether this one may be made to go: it waits for a body that comes slowly."""
+        is_old = self._clock() - self._start > YOUNG_S
+        return self._waiting is not None and is_old and self.rate() < FAST_BYTES_PER_S
+
+    def give_way(self) -> None:
+        """End the wait for more of the body."""
+        self._must_go = True
+        if self._waiting is not None:
+            self._waiting.reschedule(self._clock())
+
+    def _trouble(self) -> BodyTimeout:
+        options = self._room.options
+        if self._must_go:
+            return BodyTimeout("the body came slowly while others waited; send it again")
+        if self._clock() - self._start >= options.total_s:
+            return BodyTimeout(f"the body did not end within {options.total_s:g} seconds")
+        if self.taken:
+            return BodyTimeout(
+                f"the body stopped for {options.idle_s:g} seconds, or came with less than"
+                f" {options.bytes_per_s:g} bytes per second"
+            )
+        return BodyTimeout(f"nothing was sent for {options.idle_s:g} seconds")
+
+
+def _kind(headers: Headers) -> str:
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _too_large(headers: Headers, limit: int) -> IqdbError:
+    return BadRequest(MISTAKEN) if _kind(headers) == FORM else BodyTooLarge(limit)
 
 
 def _content_length(headers: Headers) -> int:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import Any, Generic, Protocol, TypeVar
+from contextlib import ExitStack, asynccontextmanager
+from functools import partial
+from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
 from fastapi import FastAPI
 from starlette.requests import Request
@@ -31,6 +34,14 @@ class Closable(Protocol):
 T = TypeVar("T", bound=Closable)
 OnDeath = Callable[[BaseException], None]
 
+STOP_S: Final = 0.8
+"""How long a load may take to come to its next step when it is told to end, seconds."""
+_THREAD: Final = "load"
+
+
+class Stopped(Exception):
+    """The server is told to end while it is loading."""
+
 
 class Startup(Generic[T]):
     """The start of one application: how far it is and, once it is over, the services.
@@ -42,7 +53,20 @@ class Startup(Generic[T]):
     def __init__(self) -> None:
         self.services: T | None = None
         self.progress = "starting"
+        self.stack = ExitStack()
+        """What has been made so far; `load` puts on it what must be closed."""
+        self._is_stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
+
+    def step(self, progress: str) -> None:
+        """Tell how far loading is. Raises Stopped when nobody waits for it any more."""
+        self.progress = progress
+        if self._is_stopping:
+            raise Stopped
+
+    def stop(self) -> None:
+        """End the load at its next step."""
+        self._is_stopping = True
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -89,7 +113,9 @@ def create_loading_app(
 
         async def load_services() -> None:
             try:
-                startup.services = await asyncio.to_thread(load, startup)
+                startup.services = await _in_thread(partial(load, startup))
+            except (Stopped, asyncio.CancelledError):
+                return  # the server ends before it was ready
             except BaseException as error:  # noqa: BLE001 - whatever it is, the process must end with it
                 on_failure(error)
             else:
@@ -102,14 +128,47 @@ def create_loading_app(
         try:
             yield
         finally:
-            await loading
-            if startup.services is not None:
-                await asyncio.to_thread(startup.services.close)
+            startup.stop()
+            await asyncio.wait({loading}, timeout=STOP_S)
+            # What is stuck in the middle of loading cannot be ended; what it has made can be closed.
+            close = startup.stack.close if startup.services is None else startup.services.close
+            await asyncio.to_thread(close)
 
     app = Application(title=title, lifespan=lifespan)
     app.state.startup = startup
     install_error_handlers(app)
     return app
+
+
+def is_loading() -> bool:
+    """Tell whether a load is still under way in this process."""
+    return any(thread.name == _THREAD for thread in threading.enumerate())
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    """Run `work` in a thread that nobody has to wait for, unlike those of an executor."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: T | None, error: BaseException | None) -> None:
+        if done.cancelled():
+            return
+        if error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(cast("T", result))
+
+    def run() -> None:
+        result, failure = None, None
+        try:
+            result = work()
+        except BaseException as error:  # noqa: BLE001 - raised where it is awaited
+            failure = error
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(settle, result, failure)
+
+    threading.Thread(target=run, name=_THREAD, daemon=True).start()
+    return await done
 
 
 def startup_of(request: Request) -> Any:

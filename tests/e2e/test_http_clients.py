@@ -173,3 +173,32 @@ def test_a_stranger_cannot_write_to_the_log(server: ServerProcess, client: httpx
         client.post("/query", **form("Content-Disposition: form-data; name=file", body=b"x", tail=tail))
     written = server.log.read_bytes()[before:].decode()
     assert "python_multipart" not in written
+
+
+def test_the_access_log_logs(tmp_path_factory: pytest.TempPathFactory) -> None:
+    database = tmp_path_factory.mktemp("log") / "iqdb.sqlite"
+    with embedded_server(database, environment={"IQDB_ACCESS_LOG": "true"}) as server:
+        server.client.get("/status?a=b%0Ac")
+        server.client.get("/nowhere")
+        written = server.log.read_text()
+    assert '"GET /status?a=b%0Ac HTTP/1.1" 200' in written
+    assert '"GET /nowhere HTTP/1.1" 404' in written
+
+
+def test_a_foreign_page_cannot_write(client: httpx.Client, known: str) -> None:
+    foreign = {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}
+    for method, path in (("POST", "/images/7"), ("DELETE", "/images/3"), ("POST", "/images")):
+        answer = client.request(method, path, params={"hash": known}, headers=foreign)
+        assert (answer.status_code, "another site" in answer.json()["message"]) == (403, True)
+    assert client.post("/query", params={"hash": known}, headers=foreign).status_code == 200
+    own = {"Sec-Fetch-Site": "same-origin", "Origin": "http://localhost"}
+    assert client.post("/images/7", params={"hash": known}, headers=own).status_code == 200
+    assert client.delete("/images/7", headers=own).status_code == 200
+
+
+def test_lists_of_ids_and_questions_are_metered(client: httpx.Client) -> None:
+    answer = client.request("DELETE", "/images", content=b"[" + b" " * 70_000 + b"1]")
+    assert answer.status_code == 413
+    headers = {"Content-Type": "application/json"}
+    answer = client.request("GET", "/query", content=b" " * 5_000_000, headers=headers)
+    assert answer.status_code == 413

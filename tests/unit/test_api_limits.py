@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from api.ingestion.picture import BodyTooLarge
+from api.web import limits
 from api.web.errors import BodyTimeout, TooBusy
-from api.web.limits import WORDS_MAX_BYTES, LimitOptions, RequestLimits
+from api.web.limits import IDS_MAX_BYTES, WORDS_MAX_BYTES, LimitOptions, RequestLimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,10 +18,12 @@ if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
 
 
-def scope(path: str = "/images/1", **headers: str) -> Scope:
+def scope(path: str = "/images/1", method: str = "POST", **headers: str) -> Scope:
+    if "content_length" not in headers:
+        headers["transfer_encoding"] = "chunked"
     return {
         "type": "http",
-        "method": "POST",
+        "method": method,
         "path": path,
         "headers": [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()],
     }
@@ -54,6 +57,8 @@ def limited(app: Callable[..., Any] = swallow, **changes: Any) -> RequestLimits:
         "max_pending": 2,
         "max_pending_bytes": 150,
         "idle_s": 5,
+        "total_s": 60,
+        "bytes_per_s": 1,
     }
     return RequestLimits(app, LimitOptions(**(limits | changes)))
 
@@ -131,3 +136,93 @@ def test_too_many_at_once_are_told_to_come_back() -> None:
 
     asyncio.run(scenario())
     assert statuses == [429, 200, 200, 200]
+
+
+def test_every_method_is_metered() -> None:
+    app = limited(max_bytes=10**9, max_pending_bytes=10**9)
+    for method, path, limit in (
+        ("GET", "/query", WORDS_MAX_BYTES),
+        ("HEAD", "/", WORDS_MAX_BYTES),
+        ("PUT", "/images/1", WORDS_MAX_BYTES),
+        ("DELETE", "/images", IDS_MAX_BYTES),
+        ("DELETE", "/images/1", IDS_MAX_BYTES),
+    ):
+        assert run(app, scope(path, method, content_length=str(limit + 1)), sender(b"x")) == 413
+        with pytest.raises(BodyTooLarge):
+            run(app, scope(path, method), sender(b"x" * limit, b"x"))
+
+
+def test_a_request_without_a_body_passes_untouched() -> None:
+    app = limited(max_pending=1, max_bytes=1)
+    assert run(app, scope(method="GET", content_length="0"), sender(b"")) == 200
+
+
+def test_a_body_has_a_total_time_and_a_least_rate() -> None:
+    async def trickle() -> Message:
+        await asyncio.sleep(0)
+        return {"type": "http.request", "body": b"x", "more_body": True}
+
+    for changes, words in (
+        ({"total_s": 0.05}, "did not end within 0.05 seconds"),
+        ({"idle_s": 0.05, "bytes_per_s": 10**9}, "less than 1e.09 bytes per second"),
+    ):
+        with pytest.raises(BodyTimeout, match=words):
+            run(limited(max_bytes=10**9, max_pending_bytes=10**9, **changes), scope(), trickle)
+
+
+class Crowd:
+    """Requests whose bodies never end, and the statuses of those that are answered."""
+
+    def __init__(self, app: RequestLimits) -> None:
+        self.app = app
+        self.statuses: list[int] = []
+        self.tasks: list[asyncio.Task[None]] = []
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.statuses.append(message["status"])
+
+    async def stalled(self) -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def enter(self, path: str, count: int) -> None:
+        self.tasks += [
+            asyncio.create_task(self.app(scope(path), self.stalled, self.send)) for _ in range(count)
+        ]
+        await asyncio.sleep(0)
+
+    async def ask(self, path: str) -> int:
+        await self.app(scope(path), sender(b"x"), self.send)
+        return self.statuses[-1]
+
+    def leave(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+
+
+def test_slow_writers_leave_room_for_readers() -> None:
+    async def scenario() -> None:
+        crowd = Crowd(limited())
+        await crowd.enter("/images/1", 2)
+        assert await crowd.ask("/query") == 200
+        assert await crowd.ask("/images/2") == 429
+        crowd.leave()
+
+    asyncio.run(scenario())
+
+
+def test_a_slow_sender_gives_way_to_a_newcomer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "YOUNG_S", 1e-6)
+
+    async def scenario() -> None:
+        crowd = Crowd(limited())
+        await crowd.enter("/query", 2)
+        for _ in range(2):
+            assert await crowd.ask("/query") == 200
+        done, left = await asyncio.wait(crowd.tasks, timeout=1, return_when=asyncio.FIRST_COMPLETED)
+        assert (len(done), len(left)) == (1, 1)
+        assert isinstance(done.pop().exception(), BodyTimeout)
+        crowd.leave()
+
+    asyncio.run(scenario())

@@ -1,0 +1,174 @@
+"""How connections arrive: accepted as fast as they come, and dropped where a head never ends.
+
+Knows HTTP only as far as the head of a request. Used by `process`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import socket
+from typing import Any, Final
+
+import httptools
+import orjson
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.server import Server
+
+log = logging.getLogger(__name__)
+
+MAX_HEAD_BYTES: Final = 64 * 1024
+"""A hash in a query string takes 0.6 KB; cookies of a whole domain some more."""
+HEAD_TIMEOUT_S: Final = 20.0
+"""From a connection, or the first byte of a request, to the end of its head."""
+LINGER_S: Final = 1.0
+"""How long one who was refused may go on sending, unheard, and read why."""
+_AT_ONCE: Final = 256
+_PAUSE_S: Final = 0.5
+
+
+class Acceptor:
+    """Accepts on one listening socket.
+
+    The loop's own server takes one connection in a turn of the loop: while many clients keep it busy, each
+    of which may be answered in every turn, those that wait to be let in wait for many turns. This one lets in
+    all that wait.
+
+    Parameters
+    ----------
+    listener : socket
+        Is closed by its owner.
+    server : uvicorn.Server
+        Whose connections they become.
+    """
+
+    def __init__(self, listener: socket.socket, server: Server) -> None:
+        self._listener = listener
+        self._loop = asyncio.get_running_loop()
+        self._create = functools.partial(
+            BoundedProtocol,
+            config=server.config,
+            server_state=server.server_state,
+            app_state=server.lifespan.state,
+        )
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._is_closed = False
+        listener.setblocking(False)
+        self._listen()
+
+    def close(self) -> None:
+        """Take no more connections."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._loop.remove_reader(self._listener)
+
+    async def wait_closed(self) -> None:
+        """Do nothing: connections are the server's to wait for."""
+
+    def _listen(self) -> None:
+        if not self._is_closed:
+            self._loop.add_reader(self._listener, self._accept)
+
+    def _accept(self) -> None:
+        for _ in range(_AT_ONCE):
+            try:
+                connection, _ = self._listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:  # too many open files: those that wait can wait some more
+                log.warning("connections are not accepted for now: %s", error, extra={"action": "no_accept"})
+                self._loop.remove_reader(self._listener)
+                self._loop.call_later(_PAUSE_S, self._listen)
+                return
+            connection.setblocking(False)
+            if connection.family != socket.AF_UNIX:
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            task = self._loop.create_task(self._serve(connection))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, connection: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(self._create, connection)
+        except OSError:
+            connection.close()  # gone before it was let in
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol with a limit for the head of a request, in bytes and in time.
+
+    Also quiet: a stranger cannot write a line of the log with a malformed request.
+    """
+
+    head_since: float | None = None
+    """When the head that is being received began, None while none is; by the loop's clock."""
+    _head_bytes = 0
+    _is_refused = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for a head."""
+        super().connection_made(transport)
+        self.head_since = self.loop.time()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what arrived."""
+        if self._is_refused:
+            return
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            return  # we speak HTTP/1.1 and nothing else; the request itself is answered
+        except httptools.HttpParserError:
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse(431, f"the head of the request is larger than {MAX_HEAD_BYTES} bytes")
+            else:
+                self._refuse(400, "this is no HTTP request")
+            return
+        if self.head_since is not None:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse(431, f"the head of the request is larger than {MAX_HEAD_BYTES} bytes")
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        super().on_message_begin()
+        self._head_bytes = 0
+        if self.head_since is None:
+            self.head_since = self.loop.time()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take one header."""
+        self._head_bytes += len(name) + len(value) + len(b": \r\n")
+        if self._head_bytes > MAX_HEAD_BYTES:
+            raise ValueError("the head is too large")  # ends the parser, see data_received
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Hand the request on."""
+        self.head_since = None
+        super().on_headers_complete()
+
+    def end_if_slow(self, now: float) -> None:
+        """Drop the connection if its head should have ended by now."""
+        if self.head_since is not None and now - self.head_since > HEAD_TIMEOUT_S:
+            self._refuse(408, f"the head of the request did not end within {HEAD_TIMEOUT_S:g} seconds")
+
+    def _refuse(self, status: int, message: str) -> None:
+        if self._is_refused or self.transport.is_closing():
+            return
+        self._is_refused = True
+        is_answering = self.cycle is not None and not self.cycle.response_complete
+        if is_answering:  # to the request before it; that answer ends in the middle
+            self.transport.close()
+            return
+        body = orjson.dumps({"message": message})
+        self.transport.write(
+            STATUS_LINE[status] + b"content-type: application/json\r\nconnection: close\r\n"
+            b"content-length: %d\r\n\r\n" % len(body) + body
+        )
+        # Closed at once, with bytes unread, the connection would be reset and the answer lost.
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.loop.call_later(LINGER_S, self.transport.close)

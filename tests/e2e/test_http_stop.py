@@ -1,0 +1,57 @@
+"""Stopping at any time: while the server is loading, while a client dawdles, and at once when asked twice."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sqlite3
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.fixtures import pictures
+from tests.fixtures.servers import ServerProcess, embedded_server
+from tests.fixtures.waiting import wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_server_that_is_compiling_ends_in_order(tmp_path: Path, number: signal.Signals) -> None:
+    database = tmp_path / "iqdb.sqlite"
+    server = ServerProcess(
+        ["http", "127.0.0.1", "0", str(database)],
+        tmp_path / "log",
+        {"NUMBA_CACHE_DIR": str(tmp_path / "kernels")},
+    )
+    try:
+        wait_until(lambda: "compiling kernels" in server.errors(), 60, what="it compiles")
+        server.process.send_signal(number)
+        assert server.process.wait(10) == 0, server.errors()
+    finally:
+        server.close()
+    assert "Traceback" not in server.errors()
+    assert not database.with_name("iqdb.sqlite-wal").exists()
+    connection = sqlite3.connect(database)
+    assert connection.execute("SELECT count(*) FROM images").fetchone() == (0,)
+    connection.close()
+
+
+def test_a_second_signal_ends_at_once_and_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
+    database = tmp_path / "iqdb.sqlite"
+    with embedded_server(database) as server:
+        assert (
+            server.client.post("/images/1", files={"file": pictures.picture(1, (60, 40))}).status_code == 200
+        )
+        with socket.create_connection(("127.0.0.1", int(server.url.rsplit(":", 1)[1]))) as dawdler:
+            dawdler.sendall(b"POST /images/2 HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nx")
+            wait_until(lambda: server.client.get("/live").status_code == 200, 30, what="it answers")
+            server.process.send_signal(signal.SIGTERM)
+            with pytest.raises(subprocess.TimeoutExpired):  # it lets the request in flight finish
+                server.process.wait(0.7)
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(5) == 128 + signal.SIGTERM
+    with embedded_server(database) as server:
+        assert server.client.get("/images/1").status_code == 200

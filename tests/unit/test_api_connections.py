@@ -1,0 +1,124 @@
+"""Connections: all that wait are let in at once, and heads have limits."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import socket
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import uvicorn
+import uvloop
+
+from api.roles import connections
+from api.roles.connections import MAX_HEAD_BYTES, BoundedProtocol
+from api.roles.process import _Server
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from starlette.types import Receive, Scope, Send
+
+
+async def empty(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "lifespan":
+        for kind in ("startup", "shutdown"):
+            await receive()
+            await send({"type": f"lifespan.{kind}.complete"})
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+    await send({"type": "http.response.body", "body": b""})
+
+
+@asynccontextmanager
+async def serving() -> AsyncIterator[tuple[_Server, socket.socket]]:
+    listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+    config = uvicorn.Config(empty, http=BoundedProtocol, ws="none", lifespan="on", log_config=None)
+    config.load()
+    server = _Server(config, lambda _: None)
+    server.lifespan = config.lifespan_class(config)
+    await server.startup([listener])
+    try:
+        yield server, listener
+    finally:
+        await server.shutdown([listener])
+
+
+def run(scenario: Callable[[], Awaitable[None]]) -> None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(scenario())  # type: ignore[arg-type]
+
+
+def test_all_that_wait_are_let_in_in_few_turns_of_the_loop() -> None:
+    async def scenario() -> None:
+        async with serving() as (server, listener):
+            clients = [socket.create_connection(listener.getsockname()) for _ in range(64)]
+            for _ in range(8):
+                await asyncio.sleep(0)
+            assert len(server.server_state.connections) == 64
+            for client in clients:
+                client.close()
+
+    run(scenario)
+
+
+async def exchange(listener: socket.socket, *pieces: bytes) -> tuple[int, dict[str, Any]]:
+    reader, writer = await asyncio.open_connection(*listener.getsockname())
+    for piece in pieces:
+        writer.write(piece)
+        await asyncio.sleep(0.01)
+    answer = await reader.read()
+    writer.close()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return int(head.split()[1]), json.loads(body) if body else {}
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [b"GET / HTTP/1.1\r\nX: " + b"y" * MAX_HEAD_BYTES + b"\r\n\r\n"],
+        [b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * (MAX_HEAD_BYTES // 5) + b"\r\n"],
+        [b"GET / HTTP/1.1\r\nX: ", *[b"y" * 20_000] * 4],
+        [b"GET /", *[b"y" * 20_000] * 4],
+    ],
+)
+def test_a_head_that_is_too_large_is_refused(pieces: list[bytes]) -> None:
+    async def scenario() -> None:
+        async with serving() as (_, listener):
+            status, body = await exchange(listener, *pieces)
+            assert (status, str(MAX_HEAD_BYTES) in body["message"]) == (431, True)
+
+    run(scenario)
+
+
+def test_what_is_no_request_is_refused_without_a_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        async with serving() as (_, listener):
+            status, body = await exchange(listener, b"rubbish\r\n\r\n")
+            assert (status, body["message"]) == (400, "this is no HTTP request")
+            upgrade = b"GET / HTTP/1.1\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\n\r\n"
+            assert (await exchange(listener, upgrade))[0] == 200
+
+    with caplog.at_level(logging.WARNING):
+        run(scenario)
+    assert caplog.records == []
+
+
+def test_a_head_that_does_not_end_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        async with serving() as (server, listener):
+            reader, writer = await asyncio.open_connection(*listener.getsockname())
+            writer.write(b"GET / HTTP/1.1\r\nHost")
+            await asyncio.sleep(0.01)
+            await server.on_tick(0)
+            writer.write(b": x\r\n")
+            await asyncio.sleep(0.01)
+            monkeypatch.setattr(connections, "HEAD_TIMEOUT_S", 0)
+            await server.on_tick(0)
+            assert b" 408 " in await reader.read()
+            writer.close()
+
+    run(scenario)
