@@ -15,8 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 from PIL.AvifImagePlugin import AvifImageFile
-from PIL.BmpImagePlugin import BmpImageFile
-from PIL.IcoImagePlugin import IcoImageFile
 from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
 from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TgaImagePlugin import TgaImageFile
@@ -28,17 +26,18 @@ from iqdb_core.signature import container
 from iqdb_core.signature.bands import READ_MODES, SIDEWAYS, on_canvas, upright_bands
 from iqdb_core.signature.container import Still
 from iqdb_core.signature.container.exif import orientation_of
-from iqdb_core.signature.decoders import gif, jpeg, png
+from iqdb_core.signature.decoders import bmp, gif, heic, jpeg, png
 from iqdb_core.signature.decoders.failure import decoder_errors
+from iqdb_core.signature.decoders.quiet import be_quiet
 from iqdb_core.signature.picture import DecodeLimits, Loaded, Picture
+
+be_quiet()
 
 _OPENERS: Final[dict[str, type[ImageFile.ImageFile]]] = {
     "WEBP": WebPImageFile,
     "AVIF": AvifImageFile,
     "TIFF": TiffImageFile,
-    "BMP": BmpImageFile,
     "JPEG2000": Jpeg2KImageFile,
-    "ICO": IcoImageFile,
     "PPM": PpmImageFile,
     "TGA": TgaImageFile,
 }
@@ -47,12 +46,13 @@ _OPENERS: Final[dict[str, type[ImageFile.ImageFile]]] = {
 _LOADERS: Final = {"JPEG": jpeg.load, "PNG": png.load, "GIF": gif.load}
 """Formats of which more is read than Pillow would."""
 
+_TARGA_FLAGS: Final = 17
 _MAX_SIDE: Final = 1_000_000
 """Decoders and kernels spend some time on every row, however short; only PNG, TIFF and BMP can be longer."""
 _MAX_SCANS: Final = 500
 _MAX_SCAN_PASSES: Final = 25
-_SLOW_PIXELS: Final = 1_000_000
-"""Limit for decoders that hold the GIL (JPEG 2000: 0.14 s per megapixel) or run in Python (BMP's RLE)."""
+_SLOW_PIXELS: Final = 25_000_000
+"""Limit for JPEG 2000, whose decoder holds the GIL for 0.14 s per megapixel."""
 
 
 def decode(data: bytes, limits: DecodeLimits) -> Picture:
@@ -82,12 +82,17 @@ def decode(data: bytes, limits: DecodeLimits) -> Picture:
         pixels = still.canvas[0] * still.canvas[1]
     else:
         pixels = 0
+    if still.format in {"BMP", "ICO"}:
+        return _unless_refused(bmp.show(still), still, limits)
     with decoder_errors(still.format, pixels):
         own = _LOADERS.get(still.format)
-        loaded = own(still) if own else _load(still, limits)
+        if own:
+            loaded = own(still)
+        elif still.format == "HEIC":
+            loaded = heic.load(still, limits)
+        else:
+            loaded = _load(still, limits)
     image = loaded.image
-    if loaded.is_damaged and limits.refuse_damaged:
-        raise CorruptImage(f"the {still.format} is damaged: a part of the picture is missing")
     if image.mode not in READ_MODES:
         raise UnsupportedFormat(f"a {still.format} with pixels of the kind {image.mode} is not read")
     orientation = orientation_of(image.info.get("exif", b"")) if still.format == "AVIF" else still.orientation
@@ -104,7 +109,15 @@ def decode(data: bytes, limits: DecodeLimits) -> Picture:
         width, height = still.canvas
     else:
         width, height = image.size[::-1] if orientation in SIDEWAYS else image.size
-    return Picture(width, height, _guarded(bands, still.format, pixels), loaded.is_damaged)
+    picture = Picture(width, height, _guarded(bands, still.format, pixels), loaded.is_damaged)
+    return _unless_refused(picture, still, limits)
+
+
+def _unless_refused(picture: Picture, still: Still, limits: DecodeLimits) -> Picture:
+    """Return the picture if it may be in the condition in which it is."""
+    if picture.is_damaged and limits.refuse_damaged:
+        raise CorruptImage(f"the {still.format} is damaged, and damaged pictures are refused here")
+    return picture
 
 
 def _load(still: Still, limits: DecodeLimits) -> Loaded:
@@ -112,7 +125,17 @@ def _load(still: Still, limits: DecodeLimits) -> Loaded:
     image = _OPENERS[still.format](io.BytesIO(still.data))
     _check_size(image.size, _pillow_limit(image, limits.max_pixels))
     image.load()
+    if still.is_12_bit:
+        return Loaded(_joined(image))
+    if still.format == "TGA" and image.mode == "RGBA" and not still.data[_TARGA_FLAGS] & 0x0F:
+        return Loaded(image.convert("RGB"))  # the fourth byte means nothing
     return Loaded(image)
+
+
+def _joined(image: Image.Image) -> Image.Image:
+    """Make of every three grey pixels of 4 bits one of 8, the lowest 4 of 12 left out."""
+    nibbles = np.asarray(image)
+    return Image.fromarray(nibbles[:, 0::3] & np.uint8(0xF0) | nibbles[:, 1::3] >> np.uint8(4))
 
 
 def _check_size(size: tuple[int, int], max_pixels: int) -> None:
@@ -134,7 +157,7 @@ def _check_scans(scans: int, size: tuple[int, int], max_pixels: int) -> None:
 def _pillow_limit(image: ImageFile.ImageFile, max_pixels: int) -> int:
     """Return the limit for an opened image, lower where Pillow is slow or has a limit of its own."""
     pillow_pixels = Image.MAX_IMAGE_PIXELS or max_pixels
-    if image.format == "JPEG2000" or (image.tile and image.tile[0].codec_name == "bmp_rle"):
+    if image.format == "JPEG2000":
         return min(max_pixels, _SLOW_PIXELS)
     if image.format == "TIFF":
         return min(max_pixels, pillow_pixels)

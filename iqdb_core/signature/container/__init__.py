@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 
 from iqdb_core.errors import CorruptImage, UnsupportedFormat
-from iqdb_core.signature.container import avif, gif, jpeg, others, png, tiff, webp
+from iqdb_core.signature.container import avif, bmp, gif, jpeg, others, png, tiff, webp
 from iqdb_core.signature.container.still import Still
 
 __all__ = ["Still", "read"]
@@ -54,14 +54,16 @@ def _read(data: bytes) -> Still:  # noqa: C901, PLR0911 - one line per format re
         return avif.read(data)
     if data.startswith(tiff.MAGICS):
         return tiff.read(data)
-    if others.is_bmp(data):
-        return Still("BMP", data)
+    if bmp.is_bmp(data):
+        return bmp.read(data)
     if data.startswith(others.JPEG2000_MAGICS):
-        return Still("JPEG2000", data)
+        return others.read_jpeg2000(data)
     if data.startswith(others.ICON_MAGIC):
         return others.read_icon(data)
     if others.is_pixmap(data):
         return others.read_pixmap(data)
     if others.is_targa(data):
         return Still("TGA", data)
+    if data.startswith(others.JPEG_XL_MAGICS):
+        raise UnsupportedFormat("JPEG XL is not read")
     raise UnsupportedFormat("these bytes are no image of a format that is read")

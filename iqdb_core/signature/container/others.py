@@ -1,4 +1,4 @@
-"""The formats that are passed on nearly as they are: BMP, JPEG 2000, icons, pixmaps, Targa.
+"""The formats that are passed on nearly as they are: JPEG 2000, icons, pixmaps, Targa.
 
 Tells by content whether a file is one of them, and refuses those of their kinds that decode unreasonably
 slowly. Called by `container.read`.
@@ -11,14 +11,14 @@ import struct
 from typing import Final
 
 from iqdb_core.errors import CorruptImage, UnsupportedFormat
-from iqdb_core.signature.container import png
+from iqdb_core.signature.container import bmp, png
 from iqdb_core.signature.container.still import Still
 
 JPEG2000_MAGICS: Final = (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")
+JPEG_XL_MAGICS: Final = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
+_CODESTREAM: Final = b"\xff\x4f\xff\x51"
 ICON_MAGIC: Final = b"\0\0\1\0"
 
-_BMP_MAGIC: Final = b"BM"
-_BMP_HEADERS: Final = frozenset({12, 40, 52, 56, 64, 108, 124})
 _PIXMAP: Final = re.compile(rb"P[1-6][\s#]")
 _PIXMAP_SPACE: Final = rb"(?:\s+|#[^\r\n]*[\r\n])+"
 _BINARY_PIXMAP: Final = re.compile(
@@ -27,14 +27,35 @@ _BINARY_PIXMAP: Final = re.compile(
 )
 _PIXMAP_HEADER_BYTES: Final = 4096
 _TARGA_FOOTER: Final = b"TRUEVISION-XFILE.\0"
+_TARGA_HEAD: Final = 18
+_TARGA_PACKED: Final = 8
+_TARGA_PALETTES: Final = frozenset({1, 9})
+_TARGA_BITS: Final = {
+    1: {8},
+    2: {15, 16, 24, 32},
+    3: {8, 16},
+    9: {8},
+    10: {15, 16, 24, 32},
+    11: {8, 16},
+}
+"""Bits per pixel of each kind: of a palette, in colour and grey, and the same run-length coded."""
 _ICON_HEAD: Final = 6
 _ICON_ENTRY: Final = 16
-_DIB_HEADER: Final = 40
 
 
-def is_bmp(data: bytes) -> bool:
-    """Whether the bytes begin as a BMP: two letters and a header of a known length."""
-    return data.startswith(_BMP_MAGIC) and int.from_bytes(data[14:18], "little") in _BMP_HEADERS
+def read_jpeg2000(data: bytes) -> Still:
+    """Read the size; refuse depths that the decoder scales wrongly."""
+    begin = data.find(_CODESTREAM)
+    if begin < 0:
+        raise CorruptImage("the JPEG 2000 is cut short")
+    right, bottom, left, top = struct.unpack_from(">4I", data, begin + 8)
+    (channels,) = struct.unpack_from(">H", data, begin + 40)
+    bits = [(data[begin + 42 + 3 * n] & 0x7F) + 1 for n in range(min(channels, 4))]
+    if min(bits, default=0) < 8:
+        raise UnsupportedFormat("a JPEG 2000 of fewer than 8 bits per sample is not read")
+    if channels > 1 and max(bits) > 8:
+        raise UnsupportedFormat("of JPEG 2000 with more than 8 bits per sample only grey ones are read")
+    return Still("JPEG2000", data, (right - left, bottom - top))
 
 
 def is_pixmap(data: bytes) -> bool:
@@ -43,8 +64,29 @@ def is_pixmap(data: bytes) -> bool:
 
 
 def is_targa(data: bytes) -> bool:
-    """Whether the bytes end as a Targa of version 2; version 1 has no mark of its own."""
-    return data.endswith(_TARGA_FOOTER)
+    """Whether the bytes are a Targa: by the end that version 2 has, or a head that makes sense throughout."""
+    if data.endswith(_TARGA_FOOTER):
+        return True
+    if len(data) <= _TARGA_HEAD:
+        return False
+    id_bytes, maps, kind = data[:3]
+    first, colours, colour_bits, _, _, width, height, bits, flags = struct.unpack_from("<HHBHHHHBB", data, 3)
+    palette_bytes = colours * ((colour_bits + 7) // 8) if maps else 0
+    is_palette = kind in _TARGA_PALETTES
+    left = len(data) - _TARGA_HEAD - id_bytes - palette_bytes
+    return (
+        kind in _TARGA_BITS
+        and bits in _TARGA_BITS[kind]
+        and (
+            maps == 1 and 0 < colours <= 256 and colour_bits in {15, 16, 24, 32} if is_palette else maps <= 1
+        )
+        and (maps == 1 or (first == colours == colour_bits == 0))
+        and width > 0
+        and height > 0
+        and flags & 0xC0 == 0
+        and flags & 0x0F <= 8
+        and (left >= width * height * ((bits + 7) // 8) if kind < _TARGA_PACKED else left > 0)
+    )
 
 
 def read_pixmap(data: bytes) -> Still:
@@ -73,8 +115,8 @@ def read_icon(data: bytes) -> Still:
         raise CorruptImage("the icon is cut short")
     if picture.startswith(png.MAGIC):
         return png.read(picture)
-    width, height = entry[0] or 256, entry[1] or 256
-    if struct.unpack_from("<3I", picture) != (_DIB_HEADER, width, height * 2):
+    bitmap = bmp.header(picture, 0)
+    size_said = (entry[0] or 256, entry[1] or 256)
+    if (bitmap.width, bitmap.height) != (size_said[0], 2 * size_said[1]):
         raise CorruptImage("the icon's picture is not of the size that its directory says")
-    one = data[:4] + struct.pack("<H", 1) + entry[:12] + struct.pack("<I", _ICON_HEAD + _ICON_ENTRY) + picture
-    return Still("ICO", one, (width, height))
+    return Still("ICO", picture, size_said)

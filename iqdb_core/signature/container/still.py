@@ -37,6 +37,8 @@ class Still:
         begin.
     channels : int
         Colour components of a JPEG; 0 for other formats.
+    is_12_bit : bool
+        Whether each pixel of a grey picture is given as three pixels of 4 bits.
     is_inverted : bool
         Whether a JPEG of four components has 0 for full ink.
     is_cut : bool
@@ -51,5 +53,6 @@ class Still:
     scans: int = 1
     pixels_begin: int = 0
     channels: int = 0
+    is_12_bit: bool = False
     is_inverted: bool = False
     is_cut: bool = False
