@@ -6,17 +6,18 @@ Called by `iqdb_core.signature.decode`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from iqdb_core.errors import CorruptImage
-from iqdb_core.kernel import kernel
+from iqdb_core.forms import two_forms
+from iqdb_core.signature.arithmetic import on_white
 from iqdb_core.signature.container import Still
 from iqdb_core.signature.container.bmp import PLAIN, Bitmap, header, of_file
-from iqdb_core.signature.flatten import WHITE, on_white
+from iqdb_core.signature.grey16 import WHITE
 from iqdb_core.signature.picture import Picture
 
 _BAND_PIXELS: Final = 1 << 16
@@ -24,6 +25,11 @@ _LEFT_OUT: Final = 256
 """Stands among indices for pixels that run-length coding leaves out."""
 _ICON_ALPHA: Final = 0xFF000000
 _OPAQUE: Final = np.uint32(0xFF000000)
+
+unpack_rle: Final[Callable[[NDArray[np.uint8], int, NDArray[np.uint16]], int]] = two_forms(
+    compiled="iqdb_core.signature.decoders.rle:unpack_rle", plain=None
+)
+"""What it takes and returns is said in `rle`."""
 
 
 def show(still: Still) -> Picture:
@@ -36,13 +42,12 @@ def show(still: Still) -> Picture:
         masks = bitmap.masks
         if is_icon and bitmap.bits == 32:
             masks = (*masks[:3], masks[3] or _ICON_ALPHA)
-        rows = _Rows(still.data, bitmap, width, height, masks)
-        there = rows.there
+        rows: _Rows | _Indices = _Rows(still.data, bitmap, width, height, masks)
     else:
         packed = np.frombuffer(still.data, np.uint8)[bitmap.pixels_begin :]
         indices = np.full((height, width), _LEFT_OUT, np.uint16)
-        there = unpack_rle(packed, bitmap.bits, indices)
-        rows = _Indices(still.data, bitmap, indices)
+        rows = _Indices(still.data, bitmap, indices, unpack_rle(packed, bitmap.bits, indices))
+    there = rows.there
     if 2 * there < height:
         raise CorruptImage(f"the {still.format} is damaged: less than half of its rows are there")
     bands = _bands(rows, width, height, there, is_top_down=bitmap.is_top_down)
@@ -84,10 +89,12 @@ class _Rows:
         """Return rows as red, green, blue and alpha from the low byte up."""
         raw = self._bytes[rows]
         if self._bits <= 8:
-            return self._colours[_indices(raw, self._bits, self._width)]
+            shown: NDArray[np.uint32] = self._colours[_indices(raw, self._bits, self._width)]
+            return shown
         if self._bits == 24:
             blue, green, red = (raw[:, n : 3 * self._width : 3].astype(np.uint32) for n in range(3))
-            return red | green << np.uint32(8) | blue << np.uint32(16) | _OPAQUE
+            colours: NDArray[np.uint32] = red | green << np.uint32(8) | blue << np.uint32(16) | _OPAQUE
+            return colours
         pixels = np.ascontiguousarray(raw).view("<u2" if self._bits == 16 else "<u4")[:, : self._width]
         return self._by_masks(pixels.astype(np.uint32))
 
@@ -120,13 +127,15 @@ class _Indices:
 
     has_alpha = False
 
-    def __init__(self, data: bytes, bitmap: Bitmap, indices: NDArray[np.uint16]) -> None:
+    def __init__(self, data: bytes, bitmap: Bitmap, indices: NDArray[np.uint16], there: int) -> None:
+        self.there = there
         self._colours = np.append(_palette(data, bitmap), np.uint32(WHITE))
         self._indices = indices
 
     def __getitem__(self, rows: slice) -> NDArray[np.uint32]:
         """Return rows as red, green, blue and alpha from the low byte up."""
-        return self._colours[self._indices[rows]]
+        shown: NDArray[np.uint32] = self._colours[self._indices[rows]]
+        return shown
 
 
 def stride(width: int, bits: int) -> int:
@@ -209,57 +218,3 @@ def _flattened(bands: Iterator[NDArray[np.uint32]]) -> Iterator[NDArray[np.uint3
         on_white(band, out)
         out.flags.writeable = False
         yield out
-
-
-@kernel()
-def unpack_rle(packed: NDArray[np.uint8], bits: int, out: NDArray[np.uint16]) -> int:  # noqa: C901 - one loop with its cases is what gets compiled
-    """Unpack run-length codes of a BMP.
-
-    Parameters
-    ----------
-    packed : (n,) uint8 ndarray, read-only
-    bits : int
-        4 or 8 per pixel.
-    out : (height, width) uint16 ndarray
-        Indices; what the codes leave out keeps its value. **Changed in place.**
-
-    Returns
-    -------
-    int
-        How many rows there are; all if an end is marked.
-    """
-    height, width = out.shape
-    x, y, at = 0, 0, 0
-    while at + 1 < len(packed) and y < height:
-        count, value = np.int64(packed[at]), np.int64(packed[at + 1])
-        at += 2
-        if count > 0:
-            for k in range(count):
-                if x < width:
-                    nibble = value >> 4 if k % 2 == 0 else value & 15
-                    out[y, x] = value if bits == 8 else nibble
-                    x += 1
-        elif value == 0:
-            x = 0
-            y += 1
-        elif value == 1:
-            return height
-        elif value == 2:
-            if at + 1 >= len(packed):
-                break
-            x += np.int64(packed[at])
-            y += np.int64(packed[at + 1])
-            at += 2
-        else:
-            for k in range(value):
-                place = at + (k if bits == 8 else k // 2)
-                if place >= len(packed):
-                    return y
-                if x < width:
-                    byte = np.int64(packed[place])
-                    nibble = byte >> 4 if k % 2 == 0 else byte & 15
-                    out[y, x] = byte if bits == 8 else nibble
-                    x += 1
-            size = value if bits == 8 else (value + 1) // 2
-            at += size + size % 2
-    return min(height, y + 1) if x >= width and y < height else min(height, y)
