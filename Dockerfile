@@ -31,7 +31,7 @@ WORKDIR /var/lib/iqdb
 USER iqdb
 # The kernels are compiled now, so that a container is ready within seconds. On another kind of processor than
 # the one that built the image they are compiled once more when it starts.
-RUN python -c "from iqdb_core import index, signature; signature.warm_up(); index.warm_up()"
+RUN python -m iqdb_core.compiling
 EXPOSE 5588 5589
 # SIGTERM, which is what `docker stop` sends, ends every role in an orderly way; give workers a minute for it.
 ENTRYPOINT ["container-entrypoint", "iqdb"]

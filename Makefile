@@ -16,7 +16,7 @@ run: $(VENV)/.installed
 
 # The kernels are compiled once, and not by every process that finds none.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -c "from iqdb_core import index, signature; signature.warm_up(); index.warm_up()"
+	$(BIN)/python -m iqdb_core.compiling
 	$(BIN)/python -m pytest -m "not long and not shared" -n $(TEST_PROCESSES) --dist worksteal --durations=15
 
 test-long: $(VENV)/.installed-dev

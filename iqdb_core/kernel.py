@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from numba import config, njit
 
+from iqdb_core.cache_folder import private_temporary_folder
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -57,21 +59,35 @@ def kernel(*, inline: bool = False, allocates: bool = False) -> Callable[[Callab
     Notes
     -----
     Division by zero follows IEEE 754, as numpy's does. The compiled code is kept in the first of these that
-    can be written: `NUMBA_CACHE_DIR`, `__pycache__` beside the source, the user's cache directory. With none
-    of them it is compiled anew by each process.
+    can be written: `NUMBA_CACHE_DIR`, `__pycache__` beside the source, the user's cache directory, a folder
+    of the user's among the temporary files. With none of them it is compiled anew by each process.
     """
-    options = {"nogil": True, "error_model": "numpy", "forceinline": inline, "_nrt": allocates}
+    options: dict[str, bool | str] = {
+        "nogil": True,
+        "error_model": "numpy",
+        "forceinline": inline,
+        "_nrt": allocates,
+    }
 
     def compile_later(function: Callable[P, R]) -> Callable[P, R]:
-        try:
-            compiled = njit(cache=True, **options)(function)
-        except RuntimeError:  # numba's way to say that no cache directory can be written
-            compiled = njit(**options)(function)
-        else:
-            _keep_by_content(compiled._cache._cache_file, _stamp(Path(function.__code__.co_filename)))  # noqa: SLF001
-        return compiled  # type: ignore[no-any-return]
+        compiled: Callable[P, R] = _cached(function, options) or njit(**options)(function)
+        return compiled
 
     return compile_later
+
+
+def _cached(function: Callable[P, R], options: dict[str, bool | str]) -> Any:
+    """Return numba's dispatcher of a function, its code kept on disk; None if there is no place for that."""
+    try:
+        compiled = njit(cache=True, **options)(function)
+    except RuntimeError:  # numba's way to say that no cache directory can be written
+        folder = private_temporary_folder()
+        if folder is None or str(folder) == config.CACHE_DIR:
+            return None
+        config.CACHE_DIR = str(folder)
+        return _cached(function, options)
+    _keep_by_content(compiled._cache._cache_file, _stamp(Path(function.__code__.co_filename)))  # noqa: SLF001
+    return compiled
 
 
 def _keep_by_content(cache_file: Any, stamp: str) -> None:

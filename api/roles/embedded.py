@@ -21,6 +21,7 @@ from api.roles.parts import (
     open_database,
     open_index,
     page_of,
+    start_compilation,
 )
 from api.search.local import LocalSearch
 from api.web.app import create_front_end
@@ -60,10 +61,11 @@ def load(
     """
     settings = settings.with_poll(POLL_S)
     with startup.stack as stack:
+        compilation = start_compilation(("signature", "index"), startup)
         store = open_database(settings, startup)
-        index, follower = open_index(settings, store, startup, on_death)
+        index, follower = open_index(settings, store, startup, compilation, on_death)
         instruments.add(IndexCollector(index, follower))
-        hasher = create_hasher(settings, startup, instruments)
+        hasher = create_hasher(settings, instruments)
         stack.callback(hasher.close)
         committer = GroupCommitter(store, follower.wake, observe=instruments.observe)
         stack.callback(committer.close)
@@ -76,6 +78,7 @@ def load(
             clock=RevisionClock(lambda: time.time_ns() // 1000, store.max_revision()),
             timeout_s=settings.add_timeout_s,
         )
+        compilation.begin()
         summary = f"{index.image_count:,} images in {settings.database_url}"
         contents = ContentsReader(lambda: store)
         stack.callback(contents.close)

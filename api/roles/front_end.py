@@ -14,7 +14,14 @@ from api.ingestion.queued import QueueIngestion
 from api.metrics.instruments import Instruments
 from api.roles.collectors import NodeCollector, QueueCollector
 from api.roles.hints import HintListener
-from api.roles.parts import access_of, create_hasher, create_instruments, limits_of, page_of
+from api.roles.parts import (
+    access_of,
+    create_hasher,
+    create_instruments,
+    limits_of,
+    page_of,
+    start_compilation,
+)
 from api.roles.queue_parts import connect_redis, create_sender, open_ledger, seed
 from api.search.remote import RemoteSearch
 from api.web.app import create_front_end
@@ -58,7 +65,8 @@ def load(settings: Settings, startup: Startup[Services], instruments: Instrument
         ledger = open_ledger(settings)
         stack.callback(ledger.close)
         seed(ledger)
-        hasher = create_hasher(settings, startup, instruments)
+        start_compilation(("signature",), startup).begin()
+        hasher = create_hasher(settings, instruments)
         stack.callback(hasher.close)
         search = RemoteSearch(settings.query_url_list())
         instruments.add(QueueCollector(ledger))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,19 +13,23 @@ from api.access.policy import AccessPolicy, anonymous_right
 from api.access.rate import RateLimit
 from api.ingestion.hashing import Hasher
 from api.metrics.instruments import Instruments
-from api.roles.progress import ProgressLine, notice_if_slow
+from api.roles.process import say
+from api.roles.progress import ProgressLine
 from api.web.limits import LimitOptions
 from api.web.loading import OnDeath, Startup
 from api.web.page import PageOptions
 from iqdb_core import index as index_room
 from iqdb_core import signature as signature_room
+from iqdb_core.compiling import Compilation, Room
 from iqdb_core.errors import IndexStateError
 from iqdb_core.follower import Follower
 from iqdb_core.machine import usable_cores
 from iqdb_core.settings import Settings
 from iqdb_core.store import SignatureStore, open_store
 
-COMPILING: Final = "compiling kernels; the first start on a machine takes up to a minute, later ones do not"
+COMPILING: Final = "preparing for this machine, which takes half a minute, once"
+PLAIN_CHANGES: Final = 20_000
+"""What is loaded in a second without the compiled arithmetic; a store with more waits for that."""
 log = logging.getLogger(__name__)
 
 
@@ -67,15 +72,16 @@ def open_index(
     settings: Settings,
     store: SignatureStore,
     startup: Startup[Any],
+    compilation: Compilation,
     on_death: OnDeath,
 ) -> tuple[index_room.ImageIndex, Follower]:
     """Open the index of this process, bring it up to date with the store, and keep it so.
 
     Everything that must be closed is put on the stack of `startup`.
     """
-    startup.step("compiling the index's kernels")
-    with notice_if_slow(COMPILING):
-        index_room.warm_up()
+    if store.head_seq() > PLAIN_CHANGES:
+        startup.step(COMPILING)
+        compilation.wait()
     startup.step("opening the index")
     options = index_room.IndexOptions(
         query_threads=settings.query_threads or usable_cores(),
@@ -115,11 +121,20 @@ def create_instruments() -> Instruments:
     return Instruments(importlib.metadata.version("iqdb-server"))
 
 
-def create_hasher(settings: Settings, startup: Startup[Any], instruments: Instruments) -> Hasher:
-    """Compile or load the signature's kernels and return the hasher over them."""
-    startup.step("compiling")
-    with notice_if_slow(COMPILING):
-        signature_room.warm_up()
+def start_compilation(rooms: Sequence[Room], startup: Startup[Any]) -> Compilation:
+    """Use plain arithmetic in this process until the compiled one is ready; ended with `startup`."""
+    compilation = Compilation(
+        rooms,
+        on_compiling=lambda: say(f"{COMPILING}; answers are right meanwhile, only slower"),
+        on_fast=lambda seconds: say(f"at full speed after {seconds:.0f} s"),
+    )
+    startup.stack.callback(compilation.close)
+    startup.on_stop(compilation.close)
+    return compilation
+
+
+def create_hasher(settings: Settings, instruments: Instruments) -> Hasher:
+    """Return the hasher of this process."""
     return Hasher(
         decoders=settings.decoders,
         limits=signature_room.DecodeLimits(max_pixels=settings.max_pixels),

@@ -12,7 +12,7 @@ from api.node.app import NodeServices, create_query_node
 from api.roles.collectors import IndexCollector
 from api.roles.hints import HintListener
 from api.roles.index_slots import claim_directory
-from api.roles.parts import create_instruments, open_database, open_index
+from api.roles.parts import create_instruments, open_database, open_index, start_compilation
 from api.roles.queue_parts import connect_redis
 from api.search.local import LocalSearch
 from api.web.loading import OnDeath, Startup
@@ -40,12 +40,14 @@ def load(
     settings = settings.with_poll(POLL_S)
     with startup.stack as stack:
         settings = settings.changed(index_dir=claim_directory(settings.index_directory(), stack))
+        compilation = start_compilation(("index",), startup)
         store = open_database(settings, startup)
-        index, follower = open_index(settings, store, startup, on_death)
+        index, follower = open_index(settings, store, startup, compilation, on_death)
         instruments.add(IndexCollector(index, follower))
         channel = Keys(settings.redis_prefix).changes_channel
         hints = HintListener(connect_redis(settings), channel, lambda _: follower.wake())
         stack.callback(hints.close)
         search = LocalSearch(index, follower, observe=instruments.observe)
         stack.callback(search.close)
+        compilation.begin()
         return NodeServices(search, follower, f"{index.image_count:,} images", stack.pop_all().close)

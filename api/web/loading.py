@@ -57,6 +57,11 @@ class Startup(Generic[T]):
         """What has been made so far; `load` puts on it what must be closed."""
         self._is_stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._on_stop: list[Callable[[], None]] = []
+
+    def on_stop(self, end: Callable[[], None]) -> None:
+        """Have `end` called when the application is stopped: what the load waits for must end then."""
+        self._on_stop.append(end)
 
     def step(self, progress: str) -> None:
         """Tell how far loading is. Raises Stopped when nobody waits for it any more."""
@@ -65,8 +70,10 @@ class Startup(Generic[T]):
             raise Stopped
 
     def stop(self) -> None:
-        """End the load at its next step."""
+        """End the load at its next step, and what it waits for."""
         self._is_stopping = True
+        for end in self._on_stop:
+            end()
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:

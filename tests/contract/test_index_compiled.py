@@ -11,7 +11,12 @@ from pathlib import Path
 import iqdb_core
 
 USE = """
+import pathlib
+import tempfile
+
 import numpy as np
+
+tempfile.tempdir = {no_folder!r}
 from numba.core.registry import CPUDispatcher
 import iqdb_core
 from iqdb_core.index import ImageIndex
@@ -23,7 +28,7 @@ rng = np.random.default_rng(1)
 n = 40
 positions = np.sort(rng.permutation(np.arange(1, 16384))[: n * 120].reshape(n, 3, 40).astype(np.int16))
 averages = rng.random((n, 3))
-with ImageIndex.open(None, store_id="none") as index:
+with ImageIndex.open(pathlib.Path({root!r}) / "files", store_id="none") as index:
     index.apply(ChangeBatch(np.arange(1, n + 1), np.arange(n), np.ones(n, bool), averages, positions))
     for image in range(n):
         asked = Signature(tuple(averages[image].tolist()), positions[image].tobytes())
@@ -49,7 +54,7 @@ def test_kernels_work_without_a_place_to_keep_them(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
     environment |= {"HOME": str(no_folder), "XDG_CACHE_HOME": str(no_folder), "PYTHONPATH": str(tmp_path)}
     done = subprocess.run(
-        [sys.executable, "-c", USE.format(root=str(root))],
+        [sys.executable, "-c", USE.format(root=str(root), no_folder=str(no_folder))],
         cwd=tmp_path,
         env=environment,
         capture_output=True,

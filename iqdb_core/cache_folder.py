@@ -1,0 +1,103 @@
+"""Where compiled code can be kept, and whether it is there already.
+
+Answers: which folder can this user write, home or no home, and has everything been compiled into it? Loads no
+compiler. Called by `kernel` and `compiling`.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import os
+import platform
+import stat
+import sys
+import tempfile
+from pathlib import Path
+from typing import Final
+
+_LIBRARY: Final = Path(__file__).parent
+_SWITCHES: Final = ("NUMBA_BOUNDSCHECK", "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "NUMBA_OPT")
+
+
+def private_temporary_folder() -> Path | None:
+    """Return a folder of this user alone among the temporary files, or None if there can be none.
+
+    Compiled code is run as it is found: a folder that others own, or can write, is not taken.
+    """
+    try:
+        folder = Path(tempfile.gettempdir()) / f"iqdb-kernels-{os.geteuid()}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        about = folder.lstat()
+    except OSError:
+        return None
+    is_ours = stat.S_ISDIR(about.st_mode) and about.st_uid == os.geteuid() and not about.st_mode & 0o077
+    return folder if is_ours else None
+
+
+def is_kept(part: str) -> bool:
+    """Return whether `say_kept` was called of this part of the same program on the same machine."""
+    return any((folder / _mark(part)).exists() for folder in _folders())
+
+
+def say_kept(part: str) -> None:
+    """Remember that the kernels of a part were compiled to disk; does nothing where none can be written."""
+    for folder in _folders():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for old in folder.glob(f"iqdb-{part}.*.kept"):
+                old.unlink(missing_ok=True)
+            (folder / _mark(part)).touch()
+        except OSError:
+            continue
+        return
+
+
+def can_keep() -> bool:
+    """Return whether there is a folder to keep compiled code in."""
+    for folder in _folders():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError:
+            continue
+        return True
+    return False
+
+
+def _folders() -> list[Path]:
+    """Return where numba, as `kernel` sets it up, looks for a place to write, in its order."""
+    chosen = os.environ.get("NUMBA_CACHE_DIR")
+    if chosen:
+        return [Path(chosen)]
+    folders = [_LIBRARY / "__pycache__"]
+    home = os.environ.get("HOME")
+    if home:
+        folders.append(Path(os.environ.get("XDG_CACHE_HOME") or Path(home) / ".cache") / "iqdb")
+    private = private_temporary_folder()
+    return [*folders, private] if private else folders
+
+
+def _mark(part: str) -> str:
+    return f"iqdb-{part}.{_fingerprint()}.kept"
+
+
+@functools.cache
+def _fingerprint() -> str:
+    """Return what is other for other content, another compiler or another processor."""
+    digest = hashlib.blake2b(digest_size=12)
+    sources = [_LIBRARY / "kernel.py", _LIBRARY / "model.py", *_LIBRARY.glob("index/[rs]*/*.py")]
+    for source in sorted([*sources, *_LIBRARY.glob("signature/**/*.py")]):
+        digest.update(source.read_bytes())
+    versions = [sys.version, importlib.metadata.version("numba"), platform.machine(), _processor()]
+    digest.update("|".join([*versions, *(os.environ.get(name, "") for name in _SWITCHES)]).encode())
+    return digest.hexdigest()
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n", 1)[0].splitlines()
+    except OSError:
+        return platform.processor()
+    return "".join(sorted(line for line in lines if line.startswith(("model name", "flags", "Features"))))

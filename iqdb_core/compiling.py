@@ -1,0 +1,182 @@
+"""Getting the compiled forms ready aside, while the plain ones answer.
+
+Answers: are the kernels there, and if not, who makes them? Compiling takes half a minute of two cores, and
+much memory: child processes do it, each a part, into the cache; then they are loaded here. Called by
+composition roots. `python -m iqdb_core.compiling` compiles everything now, for whoever makes an image or runs
+tests; with names of parts it is the child.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, Literal
+
+from iqdb_core import cache_folder, forms, index, signature
+
+Room = Literal["signature", "index"]
+_PARTS: Final[dict[Room, tuple[str, ...]]] = {"signature": ("signature",), "index": ("ranking", "segment")}
+_RANKING: Final = "iqdb_core.index.ranking"
+_NICENESS: Final = 5
+"""Answers go before compiling."""
+_log = logging.getLogger(__name__)
+
+
+class Compilation:
+    """Makes the compiled forms of some rooms ready; until then this process uses the plain ones.
+
+    Parameters
+    ----------
+    rooms : sequence of {"signature", "index"}
+        What the process needs.
+    on_compiling : callable
+        Called, from another thread, if anything has to be compiled, which takes a while.
+    on_fast : callable
+        Called with the seconds that it took, if something was compiled.
+    """
+
+    def __init__(
+        self, rooms: Sequence[Room], *, on_compiling: Callable[[], None], on_fast: Callable[[float], None]
+    ) -> None:
+        self._rooms = rooms
+        self._on_compiling = on_compiling
+        self._on_fast = on_fast
+        self._children: list[subprocess.Popen[bytes]] = []
+        self._lock = threading.Lock()
+        self._is_closed = False
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._parts = [part for room in rooms for part in _PARTS[room]]
+        self._is_kept = all(cache_folder.is_kept(part) for part in self._parts)
+        forms.use_plain()
+        if not self._is_kept:
+            self.begin()
+
+    @property
+    def is_fast(self) -> bool:
+        """Whether the compiled forms are in use."""
+        return self._over.is_set() and not self._is_closed
+
+    def begin(self) -> None:
+        """Begin, if that has not happened: at once if there is something to compile, else when it suits.
+
+        Loading what was kept takes half a second of this process, which can wait until it has answered.
+        """
+        with self._lock:
+            if self._thread is None and not self._is_closed:
+                self._thread = threading.Thread(target=self._run, name="compilation", daemon=True)
+                self._thread.start()
+
+    def wait(self) -> None:
+        """Wait until the compiled forms are in use, or `close` is called."""
+        self.begin()
+        self._over.wait()
+
+    def close(self) -> None:
+        """End the children, and all waiting. What they have finished is kept. Closing twice is harmless."""
+        with self._lock:
+            self._is_closed = True
+            for child in self._children:
+                child.kill()
+        self._over.set()
+
+    def _run(self) -> None:
+        start = time.monotonic()
+        try:
+            if not self._is_kept:
+                self._on_compiling()
+                self._compile_aside()
+            if self._is_closed:
+                return
+            with forms.compiled_here():
+                for room in self._rooms:
+                    {"signature": signature, "index": index}[room].warm_up()
+            forms.use_compiled()
+        except Exception as error:  # noqa: BLE001 - answers stay right, only slower, and the log says why
+            _log.error("kernels could not be compiled", exc_info=error, extra={"action": "compiling_failed"})
+        else:
+            if not self._is_kept:
+                self._on_fast(time.monotonic() - start)
+        finally:
+            self._over.set()
+
+    def _compile_aside(self) -> None:
+        """Let children compile all into the cache; where there is none, it is left to this process."""
+        if not cache_folder.can_keep():
+            return
+        with self._lock:
+            if self._is_closed:
+                return
+            self._children = _start_children(self._parts)
+        codes = [child.wait() for child in self._children]
+        if any(codes):
+            if not self._is_closed:
+                _log.warning("compiling aside ended with %s", codes, extra={"action": "compiling_aside"})
+        else:
+            _say_kept(self._parts)
+
+
+def _start_children(parts: Sequence[str]) -> list[subprocess.Popen[bytes]]:
+    """Start a process for the ranking, which takes about as long as all the rest, and one for that."""
+    ranking = [part for part in parts if part == "ranking"]
+    rest = [part for part in parts if part != "ranking"]
+    return [_child(group) for group in (ranking, rest) if group]
+
+
+def _say_kept(parts: Sequence[str]) -> None:
+    for part in parts:
+        cache_folder.say_kept(part)
+
+
+def _child(parts: Sequence[str]) -> subprocess.Popen[bytes]:
+    paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    return subprocess.Popen(  # noqa: S603 - this program
+        [sys.executable, "-m", "iqdb_core.compiling", *parts],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,  # a Ctrl-C is for the server, which ends its children itself
+    )
+
+
+def _is_ranking(place: str) -> bool:
+    return place.startswith(_RANKING)
+
+
+def _is_no_ranking(place: str) -> bool:
+    return not place.startswith(_RANKING)
+
+
+def compile_part(part: str) -> None:
+    """Compile a part into the cache, or load it if it is there."""
+    if part == "signature":
+        signature.warm_up()
+        return
+    forms.use_plain(_is_ranking if part == "segment" else _is_no_ranking)
+    index.warm_up()
+    forms.use_compiled()
+
+
+def compile_everything() -> int:
+    """Compile all into the cache, two parts at a time, and remember that it is there; return an exit code."""
+    parts = [part for room in _PARTS.values() for part in room]
+    codes = [child.wait() for child in _start_children(parts)]
+    if any(codes):
+        return 1
+    _say_kept(parts)
+    return 0
+
+
+if __name__ == "__main__":
+    if sys.argv[1:]:
+        os.nice(_NICENESS)
+        for wanted in sys.argv[1:]:
+            compile_part(wanted)
+    else:
+        sys.exit(compile_everything())
