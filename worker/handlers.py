@@ -20,6 +20,7 @@ from iqdb_core.errors import IqdbError
 from iqdb_core.jobs import ClaimedJob, Done, Failed, JobKind, PutBack, WorkLedger
 from iqdb_core.jobs.messages import CLAIM_JOBS
 from iqdb_core.model import Signature, Write, WriteOutcome
+from iqdb_core.signature import ReadImage
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -63,6 +64,14 @@ class Patience:
     max_attempts: int = 3
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What a job writes: a signature, or None to delete."""
+
+    signature: Signature | None
+    is_damaged: bool = False
+
+
 class IngestHandler:
     """Turn accepted jobs into committed images. One per process; not for several threads.
 
@@ -71,8 +80,8 @@ class IngestHandler:
     ledger : WorkLedger
     open_store : callable
         Returns the store, opened at the first call; raises StoreUnavailable while that is impossible.
-    hash_image : callable
-        Bytes of an image file to its Signature; raises ImageError.
+    read_image : callable
+        Bytes of an image file to its signature, and whether it is damaged; raises ImageError.
     patience : Patience
     now, sleep, chance : callable
         Monotonic seconds, waiting, and a random number of 0..1.
@@ -83,7 +92,7 @@ class IngestHandler:
         *,
         ledger: WorkLedger,
         open_store: Callable[[], Store],
-        hash_image: Callable[[bytes], Signature],
+        read_image: Callable[[bytes], ReadImage],
         patience: Patience = Patience(),
         now: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -91,7 +100,7 @@ class IngestHandler:
     ) -> None:
         self._ledger = ledger
         self._open_store = open_store
-        self._hash_image = hash_image
+        self._read_image = read_image
         self._patience = patience
         self._now = now
         self._sleep = sleep
@@ -135,7 +144,7 @@ class IngestHandler:
         """Decode and commit the jobs of one claim."""
         start = self._now()
         outcomes: list[Done | Failed | PutBack] = []
-        hashed: list[tuple[ClaimedJob, Signature | None]] = []
+        hashed: list[tuple[ClaimedJob, _Read]] = []
         for number, job in enumerate(jobs):
             if self._now() > start + self._patience.budget_s:
                 outcomes += [PutBack(one.job_id) for one in jobs[number:]]
@@ -149,14 +158,14 @@ class IngestHandler:
         self._image_s = (self._image_s + pace_s) / 2
         return outcomes + self._commit(hashed)
 
-    def _hash(self, job: ClaimedJob) -> Signature | Failed | PutBack | None:
-        """Return the signature of one job, None for a deletion, or what becomes of it without one."""
+    def _hash(self, job: ClaimedJob) -> _Read | Failed | PutBack:
+        """Return what is to be written for one job, or what becomes of it without that."""
         if job.attempts >= self._patience.max_attempts:
             return Failed(job.job_id, f"set aside: the process that decoded it ended {job.attempts} times")
         if not job.payload and job.kind is not JobKind.DELETE:
             return Failed(job.job_id, "its bytes are empty or were lost")
         try:
-            return self._signature(job)
+            return self._read(job)
         except IqdbError as error:
             return Failed(job.job_id, str(error), type(error).__name__)
         except Exception:
@@ -165,19 +174,20 @@ class IngestHandler:
             logger.exception("job %s of image %s could not be decoded", job.job_id, job.image_id)
             return PutBack(job.job_id, self._delay_s([job]), is_to_blame=True)
 
-    def _signature(self, job: ClaimedJob) -> Signature | None:
+    def _read(self, job: ClaimedJob) -> _Read:
         match job.kind:
             case JobKind.DELETE:
-                return None
+                return _Read(None)
             case JobKind.SIGNATURE:
-                return codec.from_bytes(job.payload)
+                return _Read(codec.from_bytes(job.payload))
             case JobKind.IMAGE:
-                return self._hash_image(job.payload)
+                image = self._read_image(job.payload)
+                return _Read(image.signature, image.is_damaged)
 
-    def _commit(self, hashed: Sequence[tuple[ClaimedJob, Signature | None]]) -> list[Done | Failed | PutBack]:
+    def _commit(self, hashed: Sequence[tuple[ClaimedJob, _Read]]) -> list[Done | Failed | PutBack]:
         if not hashed:
             return []
-        writes = [Write(job.image_id, job.revision, signature) for job, signature in hashed]
+        writes = [Write(job.image_id, job.revision, read.signature, job.source) for job, read in hashed]
         try:
             outcomes = self._patiently(lambda: self._open_store().apply(writes))
         except IqdbError as error:
@@ -185,8 +195,8 @@ class IngestHandler:
             delay_s = self._delay_s([job for job, _ in hashed])
             return [PutBack(job.job_id, delay_s, is_deferred=True) for job, _ in hashed]
         return [
-            Done(job.job_id, outcome.seq, signature)
-            for (job, signature), outcome in zip(hashed, outcomes, strict=True)
+            Done(job.job_id, outcome.seq, read.signature, read.is_damaged)
+            for (job, read), outcome in zip(hashed, outcomes, strict=True)
         ]
 
     def _delay_s(self, jobs: Sequence[ClaimedJob]) -> float:

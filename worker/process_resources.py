@@ -10,7 +10,7 @@ from functools import partial
 
 from iqdb_core.jobs import Keys, RedisPort, Retention, WorkLedger
 from iqdb_core.settings import Settings
-from iqdb_core.signature import DecodeLimits, from_image_bytes
+from iqdb_core.signature import DecodeLimits, read_image
 from iqdb_core.store import SignatureStore, open_store
 from worker.handlers import IngestHandler, Patience
 
@@ -71,7 +71,7 @@ class ProcessResources:
         return IngestHandler(
             ledger=open_ledger(settings, claimant, lambda: opened().store_id),
             open_store=opened,
-            hash_image=partial(from_image_bytes, limits=DecodeLimits(max_pixels=settings.max_pixels)),
+            read_image=partial(read_image, limits=DecodeLimits(max_pixels=settings.max_pixels)),
             patience=Patience(
                 budget_s=settings.task_time_limit_s / 4,
                 retry_s=settings.task_time_limit_s / 4,

@@ -50,4 +50,6 @@ def _job_body(job: Job) -> dict[str, Any]:
         body["reason"] = job.reason
     if job.signature is not None:
         body["hash"] = codec.to_hash(job.signature)
+    if job.is_damaged:
+        body["damaged"] = True
     return body

@@ -10,8 +10,8 @@ from enum import StrEnum
 from typing import Self
 
 from iqdb_core import codec
-from iqdb_core.errors import InvalidImageId
-from iqdb_core.model import MAX_IMAGE_ID, Signature
+from iqdb_core.errors import InvalidImageId, InvalidSource
+from iqdb_core.model import MAX_IMAGE_ID, MAX_SOURCE_CHARACTERS, Signature
 
 
 class JobState(StrEnum):
@@ -60,6 +60,8 @@ class Submission:
     ------
     InvalidImageId
         An id outside 0..2**63-1: it would fail in the store, long after it was accepted.
+    InvalidSource
+        A source that the store would refuse.
     """
 
     image_id: int
@@ -71,6 +73,8 @@ class Submission:
     def __post_init__(self) -> None:
         if not 0 <= self.image_id <= MAX_IMAGE_ID:
             raise InvalidImageId(f"an image id is an integer of 0..{MAX_IMAGE_ID}, not {self.image_id}")
+        if self.source is not None and not _is_source(self.source):
+            raise InvalidSource(f"a source is text of at most {MAX_SOURCE_CHARACTERS} characters")
 
     @classmethod
     def of_image(
@@ -90,6 +94,11 @@ class Submission:
     def of_delete(cls, image_id: int, *, lane: Lane = Lane.BULK) -> Self:
         """Submit a deletion; unknown ids are no error."""
         return cls(image_id, JobKind.DELETE, b"", lane)
+
+
+def _is_source(text: str) -> bool:
+    is_whole = not any("\ud800" <= character <= "\udfff" for character in text)
+    return len(text) <= MAX_SOURCE_CHARACTERS and "\0" not in text and is_whole
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,15 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from PIL import Image
 
 from iqdb_core.errors import QueueUnavailable, StoreUnavailable
 from iqdb_core.jobs import JobLedger, JobState, Keys, Lane, RedisPort, Submission, WorkLedger
 from iqdb_core.model import Signature, Write
-from iqdb_core.signature import from_image_bytes
+from iqdb_core.signature import ReadImage, from_image_bytes, read_image
 from iqdb_core.store import SignatureStore, open_store
 from tests.fixtures.noise import noise_png
+from tests.fixtures.pictures import encoded
 from tests.fixtures.redis import RedisServer
 from tests.fixtures.waiting import wait_until
 from worker.handlers import IngestHandler, Patience
@@ -65,7 +67,7 @@ class Site:
             **{
                 "ledger": self.new_claimant(),
                 "open_store": lambda: self.store,
-                "hash_image": from_image_bytes,
+                "read_image": read_image,
                 "patience": Patience(round_s=2, budget_s=10, retry_s=10),
                 "now": lambda: self.seconds,
                 "sleep": self._sleep,
@@ -182,6 +184,17 @@ def test_single_adds_that_pile_up_share_transactions(site: Site) -> None:
     assert commits == [32, 32, 32, 4]
 
 
+def test_what_is_known_of_an_image_is_stored_and_told(site: Site) -> None:
+    half = encoded(Image.effect_noise((64, 64), 64), "JPEG")
+    job_ids = site.accept(
+        Submission.of_image(1, half[: len(half) // 2], source="https://example.org/a"),
+        Submission.of_image(2, half),
+    )
+    site.handler().handle()
+    assert [site.ledger.get(job_id).is_damaged for job_id in job_ids] == [True, False]
+    assert site.store.sources_of([1, 2]) == {1: "https://example.org/a"}
+
+
 class Dying:
     """Lets through so many calls, then ends the process, before or after the call takes effect."""
 
@@ -225,7 +238,7 @@ def test_killed_at_any_step_nothing_is_lost_and_nothing_stays(
         handler = site.handler(
             ledger=dying.object(work, "claim", "finish", "finish_and_claim"),
             open_store=lambda site=site, dying=dying: dying.object(site.store, "apply"),
-            hash_image=dying.wrap(from_image_bytes),
+            read_image=dying.wrap(read_image),
         )
         site.work = work
         try:
@@ -251,10 +264,10 @@ def test_with_nothing_to_do_nothing_is_done(site: Site) -> None:
     site.handler().handle()
     head = site.store.head_seq()
 
-    def never(_: bytes) -> Signature:
+    def never(_: bytes) -> ReadImage:
         raise AssertionError("decoded again")
 
-    assert site.handler(hash_image=never).handle() == 0
+    assert site.handler(read_image=never).handle() == 0
     assert site.store.head_seq() == head
 
 
@@ -336,20 +349,20 @@ def test_a_store_that_cannot_be_opened_leaves_jobs_unclaimed(site: Site) -> None
     assert site.states(job_ids) == [JobState.QUEUED]
 
 
-def killer_of(image: bytes) -> Callable[[bytes], Signature]:
-    def hash_image(data: bytes) -> Signature:
+def killer_of(image: bytes) -> Callable[[bytes], ReadImage]:
+    def read(data: bytes) -> ReadImage:
         if data == image:
             raise Killed
-        return from_image_bytes(data)
+        return read_image(data)
 
-    return hash_image
+    return read
 
 
-def work_and_bury(site: Site, hash_image: Callable[[bytes], Signature]) -> int:
+def work_and_bury(site: Site, read: Callable[[bytes], ReadImage]) -> int:
     """Let processes work until nothing is left, one after the other; return how many died."""
     for deaths in range(20):
         try:
-            site.handler(hash_image=hash_image).handle()
+            site.handler(read_image=read).handle()
         except Killed:
             site.bury()
         else:
@@ -360,10 +373,10 @@ def work_and_bury(site: Site, hash_image: Callable[[bytes], Signature]) -> int:
 def test_a_payload_that_kills_is_set_aside_and_its_mates_go_on(site: Site) -> None:
     job_ids = site.accept_images(6)
     with pytest.raises(Killed):
-        site.handler(hash_image=killer_of(IMAGES[2])).handle()
+        site.handler(read_image=killer_of(IMAGES[2])).handle()
     site.bury()
     with pytest.raises(Killed):  # its mates needed one claim more, not three
-        site.handler(hash_image=killer_of(IMAGES[2])).handle()
+        site.handler(read_image=killer_of(IMAGES[2])).handle()
     assert [state.value for state in site.states(job_ids[:3])] == ["done", "done", "running"]
     site.bury()
     assert work_and_bury(site, killer_of(IMAGES[2])) == 1
@@ -377,12 +390,12 @@ def test_a_payload_that_kills_is_set_aside_and_its_mates_go_on(site: Site) -> No
 def test_two_payloads_that_kill_are_told_apart(site: Site) -> None:
     job_ids = site.accept_images(5)
 
-    def hash_image(data: bytes) -> Signature:
+    def read(data: bytes) -> ReadImage:
         if data in (IMAGES[1], IMAGES[3]):
             raise Killed
-        return from_image_bytes(data)
+        return read_image(data)
 
-    assert work_and_bury(site, hash_image) == 5
+    assert work_and_bury(site, read) == 5
     states = [state.value for state in site.states(job_ids)]
     assert states == ["done", "failed", "done", "failed", "done"]
 
@@ -390,17 +403,17 @@ def test_two_payloads_that_kill_are_told_apart(site: Site) -> None:
 def test_a_fault_in_the_decoder_is_tried_again_and_then_set_aside(site: Site) -> None:
     job_ids = site.accept_images(2)
 
-    def hash_image(data: bytes) -> Signature:
+    def read(data: bytes) -> ReadImage:
         if data == IMAGES[0]:
             raise MemoryError
-        return from_image_bytes(data)
+        return read_image(data)
 
     for tries in range(1, 4):
-        site.handler(hash_image=hash_image).handle()
+        site.handler(read_image=read).handle()
         assert site.ledger.get(job_ids[0]).attempts == tries
         assert [state.value for state in site.states(job_ids)] == ["queued", "done"]
         site.make_due()
-    site.handler(hash_image=hash_image).handle()
+    site.handler(read_image=read).handle()
     assert site.ledger.get(job_ids[0]).state is JobState.FAILED
 
 
@@ -408,11 +421,11 @@ def test_slow_images_do_not_add_up_to_the_time_limit(site: Site) -> None:
     job_ids = site.accept_images(6)
     claims: list[int] = []
 
-    def slow(data: bytes) -> Signature:
+    def slow(data: bytes) -> ReadImage:
         site.seconds += 4
-        return from_image_bytes(data)
+        return read_image(data)
 
-    handler = site.handler(hash_image=slow)
+    handler = site.handler(read_image=slow)
     assert handler.handle() == 3
     assert [state.value for state in site.states(job_ids)] == ["done"] * 3 + ["queued"] * 3
     assert site.ledger.get(job_ids[3]).attempts == 0
@@ -426,9 +439,9 @@ def test_a_round_ends_while_jobs_go_on_waiting(site: Site) -> None:
     """So that Celery sees tasks end, and a worker that is told to stop stops."""
     site.accept_images(40)
 
-    def slow(data: bytes) -> Signature:
+    def slow(data: bytes) -> ReadImage:
         site.seconds += 0.1
-        return from_image_bytes(data)
+        return read_image(data)
 
-    assert site.handler(hash_image=slow).handle() == 8
-    assert site.handler(hash_image=slow).handle() == 0
+    assert site.handler(read_image=slow).handle() == 8
+    assert site.handler(read_image=slow).handle() == 0

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iqdb_core import codec
-from iqdb_core.errors import ConfigError, InvalidImageId
+from iqdb_core.errors import ConfigError, InvalidImageId, InvalidSource
 from iqdb_core.jobs import JobKind, JobState, Keys, Submission
 from iqdb_core.jobs.messages import CLAIM_JOBS, transport_options
 from iqdb_core.jobs.scripts import ACCEPT, CLAIM, Script
@@ -33,6 +33,12 @@ def test_a_signature_travels_as_its_264_bytes() -> None:
     submission = Submission.of_signature(1, signature)
     assert len(submission.payload) == 264
     assert codec.from_bytes(submission.payload) == signature
+
+
+@pytest.mark.parametrize("source", ["x" * 2001, "a\0b", "half \udcff"])
+def test_a_source_that_no_database_takes_is_refused_before_it_is_accepted(source: str) -> None:
+    with pytest.raises(InvalidSource):
+        Submission.of_image(1, b"x", source=source)
 
 
 def test_only_two_states_are_final() -> None:
