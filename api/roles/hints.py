@@ -35,6 +35,11 @@ class HintListener:
         Called in the thread whenever it begins to listen: what was said before has been missed.
     silent_s : float
         How long a peer may be silent.
+
+    Attributes
+    ----------
+    breaks : int
+        How often it stopped listening because Redis was away or silent.
     """
 
     def __init__(
@@ -51,6 +56,7 @@ class HintListener:
         self._on_connect = on_connect
         self._channel = channel
         self._silent_s = silent_s
+        self.breaks = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="wake", daemon=True)
         self._thread.start()
@@ -66,6 +72,7 @@ class HintListener:
             try:
                 self._listen()
             except QueueUnavailable as error:
+                self.breaks += 1
                 log.info("no hints of changes for now: %s", error, extra={"action": "wake_lost"})
                 self._stop.wait(_RETRY_S)
 
