@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 PICTURES = [pictures.picture(seed, (64, 48)) for seed in range(25)]
 HASHES = [codec.to_hash(from_image_bytes(data)) for data in PICTURES]
-BROKEN = PICTURES[0][:-40]
+BROKEN = b"this is no image"
 IMAGES = 2000
 CLIENTS = 4
 PAUSE_S = 0.05
