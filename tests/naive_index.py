@@ -21,6 +21,13 @@ WEIGHTS = (
 )
 
 
+SKETCH_WEIGHTS = (
+    (404, 78, 46, 42, 41, 32),
+    (1514, 92, 53, 26, 14, 7),
+    (2262, 40, 63, 25, 15, 38),
+)
+
+
 class NaiveIndex:
     """Live images by id.
 
@@ -40,21 +47,29 @@ class NaiveIndex:
             else:
                 self.images.pop(image_id, None)
 
-    def query(self, signature: Signature, limit: int = 10, min_score: float | None = None) -> list[Match]:
+    def query(
+        self,
+        signature: Signature,
+        limit: int = 10,
+        min_score: float | None = None,
+        *,
+        is_sketch: bool = False,
+    ) -> list[Match]:
         """Score every image, sort, cut."""
+        weights = SKETCH_WEIGHTS if is_sketch else WEIGHTS
         buckets = {image_id: naive_buckets(stored) for image_id, stored in self.images.items()}
         held_anywhere = set().union(*buckets.values())
         asked = naive_buckets(signature)
-        divisor = sum(naive_weight(bucket) for bucket in asked & held_anywhere)
+        divisor = sum(naive_weight(bucket, weights) for bucket in asked & held_anywhere)
         matches = []
         for image_id, stored in self.images.items():
-            shared = sum(naive_weight(bucket) for bucket in asked & buckets[image_id])
+            shared = sum(naive_weight(bucket, weights) for bucket in asked & buckets[image_id])
             penalty = 0.0
             for channel in range(1 if signature.is_grey else 3):
                 difference = float(np.float32(stored.averages[channel])) - float(
                     np.float32(signature.averages[channel])
                 )
-                penalty += WEIGHTS[channel][0] * abs(difference)
+                penalty += weights[channel][0] * abs(difference)
             score = (shared - penalty) * 100 / divisor if divisor else 0.0
             if min_score is None or score >= min_score:
                 matches.append(Match(image_id, score, stored))
@@ -70,10 +85,10 @@ def naive_buckets(signature: Signature) -> set[int]:
     }
 
 
-def naive_weight(bucket: int) -> int:
+def naive_weight(bucket: int, weights: tuple[tuple[int, ...], ...] = WEIGHTS) -> int:
     """Return a bucket's weight in hundredths."""
     row, column = divmod(bucket % PLANE, 128)
-    return WEIGHTS[bucket // PLANE // 2][min(max(row, column), 5)]
+    return weights[bucket // PLANE // 2][min(max(row, column), 5)]
 
 
 def naive_bucket_counts(averages: NDArray[np.float64], positions: NDArray[np.int16]) -> NDArray[np.int64]:

@@ -143,7 +143,14 @@ class ImageIndex:
         if update.members is not before.members:
             self._after_segments_changed()
 
-    def query(self, signature: Signature, limit: int = 10, min_score: float | None = None) -> list[Match]:
+    def query(
+        self,
+        signature: Signature,
+        limit: int = 10,
+        min_score: float | None = None,
+        *,
+        is_sketch: bool = False,
+    ) -> list[Match]:
         """Return the live images most like a signature.
 
         Parameters
@@ -153,6 +160,8 @@ class ImageIndex:
             Most matches to return, at least 1.
         min_score : float or None
             Matches below this score are left out; None leaves out none. A higher one makes the query cheaper.
+        is_sketch : bool
+            Whether the signature is of a painted picture: then colours and large shapes count less.
 
         Returns
         -------
@@ -170,7 +179,7 @@ class ImageIndex:
             raise ValueError(f"limit is at least 1, not {limit}")
         snapshot = self._snapshot
         self._require_open()
-        return snapshot.best_matches(signature, limit, min_score, self._threads)
+        return snapshot.best_matches(signature, limit, min_score, self._threads, is_sketch=is_sketch)
 
     def get(self, image_id: int) -> Signature | None:
         """Return the signature of a live image, or None if there is none of this id."""

@@ -88,7 +88,13 @@ class Snapshot:
         return self.head.nbytes + self.nonempty.nbytes + sum(member.nbytes for member in self.members)
 
     def best_matches(
-        self, signature: Signature, limit: int, min_score: float | None, threads: QueryThreads
+        self,
+        signature: Signature,
+        limit: int,
+        min_score: float | None,
+        threads: QueryThreads,
+        *,
+        is_sketch: bool = False,
     ) -> list[Match]:
         """Return the best live images, as `ImageIndex.query` describes."""
         found = search(
@@ -97,6 +103,7 @@ class Snapshot:
             signature,
             limit=limit,
             min_score=min_score,
+            is_sketch=is_sketch,
             nonempty=self.nonempty,
             threads=threads,
         )

@@ -13,10 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iqdb_core.index import ImageIndex, IndexOptions
+from iqdb_core.index.ranking.exact import MOST_UNITS
+from iqdb_core.index.ranking.query import UNITS
 from iqdb_core.index.ranking.search import MIN_SHARED_SEGMENTS
 from iqdb_core.model import BUCKETS, KEPT, PLANE, ChangeBatch, Match, Signature
 from tests.fixtures.index_rows import signature_at
-from tests.naive_index import WEIGHTS, NaiveIndex
+from tests.naive_index import SKETCH_WEIGHTS, WEIGHTS, NaiveIndex
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,9 +58,12 @@ def drawn(rng: np.random.Generator, n: int, pool: int) -> Rows:
     return averages, positions
 
 
-def ranked(rows: Rows, alive: NDArray[np.bool_], asked: Signature, limit: int) -> list[tuple[int, float]]:
+def ranked(
+    rows: Rows, alive: NDArray[np.bool_], asked: Signature, limit: int, *, is_sketch: bool = False
+) -> list[tuple[int, float]]:
     """Score every image with one look-up per position: the oracle for many images without repeats."""
     averages, positions = rows
+    worth = SKETCH_WEIGHTS if is_sketch else WEIGHTS
     channels = 1 if asked.is_grey else 3
     bins = np.minimum(np.maximum(np.arange(PLANE) // 128, np.arange(PLANE) % 128), 5)
     buckets = np.arange(3)[:, None] * 2 * PLANE + (positions < 0) * PLANE + np.abs(positions.astype(np.int64))
@@ -70,7 +75,7 @@ def ranked(rows: Rows, alive: NDArray[np.bool_], asked: Signature, limit: int) -
     for channel in range(channels):
         for position in asked.signed_positions()[channel].tolist():
             bucket = (channel * 2 + (position < 0)) * PLANE + abs(position)
-            weights[bucket] = WEIGHTS[channel][bins[abs(position)]] * held[bucket]
+            weights[bucket] = worth[channel][bins[abs(position)]] * held[bucket]
     divisor = int(weights.sum())
     shared = weights[buckets[:, 0]].sum(axis=1) + np.where(
         is_grey, 0, weights[buckets[:, 1:]].sum(axis=(1, 2))
@@ -78,7 +83,7 @@ def ranked(rows: Rows, alive: NDArray[np.bool_], asked: Signature, limit: int) -
     penalty = np.zeros(len(averages))
     for channel in range(channels):
         stored = averages[:, channel].astype(np.float32).astype(np.float64)
-        penalty += WEIGHTS[channel][0] * np.abs(stored - float(np.float32(asked.averages[channel])))
+        penalty += worth[channel][0] * np.abs(stored - float(np.float32(asked.averages[channel])))
     scores = (shared - penalty) * 100 / divisor if divisor else np.zeros(len(averages))
     order = np.lexsort((np.arange(len(scores)), -scores))
     return [(int(row), float(scores[row])) for row in order if alive[row]][:limit]
@@ -112,7 +117,16 @@ def test_every_size_and_density(index: ImageIndex, n: int, pool: int) -> None:
                 pair for pair in expected if pair[1] >= middle
             ]
     stranger = signature_at(*drawn(rng, 1, max(pool, 200)), 0)
-    assert pairs(index.query(stranger, 100)) == ranked(rows, alive, stranger, 100)
+    for is_sketch in (False, True):
+        expected = ranked(rows, alive, stranger, 100, is_sketch=is_sketch)
+        assert pairs(index.query(stranger, 100, is_sketch=is_sketch)) == expected
+    sketch = signature_at(*rows, 0)
+    expected = ranked(rows, alive, sketch, 10, is_sketch=True)
+    assert pairs(index.query(sketch, 10, is_sketch=True)) == expected
+    least = expected[len(expected) // 2][1]
+    assert pairs(index.query(sketch, 10, least, is_sketch=True)) == [
+        pair for pair in expected if pair[1] >= least
+    ]
 
 
 @pytest.mark.parametrize("n", [65_535, 65_536, 65_537, 131_073])
@@ -168,9 +182,10 @@ def test_all_deleted_and_nothing_shared(index: ImageIndex) -> None:
     reach=st.integers(1, 400),
     limit=st.integers(1, 1000),
     min_score=st.one_of(st.none(), st.floats(-200, 110)),
+    is_sketch=st.booleans(),
 )
 def test_open_inputs_with_repeats_and_grey(
-    seed: int, n: int, reach: int, limit: int, min_score: float | None
+    seed: int, n: int, reach: int, limit: int, min_score: float | None, is_sketch: bool
 ) -> None:
     """Positions may repeat within a channel, in any order; averages may be anything finite."""
     rng = np.random.default_rng(seed)
@@ -186,9 +201,20 @@ def test_open_inputs_with_repeats_and_grey(
             index.apply(part)
             model.apply(part)
         asked = signature_at(averages, positions, n)
-        assert index.query(asked, limit, min_score) == model.query(asked, limit, min_score)
-        member = signature_at(averages, positions, 0)
-        assert index.query(member, limit, min_score) == model.query(member, limit, min_score)
+        for one in (asked, signature_at(averages, positions, 0)):
+            found = index.query(one, limit, min_score, is_sketch=is_sketch)
+            assert found == model.query(one, limit, min_score, is_sketch=is_sketch)
+
+
+@pytest.mark.parametrize("kind", [0, 1])
+def test_what_a_query_can_share_fits_into_the_planes(kind: int) -> None:
+    """Positions may be asked for with both signs: a bin has 4 * bin + 2 buckets, the last has plenty."""
+    most = 0
+    for units in UNITS[kind]:
+        rooms = [4 * bin_ + 2 for bin_ in (1, 2, 3, 4)] + [KEPT]
+        kept = [int(unit) for unit, room in zip(units, rooms, strict=True) for _ in range(room)]
+        most += sum(sorted(kept)[-KEPT:])
+    assert most <= MOST_UNITS
 
 
 @pytest.mark.timeout(400)

@@ -151,8 +151,9 @@ def test_ids_are_found_alike() -> None:
     seed=st.integers(0, 2**32 - 1),
     limit=st.sampled_from([1, 2, 10, 100, 1000]),
     min_score=st.one_of(st.none(), st.floats(-100, 110)),
+    is_sketch=st.booleans(),
 )
-def test_rankings_agree(seed: int, limit: int, min_score: float | None) -> None:
+def test_rankings_agree(seed: int, limit: int, min_score: float | None, is_sketch: bool) -> None:
     rng = np.random.default_rng(seed)
     rows = images(1, 4_000, with_repeats=bool(seed % 2))
     rows = Rows(rows.image_ids, rows.averages.copy(), rows.positions.copy())
@@ -164,6 +165,7 @@ def test_rankings_agree(seed: int, limit: int, min_score: float | None) -> None:
     nonempty = rng.random(BUCKETS) < rng.choice([0.0, 0.5, 1.0], p=[0.1, 0.3, 0.6])
     asked = signature_at(rows.averages, rows.positions, int(rng.integers(0, 4_000)))
     arguments = {"limit": limit, "min_score": min_score, "nonempty": nonempty, "threads": THREADS}
+    arguments["is_sketch"] = is_sketch
     compiled = ranking.search(table, head, asked, **arguments)
     plain = plain_ranking.search(table, head, asked, **arguments)
     assert [column.dtype for column in compiled] == [column.dtype for column in plain]

@@ -16,10 +16,12 @@ from iqdb_core.index.plain.segment import slots_of
 from iqdb_core.index.rows import HEAD_SEGMENT, HeadRows
 from iqdb_core.index.segment import alive as bitmap
 from iqdb_core.index.segment import layout
-from iqdb_core.index.segment.weights import BINS, WEIGHTS
+from iqdb_core.index.segment.weights import BINS, SKETCH_WEIGHTS, WEIGHTS
 from iqdb_core.model import BUCKETS, CHANNELS, PLANE, SIDE
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from iqdb_core.index.query_threads import QueryThreads
@@ -36,24 +38,27 @@ def search(
     limit: int,
     nonempty: NDArray[np.bool_],
     min_score: float | None = None,
+    is_sketch: bool = False,
     threads: QueryThreads,
 ) -> Columns:
     """Return the live images most like a signature, as `ranking.search.search` does."""
     if limit < 1:
         raise ValueError(f"limit is at least 1, not {limit}")
-    weights = bucket_weights(signature, nonempty)
+    table_of_weights = SKETCH_WEIGHTS if is_sketch else WEIGHTS
+    costs = [row[0] for row in table_of_weights[: 1 if signature.is_grey else CHANNELS]]
+    weights = bucket_weights(signature, nonempty, table_of_weights)
     divisor = int(weights.sum())
     averages = stored_averages(np.array([signature.averages]))[0]
     found: list[Columns] = []
     with threads.turn(0):
         for number, (segment, alive) in enumerate(zip(table.segments, table.alive, strict=True)):
             shared, stored, documents = _segment_columns(segment.words, weights)
-            scores = _scores(shared, stored, averages, divisor, is_grey=signature.is_grey)
+            scores = _scores(shared, stored, averages, divisor, costs)
             is_live = bitmap.are_alive(alive, documents)
             image_ids = segment.image_ids[documents]
             found.append(_best(image_ids, scores, number, documents, is_live, limit, min_score))
         stored = stored_averages(head.averages)
-        scores = _scores(_head_shared(head, weights), stored, averages, divisor, is_grey=signature.is_grey)
+        scores = _scores(_head_shared(head, weights), stored, averages, divisor, costs)
         rows = np.arange(len(head.image_ids))
         found.append(_best(head.image_ids, scores, HEAD_SEGMENT, rows, head.alive, limit, min_score))
     image_ids, scores, segments, documents = (np.concatenate(column) for column in zip(*found, strict=True))
@@ -66,7 +71,9 @@ def search(
     )
 
 
-def bucket_weights(signature: Signature, nonempty: NDArray[np.bool_]) -> NDArray[np.int64]:
+def bucket_weights(
+    signature: Signature, nonempty: NDArray[np.bool_], weights_by_bin: Sequence[Sequence[int]] = WEIGHTS
+) -> NDArray[np.int64]:
     """Return what each of the 98,304 buckets is worth to a query, in hundredths; 0 if it is not asked for."""
     positions = signature.signed_positions()[None]
     magnitudes = np.abs(positions.astype(np.int64))
@@ -74,7 +81,7 @@ def bucket_weights(signature: Signature, nonempty: NDArray[np.bool_]) -> NDArray
     if signature.is_grey:
         counts[:, 1:] = False
     bins = np.minimum(np.maximum(magnitudes // SIDE, magnitudes % SIDE), BINS - 1)
-    worth = np.array(WEIGHTS)[np.arange(CHANNELS)[:, None], bins]
+    worth = np.array(weights_by_bin)[np.arange(CHANNELS)[:, None], bins]
     weights = np.zeros(BUCKETS, dtype=np.int64)
     weights[buckets_of(positions)[counts]] = worth[counts]
     return weights * nonempty
@@ -106,15 +113,14 @@ def _scores(
     stored: NDArray[np.float32],
     averages: NDArray[np.float32],
     divisor: int,
-    *,
-    is_grey: bool,
+    costs: Sequence[int],
 ) -> NDArray[np.float64]:
     if divisor == 0:
         return np.zeros(len(shared))
     penalties = np.zeros(len(shared))
-    for channel in range(1 if is_grey else CHANNELS):
+    for channel, cost in enumerate(costs):
         difference = np.float64(averages[channel]) - stored[:, channel].astype(np.float64)
-        penalties += WEIGHTS[channel][0] * np.abs(difference)
+        penalties += cost * np.abs(difference)
     return (shared - penalties) * 100.0 / divisor
 
 

@@ -34,6 +34,7 @@ class _Search(Protocol):
         limit: int,
         nonempty: NDArray[np.bool_],
         min_score: float | None = None,
+        is_sketch: bool = False,
         threads: QueryThreads,
     ) -> Columns: ...
 

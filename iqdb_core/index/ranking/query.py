@@ -11,7 +11,7 @@ import numpy as np
 
 from iqdb_core.index.segment.averages import stored_average
 from iqdb_core.index.segment.buckets import bucket_of, is_ascending, is_repeat
-from iqdb_core.index.segment.weights import AVERAGE_WEIGHTS, BINS, WEIGHTS
+from iqdb_core.index.segment.weights import BINS, SKETCH_WEIGHTS, WEIGHTS
 from iqdb_core.kernel import kernel
 from iqdb_core.model import CHANNELS, KEPT, PLANE, SIDE
 
@@ -22,9 +22,11 @@ MOST_BUCKETS: Final = CHANNELS * KEPT
 UNIT: Final = 15
 """Hundredths. Sums are first bounded from above in whole units, which take fewer bits than hundredths. With
 15, the commonest bin, 5, weighs 2, 1 and 2 units with little lost."""
-UNITS: Final = ((6, 7, 4, 4, 2), (9, 3, 4, 2, 1), (3, 3, 1, 2, 2))
-"""Units of a shared position by channel and bin - 1: hundredths in units, rounded up, so that no sum of
-units is too small."""
+_WEIGHTS: Final = np.array((WEIGHTS, SKETCH_WEIGHTS))
+UNITS: Final = -(-_WEIGHTS[:, :, 1:] // UNIT)
+"""Units of a shared position by kind of query, channel and bin - 1: hundredths in units, rounded up, so that
+no sum of units is too small. 1 to 9: of 40 positions per channel, of which a bin has few unless it is the
+last, they never add up to 512."""
 STEPS: Final = 3
 STEP_OF: Final = ((0, 0, 0, 0, 1), (0, 0, 0, 2, 2), (0, 0, 2, 2, 1))
 """In which step a bucket is added, by channel and bin - 1: first those whose absence rules out most."""
@@ -32,8 +34,6 @@ COLUMNS: Final = 3
 """Ones, twos and fours: what units are put together of."""
 COLUMN_ROOM: Final = 2 * MOST_BUCKETS
 """9 units are two fours and a one."""
-_WEIGHTS: Final = np.array(WEIGHTS)
-_UNITS: Final = np.array(UNITS)
 _STEP_OF: Final = np.array(STEP_OF)
 
 
@@ -91,6 +91,7 @@ def prepare(
     positions: NDArray[np.int16],
     averages: tuple[float, float, float],
     is_grey: bool,
+    is_sketch: bool,
     nonempty: NDArray[np.bool_],
 ) -> None:
     """Fill a query from a signature.
@@ -106,11 +107,14 @@ def prepare(
         Finite.
     is_grey : bool
         Then only the Y channel counts.
+    is_sketch : bool
+        Whether the weights are those of painted queries.
     nonempty : (98,304,) bool ndarray
         Which buckets some live image holds. Others neither match nor count in the divisor.
     """
     n = 0
     divisor = 0
+    kind = 1 if is_sketch else 0
     for step in range(STEPS):
         for channel in range(1 if is_grey else CHANNELS):
             row = positions[channel]
@@ -126,8 +130,8 @@ def prepare(
                 bucket = bucket_of(channel, signed)
                 if nonempty[bucket] and (is_plain or not is_repeat(row, i)):
                     query.buckets[n] = bucket
-                    query.weights[n] = _WEIGHTS[channel, last + 1]
-                    query.units[n] = _UNITS[channel, last]
+                    query.weights[n] = _WEIGHTS[kind, channel, last + 1]
+                    query.units[n] = UNITS[kind, channel, last]
                     query.steps[n] = step
                     divisor += query.weights[n]
                     n += 1
@@ -136,7 +140,9 @@ def prepare(
     _fill_columns(query)
     for channel in range(CHANNELS):
         query.averages[channel] = stored_average(averages[channel])
-        query.average_weights[channel] = 0.0 if is_grey and channel > 0 else AVERAGE_WEIGHTS[channel]
+        query.average_weights[channel] = (
+            0.0 if is_grey and channel > 0 else np.float64(_WEIGHTS[kind, channel, 0])
+        )
 
 
 @kernel(inline=True)

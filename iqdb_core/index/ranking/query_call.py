@@ -38,6 +38,8 @@ class Asked(NamedTuple):
     averages : (float, float, float)
     is_grey : bool
         Of the signature; see `prepare`.
+    is_sketch : bool
+        Whether it was painted; see `prepare`.
     nonempty : (98,304,) bool ndarray
         Which buckets some live image holds.
     min_score : float
@@ -47,6 +49,7 @@ class Asked(NamedTuple):
     positions: NDArray[np.int16]
     averages: tuple[float, float, float]
     is_grey: bool
+    is_sketch: bool
     nonempty: NDArray[np.bool_]
     min_score: float
 
@@ -57,7 +60,7 @@ def search_part(
 ) -> None:
     """Fill `best`, in no order, from every `stride`-th segment of a table from `first` on."""
     query = scratch.query
-    prepare(query, asked.positions, asked.averages, asked.is_grey, asked.nonempty)
+    prepare(query, asked.positions, asked.averages, asked.is_grey, asked.is_sketch, asked.nonempty)
     start_best(best, asked.min_score, query.sizes[1])
     if query.sizes[1] != 0:
         _scan_segments(addresses, first, stride, scratch, best)

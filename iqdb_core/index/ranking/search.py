@@ -54,6 +54,7 @@ def search(
     limit: int,
     nonempty: NDArray[np.bool_],
     min_score: float | None = None,
+    is_sketch: bool = False,
     threads: QueryThreads,
 ) -> Columns:
     """Return the live images most like a signature.
@@ -69,6 +70,8 @@ def search(
         Whether any live image holds a bucket.
     min_score : float or None
         Lower scores are left out. The higher it is, the less is read.
+    is_sketch : bool
+        Whether the signature is of a painted picture, for which other weights are right.
     threads : QueryThreads
         Says when this query may scan, and how many threads take a part of the segments each.
 
@@ -89,7 +92,7 @@ def search(
         penalty = 500 * |Y - Y'| + 1921 * |I - I'| + 3437 * |Q - Q'|      (grey query: the first term alone)
         score = (hundredths of the shared positions - penalty) * 100 / hundredths of the query's nonempty ones
 
-    and 0 where the divisor is 0.
+    and 0 where the divisor is 0. A sketch has other weights.
     """
     if limit < 1:
         raise ValueError(f"limit is at least 1, not {limit}")
@@ -97,6 +100,7 @@ def search(
         signature.signed_positions(),
         signature.averages,
         signature.is_grey,
+        is_sketch,
         nonempty,
         -np.inf if min_score is None else float(min_score),  # an int would be compiled for apart
     )

@@ -1,7 +1,7 @@
 """What a shared position is worth: the constants of the score, as whole hundredths.
 
-Answers: how much does a bucket weigh, and how much an average's difference? Knows no image and no index. Used
-by the kernels and by whoever prepares a query.
+Answers: how much does a bucket weigh, and how much an average's difference, for a query that is a picture and
+for one that was painted? Knows no image and no index. Used by the kernels and by whoever prepares a query.
 
 References
 ----------
@@ -23,5 +23,12 @@ WEIGHTS: Final = (
 )
 """Hundredths, by channel (Y, I, Q) and bin. Bin 0 weighs the difference of averages."""
 
+SKETCH_WEIGHTS: Final = (
+    (404, 78, 46, 42, 41, 32),
+    (1514, 92, 53, 26, 14, 7),
+    (2262, 40, 63, 25, 15, 38),
+)
+"""The same for a painted query, from the paper: who paints is less sure of colours and large shapes."""
+
 AVERAGE_WEIGHTS: Final = tuple(float(row[0]) for row in WEIGHTS)
-"""Hundredths per unit of difference of the Y, I and Q averages."""
+"""Hundredths per unit of difference of the Y, I and Q averages of a picture."""
