@@ -79,11 +79,14 @@ def make_current(backend: Backend, progress: Callable[[int, int], None] | None) 
         return
     with backend.upgrading() as connection:
         # Another process may have been faster; what is already done is not done again.
-        if schema.version(connection, backend.name) != schema.NEWEST_VERSION:
+        found = schema.version(connection, backend.name)
+        if found != schema.NEWEST_VERSION:
             schema.check_images(connection, backend.name)
             schema.migrate_schema(connection)
-        if not takeover.is_in_step(backend, connection):
+        changes = 0
+        if found is None or not takeover.is_in_step(backend, connection):
             changes = takeover.bring_in_step(backend, connection, progress)
+        if changes:
             _log.info("%s changes by other programs taken in", changes, extra={"action": "taken_over"})
     # What was written stands in a log and in memory by now, both as large as the feed.
     backend.fold_log()

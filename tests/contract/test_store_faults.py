@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -215,6 +216,33 @@ class TestPostgresRefusals:
         with pytest.raises(StoreUnavailable):
             open_store(f"postgresql://someone:secret@/iqdb?host={tmp_path}", timeouts=SHORT)
 
+    @pytest.mark.parametrize("greeting", ["", "N"], ids=["says nothing", "refuses TLS, then nothing"])
+    def test_a_peer_that_never_answers(self, greeting: str) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+            peers: list[socket.socket] = []
+
+            def accept() -> None:
+                for _ in range(8):
+                    try:
+                        peer, _ = listener.accept()
+                    except OSError:
+                        return
+                    peers.append(peer)
+                    peer.sendall(greeting.encode())
+
+            accepting = threading.Thread(target=accept, daemon=True)
+            accepting.start()
+            start = time.monotonic()
+            with pytest.raises(StoreUnavailable):
+                open_store(f"postgresql://someone@127.0.0.1:{port}/iqdb", timeouts=SHORT)
+            assert time.monotonic() - start < 60, (
+                "the limit is 2 s per address, and a slow machine is no reason"
+            )
+            assert peers, "it was reached at all"
+            for peer in peers:
+                peer.close()
+
     def test_no_password_in_any_message(self, tmp_path: Path) -> None:
         with pytest.raises(StoreUnavailable) as caught:
             open_store(f"postgresql://someone:secret@/iqdb?host={tmp_path}", timeouts=SHORT)
@@ -265,7 +293,8 @@ class TestPostgresRows:
         opened.apply([put(k, 10 + k) for k in range(5)] + [delete(1, 100)])
         opened.close()
         with psycopg.connect(postgres_url, autocommit=True) as connection:
-            for table in ("iqdb_feed", "iqdb_store", "iqdb_copy", "iqdb_schema_version"):
+            ours = ("feed", "store", "copy", "sources", "lineage", "schema_version")
+            for table in (f"iqdb_{name}" for name in ours):
                 connection.execute(f"DROP TABLE {table}")
             # One with an impossible position, which stays where it is and reads as absent.
             connection.execute(

@@ -26,6 +26,7 @@ _MAX_POOL: Final = 32
 _GRACE_S: Final = 5.0
 """After a statement's time is up the server should say so; this much later we stop waiting for that."""
 _PATIENCE_S: Final = 900.0
+_UPGRADE_S: Final = 6 * 3600.0
 _SESSION: Final = {
     "default_transaction_read_only": "off",
     "jit": "off",
@@ -137,28 +138,27 @@ class PostgresEngines:
 
     @contextlib.contextmanager
     def unlimited(self, connection: sa.Connection) -> Iterator[None]:
-        """Let the statements of one transaction take as long as they need."""
-        driver = driver_of(connection)
-        limit, driver.answer_s = driver.answer_s, math.inf
-        try:
-            driver.execute(b"SET LOCAL statement_timeout = 0")
-            driver.execute(b"SET LOCAL idle_in_transaction_session_timeout = 0")
+        """Let the statements of one upgrade take hours, but not for ever."""
+        with self._limits(connection, _UPGRADE_S):
             yield
-        finally:
-            driver.answer_s = limit
 
     @contextlib.contextmanager
     def patient(self, connection: sa.Connection) -> Iterator[None]:
         """Let the statements of one transaction, and the pauses between them, take many minutes."""
+        with self._limits(connection, _PATIENCE_S):
+            yield
+
+    @contextlib.contextmanager
+    def _limits(self, connection: sa.Connection, limit_s: float) -> Iterator[None]:
         driver = driver_of(connection)
-        limit, driver.answer_s = driver.answer_s, _PATIENCE_S + _GRACE_S
+        before, driver.answer_s = driver.answer_s, limit_s + _GRACE_S
         try:
-            milliseconds = f"{_PATIENCE_S * 1000:.0f}"
+            milliseconds = f"{limit_s * 1000:.0f}"
             for name in (b"statement_timeout", b"idle_in_transaction_session_timeout"):
                 driver.execute(b"SELECT set_config(%b, %b, true)", (name.decode(), milliseconds))
             yield
         finally:
-            driver.answer_s = limit
+            driver.answer_s = before
 
     @contextlib.contextmanager
     def errors(self) -> Iterator[None]:

@@ -18,19 +18,22 @@ if TYPE_CHECKING:
     import sqlite3
 
 GROUP: Final = 16_384
-_IS_USUAL: Final = " AND ".join(
+# Comparisons are cheaper than functions: text is above every number, a blob above every text.
+_USUAL: Final = " AND ".join(
     [
-        "typeof(post_id) = 'integer' AND post_id >= 0",
-        f"typeof(sig) = 'blob' AND length(sig) = {POSITION_BYTES}",
+        "post_id >= 0 AND post_id = CAST(post_id AS INTEGER)",
+        f"sig >= x'' AND length(sig) = {POSITION_BYTES}",
         *(
-            f"typeof({name}) = 'real' AND abs({name}) < {columns.LARGEST_USUAL_AVERAGE}"
+            f"{name} BETWEEN -{columns.LARGEST_USUAL_AVERAGE} AND {columns.LARGEST_USUAL_AVERAGE}"
             for name in ("avglf1", "avglf2", "avglf3")
         ),
     ]
 )
-_LOOK: Final = (
-    "SELECT max(id), count(*), sum(usual), CAST(group_concat(sig, '') AS BLOB) FROM"  # noqa: S608 - ours
-    f" (SELECT id, sig, {_IS_USUAL} AS usual FROM images WHERE id > ? ORDER BY id LIMIT ?)"
+_GROUP_END: Final = "SELECT id FROM images WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?"
+_REST: Final = "SELECT max(id), count(*) FROM images WHERE id > ?"
+_POSITIONS: Final = (
+    "SELECT count(*), CAST(group_concat(sig, '') AS BLOB) FROM images"  # noqa: S608 - ours
+    f" WHERE id > ? AND id <= ? AND {_USUAL}"
 )
 # columns.average_digests in SQL.
 _SCALED: Final = f"(CAST({{}} * {columns.AVERAGE_SCALE} AS INTEGER) & {columns.AVERAGE_MASK}) * {{}}"
@@ -60,14 +63,24 @@ def fill_feed(driver: sqlite3.Connection, after: int) -> tuple[int, int] | None:
         The last row id of the group and the number of its images, 0 at the end of the table. None if not
         every row of the group is an ordinary signature; nothing was written for it then.
     """
-    last, count, usual, positions = driver.execute(_LOOK, (after, GROUP)).fetchone()
+    last, count = _group(driver, after)
     if count == 0:
         return after, 0
+    usual, positions = driver.execute(_POSITIONS, (after, last)).fetchone()
     if usual != count or len(positions) != count * POSITION_BYTES:
         return None
     if not columns.positions_are_valid(np.frombuffer(positions, "<i2")):
         return None
     driver.execute(_FILL, (after, last))
+    return last, count
+
+
+def _group(driver: sqlite3.Connection, after: int) -> tuple[int, int]:
+    """Return the last row id of the next group, and how many rows it has."""
+    end = driver.execute(_GROUP_END, (after, GROUP - 1)).fetchone()
+    if end is not None:
+        return end[0], GROUP
+    last, count = driver.execute(_REST, (after,)).fetchone()
     return last, count
 
 

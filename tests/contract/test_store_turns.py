@@ -1,0 +1,138 @@
+"""Several processes write to one SQLite file: each gets its turn, and nobody waits for ever."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from iqdb_core.errors import StoreInvalid, StoreUnavailable
+from iqdb_core.store import open_store
+from iqdb_core.store.databases.writer_turn import WriterTurn
+from tests.fixtures.stores import put
+from tests.fixtures.waiting import wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LONG_S = 60.0
+TIRELESS = """
+    import sys
+    from iqdb_core.store import open_store
+    from tests.fixtures.stores import put
+
+    store = open_store(sys.argv[1])
+    first = int(sys.argv[2])
+    for turn in range(1, 10**9):
+        store.apply([put(first + n, turn, n) for n in range(20)])
+"""
+
+
+def test_a_writer_among_tireless_ones_gets_every_other_turn(path: Path) -> None:
+    with closing(open_store(str(path))) as store:
+        command = [sys.executable, "-c", textwrap.dedent(TIRELESS), str(path)]
+        tireless = [subprocess.Popen([*command, first]) for first in ("1000", "2000")]
+        try:
+            wait_until(lambda: store.head_seq() > 200, LONG_S)
+            overtaken = []
+            for revision in range(1, 25):
+                before = store.head_seq()
+                (outcome,) = store.apply([put(1, revision, 1)])
+                overtaken.append((outcome.seq - 1 - before) // 20)
+        finally:
+            for process in tireless:
+                process.kill()
+                process.wait()
+    # The writer whose turn it is, and perhaps one who came for the next place first.
+    assert statistics.median(overtaken) <= 3, overtaken
+
+
+def test_a_turn_is_waited_for_until_the_time_is_up(path: Path) -> None:
+    holder, waiter = WriterTurn(path, 30.0), WriterTurn(path, 0.05)
+    with holder.taken(), pytest.raises(StoreUnavailable, match="other writers"), waiter.taken():
+        pytest.fail("two had the turn at once")
+    with waiter.taken():
+        pass
+    holder.close()
+    waiter.close()
+    assert list(path.parent.iterdir()) == []
+
+
+def test_threads_of_one_store_wait_no_longer_than_told(path: Path) -> None:
+    turn = WriterTurn(path, 0.05)
+    with turn.taken():
+        failures: list[StoreUnavailable] = []
+
+        def want() -> None:
+            try:
+                with turn.taken():
+                    pass
+            except StoreUnavailable as failure:
+                failures.append(failure)
+
+        thread = threading.Thread(target=want)
+        thread.start()
+        thread.join(LONG_S)
+    assert len(failures) == 1
+    turn.close()
+
+
+def test_never_two_at_once_however_often_files_come_and_go(path: Path) -> None:
+    inside, worst, turns = [0], [0], [0]
+
+    def work() -> None:
+        for _ in range(40):
+            turn = WriterTurn(path, LONG_S)
+            with turn.taken():
+                inside[0] += 1
+                worst[0] = max(worst[0], inside[0])
+                turns[0] += 1
+                time.sleep(0)
+                inside[0] -= 1
+            turn.close()
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (worst, turns) == ([1], [240])
+
+
+def test_a_killed_writer_leaves_its_turn(path: Path) -> None:
+    holding = """
+        import sys, time
+        from pathlib import Path
+        from iqdb_core.store.databases.writer_turn import WriterTurn
+
+        with WriterTurn(Path(sys.argv[1]), 10).taken():
+            print("mine", flush=True)
+            time.sleep(1000)
+    """
+    holder = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(holding), str(path)], stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "mine\n"
+    turn = WriterTurn(path, 0.05)
+    with pytest.raises(StoreUnavailable), turn.taken():
+        pytest.fail("two had the turn at once")
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+    with turn.taken():
+        pass
+    turn.close()
+
+
+def test_a_place_for_the_locks_is_needed(tmp_path: Path) -> None:
+    turn = WriterTurn(tmp_path / "nowhere" / "iqdb.sqlite", 1.0)
+    with pytest.raises((StoreUnavailable, StoreInvalid), match="no lock"), turn.taken():
+        pytest.fail("there is no place for a lock")
