@@ -167,9 +167,12 @@ class IngestHandler:
         try:
             return self._read(job)
         except IqdbError as error:
+            if error.retryable:  # memory ran out: this image may be why, so its tries are counted
+                logger.warning("job %s of image %s is tried again: %s", job.job_id, job.image_id, error)
+                return PutBack(job.job_id, self._delay_s([job]), is_to_blame=True)
             return Failed(job.job_id, str(error), type(error).__name__)
         except Exception:
-            # A fault of ours or of the decoder, or memory that ran out. It counts like a killed process:
+            # A fault of ours or of the decoder. It counts like a killed process:
             # another try may succeed, and the blame stays until then.
             logger.exception("job %s of image %s could not be decoded", job.job_id, job.image_id)
             return PutBack(job.job_id, self._delay_s([job]), is_to_blame=True)

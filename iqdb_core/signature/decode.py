@@ -124,7 +124,8 @@ def _load(still: Still, limits: DecodeLimits) -> Loaded:
     """Decode with Pillow's own reader of the format."""
     image = _OPENERS[still.format](io.BytesIO(still.data))
     _check_size(image.size, _pillow_limit(image, limits.max_pixels))
-    image.load()
+    with decoder_errors(still.format, image.width * image.height):  # now that they are known
+        image.load()
     if still.is_12_bit:
         return Loaded(_joined(image))
     if still.format == "TGA" and image.mode == "RGBA" and not still.data[_TARGA_FLAGS] & 0x0F:

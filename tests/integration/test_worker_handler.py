@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
-from iqdb_core.errors import QueueUnavailable, StoreUnavailable
+from iqdb_core.errors import OutOfMemory, QueueUnavailable, StoreUnavailable
 from iqdb_core.jobs import JobLedger, JobState, Keys, Lane, RedisPort, Submission, WorkLedger
 from iqdb_core.model import Signature, Write
 from iqdb_core.signature import ReadImage, from_image_bytes, read_image
@@ -400,12 +400,13 @@ def test_two_payloads_that_kill_are_told_apart(site: Site) -> None:
     assert states == ["done", "failed", "done", "failed", "done"]
 
 
-def test_a_fault_in_the_decoder_is_tried_again_and_then_set_aside(site: Site) -> None:
+@pytest.mark.parametrize("fault", [ValueError("a bug"), OutOfMemory("not enough now")], ids=["bug", "memory"])
+def test_a_fault_in_the_decoder_is_tried_again_and_then_set_aside(site: Site, fault: Exception) -> None:
     job_ids = site.accept_images(2)
 
     def read(data: bytes) -> ReadImage:
         if data == IMAGES[0]:
-            raise MemoryError
+            raise fault
         return read_image(data)
 
     for tries in range(1, 4):

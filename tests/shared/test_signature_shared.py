@@ -11,6 +11,7 @@ import pytest
 from iqdb_core.codec import to_hash
 from iqdb_core.errors import ImageError
 from iqdb_core.signature import from_image_bytes
+from tests.fixtures.pictures import damaged_variant
 
 pytestmark = pytest.mark.shared
 
@@ -54,6 +55,42 @@ def test_every_sample_file_becomes_what_is_expected_of_it() -> None:
         if (row["expect"] == "accept" and not is_read) or (row["expect"] == "reject" and is_read):
             surprises.append((row["path"], row["expect"], got[:80]))
     assert not surprises
+
+
+def test_every_damaged_jpeg_has_the_hash_that_iqdb_gives_it() -> None:
+    rows = [line.split("\t") for line in (SHARED / "golden" / "damaged.tsv").read_text().splitlines()]
+    assert len(rows) > 400
+    different = [
+        (name, cut)
+        for name, cut, text in rows
+        if to_hash(from_image_bytes(damaged_variant((SHARED / "sample" / name).read_bytes(), cut))) != text
+    ]
+    assert not different
+
+
+def failing_files() -> dict[str, str]:
+    """Return what the table of files that used to fail expects of each."""
+    lines = (SHARED / "failing" / "MANIFEST.md").read_text().splitlines()
+    rows = [[cell.strip(" `") for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| `")]
+    return {name: expected for name, expected, _ in rows}
+
+
+def test_files_that_used_to_fail_do_what_is_expected_of_them() -> None:
+    expected = failing_files()
+    assert len(expected) > 20
+    got = {name: result(SHARED / "failing" / name) for name in expected}
+    # Uncompressed planes of 16 bits are refused; a blank first frame counts like any other.
+    others = {"tiff_rgb16_planar_uncompressed.tif"}
+    assert {name for name, text in got.items() if not text.startswith("iqdb_")} == others
+    assert got["tiff_rgb16_planar_uncompressed.tif"].startswith("UnsupportedFormat")
+    jpegs = ["without_eoi", "last_byte_missing", "short_jfif_segment", "short_adobe_segment"]
+    assert len({got[f"jpeg_{name}.jpg"] for name in jpegs}) == 1
+    assert got["jpeg_cut_50pct.jpg"] == got["jpeg_cut_50pct_plus_eoi.jpg"]
+    assert got["jpeg_cut_98pct.jpg"] == got["jpeg_cut_98pct_plus_eoi.jpg"]
+    pngs = ["without_iend", "last_byte_missing", "iend_crc_wrong", "idat_crc_one_bit"]
+    assert len({got[f"png_{name}.png"] for name in pngs}) == 1
+    assert got["apng_default_image_outside_animation.png"] == got["png_without_iend.png"]
+    assert got["tga_version1.tga"] == got["png_without_iend.png"]
 
 
 def test_every_other_picture_of_the_corpus_is_read() -> None:
