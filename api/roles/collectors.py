@@ -74,18 +74,26 @@ class QueueCollector(Collector):
         """Yield the metrics of the queue; only that it is away, when it is."""
         try:
             depth = self._ledger.depth()
+            lanes = self._ledger.lanes()
             workers = self._ledger.workers()
         except QueueUnavailable:
             yield _gauge("iqdb_queue_up", "1 if the queue answers.", 0)
             return
         yield _gauge("iqdb_queue_up", "1 if the queue answers.", 1)
-        jobs = GaugeMetricFamily("iqdb_queue_jobs", "Jobs by state.", labels=["state"])
-        jobs.add_metric(["queued"], depth.queued)
-        jobs.add_metric(["running"], depth.running)
-        jobs.add_metric(["failed"], depth.failed)
+        jobs = GaugeMetricFamily(
+            "iqdb_queue_jobs", "Jobs by state; those that wait by lane.", labels=["state", "lane"]
+        )
+        oldest = GaugeMetricFamily(
+            "iqdb_queue_oldest_seconds", "Age of the oldest job that waits.", labels=["lane"]
+        )
+        for lane, (count, oldest_s) in lanes.items():
+            jobs.add_metric(["queued", lane], count)
+            oldest.add_metric([lane], oldest_s)
+        jobs.add_metric(["running", ""], depth.running)
+        jobs.add_metric(["failed", ""], depth.failed)
         yield jobs
+        yield oldest
         yield _gauge("iqdb_queue_bytes", "Bytes of payloads in the queue.", depth.payload_bytes)
-        yield _gauge("iqdb_queue_oldest_seconds", "Age of the oldest job that waits.", depth.oldest_s)
         yield _gauge("iqdb_workers", "Workers that gave a sign of life lately.", len(workers))
 
 

@@ -9,7 +9,7 @@ from iqdb_core import codec
 from iqdb_core.errors import UnknownJob
 from iqdb_core.jobs.connection import Command, RedisPort
 from iqdb_core.jobs.keys import DEFAULT_KEYS, Keys
-from iqdb_core.jobs.model import Depth, Job, JobKind, JobPage, JobState
+from iqdb_core.jobs.model import Depth, Job, JobKind, JobPage, JobState, Lane
 
 MICROSECONDS: Final = 1_000_000
 """Per second; all times in Redis are whole microseconds since 1970 by its own clock."""
@@ -134,6 +134,22 @@ class JobReader:
         accepted_s = [float(row[1]) / MICROSECONDS for row in (*oldest_queued, *oldest_running)]
         oldest_s = max(0.0, now_s - min(accepted_s)) if accepted_s else 0.0
         return Depth(queued, running, failed, int(held or 0), oldest_s, interactive)
+
+    def lanes(self) -> dict[str, tuple[int, float]]:
+        """Return of each lane how many jobs wait in it and the age of the oldest; raises QueueUnavailable.
+
+        Ages are seconds since acceptance by the revision, which is a clock as long as nobody set it forward.
+        """
+        names = [*Lane, "suspect"]
+        keys = [f"{self._prefix}lane:{name}" for name in names]
+        counts = [("ZCARD", key) for key in keys]
+        firsts = [("ZRANGE", key, 0, 0, "WITHSCORES") for key in keys]
+        *rows, time = self._port.read([*counts, *firsts, ("TIME",)])
+        now_s = int(time[0]) + int(time[1]) / MICROSECONDS
+        ages_s = [
+            max(0.0, now_s - float(row[0][1]) / MICROSECONDS) if row else 0.0 for row in rows[len(keys) :]
+        ]
+        return {str(name): (row, age_s) for name, row, age_s in zip(names, rows, ages_s, strict=False)}
 
     def workers(self) -> dict[str, float]:
         """Return the workers heard of lately and how many seconds ago; raises QueueUnavailable."""

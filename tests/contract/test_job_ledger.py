@@ -18,6 +18,7 @@ from iqdb_core.jobs import (
     JobKind,
     JobLedger,
     JobState,
+    Lane,
     PutBack,
     QueueLimits,
     RedisPort,
@@ -140,6 +141,17 @@ def test_accepting_twice_because_an_answer_was_lost_changes_nothing(ledger: JobL
     assert ledger._offer(submissions, ["a", "b"]) == first
     depth = ledger.depth()
     assert (depth.queued, depth.payload_bytes) == (2, 3)
+
+
+def test_lanes_tell_how_many_wait_and_for_how_long(ledger: JobLedger) -> None:
+    assert ledger.lanes() == {"interactive": (0, 0.0), "bulk": (0, 0.0), "suspect": (0, 0.0)}
+    ledger.accept([Submission.of_delete(1), Submission.of_delete(2, lane=Lane.INTERACTIVE)])
+    wait_until(lambda: ledger.lanes()["bulk"][1] > 0.01, 20)
+    ledger.accept([Submission.of_delete(3)])
+    lanes = ledger.lanes()
+    assert [lanes[name][0] for name in ("interactive", "bulk", "suspect")] == [1, 2, 0]
+    assert lanes["bulk"][1] > 0.01
+    assert lanes["bulk"][1] < 60
 
 
 def test_many_threads_accept_without_sharing_a_revision(ledger: JobLedger) -> None:
