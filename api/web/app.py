@@ -16,6 +16,7 @@ from api.web import batch, contents, health, images, jobs, metrics, page, previe
 from api.web.auth import AccessControl
 from api.web.limits import LimitOptions, RequestLimits
 from api.web.loading import OnDeath, Startup, create_loading_app
+from api.web.openapi_document import describe
 from api.web.room import RoomCheck
 from api.web.services import Services
 
@@ -53,6 +54,7 @@ def create_front_end(
     for subject in (search, images, previews, batch, contents, jobs, health, metrics, page):
         app.include_router(subject.router)
     app.add_middleware(RoomCheck)
+    describe(app)
     app.add_middleware(AccessControl, policy=access)
     app.add_middleware(RequestLimits, options=limits)
     app.add_middleware(RequestCounter, instruments=instruments)

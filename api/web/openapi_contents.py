@@ -80,7 +80,7 @@ CHANGES: Final[dict[str, Any]] = {
     "parameters": [
         _parameter(
             "since",
-            {"type": "string", "pattern": "^[0-9]{1,19}([.][0-9A-Za-z_-]{1,64})?$"},
+            {"type": "string", "pattern": "^([0-9]{1,19}([.][0-9A-Za-z_-]{1,64})?)?$"},
             "`next` of the answer before; none begins at the beginning",
         ),
         _parameter(

@@ -18,7 +18,7 @@ router: Final = APIRouter()
 
 
 @router.post("/query", openapi_extra=QUERY)
-@router.get("/query", include_in_schema=False)
+@router.get("/query", openapi_extra=QUERY)
 async def query(request: Request) -> Response:
     """Return the images most like a picture, best first."""
     services = services_of(request)

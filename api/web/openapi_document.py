@@ -1,0 +1,214 @@
+"""`GET /openapi.json`: the framework's document, completed and made true.
+
+Routes describe what is theirs; here is what all share: the one shape of an error under every status that can
+be answered, rights, headers, ids. What the framework believes and is not so (a 422 of its own) is taken out.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from api.access.rights import Right, right_for
+from api.web.openapi_more import (
+    ADD_MANY,
+    DELETE_MANY,
+    EXAMPLE_HASH,
+    HASH_PATTERN,
+    ID,
+    JOB,
+    JOBS,
+    LIVE,
+    METRICS,
+    READY,
+    STRICT_HASH_PATTERN,
+    json_of,
+)
+
+MORE: Final[Mapping[tuple[str, str], dict[str, Any]]] = {
+    ("post", "/images"): ADD_MANY,
+    ("delete", "/images"): DELETE_MANY,
+    ("get", "/jobs/{job_id}"): JOB,
+    ("get", "/jobs"): JOBS,
+    ("get", "/live"): LIVE,
+    ("get", "/ready"): READY,
+    ("get", "/metrics"): METRICS,
+}
+_RETRY: Final = {
+    "Retry-After": {
+        "description": "Seconds after which to ask again",
+        "schema": {"type": "integer", "minimum": 1},
+    }
+}
+_ERROR: Final = {
+    "type": "object",
+    "properties": {"message": {"type": "string", "description": "The reason, in a sentence"}},
+    "required": ["message"],
+}
+_REASONS: Final = {
+    "400": "The request is not of the form that is asked for",
+    "401": "A token is needed, or the one given is none of this server's",
+    "403": "The token has a lesser right",
+    "404": "There is no such image or job",
+    "408": "The body stopped in the middle",
+    "409": "The database was put back to another state",
+    "413": "More bytes or pixels than allowed",
+    "422": "The bytes are no picture that is read, or a damaged one",
+    "429": "Too many requests at once or from one caller, or the queue is full",
+    "503": "Still starting, or the database, the queue or the query nodes are away",
+    "500": "Something that only the operator can mend; the log says what",
+}
+_PREFER: Final = {
+    "name": "Prefer",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "example": "respond-async"},
+    "description": "respond-async: answer 202 as soon as the image is accepted for good",
+}
+_WITH_PICTURE: Final = frozenset({"/images/{image_id}", "/query"})
+_RAW: Final = ("application/octet-stream", "image/jpeg", "image/png")
+_NULL: Final = {"type": "null"}
+_INTRODUCTION: Final = """\
+A reverse image search server that speaks the API of danbooru/iqdb and of e621's variant of it.
+
+Two dialects share the paths: multipart forms and query strings (answers have `signature`), and JSON (they
+have not). HEAD works where GET does; a trailing slash changes nothing. Every error is
+`{"message": "..."}`. Whether a token is needed is the operator's choice: each operation names the right that
+it asks for as `x-right`.
+"""
+
+
+def describe(app: FastAPI) -> None:
+    """Make `app` answer with the completed document; it is built when it is first asked for."""
+
+    def document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            made = get_openapi(
+                title="iqdb-server", version=app.version, description=_INTRODUCTION, routes=app.routes
+            )
+            app.openapi_schema = completed(made)
+        return app.openapi_schema
+
+    app.openapi = document  # type: ignore[method-assign]
+
+
+def completed(made: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a document with everything that operations share put into each of them."""
+    document = copy.deepcopy(dict(made))
+    document["components"] = {
+        "schemas": {"Error": _ERROR},
+        "responses": {status: _response(status, reason) for status, reason in _REASONS.items()},
+        "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+    }
+    document["tags"] = []
+    for method, path, operation in _operations(document):
+        _complete(method, path, operation)
+    tags = {operation["tags"][0] for _, _, operation in _operations(document)}
+    document["tags"] = [{"name": tag} for tag in sorted(tags)]
+    return document
+
+
+def _operations(document: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            yield method, path, operation
+
+
+def _complete(method: str, path: str, operation: dict[str, Any]) -> None:
+    operation.update(copy.deepcopy(MORE.get((method, path), {})))
+    operation["operationId"] = operation["summary"].lower().replace(" ", "_")
+    if method == "get":
+        operation.pop("requestBody", None)
+    if (method, path) == ("get", "/query"):
+        operation["operationId"] = "query_by_hash"
+    operation["tags"] = [path.split("/")[1] or "page"]
+    right = right_for(method.upper(), path)
+    if right is not Right.NONE:
+        operation["x-right"] = right.name.lower()
+        operation["security"] = [{"token": []}, {}]
+    if method == "post" and path in {"/images", "/images/{image_id}"}:
+        operation.setdefault("parameters", []).append(_PREFER)
+    for parameter in operation.get("parameters", []):
+        _complete_parameter(parameter, has_body="requestBody" in operation)
+    if method == "post" and path in _WITH_PICTURE:
+        _complete_body(operation["requestBody"]["content"])
+    own = {status: answer for status, answer in operation["responses"].items() if status[0] in "23"}
+    shared = {
+        status: {"$ref": f"#/components/responses/{status}"} for status in _statuses(method, path, operation)
+    }
+    operation["responses"] = own | dict(sorted(shared.items()))
+    if "202" in own and path == "/images/{image_id}":
+        own["202"] |= _accepted()
+
+
+def _complete_parameter(parameter: dict[str, Any], *, has_body: bool) -> None:
+    if parameter["in"] == "path" and parameter["name"] == "image_id":
+        parameter["schema"] = ID
+    if parameter["name"] == "hash":
+        parameter["schema"] = {"type": "string", "pattern": HASH_PATTERN}
+        if not has_body:  # beside an example of a body, this one would count
+            parameter["example"] = EXAMPLE_HASH
+
+
+def _complete_body(content: dict[str, Any]) -> None:
+    """Add the picture as the whole body; null counts as absent in JSON, as serialisers send it."""
+    content |= {kind: {"schema": {"type": "string", "format": "binary"}} for kind in _RAW}
+    properties = dict(content["application/json"]["schema"]["properties"])
+    properties["hash"] = {"type": "string", "pattern": STRICT_HASH_PATTERN}
+    # The first of these that is given counts; an id stands alone. The query string may have one instead.
+    names = [name for name in ("hash", "channels", "post_id") if name in properties]
+    choices: list[dict[str, Any]] = [{"properties": dict.fromkeys(names, _NULL)}]
+    for number, name in enumerate(names):
+        absent = dict.fromkeys(names if name == "post_id" else names[:number], _NULL)
+        if "post_id" in names:
+            absent["post_id"] = _NULL
+        choices.append({"properties": {**absent, name: properties.pop(name)}, "required": [name]})
+    others = {name: {"anyOf": [schema, _NULL]} for name, schema in properties.items()}
+    content["application/json"]["schema"] = {"type": "object", "properties": others, "anyOf": choices}
+    content["application/json"]["example"] = {"hash": EXAMPLE_HASH}
+
+
+def _statuses(method: str, path: str, operation: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the statuses of errors that an operation can answer."""
+    if path == "/live":
+        return
+    yield from ("429", "500", "503")
+    has_body = "requestBody" in operation
+    if has_body or operation.get("parameters"):
+        yield "400"
+    if right_for(method.upper(), path) is not Right.NONE:
+        yield from ("401", "403")
+    if has_body:
+        yield from ("408", "413")
+        if path in _WITH_PICTURE:
+            yield "422"
+    if ("{" in path and method == "get") or path.startswith("/query"):
+        yield "404"
+    if path == "/changes":
+        yield "409"
+
+
+def _response(status: str, reason: str) -> dict[str, Any]:
+    response: dict[str, Any] = {
+        "description": reason,
+        "content": json_of({"$ref": "#/components/schemas/Error"}),
+    }
+    if status in {"429", "503"}:
+        response["headers"] = _RETRY
+    if status == "401":
+        response["headers"] = {"WWW-Authenticate": {"schema": {"const": "Bearer"}}}
+    return response
+
+
+def _accepted() -> dict[str, Any]:
+    schema = {
+        "type": "object",
+        "properties": {"post_id": ID, "job_id": {"type": "string"}, "state": {"const": "queued"}},
+        "required": ["post_id", "job_id", "state"],
+    }
+    location = {"description": "The job to follow", "schema": {"type": "string", "example": "/jobs/0f3a..."}}
+    return {"headers": {"Location": location}, "content": json_of(schema)}
