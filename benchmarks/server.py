@@ -1,12 +1,15 @@
 """Adds and queries per second of the embedded server, over HTTP, as a client sees them.
 
 Claim: adding costs little more than decoding and hashing the picture; asking costs little more than the
-HTTP exchange itself. Clients that add at the same time share commits, so 8 of them are faster than one.
+HTTP exchange itself. Clients that add at the same time share commits, so 8 of them are faster than one. Who
+connects while 64 clients are busy is answered about as soon as they are.
 
 Method: a server process on a new SQLite file on disk; client processes on the same machine send requests over
 kept-alive connections for a fixed time each. Pictures are JPEGs of 200 kilopixels made by code. Queries go by
-hash, limit 10, at N images (default 10,000, random signatures). Controls, in the same run: decoding and
-hashing alone on one core; `GET /live` instead of a query.
+hash, limit 10, at N images (default 10,000, random signatures). Beside requests per second stands the CPU
+time that the server's process spent on each, which does not depend on what else the machine does. Controls,
+in the same run: decoding and hashing alone on one core; the index alone in this process; `GET /live` instead
+of a query. New connections: see `benchmarks.arrivals`.
 
     python -m benchmarks.server [--seconds 5] [--images 10000]
 """
@@ -14,6 +17,7 @@ hashing alone on one core; `GET /live` instead of a query.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import http.client
 import io
 import multiprocessing
@@ -25,9 +29,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import psutil
 from PIL import Image
 
+from benchmarks.arrivals import scenario
 from iqdb_core import codec
+from iqdb_core.follower import Follower
+from iqdb_core.index import ImageIndex
 from iqdb_core.model import Signature, Write
 from iqdb_core.signature import from_image_bytes
 from iqdb_core.store import open_store
@@ -37,6 +45,20 @@ if TYPE_CHECKING:
 
 BOUNDARY = "boundary"
 HEADERS = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
+
+
+class Server:
+    """The process that is measured."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None  # noqa: S101 - narrows for the type checker
+        self.port = int(process.stdout.readline().split()[3].rsplit(":", 1)[1])
+        self._process = psutil.Process(process.pid)
+
+    def cpu_s(self) -> float:
+        """Return the CPU time that it has used, seconds."""
+        times = self._process.cpu_times()
+        return float(times.user + times.system)
 
 
 def pictures(count: int) -> list[bytes]:
@@ -102,22 +124,44 @@ def client(
     return count
 
 
-def rate(port: int, requests: list[Any], seconds: float, clients: int) -> float:
-    """Return requests per second over `clients` processes."""
+def rate(server: Server, requests: list[Any], seconds: float, clients: int) -> tuple[float, float]:
+    """Return requests per second over `clients` processes, and milliseconds of CPU per request."""
+    port = server.port
     with multiprocessing.get_context("spawn").Pool(clients) as pool:
         pool.starmap(client, [(port, requests[:1], 0.05, 90 + number) for number in range(clients)])
+        before = server.cpu_s()
         counts = pool.starmap(client, [(port, requests, seconds, number) for number in range(clients)])
-    return sum(counts) / seconds
+        spent = server.cpu_s() - before
+    return sum(counts) / seconds, spent / sum(counts) * 1000
+
+
+def index_alone(database: Path, hashes: list[str]) -> float:
+    """Return milliseconds of CPU per query of the index and nothing else."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = open_store(str(database))
+        index = ImageIndex.open(Path(folder), store_id=store.store_id)
+        Follower(store, index, cursor=0, poll_s=1).catch_up()
+        asked = [codec.from_hash(text) for text in hashes]
+        for signature in asked:
+            index.query(signature, 10, None)
+        start = time.process_time()
+        for _ in range(5):
+            for signature in asked:
+                index.query(signature, 10, None)
+        spent = time.process_time() - start
+        index.close()
+        store.close()
+    return spent / (5 * len(asked)) * 1000
 
 
 def alone(work: Callable[[bytes], object], inputs: list[bytes], seconds: float) -> float:
-    """Return how often `work` runs per second in this process alone."""
+    """Return how often `work` runs per second of CPU in this process alone."""
     work(inputs[0])
-    count, start = 0, time.perf_counter()
-    while time.perf_counter() - start < seconds:
+    count, start = 0, time.process_time()
+    while time.process_time() - start < seconds:
         work(inputs[count % len(inputs)])
         count += 1
-    return count / (time.perf_counter() - start)
+    return count / (time.process_time() - start)
 
 
 def decode(data: bytes) -> object:
@@ -137,35 +181,47 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=".") as folder:
         database = Path(folder) / "bench.sqlite"
         hashes = fill(database, options.images)
-        server = subprocess.Popen(
+        alone_ms = index_alone(database, hashes)
+        process = subprocess.Popen(
             [sys.executable, "-m", "api", "http", "127.0.0.1", "0", str(database)],
             stdout=subprocess.PIPE,
             text=True,
         )
         try:
-            assert server.stdout is not None  # noqa: S101 - narrows for the type checker
-            port = int(server.stdout.readline().split()[3].rsplit(":", 1)[1])
-            report(port, files, hashes, options.seconds)
+            server = Server(process)
+            report(server, files, hashes, options.seconds, alone_ms)
+            paths = [f"/query?limit=10&hash={text}" for text in hashes]
+            asyncio.run(scenario(server.port, paths, options.seconds, 64))
         finally:
-            server.terminate()
-            server.wait(60)
+            process.terminate()
+            process.wait(60)
 
 
-def report(port: int, files: list[bytes], hashes: list[str], seconds: float) -> None:
+def report(server: Server, files: list[bytes], hashes: list[str], seconds: float, alone_ms: float) -> None:
     """Measure and print."""
     queries = [("POST", f"/query?limit=10&hash={text}", b"", {}) for text in hashes]
     lives = [("GET", "/live", b"", {})]
+    print(f"the index alone: {alone_ms:.3f} ms of CPU per query")
     for clients in (1, 8):
-        asked, lived = rate(port, queries, seconds, clients), rate(port, lives, seconds, clients)
+        asked, asked_ms = rate(server, queries, seconds, clients)
+        lived, lived_ms = rate(server, lives, seconds, clients)
         print(
-            f"queries/s, {clients} clients: {asked:7.0f}   = {asked / lived:.2f} of GET /live ({lived:.0f})"
+            f"queries/s, {clients} clients: {asked:7.0f} = {asked / lived:.2f} of GET /live ({lived:.0f});",
+            end="",
+        )
+        print(
+            f" CPU {asked_ms:.2f} ms, {asked_ms - alone_ms:.2f} beyond the index; GET /live {lived_ms:.2f} ms"
         )
     adds = [("POST", "/images/{id}", form(data), HEADERS) for data in files]
     hashed, decoded = alone(from_image_bytes, files, seconds), alone(decode, files, seconds)
     print(f"alone on one core: {hashed:.0f} hashes/s, {decoded:.0f} decodes/s")
     for clients in (1, 8):
-        added = rate(port, adds, seconds, clients)
-        print(f"adds/s, {clients} clients: {added:7.0f} = {added / hashed:.2f} of hashing alone on one core")
+        added, added_ms = rate(server, adds, seconds, clients)
+        print(
+            f"adds/s, {clients} clients: {added:7.0f} = {added / hashed:.2f} of hashing alone on one core;",
+            end="",
+        )
+        print(f" CPU {added_ms:.2f} ms, {added_ms - 1000 / hashed:.2f} beyond decoding and hashing")
 
 
 if __name__ == "__main__":

@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 import re
 import struct
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from iqdb_core.errors import InvalidHash
 from iqdb_core.model import CHANNELS, KEPT, PLANE, POSITION_BYTES, Signature
@@ -21,13 +23,33 @@ HASH_DIGITS: Final = CHANNELS * 16 + CHANNELS * KEPT * 4
 SIGNATURE_BYTES: Final = CHANNELS * 8 + POSITION_BYTES
 _HEX: Final = re.compile(rf"[0-9a-fA-F]{{{HASH_DIGITS}}}")
 _AVERAGE_DIGITS: Final = CHANNELS * 16
+_POSITION_DIGITS: Final = CHANNELS * KEPT * 4
 
 
 def to_hash(signature: Signature, *, prefix: bool = True) -> str:
     """Return the text form: 528 lower-case hex digits, after "iqdb_" unless `prefix` is false."""
-    averages = struct.pack(">3d", *signature.averages).hex()
-    positions = signature.signed_positions().astype(">i2").tobytes().hex()
-    return f"{HASH_PREFIX if prefix else ''}{averages}{positions}"
+    (text,) = to_hashes([signature], prefix=prefix)
+    return text
+
+
+def to_hashes(signatures: Sequence[Signature], *, prefix: bool = True) -> list[str]:
+    """Return the text forms of many, as `to_hash` does of one."""
+    numbers = [average for signature in signatures for average in signature.averages]
+    averages = struct.pack(f">{len(numbers)}d", *numbers).hex()
+    positions = positions_of(signatures).astype(">i2").tobytes().hex()
+    start = HASH_PREFIX if prefix else ""
+    return [
+        start
+        + averages[number * _AVERAGE_DIGITS : (number + 1) * _AVERAGE_DIGITS]
+        + positions[number * _POSITION_DIGITS : (number + 1) * _POSITION_DIGITS]
+        for number in range(len(signatures))
+    ]
+
+
+def positions_of(signatures: Sequence[Signature]) -> NDArray[np.int16]:
+    """Return the signed positions of many, (n, 3, 40) int16 of this machine's byte order."""
+    raw = b"".join([signature.positions for signature in signatures])
+    return np.frombuffer(raw, "<i2").astype(np.int16, copy=False).reshape(-1, CHANNELS, KEPT)
 
 
 def from_hash(text: str) -> Signature:

@@ -65,8 +65,8 @@ class AccessPolicy:
 
     def check(
         self, method: str, path: str, headers: Iterable[tuple[bytes, bytes]], address: str | None
-    ) -> None:
-        """Return if the request may go on.
+    ) -> Right:
+        """Return the right that the request needs, if it may go on.
 
         Parameters
         ----------
@@ -82,7 +82,7 @@ class AccessPolicy:
         Unauthorized, Forbidden, TooOften
         """
         if path in _UNLIMITED:
-            return
+            return Right.NONE
         given, is_forwarded = None, False
         for name, value in headers:
             if name == b"authorization":
@@ -90,13 +90,14 @@ class AccessPolicy:
             elif name in _FORWARDED:
                 is_forwarded = True
         token = None if given is None else self.keyring.find(given)
-        caller = f"token {token.name}" if token else caller_of(address or "unknown")
-        wait_s = self.rate.take(caller)
-        if wait_s:
-            raise TooOften(wait_s)
-        self._check_right(
-            right_for(method, path), token, is_forwarded=is_forwarded, is_given=given is not None
-        )
+        if self.rate.is_on:
+            caller = f"token {token.name}" if token else caller_of(address or "unknown")
+            wait_s = self.rate.take(caller)
+            if wait_s:
+                raise TooOften(wait_s)
+        needed = right_for(method, path)
+        self._check_right(needed, token, is_forwarded=is_forwarded, is_given=given is not None)
+        return needed
 
     def _check_right(self, needed: Right, token: Token | None, *, is_forwarded: bool, is_given: bool) -> None:
         anonymous = min(self.anonymous, self.forwarded) if is_forwarded else self.anonymous

@@ -32,6 +32,11 @@ class RateLimit:
         self._clock = clock
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
+    @property
+    def is_on(self) -> bool:
+        """Whether there is a limit at all."""
+        return self._per_s > 0
+
     def take(self, caller: str) -> int:
         """Count one request; return 0, or after how many whole seconds the caller may ask again."""
         if not self._per_s:

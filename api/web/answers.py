@@ -23,32 +23,54 @@ class Dialect(Enum):
     E621 = "e621"
 
 
+class JsonResponse(Response):
+    """A body that is JSON already; its headers cost no more than their writing.
+
+    Parameters
+    ----------
+    body : bytes
+    status : int
+    headers : mapping of str to str, optional
+    """
+
+    def __init__(self, body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
+        # Not the base's: it looks for what is known here, and an answer is made in tens of microseconds.
+        self.status_code = status
+        self.background = None
+        self.body = body
+        self.raw_headers = [(b"content-length", b"%d" % len(body)), (b"content-type", b"application/json")]
+        for name, value in (headers or {}).items():
+            self.raw_headers.append((name.lower().encode("latin-1"), value.encode("latin-1")))
+
+
 def json_response(body: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Return `body` as application/json."""
-    return Response(orjson.dumps(body), status, headers, media_type="application/json")
-
-
-def hash_text(signature: Signature, dialect: Dialect) -> str:
-    """Return the signature's text form as the dialect writes it: e621 leaves the prefix out."""
-    return codec.to_hash(signature, prefix=dialect is Dialect.DANBOORU)
+    """Return `body` as application/json; arrays in it become lists."""
+    return JsonResponse(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY), status, headers)
 
 
 def image_body(image_id: int, signature: Signature, dialect: Dialect) -> dict[str, Any]:
     """Return the body that describes one image."""
-    body: dict[str, Any] = {"post_id": image_id, "hash": hash_text(signature, dialect)}
-    if dialect is Dialect.DANBOORU:
-        body["signature"] = {
-            "avglf": signature.averages,
-            "sig": signature.signed_positions().tolist(),
-        }
+    (body,) = _image_bodies([(image_id, signature)], dialect)
     return body
 
 
 def match_bodies(matches: Sequence[Match], dialect: Dialect) -> list[dict[str, Any]]:
     """Return the body of a query's answer, best match first."""
-    bodies = []
-    for match in matches:
-        body = image_body(match.image_id, match.signature, dialect)
+    bodies = _image_bodies([(match.image_id, match.signature) for match in matches], dialect)
+    for body, match in zip(bodies, matches, strict=True):
         body["score"] = match.score
-        bodies.append(body)
+    return bodies
+
+
+def _image_bodies(images: Sequence[tuple[int, Signature]], dialect: Dialect) -> list[dict[str, Any]]:
+    """Describe images together, which costs a fraction of one after the other."""
+    signatures = [signature for _, signature in images]
+    hashes = codec.to_hashes(signatures, prefix=dialect is Dialect.DANBOORU)
+    bodies: list[dict[str, Any]] = [
+        {"post_id": image_id, "hash": text} for (image_id, _), text in zip(images, hashes, strict=True)
+    ]
+    if dialect is Dialect.DANBOORU:
+        positions = codec.positions_of(signatures)
+        for body, signature, one in zip(bodies, signatures, positions, strict=True):
+            body["signature"] = {"avglf": signature.averages, "sig": one}
     return bodies

@@ -7,7 +7,7 @@ import logging
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.access.policy import AccessPolicy
-from api.access.rights import READING, Right, right_for
+from api.access.rights import READING, Right
 from api.web.errors import error_response
 from api.web.origin import check_origin
 from iqdb_core.errors import IqdbError
@@ -36,9 +36,10 @@ class AccessControl:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         client = scope.get("client")
         try:
-            self._policy.check(scope["method"], path, scope["headers"], client[0] if client else None)
-            if scope["method"] not in READING and right_for(scope["method"], path) > Right.READ:
-                check_origin(scope["headers"])
+            headers = scope["headers"]
+            needed = self._policy.check(scope["method"], path, headers, client[0] if client else None)
+            if needed > Right.READ and scope["method"] not in READING:
+                check_origin(headers)
         except IqdbError as error:
             log.info("%s %s: %s", scope["method"], path, error, extra={"action": "not_allowed"})
             await error_response(error)(scope, receive, send)

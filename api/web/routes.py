@@ -33,20 +33,21 @@ class _Entry:
     ----------
     route : APIRoute
     handler : callable, optional
-        Takes the request and the words of the path; None where FastAPI has to call it.
+        Takes the words of the path, and maybe the request; None where FastAPI has to call it.
     names : list of str
         What the words of the path are called.
     """
 
-    __slots__ = ("handler", "names", "route")
+    __slots__ = ("handler", "names", "route", "takes_request")
 
     def __init__(self, route: APIRoute) -> None:
         words = [word for word in route.path.split("/") if word.startswith("{")]
         self.route = route
         self.names = [word.strip("{}") for word in words]
         taken = set(inspect.signature(route.endpoint).parameters)
-        is_plain = taken == {"request", *self.names} and inspect.iscoroutinefunction(route.endpoint)
+        is_plain = taken - {"request"} == set(self.names) and inspect.iscoroutinefunction(route.endpoint)
         self.handler: Handler | None = route.endpoint if is_plain else None
+        self.takes_request = "request" in taken
 
 
 class Routes:
@@ -110,9 +111,8 @@ class Routes:
         if entry.handler is None:
             await self._by_fastapi(scope, path, request.receive, send)
             return None
-        if not words:
-            return await entry.handler(request)
-        return await entry.handler(request, **dict(zip(entry.names, words, strict=True)))
+        given = (request,) if entry.takes_request else ()
+        return await entry.handler(*given, **dict(zip(entry.names, words, strict=True)))
 
     def _match(self, path: str) -> tuple[Methods | None, list[str]]:
         given = path.split("/")
