@@ -222,6 +222,18 @@ class Settings(BaseSettings):
         FRONT_ENDS,
         Group.PAGE,
     )
+    thumbnail: str = option(
+        "",
+        "where the page finds small pictures of matches, e.g. `https://example.org/small/{id}.jpg`",
+        FRONT_ENDS,
+        Group.PAGE,
+    )
+    pictures: str = option(
+        "",
+        "a folder: the page shows files below it as thumbnails of images whose source they are",
+        FRONT_ENDS,
+        Group.PAGE,
+    )
 
     checkpoint_s: float = option(
         300.0, "seconds between checkpoints of the index", INDEXES, Group.INDEX, above=0

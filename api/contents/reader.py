@@ -70,6 +70,11 @@ class ContentsReader:
         """Return those of the ids that no image has."""
         return await self._run(lambda store: store.missing(image_ids))
 
+    async def source_of(self, image_id: int) -> str | None:
+        """Return where an image came from, None if nobody knows."""
+        sources = await self._run(lambda store: store.sources_of([image_id]))
+        return sources.get(image_id)
+
     async def changes(self, cursor: Cursor, limit: int, wait_s: float) -> tuple[ChangeBatch, dict[int, str]]:
         """Return the changes after a cursor and the sources of their images, waiting for the first.
 

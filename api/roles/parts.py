@@ -13,6 +13,8 @@ from api.access.policy import AccessPolicy, anonymous_right
 from api.access.rate import RateLimit
 from api.ingestion.hashing import Hasher
 from api.metrics.instruments import Instruments
+from api.pictures.folder import PictureFolder
+from api.pictures.thumbnails import Thumbnails
 from api.roles.process import say
 from api.roles.progress import ProgressLine
 from api.web.limits import LimitOptions
@@ -64,8 +66,20 @@ def access_of(settings: Settings, host: str) -> AccessPolicy:
 
 
 def page_of(settings: Settings) -> PageOptions:
-    """Return what the web page knows; raises ConfigError for addresses that cannot be."""
-    return PageOptions(link=settings.link, max_bytes=settings.max_upload_bytes)
+    """Return what the web page knows; raises ConfigError for addresses or a folder that cannot be."""
+    pictures = None
+    if settings.pictures:
+        pictures = Thumbnails(
+            PictureFolder(Path(settings.pictures).expanduser()),
+            limits=signature_room.DecodeLimits(max_pixels=settings.max_pixels),
+            max_bytes=settings.max_upload_bytes,
+        )
+    return PageOptions(
+        link=settings.link,
+        thumbnail=settings.thumbnail,
+        pictures=pictures,
+        max_bytes=settings.max_upload_bytes,
+    )
 
 
 def open_index(

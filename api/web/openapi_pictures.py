@@ -32,3 +32,4 @@ PREVIEW_OF_HASH: Final[dict[str, Any]] = {
     ],
     "responses": _picture("image/png"),
 }
+THUMBNAIL: Final[dict[str, Any]] = {"responses": _picture("image/jpeg")}

@@ -11,6 +11,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
+from api.pictures.thumbnails import Thumbnails
 from api.web.answers import json_response
 from api.web.errors import UnknownPage
 from iqdb_core.errors import ConfigError
@@ -33,8 +34,8 @@ class PageOptions:
         Where a match links to, with "{id}" in it; empty: to its source, if that is an address.
     thumbnail : str
         Address of a match's small picture, with "{id}" in it; empty: none.
-    has_pictures : bool
-        Whether `GET /images/{id}/thumbnail` may have one.
+    pictures : Thumbnails or None
+        Small pictures of files, for `GET /images/{id}/thumbnail`.
     max_bytes : int
         Largest picture, bytes; 0: not known.
 
@@ -46,7 +47,7 @@ class PageOptions:
 
     link: str = ""
     thumbnail: str = ""
-    has_pictures: bool = False
+    pictures: Thumbnails | None = None
     max_bytes: int = 0
 
     def __post_init__(self) -> None:
@@ -77,17 +78,17 @@ class PageOptions:
 @router.get("/")
 async def index(request: Request) -> Response:
     """Serve the page."""
-    return FileResponse(_STATIC / "index.html", headers=_options(request).headers())
+    return FileResponse(_STATIC / "index.html", headers=page_options_of(request).headers())
 
 
 @router.get("/static/page.json")
 async def configuration(request: Request) -> Response:
     """Tell the page what it should know of this server."""
-    options = _options(request)
+    options = page_options_of(request)
     body = {
         "link": options.link,
         "thumbnail": options.thumbnail,
-        "pictures": options.has_pictures,
+        "pictures": options.pictures is not None,
         "max_bytes": options.max_bytes,
     }
     return json_response(body, headers={"Cache-Control": "no-cache"})
@@ -99,10 +100,11 @@ async def static_file(request: Request, name: str) -> Response:
     path = _FILES.get(name)
     if path is None:
         raise UnknownPage("there is no such file")
-    return FileResponse(path, media_type=_KINDS[path.suffix], headers=_options(request).headers())
+    return FileResponse(path, media_type=_KINDS[path.suffix], headers=page_options_of(request).headers())
 
 
-def _options(request: Request) -> PageOptions:
+def page_options_of(request: Request) -> PageOptions:
+    """Return what the page knows of the server that answers."""
     options: PageOptions = request.app.state.page
     return options
 

@@ -1,4 +1,4 @@
-"""Pictures of images: what a signature remembers of one.
+"""Pictures of images: the file that one came from, or what a signature remembers of it.
 
 Thin: parse, one call, render. Browsers keep what they were sent and ask with its tag.
 """
@@ -13,8 +13,10 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.web.errors import BadRequest
-from api.web.openapi_pictures import PREVIEW, PREVIEW_OF_HASH
+from api.pictures.thumbnails import tag_of
+from api.web.errors import BadRequest, UnknownPage
+from api.web.openapi_pictures import PREVIEW, PREVIEW_OF_HASH, THUMBNAIL
+from api.web.page import page_options_of
 from api.web.requests import image_id_from
 from api.web.services import services_of
 from iqdb_core import codec
@@ -41,6 +43,24 @@ async def preview_of_hash(request: Request) -> Response:
     if text is None:
         raise BadRequest("give a 'hash'")
     return await _preview(request, codec.from_hash(text))
+
+
+@router.get("/images/{image_id}/thumbnail", openapi_extra=THUMBNAIL, response_class=Response)
+async def thumbnail_of_image(request: Request, image_id: str) -> Response:
+    """Show the file that an image came from, small, if it lies in the folder that the operator named."""
+    number = image_id_from(image_id)
+    services, thumbnails = services_of(request), page_options_of(request).pictures
+    source = await services.contents.source_of(number) if thumbnails is not None else None
+    file = await thumbnails.find(source) if thumbnails is not None and source is not None else None
+    if thumbnails is None or file is None:
+        raise UnknownPage(f"there is no thumbnail of the image {number}")
+    tag = tag_of(file)
+    if is_known(request, tag):
+        return Response(status_code=304, headers=cache_headers(tag))
+    data = await thumbnails.thumbnail(file)
+    if data is None:
+        raise UnknownPage(f"there is no thumbnail of the image {number}")
+    return Response(data, media_type="image/jpeg", headers=cache_headers(tag))
 
 
 async def _preview(request: Request, signature: Signature) -> Response:

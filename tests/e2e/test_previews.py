@@ -3,22 +3,39 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 from PIL import Image
 
+from iqdb_core.store import open_store
 from tests.fixtures import pictures
 from tests.fixtures.servers import ServerProcess, embedded_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with embedded_server(tmp_path_factory.mktemp("previews") / "iqdb.sqlite") as running:
+    """A server that knows image 7, and images 8 to 10 that came from files, the last from a hidden one."""
+    folder = tmp_path_factory.mktemp("previews")
+    database = folder / "iqdb.sqlite"
+    (folder / "shown").mkdir()
+    (folder / "shown" / "photo.png").write_bytes(pictures.picture(8, (1000, 500)))
+    (folder / "shown" / "no.png").write_bytes(b"text")
+    (folder / "hidden.png").write_bytes(pictures.picture(10))
+    with embedded_server(database, "--pictures", str(folder / "shown")) as running:
         running.client.post("/images/7", files={"file": pictures.flat((200, 40, 40))})
+        for number in (8, 9, 10):
+            running.client.post(f"/images/{number}", files={"file": pictures.picture(number)})
+        store = open_store(str(database))
+        hidden = str(folder / "hidden.png")
+        store.set_sources({8: "photo.png", 9: str(folder / "shown" / "no.png"), 10: hidden})
+        store.close()
         yield running
 
 
@@ -47,7 +64,12 @@ def test_a_hash_has_a_preview_without_being_known(server: ServerProcess) -> None
 @pytest.mark.parametrize(
     ("path", "status"),
     [
-        ("/images/8/preview.png", 404),
+        ("/images/99/preview.png", 404),
+        ("/images/7/thumbnail", 404),
+        ("/images/9/thumbnail", 404),
+        ("/images/10/thumbnail", 404),
+        ("/images/99/thumbnail", 404),
+        ("/images/x/thumbnail", 400),
         ("/images/x/preview.png", 400),
         ("/preview.png", 400),
         ("/preview.png?hash=12", 400),
@@ -57,3 +79,25 @@ def test_what_cannot_be_shown_is_said(server: ServerProcess, path: str, status: 
     answer = server.client.get(path)
     assert answer.status_code == status
     assert answer.json()["message"]
+    assert ".png" not in answer.json()["message"], "where files lie concerns nobody"
+
+
+def test_a_file_below_the_folder_is_shown_small(server: ServerProcess) -> None:
+    answer = server.client.get("/images/8/thumbnail")
+    assert answer.headers["content-type"] == "image/jpeg"
+    assert Image.open(io.BytesIO(answer.content)).size == (400, 200)
+    again = server.client.get("/images/8/thumbnail", headers={"If-None-Match": answer.headers["etag"]})
+    assert again.status_code == 304
+    assert server.client.get("/static/page.json").json()["pictures"] is True
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--pictures", "no such folder"), ("--thumbnail", "x/{id}"), ("--link", "https://example.org")],
+)
+def test_what_cannot_work_ends_the_start_with_a_sentence(tmp_path: Path, option: str, value: str) -> None:
+    arguments = [sys.executable, "-m", "api", "http", "127.0.0.1", "0", str(tmp_path / "x"), option, value]
+    ended = subprocess.run(arguments, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode != 0
+    assert f"'{option.removeprefix('--')}'" in ended.stderr
+    assert "Traceback" not in ended.stderr

@@ -32,6 +32,7 @@ NEEDED = {
         "GET /images",
         "GET /images/{image_id}",
         "GET /images/{image_id}/preview.png",
+        "GET /images/{image_id}/thumbnail",
         "GET /jobs",
         "GET /jobs/{job_id}",
         "GET /preview.png",

@@ -1,0 +1,1 @@
+"""Files of an operator's pictures, shown small beside the matches that came from them."""

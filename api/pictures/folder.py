@@ -1,0 +1,88 @@
+"""Which file below a folder an image came from.
+
+Answers a source with a file or with nothing; never leaves the folder, whatever a source or a link says. Knows
+no image format. Called by `thumbnails`.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from iqdb_core.errors import ConfigError
+
+_OPEN: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+"""Without waiting: what lies there might be a pipe."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileVersion:
+    """A file as it is now; equal as long as it is not changed."""
+
+    path: Path
+    size: int
+    changed_ns: int
+
+
+class PictureFolder:
+    """All regular files below one folder.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Raises
+    ------
+    ConfigError
+        It is no folder that can be read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            self._root = folder.resolve(strict=True)
+            is_readable = self._root.is_dir() and os.access(self._root, os.R_OK | os.X_OK)
+        except OSError:
+            is_readable = False
+        if not is_readable:
+            raise ConfigError(f"'pictures' is a folder that can be read, not {str(folder)!r}")
+
+    def find(self, source: str) -> FileVersion | None:
+        """Return the file that a source names, absolutely or from the folder on; None if there is none.
+
+        A link counts as what it leads to, which must lie below the folder as well.
+        """
+        try:
+            path = (self._root / _path_in(source)).resolve(strict=True)
+            if not path.is_relative_to(self._root):
+                return None
+            state = path.stat()
+        except (OSError, ValueError, RuntimeError):  # RuntimeError: links in a circle
+            return None
+        if not stat.S_ISREG(state.st_mode):
+            return None
+        return FileVersion(path, state.st_size, state.st_mtime_ns)
+
+    def read(self, file: FileVersion) -> bytes | None:
+        """Return a file's content; None if it is no longer what was found."""
+        try:
+            descriptor = os.open(file.path, _OPEN)
+        except OSError:
+            return None
+        with open(descriptor, "rb") as opened:  # noqa: PTH123 - of a descriptor
+            # What was found may have been replaced since: the opened file itself is looked at once more.
+            state = os.fstat(descriptor)
+            is_same = stat.S_ISREG(state.st_mode) and self.find(str(file.path)) == file
+            if not is_same or (state.st_size, state.st_mtime_ns) != (file.size, file.changed_ns):
+                return None
+            try:
+                return opened.read(file.size)
+            except OSError:
+                return None
+
+
+def _path_in(source: str) -> str:
+    return unquote(urlsplit(source).path) if source.startswith("file://") else source

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import asyncio
+import io
+from pathlib import Path
+
+from PIL import Image
+
+from api.pictures.folder import PictureFolder
+from api.pictures.thumbnails import SIDE, Thumbnails, tag_of
+from iqdb_core.signature import DecodeLimits
+from tests.fixtures import pictures
+
+
+def thumbnails(folder: Path, cache_bytes: int = 1 << 20) -> Thumbnails:
+    return Thumbnails(
+        PictureFolder(folder),
+        limits=DecodeLimits(max_pixels=1_000_000),
+        max_bytes=500_000,
+        cache_bytes=cache_bytes,
+    )
+
+
+def test_a_file_is_shown_small_and_made_once(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(pictures.picture(1, (SIDE * 2, SIDE)))
+
+    async def look() -> None:
+        ones = thumbnails(tmp_path)
+        file = await ones.find("a.png")
+        assert file is not None
+        first = await ones.thumbnail(file)
+        assert first is not None
+        assert Image.open(io.BytesIO(first)).size == (SIDE, SIDE // 2)
+        assert await ones.thumbnail(file) is first
+        (tmp_path / "a.png").write_bytes(pictures.picture(2, (SIDE, SIDE)))
+        changed = await ones.find("a.png")
+        assert changed is not None
+        assert tag_of(changed) != tag_of(file)
+        assert await ones.thumbnail(changed) != first
+
+    asyncio.run(look())
+
+
+def test_what_is_kept_is_bounded(tmp_path: Path) -> None:
+    for number in range(6):
+        (tmp_path / f"{number}.jpg").write_bytes(pictures.picture(number, (200, 200)))
+
+    async def look() -> None:
+        ones = thumbnails(tmp_path, cache_bytes=20_000)
+        for number in range(6):
+            file = await ones.find(f"{number}.jpg")
+            assert file is not None
+            assert await ones.thumbnail(file) is not None
+            assert sum(map(len, ones._kept.values())) == ones._kept_bytes <= 20_000
+        assert len(ones._kept) < 6
+
+    asyncio.run(look())
+
+
+def test_what_is_no_picture_or_too_large_is_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "text.jpg").write_bytes(b"text")
+    (tmp_path / "large.bmp").write_bytes(bytes(500_001))
+    (tmp_path / "wide.png").write_bytes(pictures.flat((1, 2, 3), (2000, 1000)))
+
+    async def look() -> None:
+        ones = thumbnails(tmp_path)
+        assert await ones.find("large.bmp") is None
+        for name in ("text.jpg", "wide.png"):
+            file = await ones.find(name)
+            assert file is not None
+            assert await ones.thumbnail(file) is None
+
+    asyncio.run(look())
