@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
     from pathlib import Path
 
     import sqlalchemy as sa
@@ -72,6 +72,23 @@ class Counter(NamedTuple):
     max_revision: int
     image_rows: int
     image_mix: int
+
+
+class NewGroup(NamedTuple):
+    """Consecutive rows of `images` at a first takeover.
+
+    Parameters
+    ----------
+    after : int
+        The row id before its first.
+    n_rows : int
+    is_filled : bool
+        Whether the feed has them by now; else they have to be looked at row by row.
+    """
+
+    after: int
+    n_rows: int
+    is_filled: bool
 
 
 ComparedRow = tuple[Any, ...]
@@ -162,11 +179,10 @@ class Backend(Protocol):
     ) -> list[ComparedRow]:
         """Return up to `limit` rows of `images` by id, above `after` (newest first: down from it)."""
 
-    def fill_feed(self, connection: sa.Connection, after: int) -> tuple[int, int] | None:
-        """Append feed rows for the next images above the row id `after`, to a feed that knows none of them.
+    def filled_groups(self, connection: sa.Connection) -> Generator[NewGroup] | None:
+        """Append feed rows for all images, to a feed that knows none; None if the database cannot do so.
 
-        Returns the last row id and the number of images (0 at the end), or None if the group has to be
-        looked at row by row, and nothing was written.
+        A group that comes unfilled has to be put into the feed before the next is asked for.
         """
 
     def vanished(self, connection: sa.Connection, after: int, limit: int) -> list[FeedRow]:

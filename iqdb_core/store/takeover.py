@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import zlib
+from contextlib import closing
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,9 +22,9 @@ from iqdb_core.store.backend import BROKEN, LIVE, TOMBSTONE, Counter, FeedRow
 from iqdb_core.store.columns import average_digests, digests, is_signature, stack, stack_checked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
-    from iqdb_core.store.backend import Backend, ComparedRow
+    from iqdb_core.store.backend import Backend, ComparedRow, NewGroup
     from iqdb_core.store.columns import RawImage
 
 _log = logging.getLogger(__name__)
@@ -71,21 +72,16 @@ def bring_in_step(
     rows, mix = backend.fingerprint(connection)
     feed = _Feed(before)
     is_first = before.head_seq == 0 and connection.execute(_ANY_FEED).first() is None
-    done, after = 0, _BEFORE_ALL
-    while True:
-        filled = backend.fill_feed(connection, after) if is_first else None
-        if filled is not None:
-            after, count = filled
-            feed.follow_new(count)
-        else:
-            compared = backend.compared_rows(connection, after, _BATCH)
-            backend.put_feed(connection, feed.follow_unknown(compared) or feed.follow_known(compared))
-            after, count = (compared[-1][0] if compared else after), len(compared)
-        if count == 0:
-            break
-        done += count
-        if progress is not None:
-            progress(done, rows)
+    groups = backend.filled_groups(connection) if is_first and rows else None
+    done = 0
+    steps = _compared(backend, connection, feed)
+    if groups is not None:
+        steps = _filled(backend, connection, feed, groups)
+    with closing(steps):
+        for count in steps:
+            done += count
+            if progress is not None:
+                progress(done, rows)
     after = -1
     while not is_first and (gone := backend.vanished(connection, after, _BATCH)):
         backend.put_feed(connection, [feed.follow(row.post_id, TOMBSTONE, None, 0, row) for row in gone])
@@ -94,6 +90,29 @@ def bring_in_step(
     lineage.mark(connection, before.head_seq, feed.seq)
     backend.set_counter(connection, Counter(feed.seq, feed.live, feed.revision, rows, mix))
     return feed.seq - before.head_seq
+
+
+def _filled(
+    backend: Backend, connection: sa.Connection, feed: _Feed, groups: Generator[NewGroup]
+) -> Generator[int]:
+    """Let the database fill the feed, and do by hand what it leaves; yields numbers of rows."""
+    with closing(groups):
+        for group in groups:
+            if group.is_filled:
+                feed.follow_new(group.n_rows)
+            else:
+                compared = backend.compared_rows(connection, group.after, group.n_rows)
+                backend.put_feed(connection, feed.follow_known(compared))
+            yield group.n_rows
+
+
+def _compared(backend: Backend, connection: sa.Connection, feed: _Feed) -> Generator[int]:
+    """Look at every row beside what the feed knows of it; yields numbers of rows."""
+    after = _BEFORE_ALL
+    while compared := backend.compared_rows(connection, after, _BATCH):
+        backend.put_feed(connection, feed.follow_unknown(compared) or feed.follow_known(compared))
+        after = compared[-1][0]
+        yield len(compared)
 
 
 class _Feed:
@@ -112,10 +131,8 @@ class _Feed:
     def follow_unknown(self, compared: Sequence[ComparedRow]) -> list[tuple[int, ...]]:
         """Return the next rows of the feed for signatures new to it; none if one row is anything else.
 
-        Groups of a first takeover that the database could not put into the feed by itself go through here.
+        What a first takeover on Postgres consists of, without a Python object for each row.
         """
-        if not compared:
-            return []
         row_ids, post_ids, *image_columns, seqs, _, _, _, _, _ = zip(*compared, strict=True)
         stacked = stack_checked(image_columns)
         are_ids = set(map(type, post_ids)) == {int} and min(post_ids) >= 0

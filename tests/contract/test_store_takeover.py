@@ -26,7 +26,7 @@ averages = st.floats(-999_999, 999_999)
 
 @given(st.lists(st.tuples(averages, averages, averages), min_size=1, max_size=20))
 def test_sql_and_python_agree_on_digests_of_averages(rows: list[tuple[float, float, float]]) -> None:
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as driver:
+    with closing(sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)) as driver:
         driver.execute(IQDB_TABLE)
         driver.execute(
             "CREATE TABLE iqdb_feed (seq INTEGER PRIMARY KEY, post_id INTEGER, revision INTEGER,"
@@ -35,7 +35,9 @@ def test_sql_and_python_agree_on_digests_of_averages(rows: list[tuple[float, flo
         insert = "INSERT INTO images (post_id, avglf1, avglf2, avglf3, sig) VALUES (?, ?, ?, ?, ?)"
         for number, row in enumerate(rows):
             driver.execute(insert, (number, *row, signature(1).positions))
-        assert sqlite_takeover.fill_feed(driver, -(2**63)) == (len(rows), len(rows))
+        assert [tuple(group) for group in sqlite_takeover.filled_groups(driver, driver)] == [
+            (-(2**63), len(rows), True)
+        ]
         found = [row[0] for row in driver.execute("SELECT digest FROM iqdb_feed ORDER BY seq")]
     assert found == average_digests(np.array(rows))
     assert all(-1 - AVERAGE_DIGEST_MASK <= digest < 0 for digest in found)

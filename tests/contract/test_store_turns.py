@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import statistics
+import fcntl
 import subprocess
 import sys
 import textwrap
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from iqdb_core.errors import StoreInvalid, StoreUnavailable
-from iqdb_core.store import open_store
+from iqdb_core.store import StoreTimeouts, open_store
 from iqdb_core.store.databases.writer_turn import WriterTurn
 from tests.fixtures.stores import put
 from tests.fixtures.waiting import wait_until
@@ -35,23 +35,50 @@ TIRELESS = """
 """
 
 
-def test_a_writer_among_tireless_ones_gets_every_other_turn(path: Path) -> None:
-    with closing(open_store(str(path))) as store:
+def is_locked(path: Path) -> bool:
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
+def test_who_waits_comes_before_who_wants_again(path: Path) -> None:
+    eager, patient = WriterTurn(path, LONG_S), WriterTurn(path, LONG_S)
+    order: list[str] = []
+
+    def wait_for_a_turn() -> None:
+        with patient.taken():
+            order.append("patient")
+
+    for _ in range(5):
+        order.clear()
+        waiting = threading.Thread(target=wait_for_a_turn)
+        with eager.taken():
+            waiting.start()
+            wait_until(lambda: is_locked(path.with_name(f".{path.name}.next")), LONG_S)
+        for _ in range(20):
+            with eager.taken():
+                order.append("eager")
+        waiting.join(LONG_S)
+        assert order[0] == "patient"
+    eager.close()
+    patient.close()
+
+
+def test_a_writer_among_tireless_ones_gets_its_turns(path: Path) -> None:
+    with closing(open_store(str(path), timeouts=StoreTimeouts(lock_s=LONG_S))) as store:
         command = [sys.executable, "-c", textwrap.dedent(TIRELESS), str(path)]
         tireless = [subprocess.Popen([*command, first]) for first in ("1000", "2000")]
         try:
             wait_until(lambda: store.head_seq() > 200, LONG_S)
-            overtaken = []
             for revision in range(1, 25):
-                before = store.head_seq()
-                (outcome,) = store.apply([put(1, revision, 1)])
-                overtaken.append((outcome.seq - 1 - before) // 20)
+                assert not store.apply([put(1, revision, 1)])[0].is_stale
         finally:
             for process in tireless:
                 process.kill()
                 process.wait()
-    # The writer whose turn it is, and perhaps one who came for the next place first.
-    assert statistics.median(overtaken) <= 3, overtaken
 
 
 def test_a_turn_is_waited_for_until_the_time_is_up(path: Path) -> None:

@@ -18,14 +18,14 @@ from iqdb_core.store.backend import Counter, FeedRow
 from iqdb_core.store.databases.postgres_engine import PostgresEngines, driver_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import psycopg
     import sqlalchemy as sa
 
     from iqdb_core.store.address import PostgresAddress, StoreTimeouts
-    from iqdb_core.store.backend import ComparedRow, ImageRow
+    from iqdb_core.store.backend import ComparedRow, ImageRow, NewGroup
 
 _UPGRADE_LOCK: Final = 0x69716462_73746F72
 """Key of the advisory lock that keeps two upgrades apart ("iqdbstor")."""
@@ -216,7 +216,7 @@ class PostgresBackend:
         query = _COMPARED + (_NEWEST_FIRST if newest_first else _OLDEST_FIRST)
         return _execute(connection, query, (after, limit)).fetchall()
 
-    def fill_feed(self, connection: sa.Connection, after: int) -> tuple[int, int] | None:  # noqa: ARG002
+    def filled_groups(self, connection: sa.Connection) -> Generator[NewGroup] | None:  # noqa: ARG002
         """Return None: tables loaded by hand are rare enough to be looked at row by row."""
         return None
 

@@ -16,12 +16,12 @@ import sqlalchemy as sa
 from iqdb_core.errors import StoreInvalid
 from iqdb_core.model import Mark
 from iqdb_core.store import columns, schema
-from iqdb_core.store.backend import ComparedRow, Counter, FeedRow, ImageRow
+from iqdb_core.store.backend import ComparedRow, Counter, FeedRow, ImageRow, NewGroup
 from iqdb_core.store.databases import sqlite_takeover
 from iqdb_core.store.databases.sqlite_engine import SqliteEngines, driver_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -220,10 +220,15 @@ class SqliteBackend:
         query = _COMPARED + (_NEWEST_FIRST if newest_first else _OLDEST_FIRST)
         return driver_of(connection).execute(query, (after, limit)).fetchall()
 
-    def fill_feed(self, connection: sa.Connection, after: int) -> tuple[int, int] | None:
-        """Let SQLite itself write the feed rows of the next group of images."""
-        driver = driver_of(connection)
-        return sqlite_takeover.fill_feed(driver, after) if sqlite_takeover.is_possible(driver) else None
+    def filled_groups(self, connection: sa.Connection) -> Generator[NewGroup] | None:
+        """Let SQLite itself write the feed rows of all images."""
+        if not sqlite_takeover.is_possible(driver_of(connection)):
+            return None
+        return self._filled_groups(driver_of(connection))
+
+    def _filled_groups(self, writer: sqlite3.Connection) -> Generator[NewGroup]:
+        with self._engines.reader.connect() as reading:
+            yield from sqlite_takeover.filled_groups(writer, driver_of(reading))
 
     def vanished(self, connection: sa.Connection, after: int, limit: int) -> list[FeedRow]:
         """Return feed rows whose row in `images` is gone."""

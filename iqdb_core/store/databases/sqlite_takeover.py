@@ -7,15 +7,18 @@ Called by `sqlite`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
 from iqdb_core.model import POSITION_BYTES
 from iqdb_core.store import columns
+from iqdb_core.store.backend import NewGroup
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Generator
 
 GROUP: Final = 16_384
 # Comparisons are cheaper than functions: text is above every number, a blob above every text.
@@ -47,41 +50,52 @@ _FILL: Final = (
 )
 
 
-def fill_feed(driver: sqlite3.Connection, after: int) -> tuple[int, int] | None:
-    """Append feed rows for the next group of images, to a feed that knows none of them.
+class _Look(NamedTuple):
+    """A group of rows, and whether each of them is an ordinary signature."""
+
+    after: int
+    last: int
+    n_rows: int
+    is_usual: bool
+
+
+def filled_groups(writer: sqlite3.Connection, reader: sqlite3.Connection) -> Generator[NewGroup]:
+    """Append feed rows for all images, to a feed that knows none of them, and say how far that is.
+
+    While one connection writes, the other looks at the next group: SQLite lets go of Python meanwhile.
 
     Parameters
     ----------
-    driver : sqlite3.Connection
-        In a write transaction.
-    after : int
-        The row id after which to go on.
+    writer : sqlite3.Connection
+        In a write transaction, so that nobody else changes the images.
+    reader : sqlite3.Connection
 
-    Returns
-    -------
-    (int, int) or None
-        The last row id of the group and the number of its images, 0 at the end of the table. None if not
-        every row of the group is an ordinary signature; nothing was written for it then.
+    Yields
+    ------
+    NewGroup
+        One that is not filled has to be put into the feed by the caller before the next is asked for.
     """
-    last, count = _group(driver, after)
+    with ThreadPoolExecutor(1, thread_name_prefix="takeover") as ahead:
+        looking = ahead.submit(_look, reader, -(2**63))
+        while (group := looking.result()).n_rows:
+            looking = ahead.submit(_look, reader, group.last)
+            if group.is_usual:
+                writer.execute(_FILL, (group.after, group.last))
+            yield NewGroup(group.after, group.n_rows, is_filled=group.is_usual)
+
+
+def _look(reader: sqlite3.Connection, after: int) -> _Look:
+    end = reader.execute(_GROUP_END, (after, GROUP - 1)).fetchone()
+    last, count = (end[0], GROUP) if end is not None else reader.execute(_REST, (after,)).fetchone()
     if count == 0:
-        return after, 0
-    usual, positions = driver.execute(_POSITIONS, (after, last)).fetchone()
-    if usual != count or len(positions) != count * POSITION_BYTES:
-        return None
-    if not columns.positions_are_valid(np.frombuffer(positions, "<i2")):
-        return None
-    driver.execute(_FILL, (after, last))
-    return last, count
-
-
-def _group(driver: sqlite3.Connection, after: int) -> tuple[int, int]:
-    """Return the last row id of the next group, and how many rows it has."""
-    end = driver.execute(_GROUP_END, (after, GROUP - 1)).fetchone()
-    if end is not None:
-        return end[0], GROUP
-    last, count = driver.execute(_REST, (after,)).fetchone()
-    return last, count
+        return _Look(after, after, 0, is_usual=False)
+    usual, positions = reader.execute(_POSITIONS, (after, last)).fetchone()
+    is_usual = (
+        usual == count
+        and len(positions) == count * POSITION_BYTES
+        and columns.positions_are_valid(np.frombuffer(positions, "<i2"))
+    )
+    return _Look(after, last, count, is_usual)
 
 
 def is_possible(driver: sqlite3.Connection) -> bool:
