@@ -1,16 +1,24 @@
-"""Images per second through the distributed server, from HTTP to committed and findable.
+"""What an image costs from HTTP to committed and findable, by role, and how much of that is hashing.
 
-Claim: with batches, throughput is set by decoding and hashing: at least 70 % of the pure hashing rate of the
-same cores. Single adds cost one HTTP exchange and one round trip to Redis each on top.
+Claim: of the processor time that all roles together spend on an image, hashing it is at least 0.70 with
+batches and 0.40 with single adds; Redis takes at most 0.4 ms. 100 single adds that wait for a worker become
+at most 5 transactions.
 
 Method: private Redis (append-only file, fsync always) and database, one api, one query node and one worker of
 1 or 2 processes on this machine. N JPEGs of 200 kilopixels made by code are sent by 4 connections,
-`wait=false`, as single adds or as batches of 50; the clock stops when `GET /status` shows N images. Latency:
-at a quarter of the throughput of batches, from 202 until the job is shown as done, which is when queries find
-the image. Control, in the same run: decoding and hashing the same files in as many processes, nothing else
-running.
+`wait=false`, as single adds, as batches of 50, or hashed already (`hash=`, batches of 500). The clock stops
+when `GET /status` shows N images. Processor time is read from the operating system for each role; the
+client's is told apart and counts for nothing. Control, in the same run: decoding and hashing the same files
+in as many processes, nothing else running: processor time per image, and images per second. Shares of
+processor time hold on a busy machine, too; images per second only on a quiet one.
 
-    python -m benchmarks.ingest [--images 1000] [--sqlite-only]
+Before jobs were claimed (commit a231092, same machine, quiet): all roles 4.9 ms per image in batches and 14.0
+ms as single adds, hashing 2.2 ms; 100 waiting single adds became 53 transactions.
+
+Latency: at a quarter of the throughput of batches, from 202 until the job is shown as done, which is when
+queries find the image.
+
+    python -m benchmarks.ingest [--images 1000] [--sqlite-only] [--no-latency]
 """
 
 from __future__ import annotations
@@ -23,75 +31,184 @@ import tempfile
 import threading
 import time
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 
 from benchmarks.server import pictures
+from iqdb_core import codec
+from iqdb_core.jobs import JobLedger, RedisPort
 from iqdb_core.signature import from_image_bytes
+from iqdb_core.store import open_store
 from tests.fixtures.cluster import Cluster, running_cluster
 from tests.fixtures.databases import PostgresServer, make_cluster
 
 CONNECTIONS = 4
 BATCH = 50
+HASHES = 500
 PAUSE_S = 0.01
+ROLES = ("api", "redis", "worker", "query", "postgres", "client")
 
 
-def hash_all(files: list[bytes]) -> None:
-    """Hash files one after the other."""
+@dataclass(frozen=True)
+class Pure:
+    """Hashing and nothing else: processor milliseconds per image, images per second."""
+
+    cpu_ms: float
+    rate: float
+
+
+def hash_all(files: list[bytes]) -> float:
+    """Hash files one after the other and return the processor seconds that took."""
+    start = time.process_time()
     for data in files:
         from_image_bytes(data)
+    return time.process_time() - start
 
 
-def pure_rate(files: list[bytes], processes: int, total: int) -> float:
-    """Return images hashed per second by `processes` processes that do nothing else."""
+def measure_pure(files: list[bytes], processes: int, total: int) -> Pure:
+    """Hash in `processes` processes that do nothing else."""
     share = (files * (total // len(files) + 1))[: total // processes]
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
         pool.map(hash_all, [files[:1]] * processes)
         start = time.perf_counter()
-        pool.map(hash_all, [share] * processes, chunksize=1)
-        return len(share) * processes / (time.perf_counter() - start)
+        spent = pool.map(hash_all, [share] * processes, chunksize=1)
+        images = len(share) * processes
+        return Pure(1000 * sum(spent) / images, images / (time.perf_counter() - start))
 
 
-def send(cluster: Cluster, files: list[bytes], first: int, total: int, batch: int) -> None:
-    """Send `total` images with ids from `first` on over several connections."""
+class Meter:
+    """Reads the processor seconds of every role.
 
-    def one(start: int) -> None:
-        numbers = range(start, min(start + batch, first + total))
-        with_retry(clients.client, numbers)
+    Parameters
+    ----------
+    cluster : Cluster
+    postgres : PostgresServer or None
+    """
 
-    def with_retry(client: httpx.Client, numbers: range) -> None:
-        while True:
-            if batch == 1:
-                data = files[numbers[0] % len(files)]
-                answer = client.post(f"/images/{numbers[0]}?wait=false", files={"file": data})
-            else:
-                parts = [(str(number), ("a", files[number % len(files)])) for number in numbers]
-                answer = client.post("/images?wait=false", files=parts)
-            if answer.status_code == httpx.codes.ACCEPTED:
-                return
-            if answer.status_code != httpx.codes.TOO_MANY_REQUESTS:
-                raise SystemExit(answer.text)
-            threading.Event().wait(PAUSE_S)
+    def __init__(self, cluster: Cluster, postgres: PostgresServer | None) -> None:
+        self._pids = {
+            "api": [server.process.pid for server in cluster.apis],
+            "redis": [cluster.redis.pid],
+            "worker": [worker.pid for worker in cluster.workers],
+            "query": [server.process.pid for server in cluster.queries.values()],
+            "postgres": [postgres.pid] if postgres is not None else [],
+        }
 
+    def read(self) -> dict[str, float]:
+        """Return processor seconds so far, by role."""
+        spent = {role: sum(map(tree_s, pids)) for role, pids in self._pids.items()}
+        return {**spent, "client": time.process_time()}
+
+
+def tree_s(pid: int) -> float:
+    """Return what a process, its children and those of them that ended have spent, processor seconds."""
+    process = psutil.Process(pid)
+    own = process.cpu_times()
+    ended = own.children_user + own.children_system
+    return own.user + own.system + ended + sum(tree_s(child.pid) for child in process.children())
+
+
+def send(cluster: Cluster, bodies: list[dict[str, Any]]) -> None:
+    """Send requests over several connections; each body has its path."""
     clients = threading.local()
 
     def connect() -> None:
         clients.client = httpx.Client(base_url=cluster.apis[0].url, timeout=60)
 
+    def one(body: dict[str, Any]) -> None:
+        while True:
+            answer = clients.client.post(**body)
+            if answer.status_code == httpx.codes.ACCEPTED:
+                return
+            if answer.status_code != httpx.codes.TOO_MANY_REQUESTS:
+                raise SystemExit(answer.text)
+            threading.Event().wait(float(answer.headers["retry-after"]))
+
     with concurrent.futures.ThreadPoolExecutor(CONNECTIONS, initializer=connect) as threads:
-        list(threads.map(one, range(first, first + total, batch)))
+        list(threads.map(one, bodies))
 
 
-def throughput(cluster: Cluster, files: list[bytes], first: int, total: int, batch: int) -> float:
-    """Return images per second from the first request until all are findable."""
+def singles(files: list[bytes], first: int, total: int) -> list[dict[str, Any]]:
+    """Return a request for each image."""
+    return [
+        {"url": f"/images/{number}?wait=false", "files": {"file": files[number % len(files)]}}
+        for number in range(first, first + total)
+    ]
+
+
+def batches(files: list[bytes], first: int, total: int) -> list[dict[str, Any]]:
+    """Return requests of 50 images."""
+    return [
+        {
+            "url": "/images?wait=false",
+            "files": [
+                (str(number), ("a", files[number % len(files)]))
+                for number in range(start, min(start + BATCH, first + total))
+            ],
+        }
+        for start in range(first, first + total, BATCH)
+    ]
+
+
+def hashes(files: list[bytes], first: int, total: int) -> list[dict[str, Any]]:
+    """Return requests of 500 images that the crawler has hashed itself."""
+    texts = [codec.to_hash(from_image_bytes(data)) for data in files]
+    return [
+        {
+            "url": "/images?wait=false",
+            "json": {
+                "images": [
+                    {"post_id": number, "hash": texts[number % len(texts)]}
+                    for number in range(start, min(start + HASHES, first + total))
+                ]
+            },
+        }
+        for start in range(first, first + total, HASHES)
+    ]
+
+
+def run(
+    cluster: Cluster, meter: Meter, bodies: list[dict[str, Any]], total: int
+) -> tuple[dict[str, float], float]:
+    """Return processor milliseconds per image by role, and images per second until all are findable."""
     before = cluster.client.get("/status").json()["images"]
+    spent = meter.read()
     start = time.perf_counter()
-    send(cluster, files, first, total, batch)
+    send(cluster, bodies)
     while cluster.client.get("/status").json()["images"] < before + total:
+        threading.Event().wait(5 * PAUSE_S)
+    rate = total / (time.perf_counter() - start)
+    after = meter.read()
+    return {role: 1000 * (after[role] - spent[role]) / total for role in ROLES}, rate
+
+
+def transactions(cluster: Cluster, files: list[bytes], first: int) -> int:
+    """Return how many transactions 100 single adds become that wait for a worker.
+
+    A claim is one transaction, and one script finishes it: the places that it gives its jobs in the list of
+    done ones are microseconds apart.
+    """
+    for worker in cluster.workers:
+        worker.kill()
+    ledger = JobLedger(RedisPort.connect(cluster.redis.url))
+    send(cluster, singles(files, first, 100))
+    finished: set[float] = set()
+    for worker in cluster.workers:
+        worker.start().wait_ready()
+    while ledger.depth().queued + ledger.depth().running:
         threading.Event().wait(PAUSE_S)
-    return total / (time.perf_counter() - start)
+    places = sorted(job.updated_s for job in ledger.list(None, None, 1000, is_newest_first=True).jobs[:100])
+    last = float("-inf")
+    for place in places:
+        if place - last > 0.001:
+            finished.add(place)
+        last = place
+    ledger.close()
+    return len(finished)
 
 
 def latency(
@@ -119,32 +236,52 @@ def latency(
     return found
 
 
-def measure(folder: Path, name: str, database: str, files: list[bytes], total: int) -> None:
+def measure(
+    folder: Path, name: str, database: str, postgres: PostgresServer | None, options: argparse.Namespace
+) -> None:
     """Print the figures of one database."""
+    files = pictures(40)
+    open_store(database).close()
     first = 1
     for processes in (1, 2):
-        pure = pure_rate(files, processes, total)
+        pure = measure_pure(files, processes, options.images)
         settings: dict[str, Any] = {"IQDB_WORKER_PROCESSES": str(processes)}
         place = folder / f"{name}-{processes}"
         place.mkdir()
+        print(
+            f"\n{name}, {processes} worker processes; hashing alone: {pure.cpu_ms:.2f} ms per image,", end=""
+        )
+        print(f" {pure.rate:.0f} images/s")
+        print("| | " + " | ".join(ROLES) + " | all but client | share of hashing | images/s | of pure |")
+        print("|---" * (len(ROLES) + 5) + "|")
         with running_cluster(place, database, **settings) as cluster:
-            throughput(cluster, files, first, 100, BATCH)
-            first += 100
-            for batch in (1, BATCH):
-                rate = throughput(cluster, files, first, total, batch)
+            meter = Meter(cluster, postgres)
+            run(cluster, meter, batches(files, first, 200), 200)
+            first += 200
+            rate = 0.0
+            for kind, make, total in (
+                ("single adds", singles, options.images),
+                ("batches of 50", batches, options.images),
+                ("hashes, 500 each", hashes, 4 * options.images),
+            ):
+                spent, rate_of_kind = run(cluster, meter, make(files, first, total), total)
                 first += total
-                kind = "single adds" if batch == 1 else f"batches of {batch}"
+                roles_ms = sum(spent.values()) - spent["client"]
+                share = "" if make is hashes else f"{pure.cpu_ms / roles_ms:.2f}"
+                row = " | ".join(f"{spent[role]:.2f}" for role in ROLES)
+                of_pure = "" if make is hashes else f"{rate_of_kind / pure.rate:.2f}"
+                print(f"| {kind} | {row} | {roles_ms:.2f} | {share} | {rate_of_kind:.0f} | {of_pure} |")
+                rate = rate_of_kind if make is batches else rate
+            print(f"100 waiting single adds: {transactions(cluster, files, first)} transactions")
+            first += 100
+            if not options.no_latency:
+                times = latency(cluster, files, first, rate / 4, 8)
                 print(
-                    f"{name}, {processes} worker processes, {kind}: {rate:6.0f} images/s"
-                    f" = {rate / pure:.2f} of pure hashing ({pure:.0f})"
+                    f"single adds at {rate / 4:.0f}/s, 202 to findable: median"
+                    f" {statistics.median(times) * 1000:.0f} ms,"
+                    f" p99 {sorted(times)[int(len(times) * 0.99)] * 1000:.0f} ms"
                 )
-            times = latency(cluster, files, first, rate / 4, 8)
             first += 10**6
-            print(
-                f"{name}, {processes} worker processes, single adds at {rate / 4:.0f}/s:"
-                f" 202 to findable median {statistics.median(times) * 1000:.0f} ms,"
-                f" p99 {sorted(times)[int(len(times) * 0.99)] * 1000:.0f} ms"
-            )
 
 
 def main() -> None:
@@ -154,15 +291,16 @@ def main() -> None:
     )
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--sqlite-only", action="store_true")
+    parser.add_argument("--no-latency", action="store_true")
     options = parser.parse_args()
-    files = pictures(40)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=".")))
-        measure(folder, "sqlite", str(folder / "bench.sqlite"), files, options.images)
+        measure(folder, "sqlite", str(folder / "bench.sqlite"), None, options)
         if not options.sqlite_only:
             # Durable as in production: the tests' server leaves fsync off.
             server = stack.enter_context(PostgresServer(make_cluster(), fsync="on", full_page_writes="on"))
-            measure(folder, "postgres", stack.enter_context(server.fresh_database()), files, options.images)
+            database = stack.enter_context(server.fresh_database())
+            measure(folder, "postgres", database, server, options)
 
 
 if __name__ == "__main__":
