@@ -156,6 +156,7 @@ class QueueIngestion:
             "queue": {
                 "state": "ready",
                 "queued": depth.queued,
+                "interactive": depth.interactive,
                 "running": depth.running,
                 "failed": depth.failed,
                 "bytes": depth.payload_bytes,

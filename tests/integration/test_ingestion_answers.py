@@ -1,0 +1,165 @@
+"""What is accepted is 202 with its job and never 503, and all who wait are woken by one reader."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from api.ingestion.completion import CompletionWaiter
+from api.search.applied import AppliedTogether
+from iqdb_core.errors import IndexNotReady, QueueUnavailable
+from iqdb_core.jobs import Done, Job, JobLedger, Submission, WorkLedger
+from tests.fixtures import pictures
+from tests.fixtures.cluster import running_cluster
+from tests.fixtures.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+WAIT_S = 60
+
+
+class CountingReader(JobLedger):
+    """Counts its reads, and fails at some of them."""
+
+    def __init__(self, ledger: JobLedger, failures: int = 0) -> None:
+        super().__init__(ledger._port)
+        self.reads: list[int] = []
+        self._failures = failures
+
+    def get_many(self, job_ids: Sequence[str]) -> list[Job | None]:
+        self.reads.append(len(job_ids))
+        if len(self.reads) <= self._failures:
+            raise QueueUnavailable("away")
+        return super().get_many(job_ids)
+
+
+def finish_all(work: WorkLedger) -> list[str]:
+    claim = work.claim()
+    finished = [job.job_id for job in claim.jobs]
+    work.finish(claim, [Done(job_id, 1, None) for job_id in finished])
+    return finished
+
+
+@pytest.mark.parametrize("failures", [0, 2])
+def test_many_who_wait_are_woken_by_one_read(ledger: JobLedger, work: WorkLedger, failures: int) -> None:
+    job_ids = [one.job_id for one in ledger.accept([Submission.of_delete(1)] * 30)]
+    reader = CountingReader(ledger, failures)
+
+    async def run() -> list[dict[str, Job | None]]:
+        completion = CompletionWaiter(reader, asyncio.get_running_loop())
+        waiting = [asyncio.create_task(completion.wait([job_id], WAIT_S)) for job_id in job_ids]
+        await asyncio.sleep(0)
+        threading.Thread(target=lambda: completion.hint(finish_all(work))).start()
+        return await asyncio.gather(*waiting)
+
+    results = asyncio.run(run())
+    assert [list(result) for result in results] == [[job_id] for job_id in job_ids]
+    assert all(job is not None and job.state.is_final for result in results for job in result.values())
+    assert len(reader.reads) == failures + 1
+
+
+def test_a_job_that_was_final_before_anybody_waited_is_seen(ledger: JobLedger, work: WorkLedger) -> None:
+    [job] = ledger.accept([Submission.of_delete(1)])
+
+    async def run() -> dict[str, Job | None]:
+        completion = CompletionWaiter(ledger, asyncio.get_running_loop())
+        completion.hint(finish_all(work))
+        await asyncio.sleep(0)
+        return await completion.wait([job.job_id], WAIT_S)
+
+    assert list(asyncio.run(run())) == [job.job_id]
+
+
+def test_hints_that_were_missed_are_made_up_for(ledger: JobLedger, work: WorkLedger) -> None:
+    [job] = ledger.accept([Submission.of_delete(1)])
+
+    async def run() -> dict[str, Job | None]:
+        completion = CompletionWaiter(ledger, asyncio.get_running_loop())
+        waiting = asyncio.create_task(completion.wait([job.job_id], WAIT_S))
+        await asyncio.sleep(0)
+        finish_all(work)
+        completion.look_at_all()  # the subscription was made anew
+        return await waiting
+
+    assert list(asyncio.run(run())) == [job.job_id]
+
+
+def test_who_waits_too_long_gets_what_is_final(ledger: JobLedger, work: WorkLedger) -> None:
+    first, second = (one.job_id for one in ledger.accept([Submission.of_delete(1)] * 2))
+
+    async def run() -> dict[str, Job | None]:
+        completion = CompletionWaiter(ledger, asyncio.get_running_loop())
+        claim = work.claim(1)
+        work.finish(claim, [Done(first, 1, None)])
+        completion.hint([first])
+        await asyncio.sleep(0)
+        return await completion.wait([first, second], 1.0)
+
+    assert list(asyncio.run(run())) == [first]
+
+
+class SlowSearch:
+    """Answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+        self.gate = asyncio.Event()
+        self.fails = False
+
+    async def wait_applied(self, seq: int, timeout_s: float) -> None:  # noqa: ARG002
+        self.asked.append(seq)
+        await self.gate.wait()
+        if self.fails:
+            raise IndexNotReady("late")
+
+
+def test_waits_for_changes_share_a_question() -> None:
+    async def run() -> list[int]:
+        search = SlowSearch()
+        together = AppliedTogether(search, 1.0)  # type: ignore[arg-type]
+        waiting = [asyncio.create_task(together.wait(1))]
+        await asyncio.sleep(0.01)
+        waiting += [asyncio.create_task(together.wait(seq)) for seq in (5, 3, 4)]
+        await asyncio.sleep(0.01)
+        search.gate.set()
+        await asyncio.gather(*waiting)
+        search.fails = True
+        with pytest.raises(IndexNotReady):
+            await together.wait(6)
+        return search.asked
+
+    assert asyncio.run(run()) == [1, 5, 6]
+
+
+def test_accepted_writes_are_202_when_they_take_long(tmp_path: Path) -> None:
+    """No worker, a short wait: adds, a batch and a delete are all answered with their jobs."""
+    files = [pictures.picture(seed, (64, 48)) for seed in range(3)]
+    with running_cluster(
+        tmp_path, str(tmp_path / "iqdb.sqlite"), workers=0, IQDB_ADD_TIMEOUT_S="0.5"
+    ) as cluster:
+        client = cluster.client
+        added = client.post("/images/1", files={"file": files[0]})
+        assert (added.status_code, added.json()["state"]) == (202, "queued")
+        batch = client.post("/images", files=[("2", ("a", files[1])), ("3", ("a", files[2]))])
+        assert batch.status_code == 202
+        assert [image["status"] for image in batch.json()["images"]] == [202, 202]
+        deleted = client.delete("/images/9")
+        assert deleted.status_code == 202
+        several = client.request("DELETE", "/images", json=[7, 8])
+        assert several.status_code == 202
+        jobs = [added.json()["job_id"], deleted.json()["job_id"]]
+        jobs += [one["job_id"] for one in batch.json()["images"] + several.json()["jobs"]]
+        assert {client.get(f"/jobs/{job_id}").json()["state"] for job_id in jobs} == {"queued"}
+        cluster.start_worker().wait_ready()
+        for job_id in jobs:
+            wait_until(lambda job_id=job_id: client.get(f"/jobs/{job_id}").json()["state"] == "done", WAIT_S)
+        # Stored, but no node can say that it is findable: that is no failure either.
+        cluster.queries[0].kill()
+        late = client.post("/images/4", files={"file": files[0]})
+        assert late.status_code == 202
+        assert client.get("/status").json()["queue"]["interactive"] == 0
