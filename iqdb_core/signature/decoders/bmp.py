@@ -23,6 +23,7 @@ from iqdb_core.signature.picture import Picture
 _BAND_PIXELS: Final = 1 << 16
 _LEFT_OUT: Final = 256
 """Stands among indices for pixels that run-length coding leaves out."""
+_PLAIN_MASKS: Final = (0xFF0000, 0x00FF00, 0x0000FF, 0)
 _ICON_ALPHA: Final = 0xFF000000
 _OPAQUE: Final = np.uint32(0xFF000000)
 
@@ -53,7 +54,8 @@ def show(still: Still) -> Picture:
     bands = _bands(rows, width, height, there, is_top_down=bitmap.is_top_down)
     if is_icon:
         bands = _masked(bands, still.data, bitmap, width, height, has_alpha=rows.has_alpha)
-    return Picture(width, height, _flattened(bands), is_damaged=there < height)
+    bands = _flattened(bands) if rows.has_alpha else map(_read_only, bands)
+    return Picture(width, height, bands, is_damaged=there < height)
 
 
 class _Rows:
@@ -85,16 +87,18 @@ class _Rows:
         self._masks = masks
         self.has_alpha = self._finds_alpha()
 
-    def __getitem__(self, rows: slice) -> NDArray[np.uint32]:
-        """Return rows as red, green, blue and alpha from the low byte up."""
-        raw = self._bytes[rows]
+    def read(self, first: int, last: int, *, is_top_down: bool) -> NDArray[np.uint32]:
+        """Return rows, from the top, as red, green, blue and alpha from the low byte up."""
+        raw = self._bytes[first:last] if is_top_down else self._bytes[first:last][::-1]
         if self._bits <= 8:
-            shown: NDArray[np.uint32] = self._colours[_indices(raw, self._bits, self._width)]
-            return shown
-        if self._bits == 24:
-            blue, green, red = (raw[:, n : 3 * self._width : 3].astype(np.uint32) for n in range(3))
-            colours: NDArray[np.uint32] = red | green << np.uint32(8) | blue << np.uint32(16) | _OPAQUE
-            return colours
+            return np.take(self._colours, _indices(raw, self._bits, self._width))
+        if self._bits == 24 or (self._bits == 32 and self._masks == _PLAIN_MASKS):
+            step = self._bits // 8
+            colours = np.empty((len(raw), self._width, 4), np.uint8)
+            for place in range(3):
+                colours[:, :, place] = raw[:, 2 - place : step * self._width : step]
+            colours[:, :, 3] = 255
+            return colours.view(np.uint32)[:, :, 0]
         pixels = np.ascontiguousarray(raw).view("<u2" if self._bits == 16 else "<u4")[:, : self._width]
         return self._by_masks(pixels.astype(np.uint32))
 
@@ -132,10 +136,10 @@ class _Indices:
         self._colours = np.append(_palette(data, bitmap), np.uint32(WHITE))
         self._indices = indices
 
-    def __getitem__(self, rows: slice) -> NDArray[np.uint32]:
-        """Return rows as red, green, blue and alpha from the low byte up."""
-        shown: NDArray[np.uint32] = self._colours[self._indices[rows]]
-        return shown
+    def read(self, first: int, last: int, *, is_top_down: bool) -> NDArray[np.uint32]:
+        """Return rows, from the top, as red, green, blue and alpha from the low byte up."""
+        indices = self._indices[first:last]
+        return np.take(self._colours, indices if is_top_down else indices[::-1])
 
 
 def stride(width: int, bits: int) -> int:
@@ -155,6 +159,8 @@ def _palette(data: bytes, bitmap: Bitmap) -> NDArray[np.uint32]:
 
 def _indices(raw: NDArray[np.uint8], bits: int, width: int) -> NDArray[np.uint8]:
     """Return one byte per pixel from rows of 1, 2, 4 or 8 bits, the highest bits first."""
+    if bits == 8:
+        return raw[:, :width]
     shifts = np.arange(8 - bits, -1, -bits, dtype=np.uint8)
     spread = (raw[:, :, None] >> shifts) & np.uint8((1 << bits) - 1)
     return spread.reshape(len(raw), -1)[:, :width]
@@ -181,11 +187,13 @@ def _bands(
     for top in range(0, height, step):
         bottom = min(top + step, height)
         first, last = (top, bottom) if is_top_down else (height - bottom, height - top)
+        part = rows.read(min(first, there), min(last, there), is_top_down=is_top_down)
+        if len(part) == bottom - top:
+            yield np.ascontiguousarray(part)
+            continue
         band = np.full((bottom - top, width), WHITE, np.uint32)
-        if first < there:
-            read = rows[first : min(last, there)]
-            band[: len(read)] = read
-        yield band if is_top_down else np.ascontiguousarray(band[::-1])
+        band[slice(len(part)) if is_top_down else slice(bottom - top - len(part), None)] = part
+        yield band
 
 
 def _masked(
@@ -214,7 +222,10 @@ def _masked(
 def _flattened(bands: Iterator[NDArray[np.uint32]]) -> Iterator[NDArray[np.uint32]]:
     for band in bands:
         out = np.empty_like(band)
-        band.flags.writeable = False
-        on_white(band, out)
-        out.flags.writeable = False
-        yield out
+        on_white(_read_only(band), out)
+        yield _read_only(out)
+
+
+def _read_only(band: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    band.flags.writeable = False
+    return band

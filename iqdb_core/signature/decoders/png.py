@@ -7,6 +7,7 @@ of the others, and Pillow decodes the result. Called by `iqdb_core.signature.dec
 from __future__ import annotations
 
 import io
+import random
 import struct
 import zlib
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ _PASSES: Final = (
     (0, 1, 1, 2),
 )
 """First column, step, first row and step of each pass of an interlaced picture."""
+_PATTERN: Final = random.Random(1).randbytes(1021)
 _PIECE_BYTES: Final = 4096
 _WHITE: Final = b"\xff\xff\xff"
 
@@ -68,10 +70,11 @@ def load(still: Still) -> Loaded:
     """Decode a PNG; Pillow's errors come through where it cannot be mended."""
     try:
         image = PngImageFile(io.BytesIO(still.data))
+        _mark_last_rows(image)
         image.load()
     except BAD_FILE:
         return _mended(still)
-    if _ends_empty(image) and len(_inflated(still)) < sum(
+    if _has_marked_rows(image) and len(_inflated(still)) < sum(
         size * rows for size, rows in _header(still).passes()
     ):
         return _mended(still)
@@ -83,12 +86,29 @@ def _header(still: Still) -> _Header:
     return _Header(width, height, bits, colours, bool(interlace))
 
 
-def _ends_empty(image: Image.Image) -> bool:
-    """Whether the last rows are as Pillow leaves missing ones; those of good pictures may be, too."""
-    last = [
-        image.crop((0, row, image.width, row + 1)) for row in range(max(0, image.height - 2), image.height)
-    ]
-    return any(row.getbbox(alpha_only=False) is None for row in last)
+def _mark_last_rows(image: PngImageFile) -> None:
+    """Put a pattern where the last two rows belong: Pillow does not say if there is no data for them."""
+    fresh = Image.new(image.mode, image.size)
+    for row in range(max(0, image.height - 2), image.height):
+        fresh.paste(_marked(image), (0, row))
+    image.im = fresh.im
+
+
+def _has_marked_rows(image: Image.Image) -> bool:
+    """Whether one of the last two rows is still as it was marked; a narrow picture may happen to be so."""
+    mark = _marked(image).tobytes()
+    return any(
+        image.crop((0, row, image.width, row + 1)).tobytes() == mark
+        for row in range(max(0, image.height - 2), image.height)
+    )
+
+
+def _marked(image: Image.Image) -> Image.Image:
+    """Return a row of an irregular pattern."""
+    row = Image.new(image.mode, (image.width, 1))
+    size = len(row.tobytes())
+    row.frombytes((_PATTERN * (size // len(_PATTERN) + 1))[:size])
+    return row
 
 
 def _inflated(still: Still) -> bytearray:
