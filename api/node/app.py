@@ -70,6 +70,17 @@ async def search(request: Request) -> Response:
     return Response(pack_matches(matches), media_type=MEDIA_TYPE)
 
 
+@router.post("/sketch")
+async def sketch(request: Request) -> Response:
+    """Answer as `/search` does, for the signature of a painted picture."""
+    services = _services(request)
+    signature = codec.from_bytes(await request.body())
+    asked = Parameters(Dialect.DANBOORU, query_values(request))
+    limit = asked.integer("limit", 1, MAX_LIMIT) or DEFAULT_LIMIT
+    matches = await services.search.sketch(signature, limit, asked.number("min_score"))
+    return Response(pack_matches(matches), media_type=MEDIA_TYPE)
+
+
 @router.get("/signatures/{image_id}")
 async def signature(request: Request, image_id: str) -> Response:
     """Return one image's signature as 264 bytes."""

@@ -17,6 +17,9 @@ class Search(Protocol):
     async def query(self, signature: Signature, limit: int, min_score: float | None) -> list[Match]:
         """Return the best matches, best first. Raises IndexNotReady or SearchUnavailable."""
 
+    async def sketch(self, signature: Signature, limit: int, min_score: float | None) -> list[Match]:
+        """Do the same for the signature of a painted picture."""
+
     async def get(self, image_id: int) -> Signature:
         """Return an image's signature; raises UnknownImage."""
 

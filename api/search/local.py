@@ -43,6 +43,15 @@ class LocalSearch:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, self._query, signature, limit, min_score)
 
+    async def sketch(self, signature: Signature, limit: int, min_score: float | None) -> list[Match]:
+        """See `Search`."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self._sketch, signature, limit, min_score)
+
+    def _sketch(self, signature: Signature, limit: int, min_score: float | None) -> list[Match]:
+        with timed(self._observe, Stage.SCAN):
+            return self._index.query(signature, limit, min_score, is_sketch=True)
+
     async def get(self, image_id: int) -> Signature:
         """See `Search`."""
         self._follower.check_whole()

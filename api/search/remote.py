@@ -33,10 +33,19 @@ class RemoteSearch:
 
     async def query(self, signature: Signature, limit: int, min_score: float | None) -> list[Match]:
         """See `Search`."""
+        return await self._matches("/search", signature, limit, min_score)
+
+    async def sketch(self, signature: Signature, limit: int, min_score: float | None) -> list[Match]:
+        """See `Search`."""
+        return await self._matches("/sketch", signature, limit, min_score)
+
+    async def _matches(
+        self, path: str, signature: Signature, limit: int, min_score: float | None
+    ) -> list[Match]:
         parameters: dict[str, Any] = {"limit": limit}
         if min_score is not None:
             parameters["min_score"] = repr(min_score)
-        answer = await self.pool.ask("POST", "/search", params=parameters, content=codec.to_bytes(signature))
+        answer = await self.pool.ask("POST", path, params=parameters, content=codec.to_bytes(signature))
         return unpack_matches(_content(answer))
 
     async def get(self, image_id: int) -> Signature:

@@ -17,6 +17,7 @@ _PLANE: Final = {
     "maxItems": 16384,
 }
 _CHANNELS: Final = {"type": "object", "properties": {"r": _PLANE, "g": _PLANE, "b": _PLANE}}
+MODE: Final = {"type": "string", "enum": ["sketch"]}
 _FILE: Final = {"type": "string", "format": "binary"}
 _IMAGE: Final = {
     "type": "object",
@@ -78,6 +79,7 @@ QUERY: Final[dict[str, Any]] = {
     "parameters": [
         _query_parameter("hash", _HASH),
         _query_parameter("limit", _LIMIT),
+        _query_parameter("mode", MODE),
         _query_parameter("min_score", {"type": "number"}),
     ],
     "requestBody": _body(
@@ -87,6 +89,7 @@ QUERY: Final[dict[str, Any]] = {
             "post_id": _ID,
             "channels": _CHANNELS,
             "limit": _LIMIT,
+            "mode": MODE,
             "min_score": {"type": "number"},
         },
         required=False,

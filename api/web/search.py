@@ -13,6 +13,7 @@ from api.web.openapi import QUERY
 from api.web.parameters import parameters
 from api.web.requests import question_of
 from api.web.services import services_of
+from api.web.sketch import ranking_of
 
 router: Final = APIRouter()
 
@@ -24,9 +25,10 @@ async def query(request: Request) -> Response:
     services = services_of(request)
     async with parameters(request) as said:
         asked = question_of(said)
+        rank = ranking_of(services.search, said)
         if isinstance(asked.picture, int):
             signature = await services.search.get(asked.picture)
         else:
             signature = await services.hasher.signature(asked.picture)
-    matches = await services.search.query(signature, asked.limit, asked.min_score)
+    matches = await rank(signature, asked.limit, asked.min_score)
     return json_response(match_bodies(matches, said.dialect))

@@ -11,8 +11,11 @@ import httpx
 import numpy as np
 import pytest
 
+from iqdb_core import codec
+from iqdb_core.signature import from_image_bytes
 from tests.fixtures import pictures
 from tests.fixtures.servers import ServerProcess, embedded_server
+from tests.naive_index import NaiveIndex
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -289,3 +292,18 @@ def test_the_file_is_iqdbs(client: httpx.Client, server: ServerProcess) -> None:
     assert row[0] == 31
     assert list(row[1:4]) == added["signature"]["avglf"]
     assert np.frombuffer(row[4], "<i2").reshape(3, 40).tolist() == added["signature"]["sig"]
+
+
+def test_a_sketch_is_ranked_by_its_own_weights(client: httpx.Client) -> None:
+    for number in range(1, 9):
+        client.post(f"/images/{number}", files=picture(number))
+    painted = picture(3, (128, 96))
+    model = NaiveIndex({n: codec.from_hash(client.get(f"/images/{n}").json()["hash"]) for n in range(1, 9)})
+    asked = from_image_bytes(painted["file"][1])
+    for mode, is_sketch in ((None, False), ("sketch", True)):
+        answer = client.post("/query", params={} if mode is None else {"mode": mode}, files=painted)
+        found = [(match["post_id"], match["score"]) for match in answer.json()]
+        assert found == [(match.image_id, match.score) for match in model.query(asked, is_sketch=is_sketch)]
+    assert client.post("/query", json={"post_id": 3, "mode": "sketch"}).json()[0]["post_id"] == 3
+    for wrong in ({"mode": "dream"}, {"mode": "sketch", "find": "copies"}):
+        assert client.post("/query", params=wrong, files=painted).status_code == 400

@@ -65,6 +65,11 @@ def test_e621_dialect_and_hash_adds(client: httpx.Client) -> None:
     assert client.post("/images/1", json={"channels": channels}).status_code == 200
     assert client.post("/images/2", data={"hash": text}).json()["hash"] == text
     assert client.post("/query", json={"post_id": 2, "limit": 1}).json()[0]["hash"] == text[5:]
+    plain, sketch = (
+        client.post("/query", json={"post_id": 2, **mode}).json() for mode in ({}, {"mode": "sketch"})
+    )
+    assert [match["post_id"] for match in sketch] == [match["post_id"] for match in plain] == [2, 1]
+    assert sketch[1]["score"] != plain[1]["score"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,30 @@
+"""Painted queries: `mode=sketch`. Who paints is less sure of colours and large shapes than a picture is."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from api.search.interface import Search
+from api.web.errors import BadRequest
+from api.web.parameters import Parameters
+from iqdb_core.model import Match, Signature
+
+Rank = Callable[[Signature, int, float | None], Awaitable[list[Match]]]
+
+
+def ranking_of(search: Search, said: Parameters) -> Rank:
+    """Return what ranks for this request: `Search.query`, or `Search.sketch` for a painted picture.
+
+    Raises
+    ------
+    BadRequest
+        Another mode, or one together with a search for copies.
+    """
+    mode = said.text("mode")
+    if mode is None:
+        return search.query
+    if mode != "sketch":
+        raise BadRequest("mode is 'sketch', or left out")
+    if said.get("find") is not None or said.get("turns") is not None:
+        raise BadRequest("a sketch has no copies: leave out either 'mode' or 'find' and 'turns'")
+    return search.sketch
