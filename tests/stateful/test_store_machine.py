@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 import tempfile
 from pathlib import Path
@@ -14,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from iqdb_core.errors import UnknownImage
 from iqdb_core.follower import Follower
-from iqdb_core.model import Write
+from iqdb_core.model import Mark, Write
 from iqdb_core.store import open_store
 from iqdb_core.store.migrate import copy_store
 from tests.fixtures.stores import IqdbFile, all_changes, live_images, signature
@@ -65,6 +66,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.naive = NaiveStore()
         self.sink = DictSink()
         self.cursor = 0
+        self.lineage: Mark | None = None
+        self.backup: NaiveStore | None = None
         self.copies = 0
 
     def teardown(self) -> None:
@@ -119,9 +122,12 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(limit=st.integers(1, 5))
     def follow(self, limit: int) -> None:
-        follower = Follower(self.store, self.sink, cursor=self.cursor, poll_s=1, batch=limit)
+        follower = Follower(
+            self.store, self.sink, cursor=self.cursor, lineage=self.lineage, poll_s=1, batch=limit
+        )
         follower.catch_up()
         self.cursor = follower.applied_seq
+        self.lineage = self.store.lineage_at(self.cursor)
         follower.stop()
         assert self.cursor == self.naive.head_seq
         assert self.sink.live == self.naive.live()
@@ -136,6 +142,39 @@ class StoreMachine(RuleBasedStateMachine):
         assert live_images(copied) == self.naive.live()
         assert copied.sources_of(list(self.naive.latest)) == self.naive.sources
         copied.close()
+
+    @rule()
+    def back_up(self) -> None:
+        path = self.directory / "backup.sqlite"
+        path.unlink(missing_ok=True)
+        assert self.store.backup(path) == len(self.naive.live())
+        self.backup = copy.deepcopy(self.naive)
+
+    @precondition(lambda self: self.backup is not None)
+    @rule(is_open=st.booleans())
+    def put_the_backup_back(self, *, is_open: bool) -> None:
+        if not is_open:
+            self.store.close()
+        for log in self.directory.glob("store.sqlite-*"):
+            log.unlink()
+        shutil.copy(self.directory / "backup.sqlite", self.directory / "new.sqlite")
+        (self.directory / "new.sqlite").rename(self.path)
+        if not is_open:
+            self.store = open_store(str(self.path))
+        self.naive = copy.deepcopy(self.backup)
+
+    @rule()
+    def export(self) -> None:
+        exported = list(self.store.export())
+        assert {image.image_id: image.signature for image in exported} == self.naive.live()
+        assert {image.image_id: image.source for image in exported if image.source} == self.naive.sources
+        listed = [image.image_id for image in self.store.ids_after(-1, 100)]
+        assert listed == [image.image_id for image in exported] == sorted(self.naive.live())
+        assert self.store.missing(range(7)) == [k for k in range(7) if k not in self.naive.live()]
+
+    @rule(repair=st.booleans())
+    def check(self, *, repair: bool) -> None:
+        assert self.store.check(repair=repair).findings == []
 
     @invariant()
     def agrees(self) -> None:
