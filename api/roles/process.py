@@ -81,6 +81,7 @@ class Process:
     def __init__(self, host: str, port: int) -> None:
         self._sockets = _bound(host, port)
         self._host = host
+        self._port = self._sockets[0].getsockname()[1]
         self._server: _Server | None = None
         self._exit_code = 0
         self._is_ready = False
@@ -90,10 +91,12 @@ class Process:
     def url(self) -> str:
         """Where the server is reached; with port 0 asked for, the port it was given."""
         host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"http://{host}:{self._sockets[0].getsockname()[1]}"
+        return f"http://{host}:{self._port}"
 
     def announce(self, summary: str) -> None:
-        """Print the one line that says the server is ready, on standard output."""
+        """Print the one line that says the server is ready, on standard output; not when it ends already."""
+        if self._is_stopping:
+            return
         self._is_ready = True
         sys.stdout.write(f"iqdb: ready on {self.url} with {summary}\n")
         sys.stdout.flush()

@@ -55,7 +55,7 @@ class Startup(Generic[T]):
         self.progress = "starting"
         self.stack = ExitStack()
         """What has been made so far; `load` puts on it what must be closed."""
-        self._is_stopping = False
+        self.is_stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._on_stop: list[Callable[[], None]] = []
 
@@ -66,12 +66,12 @@ class Startup(Generic[T]):
     def step(self, progress: str) -> None:
         """Tell how far loading is. Raises Stopped when nobody waits for it any more."""
         self.progress = progress
-        if self._is_stopping:
+        if self.is_stopping:
             raise Stopped
 
     def stop(self) -> None:
         """End the load at its next step, and what it waits for."""
-        self._is_stopping = True
+        self.is_stopping = True
         for end in self._on_stop:
             end()
 
@@ -124,8 +124,10 @@ def create_loading_app(
             except (Stopped, asyncio.CancelledError):
                 return  # the server ends before it was ready
             except BaseException as error:  # noqa: BLE001 - whatever it is, the process must end with it
-                on_failure(error)
-            else:
+                if not startup.is_stopping:  # else it is what the load makes of being ended
+                    on_failure(error)
+                return
+            if not startup.is_stopping:
                 # What was loaded stays: a full collection that walks over it stops everything for 50 ms.
                 gc.collect()
                 gc.freeze()

@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from api.roles.parts import PLAIN_CHANGES
+from iqdb_core import codec
+from iqdb_core.model import Write
+from iqdb_core.store import open_store
 from tests.fixtures import pictures
 from tests.fixtures.servers import ServerProcess, embedded_server
 from tests.fixtures.waiting import wait_until
@@ -18,16 +22,23 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_server_that_is_compiling_ends_in_order(tmp_path: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("number", "count"), [(signal.SIGINT, 0), (signal.SIGTERM, PLAIN_CHANGES + 1)], ids=["serving", "loading"]
+)
+def test_a_server_that_is_compiling_ends_in_order(tmp_path: Path, number: signal.Signals, count: int) -> None:
+    """With few images it serves meanwhile; with many it loads them once it is fast."""
     database = tmp_path / "iqdb.sqlite"
+    store = open_store(str(database))
+    signature = codec.from_hash(pictures.golden()[0][1])
+    store.apply([Write(image_id, image_id + 1, signature) for image_id in range(count)])
+    store.close()
     server = ServerProcess(
         ["http", "127.0.0.1", "0", str(database)],
         tmp_path / "log",
         {"NUMBA_CACHE_DIR": str(tmp_path / "kernels")},
     )
     try:
-        wait_until(lambda: "compiling kernels" in server.errors(), 60, what="it compiles")
+        wait_until(lambda: "preparing for this machine" in server.errors(), 60, what="it compiles")
         server.process.send_signal(number)
         assert server.process.wait(10) == 0, server.errors()
     finally:
@@ -35,7 +46,7 @@ def test_a_server_that_is_compiling_ends_in_order(tmp_path: Path, number: signal
     assert "Traceback" not in server.errors()
     assert not database.with_name("iqdb.sqlite-wal").exists()
     connection = sqlite3.connect(database)
-    assert connection.execute("SELECT count(*) FROM images").fetchone() == (0,)
+    assert connection.execute("SELECT count(*) FROM images").fetchone() == (count,)
     connection.close()
 
 
