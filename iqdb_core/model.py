@@ -92,6 +92,69 @@ class Match:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """One of the signatures that a search for copies of a picture looks for.
+
+    Parameters
+    ----------
+    signature : Signature
+    part : Rectangle or None
+        Which part of the picture it is of; None is the whole.
+    turn : str
+        What was done to that part before, "none" or as in `signature.turns`; an inverted one has "negative-"
+        before the rest, and is "negative" where nothing else was done.
+    """
+
+    signature: Signature
+    part: Rectangle | None = None
+    turn: str = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """An image that may show the picture that was asked for.
+
+    Parameters
+    ----------
+    image_id : int
+    score : float
+        As of `Match`, of the signature that it matched with.
+    signature : Signature
+        The stored one.
+    likelihood : float
+        0..1: how likely it shows the same picture.
+    detail : float
+        Bits of evidence that its signature can give at most.
+    part, turn
+        Which signature it matched with; see `Asked`.
+    """
+
+    image_id: int
+    score: float
+    signature: Signature
+    likelihood: float
+    detail: float
+    part: Rectangle | None
+    turn: str
+
+
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """The answer to a search for copies.
+
+    Parameters
+    ----------
+    matches : list of Copy
+        Likeliest first, then by id; each image once.
+    detail : float
+        Bits of evidence that the picture's own signature can give at most. Below 40 or so nobody can tell.
+    """
+
+    matches: list[Copy]
+    detail: float
+
+
+@dataclass(frozen=True, slots=True)
 class Write:
     """One accepted wish to change the store: put a signature, or delete (signature is None).
 

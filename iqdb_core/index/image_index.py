@@ -14,6 +14,7 @@ from iqdb_core.errors import IndexStateError
 from iqdb_core.index.bucket_counts import BucketCounts
 from iqdb_core.index.disk.directory import IndexDirectory
 from iqdb_core.index.disk.sealer import Sealer
+from iqdb_core.index.evidence.copies import CopyFilter
 from iqdb_core.index.head import Head
 from iqdb_core.index.options import IndexOptions
 from iqdb_core.index.query_threads import QueryThreads
@@ -25,13 +26,15 @@ from iqdb_core.index.upkeep.checkpoint_keeper import CheckpointKeeper, numbers_o
 from iqdb_core.index.upkeep.compaction import choose, is_overdue
 from iqdb_core.index.upkeep.maintenance import Maintenance
 from iqdb_core.index.upkeep.merge import carried_over, merged
+from iqdb_core.model import Asked
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
     from pathlib import Path
     from types import TracebackType
 
     from iqdb_core.index.segment.member import Member
-    from iqdb_core.model import ChangeBatch, Mark, Match, Signature
+    from iqdb_core.model import ChangeBatch, Copies, Mark, Match, Signature
 
 
 BULK_CHANGES: Final = 16_384
@@ -180,6 +183,75 @@ class ImageIndex:
         snapshot = self._snapshot
         self._require_open()
         return snapshot.best_matches(signature, limit, min_score, self._threads, is_sketch=is_sketch)
+
+    def find_copies(
+        self,
+        asked: Sequence[Asked],
+        *,
+        limit: int,
+        offset: int = 0,
+        min_score: float | None = None,
+        min_likelihood: float | None = None,
+        min_detail: float | None = None,
+        exclude: Collection[int] = (),
+    ) -> Copies:
+        """Return the live images that most likely show a picture, or what a part or turn of it shows.
+
+        Parameters
+        ----------
+        asked : sequence of Asked
+            The signature of the whole picture first, then those of its parts and turns; at least one.
+        limit : int
+            Most matches to return, at least 1.
+        offset : int
+            So many of the best are left out, at least 0.
+        min_score, min_likelihood, min_detail : float or None
+            Matches below are left out; likelihood 0..1, detail in bits.
+        exclude : collection of int
+            Ids that are left out.
+
+        Returns
+        -------
+        Copies
+            Of the snapshot that was current when the call began. Each signature's best 200 by score, or as
+            many as `offset` and `limit` need, are looked at.
+
+        Raises
+        ------
+        ValueError
+            `limit` or `offset` out of range, or nothing asked.
+        IndexStateError
+            The index is closed, or a file of its directory was damaged.
+        """
+        if limit < 1 or offset < 0 or not asked:
+            raise ValueError("ask for at least one signature, limit is at least 1 and offset at least 0")
+        snapshot = self._snapshot
+        self._require_open()
+        wanted = CopyFilter(limit, offset, min_score, min_likelihood, min_detail, exclude)
+        return snapshot.copies(asked, wanted, self._counts.counts, self._threads)
+
+    def copies_of(
+        self,
+        image_id: int,
+        *,
+        limit: int,
+        min_score: float | None = None,
+        min_likelihood: float | None = None,
+    ) -> Copies | None:
+        """Return the copies of an image among the others, or None if it is unknown; see `find_copies`.
+
+        A high `min_score` makes it cheap.
+        """
+        signature = self.get(image_id)
+        if signature is None:
+            return None
+        return self.find_copies(
+            [Asked(signature)],
+            limit=limit,
+            min_score=min_score,
+            min_likelihood=min_likelihood,
+            exclude=(image_id,),
+        )
 
     def get(self, image_id: int) -> Signature | None:
         """Return the signature of a live image, or None if there is none of this id."""

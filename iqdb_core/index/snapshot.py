@@ -11,18 +11,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from iqdb_core.index.evidence.copies import CopyFilter, find_copies
+from iqdb_core.index.evidence.likelihood import Population
 from iqdb_core.index.head import Head
 from iqdb_core.index.ranking.arithmetic import search
+from iqdb_core.index.rows import Signatures
 from iqdb_core.index.segment.arithmetic import locate
 from iqdb_core.index.segment.table import SegmentTable
-from iqdb_core.model import Match
+from iqdb_core.model import CHANNELS, KEPT, Match
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from iqdb_core.index.query_threads import QueryThreads
+    from iqdb_core.index.ranking.arithmetic import Columns
     from iqdb_core.index.segment.member import Member
-    from iqdb_core.model import Mark, Signature
+    from iqdb_core.model import Asked, Copies, Mark, Signature
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +122,45 @@ class Snapshot:
                 *(column.tolist() for column in found), strict=True
             )
         ]
+
+    def copies(
+        self,
+        asked: Sequence[Asked],
+        wanted: CopyFilter,
+        counts: NDArray[np.int32],
+        threads: QueryThreads,
+    ) -> Copies:
+        """Return the likeliest copies, as `ImageIndex.find_copies` describes."""
+        head = self.head.rows_to_scan()
+
+        def search_one(signature: Signature, depth: int) -> Columns:
+            return search(
+                self.table,
+                head,
+                signature,
+                limit=depth,
+                min_score=wanted.min_score,
+                nonempty=self.nonempty,
+                threads=threads,
+            )
+
+        return find_copies(asked, wanted, Population(counts, self.image_count), search_one, self._signatures)
+
+    def _signatures(self, segments: NDArray[np.int32], documents: NDArray[np.int32]) -> Signatures:
+        """Return the signatures of documents of segments, in the order given; segment -1 is the head."""
+        out = Signatures(
+            np.empty((len(segments), CHANNELS)), np.empty((len(segments), CHANNELS, KEPT), np.int16)
+        )
+        for segment_no in np.unique(segments).tolist():
+            rows = np.flatnonzero(segments == segment_no)
+            doc_ids, places = np.unique(documents[rows].astype(np.int64), return_inverse=True)
+            if segment_no < 0:
+                found = Signatures(self.head.averages[doc_ids], self.head.positions[doc_ids])
+            else:
+                found = self.members[segment_no].sealed.rows.read(doc_ids)
+            out.averages[rows] = found.averages[places]
+            out.positions[rows] = found.positions[places]
+        return out
 
     def get(self, image_id: int) -> Signature | None:
         """Return the signature of a live image, or None."""

@@ -22,6 +22,7 @@ from iqdb_core.signature.arithmetic import coefficients, create_shrinking, signe
 from iqdb_core.signature.decode import decode
 from iqdb_core.signature.parts import find_parts
 from iqdb_core.signature.picture import DecodeLimits, Picture
+from iqdb_core.signature.turns import turned
 
 __all__ = [
     "DecodeLimits",
@@ -30,6 +31,7 @@ __all__ = [
     "from_image_bytes",
     "parts_from_image_bytes",
     "read_image",
+    "turned",
     "warm_up",
 ]
 

@@ -7,13 +7,14 @@ whoever searches for turned copies.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from iqdb_core.model import PLANE, SIDE, Signature
+from iqdb_core.model import PLANE, SIDE, Asked, Signature
 
 
 class Turn(StrEnum):
@@ -56,7 +57,7 @@ _WHITE: Final = 255 * PLANE * 0.7071**14 / (256 * SIDE)
 """The Y average of a white picture: 0.996."""
 
 
-def turned(signature: Signature, turn: Turn, *, is_negative: bool = False) -> Signature:
+def turned_signature(signature: Signature, turn: Turn, *, is_negative: bool = False) -> Signature:
     """Return the signature of the turned picture.
 
     Parameters
@@ -90,6 +91,51 @@ def turned(signature: Signature, turn: Turn, *, is_negative: bool = False) -> Si
         y, i, q = _WHITE - y, -i, -q
     moved.sort(axis=1)
     return Signature((y, i, q), moved.astype("<i2").tobytes())
+
+
+def turned(asked: Sequence[Asked], turns: str | None = None) -> list[Asked]:
+    """Return what is asked for, and after it the turned copies of it that are to be searched for too.
+
+    Parameters
+    ----------
+    asked : sequence of Asked
+        The whole picture first, then its parts, the best guess first; not turned.
+    turns : str or None
+        "none", "mirror" or "all"; the last two perhaps with ",negative" behind. None is "mirror".
+
+    Returns
+    -------
+    list of Asked
+        "all" turns the whole picture and its two best parts in every way, and mirrors the other parts.
+
+    Raises
+    ------
+    ValueError
+        Any other `turns`.
+    """
+    words = ("mirror" if turns is None else turns).split(",")
+    if words[0] not in _CHOICES or words[1:] not in ([], ["negative"]):
+        raise ValueError("turns is none, mirror or all, and may have ',negative' behind it")
+    out = [*asked]
+    for is_negative in (False, True) if len(words) > 1 else (False,):
+        for number, one in enumerate(asked):
+            for turn in _CHOICES[words[0] if number <= _TURNED_PARTS else min(words[0], "mirror", key=_many)]:
+                if turn is not Turn.NONE or is_negative:
+                    signature = turned_signature(one.signature, turn, is_negative=is_negative)
+                    out.append(Asked(signature, one.part, f"negative-{turn}" if is_negative else str(turn)))
+    return out
+
+
+_TURNED_PARTS: Final = 2
+_CHOICES: Final = {
+    "none": (Turn.NONE,),
+    "mirror": (Turn.NONE, Turn.MIRROR),
+    "all": tuple(Turn),
+}
+
+
+def _many(choice: str) -> int:
+    return len(_CHOICES[choice])
 
 
 def _table(turn: Turn) -> NDArray[np.int16]:

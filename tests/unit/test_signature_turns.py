@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from iqdb_core.model import CHANNELS, PLANE, SIDE, Signature
+from iqdb_core.model import CHANNELS, PLANE, SIDE, Asked, Rectangle, Signature
 from iqdb_core.signature import from_channels, from_image_bytes
 from iqdb_core.signature.haar import coefficients
-from iqdb_core.signature.turns import Turn, turned
+from iqdb_core.signature.turns import Turn, turned, turned_signature
 from tests.fixtures.pictures import photos
 
 _PIXELS: Final = {
@@ -71,7 +71,7 @@ def test_a_turned_signature_is_that_of_the_turned_pixels(
         small = np.repeat(np.repeat(small[:, ::16, ::16], 16, 1), 16, 2)
     elif kind == 2:  # few values: many equal coefficients
         small = (small > 128).astype(np.uint8) * 255
-    got = turned(_hash(small), turn, is_negative=is_negative)
+    got = turned_signature(_hash(small), turn, is_negative=is_negative)
     pixels = np.ascontiguousarray(_PIXELS[turn](small))
     _assert_same_but_for_ties(got, 255 - pixels if is_negative else pixels, rounding=1e-6)
 
@@ -85,7 +85,7 @@ def test_turned_photographs_keep_all_but_a_position_or_two(turn: Turn) -> None:
         pixels = np.asarray(picture).transpose(2, 0, 1)
         signature = from_image_bytes(_bmp(pixels))
         wanted = from_image_bytes(_bmp(_PIXELS[turn](pixels)))
-        got = turned(signature, turn)
+        got = turned_signature(signature, turn)
         pairs = zip(got.signed_positions().tolist(), wanted.signed_positions().tolist(), strict=True)
         assert sum(len(set(mine) - set(theirs)) for mine, theirs in pairs) <= 3
         np.testing.assert_allclose(got.averages, wanted.averages, atol=1e-4)
@@ -94,7 +94,7 @@ def test_turned_photographs_keep_all_but_a_position_or_two(turn: Turn) -> None:
 @pytest.mark.parametrize("turn", list(Turn))
 def test_the_inverse_undoes_a_turn(turn: Turn) -> None:
     signature = from_image_bytes(photos()[0].read_bytes())
-    back = turned(turned(signature, turn), turn.inverse)
+    back = turned_signature(turned_signature(signature, turn), turn.inverse)
     np.testing.assert_array_equal(
         np.sort(back.signed_positions(), axis=1), np.sort(signature.signed_positions(), axis=1)
     )
@@ -102,9 +102,35 @@ def test_the_inverse_undoes_a_turn(turn: Turn) -> None:
 
 def test_two_negatives_are_the_picture() -> None:
     signature = from_image_bytes(photos()[0].read_bytes())
-    twice = turned(turned(signature, Turn.NONE, is_negative=True), Turn.NONE, is_negative=True)
+    twice = turned_signature(
+        turned_signature(signature, Turn.NONE, is_negative=True), Turn.NONE, is_negative=True
+    )
     assert twice.positions == signature.positions
     np.testing.assert_allclose(twice.averages, signature.averages, atol=1e-12)
+
+
+def test_what_is_asked_comes_first_and_its_turns_after_it() -> None:
+    signature = from_image_bytes(photos()[0].read_bytes())
+    asked = [Asked(signature), *(Asked(signature, Rectangle(0, 0, n, n)) for n in (1, 2, 3))]
+    assert turned(asked, "none") == asked
+    mirrored = turned(asked)
+    assert mirrored[:4] == asked
+    assert [(one.part, one.turn) for one in mirrored[4:]] == [(one.part, "mirror") for one in asked]
+    assert turned(asked, "mirror") == mirrored
+    every = turned(asked, "all")
+    assert [one.turn for one in every if one.part is None] == [str(turn) for turn in Turn]
+    assert sum(one.part == asked[2].part for one in every) == 8
+    assert sum(one.part == asked[3].part for one in every) == 2
+    negative = turned(asked, "mirror,negative")
+    assert [one.turn for one in negative if one.part is None] == [
+        "none",
+        "mirror",
+        "negative-none",
+        "negative-mirror",
+    ]
+    for wrong in ("", "some", "negative", "all,all", "mirror,", "all,negative,negative"):
+        with pytest.raises(ValueError, match="turns is none, mirror or all"):
+            turned(asked, wrong)
 
 
 def _bmp(pixels: NDArray[np.uint8]) -> bytes:

@@ -1,0 +1,171 @@
+"""How much two signatures say about whether they show the same picture.
+
+Answers: what are the odds that this is a copy, given what it shares with the query and how common that is?
+The score says how much is shared, not how surprising that is: two plain skies share much. Knows no segment
+and no search. Called by `copies`.
+
+The model. A copy is of one of a few kinds (nearly exact, edited, other colours, badly cropped, ...), each
+with a share of all copies, a chance to keep a coefficient for every channel and bin, and a usual difference
+of averages; `table` has them, fitted on variants made by code. Given the kind, coefficients are taken as
+independent; a stranger holds a bucket as often as the index does. The evidence is the log of the ratio of
+both probabilities, in nats.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from iqdb_core.index.evidence.table import (
+    COPY_DIFFERENCES,
+    COPY_KINDS,
+    KEPT_SHARES,
+    OFFSET,
+    SCALE,
+    STRANGER_DIFFERENCES,
+    USUAL_SHARES,
+)
+from iqdb_core.index.segment.weights import BINS
+from iqdb_core.model import CHANNELS, GREY_LIMIT, PLANE, SIDE
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from iqdb_core.index.rows import Signatures
+    from iqdb_core.model import Signature
+
+_BELIEVED_IMAGES: Final = 500
+"""So many images the general shares count like beside the index's own counts, which are few at first."""
+_LEAST_SHARE: Final = 1e-6
+_MOST_SHARE: Final = 0.95
+_BITS: Final = 1 / np.log(2)
+
+
+def _general_shares() -> NDArray[np.float64]:
+    """Return how often pictures hold each of the 98,304 buckets, by the octaves of row and column."""
+    octaves = np.array([int(n).bit_length() for n in range(SIDE)])
+    by_position = np.array(USUAL_SHARES)[:, octaves[:, None], octaves[None, :]].reshape(CHANNELS, PLANE)
+    return np.repeat(by_position, 2, axis=0).reshape(-1)
+
+
+_GENERAL_SHARES: Final = _general_shares()
+_BINS: Final = np.minimum(np.maximum(np.arange(PLANE) // SIDE, np.arange(PLANE) % SIDE), BINS - 1)
+"""The bin, 0..5, of each position."""
+_LOG_KINDS: Final = np.log(np.array(COPY_KINDS))
+_KEPT: Final = np.array(KEPT_SHARES)
+_COPY_DIFFERENCES: Final = np.array(COPY_DIFFERENCES)
+_STRANGER_DIFFERENCES: Final = np.array(STRANGER_DIFFERENCES)
+
+
+@dataclass(frozen=True, slots=True)
+class Population:
+    """What strangers look like: the images of an index.
+
+    Parameters
+    ----------
+    counts : (98,304,) int32 ndarray
+        Images that hold each bucket. May change while it is read: a count is then off by a few images.
+    image_count : int
+        Live images.
+    """
+
+    counts: NDArray[np.int32]
+    image_count: int
+
+    def shares(self, buckets: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return how often a stranger holds each bucket, 0..1."""
+        counted = self.counts[buckets] + _BELIEVED_IMAGES * _GENERAL_SHARES[buckets]
+        shares: NDArray[np.float64] = np.clip(
+            counted / (self.image_count + _BELIEVED_IMAGES), _LEAST_SHARE, _MOST_SHARE
+        )
+        return shares
+
+
+class Evidence:
+    """What one signature can say about others, of a population.
+
+    Parameters
+    ----------
+    signature : Signature
+    population : Population
+    """
+
+    def __init__(self, signature: Signature, population: Population) -> None:
+        self._channels = 1 if signature.is_grey else CHANNELS
+        self._averages = np.array(signature.averages[: self._channels])
+        signed = signature.signed_positions()[: self._channels].astype(np.int64)
+        buckets = np.unique(buckets_of(signed))
+        strangers = population.shares(buckets)[:, None]
+        kept = _KEPT[:, buckets // (2 * PLANE), _BINS[buckets % PLANE] - 1].T  # bucket, kind
+        missing = np.log((1 - kept) / (1 - strangers))
+        self._place_of = np.zeros(2 * CHANNELS * PLANE, np.int16)
+        self._place_of[buckets] = np.arange(1, len(buckets) + 1)
+        self._gains = np.concatenate([np.zeros((1, len(_LOG_KINDS))), np.log(kept / strangers) - missing])
+        self._start = _LOG_KINDS + missing.sum(axis=0)
+
+    def about(self, others: Signatures) -> NDArray[np.float64]:
+        """Return the evidence, in nats, that each of n signatures shows the same picture."""
+        averages, positions = others
+        n = len(averages)
+        places = self._place_of[buckets_of(positions[:, : self._channels].astype(np.int64))]
+        if self._channels > 1:
+            is_grey = np.abs(averages[:, 1:]).sum(axis=1) < GREY_LIMIT
+            places[is_grey, 1:] = 0
+        shared = np.zeros((n, len(self._gains)))
+        shared[np.arange(n)[:, None], places.reshape(n, -1)] = 1.0
+        by_kind = self._start + shared @ self._gains
+        differences = np.abs(averages[:, : self._channels] - self._averages)[:, None]
+        copies = _COPY_DIFFERENCES[:, : self._channels]
+        strangers = _STRANGER_DIFFERENCES[: self._channels]
+        by_kind += (np.log(strangers / copies) + differences * (1 / strangers - 1 / copies)).sum(axis=2)
+        evidence: NDArray[np.float64] = np.logaddexp.reduce(by_kind, axis=1)
+        return evidence
+
+
+def detail_of(signature: Signature, population: Population) -> float:
+    """Return the most evidence that a signature can give, that about itself, in bits; at least 0."""
+    itself = Evidence(signature, population).about(_rows_of(signature))
+    return max(0.0, float(itself[0]) * float(_BITS))
+
+
+def likelihoods(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return probabilities, 0..1, of log odds."""
+    odds: NDArray[np.float64] = 1 / (1 + np.exp(-np.clip(logits, -700, 700)))
+    return odds
+
+
+def log_odds(
+    evidence: NDArray[np.float64], image_count: int, n_asked: int, *, is_plain: bool
+) -> NDArray[np.float64]:
+    """Return the log odds that matches are copies, by the evidence and by how many could have matched.
+
+    Parameters
+    ----------
+    evidence : (n,) float64 ndarray
+        In nats.
+    image_count : int
+        Images searched, at least 1.
+    n_asked : int
+        Signatures searched for.
+    is_plain : bool
+        Whether the signature is that of the whole picture as it is, which is as likely as all others
+        together.
+    """
+    share = 1.0 if n_asked == 1 else 0.5 if is_plain else 0.5 / (n_asked - 1)
+    logits: NDArray[np.float64] = SCALE * evidence + OFFSET - np.log(image_count) + np.log(share)
+    return logits
+
+
+def buckets_of(signed: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the buckets of (..., channels, 40) signed positions."""
+    channels = np.arange(signed.shape[-2])[:, None]
+    buckets: NDArray[np.int64] = (channels * 2 + (signed < 0)) * PLANE + np.abs(signed)
+    return buckets
+
+
+def _rows_of(signature: Signature) -> Signatures:
+    from iqdb_core.index.rows import Signatures  # noqa: PLC0415
+
+    return Signatures(np.array([signature.averages]), signature.signed_positions()[None])

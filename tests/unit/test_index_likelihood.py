@@ -1,0 +1,152 @@
+"""Evidence between signatures against plain arithmetic, and copies against a search of every pair."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from iqdb_core.index import ImageIndex, IndexOptions
+from iqdb_core.index.evidence import table
+from iqdb_core.index.evidence.likelihood import Evidence, Population, detail_of, likelihoods, log_odds
+from iqdb_core.index.rows import Signatures
+from iqdb_core.model import BUCKETS, CHANNELS, KEPT, PLANE, SIDE, Asked, ChangeBatch, Rectangle, Signature
+
+
+def _naive_evidence(query: Signature, other: Signature, counts: list[int], n: int) -> float:
+    """Sum up what the model says, bucket by bucket."""
+    totals = []
+    for kind, share in enumerate(table.COPY_KINDS):
+        total = math.log(share)
+        for channel in range(1 if query.is_grey else CHANNELS):
+            held = other.signed_positions()[channel].tolist() if channel == 0 or not other.is_grey else []
+            for position in set(query.signed_positions()[channel].tolist()):
+                row, column = divmod(abs(position), SIDE)
+                general = table.USUAL_SHARES[channel][row.bit_length()][column.bit_length()]
+                bucket = (channel * 2 + (position < 0)) * PLANE + abs(position)
+                p = min(max((counts[bucket] + 500 * general) / (n + 500), 1e-6), 0.95)
+                r = table.KEPT_SHARES[kind][channel][min(max(row, column), 5) - 1]
+                total += math.log(r / p) if position in held else math.log((1 - r) / (1 - p))
+            apart = abs(query.averages[channel] - other.averages[channel])
+            copy, stranger = table.COPY_DIFFERENCES[kind][channel], table.STRANGER_DIFFERENCES[channel]
+            total += math.log(stranger / copy) + apart / stranger - apart / copy
+        totals.append(total)
+    top = max(totals)
+    return top + math.log(sum(math.exp(total - top) for total in totals))
+
+
+def _signature(random: np.random.Generator, *, is_grey: bool = False, span: int = 300) -> Signature:
+    positions = np.sort(random.integers(1, span, (CHANNELS, KEPT)) * random.choice([-1, 1], (CHANNELS, KEPT)))
+    y, i, q = random.random(3).tolist()
+    averages = (y, 0.001, 0.001) if is_grey else (y, i - 0.5, q - 0.5)
+    return Signature(averages, positions.astype("<i2").tobytes())
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    is_grey=st.booleans(),
+    other_is_grey=st.booleans(),
+    n=st.integers(1, 10**7),
+)
+@settings(max_examples=40, deadline=None)
+def test_evidence_is_what_the_model_says(seed: int, is_grey: bool, other_is_grey: bool, n: int) -> None:
+    random = np.random.default_rng(seed)
+    counts = random.integers(0, max(1, n // 3), BUCKETS).astype(np.int32)
+    query = _signature(random, is_grey=is_grey)
+    others = [_signature(random, is_grey=other_is_grey), query, _signature(random, span=PLANE)]
+    rows = Signatures(
+        np.array([other.averages for other in others]),
+        np.stack([other.signed_positions() for other in others]),
+    )
+    found = Evidence(query, Population(counts, n)).about(rows)
+    wanted = [_naive_evidence(query, other, counts.tolist(), n) for other in others]
+    np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-9)
+    assert detail_of(query, Population(counts, n)) == pytest.approx(max(0.0, wanted[1] / math.log(2)))
+
+
+def test_likelihood_falls_with_the_images_searched_and_the_signatures_tried() -> None:
+    evidence = np.array([40.0])
+    few, many = (log_odds(evidence, n, 1, is_plain=True)[0] for n in (1000, 1_000_000))
+    assert few - many == pytest.approx(math.log(1000))
+    assert log_odds(evidence, 1000, 9, is_plain=True)[0] == pytest.approx(few + math.log(0.5))
+    assert log_odds(evidence, 1000, 9, is_plain=False)[0] == pytest.approx(few + math.log(0.5 / 8))
+    np.testing.assert_allclose(likelihoods(np.array([-1e9, 0.0, 1e9])), [0, 0.5, 1], atol=1e-12)
+
+
+@pytest.fixture(scope="module")
+def index() -> ImageIndex:
+    """300 images in segments and 20 in the head; every 10th is a copy of the one before, with changes."""
+    random = np.random.default_rng(7)
+    signatures = [_signature(random, span=3000) for _ in range(320)]
+    for n in range(10, 320, 10):
+        positions = signatures[n - 1].signed_positions().copy()
+        positions[:, ::8] = random.integers(8000, 16000, (CHANNELS, 5))
+        signatures[n] = Signature(signatures[n - 1].averages, np.sort(positions).astype("<i2").tobytes())
+    opened = ImageIndex.open(None, store_id="copies", options=IndexOptions(head_capacity=100))
+    for first in (0, 100, 200, 300):
+        part = signatures[first : first + 100]
+        opened.apply(
+            ChangeBatch(
+                seqs=np.arange(first + 1, first + 1 + len(part), dtype=np.int64),
+                image_ids=np.arange(first, first + len(part), dtype=np.int64),
+                is_live=np.ones(len(part), np.bool_),
+                averages=np.array([one.averages for one in part]),
+                positions=np.stack([one.signed_positions() for one in part]),
+            )
+        )
+    yield opened
+    opened.close()
+
+
+def _of(index: ImageIndex, image_id: int) -> Signature:
+    signature = index.get(image_id)
+    assert signature is not None
+    return signature
+
+
+def test_copies_are_found_each_once_with_the_part_that_fits(index: ImageIndex) -> None:
+    stranger = _signature(np.random.default_rng(99))
+    part = Rectangle(1, 2, 3, 4)
+    asked = [Asked(stranger), Asked(_of(index, 310), part, "mirror"), Asked(_of(index, 19), part)]
+    found = index.find_copies(asked, limit=50)
+    assert {match.image_id for match in found.matches[:4]} == {309, 310, 19, 20}
+    assert all(match.likelihood > 0.99 for match in found.matches[:4])
+    assert all(match.likelihood < 0.5 for match in found.matches[4:])
+    assert len({match.image_id for match in found.matches}) == len(found.matches) == 50
+    by_id = {match.image_id: match for match in found.matches}
+    assert (by_id[309].part, by_id[309].turn) == (part, "mirror")
+    assert (by_id[20].part, by_id[20].turn) == (part, "none")
+    assert by_id[19].signature == _of(index, 19)
+    assert by_id[19].score == pytest.approx(100)
+    likelihoods_ = [match.likelihood for match in found.matches]
+    assert likelihoods_ == sorted(likelihoods_, reverse=True)
+    assert found.detail > 100
+    assert by_id[19].detail > 100
+
+
+def test_pages_filters_and_exclusions(index: ImageIndex) -> None:
+    asked = [Asked(_of(index, 29))]
+    everything = index.find_copies(asked, limit=100).matches
+    assert index.find_copies(asked, limit=10, offset=7).matches == everything[7:17]
+    assert index.find_copies(asked, limit=10, exclude={29}).matches[0].image_id == 30
+    assert [m.image_id for m in index.find_copies(asked, limit=10, min_likelihood=0.9).matches] == [29, 30]
+    assert [m.image_id for m in index.find_copies(asked, limit=10, min_score=50.0).matches] == [29, 30]
+    assert index.find_copies(asked, limit=10, min_detail=1e6).matches == []
+    others = index.copies_of(29, limit=5, min_likelihood=0.9)
+    assert others is not None
+    assert [match.image_id for match in others.matches] == [30]
+    assert index.copies_of(10**9, limit=5) is None
+    for wrong in ({"limit": 0}, {"limit": 1, "offset": -1}):
+        with pytest.raises(ValueError, match="at least"):
+            index.find_copies(asked, **wrong)
+    with pytest.raises(ValueError, match="at least one"):
+        index.find_copies([], limit=1)
+
+
+def test_an_empty_index_has_no_copies() -> None:
+    with ImageIndex.open(None, store_id="empty", options=IndexOptions()) as empty:
+        found = empty.find_copies([Asked(_signature(np.random.default_rng(1)))], limit=3)
+    assert found.matches == []
