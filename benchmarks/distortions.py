@@ -1,8 +1,8 @@
 """What people do to pictures before they search for them, as functions on Pillow images.
 
-`distort(name, picture, random)` returns the file that somebody would send. Every size, colour and place that a
-page or a border could have is drawn from `random`, so that no two pictures are treated alike. Used by `recall`
-and `fit_likelihood`.
+`distort(name, picture, random)` returns the file that somebody would send. Every size, colour and place
+that a page or a border could have is drawn from `random`, so that no two pictures are treated alike. Used
+by `recall` and `fit_likelihood`.
 """
 
 from __future__ import annotations
@@ -18,80 +18,13 @@ Random = np.random.Generator
 Distortion = Callable[[Image.Image, Random], Image.Image]
 Colour = tuple[int, int, int]
 
-_WORDS: Final = [
-    "the",
-    "of",
-    "and",
-    "a",
-    "to",
-    "in",
-    "it",
-    "you",
-    "that",
-    "was",
-    "for",
-    "on",
-    "are",
-    "with",
-    "as",
-    "his",
-    "they",
-    "be",
-    "at",
-    "one",
-    "have",
-    "this",
-    "from",
-    "or",
-    "had",
-    "by",
-    "not",
-    "but",
-    "what",
-    "some",
-    "we",
-    "can",
-    "out",
-    "other",
-    "were",
-    "all",
-    "there",
-    "when",
-    "up",
-    "use",
-    "your",
-    "how",
-    "said",
-    "an",
-    "each",
-    "she",
-    "which",
-    "do",
-    "their",
-    "time",
-    "if",
-    "will",
-    "way",
-    "about",
-    "many",
-    "then",
-    "them",
-    "write",
-    "would",
-    "like",
-    "so",
-    "these",
-    "her",
-    "long",
-    "make",
-    "thing",
-    "see",
-    "him",
-    "two",
-    "has",
-    "look",
-    "more",
-]
+_TEXT: Final = (
+    "the of and a to in it you that was for on are with as his they be at one have this from or had "
+    "by not but what some we can out other were all there when up use your how said an each she which "
+    "do their time if will way about many then them write would like so these her long make thing see "
+    "him two has look more"
+)
+_WORDS: Final = _TEXT.split()
 _SIDE: Final = 1200
 """Pictures are worked on at no more than this length of their longer side."""
 _JPEG_QUALITY: Final = 85
