@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import random
 import shutil
 import struct
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +16,10 @@ import pytest
 from PIL import Image
 from pillow_heif import from_pillow
 
-from iqdb_core.errors import CorruptImage, UnsupportedFormat
+from iqdb_core.errors import CorruptImage, ImageError, UnsupportedFormat
 from iqdb_core.signature import DecodeLimits, read_image
 from iqdb_core.signature.decode import decode
+from iqdb_core.signature.decoders.failure import decoder_errors
 from tests.fixtures import hostile
 from tests.fixtures.pictures import IMAGES, colours, encoded
 
@@ -259,6 +262,26 @@ def test_heic_is_read_and_registered_nowhere() -> None:
         read_image(file.getvalue()[:600])
 
 
+def test_a_heic_with_flipped_bytes_is_read_or_refused() -> None:
+    file = io.BytesIO()
+    from_pillow(colours(1, (64, 64))).save(file, quality=60)
+    chance = random.Random(3)
+    for _ in range(150):
+        data = bytearray(file.getvalue())
+        for _ in range(chance.choice((1, 2, 8))):
+            data[chance.randrange(min(len(data), chance.choice((300, 10_000))))] = chance.randrange(256)
+        with suppress(ImageError):
+            read_image(bytes(data), limits=DecodeLimits(max_pixels=4_000_000))
+
+
+def test_a_limit_of_a_decoder_is_no_want_of_memory() -> None:
+    words = "Memory allocation error: Security limit exceeded: Number of extents in iloc box"
+    with pytest.raises(CorruptImage), decoder_errors("HEIC"):
+        raise RuntimeError(words)
+    with pytest.raises(MemoryError), decoder_errors("HEIC"):
+        raise RuntimeError("Memory allocation error: Unspecified")
+
+
 def small_jpeg_2000() -> bytes:
     """Return a JPEG 2000 whose header speaks of 4 bits per sample, which Pillow scales wrongly."""
     data = bytearray(encoded(colours(2, (32, 32)), "JPEG2000"))
@@ -288,6 +311,7 @@ def test_nothing_is_written_to_stderr(tmp_path: Path) -> None:
     file.write_bytes(data[:200] + bytes(range(256)) * 4 + data[1224:])
     code = """
 import sys
+from contextlib import suppress
 from pathlib import Path
 from iqdb_core.errors import ImageError
 from iqdb_core.signature import read_image

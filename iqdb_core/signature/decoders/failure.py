@@ -38,7 +38,8 @@ _UNREAD_KIND: Final = re.compile(
     re.IGNORECASE,
 )
 """How decoders say that they do not read a kind of file, whatever its condition."""
-_NO_MEMORY: Final = re.compile(r"out of memory|memory allocation|bad_?alloc", re.IGNORECASE)
+_NO_MEMORY: Final = re.compile(r"out of memory|memory allocation(?!.*limit)|bad_?alloc", re.IGNORECASE)
+"""libheif speaks of allocation, too, where a file asks for more than it ever grants."""
 _DECODER_BYTES: Final = 16
 """Bytes per pixel that the greediest decoder takes."""
 
