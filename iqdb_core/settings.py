@@ -8,9 +8,7 @@ environment is read at the moment they call `Settings.read`.
 
 from __future__ import annotations
 
-import difflib
-import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any, Final, Self
 
@@ -20,8 +18,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from iqdb_core.errors import ConfigError
 from iqdb_core.machine import usable_cores
-
-log = logging.getLogger(__name__)
+from iqdb_core.settings_errors import sentence
 
 PREFIX: Final = "IQDB_"
 MIB: Final = 1024 * 1024
@@ -54,6 +51,7 @@ class Group(StrEnum):
     LIMITS = "Limits"
     ACCESS = "Who may do what"
     PAGE = "The page"
+    FETCH = "Fetching by address"
     INDEX = "The index"
     QUEUE = "The queue"
     WORKER = "Workers"
@@ -235,6 +233,37 @@ class Settings(BaseSettings):
         Group.PAGE,
     )
 
+    fetch: bool = option(
+        False,
+        "fetch pictures by their address (`url=`); see docs/fetching.md before you let strangers do so",
+        FRONT_ENDS,
+        Group.FETCH,
+        shown="off",
+    )
+    fetch_hosts: str = option(
+        "",
+        "hosts to fetch from, e.g. `*.example.org`, separated by commas",
+        FRONT_ENDS,
+        Group.FETCH,
+        shown="all public ones",
+    )
+    fetch_private: bool = option(
+        False,
+        "fetch also from this machine, private networks and unusual ports",
+        FRONT_ENDS,
+        Group.FETCH,
+        shown="off",
+    )
+    fetch_timeout_s: float = option(
+        20.0, "how long fetching one picture may take, seconds", FRONT_ENDS, Group.FETCH, above=0
+    )
+    fetch_referer_rules: str = option(
+        "",
+        "what hosts are told as Referer, as `HOST=REFERER` separated by commas",
+        FRONT_ENDS,
+        Group.FETCH,
+    )
+
     checkpoint_s: float = option(
         300.0, "seconds between checkpoints of the index", INDEXES, Group.INDEX, above=0
     )
@@ -343,7 +372,9 @@ class Settings(BaseSettings):
         try:
             return cls(**given)
         except ValidationError as error:
-            raise ConfigError("; ".join(_sentence(one, given) for one in error.errors())) from None
+            raise ConfigError(
+                "; ".join(sentence(one, given, cls.model_fields, PREFIX) for one in error.errors())
+            ) from None
 
     def changed(self, **values: Any) -> Self:
         """Return a copy with other values."""
@@ -408,42 +439,7 @@ def shown_default(name: str) -> str:
     return f"`{value}`" if value else "none"
 
 
-def warn_of_unknown(environment: Mapping[str, str]) -> None:
-    """Warn of variables that look like options and are none."""
-    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
-    for name in sorted(environment):
-        if name.startswith(PREFIX) and name not in known | OF_OTHERS:
-            close = difflib.get_close_matches(name, known, 1)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            log.warning("%s is no setting%s", name, hint, extra={"action": "unknown_setting"})
-
-
 def _extra(field: FieldInfo) -> dict[str, Any]:
     extra = field.json_schema_extra
     assert isinstance(extra, dict)  # noqa: S101 - `option` makes every field
     return extra
-
-
-_EXPECTED: Final = {"int": "a whole number", "float": "a number", "bool": "true or false"}
-_BOUNDS: Final = (("gt", "above"), ("ge", "of at least"))
-
-
-def _sentence(error: Any, given: Mapping[str, Any]) -> str:
-    """Say what is wrong with one option, what would be right, and where it came from."""
-    if not error["loc"]:
-        return str(error["ctx"]["error"])
-    name = str(error["loc"][0])
-    source = f"--{name.replace('_', '-')}" if name in given else f"{PREFIX}{name.upper()}"
-    field = Settings.model_fields.get(name)
-    if field is None:
-        return f"{name} is no setting"
-    if field.annotation is LogLevel:
-        return f"{source} must be one of {', '.join(LogLevel)}, not {error['input']!r}"
-    kind = getattr(field.annotation, "__name__", "")
-    bounds = [
-        f" {word} {getattr(one, attribute):g}"
-        for one in field.metadata
-        for attribute, word in _BOUNDS
-        if hasattr(one, attribute)
-    ]
-    return f"{source} must be {_EXPECTED.get(kind, 'text')}{''.join(bounds)}, not {error['input']!r}"

@@ -17,6 +17,7 @@ from api.roles.parts import (
     access_of,
     create_hasher,
     create_instruments,
+    fetcher_of,
     limits_of,
     open_database,
     open_index,
@@ -41,6 +42,7 @@ def create_app(
     return create_front_end(
         lambda startup: load(settings, startup, on_failure, instruments),
         instruments=instruments,
+        fetcher=fetcher_of(settings, instruments),
         limits=limits_of(settings),
         access=access_of(settings, host),
         page_options=page_of(settings),

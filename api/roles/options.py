@@ -15,7 +15,8 @@ from pydantic.fields import FieldInfo
 
 from api.roles.process import configure_logging, say
 from iqdb_core.errors import ConfigError
-from iqdb_core.settings import Settings, fields_of, flags_of, group_of, shown_default, warn_of_unknown
+from iqdb_core.settings import Settings, fields_of, flags_of, group_of, shown_default
+from iqdb_core.settings_unknown import warn_of_unknown
 
 
 def with_settings(role: str, *, only: tuple[str, ...] | None = None) -> Callable[..., Callable[..., None]]:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from api.access.keyring import Keyring, create_token, parse_tokens
 from api.access.policy import AccessPolicy, anonymous_right
 from api.access.rate import RateLimit
+from api.fetch.fetcher import Fetcher, FetchOptions, parse_hosts, parse_referer_rules
 from api.ingestion.hashing import Hasher
 from api.metrics.instruments import Instruments
 from api.pictures.folder import PictureFolder
@@ -128,6 +129,26 @@ def open_index(
     startup.stack.callback(follower.stop)
     index.start_maintenance()
     return index, follower
+
+
+def fetcher_of(settings: Settings, instruments: Instruments) -> Fetcher | None:
+    """Return what fetches pictures by their address; None where the operator has not said so.
+
+    Raises
+    ------
+    ConfigError
+        A rule for referer_rules that is none.
+    """
+    if not settings.fetch:
+        return None
+    options = FetchOptions(
+        max_bytes=settings.max_upload_bytes,
+        timeout_s=settings.fetch_timeout_s,
+        hosts=parse_hosts(settings.fetch_hosts),
+        private=settings.fetch_private,
+        referer_rules=parse_referer_rules(settings.fetch_referer_rules),
+    )
+    return Fetcher(options, instruments.version)
 
 
 def create_instruments() -> Instruments:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from fastapi import FastAPI
 
 from api.access.policy import AccessPolicy
+from api.fetch.fetcher import Fetcher
 from api.metrics.instruments import Instruments
 from api.metrics.middleware import RequestCounter
 from api.web import batch, contents, health, images, jobs, metrics, page, previews, search
@@ -27,6 +28,7 @@ def create_front_end(
     limits: LimitOptions,
     access: AccessPolicy,
     instruments: Instruments,
+    fetcher: Fetcher | None,
     page_options: page.PageOptions,
     on_ready: Callable[[str], None],
     on_failure: OnDeath,
@@ -43,6 +45,8 @@ def create_front_end(
         Who may do what, and how often.
     instruments : Instruments
         What `/metrics` shows.
+    fetcher : Fetcher or None
+        Fetches what `url=` names; None where that is off.
     page_options : PageOptions
         What the web page knows of this server.
     on_ready, on_failure : callable
@@ -51,6 +55,7 @@ def create_front_end(
     app = create_loading_app("iqdb", load, on_ready=on_ready, on_failure=on_failure)
     app.state.page = page_options
     app.state.instruments = instruments
+    app.state.fetcher = fetcher
     for subject in (search, images, previews, batch, contents, jobs, health, metrics, page):
         app.include_router(subject.router)
     app.add_middleware(RoomCheck)

@@ -19,6 +19,7 @@ from starlette.responses import Response
 from api.access.policy import Forbidden, TooOften, Unauthorized
 from api.contents.cursor import InvalidCursor, OtherHistory
 from api.contents.reader import TooManyExports
+from api.fetch.fetcher import FetchFailed, FetchRefused
 from api.ingestion.picture import BodyTooLarge
 from api.web.answers import json_response
 from iqdb_core import errors
@@ -55,6 +56,8 @@ STATUSES: Final[dict[type[errors.IqdbError], HTTPStatus]] = {
     Unauthorized: HTTPStatus.UNAUTHORIZED,
     Forbidden: HTTPStatus.FORBIDDEN,
     InvalidCursor: HTTPStatus.BAD_REQUEST,
+    FetchRefused: HTTPStatus.BAD_REQUEST,
+    FetchFailed: HTTPStatus.BAD_GATEWAY,
     OtherHistory: HTTPStatus.CONFLICT,
     TooManyExports: HTTPStatus.TOO_MANY_REQUESTS,
     errors.UnknownImage: HTTPStatus.NOT_FOUND,

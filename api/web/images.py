@@ -13,8 +13,9 @@ from starlette.responses import Response
 
 from api.ingestion.interface import Added, Queued
 from api.web.answers import Dialect, image_body, json_response
+from api.web.fetching import parameters_with_picture
 from api.web.openapi import ADD, DELETE, GET
-from api.web.parameters import dialect_of, parameters
+from api.web.parameters import dialect_of
 from api.web.requests import image_id_from, picture_of, wants_to_wait
 from api.web.services import services_of
 
@@ -26,7 +27,7 @@ async def add_image(request: Request, image_id: str) -> Response:
     """Add an image, or replace the one that has this id."""
     number = image_id_from(image_id)
     wait = wants_to_wait(request)
-    async with parameters(request) as said:
+    async with parameters_with_picture(request) as said:
         outcome = await services_of(request).ingestion.add(number, picture_of(said), wait=wait)
     return added_response(outcome, said.dialect)
 

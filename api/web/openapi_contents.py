@@ -122,7 +122,7 @@ CHANGES: Final[dict[str, Any]] = {
 EXPORT: Final[dict[str, Any]] = {
     "parameters": [
         _parameter(
-            "format", {"enum": ["ndjson", "sqlite"], "default": "ndjson"}, "Lines of JSON, or IQDB's file"
+            "format", {"enum": ["ndjson", "sqlite", ""], "default": "ndjson"}, "Lines of JSON, or IQDB's file"
         )
     ],
     "responses": _answers(

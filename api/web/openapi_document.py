@@ -26,6 +26,7 @@ from api.web.openapi_more import (
     METRICS,
     READY,
     STRICT_HASH_PATTERN,
+    WAIT,
     json_of,
 )
 
@@ -59,6 +60,7 @@ _REASONS: Final = {
     "413": "More bytes or pixels than allowed",
     "422": "The bytes are no picture that is read, or a damaged one",
     "429": "Too many requests at once or from one caller, or the queue is full",
+    "502": "The server that 'url' names gave no picture",
     "503": "Still starting, or the database, the queue or the query nodes are away",
     "500": "Something that only the operator can mend; the log says what",
 }
@@ -71,6 +73,11 @@ _PREFER: Final = {
 }
 _WITH_PICTURE: Final = frozenset({"/images/{image_id}", "/query"})
 _RAW: Final = ("application/octet-stream", "image/jpeg", "image/png")
+_URL: Final = {
+    "type": "string",
+    "maxLength": 2000,
+    "description": "Where the picture is, instead of it; only where the operator lets the server fetch",
+}
 _NULL: Final = {"type": "null"}
 _INTRODUCTION: Final = """\
 A reverse image search server that speaks the API of danbooru/iqdb and of e621's variant of it.
@@ -132,6 +139,10 @@ def _complete(method: str, path: str, operation: dict[str, Any]) -> None:
         operation["security"] = [{"token": []}, {}]
     if method == "post" and path in {"/images", "/images/{image_id}"}:
         operation.setdefault("parameters", []).append(_PREFER)
+    if method == "post" and path in _WITH_PICTURE:
+        operation.setdefault("parameters", []).append(
+            {"name": "url", "in": "query", "required": False, "schema": _URL}
+        )
     for parameter in operation.get("parameters", []):
         _complete_parameter(parameter, has_body="requestBody" in operation)
     if method == "post" and path in _WITH_PICTURE:
@@ -148,6 +159,8 @@ def _complete(method: str, path: str, operation: dict[str, Any]) -> None:
 def _complete_parameter(parameter: dict[str, Any], *, has_body: bool) -> None:
     if parameter["in"] == "path" and parameter["name"] == "image_id":
         parameter["schema"] = ID
+    if parameter["name"] == "wait":
+        parameter |= WAIT
     if parameter["name"] == "hash":
         parameter["schema"] = {"type": "string", "pattern": HASH_PATTERN}
         if not has_body:  # beside an example of a body, this one would count
@@ -156,6 +169,8 @@ def _complete_parameter(parameter: dict[str, Any], *, has_body: bool) -> None:
 
 def _complete_body(content: dict[str, Any]) -> None:
     """Add the picture as the whole body; null counts as absent in JSON, as serialisers send it."""
+    form = content["multipart/form-data"]["schema"]["properties"]
+    form["url"] = content["application/json"]["schema"]["properties"]["url"] = _URL
     content |= {kind: {"schema": {"type": "string", "format": "binary"}} for kind in _RAW}
     properties = dict(content["application/json"]["schema"]["properties"])
     properties["hash"] = {"type": "string", "pattern": STRICT_HASH_PATTERN}
@@ -185,7 +200,7 @@ def _statuses(method: str, path: str, operation: Mapping[str, Any]) -> Iterator[
     if has_body:
         yield from ("408", "413")
         if path in _WITH_PICTURE:
-            yield "422"
+            yield from ("422", "502")
     if ("{" in path and method == "get") or path.startswith("/query"):
         yield "404"
     if path == "/changes":

@@ -58,7 +58,11 @@ WAIT: Final = {
     "name": "wait",
     "in": "query",
     "required": False,
-    "schema": {"type": "string", "enum": ["true", "false", "1", "0", "yes", "no"], "default": "true"},
+    "schema": {
+        "type": "string",
+        "pattern": "^([Tt][Rr][Uu][Ee]|[Yy][Ee][Ss]|1|[Ff][Aa][Ll][Ss][Ee]|[Nn][Oo]|0)?$",
+        "default": "true",
+    },
     "description": "Whether to answer only when the image is findable",
 }
 ADD_MANY: Final[dict[str, Any]] = {
@@ -103,7 +107,7 @@ DELETE_MANY: Final[dict[str, Any]] = {
 JOB: Final[dict[str, Any]] = {"responses": _ok(json_of(_JOB))}
 JOBS: Final[dict[str, Any]] = {
     "parameters": [
-        {"name": "state", "in": "query", "schema": {"enum": ["queued", "running", "done", "failed"]}},
+        {"name": "state", "in": "query", "schema": {"enum": ["queued", "running", "done", "failed", ""]}},
         {"name": "cursor", "in": "query", "schema": {"type": "string", "pattern": "^[0-9]{0,19}$"}},
         {
             "name": "limit",

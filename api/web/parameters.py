@@ -51,6 +51,10 @@ class Parameters:
         """Return a value as it came, or None."""
         return self._values.get(name)
 
+    def having(self, name: str, value: Any) -> Parameters:
+        """Return the same with another value under one name."""
+        return Parameters(self.dialect, {**self._values, name: value})
+
     def text(self, name: str) -> str | None:
         """Return a plain value. Raises BadRequest for a file, a number, a list."""
         value = self._values.get(name)

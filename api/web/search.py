@@ -9,8 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.web.answers import json_response, match_bodies
+from api.web.fetching import parameters_with_picture
 from api.web.openapi import QUERY
-from api.web.parameters import parameters
 from api.web.requests import question_of
 from api.web.services import services_of
 from api.web.sketch import ranking_of
@@ -23,7 +23,7 @@ router: Final = APIRouter()
 async def query(request: Request) -> Response:
     """Return the images most like a picture, best first."""
     services = services_of(request)
-    async with parameters(request) as said:
+    async with parameters_with_picture(request) as said:
         asked = question_of(said)
         rank = ranking_of(services.search, said)
         if isinstance(asked.picture, int):

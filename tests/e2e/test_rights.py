@@ -53,6 +53,7 @@ def app_routes() -> list[str]:
         limits=LimitOptions(max_bytes=1, max_batch_bytes=1, max_pending=1, max_pending_bytes=1, idle_s=1),
         access=AccessPolicy(),
         instruments=Instruments("0"),
+        fetcher=None,
         page_options=PageOptions(),
         on_ready=print,
         on_failure=print,

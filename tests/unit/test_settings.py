@@ -8,7 +8,8 @@ import os
 import pytest
 
 from iqdb_core.errors import ConfigError
-from iqdb_core.settings import ROLES, Settings, fields_of, flags_of, shown_default, warn_of_unknown
+from iqdb_core.settings import ROLES, Settings, fields_of, flags_of, shown_default
+from iqdb_core.settings_unknown import warn_of_unknown
 
 
 @pytest.fixture(autouse=True)

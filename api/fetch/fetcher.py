@@ -1,0 +1,234 @@
+"""Fetches a picture by its address, for a client that is not trusted.
+
+Every address is looked up once, checked, and connected to as it was checked, so a name that changes between
+check and connection changes nothing; redirects are followed by hand, each checked alike. No proxies of the
+environment, no cookies, no kept connections, no compressed answers. Called by the routes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fnmatch
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from tempfile import SpooledTemporaryFile
+from typing import BinaryIO, Final, cast
+
+import httpx
+from starlette.datastructures import UploadFile
+
+from api.fetch.addresses import is_public, resolve
+from api.ingestion.picture import BodyTooLarge
+from iqdb_core.errors import ConfigError, IqdbError
+
+log = logging.getLogger(__name__)
+
+MAX_URL: Final = 2000
+MAX_REDIRECTS: Final = 5
+MAX_AT_ONCE: Final = 8
+SPOOL_BYTES: Final = 1024 * 1024
+_PORTS: Final = {"http": 80, "https": 443}
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+
+
+class FetchRefused(IqdbError):
+    """An address that is not fetched, whatever is there."""
+
+
+class FetchFailed(IqdbError):
+    """The other server did not give a picture."""
+
+
+@dataclass(frozen=True, slots=True)
+class FetchOptions:
+    """What may be fetched, and at what cost.
+
+    Parameters
+    ----------
+    max_bytes : int
+    timeout_s : float
+        For all of it, redirects included.
+    hosts : tuple of str
+        Patterns like "*.example.org"; empty: every host.
+    private : bool
+        Whether addresses and ports of the server's own network are fetched as well.
+    referer_rules : tuple of (str, str)
+        A pattern of hosts, and what they are told as Referer.
+    """
+
+    max_bytes: int
+    timeout_s: float = 20.0
+    hosts: tuple[str, ...] = ()
+    private: bool = False
+    referer_rules: tuple[tuple[str, str], ...] = ()
+
+
+class Fetcher:
+    """Fetches pictures, a bounded number at once.
+
+    Parameters
+    ----------
+    options : FetchOptions
+    version : str
+        Told to the other server.
+    resolver : callable
+        Returns the addresses of a name and port.
+    """
+
+    def __init__(
+        self,
+        options: FetchOptions,
+        version: str,
+        resolver: Callable[[str, int], Awaitable[list[str]]] = resolve,
+    ) -> None:
+        self._options = options
+        self._resolver = resolver
+        self._slots = asyncio.Semaphore(MAX_AT_ONCE)
+        self._client = httpx.AsyncClient(
+            trust_env=False,
+            follow_redirects=False,
+            # A kept connection belongs to an address, and would be taken for another name at it.
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
+            timeout=httpx.Timeout(None, connect=min(5.0, options.timeout_s)),
+            headers={
+                "User-Agent": f"iqdb-server/{version}",
+                "Accept": "image/*",
+                "Accept-Encoding": "identity",
+            },
+        )
+
+    async def fetch(self, text: str) -> UploadFile:
+        """Return what is at an address; the caller closes it.
+
+        Raises
+        ------
+        FetchRefused
+            The address, or one that it redirects to, is not to be fetched.
+        FetchFailed
+            No picture came, or not in time.
+        BodyTooLarge
+            It is larger than the limit.
+        """
+        try:
+            async with asyncio.timeout(self._options.timeout_s), self._slots:
+                return await self._follow(text)
+        except TimeoutError:
+            raise FetchFailed(f"nothing came within {self._options.timeout_s:g} seconds") from None
+        except httpx.HTTPError as error:
+            log.info("not fetched: %r", error, extra={"action": "fetch_failed"})
+            raise FetchFailed("the other server does not answer as it should") from None
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def _follow(self, text: str) -> UploadFile:
+        url = self._parse(text)
+        for _ in range(MAX_REDIRECTS + 1):
+            request = self._client.build_request(
+                "GET",
+                url.copy_with(host=await self._address_of(url), fragment=None),
+                headers={"Host": url.netloc.decode("ascii"), **self._referer(url.host)},
+                extensions={"sni_hostname": url.raw_host.decode("ascii")},
+            )
+            answer = await self._client.send(request, stream=True)
+            async with aclosing(answer):
+                if answer.status_code not in _REDIRECTS:
+                    return await self._read(answer, url)
+                location = answer.headers.get("location")
+            if not location:
+                raise FetchFailed(f"{url.host} redirects to nowhere")
+            following = self._parse(str(_joined(url, location)))
+            if url.scheme == "https" and following.scheme == "http":
+                raise FetchRefused(f"{url.host} redirects from https to http")
+            url = following
+        raise FetchFailed(f"{url.host} redirects more than {MAX_REDIRECTS} times")
+
+    def _parse(self, text: str) -> httpx.URL:
+        if len(text) > MAX_URL:
+            raise FetchRefused(f"an address has at most {MAX_URL} characters")
+        try:
+            url = httpx.URL(text.strip())
+            host = url.raw_host.decode("ascii")
+        except (httpx.InvalidURL, ValueError, UnicodeError):
+            raise FetchRefused("this is no web address") from None
+        if url.scheme not in _PORTS or not host:
+            raise FetchRefused("an address begins with http:// or https://")
+        if url.userinfo:
+            raise FetchRefused("an address with a name or password in it is not fetched")
+        if url.port not in {None, _PORTS[url.scheme]} and not self._options.private:
+            raise FetchRefused("only the usual ports of http and https are fetched from")
+        name = host.rstrip(".").lower()
+        if self._options.hosts and not any(fnmatch.fnmatchcase(name, one) for one in self._options.hosts):
+            raise FetchRefused(f"{host} is not one of the hosts that this server fetches from")
+        return url
+
+    async def _address_of(self, url: httpx.URL) -> str:
+        try:
+            addresses = await self._resolver(url.raw_host.decode("ascii"), url.port or _PORTS[url.scheme])
+        except (OSError, UnicodeError):
+            raise FetchFailed(f"there is no host {url.host}") from None
+        if not addresses or (not self._options.private and not all(map(is_public, addresses))):
+            raise FetchRefused(f"{url.host} is not on the public internet")
+        return addresses[0]
+
+    def _referer(self, host: str) -> dict[str, str]:
+        name = host.rstrip(".").lower()
+        found = (referer for one, referer in self._options.referer_rules if fnmatch.fnmatchcase(name, one))
+        referer = next(found, None)
+        return {} if referer is None else {"Referer": referer}
+
+    async def _read(self, answer: httpx.Response, url: httpx.URL) -> UploadFile:
+        if answer.status_code != httpx.codes.OK:
+            raise FetchFailed(f"{url.host} answered {answer.status_code}")
+        if answer.headers.get("content-encoding", "identity").lower() != "identity":
+            raise FetchFailed(f"{url.host} sent something compressed, unasked")
+        announced = answer.headers.get("content-length", "")
+        if announced.isascii() and announced.isdigit():
+            self._check_size(int(announced[:18]))
+        spool = SpooledTemporaryFile(SPOOL_BYTES)  # noqa: SIM115 - the caller closes it
+        upload = UploadFile(cast("BinaryIO", spool), filename="fetched", size=0)
+        try:
+            async for chunk in answer.aiter_raw():
+                await upload.write(chunk)
+                self._check_size(upload.size or 0)
+            await upload.seek(0)
+        except BaseException:
+            spool.close()
+            raise
+        return upload
+
+    def _check_size(self, size: int) -> None:
+        if size > self._options.max_bytes:
+            raise BodyTooLarge(self._options.max_bytes)
+
+
+def parse_hosts(text: str) -> tuple[str, ...]:
+    """Read patterns of hosts, separated by commas or spaces."""
+    return tuple(one.lower() for one in text.replace(",", " ").split())
+
+
+def parse_referer_rules(text: str) -> tuple[tuple[str, str], ...]:
+    """Read "PATTERN=REFERER" rules, separated by commas or spaces.
+
+    Raises
+    ------
+    ConfigError
+        A rule of another form.
+    """
+    rules = []
+    for one in text.replace(",", " ").split():
+        pattern, separator, referer = one.partition("=")
+        if not separator or not pattern or not referer.isascii() or not referer.isprintable():
+            raise ConfigError(f"a referer rule is HOST=REFERER, not {one!r}")
+        rules.append((pattern.lower(), referer))
+    return tuple(rules)
+
+
+def _joined(url: httpx.URL, location: str) -> httpx.URL:
+    try:
+        return url.join(location)
+    except (httpx.InvalidURL, ValueError):
+        raise FetchFailed(f"{url.host} redirects to what is no address") from None

@@ -1,0 +1,32 @@
+"""`url=` of a request: the picture at a web address in place of one that was sent."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.requests import Request
+
+from api.fetch.fetcher import Fetcher
+from api.web.errors import BadRequest
+from api.web.parameters import Parameters, parameters
+
+
+@asynccontextmanager
+async def parameters_with_picture(request: Request) -> AsyncIterator[Parameters]:
+    """Yield what a request says, with the picture that `url` names as its `file`."""
+    async with parameters(request) as said:
+        url = said.text("url")
+        if url is None:
+            yield said
+            return
+        if any(said.get(name) is not None for name in ("file", "hash", "channels", "post_id")):
+            raise BadRequest("give a picture or its 'url', not both")
+        fetcher: Fetcher | None = request.app.state.fetcher
+        if fetcher is None:
+            raise BadRequest("this server fetches no addresses (IQDB_FETCH is off); send the picture itself")
+        upload = await fetcher.fetch(url)
+        try:
+            yield said.having("file", upload)
+        finally:
+            await upload.close()

@@ -1,0 +1,45 @@
+"""What is wrong with an option, as a sentence: what would be right, and where the value came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, Final
+
+from pydantic.fields import FieldInfo
+
+_EXPECTED: Final = {"int": "a whole number", "float": "a number", "bool": "true or false"}
+_BOUNDS: Final = (("gt", "above"), ("ge", "of at least"))
+
+
+def sentence(error: Any, given: Mapping[str, Any], fields: Mapping[str, FieldInfo], prefix: str) -> str:
+    """Return the sentence.
+
+    Parameters
+    ----------
+    error : dict
+        One of those that pydantic lists.
+    given : mapping
+        What came from the command line; the rest is from the environment.
+    fields : mapping of str to FieldInfo
+    prefix : str
+        Of variables.
+    """
+    if not error["loc"]:
+        return str(error["ctx"]["error"])
+    name = str(error["loc"][0])
+    source = f"--{name.replace('_', '-')}" if name in given else f"{prefix}{name.upper()}"
+    field = fields.get(name)
+    if field is None:
+        return f"{name} is no setting"
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Enum):
+        choices = ", ".join(str(one.value) for one in field.annotation)
+        return f"{source} must be one of {choices}, not {error['input']!r}"
+    kind = getattr(field.annotation, "__name__", "")
+    bounds = [
+        f" {word} {getattr(one, attribute):g}"
+        for one in field.metadata
+        for attribute, word in _BOUNDS
+        if hasattr(one, attribute)
+    ]
+    return f"{source} must be {_EXPECTED.get(kind, 'text')}{''.join(bounds)}, not {error['input']!r}"
