@@ -36,10 +36,14 @@ def create_app(read_settings: Callable[[], Settings]) -> Celery:
     app.add_defaults(lambda: configuration(settings()))
     resources = ProcessResources(settings)
     watch = AcknowledgementWatch()
-    sweeper = Sweeper(lambda: open_ledger(settings()), lambda count: send_messages(app, count))
+    store_ids = [""]
+    sweeper = Sweeper(
+        lambda: open_ledger(settings(), store_id=lambda: store_ids[-1]),
+        lambda count: send_messages(app, count),
+    )
     register(app, resources.handler, request_class(watch, resources.claimant_of, sweeper.forfeit))
     app.steps["consumer"].add(sweep_step(sweeper, watch, lambda: settings().sweep_s))
-    prepare_at_start(app, settings)
+    prepare_at_start(app, settings, store_ids.append)
     return app
 
 

@@ -19,13 +19,24 @@ from worker.process_resources import open_ledger
 logger = logging.getLogger(__name__)
 
 
-def prepare_at_start(app: Celery, settings: Callable[[], Settings]) -> None:
-    """Have workers of `app` check their settings and load their kernels, and say when they are ready."""
+def prepare_at_start(
+    app: Celery, settings: Callable[[], Settings], tell_store_id: Callable[[str], None]
+) -> None:
+    """Have workers of `app` check their settings and load their kernels, and say when they are ready.
+
+    Parameters
+    ----------
+    app : Celery
+    settings : callable
+        Returns the settings.
+    tell_store_id : callable
+        Gets the id of the store, '' when the store is away.
+    """
 
     def prepare(sender: Any, **_: Any) -> None:
         if sender.app is app:
             try:
-                check(settings())
+                tell_store_id(check(settings()))
             except (ConfigError, StoreInvalid) as error:
                 sys.exit(f"iqdb: {error}")
             warm_up()  # before the fork: a child that replaces a killed one finds its kernels loaded
@@ -39,10 +50,15 @@ def prepare_at_start(app: Celery, settings: Callable[[], Settings]) -> None:
     worker_ready.connect(say_ready, weak=False)
 
 
-def check(settings: Settings) -> None:
+def check(settings: Settings) -> str:
     """Find out whether these settings can work; makes or upgrades the tables, too.
 
     A database or a Redis that is only away is no reason to end: both are waited for.
+
+    Returns
+    -------
+    str
+        The id of the store; '' when it is away.
 
     Raises
     ------
@@ -53,6 +69,9 @@ def check(settings: Settings) -> None:
     """
     open_ledger(settings).close()
     try:
-        open_store(settings.database_url).close()
+        store = open_store(settings.database_url)
     except StoreUnavailable as error:
         logger.warning("starting without the database: %s", error)
+        return ""
+    store.close()
+    return store.store_id

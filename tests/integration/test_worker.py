@@ -335,3 +335,15 @@ def test_a_database_that_restarts_costs_no_job(tmp_path: Path, private_postgres:
             plant.assert_clean()
         finally:
             plant.close()
+
+
+def test_a_worker_of_another_database_touches_nothing(plant: Plant, tmp_path: Path) -> None:
+    store = plant.store
+    JobLedger(plant._port, revision_floor=store.max_revision, store_id=lambda: store.store_id).seed()
+    job_ids = plant.submit(IMAGES[:3])
+    plant.environment["IQDB_DATABASE_URL"] = f"{tmp_path}/another.sqlite"
+    worker = plant.start_worker().wait_ready()
+    wait_until(lambda: "this worker does nothing" in worker.text(), 30)
+    wait_until(lambda: worker.text().count("hold the queue of another database") >= 2, 60)
+    assert plant.states(job_ids) == ["queued"] * 3
+    assert plant.ledger.workers() == {}
