@@ -16,7 +16,8 @@ from iqdb_client.errors import ClientError, NotFound, Refused, Unauthorized
 from iqdb_client.values import Change, Image, Job, JobPage, Match, Outcome, Picture, Question, Status
 
 T = TypeVar("T")
-Files = list[tuple[str, tuple[str, bytes]]]
+Files = list[tuple[str, tuple[str | None, bytes]]]
+"""Parts of a form: name, filename (None for a plain value) and bytes."""
 
 MAX_BATCH: Final = 1000
 """Images of one request."""
@@ -66,19 +67,29 @@ def add_later(image_id: int, picture: Picture, *, source: str | None = None) -> 
     return Call("POST", waited.path, read, {**waited.parameters, "wait": "false"}, files=waited.files)
 
 
-def add_many(pictures: Mapping[int, Picture], *, wait: bool = True) -> Call[list[Outcome]]:
+def add_many(
+    pictures: Mapping[int, Picture], *, sources: Mapping[int, str] | None = None, wait: bool = True
+) -> Call[list[Outcome]]:
     """Add or replace up to 1,000 images, each with its own outcome."""
+    sources = sources or {}
 
     def parts() -> Files:
-        # A part without a filename would be a plain field; a hash is one.
-        return [(str(image_id), _upload(picture)) for image_id, picture in pictures.items()]
+        files: Files = [(str(image_id), _upload(picture)) for image_id, picture in pictures.items()]
+        return files + [
+            (f"{image_id}.source", (None, source.encode()))
+            for image_id, source in sources.items()
+            if image_id in pictures
+        ]
 
     def read(body: Mapping[str, Any]) -> list[Outcome]:
         return [Outcome.from_body(each) for each in body["images"]]
 
     parameters = {} if wait else {"wait": "false"}
     if pictures and all(isinstance(picture, str) for picture in pictures.values()):
-        images = [{"post_id": image_id, "hash": picture} for image_id, picture in pictures.items()]
+        images = [
+            {"post_id": image_id, "hash": picture, "source": sources.get(image_id)}
+            for image_id, picture in pictures.items()
+        ]
         return Call("POST", "/images", read, parameters, json={"images": images})
     return Call("POST", "/images", read, parameters, files=parts)
 
@@ -156,6 +167,14 @@ def changes(since: int, limit: int) -> Call[list[Change]]:
     )
 
 
+def duplicates(after: int, min_likelihood: float | None) -> Call[Mapping[str, Any]]:
+    """Return a page of groups of duplicates, as the server said it: `groups`, `looked_at`, `next`."""
+    parameters = {} if after < 0 else {"after": str(after)}
+    if min_likelihood is not None:
+        parameters["min_likelihood"] = str(min_likelihood)
+    return Call("GET", "/duplicates", dict, parameters)
+
+
 def refusal(status: int, body: bytes) -> ClientError:
     """Return the error of an answer that is no success."""
     try:
@@ -174,7 +193,7 @@ def _file_part(name: str, picture: Picture) -> Callable[[], Files] | None:
     return None if isinstance(picture, str) else lambda: [(name, _upload(picture))]
 
 
-def _upload(picture: Picture) -> tuple[str, bytes]:
+def _upload(picture: Picture) -> tuple[str | None, bytes]:
     match picture:
         case Path():
             return picture.name, picture.read_bytes()

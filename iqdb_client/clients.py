@@ -95,9 +95,15 @@ class Client:
         """Add or replace an image without waiting for more than that it is safe."""
         return self._run(calls.add_later(post_id, picture, source=source))
 
-    def add_many(self, pictures: Mapping[int, Picture], *, wait: bool = True) -> list[Outcome]:
+    def add_many(
+        self,
+        pictures: Mapping[int, Picture],
+        *,
+        sources: Mapping[int, str] | None = None,
+        wait: bool = True,
+    ) -> list[Outcome]:
         """Add or replace up to 1,000 images; each has its own outcome, in order."""
-        return self._run(calls.add_many(pictures, wait=wait))
+        return self._run(calls.add_many(pictures, sources=sources, wait=wait))
 
     def get(self, post_id: int) -> Image:
         """Return an image; raises NotFound."""
@@ -143,6 +149,10 @@ class Client:
         while page := self._run(calls.changes(since, PAGE)):
             yield from page
             since = page[-1].seq
+
+    def duplicates(self, after: int = -1, min_likelihood: float | None = None) -> Mapping[str, Any]:
+        """Return a page of groups of images that show the same picture; `next` of it is the next `after`."""
+        return self._run(calls.duplicates(after, min_likelihood))
 
     def _run(self, call: Call[T]) -> T:
         start, tries = time.monotonic(), 0
@@ -190,9 +200,15 @@ class AsyncClient:
         """See `Client.add_later`."""
         return await self._run(calls.add_later(post_id, picture, source=source))
 
-    async def add_many(self, pictures: Mapping[int, Picture], *, wait: bool = True) -> list[Outcome]:
+    async def add_many(
+        self,
+        pictures: Mapping[int, Picture],
+        *,
+        sources: Mapping[int, str] | None = None,
+        wait: bool = True,
+    ) -> list[Outcome]:
         """See `Client.add_many`."""
-        return await self._run(calls.add_many(pictures, wait=wait))
+        return await self._run(calls.add_many(pictures, sources=sources, wait=wait))
 
     async def get(self, post_id: int) -> Image:
         """See `Client.get`."""
@@ -242,6 +258,10 @@ class AsyncClient:
             for change in page:
                 yield change
             since = page[-1].seq
+
+    async def duplicates(self, after: int = -1, min_likelihood: float | None = None) -> Mapping[str, Any]:
+        """See `Client.duplicates`."""
+        return await self._run(calls.duplicates(after, min_likelihood))
 
     async def _run(self, call: Call[T]) -> T:
         start, tries = time.monotonic(), 0

@@ -8,17 +8,27 @@ environment is read at the moment they call `Settings.read`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from enum import StrEnum
 from typing import Any, Final, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from iqdb_core.errors import ConfigError
 from iqdb_core.machine import usable_cores
 from iqdb_core.settings_errors import sentence
+from iqdb_core.settings_terms import (
+    DISTRIBUTED,
+    FRONT_ENDS,
+    INDEXES,
+    PEOPLE,
+    ROLES,
+    SERVERS,
+    WORKER,
+    Group,
+    LogLevel,
+    option,
+)
 
 PREFIX: Final = "IQDB_"
 MIB: Final = 1024 * 1024
@@ -27,76 +37,6 @@ OF_OTHERS: Final = frozenset(
 )
 """Variables that Procfile and docker-compose.yml read themselves."""
 
-FRONT_ENDS: Final = ("http", "api")
-INDEXES: Final = ("http", "query")
-DISTRIBUTED: Final = ("api", "query", "worker")
-WORKER: Final = ("worker",)
-SERVERS: Final = ("http", "api", "query")
-ROLES: Final = ("http", "api", "query", "worker", "upgrade", "migrate")
-
-
-class LogLevel(StrEnum):
-    """From what level on records are written to standard error."""
-
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
-
-
-class Group(StrEnum):
-    """What an option is about: a heading of the help and of the documents."""
-
-    PLACES = "Places"
-    LIMITS = "Limits"
-    ACCESS = "Who may do what"
-    PAGE = "The page"
-    FETCH = "Fetching by address"
-    INDEX = "The index"
-    QUEUE = "The queue"
-    WORKER = "Workers"
-    LOG = "The log"
-
-
-def option(
-    default: Any,
-    text: str,
-    roles: Iterable[str],
-    group: Group,
-    *,
-    above: float | None = None,
-    at_least: float | None = None,
-    shown: str | None = None,
-    alias: str | None = None,
-) -> Any:
-    """Return a field.
-
-    Parameters
-    ----------
-    default : Any
-    text : str
-        What it is, for the help and the documents; with its unit.
-    roles : iterable of str
-        Whose option it is.
-    group : Group
-    above, at_least : float, optional
-        Bounds of a number, exclusive and inclusive.
-    shown : str, optional
-        What documents say of the default, where the bare value would mislead.
-    alias : str, optional
-        A second name on the command line.
-    """
-    extra: dict[str, Any] = {"roles": tuple(roles), "group": group, "shown": shown, "alias": alias}
-    may_be_infinite = False if isinstance(default, float) else None
-    return Field(
-        default,
-        description=text,
-        gt=above,
-        ge=at_least,
-        allow_inf_nan=may_be_infinite,
-        json_schema_extra=extra,
-    )
-
 
 class Settings(BaseSettings):
     """One frozen value with every option; a role looks at its own."""
@@ -104,8 +44,13 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid")
 
     database_url: str = option(
-        "iqdb.sqlite", "the signature store: an SQLite file, or a Postgres URL", ROLES[:-1], Group.PLACES
+        "iqdb.sqlite",
+        "the signature store: an SQLite file, or a Postgres URL",
+        [*ROLES[:-1], PEOPLE],
+        Group.PLACES,
+        alias="--db",
     )
+    url: str = option("", "a server to work on, instead of a database", [PEOPLE], Group.PLACES)
     redis_url: str = option(
         "redis://127.0.0.1:6379/0",
         "the queue: `redis://`, `rediss://` (with TLS), or `sentinel://` of each sentinel with `;` between",
@@ -128,14 +73,23 @@ class Settings(BaseSettings):
         "", "where the index keeps its files", INDEXES, Group.PLACES, shown="`DBFILE.index`"
     )
 
-    max_upload_bytes: int = option(64 * MIB, "largest body of one image", FRONT_ENDS, Group.LIMITS, above=0)
+    max_upload_bytes: int = option(
+        64 * MIB, "largest body of one image", [*FRONT_ENDS, PEOPLE], Group.LIMITS, above=0
+    )
     max_batch_bytes: int = option(256 * MIB, "largest body of a batch", FRONT_ENDS, Group.LIMITS, above=0)
     max_pixels: int = option(
         100_000_000,
         "most pixels an image may have; read from its header, before anything is decoded",
-        [*FRONT_ENDS, "worker"],
+        [*FRONT_ENDS, "worker", PEOPLE],
         Group.LIMITS,
         above=0,
+    )
+    refuse_damaged: bool = option(
+        False,
+        "refuse pictures of which a part is missing, instead of taking what is there",
+        [*FRONT_ENDS, "worker"],
+        Group.LIMITS,
+        shown="off",
     )
     decoders: int = option(
         usable_cores(),
@@ -183,7 +137,7 @@ class Settings(BaseSettings):
     token: str = option(
         "",
         "a token with the right to write (`Authorization: Bearer TOKEN`); better given in the environment",
-        FRONT_ENDS,
+        [*FRONT_ENDS, PEOPLE],
         Group.ACCESS,
     )
     tokens: str = option(
@@ -345,7 +299,11 @@ class Settings(BaseSettings):
     )
 
     log_level: LogLevel = option(
-        LogLevel.WARNING, "from what level on the log is written", ROLES, Group.LOG, shown="warning"
+        LogLevel.WARNING,
+        "from what level on the log is written",
+        [*ROLES, PEOPLE],
+        Group.LOG,
+        shown="warning",
     )
     access_log: bool = option(False, "log every request", SERVERS, Group.LOG, shown="off")
 

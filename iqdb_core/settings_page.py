@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from iqdb_core.settings import PREFIX, Group, Settings, flags_of, group_of, roles_of, shown_default
+from iqdb_core.settings import PREFIX, Settings, flags_of, group_of, roles_of, shown_default
+from iqdb_core.settings_terms import Group
 
 INTRODUCTION = """\
 # Settings

@@ -71,7 +71,9 @@ class ProcessResources:
         return IngestHandler(
             ledger=open_ledger(settings, claimant, lambda: opened().store_id),
             open_store=opened,
-            read_image=partial(read_image, limits=DecodeLimits(max_pixels=settings.max_pixels)),
+            read_image=partial(
+                read_image, limits=DecodeLimits(settings.max_pixels, refuse_damaged=settings.refuse_damaged)
+            ),
             patience=Patience(
                 budget_s=settings.task_time_limit_s / 4,
                 retry_s=settings.task_time_limit_s / 4,

@@ -9,7 +9,7 @@ from typing import Any
 from api.ingestion.group_commit import GroupCommitter
 from api.ingestion.hashing import Hasher
 from api.ingestion.interface import Added, Failed, Outcome, Queued
-from api.ingestion.picture import Picture
+from api.ingestion.picture import NewImage
 from api.search.interface import Search
 from iqdb_core.clock import RevisionClock
 from iqdb_core.errors import IqdbError, UnknownJob
@@ -53,28 +53,26 @@ class EmbeddedIngestion:
     async def check_room(self, body_bytes: int, *, wait: bool) -> None:
         """See `Ingestion`: embedded, there is no queue to be full."""
 
-    async def add(self, image_id: int, picture: Picture, *, wait: bool = True) -> Added:  # noqa: ARG002
+    async def add(self, new: NewImage, *, wait: bool = True) -> Added:  # noqa: ARG002
         """See `Ingestion`."""
-        revision = self._clock.next()
-        signature = await self._hasher.signature(picture)
-        await self._write(Write(image_id, revision, signature))
-        return Added(image_id, signature)
+        return await self._add(new, self._clock.next())
 
-    async def add_many(self, items: Sequence[tuple[int, Picture]], *, wait: bool = True) -> list[Outcome]:  # noqa: ARG002
+    async def add_many(self, news: Sequence[NewImage], *, wait: bool = True) -> list[Outcome]:  # noqa: ARG002
         """See `Ingestion`."""
-        revisions = [self._clock.next() for _ in items]
+        revisions = [self._clock.next() for _ in news]
 
-        async def one(image_id: int, picture: Picture, revision: int) -> Outcome:
+        async def one(new: NewImage, revision: int) -> Outcome:
             try:
-                signature = await self._hasher.signature(picture)
-                await self._write(Write(image_id, revision, signature))
+                return await self._add(new, revision)
             except IqdbError as error:
-                return Failed(image_id, error)
-            return Added(image_id, signature)
+                return Failed(new.image_id, error)
 
-        return await asyncio.gather(
-            *(one(*item, revision) for item, revision in zip(items, revisions, strict=True))
-        )
+        return await asyncio.gather(*(one(*each) for each in zip(news, revisions, strict=True)))
+
+    async def _add(self, new: NewImage, revision: int) -> Added:
+        read = await self._hasher.read(new.picture)
+        await self._write(Write(new.image_id, revision, read.signature, source=new.source))
+        return Added(new.image_id, read.signature, read.is_damaged)
 
     async def delete(self, image_ids: Sequence[int]) -> list[Queued]:
         """See `Ingestion`."""

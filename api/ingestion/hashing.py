@@ -13,8 +13,8 @@ from time import perf_counter
 
 from api.ingestion.picture import Channels, Picture, read_upload
 from api.metrics.stages import Observe, Stage, ignore
-from iqdb_core.model import Signature
-from iqdb_core.signature import DecodeLimits, from_image_bytes
+from iqdb_core.model import Asked, Signature
+from iqdb_core.signature import DecodeLimits, ReadImage, parts_from_image_bytes, read_image, turned
 
 
 class Hasher:
@@ -43,16 +43,44 @@ class Hasher:
 
     async def signature(self, picture: Picture) -> Signature:
         """Return the picture's signature; raises ImageError, InvalidChannels or BodyTooLarge."""
+        return (await self.read(picture)).signature
+
+    async def read(self, picture: Picture) -> ReadImage:
+        """Return the picture's signature, and whether a file is damaged; raises as `signature`."""
         if isinstance(picture, Signature):
-            return picture
+            return ReadImage(picture, is_damaged=False)
         loop = asyncio.get_running_loop()
         async with self._slots:
             if isinstance(picture, Channels):
-                return await loop.run_in_executor(self._threads, picture.signature)
+                signature = await loop.run_in_executor(self._threads, picture.signature)
+                return ReadImage(signature, is_damaged=False)
             data = await read_upload(picture, self._max_upload_bytes)
             return await loop.run_in_executor(self._threads, self._hash, data)
 
-    def _hash(self, data: bytes) -> Signature:
+    async def asked(self, picture: Picture, *, turns: str | None, has_parts: bool) -> list[Asked]:
+        """Return the signatures that a search for copies of a picture looks for; raises as `signature`.
+
+        Parameters
+        ----------
+        picture : Picture
+        turns : str or None
+            See `iqdb_core.signature.turned`.
+        has_parts : bool
+            Those of parts of the picture, too; only a file has any.
+        """
+        if not has_parts or isinstance(picture, Signature | Channels):
+            whole = await self.signature(picture)
+            return turned([Asked(whole)], turns)
+        loop = asyncio.get_running_loop()
+        async with self._slots:
+            data = await read_upload(picture, self._max_upload_bytes)
+            return await loop.run_in_executor(self._threads, self._with_parts, data, turns)
+
+    def _with_parts(self, data: bytes, turns: str | None) -> list[Asked]:
+        whole, parts = parts_from_image_bytes(data, limits=self._limits)
+        return turned([Asked(whole), *(Asked(found, place) for place, found in parts)], turns)
+
+    def _hash(self, data: bytes) -> ReadImage:
         hashing_s = 0.0
 
         def on_hashed(seconds: float) -> None:
@@ -62,7 +90,7 @@ class Hasher:
 
         start = perf_counter()
         try:
-            return from_image_bytes(data, limits=self._limits, on_hashed=on_hashed)
+            return read_image(data, limits=self._limits, on_hashed=on_hashed)
         finally:
             self._observe(Stage.DECODE, perf_counter() - start - hashing_s)
 

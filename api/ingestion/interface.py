@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from api.ingestion.picture import Picture
+from api.ingestion.picture import NewImage
 from iqdb_core.errors import IqdbError
 from iqdb_core.jobs.model import Job, JobPage, JobState
 from iqdb_core.model import Signature
@@ -22,6 +22,7 @@ class Added:
 
     image_id: int
     signature: Signature
+    is_damaged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +50,14 @@ class Ingestion(Protocol):
     async def check_room(self, body_bytes: int, *, wait: bool) -> None:
         """Raise QueueFull if a body of this length would be refused, before it is read."""
 
-    async def add(self, image_id: int, picture: Picture, *, wait: bool) -> Added | Queued:
+    async def add(self, new: NewImage, *, wait: bool) -> Added | Queued:
         """Add or replace one image; raises why it fails.
 
         With `wait` it is findable on return, unless it is `Queued` because that takes too long.
         """
 
-    async def add_many(self, items: Sequence[tuple[int, Picture]], *, wait: bool) -> list[Outcome]:
-        """Add or replace many; one outcome per item, in order. Raises only what concerns them all."""
+    async def add_many(self, news: Sequence[NewImage], *, wait: bool) -> list[Outcome]:
+        """Add or replace many; one outcome each, in order. Raises only what concerns them all."""
 
     async def delete(self, image_ids: Sequence[int]) -> list[Queued]:
         """Delete images; ids that are unknown are no error.

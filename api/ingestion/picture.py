@@ -39,6 +39,23 @@ Picture = UploadFile | Channels | Signature
 """What an image may be given as: a file, its channels, or its signature."""
 
 
+@dataclass(frozen=True, slots=True)
+class NewImage:
+    """An image to add.
+
+    Parameters
+    ----------
+    image_id : int
+    picture : Picture
+    source : str or None
+        Where it came from; None leaves what is known of that as it is.
+    """
+
+    image_id: int
+    picture: Picture
+    source: str | None = None
+
+
 async def read_upload(upload: UploadFile, max_bytes: int) -> bytes:
     """Read an upload whole; raises BodyTooLarge when it is over `max_bytes`."""
     data = await upload.read(max_bytes + 1)

@@ -15,7 +15,7 @@ from typing import Any, Final
 from api.ingestion.acceptor import JobAcceptor
 from api.ingestion.completion import CompletionWaiter
 from api.ingestion.interface import Added, Failed, Outcome, Queued
-from api.ingestion.picture import Channels, Picture, read_upload
+from api.ingestion.picture import Channels, NewImage, Picture, read_upload
 from api.search.applied import AppliedTogether
 from api.search.interface import Search
 from iqdb_core.errors import (
@@ -83,11 +83,11 @@ class QueueIngestion:
         """See `Ingestion`."""
         await self._acceptor.check_room(body_bytes, Lane.INTERACTIVE if wait else Lane.BULK)
 
-    async def add(self, image_id: int, picture: Picture, *, wait: bool) -> Added | Queued:
+    async def add(self, new: NewImage, *, wait: bool) -> Added | Queued:
         """See `Ingestion`."""
-        submission = await self._submission(image_id, picture, Lane.INTERACTIVE if wait else Lane.BULK)
+        submission = await self._submission(new, Lane.INTERACTIVE if wait else Lane.BULK)
         (accepted,) = await self._acceptor.accept([submission])
-        queued = Queued(image_id, accepted.job_id)
+        queued = Queued(new.image_id, accepted.job_id)
         if not wait:
             return queued
         (outcome,) = await self._settle([queued])
@@ -95,14 +95,14 @@ class QueueIngestion:
             raise outcome.error
         return outcome
 
-    async def add_many(self, items: Sequence[tuple[int, Picture]], *, wait: bool) -> list[Outcome]:
+    async def add_many(self, news: Sequence[NewImage], *, wait: bool) -> list[Outcome]:
         """See `Ingestion`; what was accepted before the queue was full stays so, the rest says it was not."""
-        lane = Lane.INTERACTIVE if wait and len(items) <= _HURRIED_JOBS else Lane.BULK
+        lane = Lane.INTERACTIVE if wait and len(news) <= _HURRIED_JOBS else Lane.BULK
         outcomes: list[Outcome] = []
         group: list[Submission] = []
-        last = len(items) - 1
-        for number, (image_id, picture) in enumerate(items):
-            group.append(await self._submission(image_id, picture, lane))
+        last = len(news) - 1
+        for number, new in enumerate(news):
+            group.append(await self._submission(new, lane))
             is_full = sum(len(one.payload) for one in group) >= GROUP_BYTES or len(group) >= GROUP_JOBS
             if not (is_full or number == last):
                 continue
@@ -165,14 +165,15 @@ class QueueIngestion:
             "workers": {name: round(age_s, 1) for name, age_s in workers.items()},
         }
 
-    async def _submission(self, image_id: int, picture: Picture, lane: Lane) -> Submission:
-        if isinstance(picture, Signature):
-            return Submission.of_signature(image_id, picture, lane=lane)
+    async def _submission(self, new: NewImage, lane: Lane) -> Submission:
+        picture = new.picture
         if isinstance(picture, Channels):
-            return Submission.of_signature(image_id, await self._hash_channels(picture), lane=lane)
+            picture = await self._hash_channels(picture)
+        if isinstance(picture, Signature):
+            return Submission.of_signature(new.image_id, picture, lane=lane, source=new.source)
         async with self._reads:
             data = await read_upload(picture, self._max_upload_bytes)
-        return Submission.of_image(image_id, data, lane=lane)
+        return Submission.of_image(new.image_id, data, lane=lane, source=new.source)
 
     async def _settle(self, queued: Sequence[Queued]) -> list[Outcome]:
         """Wait until jobs are final and what they wrote is findable; those that are not in time stay queued.
@@ -210,4 +211,4 @@ def _outcome(queued: Queued, job: Job | None) -> Added | Failed:
     if job.state is JobState.FAILED:
         return Failed(job.image_id, JobFailed(job.reason or "failed", job.error))
     empty = Signature((0.0, 0.0, 0.0), b"")  # a deletion has no signature, and nobody looks at this one
-    return Added(job.image_id, job.signature or empty)
+    return Added(job.image_id, job.signature or empty, job.is_damaged)

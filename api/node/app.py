@@ -9,16 +9,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+import orjson
 from fastapi import APIRouter, FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
 from api.metrics.instruments import Instruments
 from api.metrics.middleware import RequestCounter
+from api.node.copies import pack_copies, unpack_asked
 from api.node.protocol import MEDIA_TYPE, NodeHeader, pack_matches
+from api.search.duplicates import page_body
+from api.search.interface import CopiesWanted
 from api.search.local import LocalSearch
 from api.web import metrics
 from api.web.answers import Dialect, json_response
+from api.web.copies import MAX_EXCLUDED, MAX_OFFSET
+from api.web.duplicates import duplicates_wanted
 from api.web.errors import BadRequest
 from api.web.loading import OnDeath, Startup, create_loading_app, startup_of
 from api.web.parameters import Parameters, query_values
@@ -30,6 +36,8 @@ from iqdb_core.follower import Follower, FollowerState
 router: Final = APIRouter()
 
 MAX_WAIT_S: Final = 30.0
+MAX_MATCHES: Final = MAX_LIMIT + MAX_OFFSET + MAX_EXCLUDED
+"""More than a front end ever needs for one answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +73,7 @@ async def search(request: Request) -> Response:
     services = _services(request)
     signature = codec.from_bytes(await request.body())
     asked = Parameters(Dialect.DANBOORU, query_values(request))
-    limit = asked.integer("limit", 1, MAX_LIMIT) or DEFAULT_LIMIT
+    limit = asked.integer("limit", 1, MAX_MATCHES) or DEFAULT_LIMIT
     matches = await services.search.query(signature, limit, asked.number("min_score"))
     return Response(pack_matches(matches), media_type=MEDIA_TYPE)
 
@@ -79,6 +87,37 @@ async def sketch(request: Request) -> Response:
     limit = asked.integer("limit", 1, MAX_LIMIT) or DEFAULT_LIMIT
     matches = await services.search.sketch(signature, limit, asked.number("min_score"))
     return Response(pack_matches(matches), media_type=MEDIA_TYPE)
+
+
+@router.post("/copies")
+async def copies(request: Request) -> Response:
+    """Answer several signatures with the records of the likeliest copies; see `api.node.copies`."""
+    services = _services(request)
+    asked, exclude = unpack_asked(await request.body())
+    said = Parameters(Dialect.DANBOORU, query_values(request))
+    wanted = CopiesWanted(
+        limit=said.integer("limit", 1, MAX_LIMIT) or DEFAULT_LIMIT,
+        offset=said.integer("offset", 0, MAX_OFFSET) or 0,
+        exclude=exclude,
+        min_score=said.number("min_score"),
+        min_likelihood=said.number("min_likelihood"),
+        min_detail=said.number("min_detail"),
+    )
+    return Response(pack_copies(await services.search.find_copies(asked, wanted)), media_type=MEDIA_TYPE)
+
+
+@router.get("/duplicates")
+async def duplicates(request: Request) -> Response:
+    """Return the next groups of duplicates."""
+    page = await _services(request).search.duplicates(duplicates_wanted(request))
+    return json_response(page_body(page))
+
+
+@router.post("/sources")
+async def sources(request: Request) -> Response:
+    """Answer a JSON list of ids with the sources of those that have one."""
+    found = await _services(request).search.sources(orjson.loads(await request.body()))
+    return json_response([[image_id, source] for image_id, source in found.items()])
 
 
 @router.get("/signatures/{image_id}")

@@ -71,7 +71,7 @@ def load(
         stack.callback(hasher.close)
         committer = GroupCommitter(store, follower.wake, observe=instruments.observe)
         stack.callback(committer.close)
-        search = LocalSearch(index, follower, observe=instruments.observe)
+        search = LocalSearch(index, follower, store=store, observe=instruments.observe)
         stack.callback(search.close)
         ingestion = EmbeddedIngestion(
             hasher=hasher,

@@ -172,7 +172,7 @@ def create_hasher(settings: Settings, instruments: Instruments) -> Hasher:
     """Return the hasher of this process."""
     return Hasher(
         decoders=settings.decoders,
-        limits=signature_room.DecodeLimits(max_pixels=settings.max_pixels),
+        limits=signature_room.DecodeLimits(settings.max_pixels, refuse_damaged=settings.refuse_damaged),
         max_upload_bytes=settings.max_upload_bytes,
         observe=instruments.observe,
     )

@@ -47,7 +47,7 @@ def load(
         channel = Keys(settings.redis_prefix).changes_channel
         hints = HintListener(connect_redis(settings), channel, lambda _: follower.wake())
         stack.callback(hints.close)
-        search = LocalSearch(index, follower, observe=instruments.observe)
+        search = LocalSearch(index, follower, store=store, observe=instruments.observe)
         stack.callback(search.close)
         compilation.begin()
         return NodeServices(search, follower, f"{index.image_count:,} images", stack.pop_all().close)

@@ -6,9 +6,40 @@ The composition root chooses; nothing else may ask.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-from iqdb_core.model import Match, Signature
+from api.search.duplicates import DuplicatesPage, DuplicatesWanted
+from iqdb_core.model import Asked, Copies, Match, Signature
+
+
+@dataclass(frozen=True, slots=True)
+class CopiesWanted:
+    """How to search for copies.
+
+    Parameters
+    ----------
+    limit, offset : int
+        Most matches, and how many are passed over before the first.
+    exclude : frozenset of int
+        Ids to leave out.
+    turns : str or None
+        Which turned copies to look for; None leaves it to the search.
+    has_parts : bool
+        Look for parts of the picture, too.
+    min_score, min_likelihood, min_detail : float or None
+        Matches below are left out.
+    """
+
+    limit: int
+    offset: int = 0
+    exclude: frozenset[int] = frozenset()
+    turns: str | None = None
+    has_parts: bool = True
+    min_score: float | None = None
+    min_likelihood: float | None = None
+    min_detail: float | None = None
 
 
 class Search(Protocol):
@@ -19,6 +50,15 @@ class Search(Protocol):
 
     async def sketch(self, signature: Signature, limit: int, min_score: float | None) -> list[Match]:
         """Do the same for the signature of a painted picture."""
+
+    async def find_copies(self, asked: Sequence[Asked], wanted: CopiesWanted) -> Copies:
+        """Return the images that show what one of the signatures does, likeliest first; raises as `query`."""
+
+    async def duplicates(self, wanted: DuplicatesWanted) -> DuplicatesPage:
+        """Return the next groups of images that show the same picture; raises as `query`."""
+
+    async def sources(self, image_ids: Sequence[int]) -> dict[int, str]:
+        """Return where images come from, of those of which it is known; nothing while the store is away."""
 
     async def get(self, image_id: int) -> Signature:
         """Return an image's signature; raises UnknownImage."""

@@ -3,20 +3,44 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from api.metrics.stages import Observe, Stage, ignore, timed
+from api.search.duplicates import DuplicateSearch, DuplicatesPage, DuplicatesWanted
 from api.search.health import said
-from iqdb_core.errors import IndexNotReady, IndexStateError, UnknownImage
+from api.search.interface import CopiesWanted
+from iqdb_core.errors import IndexNotReady, IndexStateError, StoreUnavailable, UnknownImage
 from iqdb_core.follower import Follower
 from iqdb_core.index import ImageIndex
-from iqdb_core.model import Match, Signature
+from iqdb_core.model import Asked, Copies, Match, Signature
+
+log = logging.getLogger(__name__)
 
 INLINE_IMAGES: Final = 200_000
 INLINE_LIMIT: Final = 100
 """Up to this many images and matches, a query takes less time than handing it to a thread and back."""
 QUERY_THREADS: Final = 8
+
+
+class KnownImages(Protocol):
+    """What is asked of the store beside the index; a SignatureStore. May raise StoreUnavailable."""
+
+    def sources_of(self, image_ids: Sequence[int]) -> dict[int, str]:
+        """Return where images come from."""
+
+    def ids_after(self, after: int, limit: int) -> Sequence[Listed]:
+        """Return live images by ascending id."""
+
+
+class Listed(Protocol):
+    """An image of a list."""
+
+    @property
+    def image_id(self) -> int:
+        """Its id."""
 
 
 class LocalSearch:
@@ -26,12 +50,24 @@ class LocalSearch:
     ----------
     index : ImageIndex
     follower : Follower
+    store : KnownImages
     observe : callable
         Told how long each scan took.
     """
 
-    def __init__(self, index: ImageIndex, follower: Follower, *, observe: Observe = ignore) -> None:
+    def __init__(
+        self,
+        index: ImageIndex,
+        follower: Follower,
+        *,
+        store: KnownImages,
+        observe: Observe = ignore,
+    ) -> None:
         self._observe = observe
+        self._store = store
+        self._duplicates = DuplicateSearch(
+            index, lambda after, limit: [image.image_id for image in store.ids_after(after, limit)]
+        )
         self._index = index
         self._follower = follower
         self._threads = ThreadPoolExecutor(QUERY_THREADS, thread_name_prefix="query")
@@ -51,6 +87,23 @@ class LocalSearch:
     def _sketch(self, signature: Signature, limit: int, min_score: float | None) -> list[Match]:
         with timed(self._observe, Stage.SCAN):
             return self._index.query(signature, limit, min_score, is_sketch=True)
+
+    async def find_copies(self, asked: Sequence[Asked], wanted: CopiesWanted) -> Copies:
+        """See `Search`."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self._find_copies, asked, wanted)
+
+    async def duplicates(self, wanted: DuplicatesWanted) -> DuplicatesPage:
+        """See `Search`."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self._duplicates.page, wanted)
+
+    async def sources(self, image_ids: Sequence[int]) -> dict[int, str]:
+        """See `Search`."""
+        if not image_ids:
+            return {}
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self._known_sources, image_ids)
 
     async def get(self, image_id: int) -> Signature:
         """See `Search`."""
@@ -111,6 +164,26 @@ class LocalSearch:
         self._follower.check_whole()
         with timed(self._observe, Stage.SCAN):
             return self._index.query(signature, limit, min_score)
+
+    def _known_sources(self, image_ids: Sequence[int]) -> dict[int, str]:
+        try:
+            return self._store.sources_of(image_ids)
+        except StoreUnavailable as error:
+            # Answers need no database; they only tell less while it is away.
+            log.info("answering without sources: %s", error, extra={"action": "no_sources"})
+            return {}
+
+    def _find_copies(self, asked: Sequence[Asked], wanted: CopiesWanted) -> Copies:
+        with timed(self._observe, Stage.SCAN):
+            return self._index.find_copies(
+                asked,
+                limit=wanted.limit,
+                offset=wanted.offset,
+                exclude=wanted.exclude,
+                min_score=wanted.min_score,
+                min_likelihood=wanted.min_likelihood,
+                min_detail=wanted.min_detail,
+            )
 
     def close(self) -> None:
         """Wait for the queries in flight and end the threads."""

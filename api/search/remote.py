@@ -7,13 +7,17 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import httpx
+import orjson
 
+from api.node.copies import pack_asked, unpack_copies
 from api.node.protocol import unpack_matches
+from api.search.duplicates import DuplicatesPage, DuplicatesWanted, page_of
+from api.search.interface import CopiesWanted
 from api.search.node_pool import NodePool
 from api.search.query_node import NodeState, NodeTrouble, QueryNode
 from iqdb_core import codec
 from iqdb_core.errors import IndexNotReady, SearchUnavailable, UnknownImage
-from iqdb_core.model import Match, Signature
+from iqdb_core.model import Asked, Copies, Match, Signature
 
 WAIT_SLICE_S: Final = 1.0
 """A wait is asked for in pieces, so that a node that hangs in the middle of it is noticed."""
@@ -47,6 +51,33 @@ class RemoteSearch:
             parameters["min_score"] = repr(min_score)
         answer = await self.pool.ask("POST", path, params=parameters, content=codec.to_bytes(signature))
         return unpack_matches(_content(answer))
+
+    async def find_copies(self, asked: Sequence[Asked], wanted: CopiesWanted) -> Copies:
+        """See `Search`."""
+        least = {name: getattr(wanted, name) for name in ("min_score", "min_likelihood", "min_detail")}
+        parameters = {"limit": wanted.limit, "offset": wanted.offset} | {
+            name: repr(value) for name, value in least.items() if value is not None
+        }
+        body = pack_asked(asked, wanted.exclude)
+        answer = await self.pool.ask("POST", "/copies", params=parameters, content=body)
+        return unpack_copies(_content(answer))
+
+    async def duplicates(self, wanted: DuplicatesWanted) -> DuplicatesPage:
+        """See `Search`."""
+        parameters: dict[str, Any] = {
+            name: repr(getattr(wanted, name)) for name in ("min_likelihood", "min_detail", "min_score")
+        }
+        if wanted.after >= 0:
+            parameters["after"] = wanted.after
+        answer = await self.pool.ask("GET", "/duplicates", params=parameters)
+        return page_of(orjson.loads(_content(answer)))
+
+    async def sources(self, image_ids: Sequence[int]) -> dict[int, str]:
+        """See `Search`."""
+        if not image_ids:
+            return {}
+        answer = await self.pool.ask("POST", "/sources", params={}, content=orjson.dumps(list(image_ids)))
+        return dict(orjson.loads(_content(answer)))
 
     async def get(self, image_id: int) -> Signature:
         """See `Search`."""

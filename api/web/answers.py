@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
+from api.ingestion.interface import Added
 from iqdb_core import codec
 from iqdb_core.model import Match, Signature
 
@@ -52,6 +53,17 @@ def image_body(image_id: int, signature: Signature, dialect: Dialect) -> dict[st
     """Return the body that describes one image."""
     (body,) = _image_bodies([(image_id, signature)], dialect)
     return body
+
+
+def added_body(added: Added, dialect: Dialect) -> dict[str, Any]:
+    """Return the body that says an image was added; it mentions damage only where there is any."""
+    body = image_body(added.image_id, added.signature, dialect)
+    return body | {"damaged": True} if added.is_damaged else body
+
+
+def named_source(sources: Mapping[int, str], image_id: int) -> dict[str, str]:
+    """Return what a body says of where an image came from: nothing, where that is not known."""
+    return {"source": sources[image_id]} if image_id in sources else {}
 
 
 def match_bodies(matches: Sequence[Match], dialect: Dialect) -> list[dict[str, Any]]:

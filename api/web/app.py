@@ -13,7 +13,19 @@ from api.access.policy import AccessPolicy
 from api.fetch.fetcher import Fetcher
 from api.metrics.instruments import Instruments
 from api.metrics.middleware import RequestCounter
-from api.web import batch, contents, health, images, jobs, metrics, page, previews, search
+from api.web import (
+    batch,
+    contents,
+    duplicates,
+    health,
+    images,
+    jobs,
+    metrics,
+    page,
+    previews,
+    query_batch,
+    search,
+)
 from api.web.auth import AccessControl
 from api.web.limits import LimitOptions, RequestLimits
 from api.web.loading import OnDeath, Startup, create_loading_app
@@ -56,7 +68,19 @@ def create_front_end(
     app.state.page = page_options
     app.state.instruments = instruments
     app.state.fetcher = fetcher
-    for subject in (search, images, previews, batch, contents, jobs, health, metrics, page):
+    for subject in (
+        search,
+        query_batch,
+        duplicates,
+        images,
+        previews,
+        batch,
+        contents,
+        jobs,
+        health,
+        metrics,
+        page,
+    ):
         app.include_router(subject.router)
     app.add_middleware(RoomCheck)
     describe(app)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -12,8 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.ingestion.interface import Added, Failed, Outcome, Queued
-from api.ingestion.picture import Picture
-from api.web.answers import Dialect, image_body, json_response
+from api.ingestion.picture import NewImage
+from api.web.answers import Dialect, added_body, json_response
 from api.web.body import Body
 from api.web.errors import BadRequest, status_of
 from api.web.multipart import form_items
@@ -22,14 +22,16 @@ from api.web.requests import image_id_from, json_image_id, wants_to_wait
 from api.web.services import services_of
 from iqdb_core import codec
 from iqdb_core.errors import IqdbError
+from iqdb_core.store.sources import check_source
 
 router: Final = APIRouter()
 
 MAX_BATCH: Final = 1000
+SOURCE: Final = ".source"
 MAX_IDS_BYTES: Final = 64 * 1024
 """A list of 1,000 ids takes a third of it."""
 
-Items = list[tuple[int, Picture | IqdbError]]
+Items = list[NewImage | Failed]
 
 
 @router.post("/images")
@@ -37,12 +39,9 @@ async def add_images(request: Request) -> Response:
     """Add or replace up to 1,000 images; each part is named by its id, and each has its own outcome."""
     wait = wants_to_wait(request)
     async with _batch(request) as (dialect, items):
-        good = [(image_id, picture) for image_id, picture in items if not isinstance(picture, IqdbError)]
+        good = [one for one in items if isinstance(one, NewImage)]
         outcomes = iter(await services_of(request).ingestion.add_many(good, wait=wait))
-        results: list[Outcome] = [
-            Failed(image_id, picture) if isinstance(picture, IqdbError) else next(outcomes)
-            for image_id, picture in items
-        ]
+        results: list[Outcome] = [one if isinstance(one, Failed) else next(outcomes) for one in items]
     status = 202 if any(isinstance(result, Queued) for result in results) else 200
     return json_response({"images": [_outcome_body(result, dialect) for result in results]}, status=status)
 
@@ -69,10 +68,9 @@ async def _batch(request: Request) -> AsyncIterator[tuple[Dialect, Items]]:
     kind = content_kind(request)
     first = await body.first()
     if kind == MULTIPART and first.lstrip()[:1] != b"{":
-        limits = {"max_files": MAX_BATCH, "max_fields": MAX_BATCH, "max_field_bytes": 4096}
+        limits = {"max_files": MAX_BATCH, "max_fields": 2 * MAX_BATCH, "max_field_bytes": 8192}
         async with form_items(body, request.headers["content-type"], **limits) as parts:
-            items = [(image_id_from(name), _part(value)) for name, value in parts]
-            yield Dialect.DANBOORU, _checked(items)
+            yield Dialect.DANBOORU, _checked(_named_items(list(parts)))
         return
     if not first or (kind == FORM and first.lstrip()[:1] != b"{"):
         raise BadRequest("send multipart/form-data with a part for each image, or application/json")
@@ -85,30 +83,45 @@ async def _batch(request: Request) -> AsyncIterator[tuple[Dialect, Items]]:
 def _checked(items: Items) -> Items:
     if not 1 <= len(items) <= MAX_BATCH:
         raise BadRequest(f"a batch has 1..{MAX_BATCH} images")
-    if len({image_id for image_id, _ in items}) != len(items):
+    if len({one.image_id for one in items}) != len(items):
         raise BadRequest("a batch names an id more than once")
     return items
 
 
-def _json_item(image: dict[str, Any]) -> tuple[int, Picture | IqdbError]:
+def _named_items(parts: Sequence[tuple[str, UploadFile | str]]) -> Items:
+    """Return the images of a form: each part is named by its id, its source `ID.source`."""
+    sources = {name: value for name, value in parts if name.endswith(SOURCE)}
+    return [
+        _item(image_id_from(name), value, sources.get(name + SOURCE))
+        for name, value in parts
+        if not name.endswith(SOURCE)
+    ]
+
+
+def _json_item(image: dict[str, Any]) -> NewImage | Failed:
     image_id = json_image_id(image.get("post_id"))
     text = image.get("hash")
-    return image_id, _part(text) if isinstance(text, str) else BadRequest("'hash' is a string")
+    if not isinstance(text, str):
+        return Failed(image_id, BadRequest("'hash' is a string"))
+    return _item(image_id, text, image.get("source"))
 
 
-def _part(value: UploadFile | str) -> Picture | IqdbError:
-    if isinstance(value, UploadFile):
-        return value
+def _item(image_id: int, value: UploadFile | str, source: object) -> NewImage | Failed:
     try:
-        return codec.from_hash(value)
+        if source is not None and not isinstance(source, str):
+            raise BadRequest("'source' is a string")
+        if source is not None:
+            check_source(source)
+        picture = value if isinstance(value, UploadFile) else codec.from_hash(value)
     except IqdbError as error:
-        return error
+        return Failed(image_id, error)
+    return NewImage(image_id, picture, source or None)
 
 
 def _outcome_body(result: Outcome, dialect: Dialect) -> dict[str, Any]:
     match result:
         case Added():
-            return {**image_body(result.image_id, result.signature, dialect), "status": 200}
+            return {**added_body(result, dialect), "status": 200}
         case Queued():
             return {"post_id": result.image_id, "job_id": result.job_id, "status": 202}
         case Failed():

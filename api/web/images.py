@@ -12,11 +12,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.ingestion.interface import Added, Queued
-from api.web.answers import Dialect, image_body, json_response
+from api.ingestion.picture import NewImage
+from api.web.answers import Dialect, added_body, image_body, json_response, named_source
 from api.web.fetching import parameters_with_picture
 from api.web.openapi import ADD, DELETE, GET
 from api.web.parameters import dialect_of
-from api.web.requests import image_id_from, picture_of, wants_to_wait
+from api.web.requests import image_id_from, picture_of, source_of, wants_to_wait
 from api.web.services import services_of
 
 router: Final = APIRouter()
@@ -28,7 +29,8 @@ async def add_image(request: Request, image_id: str) -> Response:
     number = image_id_from(image_id)
     wait = wants_to_wait(request)
     async with parameters_with_picture(request) as said:
-        outcome = await services_of(request).ingestion.add(number, picture_of(said), wait=wait)
+        new = NewImage(number, picture_of(said), source_of(said))
+        outcome = await services_of(request).ingestion.add(new, wait=wait)
     return added_response(outcome, said.dialect)
 
 
@@ -36,8 +38,9 @@ async def add_image(request: Request, image_id: str) -> Response:
 async def get_image(request: Request, image_id: str) -> Response:
     """Return the hash of a known image."""
     number = image_id_from(image_id)
-    signature = await services_of(request).search.get(number)
-    return json_response(image_body(number, signature, dialect_of(request)))
+    search = services_of(request).search
+    body = image_body(number, await search.get(number), dialect_of(request))
+    return json_response(body | named_source(await search.sources([number]), number))
 
 
 @router.delete("/images/{image_id}", openapi_extra=DELETE)
@@ -54,4 +57,4 @@ def added_response(outcome: Added | Queued, dialect: Dialect) -> Response:
         location = f"/jobs/{outcome.job_id}"
         body = {"post_id": outcome.image_id, "job_id": outcome.job_id, "state": "queued"}
         return json_response(body, status=202, headers={"Location": location})
-    return json_response(image_body(outcome.image_id, outcome.signature, dialect))
+    return json_response(added_body(outcome, dialect))

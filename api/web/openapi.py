@@ -37,7 +37,8 @@ _MATCH: Final = {"type": "object", "properties": {**_IMAGE["properties"], "score
 _LIMIT: Final = {"type": "integer", "minimum": 1, "maximum": 1000, "default": 10}
 
 
-def _answers(schema: object, *, queued: bool = False) -> dict[str, Any]:
+def answers(schema: object, *, queued: bool = False) -> dict[str, Any]:
+    """Return what a route may answer."""
     message = {"type": "object", "properties": {"message": {"type": "string"}}}
     error = {"description": "The reason, in words", "content": {"application/json": {"schema": message}}}
     answers: dict[str, Any] = {
@@ -60,27 +61,28 @@ def _body(form: dict[str, Any], json: dict[str, Any], *, required: bool) -> dict
     }
 
 
-def _query_parameter(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+def query_parameter(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a parameter of the query string that may be left out."""
     return {"name": name, "in": "query", "required": False, "schema": schema}
 
 
-_WAIT: Final = _query_parameter("wait", {"type": "boolean", "default": True})
+_WAIT: Final = query_parameter("wait", {"type": "boolean", "default": True})
 
 ADD: Final[dict[str, Any]] = {
-    "parameters": [_query_parameter("hash", _HASH), _WAIT],
+    "parameters": [query_parameter("hash", _HASH), _WAIT],
     "requestBody": _body(
         {"file": _FILE, "hash": _HASH}, {"channels": _CHANNELS, "hash": _HASH}, required=False
     ),
-    "responses": _answers(_IMAGE, queued=True),
+    "responses": answers(_IMAGE, queued=True),
 }
-GET: Final[dict[str, Any]] = {"responses": _answers(_IMAGE)}
-DELETE: Final[dict[str, Any]] = {"responses": _answers({"type": "object", "properties": {"post_id": _ID}})}
+GET: Final[dict[str, Any]] = {"responses": answers(_IMAGE)}
+DELETE: Final[dict[str, Any]] = {"responses": answers({"type": "object", "properties": {"post_id": _ID}})}
 QUERY: Final[dict[str, Any]] = {
     "parameters": [
-        _query_parameter("hash", _HASH),
-        _query_parameter("limit", _LIMIT),
-        _query_parameter("mode", MODE),
-        _query_parameter("min_score", {"type": "number"}),
+        query_parameter("hash", _HASH),
+        query_parameter("limit", _LIMIT),
+        query_parameter("mode", MODE),
+        query_parameter("min_score", {"type": "number"}),
     ],
     "requestBody": _body(
         {"file": _FILE, "hash": _HASH},
@@ -94,8 +96,8 @@ QUERY: Final[dict[str, Any]] = {
         },
         required=False,
     ),
-    "responses": _answers({"type": "array", "items": _MATCH}),
+    "responses": answers({"type": "array", "items": _MATCH}),
 }
 STATUS: Final[dict[str, Any]] = {
-    "responses": _answers({"type": "object", "properties": {"images": {"type": "integer"}}})
+    "responses": answers({"type": "object", "properties": {"images": {"type": "integer"}}})
 }

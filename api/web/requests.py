@@ -17,6 +17,7 @@ from api.web.parameters import Parameters, query_values
 from iqdb_core import codec
 from iqdb_core.errors import InvalidImageId
 from iqdb_core.model import MAX_IMAGE_ID
+from iqdb_core.store.sources import check_source
 
 DEFAULT_LIMIT: Final = 10
 MAX_LIMIT: Final = 1000
@@ -77,6 +78,14 @@ def picture_of(given: Parameters) -> Picture:
     if upload is not None:
         raise BadRequest("'file' is a part of a multipart/form-data body, not a plain value")
     raise BadRequest("give an image as multipart part 'file', or 'channels' as JSON, or a 'hash'")
+
+
+def source_of(given: Parameters) -> str | None:
+    """Return where an image comes from, if a request says so. Raises InvalidSource if it is too long."""
+    text = given.text("source")
+    if text is not None:
+        check_source(text)
+    return text
 
 
 def wants_to_wait(request: Request) -> bool:

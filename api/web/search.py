@@ -2,33 +2,67 @@
 
 from __future__ import annotations
 
-from typing import Final
+from dataclasses import replace
+from typing import Any, Final
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api.ingestion.picture import Picture
+from api.search.interface import CopiesWanted
 from api.web.answers import json_response, match_bodies
+from api.web.copies import copies_wanted, copy_bodies, window_of
 from api.web.fetching import parameters_with_picture
-from api.web.openapi import QUERY
+from api.web.openapi_copies import FIND
+from api.web.parameters import Parameters
 from api.web.requests import question_of
-from api.web.services import services_of
+from api.web.services import Services, services_of
 from api.web.sketch import ranking_of
+from iqdb_core.model import Asked, Copies
+from iqdb_core.signature import turned
 
 router: Final = APIRouter()
 
+DETAIL_HEADER: Final = "X-Query-Detail"
+"""Bits of evidence that the picture of a query can give at most."""
 
-@router.post("/query", openapi_extra=QUERY)
-@router.get("/query", openapi_extra=QUERY)
+
+@router.post("/query", openapi_extra=FIND)
+@router.get("/query", openapi_extra=FIND)
 async def query(request: Request) -> Response:
     """Return the images most like a picture, best first."""
-    services = services_of(request)
     async with parameters_with_picture(request) as said:
-        asked = question_of(said)
-        rank = ranking_of(services.search, said)
-        if isinstance(asked.picture, int):
-            signature = await services.search.get(asked.picture)
-        else:
-            signature = await services.hasher.signature(asked.picture)
-    matches = await rank(signature, asked.limit, asked.min_score)
-    return json_response(match_bodies(matches, said.dialect))
+        bodies, detail = await answer(services_of(request), said)
+    return json_response(bodies, headers=None if detail is None else {DETAIL_HEADER: f"{detail:.1f}"})
+
+
+async def answer(services: Services, said: Parameters) -> tuple[list[dict[str, Any]], float | None]:
+    """Return the matches of a query as bodies, and the detail of its picture if copies were asked for."""
+    asked = question_of(said)
+    wanted = copies_wanted(said)
+    if wanted is not None:
+        copies = await find_copies(services, asked.picture, wanted)
+        sources = await services.search.sources([match.image_id for match in copies.matches])
+        return copy_bodies(copies, sources, said.dialect), copies.detail
+    window, rank = window_of(said), ranking_of(services.search, said)
+    if isinstance(asked.picture, int):
+        signature = await services.search.get(asked.picture)
+    else:
+        signature = await services.hasher.signature(asked.picture)
+    # What is left out must not be missing at the end.
+    limit = window.offset + window.limit + len(window.exclude)
+    matches = await rank(signature, limit, asked.min_score)
+    if window.exclude:
+        matches = [match for match in matches if match.image_id not in window.exclude]
+    return match_bodies(matches[window.offset : window.offset + window.limit], said.dialect), None
+
+
+async def find_copies(services: Services, picture: Picture | int, wanted: CopiesWanted) -> Copies:
+    """Search for copies of a picture, or of a known image, which is not among its own copies."""
+    if isinstance(picture, int):
+        known = await services.search.get(picture)
+        wanted = replace(wanted, exclude=wanted.exclude | {picture})
+        return await services.search.find_copies(turned([Asked(known)], wanted.turns), wanted)
+    asked = await services.hasher.asked(picture, turns=wanted.turns, has_parts=wanted.has_parts)
+    return await services.search.find_copies(asked, wanted)

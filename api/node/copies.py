@@ -1,0 +1,98 @@
+"""How a search for copies goes from a front end to a query node and back: binary records, little-endian.
+
+What is asked: a record per signature, of its part (4 x int32, width 0 for none), its turn (a short text) and
+the signature. The answer: the query's detail, then a record per match. Parameters are in the query string,
+except for ids to leave out, which may be many and go before the signatures.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Collection, Sequence
+from typing import Final
+
+from iqdb_core import codec
+from iqdb_core.errors import InvalidHash
+from iqdb_core.model import Asked, Copies, Copy, Rectangle
+
+_COUNTS: Final = struct.Struct("<II")
+_ID: Final = struct.Struct("<q")
+_TURN_BYTES: Final = 24
+_ASKED: Final = struct.Struct(f"<iiii{_TURN_BYTES}s{codec.SIGNATURE_BYTES}s")
+_DETAIL: Final = struct.Struct("<d")
+_COPY: Final = struct.Struct(f"<qdddiiii{_TURN_BYTES}s{codec.SIGNATURE_BYTES}s")
+
+
+def pack_asked(asked: Sequence[Asked], exclude: Collection[int]) -> bytes:
+    """Return the body of a request."""
+    records = [
+        _ASKED.pack(*_numbers(one.part), one.turn.encode(), codec.to_bytes(one.signature)) for one in asked
+    ]
+    ids = [_ID.pack(image_id) for image_id in sorted(exclude)]
+    return b"".join([_COUNTS.pack(len(ids), len(records)), *ids, *records])
+
+
+def unpack_asked(raw: bytes) -> tuple[list[Asked], frozenset[int]]:
+    """Return what `pack_asked` packed.
+
+    Raises
+    ------
+    InvalidHash
+        Bytes that are no such request.
+    """
+    if len(raw) < _COUNTS.size:
+        raise InvalidHash(f"{len(raw)} bytes are no search for copies")
+    n_ids, n_asked = _COUNTS.unpack_from(raw)
+    ids_end = _COUNTS.size + n_ids * _ID.size
+    if len(raw) != ids_end + n_asked * _ASKED.size:
+        raise InvalidHash(f"{len(raw)} bytes are no search for copies")
+    exclude = frozenset(found for (found,) in _ID.iter_unpack(raw[_COUNTS.size : ids_end]))
+    asked = [
+        Asked(codec.from_bytes(signature), _rectangle(*numbers), _turn(turn))
+        for *numbers, turn, signature in _ASKED.iter_unpack(raw[ids_end:])
+    ]
+    return asked, exclude
+
+
+def pack_copies(copies: Copies) -> bytes:
+    """Return the body of an answer."""
+    records = [
+        _COPY.pack(
+            match.image_id,
+            match.score,
+            match.likelihood,
+            match.detail,
+            *_numbers(match.part),
+            match.turn.encode(),
+            codec.to_bytes(match.signature),
+        )
+        for match in copies.matches
+    ]
+    return b"".join([_DETAIL.pack(copies.detail), *records])
+
+
+def unpack_copies(raw: bytes) -> Copies:
+    """Return what `pack_copies` packed; raises InvalidHash for bytes that are no such answer."""
+    if len(raw) < _DETAIL.size or (len(raw) - _DETAIL.size) % _COPY.size:
+        raise InvalidHash(f"an answer of {len(raw)} bytes is no list of copies")
+    matches = []
+    for image_id, score, likelihood, detail, *numbers, turn, stored in _COPY.iter_unpack(raw[_DETAIL.size :]):
+        part = _rectangle(*numbers)
+        found = codec.from_bytes(stored)
+        matches.append(Copy(image_id, score, found, likelihood, detail, part, _turn(turn)))
+    return Copies(matches, *_DETAIL.unpack_from(raw))
+
+
+def _numbers(part: Rectangle | None) -> tuple[int, int, int, int]:
+    return (0, 0, 0, 0) if part is None else (part.x, part.y, part.width, part.height)
+
+
+def _rectangle(x: int, y: int, width: int, height: int) -> Rectangle | None:
+    return Rectangle(x, y, width, height) if width else None
+
+
+def _turn(raw: bytes) -> str:
+    try:
+        return raw.rstrip(b"\0").decode("ascii")
+    except UnicodeDecodeError:
+        raise InvalidHash("a turn is a short word") from None

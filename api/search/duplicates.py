@@ -1,0 +1,153 @@
+"""Duplicates of the whole store, page by page, by the index's own search.
+
+Answers: which images from here on show what another one shows? Each image is looked up with a high bar, which
+is quick; only what clears it is looked at closely. Called by `local`, and by the command line.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from iqdb_core.duplicates import Group, Near, Pair, groups_of
+from iqdb_core.index import ImageIndex
+from iqdb_core.likelihood_words import LIKELY
+from iqdb_core.model import Asked
+
+MOST_NEAR: Final = 50
+"""Copies of one image that are looked at."""
+PAGE_IMAGES: Final = 2_000
+PAGE_S: Final = 0.5
+"""A page ends after so many images, or so much time."""
+MIN_SCORE: Final = 60.0
+MIN_DETAIL: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicatesWanted:
+    """Which duplicates to tell.
+
+    Parameters
+    ----------
+    after : int
+        Ids up to this one were looked at before; -1 begins.
+    min_likelihood : float
+        Of a pair, 0..1.
+    min_detail : float
+        Bits; plain pictures below it are no duplicates of anything.
+    min_score : float
+        The bar of the first look.
+    """
+
+    after: int = -1
+    min_likelihood: float = LIKELY
+    min_detail: float = MIN_DETAIL
+    min_score: float = MIN_SCORE
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicatesPage:
+    """Some groups, and where to go on.
+
+    Parameters
+    ----------
+    groups : tuple of Group
+        By their smallest id.
+    looked_at : int
+        Images of this page.
+    next_after : int or None
+        The last id looked at; None at the end of the store.
+    """
+
+    groups: tuple[Group, ...]
+    looked_at: int
+    next_after: int | None
+
+
+class DuplicateSearch:
+    """Walks over all images of an index.
+
+    Parameters
+    ----------
+    index : ImageIndex
+    ids_after : callable of (after, limit)
+        Returns ids of live images above one, ascending.
+    """
+
+    def __init__(self, index: ImageIndex, ids_after: Callable[[int, int], Sequence[int]]) -> None:
+        self._index = index
+        self._ids_after = ids_after
+
+    def page(self, wanted: DuplicatesWanted) -> DuplicatesPage:
+        """Return the next groups."""
+        ids = self._ids_after(wanted.after, PAGE_IMAGES)
+        end = time.monotonic() + PAGE_S
+        looked_at: list[int] = []
+
+        def timely() -> Iterator[int]:
+            for image_id in ids:
+                if looked_at and time.monotonic() > end:
+                    return
+                looked_at.append(image_id)
+                yield image_id
+
+        groups = tuple(groups_of(timely(), lambda image_id: self._near(image_id, wanted)))
+        is_end = len(looked_at) == len(ids) < PAGE_IMAGES
+        return DuplicatesPage(groups, len(looked_at), None if is_end or not looked_at else looked_at[-1])
+
+    def _near(self, image_id: int, wanted: DuplicatesWanted) -> list[Near]:
+        signature = self._index.get(image_id)
+        if signature is None or len(self._index.query(signature, 2, wanted.min_score)) < 2:
+            return []
+        copies = self._index.find_copies(
+            [Asked(signature)],
+            limit=MOST_NEAR,
+            min_score=wanted.min_score,
+            min_likelihood=wanted.min_likelihood,
+            min_detail=wanted.min_detail,
+            exclude=[image_id],
+        )
+        if copies.detail < wanted.min_detail:
+            return []
+        return [Near(match.image_id, match.likelihood, match.score) for match in copies.matches]
+
+
+def page_body(page: DuplicatesPage) -> dict[str, Any]:
+    """Return a page as JSON has it."""
+    return {
+        "groups": [
+            {
+                "post_ids": list(group.image_ids),
+                "pairs": [
+                    {
+                        "post_ids": [pair.first, pair.second],
+                        "likelihood": pair.likelihood,
+                        "score": pair.score,
+                    }
+                    for pair in group.pairs
+                ],
+            }
+            for group in page.groups
+        ],
+        "looked_at": page.looked_at,
+        "next": page.next_after,
+    }
+
+
+def page_of(body: Any) -> DuplicatesPage:
+    """Return what `page_body` made."""
+    groups = tuple(
+        Group(
+            tuple(group["post_ids"]),
+            tuple(_pair(pair) for pair in group["pairs"]),
+        )
+        for group in body["groups"]
+    )
+    return DuplicatesPage(groups, body["looked_at"], body["next"])
+
+
+def _pair(body: Any) -> Pair:
+    first, second = body["post_ids"]
+    return Pair(first, second, body["likelihood"], body["score"])

@@ -1,0 +1,122 @@
+"""Searching for copies: what a request may say beyond IQDB's query, and what a match then says more.
+
+Without any of these words a query is IQDB's, to the bit. Called by the routes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from api.search.interface import CopiesWanted
+from api.web.answers import Dialect, image_body, named_source
+from api.web.errors import BadRequest
+from api.web.parameters import Parameters
+from api.web.requests import DEFAULT_LIMIT, MAX_LIMIT, image_id_from, json_image_id
+from iqdb_core.model import Copies
+
+MAX_OFFSET: Final = 10_000
+MAX_EXCLUDED: Final = 1_000
+TURNS: Final = ("none", "mirror", "all")
+NEGATIVE: Final = "negative"
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Which matches of a query are wanted.
+
+    Parameters
+    ----------
+    limit : int
+    offset : int
+        Matches passed over before the first.
+    exclude : frozenset of int
+        Ids left out.
+    """
+
+    limit: int
+    offset: int
+    exclude: frozenset[int]
+
+
+def window_of(said: Parameters) -> Window:
+    """Return which matches a request wants."""
+    limit = said.integer("limit", 1, MAX_LIMIT)
+    offset = said.integer("offset", 0, MAX_OFFSET)
+    return Window(DEFAULT_LIMIT if limit is None else limit, offset or 0, _excluded(said.get("exclude")))
+
+
+def copies_wanted(said: Parameters) -> CopiesWanted | None:
+    """Return how to search for copies, None for a query as IQDB answers it.
+
+    Raises
+    ------
+    BadRequest
+        A word that is not understood, or one that means nothing without `find=copies`.
+    """
+    find, turns = said.text("find"), said.text("turns")
+    if find not in {None, "copies"}:
+        raise BadRequest("find is 'copies', or left out")
+    least = {name: said.number(name) for name in ("min_likelihood", "min_detail")}
+    if find is None and turns is None:
+        for name, value in least.items():
+            if value is not None:
+                raise BadRequest(f"{name} needs find=copies")
+        return None
+    likelihood, detail = least["min_likelihood"], least["min_detail"]
+    if likelihood is not None and not 0 <= likelihood <= 1:
+        raise BadRequest("min_likelihood is a number of 0..1")
+    window = window_of(said)
+    return CopiesWanted(
+        limit=window.limit,
+        offset=window.offset,
+        exclude=window.exclude,
+        turns=_turns(turns),
+        has_parts=find is not None,
+        min_score=said.number("min_score"),
+        min_likelihood=likelihood,
+        min_detail=detail,
+    )
+
+
+def copy_bodies(copies: Copies, sources: Mapping[int, str], dialect: Dialect) -> list[dict[str, Any]]:
+    """Return the body of an answer, likeliest first."""
+    bodies = []
+    for match in copies.matches:
+        body = image_body(match.image_id, match.signature, dialect)
+        body["score"] = match.score
+        body["likelihood"] = match.likelihood
+        body["detail"] = match.detail
+        body["turn"] = match.turn
+        if match.part is not None:
+            part = match.part
+            body["part"] = {"x": part.x, "y": part.y, "width": part.width, "height": part.height}
+        bodies.append(body | named_source(sources, match.image_id))
+    return bodies
+
+
+def _turns(text: str | None) -> str | None:
+    if text is None:
+        return None
+    words = text.split(",")
+    if not (words[0] in TURNS and words[1:] in ([], [NEGATIVE])):
+        raise BadRequest(f"turns is one of {', '.join(TURNS)}, with or without ',{NEGATIVE}'")
+    return text
+
+
+def _excluded(value: object) -> frozenset[int]:
+    if value is None:
+        return frozenset()
+    words: Sequence[object]
+    if isinstance(value, str):
+        words = value.split(",", MAX_EXCLUDED)
+    elif isinstance(value, list):
+        words = value
+    else:
+        words = [value]
+    if len(words) > MAX_EXCLUDED:
+        raise BadRequest(f"exclude names at most {MAX_EXCLUDED} ids")
+    return frozenset(
+        image_id_from(word.strip()) if isinstance(word, str) else json_image_id(word) for word in words
+    )

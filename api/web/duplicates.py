@@ -1,0 +1,40 @@
+"""Duplicates of the whole store. Thin: parse, one call, render."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.search.duplicates import DuplicatesWanted, page_body
+from api.web.answers import Dialect, json_response
+from api.web.errors import BadRequest
+from api.web.openapi_copies import DUPLICATES
+from api.web.parameters import Parameters, query_values
+from api.web.requests import image_id_from
+from api.web.services import services_of
+
+router: Final = APIRouter()
+
+
+@router.get("/duplicates", openapi_extra=DUPLICATES)
+async def duplicates(request: Request) -> Response:
+    """Return groups of images that show the same picture, from an id on; `next` is where to go on."""
+    page = await services_of(request).search.duplicates(duplicates_wanted(request))
+    return json_response(page_body(page))
+
+
+def duplicates_wanted(request: Request) -> DuplicatesWanted:
+    """Return which duplicates a request wants."""
+    said = Parameters(Dialect.DANBOORU, query_values(request))
+    after = said.text("after")
+    given = {name: said.number(name) for name in ("min_likelihood", "min_detail", "min_score")}
+    likelihood = given["min_likelihood"]
+    if likelihood is not None and not 0 <= likelihood <= 1:
+        raise BadRequest("min_likelihood is a number of 0..1")
+    return DuplicatesWanted(
+        after=-1 if after is None else image_id_from(after),
+        **{name: value for name, value in given.items() if value is not None},
+    )

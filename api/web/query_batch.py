@@ -1,0 +1,101 @@
+"""Up to 100 queries in one request: each has its own answer, and none spoils the others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from fastapi import APIRouter
+from starlette.datastructures import UploadFile
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.web.answers import Dialect, json_response
+from api.web.body import Body
+from api.web.errors import BadRequest, status_of
+from api.web.multipart import form_items
+from api.web.openapi_copies import QUERY_BATCH
+from api.web.parameters import MULTIPART, Parameters, content_kind, json_object, query_values
+from api.web.search import answer
+from api.web.services import Services, services_of
+from iqdb_core.errors import IqdbError
+
+router: Final = APIRouter()
+
+MAX_QUERIES: Final = 100
+AT_ONCE: Final = 4
+"""Queries of one request that are under way together: another's need room, too."""
+_NAMES: Final = frozenset({"post_id", "hash", "channels"})
+
+
+@router.post("/query/batch", openapi_extra=QUERY_BATCH)
+async def query_batch(request: Request) -> Response:
+    """Answer up to 100 queries, in their order; what is said in the query string holds for all of them."""
+    services = services_of(request)
+    turns = asyncio.Semaphore(AT_ONCE)
+
+    async def one(name: str, said: Parameters) -> dict[str, Any]:
+        async with turns:
+            return {"name": name} | await _result(services, said)
+
+    async with _queries(request) as queries:
+        results = await asyncio.gather(*(one(*query) for query in queries))
+    return json_response({"results": results})
+
+
+async def _result(services: Services, said: Parameters) -> dict[str, Any]:
+    try:
+        bodies, detail = await answer(services, said)
+    except IqdbError as error:
+        return {"status": int(status_of(error)), "message": str(error)}
+    return {"status": 200, "matches": bodies} | ({} if detail is None else {"detail": detail})
+
+
+@asynccontextmanager
+async def _queries(request: Request) -> AsyncIterator[list[tuple[str, Parameters]]]:
+    """Yield the queries with their names: those of a form's parts, or places in a JSON list."""
+    common = query_values(request)
+    body = Body(request)
+    first = await body.first()
+    if content_kind(request) == MULTIPART and first.lstrip()[:1] != b"{":
+        limits = {"max_files": MAX_QUERIES, "max_fields": MAX_QUERIES, "max_field_bytes": 4096}
+        async with form_items(body, request.headers["content-type"], **limits) as parts:
+            yield _checked(
+                [
+                    (name, Parameters(Dialect.DANBOORU, {**common, _kind(value): value}))
+                    for name, value in parts
+                ]
+            )
+        return
+    if not first:
+        raise BadRequest("send 'queries' as JSON, or multipart/form-data with a picture or hash in each part")
+    said = await json_object(body)
+    queries = said.pop("queries", None)
+    if not isinstance(queries, list) or not all(isinstance(query, dict) for query in queries):
+        raise BadRequest("'queries' is a list of objects with 'post_id', 'hash' or 'channels'")
+    shared = {name: value for name, value in (common | said).items() if value is not None}
+    yield _checked(
+        [
+            (str(number), Parameters(Dialect.E621, {**shared, **_only(query)}))
+            for number, query in enumerate(queries)
+        ]
+    )
+
+
+def _kind(value: UploadFile | str) -> str:
+    return "file" if isinstance(value, UploadFile) else "hash"
+
+
+def _only(query: dict[str, Any]) -> dict[str, Any]:
+    other = sorted(query.keys() - _NAMES)
+    if other:
+        raise BadRequest(f"{other[0]!r} holds for all queries: say it beside 'queries'")
+    return {name: value for name, value in query.items() if value is not None}
+
+
+def _checked(queries: list[tuple[str, Parameters]]) -> list[tuple[str, Parameters]]:
+    if not 1 <= len(queries) <= MAX_QUERIES:
+        raise BadRequest(f"a batch has 1..{MAX_QUERIES} queries")
+    return queries
