@@ -38,14 +38,30 @@ class Entry:
     panel: str
 
 
+ADDING: Final = "api.roles.commands.adding"
+KEEPING: Final = "api.roles.commands.keeping"
+LOOKING: Final = "api.roles.commands.looking"
+SEEKING: Final = "api.roles.commands.seeking"
+
+PICTURES: Final = "Pictures"
 SERVE: Final = "Servers"
 STORE: Final = "The database"
 
 COMMANDS: Final[dict[str, Entry]] = {
+    "add": Entry(ADDING, "Add pictures: a folder, files, an archive, a list.", PICTURES),
+    "search": Entry(LOOKING, "Find copies of a picture.", PICTURES),
+    "duplicates": Entry(SEEKING, "Find what is there more than once.", PICTURES),
+    "compare": Entry(LOOKING, "Tell whether two pictures show the same.", PICTURES),
+    "hash": Entry(LOOKING, "Tell the hash of pictures, and add nothing.", PICTURES),
+    "rm": Entry(KEEPING, "Delete images by id.", PICTURES),
     "http": Entry("api.roles.commands.serve", "Run everything in one process on an SQLite file.", SERVE),
     "api": Entry("api.roles.commands.serve", "Run a front end of the distributed server.", SERVE),
     "query": Entry("api.roles.commands.serve", "Run a query node: the index, following the store.", SERVE),
     "worker": Entry("api.roles.commands.worker", "Run a Celery worker that hashes and stores images.", SERVE),
+    "status": Entry(KEEPING, "Tell how many images are known.", STORE),
+    "backup": Entry(KEEPING, "Copy the database while it is in use.", STORE),
+    "export": Entry(KEEPING, "Write all ids and hashes to a file, or a file for IQDB.", STORE),
+    "check": Entry(KEEPING, "Check that the database agrees with itself.", STORE),
     "upgrade": Entry(
         "api.roles.commands.database", "Create or upgrade the database's tables, then end.", STORE
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -11,27 +12,22 @@ import pytest
 from iqdb_client import AsyncClient, Client, NotFound, Refused, Unauthorized, Unavailable
 from tests.fixtures import pictures
 from tests.fixtures.ports import free_port
-from tests.fixtures.servers import ServerProcess
+from tests.fixtures.servers import ServerProcess, embedded_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-TOKEN = "a secret"
+TOKEN = "a-secret"
 FILES = [path for path, _ in pictures.golden()[:3]]
 HASHES = [known for _, known in pictures.golden()[:3]]
 
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Yield the address of a server that is only just starting."""
     folder = tmp_path_factory.mktemp("client")
-    port = free_port()
-    arguments = ["http", "127.0.0.1", str(port), str(folder / "iqdb.sqlite")]
-    server = ServerProcess(arguments, folder / "log", {"IQDB_TOKEN": TOKEN})
-    with ExitStack() as stack:
-        stack.callback(server.close)
-        yield f"http://127.0.0.1:{port}"
+    with embedded_server(folder / "iqdb.sqlite", environment={"IQDB_TOKEN": TOKEN}) as server:
+        yield str(server.client.base_url)
 
 
 @pytest.fixture
@@ -41,8 +37,18 @@ def client(url: str) -> Iterator[Client]:
         made.delete(*range(10))
 
 
-def test_a_server_that_is_starting_is_waited_for(client: Client) -> None:
-    assert client.status().images == 0
+def test_a_server_that_is_starting_is_waited_for(tmp_path: Path) -> None:
+    with ExitStack() as stack, socket.socket() as held:
+        # Until the server listens, nobody else gets the port; both may hold it at once.
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+        server = ServerProcess(
+            ["http", "127.0.0.1", str(port), str(tmp_path / "iqdb.sqlite")], tmp_path / "log"
+        )
+        stack.callback(server.close)
+        client = stack.enter_context(Client(f"http://127.0.0.1:{port}", patience_s=120))
+        assert client.status().images == 0
 
 
 def test_add_get_query_delete(client: Client) -> None:

@@ -1,0 +1,111 @@
+"""`iqdb add`: many pictures into a database or a server."""
+
+from __future__ import annotations
+
+import re
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Annotated, Final
+
+import typer
+
+from api.roles.options import with_settings
+from api.roles.people import show
+from api.roles.people.add import add_all
+from api.roles.people.gather import Passed, gather
+from api.roles.people.notebook import Notebook, notebook_path
+from api.roles.people.opening import opened
+from iqdb_core.errors import ConfigError
+from iqdb_core.machine import usable_cores
+from iqdb_core.settings import Settings
+
+app: Final = typer.Typer()
+
+SOME_REFUSED: Final = 3
+INTERRUPTED: Final = 130
+
+
+@app.command()
+@with_settings("people")
+def add(
+    settings: Settings,
+    paths: Annotated[
+        list[str], typer.Argument(help="folders, files, patterns, tar archives, lists (.csv, .ndjson)")
+    ],
+    *,
+    id_from: Annotated[
+        str | None, typer.Option(help=r"a pattern that finds the id in a file's name, e.g. '(\d+)'")
+    ] = None,
+    hash_here: Annotated[
+        bool, typer.Option("--hash-here", help="with --url: decode here and send 264 bytes per picture")
+    ] = False,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="pictures decoded or sent at the same time", show_default="one per core"),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="tell the outcome as JSON")] = False,
+) -> int:
+    """Add pictures: folders, files, patterns, tar archives, or lists of id and file.
+
+    What is there unchanged is passed over, so that it can be interrupted and run again. Files without an id
+    get the next free one. Exit code 3: some could not be read; they are listed, and all others are in.
+    """
+    pattern = _pattern(id_from)
+    passed = Passed()
+    with (
+        opened(settings, make=True, hash_here=hash_here) as target,
+        Notebook(notebook_path(settings.database_url, settings.url)) as notebook,
+        _stopping_on_interrupt() as stopping,
+        show.bar("adding", None) as progress,
+    ):
+        items = gather(paths, id_pattern=pattern, max_bytes=settings.max_upload_bytes, passed=passed)
+        tally = add_all(
+            items,
+            target,
+            notebook,
+            threads=threads or usable_cores(),
+            progress=progress,
+            stopping=stopping,
+        )
+        name = target.name
+    unreadable = passed.unreadable or []
+    if json:
+        refused = [{"file": file, "reason": reason} for file, reason in [*tally.refused, *unreadable]]
+        show.as_json({**asdict(tally), "refused": refused, "other_files": passed.other_files})
+    else:
+        show.summary(tally, passed.other_files, unreadable)
+    if stopping.is_set():
+        show.say("interrupted; run the same command again to go on")
+        return INTERRUPTED
+    if not json and tally.added and not settings.url:
+        show.say(f"look at them: iqdb http 127.0.0.1 5588 {name}, then http://127.0.0.1:5588/")
+    return SOME_REFUSED if tally.refused or unreadable else 0
+
+
+def _pattern(text: str | None) -> re.Pattern[str] | None:
+    if text is None:
+        return None
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise ConfigError(f"--id-from is no regular expression: {error}") from error
+
+
+@contextmanager
+def _stopping_on_interrupt() -> Iterator[threading.Event]:
+    """Finish what is in hand on the first Ctrl-C or SIGTERM, end at once on the second."""
+    stopping = threading.Event()
+
+    def stop(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        stopping.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopping
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,162 @@
+"""`iqdb rm`, `status`, `export`, `backup` and `check`: looking after what is known."""
+
+from __future__ import annotations
+
+import csv
+import json as json_format
+import sys
+from contextlib import ExitStack
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from api.roles.options import with_settings
+from api.roles.people import show
+from api.roles.people.opening import opened, opened_database
+from api.roles.progress import ProgressLine
+from iqdb_core.errors import ConfigError
+from iqdb_core.settings import Settings
+
+app: Final = typer.Typer()
+
+DISAGREES: Final = 5
+_LISTED: Final = 50
+
+
+class ExportFormat(StrEnum):
+    """How an export is written."""
+
+    NDJSON = "ndjson"
+    CSV = "csv"
+    IQDB = "iqdb"
+
+
+@app.command()
+@with_settings("people")
+def rm(settings: Settings, ids: Annotated[list[int], typer.Argument(help="ids of images", min=0)]) -> None:
+    """Delete images by id; an unknown id is no error. Files are never touched."""
+    with opened(settings) as target:
+        target.remove(ids)
+
+
+@app.command()
+@with_settings("people")
+def status(
+    settings: Settings, *, json: Annotated[bool, typer.Option("--json", help="as JSON")] = False
+) -> None:
+    """Tell how many images are known, and how the database or server is."""
+    with opened(settings) as target:
+        found = target.status()
+        if json:
+            show.as_json(found)
+        else:
+            show.pairs({"in": target.name, **found})
+
+
+@app.command()
+@with_settings("people")
+def export(
+    settings: Settings,
+    file: Annotated[str, typer.Argument(help="a new file, or - for standard output")],
+    *,
+    form: Annotated[
+        ExportFormat | None,
+        typer.Option("--format", help="by default what the file's ending says, else ndjson"),
+    ] = None,
+) -> None:
+    """Write all images of one moment: id, hash and source as NDJSON or CSV, or a file for IQDB."""
+    form = form or _format_of(file)
+    with opened_database(settings) as database, ExitStack() as stack:
+        if form is ExportFormat.IQDB:
+            if file == "-":
+                raise ConfigError("an IQDB file cannot be written to standard output")
+            line = ProgressLine("writing")
+            count = database.store.export_iqdb_file(Path(file), line)
+            line.close()
+            show.say(f"wrote {count:,} images to {file}")
+            return
+        if file == "-":
+            out = sys.stdout
+        else:
+            try:
+                out = stack.enter_context(Path(file).open("x", encoding="utf-8", newline=""))
+            except OSError as error:
+                raise ConfigError(f"{file} cannot be written: {error.strerror}") from error
+        count = 0
+        writer = csv.writer(out)
+        if form is ExportFormat.CSV:
+            writer.writerow(["post_id", "hash", "source"])
+        for image in database.images():
+            count += 1
+            if form is ExportFormat.CSV:
+                writer.writerow([image.post_id, image.hash, image.source or ""])
+            else:
+                body = {"post_id": image.post_id, "hash": image.hash}
+                if image.source is not None:
+                    body["source"] = image.source
+                out.write(json_format.dumps(body, ensure_ascii=False) + "\n")
+    if file != "-":
+        show.say(f"wrote {count:,} images to {file}")
+
+
+@app.command()
+@with_settings("people")
+def backup(
+    settings: Settings, file: Annotated[Path, typer.Argument(help="a new file; it must not be there yet")]
+) -> None:
+    """Copy the whole database into a file while it is in use; IQDB opens the copy, too.
+
+    To restore, stop the server and put the file in the database's place.
+    """
+    with opened_database(settings) as database:
+        line = ProgressLine("copying")
+        count = database.store.backup(file, line)
+        line.close()
+    show.say(f"{file} holds {count:,} images")
+
+
+@app.command()
+@with_settings("people")
+def check(
+    settings: Settings,
+    *,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="bring what disagrees in step with the images")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="as JSON")] = False,
+) -> int:
+    """Check that images, feed, counters and sources of a database agree. Exit code 5: they do not."""
+    with opened_database(settings) as database:
+        line = ProgressLine("checking")
+        report = database.store.check(repair=repair, progress=line)
+        line.close()
+    if json:
+        show.as_json(
+            {
+                "images": report.images,
+                "found": report.found,
+                "repaired": report.repaired,
+                "findings": [
+                    {"kind": one.kind, "message": one.message, "post_id": one.image_id}
+                    for one in report.findings
+                ],
+            }
+        )
+    else:
+        for one in report.findings[:_LISTED]:
+            show.say(f"{one.kind}: {one.message}")
+        mended = f", {report.repaired:,} of them mended" if repair else ""
+        show.say(f"{report.images:,} images; {report.found:,} disagreements{mended}")
+    return 0 if report.found == report.repaired else DISAGREES
+
+
+def _format_of(file: str) -> ExportFormat:
+    match Path(file).suffix.lower():
+        case ".csv":
+            return ExportFormat.CSV
+        case ".sqlite" | ".db" | ".sqlite3":
+            return ExportFormat.IQDB
+        case _:
+            return ExportFormat.NDJSON

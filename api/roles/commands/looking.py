@@ -1,0 +1,107 @@
+"""`iqdb search`, `hash` and `compare`: looking at pictures, and adding nothing."""
+
+from __future__ import annotations
+
+import webbrowser
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from api.roles.options import with_settings
+from api.roles.people import show
+from api.roles.people.likeness import words_of
+from api.roles.people.local import compared
+from api.roles.people.opening import opened, picture_of
+from iqdb_client import Question
+from iqdb_core import codec
+from iqdb_core.errors import ImageError
+from iqdb_core.likelihood_words import LIKELY
+from iqdb_core.settings import Settings
+from iqdb_core.signature import DecodeLimits, from_image_bytes
+
+app: Final = typer.Typer()
+
+NOTHING_FOUND: Final = 4
+SOME_REFUSED: Final = 3
+
+
+@app.command()
+@with_settings("people")
+def search(
+    settings: Settings,
+    picture: Annotated[str, typer.Argument(help="a file, an address, a hash, or the id of a known image")],
+    *,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="most matches")] = 10,
+    everything: Annotated[bool, typer.Option("--all", help="also what merely looks alike")] = False,
+    turns: Annotated[str | None, typer.Option(help="mirror or all: also turned copies")] = None,
+    json: Annotated[bool, typer.Option("--json", help="tell the matches as JSON")] = False,
+    open_best: Annotated[bool, typer.Option("--open", help="open the best match's file or page")] = False,
+) -> int:
+    """Find copies of a picture: scaled, cropped, bordered, in a screenshot, mirrored.
+
+    Exit code 4: no copy is known.
+    """
+    question = Question(
+        limit=limit, find="copies", turns=turns, min_likelihood=None if everything else LIKELY
+    )
+    with opened(settings) as target:
+        found = target.search(picture_of(picture), question)
+    if json:
+        show.matches_as_json(found)
+    else:
+        show.matches(found)
+    if open_best and found and found[0].source:
+        source = found[0].source
+        webbrowser.open(Path(source).as_uri() if Path(source).is_absolute() else source)
+    return 0 if found else NOTHING_FOUND
+
+
+@app.command(name="hash")
+@with_settings("people")
+def hash_command(
+    settings: Settings,
+    files: Annotated[list[Path], typer.Argument(help="pictures")],
+    *,
+    json: Annotated[bool, typer.Option("--json", help="one JSON object per line")] = False,
+) -> int:
+    """Tell the hash of pictures, without adding them; for `hash=` of the API."""
+    limits = DecodeLimits(max_pixels=settings.max_pixels)
+    is_all_read = True
+    for file in files:
+        try:
+            text = codec.to_hash(from_image_bytes(file.read_bytes(), limits=limits))
+        except (OSError, ImageError) as error:
+            is_all_read = False
+            show.say(f"{file}: {getattr(error, 'strerror', None) or error}")
+            continue
+        if json:
+            show.as_json_line({"file": str(file), "hash": text})
+        else:
+            typer.echo(f"{text}  {file}")
+    return 0 if is_all_read else SOME_REFUSED
+
+
+@app.command()
+@with_settings("people")
+def compare(
+    settings: Settings,
+    first: Annotated[str, typer.Argument(help="a picture: a file, an address or a hash")],
+    second: Annotated[str, typer.Argument(help="another")],
+    *,
+    json: Annotated[bool, typer.Option("--json", help="as JSON")] = False,
+) -> int:
+    """Tell how likely two pictures show the same, the first or a part of it turned in any way."""
+    match = compared(picture_of(first), picture_of(second), max_pixels=settings.max_pixels)
+    if json:
+        show.matches_as_json([match], is_one=True)
+    else:
+        show.pairs(
+            {
+                "verdict": words_of(match),
+                "likelihood": f"{match.likelihood:.3f}",
+                "score": f"{match.score:.1f}",
+                "turned": match.turn,
+            }
+        )
+    return 0

@@ -1,0 +1,107 @@
+"""`iqdb duplicates`: what is there more than once."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from api.roles.options import with_settings
+from api.roles.people import show
+from api.roles.people.opening import opened
+from api.roles.progress import ProgressLine
+from iqdb_core.duplicates import Group
+from iqdb_core.errors import ConfigError
+from iqdb_core.likelihood_words import LIKELY
+from iqdb_core.settings import Settings
+
+app: Final = typer.Typer()
+
+
+class DuplicatesFormat(StrEnum):
+    """How groups are written."""
+
+    NDJSON = "ndjson"
+    CSV = "csv"
+
+
+@app.command()
+@with_settings("people")
+def duplicates(
+    settings: Settings,
+    *,
+    min_likelihood: Annotated[
+        float, typer.Option(min=0, max=1, help="of a pair to show the same picture")
+    ] = LIKELY,
+    form: Annotated[
+        DuplicatesFormat, typer.Option("--format", help="one line per group, or per image")
+    ] = DuplicatesFormat.NDJSON,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="append to this file")] = None,
+    after: Annotated[
+        int, typer.Option(help="go on after this id, which an interrupted run has told", min=-1)
+    ] = -1,
+) -> None:
+    """Find groups of images that show the same picture, smallest id first.
+
+    Plain pictures, which resemble each other anyhow, are left out.
+    """
+    with opened(settings) as target, ExitStack() as stack:
+        out = sys.stdout
+        if output is not None:
+            try:
+                out = stack.enter_context(output.open("a", encoding="utf-8", newline=""))
+            except OSError as error:
+                raise ConfigError(f"{output} cannot be written: {error.strerror}") from error
+        line = ProgressLine("looking for duplicates")
+        total = int(target.status()["images"])
+        looked_at = groups = extra = 0
+        position = after
+        try:
+            while True:
+                page = target.duplicates(position, min_likelihood)
+                for group in page.groups:
+                    groups += 1
+                    extra += len(group.image_ids) - 1
+                    _write(out, group, groups, target.sources(group.image_ids), form)
+                out.flush()
+                looked_at += page.looked_at
+                line(min(looked_at, total), max(total, looked_at))
+                if page.next_after is None:
+                    break
+                position = page.next_after
+        except KeyboardInterrupt:
+            show.say(f"interrupted; go on with --after {position}")
+            raise
+        finally:
+            line.close()
+    show.say(
+        f"{groups:,} groups among {looked_at:,} images; {extra:,} images are there once more than needed"
+    )
+
+
+def _write(out: Any, group: Group, number: int, sources: dict[int, str], form: DuplicatesFormat) -> None:
+    if form is DuplicatesFormat.CSV:
+        csv.writer(out).writerows(_rows(group, number, sources))
+        return
+    images = [
+        {"post_id": image_id} | ({"source": sources[image_id]} if image_id in sources else {})
+        for image_id in group.image_ids
+    ]
+    pairs = [
+        {"post_ids": [pair.first, pair.second], "likelihood": pair.likelihood, "score": pair.score}
+        for pair in group.pairs
+    ]
+    out.write(show.json_line({"images": images, "pairs": pairs}))
+
+
+def _rows(group: Group, number: int, sources: dict[int, str]) -> Iterator[list[object]]:
+    """Yield group, id, the best likelihood of its pairs, and source, for each image."""
+    for image_id in group.image_ids:
+        own = [pair.likelihood for pair in group.pairs if image_id in {pair.first, pair.second}]
+        yield [number, image_id, f"{max(own, default=0):.4f}", sources.get(image_id, "")]

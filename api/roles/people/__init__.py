@@ -1,0 +1,1 @@
+"""The `iqdb` commands for people: add a folder, search it, look after it."""

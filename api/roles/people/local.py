@@ -1,0 +1,202 @@
+"""Commands on a database of this machine. A server that has the same file open follows by itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final, Self
+
+import numpy as np
+
+from api.roles.people.target import Entry
+from api.search.duplicates import DuplicateSearch, DuplicatesPage, DuplicatesWanted
+from iqdb_client import Image, Match, Part, Picture, Question
+from iqdb_core import codec
+from iqdb_core.clock import RevisionClock
+from iqdb_core.errors import ConfigError, ImageError
+from iqdb_core.follower import Follower
+from iqdb_core.index import ImageIndex
+from iqdb_core.model import Asked, ChangeBatch, Copy, Signature, Write
+from iqdb_core.signature import DecodeLimits, from_image_bytes, parts_from_image_bytes
+from iqdb_core.signature import turned as turned_copies
+from iqdb_core.store import SignatureStore, open_store
+
+DEFAULT_LIMIT: Final = 10
+
+
+class DatabaseTarget:
+    """A database as a `Target`.
+
+    Parameters
+    ----------
+    url : str
+        A file or a database URL; see `open_store`.
+    max_pixels : int
+        Limit of pictures that are decoded.
+    progress : callable of (done, total)
+        Is told while a file of IQDB is taken over, and while the index for a search is filled.
+    """
+
+    def __init__(self, url: str, *, max_pixels: int, progress: Callable[[int, int], None]) -> None:
+        self.name = url
+        self._progress = progress
+        self._limits = DecodeLimits(max_pixels=max_pixels)
+        self._stack = ExitStack()
+        self._store: SignatureStore = open_store(url, progress=progress)
+        self._stack.callback(self._store.close)
+        self._clock = RevisionClock(lambda: time.time_ns() // 1000, self._store.max_revision())
+
+    @property
+    def store(self) -> SignatureStore:
+        """The open store."""
+        return self._store
+
+    def add(self, entries: Sequence[Entry]) -> list[str | None]:
+        """See `Target`."""
+        reasons: list[str | None] = []
+        writes = []
+        for entry in entries:
+            # Numbered before it is read: an add by someone else meanwhile is the newer one.
+            revision = self._clock.next()
+            try:
+                signature = self._signature(entry.picture)
+            except (OSError, ImageError) as error:
+                reasons.append(getattr(error, "strerror", None) or str(error))
+            else:
+                reasons.append(None)
+                writes.append(Write(entry.image_id, revision, signature, source=entry.source))
+        self._store.apply(writes)
+        return reasons
+
+    def missing(self, image_ids: Sequence[int]) -> set[int]:
+        """See `Target`."""
+        return set(self._store.missing(image_ids))
+
+    def largest_id(self) -> int:
+        """See `Target`."""
+        return self._store.largest_id()
+
+    def search(self, picture: Picture | int, question: Question) -> list[Match]:
+        """See `Target`."""
+        asked, excluded = self._asked(picture, question.turns)
+        copies = self._index.find_copies(
+            asked,
+            limit=question.limit or DEFAULT_LIMIT,
+            offset=question.offset or 0,
+            min_score=question.min_score,
+            min_likelihood=question.min_likelihood,
+            min_detail=question.min_detail,
+            exclude={*question.exclude, *excluded},
+        )
+        sources = self._store.sources_of([match.image_id for match in copies.matches])
+        return [_match(match, sources.get(match.image_id)) for match in copies.matches]
+
+    def _asked(self, picture: Picture | int, turns: str | None) -> tuple[list[Asked], list[int]]:
+        """Return the signatures to search for, and the ids that would only find themselves."""
+        if isinstance(picture, int):
+            return turned_copies([Asked(self._store.get(picture))], turns), [picture]
+        return asked_of(picture, turns, self._limits), []
+
+    def duplicates(self, after: int, min_likelihood: float) -> DuplicatesPage:
+        """See `Target`."""
+        search = DuplicateSearch(
+            self._index, lambda start, limit: [one.image_id for one in self._store.ids_after(start, limit)]
+        )
+        return search.page(DuplicatesWanted(after, min_likelihood))
+
+    def sources(self, image_ids: Sequence[int]) -> dict[int, str]:
+        """See `Target`."""
+        return self._store.sources_of(image_ids)
+
+    def images(self) -> Iterator[Image]:
+        """See `Target`."""
+        for image in self._store.export():
+            yield Image(image.image_id, codec.to_hash(image.signature), image.source)
+
+    def get(self, image_id: int) -> Image:
+        """See `Target`."""
+        signature = self._store.get(image_id)
+        source = self._store.sources_of([image_id]).get(image_id)
+        return Image(image_id, codec.to_hash(signature), source)
+
+    def remove(self, image_ids: Sequence[int]) -> None:
+        """See `Target`."""
+        self._store.apply([Write(image_id, self._clock.next(), None) for image_id in image_ids])
+
+    def status(self) -> dict[str, Any]:
+        """See `Target`."""
+        return {"images": self._store.live_count(), "head_seq": self._store.head_seq()}
+
+    def close(self) -> None:
+        """See `Target`."""
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _signature(self, picture: Path | bytes) -> Signature:
+        data = picture.read_bytes() if isinstance(picture, Path) else picture
+        return from_image_bytes(data, limits=self._limits)
+
+    @cached_property
+    def _index(self) -> ImageIndex:
+        """An index in memory, up to date with the store."""
+        index = ImageIndex.open(None, store_id=self._store.store_id)
+        self._stack.callback(index.close)
+        Follower(self._store, index, cursor=0, poll_s=1.0).catch_up(self._progress)
+        return index
+
+
+def asked_of(picture: Picture, turns: str | None, limits: DecodeLimits) -> list[Asked]:
+    """Return the signatures that a search for copies of a picture looks for."""
+    if isinstance(picture, str):
+        return turned_copies([Asked(codec.from_hash(picture))], turns)
+    data = picture.read_bytes() if isinstance(picture, Path) else picture
+    whole, parts = parts_from_image_bytes(data, limits=limits)
+    return turned_copies([Asked(whole), *(Asked(found, place) for place, found in parts)], turns)
+
+
+def compared(first: Picture | int, second: Picture | int, *, max_pixels: int) -> Match:
+    """Search for a picture, its parts and turns, where there is one other picture.
+
+    Raises
+    ------
+    ConfigError
+        An id was given, which no database is asked about.
+    """
+    if isinstance(first, int) or isinstance(second, int):
+        raise ConfigError("compare takes files, addresses and hashes, and no ids")
+    limits = DecodeLimits(max_pixels=max_pixels)
+    known = asked_of(second, "none", limits)[0].signature
+    batch = ChangeBatch(
+        seqs=np.ones(1, np.int64),
+        image_ids=np.ones(1, np.int64),
+        is_live=np.ones(1, np.bool_),
+        averages=np.array([known.averages]),
+        positions=known.signed_positions()[None].astype(np.int16),
+    )
+    with ImageIndex.open(None, store_id="compare") as index:
+        index.apply(batch)
+        best = index.find_copies(asked_of(first, "all", limits), limit=1).matches[0]
+    return _match(best, None)
+
+
+def _match(copy: Copy, source: str | None) -> Match:
+    """Return a match as the client knows it."""
+    part = copy.part
+    return Match(
+        copy.image_id,
+        copy.score,
+        codec.to_hash(copy.signature),
+        source,
+        copy.likelihood,
+        copy.turn,
+        None if part is None else Part(part.x, part.y, part.width, part.height),
+        copy.detail,
+    )

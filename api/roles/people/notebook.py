@@ -1,0 +1,98 @@
+"""What `iqdb add` has added, so that it can be run again: which file got which id, and which version of it.
+
+An SQLite file beside the database, or in the user's state folder for a server. An id is written down before
+the image is added with it, so that whatever is killed in between is done again under the same id, and
+nothing is there twice. Losing the file costs time, and new ids for what had none of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Final, Self
+
+from iqdb_core.errors import ConfigError
+
+_TABLE: Final = """
+CREATE TABLE IF NOT EXISTS files (
+    key TEXT PRIMARY KEY, post_id INTEGER NOT NULL UNIQUE, version TEXT
+) WITHOUT ROWID
+"""
+_WAIT_S: Final = 10.0
+
+
+class Notebook:
+    """The ids and versions of files; used by one thread.
+
+    Parameters
+    ----------
+    path : Path
+        Created if absent.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._connection = sqlite3.connect(path, timeout=_WAIT_S, isolation_level=None)
+        try:
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+            self._connection.execute("BEGIN EXCLUSIVE")
+            self._connection.execute(_TABLE)
+            self._connection.execute("COMMIT")
+        except sqlite3.DatabaseError as error:
+            self._connection.close()
+            raise ConfigError(
+                f"{path} cannot be used: {error}; is another 'iqdb add' running, or is it no notebook?"
+            ) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def largest_id(self) -> int:
+        """Return the largest id written down; -1 for none."""
+        found = self._connection.execute("SELECT max(post_id) FROM files").fetchone()[0]
+        return -1 if found is None else int(found)
+
+    def known(self, keys: Sequence[str]) -> dict[str, tuple[int, str | None]]:
+        """Return id and added version (None: it was never added) of those files that have an id."""
+        found: dict[str, tuple[int, str | None]] = {}
+        for key in keys:
+            row = self._connection.execute(
+                "SELECT post_id, version FROM files WHERE key = ?", (key,)
+            ).fetchone()
+            if row is not None:
+                found[key] = (int(row[0]), row[1])
+        return found
+
+    def assign(self, ids: Mapping[str, int]) -> None:
+        """Write down ids before anything is added with them; an id that another file had goes to this one."""
+        self._write("INSERT OR REPLACE INTO files VALUES (?, ?, NULL)", ids.items())
+
+    def added(self, versions: Mapping[str, str]) -> None:
+        """Write down that these versions of files are in."""
+        self._write(
+            "UPDATE files SET version = ? WHERE key = ?",
+            ((version, key) for key, version in versions.items()),
+        )
+
+    def _write(self, statement: str, rows: Iterable[tuple[object, ...]]) -> None:
+        self._connection.execute("BEGIN")
+        self._connection.executemany(statement, rows)
+        self._connection.execute("COMMIT")
+
+
+def notebook_path(database: str, url: str) -> Path:
+    """Return where the notebook of a server is, or of a database if `url` is empty."""
+    if not url and "://" not in database:
+        return Path(f"{database}.files")
+    if not url and database.startswith("sqlite:///"):
+        return Path(f"{database.removeprefix('sqlite:///')}.files")
+    home = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    name = hashlib.sha256((url or database).encode()).hexdigest()[:16]
+    return home / "iqdb" / f"{name}.files"

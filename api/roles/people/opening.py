@@ -1,0 +1,117 @@
+"""Which target do the options of a command mean? A server if an address is given, else a database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import httpx
+
+from api.roles.people.local import DatabaseTarget
+from api.roles.people.remote import ServerTarget
+from api.roles.people.show import say
+from api.roles.people.target import Target
+from api.roles.progress import ProgressLine
+from iqdb_client import ClientError, Picture
+from iqdb_core import codec
+from iqdb_core.errors import ConfigError, InvalidHash, SearchUnavailable
+from iqdb_core.settings import Settings
+
+HASH_DIGITS: Final = 528
+MAX_FETCH_BYTES: Final = 64 * 1024 * 1024
+FETCH_TIMEOUT_S: Final = 30.0
+
+
+@contextmanager
+def opened(settings: Settings, *, make: bool = False, hash_here: bool = False) -> Iterator[Target]:
+    """Open what a command works on.
+
+    Parameters
+    ----------
+    settings : Settings
+    make : bool
+        Make a database that is not there, and say so; otherwise it is an error.
+    hash_here : bool
+        See `ServerTarget`.
+
+    Raises
+    ------
+    ConfigError
+        There is no such database.
+    """
+    if settings.url:
+        with ServerTarget(
+            settings.url, token=settings.token or None, hash_here=hash_here, max_pixels=settings.max_pixels
+        ) as server:
+            try:
+                yield server
+            except ClientError as error:
+                raise SearchUnavailable(f"{settings.url}: {error}") from error
+        return
+    with opened_database(settings, make=make) as database:
+        yield database
+
+
+@contextmanager
+def opened_database(settings: Settings, *, make: bool = False) -> Iterator[DatabaseTarget]:
+    """Open the database of the settings; see `opened`."""
+    path = file_of(settings.database_url)
+    is_new = path is not None and not path.exists()
+    if is_new and not make:
+        raise ConfigError(f"there is no database {path}; 'iqdb add' makes one, --db names another")
+    line = ProgressLine("reading the database")
+    with DatabaseTarget(settings.database_url, max_pixels=settings.max_pixels, progress=line) as database:
+        line.close()
+        if is_new:
+            say(f"made a new database {path}")
+        yield database
+
+
+def file_of(database_url: str) -> Path | None:
+    """Return the file behind an address, None for a database server."""
+    if database_url.startswith("sqlite:///"):
+        return Path(database_url.removeprefix("sqlite:///"))
+    return None if "://" in database_url else Path(database_url)
+
+
+def picture_of(text: str) -> Picture | int:
+    """Return what a word on the command line means: a file, an address, a hash or an id, in this order.
+
+    Raises
+    ------
+    ConfigError
+        None of these, or an address from which nothing could be had.
+    """
+    path = Path(text).expanduser()
+    if path.is_file():
+        return path
+    if text.startswith(("http://", "https://")):
+        return fetched(text)
+    if text.isascii() and text.isdigit() and len(text) < len(str(2**63)):
+        return int(text)
+    if len(text.removeprefix("iqdb_")) == HASH_DIGITS:
+        try:
+            return codec.to_hash(codec.from_hash(text))
+        except InvalidHash as error:
+            raise ConfigError(f"this is no hash: {error}") from error
+    raise ConfigError(f"{text} is no file that is there, and no address, hash or id")
+
+
+def fetched(url: str) -> bytes:
+    """Return what an address gives. Raises ConfigError with the reason if it gives nothing or too much."""
+    data = bytearray()
+    try:
+        with (
+            httpx.Client(follow_redirects=True, timeout=FETCH_TIMEOUT_S) as client,
+            client.stream("GET", url) as answer,
+        ):
+            answer.raise_for_status()
+            for piece in answer.iter_bytes():
+                data += piece
+                if len(data) > MAX_FETCH_BYTES:
+                    raise ConfigError(f"{url} gives more than {MAX_FETCH_BYTES:,} bytes")
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise ConfigError(f"nothing could be had from {url}: {error}") from error
+    return bytes(data)

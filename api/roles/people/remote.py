@@ -1,0 +1,104 @@
+"""Commands on a server, over its HTTP API."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from api.roles.people.target import Entry
+from api.search.duplicates import DuplicatesPage, page_of
+from iqdb_client import Client, Image, Match, Picture, Question
+from iqdb_core import codec
+from iqdb_core.errors import ImageError
+from iqdb_core.signature import DecodeLimits, from_image_bytes
+
+
+class ServerTarget:
+    """A server as a `Target`.
+
+    Parameters
+    ----------
+    url : str
+    token : str or None
+    hash_here : bool
+        Send 264 bytes of signature per picture instead of the file; this machine decodes.
+    max_pixels : int
+        Limit of pictures decoded here.
+    """
+
+    def __init__(self, url: str, *, token: str | None, hash_here: bool, max_pixels: int) -> None:
+        self.name = url
+        self._client = Client(url, token=token)
+        self._hash_here = hash_here
+        self._limits = DecodeLimits(max_pixels=max_pixels)
+
+    def add(self, entries: Sequence[Entry]) -> list[str | None]:
+        """See `Target`."""
+        reasons: dict[int, str | None] = {}
+        pictures: dict[int, Picture] = {}
+        for entry in entries:
+            try:
+                pictures[entry.image_id] = self._prepared(entry.picture)
+            except (OSError, ImageError) as error:
+                reasons[entry.image_id] = getattr(error, "strerror", None) or str(error)
+        sources = {entry.image_id: entry.source for entry in entries}
+        if pictures:
+            for outcome in self._client.add_many(pictures, sources=sources):
+                reasons[outcome.post_id] = outcome.reason
+        return [reasons[entry.image_id] for entry in entries]
+
+    def _prepared(self, picture: Path | bytes) -> Picture:
+        data = picture.read_bytes() if isinstance(picture, Path) else picture
+        return codec.to_hash(from_image_bytes(data, limits=self._limits)) if self._hash_here else data
+
+    def missing(self, image_ids: Sequence[int]) -> set[int]:
+        """See `Target`."""
+        return set(self._client.missing(image_ids))
+
+    def largest_id(self) -> int:
+        """See `Target`."""
+        largest = -1
+        for image_id in self._client.images():
+            largest = image_id
+        return largest
+
+    def search(self, picture: Picture | int, question: Question) -> list[Match]:
+        """See `Target`."""
+        return self._client.query(picture, question)
+
+    def get(self, image_id: int) -> Image:
+        """See `Target`."""
+        return self._client.get(image_id)
+
+    def remove(self, image_ids: Sequence[int]) -> None:
+        """See `Target`."""
+        self._client.delete(*image_ids)
+
+    def status(self) -> dict[str, Any]:
+        """See `Target`."""
+        return dict(self._client.status().details)
+
+    def duplicates(self, after: int, min_likelihood: float) -> DuplicatesPage:
+        """See `Target`."""
+        return page_of(self._client.duplicates(after, min_likelihood))
+
+    def sources(self, image_ids: Sequence[int]) -> dict[int, str]:
+        """See `Target`."""
+        sources = {image_id: self._client.get(image_id).source for image_id in image_ids}
+        return {image_id: source for image_id, source in sources.items() if source is not None}
+
+    def images(self) -> Iterator[Image]:
+        """See `Target`."""
+        for image_id in self._client.images():
+            yield self._client.get(image_id)
+
+    def close(self) -> None:
+        """See `Target`."""
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,134 @@
+"""What the commands for people print: progress, tables, and the same as JSON for programs.
+
+Results go to standard output, everything else to standard error. Decides nothing. Called by `people`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any, Final
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from api.roles.people.add import Tally
+from api.roles.people.likeness import words_of
+from iqdb_client import Match
+
+_LISTED: Final = 50
+"""Most refused files that are listed one by one."""
+
+_WIDE: Final = 2000
+"""Columns of a table that no terminal shows: a program that reads it wants whole names."""
+
+out: Final = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _WIDE)
+notes: Final = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """Write a line for the person, not for a program."""
+    notes.print(text, markup=False)
+
+
+def as_json(value: object) -> None:
+    """Write one JSON value to standard output."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def bar(label: str, total: int | None) -> Iterator[Any]:
+    """Show a bar with rate and time left on a terminal; yields what is called with a Tally.
+
+    Parameters
+    ----------
+    label : str
+    total : int or None
+        None: it is not known how much there is.
+    """
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=notes, transient=True, disable=not notes.is_terminal) as progress:
+        task = progress.add_task(label, total=total, rate="")
+
+        def show(tally: Tally) -> None:
+            speed = progress.tasks[0].speed
+            rate = "" if speed is None else f"{speed:,.0f}/s"
+            progress.update(task, completed=tally.seen, rate=rate)
+
+        yield show
+
+
+def summary(tally: Tally, other_files: int, unreadable: Sequence[tuple[str, str]]) -> None:
+    """Say what became of all files, and list those that were refused with their reasons."""
+    refused = [*tally.refused, *unreadable]
+    if refused:
+        say(f"{len(refused):,} could not be read:")
+        for name, reason in refused[:_LISTED]:
+            say(f"  {name}: {reason}")
+        if len(refused) > _LISTED:
+            say(f"  ... and {len(refused) - _LISTED:,} more; --json lists them all")
+    parts = [f"added {tally.added:,}", f"{tally.unchanged:,} were there already"]
+    if other_files:
+        parts.append(f"passed over {other_files:,} files that are no pictures")
+    say(", ".join(parts))
+
+
+def matches(found: Sequence[Match]) -> None:
+    """Write the answer to a search as a table."""
+    if not found:
+        say("no copy is known")
+        return
+    table = Table(box=None, pad_edge=False)
+    table.add_column("id", justify="right")
+    table.add_column("likeness")
+    table.add_column("score", justify="right")
+    table.add_column("turned")
+    table.add_column("source", overflow="fold")
+    for match in found:
+        turned = "" if match.turn in {None, "none"} else str(match.turn)
+        table.add_row(str(match.post_id), words_of(match), f"{match.score:.0f}", turned, match.source or "")
+    out.print(table)
+
+
+def matches_as_json(found: Sequence[Match], *, is_one: bool = False) -> None:
+    """Write the answer to a search as a JSON list, or its only match by itself."""
+    bodies = [{name: value for name, value in asdict(match).items() if value is not None} for match in found]
+    as_json(bodies[0] if is_one else bodies)
+
+
+def as_json_line(value: object) -> None:
+    """Write one JSON value as a line of its own."""
+    sys.stdout.write(json_line(value))
+
+
+def json_line(value: object) -> str:
+    """Return one JSON value as a line of its own."""
+    return json.dumps(value, ensure_ascii=False) + "\n"
+
+
+def pairs(values: Mapping[str, object]) -> None:
+    """Write names and values, one pair a line."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for name, value in values.items():
+        table.add_row(name.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value))
+    out.print(table)

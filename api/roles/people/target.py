@@ -1,0 +1,74 @@
+"""Where a command works: on a database file of this machine, or on a server. One interface over both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+from api.search.duplicates import DuplicatesPage
+from iqdb_client import Image, Match, Picture, Question
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One picture to add under an id.
+
+    Parameters
+    ----------
+    image_id : int
+    picture : Path or bytes
+    source : str
+    """
+
+    image_id: int
+    picture: Path | bytes
+    source: str
+
+
+class Target(Protocol):
+    """What the commands do to a database or a server. Every method raises IqdbError or ClientError."""
+
+    @property
+    def name(self) -> str:
+        """What is worked on, for messages."""
+
+    def add(self, entries: Sequence[Entry]) -> list[str | None]:
+        """Add pictures; per entry None, or why it was refused. Called from several threads at once."""
+
+    def missing(self, image_ids: Sequence[int]) -> set[int]:
+        """Return which of these ids are not there."""
+
+    def largest_id(self) -> int:
+        """Return the largest id in use; -1 for none."""
+
+    def search(self, picture: Picture | int, question: Question) -> list[Match]:
+        """Return what is like a picture, or like a known image."""
+
+    def get(self, image_id: int) -> Image:
+        """Return one image."""
+
+    def remove(self, image_ids: Sequence[int]) -> None:
+        """Delete images; unknown ids are no error."""
+
+    def status(self) -> dict[str, Any]:
+        """Return how many images there are, and what else is known."""
+
+    def duplicates(self, after: int, min_likelihood: float) -> DuplicatesPage:
+        """Return the next groups of images that show the same picture."""
+
+    def sources(self, image_ids: Sequence[int]) -> dict[int, str]:
+        """Return where images come from, as far as it is known."""
+
+    def images(self) -> Iterator[Image]:
+        """Yield every image, by ascending id."""
+
+    def close(self) -> None:
+        """Finish and free everything."""
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
