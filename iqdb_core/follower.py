@@ -11,7 +11,9 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
+import math
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from enum import StrEnum
@@ -30,6 +32,7 @@ DEFAULT_BATCH: Final = 65_536
 """Changes per read: 17 MB of signatures."""
 _FIRST_RETRY_S: Final = 0.1
 _LAST_RETRY_S: Final = 5.0
+_TELL_AGAIN_S: Final = 60.0
 
 
 class ChangeSource(Protocol):
@@ -43,7 +46,10 @@ class ChangeSink(Protocol):
     """What a follower feeds. Applying a batch twice must be harmless."""
 
     def apply(self, batch: ChangeBatch) -> None:
-        """Apply a batch whole; it is visible when this returns."""
+        """Apply a batch whole; it is visible when this returns.
+
+        OSError means that nothing of it was applied, and that it may be given again.
+        """
 
     def reset(self) -> None:
         """Forget everything that was applied."""
@@ -56,6 +62,7 @@ class FollowerState(StrEnum):
     FOLLOWING = "following"
     REBUILDING = "rebuilding"
     STORE_AWAY = "store away"
+    SINK_BLOCKED = "disk trouble"
     DEAD = "dead"
     STOPPED = "stopped"
 
@@ -87,7 +94,8 @@ class Follower:
     batch : int
         Changes per read.
     on_death : callable of (exception), optional
-        Called once, from the follower's thread, when something other than StoreUnavailable ended it. The
+        Called once, from the follower's thread, when something other than StoreUnavailable or
+        an OSError of the sink ended it. The
         process should not live on: its index would silently grow old.
     """
 
@@ -113,6 +121,8 @@ class Follower:
         self._is_whole = True
         self._restart: str | None = None
         self._store_error: str | None = None
+        self._sink_error: str | None = None
+        self._told_s = -math.inf
         self._state = FollowerState.STARTING
         self._death: BaseException | None = None
         self._thread: threading.Thread | None = None
@@ -141,6 +151,11 @@ class Follower:
     def store_error(self) -> str | None:
         """Why the store cannot be read; None while it can."""
         return self._store_error
+
+    @property
+    def sink_error(self) -> str | None:
+        """Why the sink cannot take changes at the moment, such as a full disk; None while it can."""
+        return self._sink_error
 
     @property
     def restart_reason(self) -> str | None:
@@ -282,6 +297,15 @@ class Follower:
                     self._stopping.wait(retry_s)
                     retry_s = min(retry_s * 2, _LAST_RETRY_S)
                     continue
+                except OSError as exc:
+                    self._tell_blocked(exc)
+                    self._stopping.wait(retry_s)
+                    retry_s = min(retry_s * 2, _LAST_RETRY_S)
+                    continue
+                if self._state is FollowerState.SINK_BLOCKED:
+                    _log.info("changes are applied again", extra={"action": "sink_back"})
+                self._sink_error = None
+                self._told_s = -math.inf
                 if self._state is FollowerState.STORE_AWAY:
                     _log.info("the store is back", extra={"action": "store_back"})
                 self._state = FollowerState.FOLLOWING
@@ -290,6 +314,14 @@ class Follower:
                 self._wake.wait(self._poll_s)
         except BaseException as exc:  # noqa: BLE001 - nobody may go on believing that the index follows
             self._die(exc)
+
+    def _tell_blocked(self, exc: OSError) -> None:
+        """Note that the sink could not take a batch, which it will be given again; warn once a minute."""
+        self._state = FollowerState.SINK_BLOCKED
+        self._sink_error = exc.strerror or str(exc)
+        if time.monotonic() - self._told_s >= _TELL_AGAIN_S:
+            self._told_s = time.monotonic()
+            _log.warning("changes cannot be applied: %s", exc, extra={"action": "sink_blocked"})
 
     def _die(self, exc: BaseException) -> None:
         _log.critical("the follower died", exc_info=exc, extra={"action": "follower_died"})

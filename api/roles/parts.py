@@ -24,9 +24,9 @@ from api.web.page import PageOptions
 from iqdb_core import index as index_room
 from iqdb_core import signature as signature_room
 from iqdb_core.compiling import Compilation, Room
-from iqdb_core.errors import IndexStateError
+from iqdb_core.errors import ConfigError, IndexStateError
 from iqdb_core.follower import Follower
-from iqdb_core.machine import usable_cores
+from iqdb_core.machine import raise_file_limit, usable_cores
 from iqdb_core.settings import Settings
 from iqdb_core.store import SignatureStore, open_store
 
@@ -102,9 +102,15 @@ def open_index(
         query_threads=settings.query_threads or usable_cores(),
         checkpoint_interval_s=settings.checkpoint_s,
     )
-    index = index_room.ImageIndex.open(
-        Path(settings.index_directory()), store_id=store.store_id, options=options
-    )
+    raise_file_limit()
+    try:
+        index = index_room.ImageIndex.open(
+            Path(settings.index_directory()), store_id=store.store_id, options=options
+        )
+    except OSError as error:
+        raise ConfigError(
+            f"the index cannot be opened: {error.strerror or error}; nothing was changed"
+        ) from error
     startup.stack.callback(_save_and_close, index)
     if index.lineage is None and index.applied_seq > 0:
         # A checkpoint of an older version does not tell which history of the store it is of.

@@ -130,7 +130,13 @@ class LocalSearch:
                     "refused": stats.checkpoint_refused,
                 }
             ),
-            **said({"store_error": follower.store_error, "restarted": follower.restart_reason}),
+            **said(
+                {
+                    "store_error": follower.store_error,
+                    "disk_error": follower.sink_error,
+                    "restarted": follower.restart_reason,
+                }
+            ),
         }
 
     async def wait_applied(self, seq: int, timeout_s: float) -> None:

@@ -8,7 +8,8 @@ thread) and by any number of query threads, none of which ever waits for a write
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Final, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from iqdb_core.errors import IndexStateError
 from iqdb_core.index.bucket_counts import BucketCounts
@@ -29,14 +30,14 @@ from iqdb_core.index.upkeep.merge import carried_over, merged
 from iqdb_core.model import Asked
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Collection, Sequence
     from types import TracebackType
 
     from iqdb_core.index.segment.member import Member
     from iqdb_core.model import ChangeBatch, Copies, Mark, Match, Signature
 
 
+T = TypeVar("T")
 BULK_CHANGES: Final = 16_384
 """A batch of so many changes leaves megabytes of free memory behind, worth giving back to the machine."""
 
@@ -140,7 +141,11 @@ class ImageIndex:
             update = updated(before, batch, self._sealer)
             if update is None:
                 return
-            self._counts.change(update.added.signatures, update.removed, update.added_counts)
+            try:
+                self._counts.change(update.added.signatures, update.removed, update.added_counts)
+            except BaseException:
+                self._directory.remove(numbers_of(update.members) - numbers_of(before.members))
+                raise
             self._publish(update.members, update.head, update.applied_seq, update.lineage)
             self._is_untrimmed |= len(batch) >= BULK_CHANGES
         if update.members is not before.members:
@@ -180,9 +185,11 @@ class ImageIndex:
         """
         if limit < 1:
             raise ValueError(f"limit is at least 1, not {limit}")
-        snapshot = self._snapshot
-        self._require_open()
-        return snapshot.best_matches(signature, limit, min_score, self._threads, is_sketch=is_sketch)
+        return self._answered(
+            lambda snapshot: snapshot.best_matches(
+                signature, limit, min_score, self._threads, is_sketch=is_sketch
+            )
+        )
 
     def find_copies(
         self,
@@ -225,10 +232,10 @@ class ImageIndex:
         """
         if limit < 1 or offset < 0 or not asked:
             raise ValueError("ask for at least one signature, limit is at least 1 and offset at least 0")
-        snapshot = self._snapshot
-        self._require_open()
         wanted = CopyFilter(limit, offset, min_score, min_likelihood, min_detail, exclude)
-        return snapshot.copies(asked, wanted, self._counts.counts, self._threads)
+        return self._answered(
+            lambda snapshot: snapshot.copies(asked, wanted, self._counts.counts, self._threads)
+        )
 
     def copies_of(
         self,
@@ -255,9 +262,7 @@ class ImageIndex:
 
     def get(self, image_id: int) -> Signature | None:
         """Return the signature of a live image, or None if there is none of this id."""
-        snapshot = self._snapshot
-        self._require_open()
-        return snapshot.get(image_id)
+        return self._answered(lambda snapshot: snapshot.get(image_id))
 
     def stats(self) -> IndexStats:
         """Return counts, memory and the state of maintenance."""
@@ -340,6 +345,19 @@ class ImageIndex:
     ) -> None:
         self.close()
 
+    def _answered(self, ask: Callable[[Snapshot], T]) -> T:
+        """Return what the current snapshot answers, or a later one if files of this one went meanwhile."""
+        while True:
+            snapshot = self._snapshot
+            self._require_open()
+            try:
+                return ask(snapshot)
+            except FileNotFoundError as error:
+                if snapshot.members is self._snapshot.members:
+                    raise IndexStateError(
+                        f"{Path(error.filename).name} was removed by someone else"
+                    ) from error
+
     def _after_segments_changed(self) -> None:
         """Call for maintenance; do its work here while it is too far behind."""
         self._maintenance.wake()
@@ -350,13 +368,16 @@ class ImageIndex:
             # The batch is applied; what failed is left to the maintenance thread to try again.
             self._maintenance.report(error, "a merge failed", "index_merge_failed")
 
-    def _work(self) -> None:
-        """Do what is due, in the maintenance thread."""
+    def _work(self) -> bool:
+        """Do what is due, in the maintenance thread; return whether anything was."""
+        before = self._snapshot.members
         self.maintain()
-        if self._directory.is_temporary or self._maintenance.is_stopping:
-            return
-        if self._checkpoints.is_due(self._snapshot):
-            self.save_checkpoint()
+        is_saved = False
+        if not self._directory.is_temporary and not self._maintenance.is_stopping:
+            is_saved = self._checkpoints.is_due(self._snapshot)
+            if is_saved:
+                self.save_checkpoint()
+        return is_saved or self._snapshot.members is not before
 
     def _merge_once(self) -> bool:
         """Do the merge that is most needed, if any; return whether there may be more."""

@@ -21,7 +21,7 @@ from iqdb_core.index.segment.layout import SEGMENT_IMAGES
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from iqdb_core.index.disk.sealer import Sealer
+    from iqdb_core.index.disk.sealer import NewMember, Sealer
     from iqdb_core.index.segment.member import Member
     from iqdb_core.index.snapshot import Snapshot
     from iqdb_core.model import ChangeBatch, Mark
@@ -160,10 +160,13 @@ def with_added(head: Head, added: Rows, sealer: Sealer) -> Placed:
     n_sealed = (
         len(rows) if len(rows) % SEGMENT_IMAGES >= capacity else len(rows) // SEGMENT_IMAGES * SEGMENT_IMAGES
     )
-    made = [
-        sealer.seal(rows[start : min(start + SEGMENT_IMAGES, n_sealed)])
-        for start in range(0, n_sealed, SEGMENT_IMAGES)
-    ]
+    made: list[NewMember] = []
+    try:
+        for start in range(0, n_sealed, SEGMENT_IMAGES):
+            made.append(sealer.seal(rows[start : min(start + SEGMENT_IMAGES, n_sealed)]))  # noqa: PERF401 - kept
+    except BaseException:
+        sealer.directory.remove(new.member.sealed.number for new in made)
+        raise
     # What the head held was counted when it came.
     is_counted = rows is added and len(made) == 1 and n_sealed == len(rows)
     return Placed(

@@ -407,3 +407,20 @@ def test_many_writers_and_waiters(store: SignatureStore, sink: DictSink) -> None
     assert sink.live == live_images(store)
     assert np.sum(sink.batches) == 150
     made.stop()
+
+
+def test_disk_trouble_of_the_sink_is_waited_out(
+    store: SignatureStore, sink: DictSink, follower: Follower, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.apply([put(1, 1)])
+    sink.failure = OSError(28, "No space left on device", "/somewhere/00000007.rows")
+    follower.start()
+    wait_until(lambda: follower.state is FollowerState.SINK_BLOCKED, LONG_S, what="the trouble is seen")
+    assert follower.sink_error == "No space left on device"
+    store.apply([put(2, 2)])
+    sink.failure = None
+    assert follower.wait_for(store.head_seq(), LONG_S)
+    wait_until(lambda: follower.state is FollowerState.FOLLOWING, LONG_S, what="it follows again")
+    assert follower.sink_error is None
+    assert set(sink.live) == {1, 2}
+    assert [record.action for record in caplog.records] == ["sink_blocked"]  # type: ignore[attr-defined]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def test_it_runs_when_woken_and_ends_when_stopped() -> None:
     ran = threading.Event()
-    maintenance = Maintenance(ran.set)
+    maintenance = Maintenance(lambda: bool(ran.set()))
     assert maintenance.state == "off"
     maintenance.start()
     maintenance.start()
@@ -31,14 +31,15 @@ def test_disk_error_is_shown_and_tried_again(caplog: pytest.LogCaptureFixture) -
     outcomes = [OSError(28, "No space left on device")]
     failed, healed = threading.Event(), threading.Event()
 
-    def work() -> None:
+    def work() -> bool:
         if outcomes:
             failed.set()
             raise outcomes.pop()
         healed.set()
+        return True
 
     maintenance = Maintenance(work, retry_s=0.01)
-    with caplog.at_level(logging.ERROR):
+    with caplog.at_level(logging.WARNING):
         maintenance.start()
         maintenance.wake()
         assert failed.wait(10)
@@ -50,8 +51,30 @@ def test_disk_error_is_shown_and_tried_again(caplog: pytest.LogCaptureFixture) -
     maintenance.stop()
 
 
+def test_lasting_trouble_is_mentioned_once_and_not_cleared_by_a_try_that_did_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    outcomes: list[Exception | bool] = [True, False, False, *[OSError(28, "No space left on device")] * 3]
+    seen: list[str | None] = []
+
+    def step() -> bool:
+        seen.append(maintenance.last_error)
+        outcome = outcomes.pop() if outcomes else False
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    maintenance = Maintenance(step, retry_s=0.001)
+    with caplog.at_level(logging.WARNING):
+        maintenance.start()
+        wait_until(lambda: maintenance.wake() or len(seen) > 6, 20, what="everything was tried")
+    maintenance.stop()
+    assert seen[:7] == [None, *["No space left on device"] * 5, None]
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
 def test_any_other_error_ends_the_thread_and_stays_visible(caplog: pytest.LogCaptureFixture) -> None:
-    def work() -> None:
+    def work() -> bool:
         raise ZeroDivisionError("a defect")
 
     maintenance = Maintenance(work)

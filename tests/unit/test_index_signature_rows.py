@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from iqdb_core.codec import SIGNATURE_BYTES, to_bytes
 from iqdb_core.errors import IndexStateError
+from iqdb_core.index.disk.open_files import OpenFiles
 from iqdb_core.index.disk.signature_rows import CHUNK_ROWS, ROW, FileRows, MemoryRows, write_rows
 from iqdb_core.index.rows import Signatures
 from tests.fixtures.index_rows import cheap_rows, signature_at
@@ -96,10 +97,11 @@ def test_file_cut_short_while_open_is_noticed(rows: tuple[np.ndarray, np.ndarray
     path = tmp_path / "1.rows"
     write_rows(path, Signatures(rows[0][:3], rows[1][:3]))
     opened = FileRows(path, 3)
-    os.truncate(path, 2 * SIGNATURE_BYTES + 5)
     assert opened.signature(1) == signature_at(*rows, 1)
-    with pytest.raises(IndexStateError, match="ends before document 3"):
-        opened.signature(2)
+    os.truncate(path, 2 * SIGNATURE_BYTES + 5)
+    for read in (lambda: opened.signature(1), lambda: opened.read(np.array([0]))):
+        with pytest.raises(IndexStateError, match=r"1\.rows was changed by someone else"):
+            read()
     with pytest.raises(IndexStateError, match="ends early"):
         opened.checksum()
 
@@ -125,16 +127,36 @@ def test_swapped_chunks_change_the_checksum(rows: tuple[np.ndarray, np.ndarray],
     assert FileRows(path, N).checksum() != checksum
 
 
-def test_unlinked_file_stays_readable_and_is_closed_with_its_owner(
+@pytest.mark.parametrize("is_open", [False, True])
+def test_file_that_others_wrote_to_is_refused_by_name(
+    rows: tuple[np.ndarray, np.ndarray], tmp_path: Path, is_open: bool
+) -> None:
+    """Foreign positions in compiled code would write anywhere in memory."""
+    path = tmp_path / "1.rows"
+    write_rows(path, Signatures(rows[0][:9], rows[1][:9]))
+    os.utime(path, ns=(1, 1))
+    files = OpenFiles()
+    opened = FileRows(path, 9, files)
+    if not is_open:
+        files.close()
+    path.write_bytes(b"\xff\x7f" * (9 * SIGNATURE_BYTES // 2))
+    with pytest.raises(IndexStateError, match=r"1\.rows was changed by someone else"):
+        opened.read(np.arange(9))
+    os.utime(path, ns=(1, 1))  # whoever wrote may have put the time back
+    with pytest.raises(IndexStateError, match=r"1\.rows is damaged: it holds positions that are none"):
+        opened.read(np.arange(9))
+
+
+def test_removed_file_is_readable_while_it_is_open_and_said_to_be_gone_then(
     rows: tuple[np.ndarray, np.ndarray], tmp_path: Path
 ) -> None:
     path = tmp_path / "1.rows"
     write_rows(path, Signatures(rows[0][:1], rows[1][:1]))
-    opened = FileRows(path, 1)
+    files = OpenFiles()
+    opened = FileRows(path, 1, files)
     opened.sync()
     path.unlink()
     assert opened.signature(0) == signature_at(*rows, 0)
-    fd = opened._fd
-    del opened
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        os.fstat(fd)
+    files.drop(path)
+    with pytest.raises(FileNotFoundError):
+        opened.signature(0)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from iqdb_core.index.disk.directory import IndexDirectory
+    from iqdb_core.index.disk.open_files import OpenFiles
     from iqdb_core.index.disk.sealer import Sealer
     from iqdb_core.index.rows import Rows
     from iqdb_core.model import Mark
@@ -115,7 +116,10 @@ def load(directory: IndexDirectory, *, store_id: str) -> Saved | None:
     Raises
     ------
     CheckpointInvalid
-        Something is missing, unreadable, damaged, of another version or of another store.
+        Something is missing, damaged, of another version or of another store.
+    OSError
+        It cannot be read now: too many open files, no permission, an error of the disk, no memory. That says
+        nothing about the checkpoint.
     """
     path = str(directory.manifest)
     try:
@@ -135,8 +139,8 @@ def load(directory: IndexDirectory, *, store_id: str) -> Saved | None:
         if str(error.filename) == path:
             return None
         raise CheckpointInvalid(str(error.filename), "it is missing") from error
-    except OSError as error:
-        raise CheckpointInvalid(path, f"it cannot be read ({error})") from error
+    except (IsADirectoryError, NotADirectoryError) as error:
+        raise CheckpointInvalid(str(error.filename), "it is no file") from error
     return Saved(manifest.applied_seq, manifest.lineage, members, manifest.head, manifest.counts)
 
 
@@ -184,7 +188,7 @@ def _entry(member: Member) -> SegmentEntry:
 def _loaded(directory: IndexDirectory, entry: SegmentEntry, alive: NDArray[np.uint64]) -> Member:
     """Read and check one segment."""
     segment = _loaded_segment(directory.words(entry.number), entry)
-    rows = _loaded_rows(directory.rows(entry.number), entry)
+    rows = _loaded_rows(directory.rows(entry.number), entry, directory.files)
     path = str(directory.manifest)
     if len(alive) != segment.n_words or bitmap.count(alive, segment.n_images) != entry.n_alive:
         raise CheckpointInvalid(path, f"the live images of segment {entry.number} are not {entry.n_alive}")
@@ -226,9 +230,9 @@ def _loaded_segment(path: Path, entry: SegmentEntry) -> Segment:
     return segment
 
 
-def _loaded_rows(path: Path, entry: SegmentEntry) -> FileRows:
+def _loaded_rows(path: Path, entry: SegmentEntry, files: OpenFiles) -> FileRows:
     try:
-        rows = FileRows(path, entry.n_images)
+        rows = FileRows(path, entry.n_images, files)
     except IndexStateError as error:
         raise CheckpointInvalid(str(path), str(error)) from error
     if rows.checksum() != entry.rows_checksum:

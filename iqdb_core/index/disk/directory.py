@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from iqdb_core.errors import IndexStateError
+from iqdb_core.index.disk.open_files import OpenFiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,6 +55,8 @@ class IndexDirectory:
         self.path = Path(tempfile.mkdtemp(prefix="iqdb-index-")) if path is None else path
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock_fd = self._locked()
+        self.files = OpenFiles()
+        """Open files of this directory."""
         taken = (int(match[1]) for name in self._names() if (match := _OURS.fullmatch(name)) and match[1])
         self._numbers = itertools.count(max(taken, default=0) + 1)
 
@@ -75,8 +78,9 @@ class IndexDirectory:
         return self.path / f"{number:08d}.words"
 
     def remove(self, numbers: Iterable[int]) -> None:
-        """Remove the files of segments; open ones stay readable for those who have them open."""
+        """Remove the files of segments; who still reads one finishes, and cannot open it again."""
         for number in numbers:
+            self.files.drop(self.rows(number))
             self.rows(number).unlink(missing_ok=True)
             self.words(number).unlink(missing_ok=True)
 
@@ -113,6 +117,7 @@ class IndexDirectory:
 
     def close(self) -> None:
         """Release the lock; remove a temporary directory. Closing twice is harmless."""
+        self.files.close()
         if self._lock_fd >= 0:
             if self.is_temporary:
                 shutil.rmtree(self.path, ignore_errors=True)

@@ -74,7 +74,11 @@ class Sealer:
             kept, rows_checksum = MemoryRows(rows.signatures.copy()), None
         else:
             kept, rows_checksum = self._written(number, rows.signatures)
-        segment, counts = build_segment(rows)
+        try:
+            segment, counts = build_segment(rows)
+        except BaseException:
+            self.directory.remove([number])
+            raise
         return NewMember(
             Member.all_alive(SealedSegment(number, segment, kept, rows_checksum=rows_checksum)), counts
         )
@@ -92,7 +96,9 @@ class Sealer:
         try:
             checksum = write_rows(new, signatures)
             new.rename(path)
-        except OSError:
+            rows = FileRows(path, len(signatures.averages), self.directory.files)
+        except BaseException:
             new.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
             raise
-        return FileRows(path, len(signatures.averages)), checksum
+        return rows, checksum

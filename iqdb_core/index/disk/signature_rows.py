@@ -10,16 +10,16 @@ from __future__ import annotations
 import itertools
 import os
 import struct
-import weakref
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from iqdb_core.codec import SIGNATURE_BYTES
 from iqdb_core.errors import IndexStateError
+from iqdb_core.index.disk.open_files import OpenFiles
 from iqdb_core.index.rows import Signatures
 from iqdb_core.index.segment.segment import checksum
-from iqdb_core.model import CHANNELS, KEPT, Signature
+from iqdb_core.model import CHANNELS, KEPT, PLANE, Signature
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,14 +68,16 @@ class MemoryRows:
 
 
 class FileRows:
-    """Rows in a file that stays open, and readable after it was unlinked, as long as this object lives.
+    """Rows in a file, which is opened when it is read.
 
     Parameters
     ----------
     path : Path
-        The file; opened for reading.
+        The file. It must stay where it is, and as it is, as long as it is read.
     n_rows : int
         How many rows it must hold.
+    files : OpenFiles or None
+        Keeps those open that were read last; None keeps this one.
 
     Raises
     ------
@@ -83,16 +85,24 @@ class FileRows:
         The file cannot be opened.
     IndexStateError
         Its size is not `n_rows` rows.
+
+    Notes
+    -----
+    Reading raises OSError if the file cannot be read (FileNotFoundError if it was removed, as the files of
+    merged segments are), and IndexStateError, which names it, if it is not the file that it was.
     """
 
-    def __init__(self, path: Path, n_rows: int) -> None:
+    def __init__(self, path: Path, n_rows: int, files: OpenFiles | None = None) -> None:
         self.path = path
         self._n_rows = n_rows
-        self._fd = _open_quietly(path)
-        weakref.finalize(self, os.close, self._fd)
-        size = os.fstat(self._fd).st_size
-        if size != n_rows * SIGNATURE_BYTES:
-            raise IndexStateError(f"{path} has {size} bytes instead of {n_rows * SIGNATURE_BYTES}")
+        self._files = OpenFiles(1) if files is None else files
+        with self._files.reading(path) as fd:
+            about = os.fstat(fd)
+        self._identity = _identity(about)
+        if about.st_size != n_rows * SIGNATURE_BYTES:
+            raise IndexStateError(
+                f"{path.name} has {about.st_size} bytes instead of {n_rows * SIGNATURE_BYTES}"
+            )
 
     def __len__(self) -> int:
         return self._n_rows
@@ -112,7 +122,8 @@ class FileRows:
         """Begin to read; a disk serves many such wishes at once, but reads that wait only one by one."""
         if hasattr(os, "posix_fadvise"):
             start, stop = first * SIGNATURE_BYTES, (last + 1) * SIGNATURE_BYTES
-            os.posix_fadvise(self._fd, start, stop - start, os.POSIX_FADV_WILLNEED)
+            with self._files.reading(self.path) as fd:
+                os.posix_fadvise(fd, start, stop - start, os.POSIX_FADV_WILLNEED)
 
     def read(self, doc_ids: NDArray[np.int64]) -> Signatures:
         """Return the rows of strictly ascending `doc_ids`, reading runs of near neighbours at once."""
@@ -125,29 +136,42 @@ class FileRows:
                 rows = rows[doc_ids[start:stop] - first]
             averages[start:stop] = rows["averages"]
             positions[start:stop] = rows["positions"]
+        # Compiled code trusts positions to be what was indexed: with others it would write anywhere.
+        if len(positions) and (positions.min() <= -PLANE or positions.max() >= PLANE or not positions.all()):
+            raise IndexStateError(f"{self.path.name} is damaged: it holds positions that are none")
         return Signatures(averages, positions)
 
     def checksum(self) -> int:
         """Read the whole file and return the checksum that `write_rows` returned for it."""
         words = bytearray(min(self._n_rows, CHUNK_ROWS) * SIGNATURE_BYTES)
         total = 0
-        for start in range(0, self._n_rows, CHUNK_ROWS):
-            size = min(CHUNK_ROWS, self._n_rows - start) * SIGNATURE_BYTES
-            view = memoryview(words)[:size]
-            if os.preadv(self._fd, [view], start * SIGNATURE_BYTES) != size:
-                raise IndexStateError(f"{self.path} ends early")
-            total = _chained(total, np.frombuffer(view, dtype=np.uint64))
+        with self._files.reading(self.path) as fd:
+            for start in range(0, self._n_rows, CHUNK_ROWS):
+                size = min(CHUNK_ROWS, self._n_rows - start) * SIGNATURE_BYTES
+                view = memoryview(words)[:size]
+                if os.preadv(fd, [view], start * SIGNATURE_BYTES) != size:
+                    raise IndexStateError(f"{self.path.name} ends early")
+                total = _chained(total, np.frombuffer(view, dtype=np.uint64))
         return total
 
     def sync(self) -> None:
         """Make the rows durable."""
-        os.fsync(self._fd)
+        with self._files.reading(self.path) as fd:
+            os.fsync(fd)
 
     def _pread(self, first: int, n_rows: int) -> bytes:
-        raw = os.pread(self._fd, n_rows * SIGNATURE_BYTES, first * SIGNATURE_BYTES)
+        with self._files.reading(self.path) as fd:
+            if _identity(os.fstat(fd)) != self._identity:
+                raise IndexStateError(f"{self.path.name} was changed by someone else")
+            raw = os.pread(fd, n_rows * SIGNATURE_BYTES, first * SIGNATURE_BYTES)
         if len(raw) != n_rows * SIGNATURE_BYTES:
-            raise IndexStateError(f"{self.path} ends before document {first + n_rows}")
+            raise IndexStateError(f"{self.path.name} ends before document {first + n_rows}")
         return raw
+
+
+def _identity(about: os.stat_result) -> tuple[int, int, int]:
+    """Return what is another if a file was replaced, written to or cut."""
+    return about.st_ino, about.st_size, about.st_mtime_ns
 
 
 def write_rows(path: Path, signatures: Signatures) -> int:
@@ -183,15 +207,6 @@ def write_rows(path: Path, signatures: Signatures) -> int:
             while view:
                 view = view[file.write(view) :]
     return total
-
-
-def _open_quietly(path: Path) -> int:
-    """Open a file so that reads write nothing: noting the time of access can wait for a busy journal."""
-    flags = os.O_RDONLY | os.O_CLOEXEC
-    try:
-        return os.open(path, flags | getattr(os, "O_NOATIME", 0))
-    except PermissionError:  # only the owner may ask for it
-        return os.open(path, flags)
 
 
 def _chained(total: int, words: NDArray[np.uint64]) -> int:

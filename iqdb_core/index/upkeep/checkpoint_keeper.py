@@ -64,7 +64,8 @@ class CheckpointKeeper:
             loaded = checkpoint.load(self._directory, store_id=self._store_id)
         except CheckpointInvalid as error:
             _log.warning("%s", error, extra={"action": "checkpoint_refused"})
-            self.refused = str(error)
+            # Whoever asks for the state of a server is not told where its files are.
+            self.refused = str(error).replace(f"{self._directory.path}/", "")
             self._directory.set_aside()
             return None
         if loaded is not None:
@@ -87,7 +88,8 @@ class CheckpointKeeper:
         changes = snapshot.applied_seq - (self.seq or 0)
         is_first = self.seq is None and bool(snapshot.members)
         is_late = time.monotonic() - self._time_s >= self._options.checkpoint_interval_s
-        return changes >= self._options.checkpoint_changes or (changes > 0 and (is_first or is_late))
+        is_other = changes > 0 or numbers_of(snapshot.members) != self._numbers
+        return changes >= self._options.checkpoint_changes or (is_other and (is_first or is_late))
 
     def save(self, snapshot: Snapshot, counts: NDArray[np.int32]) -> set[int]:
         """Make a snapshot the checkpoint, unless the one on disk is as new; see `checkpoint.save`.
@@ -98,10 +100,10 @@ class CheckpointKeeper:
             Segments of the previous checkpoint, whose files may go if nothing else needs them.
         """
         self._time_s = time.monotonic()
-        if self.seq == snapshot.applied_seq:
+        numbers = numbers_of(snapshot.members)
+        if self.seq == snapshot.applied_seq and self._numbers == numbers:
             return set()
         outdated = set(self._numbers)
-        numbers = numbers_of(snapshot.members)
         # Should the save fail at its very end, either checkpoint may be the one on disk.
         self._numbers |= numbers
         content = checkpoint.Saved(

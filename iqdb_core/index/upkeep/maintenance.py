@@ -7,7 +7,9 @@ Answers: is somebody looking after the index, and if not, why? Knows nothing of 
 from __future__ import annotations
 
 import logging
+import math
 import threading
+import time
 from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
@@ -17,6 +19,9 @@ IDLE_S: Final = 1.0
 """How often the thread looks whether something is due without being woken."""
 RETRY_S: Final = 10.0
 """How long it waits after the disk failed."""
+
+TELL_AGAIN_S: Final = 60.0
+"""How often trouble that lasts is mentioned in the log."""
 
 State = Literal["off", "running", "failed"]
 _log = logging.getLogger(__name__)
@@ -28,13 +33,13 @@ class Maintenance:
     Parameters
     ----------
     work : callable
-        Does everything that is due and returns; raises OSError for what may heal, anything else for what
-        cannot.
+        Does everything that is due and returns whether that was anything; raises OSError for what may heal,
+        anything else for what cannot.
     retry_s : float
         Seconds between an OSError and the next try.
     """
 
-    def __init__(self, work: Callable[[], None], *, retry_s: float = RETRY_S) -> None:
+    def __init__(self, work: Callable[[], bool], *, retry_s: float = RETRY_S) -> None:
         self._work = work
         self._retry_s = retry_s
         self._wake = threading.Event()
@@ -42,6 +47,7 @@ class Maintenance:
         self._thread: threading.Thread | None = None
         self.state: State = "off"
         self.last_error: str | None = None
+        self._told_s = -math.inf
 
     def start(self) -> None:
         """Start the thread; starting twice is harmless."""
@@ -64,10 +70,12 @@ class Maintenance:
         if self.state == "running":
             self.state = "off"
 
-    def report(self, error: Exception, message: str, action: str) -> None:
-        """Log an error and keep its text for whoever asks."""
-        self.last_error = f"{type(error).__name__}: {error}"
-        _log.error("%s: %s", message, self.last_error, exc_info=error, extra={"action": action})
+    def report(self, error: OSError, message: str, action: str) -> None:
+        """Keep what may heal for whoever asks, and warn of it: at once, and then once a minute."""
+        self.last_error = error.strerror or str(error)
+        if time.monotonic() - self._told_s >= TELL_AGAIN_S:
+            self._told_s = time.monotonic()
+            _log.warning("%s: %s", message, error, extra={"action": action})
 
     @property
     def is_stopping(self) -> bool:
@@ -81,12 +89,19 @@ class Maintenance:
             if self._is_stopping.is_set():
                 return
             try:
-                self._work()
-                self.last_error = None
+                if self._work():
+                    # Only what succeeded says that it can: a look at what is due does not.
+                    self.last_error = None
+                    self._told_s = -math.inf
             except OSError as error:
                 self.report(error, "index maintenance failed and is tried again", "index_maintenance_retry")
                 self._is_stopping.wait(self._retry_s)
             except Exception as error:  # noqa: BLE001 - the thread ends; the state and the log say so
                 self.state = "failed"
-                self.report(error, "index maintenance failed and has stopped", "index_maintenance_failed")
+                self.last_error = f"{type(error).__name__}: {error}"
+                _log.error(
+                    "index maintenance failed and has stopped",
+                    exc_info=error,
+                    extra={"action": "index_maintenance_failed"},
+                )
                 return
