@@ -79,6 +79,7 @@ def page_of(settings: Settings) -> PageOptions:
         link=settings.link,
         thumbnail=settings.thumbnail,
         pictures=pictures,
+        can_fetch=settings.fetch,
         max_bytes=settings.max_upload_bytes,
     )
 

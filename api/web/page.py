@@ -36,6 +36,8 @@ class PageOptions:
         Address of a match's small picture, with "{id}" in it; empty: none.
     pictures : Thumbnails or None
         Small pictures of files, for `GET /images/{id}/thumbnail`.
+    can_fetch : bool
+        Whether a query may name a picture by its address.
     max_bytes : int
         Largest picture, bytes; 0: not known.
 
@@ -48,6 +50,7 @@ class PageOptions:
     link: str = ""
     thumbnail: str = ""
     pictures: Thumbnails | None = None
+    can_fetch: bool = False
     max_bytes: int = 0
 
     def __post_init__(self) -> None:
@@ -89,6 +92,7 @@ async def configuration(request: Request) -> Response:
         "link": options.link,
         "thumbnail": options.thumbnail,
         "pictures": options.pictures is not None,
+        "fetch": options.can_fetch,
         "max_bytes": options.max_bytes,
     }
     return json_response(body, headers={"Cache-Control": "no-cache"})

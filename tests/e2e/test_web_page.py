@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from iqdb_core.store import open_store
 from tests.fixtures import pictures
 from tests.fixtures.browsers import browser, proxy
 from tests.fixtures.servers import ServerProcess, embedded_server
@@ -32,7 +33,14 @@ def chromium() -> Iterator[Any]:
 def server(chromium: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:  # noqa: ARG001
     """A server that knows three pictures; started only where there is a browser."""
     folder = tmp_path_factory.mktemp("page")
-    options = ("--link", "https://example.org/posts/{id}", "--max-upload-bytes", str(MAX_BYTES))
+    options = (
+        "--link",
+        "https://example.org/posts/{id}",
+        "--max-upload-bytes",
+        str(MAX_BYTES),
+        "--fetch",
+        "--fetch-private",
+    )
     with embedded_server(folder / "iqdb.sqlite", *options) as running:
         for number in (1, 2, LARGEST_ID):
             running.client.post(f"/images/{number}", files={"file": pictures.picture(number % 97, SIZE)})
@@ -121,6 +129,9 @@ def test_an_id_and_a_hash_can_be_typed(visit: Visit, server: ServerProcess) -> N
     visit.page.fill("#text", "12345")
     visit.page.keyboard.press("Enter")
     visit.says("No picture with the id 12345 is known.")
+    visit.page.fill("#text", f"{server.url}/images/2/preview.png")
+    visit.page.keyboard.press("Enter")
+    visit.page.locator("#found .card, #found summary").first.wait_for()
     visit.page.fill("#text", "a cat")
     visit.page.keyboard.press("Enter")
     visit.says("Type an address (https://…), an id, or a hash.")
@@ -244,20 +255,57 @@ def test_a_gateway_without_a_server_is_asked_again(visit: Visit) -> None:
     visit.says("Found it.")
 
 
-def test_a_private_server_asks_for_its_token(chromium: Any, tmp_path: Path) -> None:
+def test_a_private_server_asks_for_its_token_and_shows_thumbnails(chromium: Any, tmp_path: Path) -> None:
+    """The first picture has a thumbnail on a board, the second in a folder, the third only a preview."""
     environment = {"IQDB_TOKENS": "write:secret"}
-    with embedded_server(tmp_path / "iqdb.sqlite", "--private", environment=environment) as private:
-        private.client.post("/images/1", files={"file": known(1)}, headers={"Authorization": "Bearer secret"})
+    options = ("--private", "--pictures", str(tmp_path), "--thumbnail", "https://small.example/{id}.png")
+    (tmp_path / "mine.png").write_bytes(pictures.picture(2, (300, 200)))
+    with embedded_server(tmp_path / "iqdb.sqlite", *options, environment=environment) as private:
+        private.client.headers["Authorization"] = "Bearer secret"
+        for number in (1, 2, 3):
+            private.client.post(f"/images/{number}", files={"file": known(1)})
+        store = open_store(str(tmp_path / "iqdb.sqlite"))
+        store.set_sources({2: "mine.png"})
+        store.close()
         visit = Visit(chromium, private.url)
+        visit.page.route("https://small.example/**", small_picture)
+        visit.page.route("**/query*", with_sources)
         visit.choose(known(1))
         visit.says("This server asks for a token.")
         visit.page.keyboard.type("secret")
         visit.page.keyboard.press("Enter")
-        visit.says("Found it.")
-        visit.until("document.querySelector('#copies img').naturalWidth === 128")
-        assert visit.page.text_content("#count") == "1 picture known"
+        visit.says("Found 3 copies.")
+        widths = "[...document.querySelectorAll('#copies img')].map((image) => image.naturalWidth)"
+        visit.until(f"{widths}.join() === '50,300,128'")
+        assert visit.names == ["#1", "mine.png", "#3"]
+        assert visit.page.text_content("#count") == "3 pictures known"
+        visit.page.fill("#text", "https://example.org/cat.jpg")
+        visit.page.keyboard.press("Enter")
+        visit.says("This server does not fetch addresses.")
         visit.context.close()
-        assert (visit.errors, visit.strayed) == ([], [])
+        assert visit.errors == []
+        assert {address.rsplit("/", 1)[0] for address in visit.strayed} == {"https://small.example"}
+
+
+def small_picture(route: Any) -> None:
+    """Answer as a board that has a small picture of its first image only."""
+    if route.request.url.endswith("/1.png"):
+        route.fulfill(body=pictures.picture(1, (50, 40), "PNG"), content_type="image/png")
+    else:
+        route.fulfill(status=404, body="no such picture", content_type="text/plain")
+
+
+def with_sources(route: Any) -> None:
+    """Let a query tell the source of the second picture, whatever the server tells."""
+    answer = route.fetch()
+    if answer.status != 200:
+        route.fulfill(response=answer)
+        return
+    matches = answer.json()
+    for match in matches:
+        if match["post_id"] == 2:
+            match["source"] = "mine.png"
+    route.fulfill(response=answer, json=matches)
 
 
 # --- sketching, and who cannot see or use a mouse

@@ -11,7 +11,11 @@ export function parsePrecisely(text) {
 }
 
 // question: {file} | {hash} | {id} | {url} | {sketch}; resolves to {matches, detail}.
-export function ask(question, { signal, onProgress, maxBytes }) {
+export function ask(question, { signal, onProgress, maxBytes, canFetch }) {
+  if (question.url && !canFetch) {
+    const more = "Save the picture and drop it here, or copy the picture itself and paste it.";
+    return Promise.reject(new Trouble("This server does not fetch addresses.", { more }));
+  }
   const picture = question.file ?? question.sketch;
   if (picture && maxBytes && picture.size > maxBytes) {
     return Promise.reject(troubleOf(413, "", { size: picture.size, maxBytes }));

@@ -35,7 +35,7 @@ async function tryToAnswer(search) {
     else if (isCurrent()) results.say("Searching …", { isBusy: true });
   };
   try {
-    const options = { signal: search.abort.signal, onProgress, maxBytes: config.max_bytes };
+    const options = { signal: search.abort.signal, onProgress, maxBytes: config.max_bytes, canFetch: config.fetch };
     const answer = await ask(question, options);
     if (!isCurrent()) return;
     picture.rest(results.show(answer, Boolean(question.sketch)));

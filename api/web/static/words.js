@@ -6,7 +6,7 @@ const SAME_SCORE = 85; // for servers that give no likelihood: strangers stay be
 const PROBABLE_SCORE = 60;
 const LOW_DETAIL_BITS = 40;
 
-export const FORMATS = "JPEG, PNG, WebP, GIF, AVIF, TIFF, BMP, JPEG 2000, ICO, PPM and TGA";
+export const FORMATS = "JPEG, PNG, WebP, GIF, AVIF, HEIC, TIFF, BMP, JPEG 2000, ICO, PPM and TGA";
 
 const TURNS = {
   mirror: "mirrored",
@@ -38,11 +38,8 @@ export function sureness(match) {
 
 export function turnOf(match) {
   const turn = match.turn ?? "none";
-  const words = [];
-  if (turn.startsWith("negative-")) words.push("as a negative");
-  const known = TURNS[turn.replace("negative-", "")];
-  if (known) words.unshift(known);
-  return words.join(", ");
+  const known = TURNS[turn.replace(/^negative-/, "")];
+  return [known, turn.startsWith("negative") ? "as a negative" : ""].filter(Boolean).join(", ");
 }
 
 // The name of a picture: the last part of its path or address, else its number.
