@@ -11,7 +11,7 @@ What may be repeated is repeated: a server that is busy or starting (429, 503) i
 """
 
 from iqdb_client.clients import AsyncClient, Client
-from iqdb_client.errors import ClientError, NotFound, Refused, Unauthorized, Unavailable
+from iqdb_client.errors import ClientError, Late, NotFound, Refused, Unauthorized, Unavailable
 from iqdb_client.values import Change, Image, Job, JobPage, Match, Outcome, Part, Picture, Question
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Image",
     "Job",
     "JobPage",
+    "Late",
     "Match",
     "NotFound",
     "Outcome",

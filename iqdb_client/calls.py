@@ -12,7 +12,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
-from iqdb_client.errors import ClientError, NotFound, Refused, Unauthorized
+from iqdb_client.errors import ClientError, Late, NotFound, Refused, Unauthorized
 from iqdb_client.values import Change, Image, Job, JobPage, Match, Outcome, Picture, Question, Status
 
 T = TypeVar("T")
@@ -53,7 +53,7 @@ def add(image_id: int, picture: Picture, *, source: str | None = None) -> Call[I
     parameters = {} if source is None else {"source": source}
     if isinstance(picture, str):
         parameters["hash"] = picture
-    return Call("POST", f"/images/{image_id}", Image.from_body, parameters, files=_file_part("file", picture))
+    return Call("POST", f"/images/{image_id}", _added, parameters, files=_file_part("file", picture))
 
 
 def add_later(image_id: int, picture: Picture, *, source: str | None = None) -> Call[Outcome]:
@@ -101,7 +101,7 @@ def get(image_id: int) -> Call[Image]:
 
 def delete(image_ids: Sequence[int]) -> Call[None]:
     """Delete images; unknown ids are no error."""
-    return Call("DELETE", "/images", lambda _: None, json=list(image_ids))
+    return Call("DELETE", "/images", _deleted, json=list(image_ids))
 
 
 def query(picture: Picture | int, question: Question) -> Call[list[Match]]:
@@ -201,3 +201,14 @@ def _upload(picture: Picture) -> tuple[str | None, bytes]:
             return "picture", picture
         case str():
             raise ValueError("a batch is of pictures or of hashes, not of both")
+
+
+def _added(body: Mapping[str, Any]) -> Image:
+    if "job_id" in body:
+        raise Late([body["job_id"]])
+    return Image.from_body(body)
+
+
+def _deleted(body: Mapping[str, Any]) -> None:
+    if "jobs" in body:
+        raise Late([job["job_id"] for job in body["jobs"]])

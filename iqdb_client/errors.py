@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -39,3 +40,21 @@ class Unavailable(ClientError):
     """The server could not be reached, or stayed busy or away for longer than the client was to wait."""
 
     retryable = True
+
+
+class Late(Unavailable):
+    """A write is accepted and will be done, but was not in the time that the server waits.
+
+    Sending it again is not needed: `Client.job` tells what becomes of it.
+
+    Parameters
+    ----------
+    job_ids : sequence of str
+        What to ask for.
+    """
+
+    retryable = False
+
+    def __init__(self, job_ids: Sequence[str]) -> None:
+        super().__init__(f"accepted, but not done yet: see job {', '.join(job_ids)}")
+        self.job_ids = list(job_ids)

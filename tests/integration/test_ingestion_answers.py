@@ -10,6 +10,7 @@ import pytest
 
 from api.ingestion.completion import CompletionWaiter
 from api.search.applied import AppliedTogether
+from iqdb_client import Client, Late
 from iqdb_core.errors import IndexNotReady, QueueUnavailable
 from iqdb_core.jobs import Done, Job, JobLedger, Submission, WorkLedger
 from tests.fixtures import pictures
@@ -153,6 +154,11 @@ def test_accepted_writes_are_202_when_they_take_long(tmp_path: Path) -> None:
         several = client.request("DELETE", "/images", json=[7, 8])
         assert several.status_code == 202
         jobs = [added.json()["job_id"], deleted.json()["job_id"]]
+        with Client(cluster.apis[0].url) as program:
+            for write in (lambda: program.add(6, files[0]), lambda: program.delete(6)):
+                with pytest.raises(Late) as late:
+                    write()
+                jobs += late.value.job_ids
         jobs += [one["job_id"] for one in batch.json()["images"] + several.json()["jobs"]]
         assert {client.get(f"/jobs/{job_id}").json()["state"] for job_id in jobs} == {"queued"}
         cluster.start_worker().wait_ready()
@@ -160,6 +166,5 @@ def test_accepted_writes_are_202_when_they_take_long(tmp_path: Path) -> None:
             wait_until(lambda job_id=job_id: client.get(f"/jobs/{job_id}").json()["state"] == "done", WAIT_S)
         # Stored, but no node can say that it is findable: that is no failure either.
         cluster.queries[0].kill()
-        late = client.post("/images/4", files={"file": files[0]})
-        assert late.status_code == 202
+        assert client.post("/images/4", files={"file": files[0]}).status_code == 202
         assert client.get("/status").json()["queue"]["interactive"] == 0
