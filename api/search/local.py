@@ -85,6 +85,7 @@ class LocalSearch:
         return await loop.run_in_executor(self._threads, self._sketch, signature, limit, min_score)
 
     def _sketch(self, signature: Signature, limit: int, min_score: float | None) -> list[Match]:
+        self._follower.check_whole()
         with timed(self._observe, Stage.SCAN):
             return self._index.query(signature, limit, min_score, is_sketch=True)
 

@@ -88,5 +88,3 @@ def make_current(backend: Backend, progress: Callable[[int, int], None] | None) 
             changes = takeover.bring_in_step(backend, connection, progress)
         if changes:
             _log.info("%s changes by other programs taken in", changes, extra={"action": "taken_over"})
-    # What was written stands in a log and in memory by now, both as large as the feed.
-    backend.fold_log()
