@@ -96,6 +96,7 @@ class LocalSearch:
 
     async def duplicates(self, wanted: DuplicatesWanted) -> DuplicatesPage:
         """See `Search`."""
+        self._follower.check_whole()
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, self._duplicates.page, wanted)
 
@@ -181,6 +182,7 @@ class LocalSearch:
             return {}
 
     def _find_copies(self, asked: Sequence[Asked], wanted: CopiesWanted) -> Copies:
+        self._follower.check_whole()
         with timed(self._observe, Stage.SCAN):
             return self._index.find_copies(
                 asked,
