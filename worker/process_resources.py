@@ -9,10 +9,12 @@ from collections.abc import Callable
 from functools import partial
 
 from iqdb_core.jobs import Keys, RedisPort, Retention, WorkLedger
+from iqdb_core.jobs.stages import StageTally
 from iqdb_core.settings import Settings
-from iqdb_core.signature import DecodeLimits, read_image
+from iqdb_core.signature import DecodeLimits
 from iqdb_core.store import SignatureStore, open_store
 from worker.handlers import IngestHandler, Patience
+from worker.stages import WatchedStore, watched_read
 
 
 def open_ledger(settings: Settings, claimant: str = "", store_id: Callable[[], str] = str) -> WorkLedger:
@@ -68,12 +70,15 @@ class ProcessResources:
                 stores.append(open_store(settings.database_url))
             return stores[0]
 
+        tally = StageTally(
+            RedisPort.connect(settings.redis_url, sentinel_master=settings.redis_sentinel_master),
+            Keys(settings.redis_prefix),
+        )
+        limits = DecodeLimits(settings.max_pixels, refuse_damaged=settings.refuse_damaged)
         return IngestHandler(
             ledger=open_ledger(settings, claimant, lambda: opened().store_id),
-            open_store=opened,
-            read_image=partial(
-                read_image, limits=DecodeLimits(settings.max_pixels, refuse_damaged=settings.refuse_damaged)
-            ),
+            open_store=lambda: WatchedStore(opened(), tally.observe),
+            read_image=partial(watched_read, limits=limits, observe=tally.observe),
             patience=Patience(
                 budget_s=settings.task_time_limit_s / 4,
                 retry_s=settings.task_time_limit_s / 4,

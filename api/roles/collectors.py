@@ -6,9 +6,10 @@ Each is a collector of prometheus-client; the composition roots add those that t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import accumulate
 from typing import Final
 
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from api.search.query_node import NodeState, QueryNode
@@ -16,6 +17,7 @@ from iqdb_core.errors import QueueUnavailable
 from iqdb_core.follower import Follower, FollowerState
 from iqdb_core.index import ImageIndex
 from iqdb_core.jobs import JobLedger
+from iqdb_core.jobs.stages import BUCKETS_S
 
 _FOLLOWING: Final = "How the index follows the store: 1 for the state it is in."
 
@@ -75,6 +77,7 @@ class QueueCollector(Collector):
         try:
             depth = self._ledger.depth()
             lanes = self._ledger.lanes()
+            stages = self._ledger.stages()
             workers = self._ledger.workers()
         except QueueUnavailable:
             yield _gauge("iqdb_queue_up", "1 if the queue answers.", 0)
@@ -94,6 +97,15 @@ class QueueCollector(Collector):
         yield jobs
         yield oldest
         yield _gauge("iqdb_queue_bytes", "Bytes of payloads in the queue.", depth.payload_bytes)
+        spent = HistogramMetricFamily(
+            "iqdb_worker_stage_seconds", "What workers spend their time on, all together.", labels=["stage"]
+        )
+        for stage, totals in stages.items():
+            bounds = [*(str(bound) for bound in BUCKETS_S), "+Inf"]
+            spent.add_metric(
+                [stage], list(zip(bounds, accumulate(totals.counts), strict=True)), totals.total_s
+            )
+        yield spent
         yield _gauge("iqdb_workers", "Workers that gave a sign of life lately.", len(workers))
 
 

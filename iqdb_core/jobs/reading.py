@@ -10,6 +10,7 @@ from iqdb_core.errors import UnknownJob
 from iqdb_core.jobs.connection import Command, RedisPort
 from iqdb_core.jobs.keys import DEFAULT_KEYS, Keys
 from iqdb_core.jobs.model import Depth, Job, JobKind, JobPage, JobState, Lane
+from iqdb_core.jobs.stages import StageTotals, read_stages
 
 MICROSECONDS: Final = 1_000_000
 """Per second; all times in Redis are whole microseconds since 1970 by its own clock."""
@@ -150,6 +151,10 @@ class JobReader:
             max(0.0, now_s - float(row[0][1]) / MICROSECONDS) if row else 0.0 for row in rows[len(keys) :]
         ]
         return {str(name): (row, age_s) for name, row, age_s in zip(names, rows, ages_s, strict=False)}
+
+    def stages(self) -> dict[str, StageTotals]:
+        """Return what all workers spent on each stage of their work; raises QueueUnavailable."""
+        return read_stages(self._port, self._keys)
 
     def workers(self) -> dict[str, float]:
         """Return the workers heard of lately and how many seconds ago; raises QueueUnavailable."""

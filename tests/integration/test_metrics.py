@@ -90,6 +90,20 @@ def test_front_ends_tell_of_the_queue_and_of_the_nodes(cluster: Cluster) -> None
     url = f"http://127.0.0.1:{cluster.query_ports[0]}"
     ready = (("node", url), ("state", "ready"))
     assert samples["iqdb_node_state"][ready] == 1
+    # Workers add up what they did now and then, while they work.
+    numbers = iter(range(2, 1000))
+
+    def works() -> bool:
+        client.post(f"/images/{next(numbers)}", files={"file": noise_png(2)})
+        counts = samples_of(client)["iqdb_worker_stage_seconds_count"]
+        return {dict(labels)["stage"] for labels, count in counts.items() if count} == {
+            "decode",
+            "hash",
+            "commit",
+        }
+
+    wait_until(works, 60)
+    assert all(seconds > 0 for seconds in samples_of(client)["iqdb_worker_stage_seconds_sum"].values())
     cluster.redis.kill()
     try:
         wait_until(lambda: samples_of(client)["iqdb_queue_up"][()] == 0, 60)

@@ -1,0 +1,104 @@
+"""How long workers take for the stages of their work: counted by each process, added up in Redis.
+
+Workers have no port that a monitor could ask, so front ends tell of them. Only numbers for people: a lost
+answer may count some twice, and an unreachable Redis makes them late.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from iqdb_core.errors import QueueUnavailable
+from iqdb_core.jobs.connection import Command, RedisPort
+from iqdb_core.jobs.keys import DEFAULT_KEYS, Keys
+
+log = logging.getLogger(__name__)
+
+STAGES: Final = ("decode", "hash", "commit")
+BUCKETS_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+"""Upper bounds of a histogram, inclusive, seconds; what is longer is beyond the last."""
+FLUSH_S: Final = 2.0
+_MICROSECONDS: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class StageTotals:
+    """What all workers spent on one stage since Redis was empty.
+
+    Parameters
+    ----------
+    counts : tuple of int
+        Runs by duration: one for each of `BUCKETS_S`, and one beyond.
+    total_s : float
+        Seconds together.
+    """
+
+    counts: tuple[int, ...]
+    total_s: float
+
+
+class StageTally:
+    """Counts in one process and adds to Redis now and then; not for several threads.
+
+    Parameters
+    ----------
+    port : RedisPort
+    keys : Keys
+    clock : callable
+        Seconds, of any origin.
+    """
+
+    def __init__(
+        self, port: RedisPort, keys: Keys = DEFAULT_KEYS, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._port = port
+        self._key = stages_key(keys)
+        self._clock = clock
+        self._flushed_s = clock()
+        self._pending: Counter[str] = Counter()
+
+    def observe(self, stage: str, seconds: float) -> None:
+        """Count one run of a stage."""
+        self._pending[f"{stage}:{bisect_left(BUCKETS_S, seconds)}"] += 1
+        self._pending[f"{stage}:us"] += round(seconds * _MICROSECONDS)
+        if self._clock() >= self._flushed_s + FLUSH_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Add what was counted to Redis; while that is away it is kept for the next time."""
+        self._flushed_s = self._clock()
+        commands: list[Command] = [("HINCRBY", self._key, field, n) for field, n in self._pending.items()]
+        if not commands:
+            return
+        try:
+            self._port.read(commands)
+        except QueueUnavailable as error:
+            log.debug("stages are counted later: %s", error)
+        else:
+            self._pending.clear()
+
+
+def stages_key(keys: Keys) -> str:
+    """Return the hash in Redis that holds the totals."""
+    return f"{keys.prefix}stages"
+
+
+def read_stages(port: RedisPort, keys: Keys) -> dict[str, StageTotals]:
+    """Return the totals of each stage; raises QueueUnavailable."""
+    (raw,) = port.read([("HGETALL", stages_key(keys))])
+    pairs = raw.items() if isinstance(raw, dict) else zip(raw[::2], raw[1::2], strict=True)
+    found = {name.decode(): int(value) for name, value in pairs}
+    places = range(len(BUCKETS_S) + 1)
+    return {
+        stage: StageTotals(
+            tuple(found.get(f"{stage}:{place}", 0) for place in places),
+            found.get(f"{stage}:us", 0) / _MICROSECONDS,
+        )
+        for stage in STAGES
+    }
