@@ -424,3 +424,15 @@ def test_disk_trouble_of_the_sink_is_waited_out(
     assert follower.sink_error is None
     assert set(sink.live) == {1, 2}
     assert [record.action for record in caplog.records] == ["sink_blocked"]  # type: ignore[attr-defined]
+
+
+def test_the_newest_seq_that_was_seen_is_the_store_s_and_never_behind_what_is_applied(
+    store: SignatureStore, sink: DictSink, follower: Follower
+) -> None:
+    assert (follower.head_seen, follower.lag_seq) == (0, 0)
+    store.apply([put(number, number + 1) for number in range(10)])
+    assert follower.head_seen == 0, "nobody has looked"
+    seen: list[tuple[int, int, int]] = []
+    follower.catch_up(lambda *_: seen.append((follower.applied_seq, follower.head_seen, follower.lag_seq)))
+    assert seen == [(4, 10, 6), (8, 10, 2), (10, 10, 0)]
+    assert len(sink.live) == 10
