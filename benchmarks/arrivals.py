@@ -84,7 +84,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=".") as folder:
         database = Path(folder) / "bench.sqlite"
         # Imported here: that benchmark runs this one as well.
-        from benchmarks.server import fill  # noqa: PLC0415
+        from benchmarks.server import Server, fill  # noqa: PLC0415
 
         paths = [f"/query?limit=10&hash={text}" for text in fill(database, options.images)]
         server = subprocess.Popen(
@@ -93,9 +93,9 @@ def main() -> None:
             text=True,
         )
         try:
-            assert server.stdout is not None  # noqa: S101 - narrows for the type checker
-            port = int(server.stdout.readline().split()[3].rsplit(":", 1)[1])
-            asyncio.run(scenario(port, paths, options.seconds, options.clients))
+            measured = Server(server)
+            measured.wait_idle()
+            asyncio.run(scenario(measured.port, paths, options.seconds, options.clients))
         finally:
             server.terminate()
             server.wait(60)

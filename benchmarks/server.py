@@ -55,6 +55,15 @@ class Server:
         self.port = int(process.stdout.readline().split()[3].rsplit(":", 1)[1])
         self._process = psutil.Process(process.pid)
 
+    def wait_idle(self, deadline_s: float = 300.0) -> None:
+        """Wait until it is at full speed: kernels are loaded or compiled beside the first answers."""
+        end = time.monotonic() + deadline_s
+        while time.monotonic() < end:
+            before = self.cpu_s()
+            time.sleep(1)
+            if self.cpu_s() - before < 0.1:
+                return
+
     def cpu_s(self) -> float:
         """Return the CPU time that it has used, seconds."""
         times = self._process.cpu_times()
@@ -189,6 +198,7 @@ def main() -> None:
         )
         try:
             server = Server(process)
+            server.wait_idle()
             report(server, files, hashes, options.seconds, alone_ms)
             paths = [f"/query?limit=10&hash={text}" for text in hashes]
             asyncio.run(scenario(server.port, paths, options.seconds, 64))

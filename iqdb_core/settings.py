@@ -377,10 +377,15 @@ def group_of(field: FieldInfo) -> Group:
 def flags_of(name: str) -> list[str]:
     """Return how an option is written on the command line."""
     flag = f"--{name.replace('_', '-')}"
-    alias: str | None = _extra(Settings.model_fields[name])["alias"]
     if Settings.model_fields[name].annotation is bool:
         return [f"{flag}/--no-{flag.removeprefix('--')}"]
-    return [flag] if alias is None else [flag, alias]
+    return [flag]
+
+
+def alias_of(name: str) -> str | None:
+    """Return an older or shorter name of an option on the command line, which help does not show."""
+    alias: str | None = _extra(Settings.model_fields[name])["alias"]
+    return alias
 
 
 def shown_default(name: str) -> str:

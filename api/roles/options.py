@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 from api.roles.process import configure_logging, say
 from iqdb_core.errors import ConfigError
-from iqdb_core.settings import Settings, fields_of, flags_of, group_of, shown_default
+from iqdb_core.settings import Settings, alias_of, fields_of, flags_of, group_of, shown_default
 from iqdb_core.settings_unknown import warn_of_unknown
 
 
@@ -35,6 +35,8 @@ def with_settings(role: str, *, only: tuple[str, ...] | None = None) -> Callable
     """
     fields = {name: field for name, field in fields_of(role).items() if only is None or name in only}
 
+    aliases = {name: alias for name in fields if (alias := alias_of(name)) is not None}
+
     def decorate(function: Callable[..., int | None]) -> Callable[..., None]:
         own = list(inspect.signature(function).parameters.values())[1:]
         hints = get_type_hints(function, include_extras=True)
@@ -52,8 +54,21 @@ def with_settings(role: str, *, only: tuple[str, ...] | None = None) -> Callable
             if name not in taken
         ]
 
+        options += [
+            inspect.Parameter(
+                f"{name}_by_alias",
+                inspect.Parameter.KEYWORD_ONLY,
+                default=None,
+                annotation=Annotated[str | None, typer.Option(alias, hidden=True)],
+            )
+            for name, alias in aliases.items()
+        ]
+
         def command(**values: Any) -> None:
             given = {name: values[name] for name in values if name in fields}
+            for name in aliases:
+                by_alias = values.pop(f"{name}_by_alias")
+                given[name] = by_alias if given[name] is None else given[name]
             try:
                 settings = Settings.read(**given)
             except ConfigError as error:

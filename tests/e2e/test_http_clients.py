@@ -117,7 +117,7 @@ def test_a_hash_counts_more_than_a_file_or_channels(client: httpx.Client, known:
 
 
 @pytest.mark.parametrize(
-    "path", ["/status", "/images/3", "/live", "/ready", "/", "/static/page.js", "/openapi.json"]
+    "path", ["/status", "/images/3", "/live", "/ready", "/", "/static/ask.js", "/openapi.json"]
 )
 def test_a_trailing_slash_changes_nothing_and_head_works(client: httpx.Client, path: str) -> None:
     plain = client.get(path)

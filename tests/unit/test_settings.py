@@ -8,7 +8,7 @@ import os
 import pytest
 
 from iqdb_core.errors import ConfigError
-from iqdb_core.settings import Settings, fields_of, flags_of, shown_default
+from iqdb_core.settings import Settings, alias_of, fields_of, flags_of, shown_default
 from iqdb_core.settings_terms import PEOPLE, ROLES
 from iqdb_core.settings_unknown import warn_of_unknown
 
@@ -98,7 +98,8 @@ def test_defaults_are_shown_for_people(name: str, shown: str) -> None:
 
 def test_flags() -> None:
     assert flags_of("max_pixels") == ["--max-pixels"]
-    assert flags_of("worker_processes") == ["--worker-processes", "--processes"]
+    assert flags_of("worker_processes") == ["--worker-processes"]
+    assert alias_of("worker_processes") == "--processes"
     assert flags_of("access_log") == ["--access-log/--no-access-log"]
 
 
