@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from api.web.openapi import QUERY, answers, query_parameter
+from api.web.openapi_more import EXAMPLE_HASH
 
 ID: Final = {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}
 _NUMBER: Final = {"type": "number"}
@@ -91,7 +92,8 @@ QUERY_BATCH: Final[dict[str, Any]] = {
                         }
                     },
                     "required": ["queries"],
-                }
+                },
+                "example": {"queries": [{"hash": EXAMPLE_HASH}]},
             },
             "multipart/form-data": {
                 "schema": {

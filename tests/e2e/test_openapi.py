@@ -87,7 +87,7 @@ def test_examples_are_valid(document: dict[str, Any], server: ServerProcess) -> 
         for route, operation in operations(document).items()
         if "requestBody" in operation
     }
-    assert len(bodies) == 5
+    assert len(bodies) == 6
     for route, body in bodies.items():
         method, path = route.split(" ")
         answer = server.client.request(method, path.replace("{image_id}", "1"), json=body)

@@ -29,6 +29,7 @@ NEEDED = {
         "GET /ready",
     },
     "read": {
+        "GET /duplicates",
         "GET /images",
         "GET /images/{image_id}",
         "GET /images/{image_id}/preview.png",
@@ -40,6 +41,7 @@ NEEDED = {
         "GET /status",
         "POST /images/missing",
         "POST /query",
+        "POST /query/batch",
     },
     "write": {"DELETE /images", "DELETE /images/{image_id}", "POST /images", "POST /images/{image_id}"},
     "admin": {"GET /changes", "GET /export", "GET /metrics"},
