@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from iqdb_core.index import ImageIndex, IndexOptions
 from iqdb_core.index.evidence import table
 from iqdb_core.index.evidence.likelihood import Evidence, Population, detail_of, likelihoods, log_odds
 from iqdb_core.index.rows import Signatures
 from iqdb_core.model import BUCKETS, CHANNELS, KEPT, PLANE, SIDE, Asked, ChangeBatch, Rectangle, Signature
+from iqdb_core.signature import from_channels
 
 
 def _naive_evidence(query: Signature, other: Signature, counts: list[int], n: int) -> float:
     """Sum up what the model says, bucket by bucket."""
     totals = []
+    n_buckets = 0
+    for channel in range(1 if query.is_grey else CHANNELS):
+        held = query.signed_positions()[channel].tolist()
+        filler = [position for position in held if -KEPT <= position < 0]
+        n_buckets += len(set(held) - set(filler if len(filler) >= 14 else []))
     for kind, share in enumerate(table.COPY_KINDS):
         total = math.log(share)
+        by_averages = 0.0
         for channel in range(1 if query.is_grey else CHANNELS):
             held = other.signed_positions()[channel].tolist() if channel == 0 or not other.is_grey else []
-            for position in set(query.signed_positions()[channel].tolist()):
+            asked = query.signed_positions()[channel].tolist()
+            filler = [position for position in asked if -KEPT <= position < 0]
+            for position in set(asked) - set(filler if len(filler) >= 14 else []):
                 row, column = divmod(abs(position), SIDE)
                 general = table.USUAL_SHARES[channel][row.bit_length()][column.bit_length()]
                 bucket = (channel * 2 + (position < 0)) * PLANE + abs(position)
@@ -31,9 +42,12 @@ def _naive_evidence(query: Signature, other: Signature, counts: list[int], n: in
                 r = table.KEPT_SHARES[kind][channel][min(max(row, column), 5) - 1]
                 total += math.log(r / p) if position in held else math.log((1 - r) / (1 - p))
             apart = abs(query.averages[channel] - other.averages[channel])
-            copy, stranger = table.COPY_DIFFERENCES[kind][channel], table.STRANGER_DIFFERENCES[channel]
-            total += math.log(stranger / copy) + apart / stranger - apart / copy
-        totals.append(total)
+            copy = max(table.COPY_DIFFERENCES[kind][channel], (0.01, 0.005, 0.003)[channel])
+            stranger = table.STRANGER_DIFFERENCES[channel]
+            by_averages += math.log(stranger / copy) + apart / stranger - apart / copy
+        if by_averages > 0:
+            by_averages *= min(1.0, n_buckets / KEPT)
+        totals.append(total + by_averages)
     top = max(totals)
     return top + math.log(sum(math.exp(total - top) for total in totals))
 
@@ -67,12 +81,48 @@ def test_evidence_is_what_the_model_says(seed: int, is_grey: bool, other_is_grey
     assert detail_of(query, Population(counts, n)) == pytest.approx(max(0.0, wanted[1] / math.log(2)))
 
 
-def test_likelihood_falls_with_the_images_searched_and_the_signatures_tried() -> None:
-    evidence = np.array([40.0])
-    few, many = (log_odds(evidence, n, 1, is_plain=True)[0] for n in (1000, 1_000_000))
+def _of_pixels(change: Callable[[NDArray[np.uint8]], None], level: int = 100) -> Signature:
+    pixels = np.full((SIDE, SIDE, CHANNELS), level, np.uint8)
+    pixels[..., 0] += 1
+    change(pixels)
+    return from_channels(*pixels.reshape(PLANE, CHANNELS).T.copy())
+
+
+def _with_lines(pixels: NDArray[np.uint8]) -> None:
+    pixels[30:32] = 200
+    pixels[:, 64:] = 90
+
+
+def _grey(pixels: NDArray[np.uint8]) -> None:
+    pixels[...] = pixels[..., 1:2]
+
+
+@pytest.mark.parametrize("n", [2, 1000, 1_000_000])
+def test_flat_pictures_prove_nothing(n: int) -> None:
+    counts = Population(np.full(BUCKETS, n // 50, np.int32), n)
+    flat, other = _of_pixels(lambda _: None), _of_pixels(lambda _: None, 101)
+    for query in (flat, _of_pixels(_grey)):
+        assert detail_of(query, counts) < 1
+        evidence = Evidence(query, counts)
+        assert (
+            likelihoods(log_odds(evidence.about(_rows(other)), np.array([100.0]), n, trust=evidence.trust))[0]
+            < 0.5
+        )
+    lines = _of_pixels(_with_lines)
+    assert detail_of(lines, counts) < 100
+
+
+def _rows(signature: Signature) -> Signatures:
+    return Signatures(np.array([signature.averages]), signature.signed_positions()[None])
+
+
+def test_likelihood_falls_with_the_images_searched_and_for_parts() -> None:
+    evidence, score = np.array([40.0]), np.array([50.0])
+    few, many = (log_odds(evidence, score, n)[0] for n in (1000, 1_000_000))
     assert few - many == pytest.approx(math.log(1000))
-    assert log_odds(evidence, 1000, 9, is_plain=True)[0] == pytest.approx(few + math.log(0.5))
-    assert log_odds(evidence, 1000, 9, is_plain=False)[0] == pytest.approx(few + math.log(0.5 / 8))
+    assert log_odds(evidence, score, 1)[0] == log_odds(evidence, score, 100)[0]
+    assert log_odds(evidence, score, 1000, is_plain=False)[0] < few
+    assert log_odds(evidence, score, 1000, trust=0.1)[0] < few
     np.testing.assert_allclose(likelihoods(np.array([-1e9, 0.0, 1e9])), [0, 0.5, 1], atol=1e-12)
 
 

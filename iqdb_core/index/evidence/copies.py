@@ -78,9 +78,14 @@ def find_copies(
     for number, one in enumerate(asked):
         rows = np.flatnonzero(found.asked == number)
         if len(rows):
-            evidence = Evidence(one.signature, population).about(_taken(signatures, rows))
-            is_plain = one.part is None and one.turn == "none"
-            logits[rows] = log_odds(evidence, max(1, population.image_count), len(asked), is_plain=is_plain)
+            evidence = Evidence(one.signature, population)
+            logits[rows] = log_odds(
+                evidence.about(_taken(signatures, rows)),
+                found.scores[rows],
+                population.image_count,
+                trust=evidence.trust,
+                is_plain=one.part is None and one.turn == "none",
+            )
     matches = _best_of_each(found, logits, wanted)
     copies = []
     for row, likelihood in zip(matches.tolist(), likelihoods(logits[matches]).tolist(), strict=True):

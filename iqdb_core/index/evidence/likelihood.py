@@ -23,12 +23,14 @@ from iqdb_core.index.evidence.table import (
     COPY_KINDS,
     KEPT_SHARES,
     OFFSET,
+    PART_PENALTY,
     SCALE,
+    SCORE_WEIGHT,
     STRANGER_DIFFERENCES,
     USUAL_SHARES,
 )
 from iqdb_core.index.segment.weights import BINS
-from iqdb_core.model import CHANNELS, GREY_LIMIT, PLANE, SIDE
+from iqdb_core.model import CHANNELS, GREY_LIMIT, KEPT, PLANE, SIDE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,6 +40,11 @@ if TYPE_CHECKING:
 
 _BELIEVED_IMAGES: Final = 500
 """So many images the general shares count like beside the index's own counts, which are few at first."""
+_FEWEST_IMAGES: Final = 100
+"""In an index of few images a match is not as likely as its number alone would make it."""
+_LEAST_FILLER: Final = 14
+_LEAST_DIFFERENCES: Final = (0.01, 0.005, 0.003)
+"""Equal averages are no proof: strangers of few colours have them too."""
 _LEAST_SHARE: Final = 1e-6
 _MOST_SHARE: Final = 0.95
 _BITS: Final = 1 / np.log(2)
@@ -55,7 +62,7 @@ _BINS: Final = np.minimum(np.maximum(np.arange(PLANE) // SIDE, np.arange(PLANE) 
 """The bin, 0..5, of each position."""
 _LOG_KINDS: Final = np.log(np.array(COPY_KINDS))
 _KEPT: Final = np.array(KEPT_SHARES)
-_COPY_DIFFERENCES: Final = np.array(COPY_DIFFERENCES)
+_COPY_DIFFERENCES: Final = np.maximum(COPY_DIFFERENCES, _LEAST_DIFFERENCES)
 _STRANGER_DIFFERENCES: Final = np.array(STRANGER_DIFFERENCES)
 
 
@@ -96,7 +103,9 @@ class Evidence:
         self._channels = 1 if signature.is_grey else CHANNELS
         self._averages = np.array(signature.averages[: self._channels])
         signed = signature.signed_positions()[: self._channels].astype(np.int64)
-        buckets = np.unique(buckets_of(signed))
+        buckets = np.unique(buckets_of(signed)[~_is_filler(signed)])
+        self.trust = min(1.0, len(buckets) / KEPT)
+        """0..1: how much there is to compare; 0 for a flat picture."""
         strangers = population.shares(buckets)[:, None]
         kept = _KEPT[:, buckets // (2 * PLANE), _BINS[buckets % PLANE] - 1].T  # bucket, kind
         missing = np.log((1 - kept) / (1 - strangers))
@@ -119,9 +128,21 @@ class Evidence:
         differences = np.abs(averages[:, : self._channels] - self._averages)[:, None]
         copies = _COPY_DIFFERENCES[:, : self._channels]
         strangers = _STRANGER_DIFFERENCES[: self._channels]
-        by_kind += (np.log(strangers / copies) + differences * (1 / strangers - 1 / copies)).sum(axis=2)
+        ratios = (np.log(strangers / copies) + differences * (1 / strangers - 1 / copies)).sum(axis=2)
+        by_kind += np.where(ratios > 0, self.trust * ratios, ratios)
         evidence: NDArray[np.float64] = np.logaddexp.reduce(by_kind, axis=1)
         return evidence
+
+
+def _is_filler(signed: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which of (channels, 40) positions say nothing: they stand for coefficients of zero.
+
+    In a flat channel, or one with a few lines, fewer than 40 coefficients are other than zero. The rest of
+    the kept positions are then the first of all, -1 to -40, which real pictures hold twelve of at most.
+    """
+    is_first = (signed < 0) & (signed >= -KEPT)
+    filler: NDArray[np.bool_] = is_first & (is_first.sum(axis=1, keepdims=True) >= _LEAST_FILLER)
+    return filler
 
 
 def detail_of(signature: Signature, population: Population) -> float:
@@ -137,7 +158,12 @@ def likelihoods(logits: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def log_odds(
-    evidence: NDArray[np.float64], image_count: int, n_asked: int, *, is_plain: bool
+    evidence: NDArray[np.float64],
+    scores: NDArray[np.float64],
+    image_count: int,
+    *,
+    trust: float = 1.0,
+    is_plain: bool = True,
 ) -> NDArray[np.float64]:
     """Return the log odds that matches are copies, by the evidence and by how many could have matched.
 
@@ -145,16 +171,17 @@ def log_odds(
     ----------
     evidence : (n,) float64 ndarray
         In nats.
+    scores : (n,) float64 ndarray
+        The score sees copies of which little is left: most of what it counts is coarse.
     image_count : int
-        Images searched, at least 1.
-    n_asked : int
-        Signatures searched for.
+        Images searched.
+    trust : float
+        `Evidence.trust` of the signature.
     is_plain : bool
-        Whether the signature is that of the whole picture as it is, which is as likely as all others
-        together.
+        Whether the signature is that of the whole picture as it is; others are many, and seldom right.
     """
-    share = 1.0 if n_asked == 1 else 0.5 if is_plain else 0.5 / (n_asked - 1)
-    logits: NDArray[np.float64] = SCALE * evidence + OFFSET - np.log(image_count) + np.log(share)
+    weighed = evidence + SCORE_WEIGHT * trust * scores - (0.0 if is_plain else PART_PENALTY)
+    logits: NDArray[np.float64] = SCALE * weighed + OFFSET - np.log(max(image_count, _FEWEST_IMAGES))
     return logits
 
 

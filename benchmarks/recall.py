@@ -1,0 +1,201 @@
+"""Recall: whether a search finds the picture that somebody distorted, and how sure it is.
+
+    python -m benchmarks.recall FOLDER... --strangers FILE.sqlite [FILE.npz] [--pictures N] [--plot OUT.png]
+
+Claim: with `find=copies` a picture is found at rank 1 inside borders, bars, captions and screenshots, and
+when it is mirrored or turned, where plain search and whole-picture hashes find next to nothing; and a
+likelihood of 0.9 is right nine times of ten.
+
+Method: every second picture of FOLDER, those that `fit_likelihood` leaves alone, hidden among the
+signatures of FILE.sqlite (IQDB's schema) and FILE.npz (averages, positions). Each is distorted in every
+way of `benchmarks.distortions` and looked for, plain and as a copy. Strangers that are copies of a
+picture (score of at least 45 with the picture itself) are left out: they may have been made from the
+same. Whether a picture that is not in the index names a stranger is seen by leaving the picture itself
+out of the answer.
+
+Control: imagehash's pHash and dHash, and pdqhash, in the same run. They are ranked among the hidden
+pictures alone, since there are no pixels of the strangers: an easier task than ours by orders of
+magnitude.
+
+Prints a Markdown table: recall at 1 / at 10, in percent; the reliability of the likelihood; false alarms.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import imagehash
+import numpy as np
+import pdqhash
+from numpy.typing import NDArray
+from PIL import Image
+
+from benchmarks.distortions import DISTORTIONS, distort
+from benchmarks.fit_likelihood import on_white, read_strangers
+from iqdb_core.index import ImageIndex, IndexOptions
+from iqdb_core.likelihood_words import CERTAIN, LIKELY
+from iqdb_core.model import Asked, ChangeBatch, Signature
+from iqdb_core.signature import from_image_bytes, parts_from_image_bytes, turned
+
+_STRANGER: Final = 10**9
+_SAME_SCORE: Final = 45.0
+_BINS: Final = 10
+_TURNED: Final = {"flipped", "rotated 90", "rotated 180", "rotated 270", "transposed"}
+_YARDSTICKS: Final = ("pHash", "dHash", "PDQ")
+
+
+def build(averages: NDArray[np.float64], positions: NDArray[np.int16], ids: NDArray[np.int64]) -> ImageIndex:
+    """Return an index of signatures."""
+    index = ImageIndex.open(None, store_id="recall", options=IndexOptions())
+    for first in range(0, len(ids), 16_384):
+        part = slice(first, first + 16_384)
+        n = len(ids[part])
+        index.apply(
+            ChangeBatch(
+                seqs=np.arange(first + 1, first + n + 1, dtype=np.int64),
+                image_ids=ids[part],
+                is_live=np.ones(n, np.bool_),
+                averages=averages[part],
+                positions=positions[part],
+            )
+        )
+    index.maintain()
+    return index
+
+
+def hidden_among(originals: list[Signature], strangers: list[Path]) -> ImageIndex:
+    """Return an index of the originals, ids from 0, and of the strangers that are no copies of them."""
+    found = [read_strangers(path) for path in strangers]
+    averages = np.concatenate([one[0] for one in found])
+    positions = np.concatenate([one[1] for one in found])
+    ids = np.arange(len(averages)) + _STRANGER
+    with build(averages, positions, ids) as index:
+        copies = {
+            match.image_id for original in originals for match in index.query(original, 100, _SAME_SCORE)
+        }
+    is_kept = ~np.isin(ids, list(copies))
+    print(f"{len(originals)} pictures among {is_kept.sum()}; {len(copies)} left out", file=sys.stderr)
+    return build(
+        np.concatenate([averages[is_kept], np.array([one.averages for one in originals])]),
+        np.concatenate([positions[is_kept], np.stack([one.signed_positions() for one in originals])]),
+        np.concatenate([ids[is_kept], np.arange(len(originals))]),
+    )
+
+
+def yardsticks(picture: Image.Image) -> list[NDArray[np.bool_]]:
+    """Return the picture's bits by the other libraries."""
+    return [
+        imagehash.phash(picture).hash.reshape(-1),
+        imagehash.dhash(picture).hash.reshape(-1),
+        pdqhash.compute(np.asarray(picture.convert("RGB")))[0].astype(np.bool_),
+    ]
+
+
+class Tally:
+    """What became of the queries with one distortion."""
+
+    def __init__(self) -> None:
+        self.ranks: dict[str, list[int]] = {}
+
+    def add(self, method: str, ids: list[int], wanted: int) -> None:
+        """Note at which place the wanted picture is."""
+        self.ranks.setdefault(method, []).append(ids.index(wanted) if wanted in ids else 99)
+
+    def text(self, method: str) -> str:
+        """Return recall at 1 and at 10."""
+        ranks = np.array(self.ranks[method])
+        return f"{100 * np.mean(ranks < 1):.0f} / {100 * np.mean(ranks < 10):.0f}"
+
+    def at_1(self, method: str) -> float:
+        """Return recall at 1 in percent."""
+        return float(100 * np.mean(np.array(self.ranks[method]) < 1))
+
+
+def reliability(likelihoods: NDArray[np.float64], is_right: NDArray[np.bool_]) -> float:
+    """Print how often each likelihood is right; return the expected calibration error."""
+    print("\n| likelihood | matches | said | right |\n| --- | --- | --- | --- |")
+    error = 0.0
+    bins = np.minimum((likelihoods * _BINS).astype(int), _BINS - 1)
+    for number in range(_BINS):
+        rows = bins == number
+        if rows.any():
+            said, right = likelihoods[rows].mean(), is_right[rows].mean()
+            error += abs(said - right) * rows.mean()
+            print(f"| from {number / _BINS:.1f} | {rows.sum()} | {said:.3f} | {right:.3f} |")
+    return error
+
+
+def plot(tallies: dict[str, Tally], path: Path) -> None:
+    """Draw recall at 1 of all methods."""
+    from matplotlib import pyplot as plt  # noqa: PLC0415 - slow to load, and only wanted here
+
+    figure, axes = plt.subplots(figsize=(9, 0.28 * len(tallies) + 1))
+    places = np.arange(len(tallies))
+    for method, marker in (("plain", "x"), ("PDQ", "."), ("find=copies", "o")):
+        axes.plot([tally.at_1(method) for tally in tallies.values()], places, marker, label=method)
+    axes.set_yticks(places, list(tallies))
+    axes.invert_yaxis()
+    axes.set_xlabel("recall at 1, %")
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(path)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folders", nargs="+", type=Path)
+    parser.add_argument("--strangers", nargs="+", type=Path, required=True)
+    parser.add_argument("--pictures", type=int)
+    parser.add_argument("--plot", type=Path)
+    args = parser.parse_args()
+    paths = sorted(path for folder in args.folders for path in folder.rglob("*") if path.is_file())[1::2]
+    paths = paths[:: max(1, len(paths) // (args.pictures or len(paths)))]
+    originals = [from_image_bytes(path.read_bytes()) for path in paths]
+    pictures = [on_white(path) for path in paths]
+    known = [np.stack(bits) for bits in zip(*map(yardsticks, pictures), strict=True)]
+    tallies = {name: Tally() for name in DISTORTIONS}
+    judged: list[tuple[float, bool]] = []
+    alarms: list[float] = []
+    with hidden_among(originals, args.strangers) as index:
+        for kind, (name, tally) in enumerate(tallies.items()):
+            for number, picture in enumerate(pictures):
+                data = distort(name, picture, np.random.default_rng(1000 * number + kind))
+                whole, parts = parts_from_image_bytes(data)
+                tally.add("plain", [match.image_id for match in index.query(whole, 10)], number)
+                turns = "all" if name in _TURNED else "mirror,negative" if name == "inverted" else "mirror"
+                asked = turned([Asked(whole), *(Asked(one, part) for part, one in parts)], turns)
+                copies = index.find_copies(asked, limit=11).matches
+                tally.add("find=copies", [copy.image_id for copy in copies[:10]], number)
+                judged.append((copies[0].likelihood, copies[0].image_id == number))
+                alarms.append(max(copy.likelihood for copy in copies if copy.image_id != number))
+                _add_yardsticks(tally, known, data, number)
+            print(name, *(f"{way} {tally.text(way)}" for way in tally.ranks), file=sys.stderr)
+    print("| what was done | plain | find=copies |", *(f"{name} |" for name in _YARDSTICKS))
+    print("| --- | --- | --- | --- | --- | --- |")
+    for name, tally in tallies.items():
+        print(f"| {name} |", *(f"{tally.text(way)} |" for way in ("plain", "find=copies", *_YARDSTICKS)))
+    likelihoods, is_right = (np.array(column) for column in zip(*judged, strict=True))
+    print(f"\nexpected calibration error {reliability(likelihoods, is_right):.3f}")
+    for word, least in (("likely", LIKELY), ("certain", CERTAIN)):
+        print(f"strangers that are {word}: {np.sum(np.array(alarms) >= least)} of {len(alarms)} queries")
+    if args.plot:
+        plot(tallies, args.plot)
+
+
+def _add_yardsticks(tally: Tally, known: list[Any], data: bytes, number: int) -> None:
+    with Image.open(io.BytesIO(data)) as opened:
+        bits = yardsticks(opened.convert("RGB"))
+    for name, of_known, own in zip(_YARDSTICKS, known, bits, strict=True):
+        nearest = np.argsort((of_known != own).sum(axis=1), kind="stable")[:10]
+        tally.add(name, nearest.tolist(), number)
+
+
+if __name__ == "__main__":
+    main()
