@@ -43,9 +43,10 @@ function linkOf(match, config) {
 
 function factsOf(match) {
   const facts = [sureness(match)];
+  const isCopy = kindOf(match) !== "alike"; // how a stranger would have to be turned says nothing
   const turn = turnOf(match);
-  if (turn) facts.push(turn);
-  if (match.part) facts.push("a part of yours");
+  if (isCopy && turn) facts.push(turn);
+  if (isCopy && match.part) facts.push("a part of yours");
   if (match.source) facts.push(`#${match.post_id}`);
   return facts;
 }

@@ -83,6 +83,8 @@ watchInputs(search, (sentence) => {
   results.say(sentence, { isError: true });
 });
 createTabs(document.querySelector("[role=tablist]"), (tab) => {
+  // Nothing may move under the brush when the first results appear.
+  if (tab === "tab-sketch") byId("main").classList.add("asked");
   if (current && tabOf(current.question) === tab) return;
   if (questions.has(tab)) search(questions.get(tab));
   else stop();

@@ -5,7 +5,7 @@ import { token } from "./token.js";
 export function showPicture(image, match, config) {
   const soft = { address: `images/${match.post_id}/preview.png`, isSoft: true };
   const choices = [soft];
-  if (config.pictures && match.source) choices.unshift({ address: `images/${match.post_id}/thumbnail` });
+  if (config.pictures) choices.unshift({ address: `images/${match.post_id}/thumbnail` });
   if (config.thumbnail) choices.unshift({ address: config.thumbnail.replaceAll("{id}", match.post_id), isForeign: true });
   image.addEventListener("error", () => next(image, choices));
   next(image, choices);

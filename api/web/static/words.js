@@ -30,9 +30,8 @@ export const BADGES = { same: "The same picture", probable: "Probably the same",
 
 // One rounded number, and never a certainty that nobody has.
 export function sureness(match) {
-  if (match.likelihood === undefined) return `${Math.max(0, Math.round(match.score))} % alike`;
+  if (kindOf(match) === "alike" || match.likelihood === undefined) return `${Math.max(0, Math.round(match.score))} % alike`;
   if (match.likelihood > 0.99) return "over 99 % sure";
-  if (match.likelihood < 0.01) return "under 1 % sure";
   return `${Math.round(match.likelihood * 100)} % sure`;
 }
 
