@@ -40,12 +40,13 @@ async def query(request: Request) -> Response:
 async def answer(services: Services, said: Parameters) -> tuple[list[dict[str, Any]], float | None]:
     """Return the matches of a query as bodies, and the detail of its picture if copies were asked for."""
     asked = question_of(said)
+    rank = ranking_of(services.search, said)
     wanted = copies_wanted(said)
     if wanted is not None:
         copies = await find_copies(services, asked.picture, wanted)
         sources = await services.search.sources([match.image_id for match in copies.matches])
         return copy_bodies(copies, sources, said.dialect), copies.detail
-    window, rank = window_of(said), ranking_of(services.search, said)
+    window = window_of(said)
     if isinstance(asked.picture, int):
         signature = await services.search.get(asked.picture)
     else:
