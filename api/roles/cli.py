@@ -108,8 +108,8 @@ class _Group(TyperGroup):
 
 app = typer.Typer(
     cls=_Group,
-    help="A reverse image search server that speaks IQDB's API.",
-    epilog="Every option is also read from the environment as IQDB_NAME, e.g. IQDB_MAX_PIXELS.",
+    help="A reverse image search server. To begin: iqdb add FOLDER, iqdb search PICTURE, iqdb http.",
+    epilog="Every option is also read from the environment, e.g. IQDB_MAX_PIXELS.",
     pretty_exceptions_enable=False,
     no_args_is_help=True,
 )
