@@ -277,11 +277,11 @@ def test_kernels_are_copied_from_where_they_cannot_be_written(folder: Path) -> N
 @pytest.mark.long
 def test_the_image_is_built_with_its_kernels_compiled(tmp_path: Path) -> None:
     text = (ROOT / "Dockerfile").read_text()
-    [program] = re.findall(r'^RUN python -c "(.+)"$', text, re.MULTILINE)
+    [module] = re.findall(r"^RUN python -m (\S+)$", text, re.MULTILINE)
 
     def fill() -> set[Path]:
         environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
-        subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, check=True)
+        subprocess.run([sys.executable, "-m", module], cwd=ROOT, env=environment, check=True)
         return set(tmp_path.rglob("*.nbc"))
 
     compiled = fill()
