@@ -144,7 +144,7 @@ def _complete(method: str, path: str, operation: dict[str, Any]) -> None:
             {"name": "url", "in": "query", "required": False, "schema": _URL}
         )
     for parameter in operation.get("parameters", []):
-        _complete_parameter(parameter, has_body="requestBody" in operation)
+        _complete_parameter(parameter, path, has_body="requestBody" in operation)
     if method == "post" and path in _WITH_PICTURE:
         _complete_body(operation["requestBody"]["content"])
     own = {status: answer for status, answer in operation["responses"].items() if status[0] in "23"}
@@ -156,9 +156,15 @@ def _complete(method: str, path: str, operation: dict[str, Any]) -> None:
         own["202"] |= _accepted()
 
 
-def _complete_parameter(parameter: dict[str, Any], *, has_body: bool) -> None:
+def _complete_parameter(parameter: dict[str, Any], path: str, *, has_body: bool) -> None:
+    if path == "/query/batch":
+        # What is wrong with one is told in the outcome of each query.
+        parameter |= {"schema": {}, "description": "As of /query"}
+        return
     if parameter["in"] == "path" and parameter["name"] == "image_id":
         parameter["schema"] = ID
+    if parameter["name"] == "exclude":
+        parameter["schema"] = {"type": "string", "pattern": "^([0-9]+(,[0-9]+)*)?$"}
     if parameter["name"] == "wait":
         parameter |= WAIT
     if parameter["name"] == "hash":
