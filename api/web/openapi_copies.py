@@ -87,7 +87,7 @@ QUERY_BATCH: Final[dict[str, Any]] = {
                             "maxItems": 100,
                             "items": {
                                 "type": "object",
-                                "properties": {"post_id": ID, "hash": {"type": "string"}},
+                                "description": "By id, hash or channels; each has its own outcome",
                             },
                         }
                     },
