@@ -162,7 +162,7 @@ def main() -> None:
     known = [np.stack(bits) for bits in zip(*map(yardsticks, pictures), strict=True)]
     tallies = {name: Tally() for name in DISTORTIONS}
     judged: list[tuple[float, bool]] = []
-    alarms: list[float] = []
+    alarms: list[tuple[float, str]] = []
     with hidden_among(originals, args.strangers) as index:
         for kind, (name, tally) in enumerate(tallies.items()):
             for number, picture in enumerate(pictures):
@@ -174,7 +174,7 @@ def main() -> None:
                 copies = index.find_copies(asked, limit=11).matches
                 tally.add("find=copies", [copy.image_id for copy in copies[:10]], number)
                 judged.append((copies[0].likelihood, copies[0].image_id == number))
-                alarms.append(max(copy.likelihood for copy in copies if copy.image_id != number))
+                alarms.append((max(copy.likelihood for copy in copies if copy.image_id != number), name))
                 _add_yardsticks(tally, known, data, number)
             print(name, *(f"{way} {tally.text(way)}" for way in tally.ranks), file=sys.stderr)
     print("| what was done | plain | find=copies |", *(f"{name} |" for name in _YARDSTICKS))
@@ -184,7 +184,8 @@ def main() -> None:
     likelihoods, is_right = (np.array(column) for column in zip(*judged, strict=True))
     print(f"\nexpected calibration error {reliability(likelihoods, is_right):.3f}")
     for word, least in (("likely", LIKELY), ("certain", CERTAIN)):
-        print(f"strangers that are {word}: {np.sum(np.array(alarms) >= least)} of {len(alarms)} queries")
+        print(f"strangers that are {word}: {sum(one >= least for one, _ in alarms)} of {len(alarms)} queries")
+    print("likeliest strangers:", ", ".join(f"{one:.3f} ({name})" for one, name in sorted(alarms)[-10:]))
     if args.plot:
         plot(tallies, args.plot)
 
