@@ -84,4 +84,5 @@ def load(
         summary = f"{index.image_count:,} images in {settings.database_url}"
         contents = ContentsReader(lambda: store)
         stack.callback(contents.close)
+        startup.on_signal(contents.stop_waiting)
         return Services(ingestion, search, hasher, contents, summary, stack.pop_all().close)

@@ -96,4 +96,5 @@ def load(settings: Settings, startup: Startup[Services], instruments: Instrument
         nodes = ", ".join(settings.query_url_list())
         contents = ContentsReader(lambda: open_store(settings.database_url), lambda store: store.close())
         stack.callback(contents.close)
+        startup.on_signal(contents.stop_waiting)
         return Services(ingestion, search, hasher, contents, f"query nodes {nodes}", stack.pop_all().close)

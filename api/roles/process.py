@@ -86,6 +86,7 @@ class Process:
         self._exit_code = 0
         self._is_ready = False
         self._is_stopping = False
+        self._on_stop: Callable[[], None] | None = None
 
     @property
     def url(self) -> str:
@@ -111,11 +112,12 @@ class Process:
         if self._server is not None:
             self._server.should_exit = True
 
-    def run(self, app: ASGIApp, *, access_log: bool) -> int:
+    def run(self, app: ASGIApp, *, access_log: bool, on_stop: Callable[[], None]) -> int:
         """Serve until a signal or `fail`; return the exit code.
 
         The first SIGINT or SIGTERM finishes what is in flight, closes everything and counts as success; while
         the server is still loading it does so within `STOP_S`. The second one ends the process at once.
+        `on_stop` is called at the first, for what would hold up requests in flight.
         """
         if access_log:
             logging.getLogger("uvicorn.access").setLevel(logging.INFO)
@@ -129,6 +131,7 @@ class Process:
             timeout_graceful_shutdown=GRACE_S,
             lifespan="on",
         )
+        self._on_stop = on_stop
         self._server = _Server(config, self._on_signal)
         self._server.run(sockets=self._sockets)
         if is_loading():
@@ -141,6 +144,8 @@ class Process:
         self._is_stopping = True
         if self._server is not None:
             self._server.should_exit = True
+        if self._on_stop is not None:
+            self._on_stop()
         if not self._is_ready:
             last = threading.Timer(STOP_S, _end_now, [128 + number])
             last.daemon = True

@@ -58,10 +58,23 @@ class Startup(Generic[T]):
         self.is_stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._on_stop: list[Callable[[], None]] = []
+        self._on_signal: list[Callable[[], None]] = []
 
     def on_stop(self, end: Callable[[], None]) -> None:
         """Have `end` called when the application is stopped: what the load waits for must end then."""
         self._on_stop.append(end)
+
+    def on_signal(self, let_go: Callable[[], None]) -> None:
+        """Have `let_go` called as soon as the process is to end: what holds requests in flight must end then.
+
+        It is called in a signal's handler, so it may set a flag and nothing more.
+        """
+        self._on_signal.append(let_go)
+
+    def let_go(self) -> None:
+        """Let requests that only wait come to their end."""
+        for end in self._on_signal:
+            end()
 
     def step(self, progress: str) -> None:
         """Tell how far loading is. Raises Stopped when nobody waits for it any more."""

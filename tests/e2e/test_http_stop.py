@@ -6,8 +6,11 @@ import signal
 import socket
 import sqlite3
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
 from api.roles.parts import PLAIN_CHANGES
@@ -66,3 +69,16 @@ def test_a_second_signal_ends_at_once_and_nothing_acknowledged_is_lost(tmp_path:
             assert server.process.wait(5) == 128 + signal.SIGTERM
     with embedded_server(database) as server:
         assert server.client.get("/images/1").status_code == 200
+
+
+def test_one_who_waits_for_changes_holds_nobody_up(tmp_path: Path) -> None:
+    with embedded_server(tmp_path / "iqdb.sqlite") as server, ThreadPoolExecutor(1) as pool:
+        url = f"{server.client.base_url}/changes?since=0&wait_s=20"
+        waiting = pool.submit(lambda: httpx.get(url, timeout=60))
+        wait_until(waiting.running, 10)
+        assert server.client.get("/status").status_code == 200
+        start = time.monotonic()
+        assert server.terminate() == 0
+        answered_s = time.monotonic() - start
+        assert waiting.result().status_code == 200
+        assert answered_s < 15, "it would have waited for 20 s"

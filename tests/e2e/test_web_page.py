@@ -155,7 +155,13 @@ def test_only_the_latest_answer_is_shown(visit: Visit) -> None:
 
 def test_part_and_turn_are_drawn_on_the_picture(visit: Visit) -> None:
     part = {"x": 40, "y": 30, "width": 80, "height": 60}
-    match = {"post_id": 1, "score": 45.123456789, "likelihood": 0.9987654321, "turn": "mirror", "part": part}
+    match = {
+        "post_id": 1,
+        "score": 45.123456789,
+        "likelihood": 0.9999987654321,
+        "turn": "mirror",
+        "part": part,
+    }
     visit.answers(200, json.dumps([match, {**match, "post_id": 2, "likelihood": 0.02, "part": None}]))
     visit.choose(pictures.picture(1, SIZE))
     visit.says("Found it.")
@@ -186,7 +192,7 @@ def test_names_come_from_sources_and_never_run(visit: Visit) -> None:
     visit.answers(
         200,
         json.dumps(
-            [{"post_id": n, "score": 99, "likelihood": 0.999, "source": s} for n, s in enumerate(sources)]
+            [{"post_id": n, "score": 99, "likelihood": 0.99999, "source": s} for n, s in enumerate(sources)]
         ),
     )
     visit.choose(known(1))

@@ -118,11 +118,11 @@ def _rows(signature: Signature) -> Signatures:
 
 def test_likelihood_falls_with_the_images_searched_and_for_parts() -> None:
     evidence, score = np.array([40.0]), np.array([50.0])
-    few, many = (log_odds(evidence, score, n)[0] for n in (1000, 1_000_000))
+    few, many = (log_odds(evidence, score, n)[0] for n in (20_000, 20_000_000))
     assert few - many == pytest.approx(math.log(1000))
-    assert log_odds(evidence, score, 1)[0] == log_odds(evidence, score, 100)[0]
-    assert log_odds(evidence, score, 1000, is_plain=False)[0] < few
-    assert log_odds(evidence, score, 1000, trust=0.1)[0] < few
+    assert log_odds(evidence, score, 1)[0] == log_odds(evidence, score, 10_000)[0]
+    assert log_odds(evidence, score, 20_000, is_plain=False)[0] < few
+    assert log_odds(evidence, score, 20_000, trust=0.1)[0] < few
     np.testing.assert_allclose(likelihoods(np.array([-1e9, 0.0, 1e9])), [0, 0.5, 1], atol=1e-12)
 
 

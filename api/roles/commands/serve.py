@@ -52,4 +52,5 @@ def _serve(settings: Settings, host: str, port: int, create: Any) -> int:
     """Run one web application, which `create(settings, on_ready=, on_failure=)` builds."""
     process = Process(host, port)
     application = create(settings, on_ready=process.announce, on_failure=process.fail)
-    return process.run(application, access_log=settings.access_log)
+    on_stop = application.state.startup.let_go
+    return process.run(application, access_log=settings.access_log, on_stop=on_stop)

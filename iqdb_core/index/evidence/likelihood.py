@@ -40,8 +40,9 @@ if TYPE_CHECKING:
 
 _BELIEVED_IMAGES: Final = 500
 """So many images the general shares count like beside the index's own counts, which are few at first."""
-_FEWEST_IMAGES: Final = 100
-"""In an index of few images a match is not as likely as its number alone would make it."""
+_FEWEST_IMAGES: Final = 10_000
+"""In an index of fewer images a match is judged as in one of so many, for which the table was fitted: that
+there are few says little about whether one is a copy, and strangers would seem likely."""
 _LEAST_FILLER: Final = 14
 _LEAST_DIFFERENCES: Final = (0.01, 0.005, 0.003)
 """Equal averages are no proof: strangers of few colours have them too."""
