@@ -1,7 +1,7 @@
 """Reads the store on behalf of the routes, in threads, so that no long read holds up a request.
 
 The embedded server hands in the store that it has; a front end of the distributed server opens the database
-when it is first asked, because it needs it for nothing else. Called by `api.web.contents`.
+when it is first asked, because it needs it for nothing else. Called by `api.web.subjects.contents`.
 """
 
 from __future__ import annotations

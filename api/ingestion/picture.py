@@ -1,6 +1,6 @@
 """What an image may be given as: a file, its colour channels, or its signature.
 
-Knows no HTTP request; `api.web.requests` makes these values, the hasher and the ingestion take them.
+Knows no HTTP request; `api.web.reading.requests` makes these values, the hasher and the ingestion take them.
 """
 
 from __future__ import annotations

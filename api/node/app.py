@@ -21,14 +21,14 @@ from api.node.protocol import MEDIA_TYPE, NodeHeader, pack_matches
 from api.search.duplicates import page_body
 from api.search.interface import CopiesWanted
 from api.search.local import LocalSearch
-from api.web import metrics
 from api.web.answers import Dialect, json_response
-from api.web.copies import MAX_EXCLUDED, MAX_OFFSET
-from api.web.duplicates import duplicates_wanted
 from api.web.errors import BadRequest
 from api.web.loading import OnDeath, Startup, create_loading_app, startup_of
-from api.web.parameters import Parameters, query_values
-from api.web.requests import DEFAULT_LIMIT, MAX_LIMIT, image_id_from
+from api.web.reading.copies import MAX_EXCLUDED, MAX_OFFSET
+from api.web.reading.parameters import Parameters, query_values
+from api.web.reading.requests import DEFAULT_LIMIT, MAX_LIMIT, image_id_from
+from api.web.subjects import metrics
+from api.web.subjects.duplicates import duplicates_wanted
 from iqdb_core import codec
 from iqdb_core.errors import IndexNotReady
 from iqdb_core.follower import Follower, FollowerState

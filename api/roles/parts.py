@@ -18,9 +18,9 @@ from api.pictures.folder import PictureFolder
 from api.pictures.thumbnails import Thumbnails
 from api.roles.process import say
 from api.roles.progress import ProgressLine
-from api.web.limits import LimitOptions
+from api.web.guards.limits import LimitOptions
 from api.web.loading import OnDeath, Startup
-from api.web.page import PageOptions
+from api.web.subjects.page import PageOptions
 from iqdb_core import index as index_room
 from iqdb_core import signature as signature_room
 from iqdb_core.compiling import Compilation, Room

@@ -13,7 +13,13 @@ from api.access.policy import AccessPolicy
 from api.fetch.fetcher import Fetcher
 from api.metrics.instruments import Instruments
 from api.metrics.middleware import RequestCounter
-from api.web import (
+from api.web.document.openapi_document import describe
+from api.web.guards.auth import AccessControl
+from api.web.guards.limits import LimitOptions, RequestLimits
+from api.web.guards.room import RoomCheck
+from api.web.loading import OnDeath, Startup, create_loading_app
+from api.web.services import Services
+from api.web.subjects import (
     batch,
     contents,
     duplicates,
@@ -26,12 +32,6 @@ from api.web import (
     query_batch,
     search,
 )
-from api.web.auth import AccessControl
-from api.web.limits import LimitOptions, RequestLimits
-from api.web.loading import OnDeath, Startup, create_loading_app
-from api.web.openapi_document import describe
-from api.web.room import RoomCheck
-from api.web.services import Services
 
 
 def create_front_end(

@@ -11,8 +11,8 @@ from fastapi.routing import APIRoute
 from api.access.policy import AccessPolicy
 from api.metrics.instruments import Instruments
 from api.web.app import create_front_end
-from api.web.limits import LimitOptions
-from api.web.page import PageOptions
+from api.web.guards.limits import LimitOptions
+from api.web.subjects.page import PageOptions
 from tests.fixtures.servers import ServerProcess, embedded_server
 
 if TYPE_CHECKING:

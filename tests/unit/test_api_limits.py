@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from api.ingestion.picture import BodyTooLarge
-from api.web import limits
 from api.web.errors import BodyTimeout, TooBusy
-from api.web.limits import IDS_MAX_BYTES, WORDS_MAX_BYTES, LimitOptions, RequestLimits
+from api.web.guards import limits
+from api.web.guards.limits import IDS_MAX_BYTES, WORDS_MAX_BYTES, LimitOptions, RequestLimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from api.access.policy import Forbidden
-from api.web.origin import check_origin
+from api.web.guards.origin import check_origin
 
 
 def headers(**values: str) -> list[tuple[bytes, bytes]]:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from api.web.page import PageOptions
+from api.web.subjects.page import PageOptions
 from iqdb_core.errors import ConfigError
 
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from api.ingestion.picture import Channels
 from api.web.answers import Dialect
 from api.web.errors import BadRequest
-from api.web.parameters import Parameters
-from api.web.requests import MAX_LIMIT, image_id_from, json_image_id, picture_of, question_of
+from api.web.reading.parameters import Parameters
+from api.web.reading.requests import MAX_LIMIT, image_id_from, json_image_id, picture_of, question_of
 from iqdb_core import codec
 from iqdb_core.errors import InvalidImageId, IqdbError
 from iqdb_core.model import MAX_IMAGE_ID

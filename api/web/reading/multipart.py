@@ -16,8 +16,8 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.datastructures import UploadFile
 
-from api.web.body import Body
 from api.web.errors import BadRequest
+from api.web.reading.body import Body
 
 PICTURE: Final = "file"
 """The part that is the picture, whatever its headers say."""

@@ -12,13 +12,13 @@ from starlette.responses import Response
 from api.ingestion.picture import Picture
 from api.search.interface import CopiesWanted
 from api.web.answers import json_response, match_bodies
-from api.web.copies import copies_wanted, copy_bodies, window_of
-from api.web.fetching import parameters_with_picture
-from api.web.openapi_copies import FIND
-from api.web.parameters import Parameters
-from api.web.requests import question_of
+from api.web.document.openapi_copies import FIND
+from api.web.reading.copies import copies_wanted, copy_bodies, window_of
+from api.web.reading.fetching import parameters_with_picture
+from api.web.reading.parameters import Parameters
+from api.web.reading.requests import question_of
+from api.web.reading.sketch import ranking_of
 from api.web.services import Services, services_of
-from api.web.sketch import ranking_of
 from iqdb_core.model import Asked, Copies
 from iqdb_core.signature import turned
 

@@ -16,11 +16,11 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 from api.contents.cursor import Cursor
 from api.contents.reader import ContentsReader, line_of
 from api.web.answers import Dialect, json_response
-from api.web.body import Body
+from api.web.document.openapi_contents import CHANGES, EXPORT, LIST, MISSING
 from api.web.errors import BadRequest
-from api.web.openapi_contents import CHANGES, EXPORT, LIST, MISSING
-from api.web.parameters import Parameters, parsed_json, query_values
-from api.web.requests import json_image_id
+from api.web.reading.body import Body
+from api.web.reading.parameters import Parameters, parsed_json, query_values
+from api.web.reading.requests import json_image_id
 from api.web.services import services_of
 from iqdb_core.model import MAX_IMAGE_ID, ChangeBatch, Signature
 

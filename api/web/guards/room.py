@@ -12,9 +12,9 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.web.errors import BadRequest, error_response
-from api.web.limits import MAX_LENGTH_DIGITS, drain
+from api.web.guards.limits import MAX_LENGTH_DIGITS, drain
 from api.web.loading import startup_of
-from api.web.requests import wants_to_wait
+from api.web.reading.requests import wants_to_wait
 from api.web.services import Services
 from iqdb_core.errors import IqdbError
 

@@ -13,13 +13,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.web.answers import Dialect, json_response
-from api.web.body import Body
+from api.web.document.openapi_copies import QUERY_BATCH
 from api.web.errors import BadRequest, status_of
-from api.web.multipart import form_items
-from api.web.openapi_copies import QUERY_BATCH
-from api.web.parameters import MULTIPART, Parameters, content_kind, json_object, query_values
-from api.web.search import answer
+from api.web.reading.body import Body
+from api.web.reading.multipart import form_items
+from api.web.reading.parameters import MULTIPART, Parameters, content_kind, json_object, query_values
 from api.web.services import Services, services_of
+from api.web.subjects.search import answer
 from iqdb_core.errors import IqdbError
 
 router: Final = APIRouter()

@@ -13,8 +13,8 @@ from typing import BinaryIO, Final, cast
 
 from starlette.datastructures import UploadFile
 
-from api.web.body import Body
 from api.web.errors import BadRequest
+from api.web.reading.body import Body
 
 SPOOL_BYTES: Final = 1024 * 1024
 """Larger bodies wait on disk until a decoder is free, as parts of forms do."""

@@ -14,11 +14,11 @@ from starlette.responses import Response
 from api.ingestion.interface import Added, Failed, Outcome, Queued
 from api.ingestion.picture import NewImage
 from api.web.answers import Dialect, added_body, json_response
-from api.web.body import Body
 from api.web.errors import BadRequest, status_of
-from api.web.multipart import form_items
-from api.web.parameters import FORM, MULTIPART, content_kind, json_object, parsed_json
-from api.web.requests import image_id_from, json_image_id, wants_to_wait
+from api.web.reading.body import Body
+from api.web.reading.multipart import form_items
+from api.web.reading.parameters import FORM, MULTIPART, content_kind, json_object, parsed_json
+from api.web.reading.requests import image_id_from, json_image_id, wants_to_wait
 from api.web.services import services_of
 from iqdb_core import codec
 from iqdb_core.errors import IqdbError

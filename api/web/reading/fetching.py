@@ -9,7 +9,7 @@ from starlette.requests import Request
 
 from api.fetch.fetcher import Fetcher
 from api.web.errors import BadRequest
-from api.web.parameters import Parameters, parameters
+from api.web.reading.parameters import Parameters, parameters
 
 
 @asynccontextmanager

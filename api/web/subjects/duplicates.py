@@ -10,10 +10,10 @@ from starlette.responses import Response
 
 from api.search.duplicates import DuplicatesWanted, page_body
 from api.web.answers import Dialect, json_response
+from api.web.document.openapi_copies import DUPLICATES
 from api.web.errors import BadRequest
-from api.web.openapi_copies import DUPLICATES
-from api.web.parameters import Parameters, query_values
-from api.web.requests import image_id_from
+from api.web.reading.parameters import Parameters, query_values
+from api.web.reading.requests import image_id_from
 from api.web.services import services_of
 
 router: Final = APIRouter()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from api.web.openapi import QUERY, answers, query_parameter
-from api.web.openapi_more import EXAMPLE_HASH
+from api.web.document.openapi import QUERY, answers, query_parameter
+from api.web.document.openapi_more import EXAMPLE_HASH
 
 ID: Final = {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}
 _NUMBER: Final = {"type": "number"}

@@ -12,8 +12,8 @@ from typing import Any, Final
 from api.search.interface import CopiesWanted
 from api.web.answers import Dialect, image_body, named_source
 from api.web.errors import BadRequest
-from api.web.parameters import Parameters
-from api.web.requests import DEFAULT_LIMIT, MAX_LIMIT, image_id_from, json_image_id
+from api.web.reading.parameters import Parameters
+from api.web.reading.requests import DEFAULT_LIMIT, MAX_LIMIT, image_id_from, json_image_id
 from iqdb_core.model import Copies
 
 MAX_OFFSET: Final = 10_000

@@ -14,10 +14,10 @@ from starlette.responses import Response
 from api.ingestion.interface import Added, Queued
 from api.ingestion.picture import NewImage
 from api.web.answers import Dialect, added_body, image_body, json_response, named_source
-from api.web.fetching import parameters_with_picture
-from api.web.openapi import ADD, DELETE, GET
-from api.web.parameters import dialect_of
-from api.web.requests import image_id_from, picture_of, source_of, wants_to_wait
+from api.web.document.openapi import ADD, DELETE, GET
+from api.web.reading.fetching import parameters_with_picture
+from api.web.reading.parameters import dialect_of
+from api.web.reading.requests import image_id_from, picture_of, source_of, wants_to_wait
 from api.web.services import services_of
 
 router: Final = APIRouter()

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.access.policy import AccessPolicy
 from api.access.rights import READING, Right
 from api.web.errors import error_response
-from api.web.origin import check_origin
+from api.web.guards.origin import check_origin
 from iqdb_core.errors import IqdbError
 
 log = logging.getLogger(__name__)

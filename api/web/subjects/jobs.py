@@ -10,8 +10,8 @@ from starlette.responses import Response
 
 from api.web.answers import Dialect, json_response
 from api.web.errors import BadRequest
-from api.web.parameters import Parameters, query_values
-from api.web.requests import MAX_ID_DIGITS, MAX_LIMIT
+from api.web.reading.parameters import Parameters, query_values
+from api.web.reading.requests import MAX_ID_DIGITS, MAX_LIMIT
 from api.web.services import services_of
 from iqdb_core import codec
 from iqdb_core.jobs.model import Job, JobState

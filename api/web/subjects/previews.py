@@ -14,11 +14,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.pictures.thumbnails import tag_of
+from api.web.document.openapi_pictures import PREVIEW, PREVIEW_OF_HASH, THUMBNAIL
 from api.web.errors import BadRequest, UnknownPage
-from api.web.openapi_pictures import PREVIEW, PREVIEW_OF_HASH, THUMBNAIL
-from api.web.page import page_options_of
-from api.web.requests import image_id_from
+from api.web.reading.requests import image_id_from
 from api.web.services import services_of
+from api.web.subjects.page import page_options_of
 from iqdb_core import codec
 from iqdb_core.model import Signature
 from iqdb_core.signature.preview import preview_png

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from api.search.interface import Search
 from api.web.errors import BadRequest
-from api.web.parameters import Parameters
+from api.web.reading.parameters import Parameters
 from iqdb_core.model import Match, Signature
 
 Rank = Callable[[Signature, int, float | None], Awaitable[list[Match]]]

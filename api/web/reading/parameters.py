@@ -18,10 +18,10 @@ from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
 from api.web.answers import Dialect
-from api.web.body import Body
 from api.web.errors import BadRequest
-from api.web.multipart import form_items
-from api.web.raw_body import is_picture_type, raw_upload, require_form
+from api.web.reading.body import Body
+from api.web.reading.multipart import form_items
+from api.web.reading.raw_body import is_picture_type, raw_upload, require_form
 
 MAX_FORM_FIELDS: Final = 16
 MAX_FIELD_BYTES: Final = 64 * 1024

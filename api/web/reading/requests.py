@@ -13,7 +13,7 @@ from starlette.requests import Request
 
 from api.ingestion.picture import Channels, Picture
 from api.web.errors import BadRequest
-from api.web.parameters import Parameters, query_values
+from api.web.reading.parameters import Parameters, query_values
 from iqdb_core import codec
 from iqdb_core.errors import InvalidImageId
 from iqdb_core.model import MAX_IMAGE_ID

@@ -1,0 +1,1 @@
+"""What stands before every route: limits, rights, origins, room in the queue."""
