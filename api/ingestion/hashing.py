@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from time import perf_counter
 
 from api.ingestion.picture import Channels, Picture, read_upload
 from api.metrics.stages import Observe, Stage, ignore
 from iqdb_core.model import Asked, Signature
-from iqdb_core.signature import DecodeLimits, ReadImage, parts_from_image_bytes, read_image, turned
+from iqdb_core.signature import DecodeLimits, ReadImage, asked_from_image_bytes, read_image, turned
 
 
 class Hasher:
@@ -74,11 +75,8 @@ class Hasher:
         loop = asyncio.get_running_loop()
         async with self._slots:
             data = await read_upload(picture, self._max_upload_bytes)
-            return await loop.run_in_executor(self._threads, self._with_parts, data, turns)
-
-    def _with_parts(self, data: bytes, turns: str | None) -> list[Asked]:
-        whole, parts = parts_from_image_bytes(data, limits=self._limits)
-        return turned([Asked(whole), *(Asked(found, place) for place, found in parts)], turns)
+            search = partial(asked_from_image_bytes, data, turns=turns, limits=self._limits)
+            return await loop.run_in_executor(self._threads, search)
 
     def _hash(self, data: bytes) -> ReadImage:
         hashing_s = 0.0

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iqdb_core.errors import InvalidChannels, OutOfMemory
-from iqdb_core.model import CHANNELS, PLANE, SIDE, Rectangle, Signature
+from iqdb_core.model import CHANNELS, PLANE, SIDE, Asked, Rectangle, Signature
 from iqdb_core.signature.arithmetic import coefficients, create_shrinking, signed_positions
 from iqdb_core.signature.decode import decode
 from iqdb_core.signature.parts import find_parts
@@ -27,6 +27,7 @@ from iqdb_core.signature.turns import turned
 __all__ = [
     "DecodeLimits",
     "ReadImage",
+    "asked_from_image_bytes",
     "from_channels",
     "from_image_bytes",
     "parts_from_image_bytes",
@@ -193,6 +194,15 @@ def _with_parts(picture: Picture) -> tuple[Signature, list[tuple[Rectangle, Sign
         place = Rectangle(x, y, min(width, picture.width - x), min(height, picture.height - y))
         parts.append((place, _from_small(inner.small())))
     return _from_small(shrinking.small()), parts
+
+
+def asked_from_image_bytes(data: bytes, *, turns: str | None, limits: DecodeLimits) -> list[Asked]:
+    """Return the signatures that a search for copies of an image file looks for: its own, its parts', turned.
+
+    Parameters and errors are those of `parts_from_image_bytes` and `turned`.
+    """
+    whole, parts = parts_from_image_bytes(data, limits=limits)
+    return turned([Asked(whole), *(Asked(found, place) for place, found in parts)], turns)
 
 
 def from_channels(red: Sequence[int], green: Sequence[int], blue: Sequence[int]) -> Signature:

@@ -13,6 +13,7 @@ from api.roles.people import show
 from api.roles.people.likeness import words_of
 from api.roles.people.local import compared
 from api.roles.people.opening import opened, picture_of
+from api.roles.people.target import reason_of
 from iqdb_client import Question
 from iqdb_core import codec
 from iqdb_core.errors import ImageError
@@ -73,7 +74,7 @@ def hash_command(
             text = codec.to_hash(from_image_bytes(file.read_bytes(), limits=limits))
         except (OSError, ImageError) as error:
             is_all_read = False
-            show.say(f"{file}: {getattr(error, 'strerror', None) or error}")
+            show.say(f"{file}: {reason_of(error)}")
             continue
         if json:
             show.as_json_line({"file": str(file), "hash": text})

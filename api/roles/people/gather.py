@@ -15,6 +15,7 @@ from re import Pattern
 from typing import Final
 
 from api.roles.people.manifest import is_image_id, read_manifest
+from api.roles.people.target import reason_of
 from iqdb_core.errors import ConfigError
 
 PICTURE_SUFFIXES: Final = frozenset(
@@ -142,7 +143,7 @@ def _of_file(path: Path, id_pattern: Pattern[str] | None, max_bytes: int, passed
 
 def _walk(folder: Path, passed: Passed) -> Iterator[Path]:
     def refuse(error: OSError) -> None:
-        passed.note(str(error.filename), _reason(error))
+        passed.note(str(error.filename), reason_of(error))
 
     for place, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -184,7 +185,7 @@ def _members(path: Path, id_pattern: Pattern[str] | None, max_bytes: int, passed
                 data = b"" if file is None else file.read()
                 yield Item(key, _id_in(name, id_pattern), key, f"{member.size} {int(member.mtime)}", data)
     except (tarfile.TarError, OSError, EOFError) as error:
-        passed.note(archive, f"the archive cannot be read to its end: {_reason(error)}")
+        passed.note(archive, f"the archive cannot be read to its end: {reason_of(error)}")
 
 
 def _id_in(name: str, pattern: Pattern[str] | None) -> int | None:
@@ -195,7 +196,3 @@ def _id_in(name: str, pattern: Pattern[str] | None) -> int | None:
     if not is_image_id(text):
         raise ConfigError(f"no id was found in the name {name}")
     return int(text)
-
-
-def _reason(error: BaseException) -> str:
-    return getattr(error, "strerror", None) or str(error) or "it is damaged"

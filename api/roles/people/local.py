@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 
 import numpy as np
 
-from api.roles.people.target import Entry
+from api.roles.people.target import Entry, reason_of
 from api.search.duplicates import DuplicateSearch, DuplicatesPage, DuplicatesWanted
 from iqdb_client import Image, Match, Part, Picture, Question
 from iqdb_core import codec
@@ -20,7 +20,7 @@ from iqdb_core.errors import ConfigError, ImageError
 from iqdb_core.follower import Follower
 from iqdb_core.index import ImageIndex
 from iqdb_core.model import Asked, ChangeBatch, Copy, Signature, Write
-from iqdb_core.signature import DecodeLimits, from_image_bytes, parts_from_image_bytes
+from iqdb_core.signature import DecodeLimits, asked_from_image_bytes, from_image_bytes
 from iqdb_core.signature import turned as turned_copies
 from iqdb_core.store import SignatureStore, open_store
 
@@ -62,9 +62,9 @@ class DatabaseTarget:
             # Numbered before it is read: an add by someone else meanwhile is the newer one.
             revision = self._clock.next()
             try:
-                signature = self._signature(entry.picture)
+                signature = _signature_of(entry.picture, self._limits)
             except (OSError, ImageError) as error:
-                reasons.append(getattr(error, "strerror", None) or str(error))
+                reasons.append(reason_of(error))
             else:
                 reasons.append(None)
                 writes.append(Write(entry.image_id, revision, signature, source=entry.source))
@@ -140,10 +140,6 @@ class DatabaseTarget:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _signature(self, picture: Path | bytes) -> Signature:
-        data = picture.read_bytes() if isinstance(picture, Path) else picture
-        return from_image_bytes(data, limits=self._limits)
-
     @cached_property
     def _index(self) -> ImageIndex:
         """An index in memory, up to date with the store."""
@@ -158,8 +154,15 @@ def asked_of(picture: Picture, turns: str | None, limits: DecodeLimits) -> list[
     if isinstance(picture, str):
         return turned_copies([Asked(codec.from_hash(picture))], turns)
     data = picture.read_bytes() if isinstance(picture, Path) else picture
-    whole, parts = parts_from_image_bytes(data, limits=limits)
-    return turned_copies([Asked(whole), *(Asked(found, place) for place, found in parts)], turns)
+    return asked_from_image_bytes(data, turns=turns, limits=limits)
+
+
+def _signature_of(picture: Picture, limits: DecodeLimits) -> Signature:
+    """Return the signature of a whole picture."""
+    if isinstance(picture, str):
+        return codec.from_hash(picture)
+    data = picture.read_bytes() if isinstance(picture, Path) else picture
+    return from_image_bytes(data, limits=limits)
 
 
 def compared(first: Picture | int, second: Picture | int, *, max_pixels: int) -> Match:
@@ -173,7 +176,7 @@ def compared(first: Picture | int, second: Picture | int, *, max_pixels: int) ->
     if isinstance(first, int) or isinstance(second, int):
         raise ConfigError("compare takes files, addresses and hashes, and no ids")
     limits = DecodeLimits(max_pixels=max_pixels)
-    known = asked_of(second, "none", limits)[0].signature
+    known = _signature_of(second, limits)
     batch = ChangeBatch(
         seqs=np.ones(1, np.int64),
         image_ids=np.ones(1, np.int64),

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from api.roles.people.target import Entry
+from api.roles.people.target import Entry, reason_of
 from api.search.duplicates import DuplicatesPage, page_of
 from iqdb_client import Client, Image, Match, Picture, Question
 from iqdb_core import codec
@@ -41,7 +41,7 @@ class ServerTarget:
             try:
                 pictures[entry.image_id] = self._prepared(entry.picture)
             except (OSError, ImageError) as error:
-                reasons[entry.image_id] = getattr(error, "strerror", None) or str(error)
+                reasons[entry.image_id] = reason_of(error)
         sources = {entry.image_id: entry.source for entry in entries}
         if pictures:
             for outcome in self._client.add_many(pictures, sources=sources):

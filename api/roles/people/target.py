@@ -72,3 +72,8 @@ class Target(Protocol):
 
     def __exit__(self, *_: object) -> None:
         """Close it."""
+
+
+def reason_of(error: BaseException) -> str:
+    """Return why something could not be read, in words and without the name of the file."""
+    return getattr(error, "strerror", None) or str(error) or "it is damaged"
