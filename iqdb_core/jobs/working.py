@@ -55,6 +55,9 @@ class WorkLedger:
     retention : Retention
     lease_s : float
         A claimant that is not heard of for so long is taken for dead.
+    suspect_pause_s : float
+        A job whose claimants died twice or more waits for so long, and up to as long again, before it is
+        claimed again.
     store_id : callable
         Returns the id of the store to which the claimant writes; '' if that is not known.
     keys : Keys
@@ -71,12 +74,14 @@ class WorkLedger:
         claimant: str = "",
         retention: Retention = Retention(),
         lease_s: float = VISIBILITY_TIMEOUT_S,
+        suspect_pause_s: float = 3.0,
         store_id: Callable[[], str] = str,
         keys: Keys = DEFAULT_KEYS,
     ) -> None:
         self._port = port
         self.claimant = claimant or secrets.token_hex(8)
         self._lease_us = int(lease_s * MICROSECONDS)
+        self._suspect_pause_us = int(suspect_pause_s * MICROSECONDS)
         self._store_id = store_id
         self._keys = keys
         self._prefix = keys.prefix
@@ -146,7 +151,7 @@ class WorkLedger:
         QueueUnavailable
             Redis is away; the claim ends when its lease runs out.
         """
-        self._port.run(FORFEIT, self._prefix, claimant)
+        self._port.run(FORFEIT, self._prefix, claimant, self._suspect_pause_us)
 
     def sweep(self, worker: str, limit: int = 1000) -> int:
         """Note that `worker` is there, drop expired records, and count the messages that are missing.
@@ -174,8 +179,9 @@ class WorkLedger:
         self._port.read([("ZREM", f"{self._prefix}workers", worker)])
 
     def _claim_words(self, ticket: str, max_jobs: int) -> list[Argument]:
-        lease = (self._lease_us, min(max(1, max_jobs), CLAIM_JOBS), _CLAIM_BYTES)
-        return [self._prefix, self._store_id(), self.claimant, ticket, *lease]
+        most = (min(max(1, max_jobs), CLAIM_JOBS), _CLAIM_BYTES)
+        times = (self._lease_us, self._suspect_pause_us)
+        return [self._prefix, self._store_id(), self.claimant, ticket, times[0], *most, times[1]]
 
     def _claimed(self, ticket: str, answer: Sequence[Any]) -> Claim:
         if answer[0] == b"foreign":

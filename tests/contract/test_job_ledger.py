@@ -332,19 +332,48 @@ def test_a_claimant_that_is_not_heard_of_is_taken_for_dead(
 ) -> None:
     job_id = accept_one(ledger)
     WorkLedger(redis_port, lease_s=0.05).claim()
+    assert [(job.job_id, job.attempts) for job in claim_patiently(work)] == [(job_id, 1)]
+
+
+def claim_patiently(work: WorkLedger) -> list[ClaimedJob]:
+    """Claim until there is something."""
     claimed: list[ClaimedJob] = []
     wait_until(lambda: claimed.extend(work.claim().jobs) or claimed, 5)
-    assert [(job.job_id, job.attempts) for job in claimed] == [(job_id, 1)]
+    return claimed
 
 
 def test_deaths_are_counted_until_a_job_ends(ledger: JobLedger, redis_port: RedisPort) -> None:
     accept_one(ledger)
-    attempts = []
-    for _ in range(4):
-        dying = WorkLedger(redis_port)
-        attempts += [job.attempts for job in dying.claim().jobs]
+    attempts: list[int] = []
+    while len(attempts) < 4:
+        dying = WorkLedger(redis_port, suspect_pause_s=0.02)
+        attempts += [job.attempts for job in claim_patiently(dying)]
         dying.forfeit(dying.claimant)
     assert attempts == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("dies_unnoticed", [False, True])
+def test_a_job_whose_claimants_died_twice_waits_before_its_next_claim(
+    ledger: JobLedger, redis_port: RedisPort, dies_unnoticed: bool
+) -> None:
+    """It may only have been there: what killed them is not to be met a third time at once."""
+    hit, other = accept_one(ledger, 1), accept_one(ledger, 2)
+    for expected in ([hit, other], [hit]):
+        dying = WorkLedger(redis_port, lease_s=0.05 if dies_unnoticed else 60, suspect_pause_s=60)
+        assert [job.job_id for job in claim_patiently(dying)] == expected
+        if not dies_unnoticed:
+            dying.forfeit(dying.claimant)
+    survivor = WorkLedger(redis_port, suspect_pause_s=60)
+    seen: list[str] = []
+
+    def is_given_back() -> bool:
+        seen.extend(job.job_id for job in survivor.claim().jobs)
+        return ledger.get(hit).state is JobState.QUEUED
+
+    wait_until(is_given_back, 5)
+    assert [job.job_id for job in survivor.claim().jobs] in ([], [other])
+    assert hit not in seen
+    assert ledger.get(hit).attempts == 2
 
 
 def test_a_late_claimant_is_believed_and_takes_nothing_back(

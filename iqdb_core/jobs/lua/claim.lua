@@ -7,6 +7,7 @@
 -- ARGV[5]   lease, microseconds
 -- ARGV[6]   most jobs
 -- ARGV[7]   most bytes of payloads, except that one job is always given
+-- ARGV[8]   pause of a job whose claimant died twice, microseconds
 --
 -- First come jobs whose claimant died, each alone; then those that someone waits for; then bulk. Where both
 -- wait, every fourth claim is of bulk, so its oldest job never starves. A claim is of one lane: nobody waits
@@ -43,10 +44,10 @@ if open[1] == ARGV[4] then
     return answer
   end
 end
-if open[1] then give_back(claimant, false) end  -- it lives, and has given up what it had
+if open[1] then give_back(claimant) end  -- it lives, and has given up what it had
 
 for _, dead in ipairs(redis.call('ZRANGEBYSCORE', P .. 'leases', '-inf', text(t), 'LIMIT', 0, 8)) do
-  give_back(dead, true)
+  give_back(dead, tonumber(ARGV[8]))
 end
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'later', '-inf', text(t), 'LIMIT', 0, 256)) do
   redis.call('ZREM', P .. 'later', id)

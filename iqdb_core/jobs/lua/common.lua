@@ -61,15 +61,30 @@ local function to_queued(id, due)
   end
 end
 
--- Ends a claim whose jobs are not final: back they go. With `is_blamed` their claimant died.
-local function give_back(claimant, is_blamed)
+-- From when on a job may be claimed whose claimant died; nil for at once. The first death had up to 31
+-- others aboard, and most are cleared by their next claim. Whoever dies again waits for one to two pauses: a
+-- machine that goes down, or a neighbour that takes all the memory, is not to be met three times in a row by
+-- a job that only happened to be there. By revision, so that those who died together come apart.
+local function due_after_death(pause, revision, attempts)
+  if tonumber(attempts or '0') < 2 or pause < 1 then return nil end
+  local t = now()
+  return t + pause + (t + tonumber(revision) * 1299709) % pause
+end
+
+-- Ends a claim whose jobs are not final: back they go. With a `pause` (microseconds) their claimant died,
+-- without one it lives.
+local function give_back(claimant, pause)
   local claim = redis.call('LRANGE', P .. 'claim:' .. claimant, 0, -1)
   for i = 2, #claim do
     local key = P .. 'job:' .. claim[i]
-    local job = redis.call('HMGET', key, 'state', 'holder', 'attempts')
+    local job = redis.call('HMGET', key, 'state', 'holder', 'attempts', 'revision')
     if job[1] == 'running' and job[2] == claimant .. ' ' .. claim[1] then
-      if not is_blamed and tonumber(job[3] or '0') > 0 then redis.call('HINCRBY', key, 'attempts', -1) end
-      to_queued(claim[i])
+      if pause then
+        to_queued(claim[i], due_after_death(pause, job[4], job[3]))
+      else
+        if tonumber(job[3] or '0') > 0 then redis.call('HINCRBY', key, 'attempts', -1) end
+        to_queued(claim[i])
+      end
     end
   end
   redis.call('DEL', P .. 'claim:' .. claimant)

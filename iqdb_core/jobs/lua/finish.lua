@@ -63,7 +63,7 @@ for i = FIRST, #ARGV, WORDS do
   local id, key = ARGV[i], P .. 'job:' .. ARGV[i]
   if ARGV[i + 1] == 'back' then put_back(id, key, i) else finish(id, key, i) end
 end
-if redis.call('LINDEX', P .. 'claim:' .. ARGV[8], 0) == ARGV[9] then give_back(ARGV[8], false) end
+if redis.call('LINDEX', P .. 'claim:' .. ARGV[8], 0) == ARGV[9] then give_back(ARGV[8]) end
 
 if #finished > 0 then
   redis.call('SET', P .. 'finish_clock', text(place))

@@ -1,7 +1,8 @@
 -- End the claim of a claimant that is known to have died, before its lease runs out.
 --
 -- ARGV[2]   claimant
+-- ARGV[3]   pause of a job whose claimant died twice, microseconds
 
 even_when_full()
-give_back(ARGV[2], true)
+give_back(ARGV[2], tonumber(ARGV[3]))
 return redis.status_reply('OK')
