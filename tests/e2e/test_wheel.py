@@ -18,6 +18,7 @@ from tests.fixtures.servers import ServerProcess
 from tests.fixtures.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
+STATIC = ROOT / "api" / "web" / "subjects" / "static"
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 
@@ -58,7 +59,9 @@ def test_the_embedded_server_runs_from_the_wheel(iqdb: Path, tmp_path: Path) -> 
         client = server.wait_ready(600).client
         assert client.post("/images/1", files={"file": noise_png(1)}).status_code == 200
         assert client.post("/query", files={"file": noise_png(1)}).json()[0]["post_id"] == 1
-        for path in ("/", "/static/page.js", "/static/page.css", "/metrics", "/openapi.json"):
+        static = [f"/static/{one.name}" for one in STATIC.iterdir() if one.suffix in {".js", ".css", ".svg"}]
+        assert "/static/main.js" in static
+        for path in ("/", *static, "/metrics", "/openapi.json"):
             assert client.get(path).status_code == 200
         assert server.terminate() == 0
     finally:
