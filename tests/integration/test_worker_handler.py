@@ -58,9 +58,10 @@ class Site:
         return self.work
 
     def bury(self) -> None:
-        """What the parent does when the last process has died."""
+        """What the parent does when the last process has died; the pause of its suspects is over at once."""
         dead = self.work.claimant
         self.new_claimant().forfeit(dead)
+        self.make_due()
 
     def handler(self, **parts: Any) -> IngestHandler:
         return IngestHandler(
