@@ -1,4 +1,8 @@
-"""Kernels work where compiled code can be kept nowhere: a read-only file system without a cache."""
+"""Kernels work where compiled code can be kept nowhere, and reach nowhere out of bounds.
+
+Both need every kernel compiled anew, so one process shows both: a read-only file system without a cache, and
+every access checked.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +12,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import iqdb_core
 
 USE = """
 import pathlib
+import sys
 import tempfile
 
 import numpy as np
+import pytest
 
 tempfile.tempdir = {no_folder!r}
 from numba.core.registry import CPUDispatcher
@@ -37,11 +45,16 @@ with ImageIndex.open(pathlib.Path({root!r}) / "files", store_id="none") as index
         assert index.get(image) == asked
 assert isinstance(search_all, CPUDispatcher)
 assert not search_all.stats.cache_path, "there was a cache after all"
-print("answered")
+print("answered", flush=True)
+tempfile.tempdir = None
+sys.exit(pytest.main(["-p", "no:cacheprovider", {tests!r}, "-k", {chosen!r}]))
 """
+CHOSEN = "all_deleted or open_inputs or (every_size and (513 or 4097)) or (equal and 3000)"
+TESTS = Path(__file__).with_name("test_index_kernels.py")
 
 
-def test_kernels_work_without_a_place_to_keep_them(tmp_path: Path) -> None:
+@pytest.mark.timeout(420)
+def test_kernels_work_without_a_place_to_keep_them_and_stay_in_bounds(tmp_path: Path) -> None:
     root = tmp_path / "iqdb_core"
     shutil.copytree(
         Path(iqdb_core.__file__).parent, root, ignore=shutil.ignore_patterns("__pycache__", "migrations")
@@ -52,13 +65,20 @@ def test_kernels_work_without_a_place_to_keep_them(tmp_path: Path) -> None:
     no_folder = tmp_path / "file"
     no_folder.touch()
     environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
-    environment |= {"HOME": str(no_folder), "XDG_CACHE_HOME": str(no_folder), "PYTHONPATH": str(tmp_path)}
+    environment |= {"HOME": str(no_folder), "XDG_CACHE_HOME": str(no_folder), "NUMBA_BOUNDSCHECK": "1"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path), str(TESTS.parents[2])])
     done = subprocess.run(
-        [sys.executable, "-c", USE.format(root=str(root), no_folder=str(no_folder))],
+        [
+            sys.executable,
+            "-c",
+            USE.format(root=str(root), no_folder=str(no_folder), tests=str(TESTS), chosen=CHOSEN),
+        ],
         cwd=tmp_path,
         env=environment,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.stdout == "answered\n", done.stderr
+    assert done.stdout.startswith("answered\n"), done.stderr
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert " passed" in done.stdout
