@@ -19,7 +19,7 @@ from contextlib import ExitStack
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Protocol
 
-from iqdb_core.errors import IndexNotReady, IndexStateError, StoreUnavailable
+from iqdb_core.errors import IndexNotReady, IndexStateError, StoreError, StoreInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +33,7 @@ DEFAULT_BATCH: Final = 65_536
 _FIRST_RETRY_S: Final = 0.1
 _LAST_RETRY_S: Final = 5.0
 _TELL_AGAIN_S: Final = 60.0
+_INVALID_PATIENCE_S: Final = 600.0
 
 
 class ChangeSource(Protocol):
@@ -97,6 +98,9 @@ class Follower:
         Called once, from the follower's thread, when something other than StoreUnavailable or
         an OSError of the sink ended it. The
         process should not live on: its index would silently grow old.
+    invalid_patience_s : float
+        For so long StoreInvalid is taken for a restore that goes on, during which tables vanish and come
+        back, and the store for one that is away. A store that stays invalid ends the follower.
     """
 
     def __init__(
@@ -109,12 +113,15 @@ class Follower:
         poll_s: float,
         batch: int = DEFAULT_BATCH,
         on_death: Callable[[BaseException], None] | None = None,
+        invalid_patience_s: float = _INVALID_PATIENCE_S,
     ) -> None:
         self._store = store
         self._sink = sink
         self._poll_s = poll_s
         self._batch = batch
         self._on_death = on_death
+        self._invalid_patience_s = invalid_patience_s
+        self._invalid_since_s: float | None = None
         self._applied_seq = cursor
         self._lineage = lineage
         self._head_seen = cursor
@@ -289,7 +296,9 @@ class Follower:
                 self._wake.clear()
                 try:
                     self._drain(None)
-                except StoreUnavailable as exc:
+                except StoreError as exc:
+                    if self._is_given_up(exc):
+                        raise
                     if self._state is not FollowerState.STORE_AWAY:
                         _log.warning("the store is away: %s", exc, extra={"action": "store_away"})
                     self._state = FollowerState.STORE_AWAY
@@ -306,6 +315,7 @@ class Follower:
                     _log.info("changes are applied again", extra={"action": "sink_back"})
                 self._sink_error = None
                 self._told_s = -math.inf
+                self._invalid_since_s = None
                 if self._state is FollowerState.STORE_AWAY:
                     _log.info("the store is back", extra={"action": "store_back"})
                 self._state = FollowerState.FOLLOWING
@@ -314,6 +324,15 @@ class Follower:
                 self._wake.wait(self._poll_s)
         except BaseException as exc:  # noqa: BLE001 - nobody may go on believing that the index follows
             self._die(exc)
+
+    def _is_given_up(self, exc: StoreError) -> bool:
+        """Return whether the store was no store of ours for longer than a restore takes."""
+        if not isinstance(exc, StoreInvalid):
+            self._invalid_since_s = None
+            return False
+        if self._invalid_since_s is None:
+            self._invalid_since_s = time.monotonic()
+        return time.monotonic() - self._invalid_since_s >= self._invalid_patience_s
 
     def _tell_blocked(self, exc: OSError) -> None:
         """Note that the sink could not take a batch, which it will be given again; warn once a minute."""

@@ -138,3 +138,27 @@ def test_a_query_node_that_runs_while_the_store_is_put_back(postgres_url: str, t
         assert (status["images"], "restarted" in status) == (17, False)
     finally:
         node.close()
+
+
+def test_a_query_node_lives_through_a_restore_whose_tables_vanish(postgres_url: str, tmp_path: Path) -> None:
+    """Without a transaction around it, a restore drops what is there long before it has put all back."""
+    write(postgres_url, 1, 10)
+    environment = {
+        "IQDB_DATABASE_URL": postgres_url,
+        "IQDB_INDEX_DIR": str(tmp_path / "index"),
+        "IQDB_REDIS_URL": f"redis://127.0.0.1:{free_port()}/0",
+    }
+    node = ServerProcess(["query", "127.0.0.1", "0"], tmp_path / "node.log", environment)
+    try:
+        node.wait_ready()
+        with psycopg.connect(postgres_url, autocommit=True) as connection:
+            connection.execute("ALTER SCHEMA public RENAME TO elsewhere")
+            wait_until(lambda: "store_error" in node.client.get("/status").json(), 60)
+            assert node.client.get("/signatures/10").content == codec.to_bytes(signature(10))
+            connection.execute("ALTER SCHEMA elsewhere RENAME TO public")
+        write(postgres_url, 11, 1)
+        wait_until(lambda: node.client.get("/signatures/11").status_code == 200, 60)
+        assert "store_error" not in node.client.get("/status").json()
+        assert node.terminate() == 0
+    finally:
+        node.close()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from iqdb_core.errors import IndexNotReady, IndexStateError, StoreInvalid, StoreUnavailable
+from iqdb_core.errors import IndexNotReady, IndexStateError, StoreError, StoreInvalid, StoreUnavailable
 from iqdb_core.follower import Follower, FollowerState
 from iqdb_core.store import open_store
 from tests.fixtures.stores import delete, live_images, put
@@ -189,11 +189,14 @@ def test_callbacks_are_called_once_in_order_of_seq(
     withdraw()
 
 
-def test_a_store_that_is_away_is_waited_for(store: SignatureStore, sink: DictSink) -> None:
+@pytest.mark.parametrize("kind", [StoreUnavailable, StoreInvalid], ids=["away", "being restored"])
+def test_a_store_that_is_away_is_waited_for(
+    store: SignatureStore, sink: DictSink, kind: type[StoreError]
+) -> None:
     source = UnsteadySource(store)
     made = Follower(source, sink, cursor=0, poll_s=0.01)
-    source.failure = StoreUnavailable("gone fishing")
-    with pytest.raises(StoreUnavailable):
+    source.failure = kind("gone fishing")
+    with pytest.raises(kind):
         made.catch_up()
     made.start()
     wait_until(lambda: made.state is FollowerState.STORE_AWAY, LONG_S)
@@ -204,7 +207,7 @@ def test_a_store_that_is_away_is_waited_for(store: SignatureStore, sink: DictSin
     assert made.wait_for(outcome.seq, LONG_S)
     wait_until(lambda: made.state is FollowerState.FOLLOWING, LONG_S)
     wait_until(lambda: made.store_error is None, LONG_S)
-    source.failure = StoreUnavailable("again")
+    source.failure = kind("again")
     wait_until(lambda: made.state is FollowerState.STORE_AWAY, LONG_S)
     made.stop()
     assert made.state is FollowerState.STOPPED
@@ -228,7 +231,7 @@ def test_a_store_that_is_away_is_not_hammered(store: SignatureStore, sink: DictS
 def test_death_is_loud(store: SignatureStore, sink: DictSink, where: str) -> None:
     source = UnsteadySource(store)
     deaths: list[BaseException] = []
-    made = Follower(source, sink, cursor=0, poll_s=0.01, on_death=deaths.append)
+    made = Follower(source, sink, cursor=0, poll_s=0.01, on_death=deaths.append, invalid_patience_s=0)
     made.start()
     wait_until(lambda: made.state is FollowerState.FOLLOWING, LONG_S)
     told: list[IndexStateError | None] = []
