@@ -21,8 +21,9 @@ from iqdb_core.jobs.scripts import ACCEPT, NEXT_REVISION, SEED
 
 _STAGING_S: Final = 900
 """How long a payload lives that was sent but never accepted, because its api process died in between."""
-_PIECE_BYTES: Final = 16 * 1024 * 1024
-"""Payloads of a large batch go in pieces of about this size, each well within the timeout of a slow disk."""
+_PIECE_BYTES: Final = 4 * 1024 * 1024
+"""Payloads of a large batch go in pieces of about this size. Redis flushes its file once for each of them,
+does nothing else meanwhile, and needs memory for another copy or two."""
 _HURRY_PERCENT: Final = 5
 """The queue takes so much more of what someone waits for: a crawler that fills it locks nobody out."""
 _LONGEST_RETRY_S: Final = 60.0
@@ -276,7 +277,7 @@ class JobLedger(JobReader):
             key = f"{self._prefix}staged:{job_id}"
             pieces[-1].append(("SET", key, submission.payload, "EX", _STAGING_S))
         for piece in pieces[:-1]:
-            self._port.read(piece)
+            self._port.read(piece, is_whole=True)
         answer: list[Any] = self._port.run(
             ACCEPT,
             *(self._prefix, self.limits.max_jobs, self.limits.max_bytes, _HURRY_PERCENT, self._store_id),

@@ -100,8 +100,8 @@ class RedisPort:
         script : Script
         arguments : str, bytes or int
         before : sequence of Command
-            Sent in the same round trip, but not in the same step. The script has to look whether they
-            succeeded: their errors are not reported.
+            Run with the script as one transaction, so that Redis flushes its file once for all of them. The
+            script has to look whether they succeeded: their errors are not reported.
         before_repeating : callable, optional
             Called when the answer was lost, before all is sent again; what it raises is raised.
 
@@ -122,7 +122,7 @@ class RedisPort:
         """Run scripts one after the other in one round trip; parameters and errors as in `run`."""
         short = [("EVALSHA", script.sha, 0, *arguments) for script, arguments in calls]
         with translated():
-            answers = self._execute([*before, *short], before_repeating)[len(before) :]
+            answers = self._execute([*before, *short], before_repeating, is_whole=bool(before))[len(before) :]
             if any(isinstance(answer, redis.exceptions.NoScriptError) for answer in answers):
                 # One that did run runs twice, which every script may.
                 loads: list[Command] = [("SCRIPT", "LOAD", script.text) for script, _ in calls]
@@ -130,8 +130,14 @@ class RedisPort:
             _raise_first(answers)
             return answers
 
-    def read(self, commands: Sequence[Command]) -> list[Any]:
+    def read(self, commands: Sequence[Command], *, is_whole: bool = False) -> list[Any]:
         """Run commands that do not depend on each other in one round trip.
+
+        Parameters
+        ----------
+        commands : sequence of Command
+        is_whole : bool
+            Whether they are one transaction: Redis then flushes its file once, and not after each of them.
 
         Raises
         ------
@@ -139,7 +145,7 @@ class RedisPort:
             As in `run`.
         """
         with translated():
-            answers = self._execute(commands)
+            answers = self._execute(commands, is_whole=is_whole)
             _raise_first(answers)
             return answers
 
@@ -149,7 +155,11 @@ class RedisPort:
         return str(answer["run_id"])
 
     def _execute(
-        self, commands: Sequence[Command], before_repeating: Callable[[], None] | None = None
+        self,
+        commands: Sequence[Command],
+        before_repeating: Callable[[], None] | None = None,
+        *,
+        is_whole: bool = False,
     ) -> list[Any]:
         """Send commands in one round trip and return the answers, errors of Redis among them.
 
@@ -157,7 +167,7 @@ class RedisPort:
         longer is the caller's choice.
         """
         for is_last in (False, True):
-            pipeline = self._client.pipeline(transaction=False)
+            pipeline = self._client.pipeline(transaction=is_whole)
             for command in commands:
                 pipeline.execute_command(*command)
             try:

@@ -120,6 +120,18 @@ def test_a_payload_whose_api_died_before_accepting_expires(
         assert 0 < client.ttl("iqdb:staged:abandoned") <= 900
 
 
+def test_payloads_that_come_together_cost_one_flush(ledger: JobLedger, redis_server: RedisServer) -> None:
+    """Redis flushes its file after each command, or once after a transaction."""
+    ledger.seed()
+    ledger.accept([Submission.of_image(0, b"x")])  # the scripts are loaded
+    with redis_server.client() as client:
+        client.config_resetstat()
+        ledger.accept([Submission.of_image(number, bytes(80_000)) for number in range(40)])
+        calls = {name: row["calls"] for name, row in client.info("commandstats").items()}
+    assert calls["cmdstat_set"] >= 40
+    assert calls["cmdstat_exec"] == calls["cmdstat_multi"] == calls["cmdstat_evalsha"] == 1
+
+
 def test_a_large_batch_is_accepted_whole(ledger: JobLedger, work: WorkLedger) -> None:
     """Larger than what is sent at once, so that its payloads travel in pieces."""
     payloads = [bytes([number]) * 3_000_000 for number in range(20)]
