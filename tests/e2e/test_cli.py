@@ -5,23 +5,16 @@ from __future__ import annotations
 import io
 import shutil
 import sqlite3
-import subprocess
-import sys
 import threading
 from typing import TYPE_CHECKING
 
 from api.roles.progress import ProgressLine, notice_if_slow
 from tests.fixtures import pictures
+from tests.fixtures.command_line import run
 from tests.fixtures.servers import embedded_server
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "api", *arguments], capture_output=True, text=True, timeout=120, check=False
-    )
 
 
 def test_an_iqdb_file_is_copied_to_postgres_and_back(tmp_path: Path, postgres_url: str) -> None:

@@ -6,8 +6,6 @@ import concurrent.futures
 import shutil
 import socket
 import sqlite3
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import httpx
 import pytest
 
 from tests.fixtures import pictures
+from tests.fixtures.command_line import run, run_process
 from tests.fixtures.servers import ServerProcess, embedded_server
 from tests.fixtures.waiting import wait_until
 
@@ -127,17 +126,11 @@ def table_of(database: Path) -> tuple[str, list[tuple[object, ...]]]:
     return statement, rows
 
 
-def run_to_end(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "api", *arguments], capture_output=True, text=True, timeout=120, check=False
-    )
-
-
 def test_what_cannot_work_is_said_in_one_sentence(tmp_path: Path) -> None:
     rubbish = tmp_path / "rubbish.sqlite"
     rubbish.write_bytes(b"this is no database" * 1000)
     for target in (rubbish, tmp_path / "missing" / "iqdb.sqlite", tmp_path):
-        ended = run_to_end("http", "127.0.0.1", "0", str(target))
+        ended = run_process("http", "127.0.0.1", "0", str(target))
         assert ended.returncode == 1, ended.stderr
         assert ended.stderr.startswith("iqdb: ")
         assert "Traceback" not in ended.stderr
@@ -146,7 +139,7 @@ def test_what_cannot_work_is_said_in_one_sentence(tmp_path: Path) -> None:
 
 def test_a_port_in_use_is_said_in_one_sentence(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        ended = run_to_end("http", "127.0.0.1", str(taken.getsockname()[1]), str(tmp_path / "a.sqlite"))
+        ended = run_process("http", "127.0.0.1", str(taken.getsockname()[1]), str(tmp_path / "a.sqlite"))
     assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
     assert "cannot listen" in ended.stderr
 
@@ -154,7 +147,7 @@ def test_a_port_in_use_is_said_in_one_sentence(tmp_path: Path) -> None:
 def test_two_servers_cannot_share_a_file(tmp_path: Path) -> None:
     database = tmp_path / "iqdb.sqlite"
     with embedded_server(database) as server:
-        ended = run_to_end("http", "127.0.0.1", "0", str(database))
+        ended = run_process("http", "127.0.0.1", "0", str(database))
         assert ended.returncode == 1
         assert "Traceback" not in ended.stderr
         assert server.client.get("/status").status_code == 200
@@ -162,13 +155,13 @@ def test_two_servers_cannot_share_a_file(tmp_path: Path) -> None:
 
 def test_wrong_usage_exits_2() -> None:
     for arguments in ([], ["nonsense"], ["http", "127.0.0.1", "port"], ["http", "--nonsense"]):
-        ended = run_to_end(*arguments)
+        ended = run(*arguments)
         assert (ended.returncode, "Usage:" in ended.stdout + ended.stderr) == (2, True)
-    ended = run_to_end("http", "--max-pixels", "x")
+    ended = run("http", "--max-pixels", "x")
     sentence = "iqdb: --max-pixels must be a whole number above 0, not 'x'\n"
     assert (ended.returncode, ended.stderr) == (2, sentence)
-    assert run_to_end("--version").returncode == 0
-    assert "DBFILE" in run_to_end("http", "--help").stdout
+    assert run_process("--version").returncode == 0
+    assert "DBFILE" in run("http", "--help").stdout
 
 
 def test_limits_are_options(tmp_path: Path) -> None:

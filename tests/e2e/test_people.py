@@ -1,16 +1,14 @@
-"""The commands of a person with a folder, through the real entry point."""
+"""The commands of a person with a folder."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-import os
 import shutil
 import signal
 import sqlite3
 import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +17,7 @@ from PIL import Image, ImageOps
 
 from iqdb_core.store import open_store
 from tests.fixtures import pictures
+from tests.fixtures.command_line import command, process_environment, run, run_process
 from tests.fixtures.servers import embedded_server
 from tests.fixtures.waiting import wait_until
 
@@ -28,24 +27,6 @@ if TYPE_CHECKING:
     from tests.fixtures.servers import ServerProcess
 
 PHOTOS = [path for path in pictures.photos() if path.suffix == ".jpg"][:12]
-
-
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "api", *map(str, arguments)]
-
-
-def run(
-    *arguments: object, folder: Path, environment: dict[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(Path.cwd()), **(environment or {})},
-    )
 
 
 def run_json(*arguments: object, folder: Path) -> Any:
@@ -139,7 +120,7 @@ def test_interrupted_and_gone_on_with_nothing_is_there_twice(tmp_path: Path, blo
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+        env=process_environment(),
     )
     database = tmp_path / "iqdb.sqlite"
     wait_until(lambda: count_of(database) >= 32 or started.poll() is not None, 60, what="some are in")
@@ -261,7 +242,7 @@ def test_mistakes_are_told_in_a_sentence(tmp_path: Path) -> None:
 
 
 def test_help_fits_a_screen_and_begins_with_what_to_do_first(tmp_path: Path) -> None:
-    ended = run("--help", folder=tmp_path, environment={"COLUMNS": "80", "TERM": "dumb"})
+    ended = run_process("--help", folder=tmp_path, environment={"COLUMNS": "80", "TERM": "dumb"})
     lines = ended.stdout.splitlines()
     assert len(lines) <= 42
     assert "To begin: iqdb add FOLDER" in ended.stdout
@@ -270,5 +251,5 @@ def test_help_fits_a_screen_and_begins_with_what_to_do_first(tmp_path: Path) -> 
 
 
 def test_output_for_programs_is_nothing_else(folder: Path) -> None:
-    ended = run("add", "pictures", "--json", folder=folder)
+    ended = run_process("add", "pictures", "--json", folder=folder)
     assert isinstance(json.load(io.StringIO(ended.stdout)), dict)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +10,7 @@ from PIL import Image
 
 from iqdb_core.store import open_store
 from tests.fixtures import pictures
+from tests.fixtures.command_line import run_process
 from tests.fixtures.servers import ServerProcess, embedded_server
 
 if TYPE_CHECKING:
@@ -96,8 +95,7 @@ def test_a_file_below_the_folder_is_shown_small(server: ServerProcess) -> None:
     [("--pictures", "no such folder"), ("--thumbnail", "x/{id}"), ("--link", "https://example.org")],
 )
 def test_what_cannot_work_ends_the_start_with_a_sentence(tmp_path: Path, option: str, value: str) -> None:
-    arguments = [sys.executable, "-m", "api", "http", "127.0.0.1", "0", str(tmp_path / "x"), option, value]
-    ended = subprocess.run(arguments, capture_output=True, text=True, timeout=120, check=False)
+    ended = run_process("http", "127.0.0.1", "0", tmp_path / "x", option, value)
     assert ended.returncode != 0
     assert f"'{option.removeprefix('--')}'" in ended.stderr
     assert "Traceback" not in ended.stderr
