@@ -11,13 +11,13 @@ import logging
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Protocol, TypeVar
 
 from iqdb_core import codec
 from iqdb_core.errors import IqdbError
-from iqdb_core.jobs import ClaimedJob, Done, Failed, JobKind, PutBack, WorkLedger
+from iqdb_core.jobs import Claim, ClaimedJob, Done, Failed, Idling, JobKind, PutBack, WorkLedger
 from iqdb_core.jobs.messages import CLAIM_JOBS
 from iqdb_core.model import Signature, Write, WriteOutcome
 from iqdb_core.signature import ReadImage
@@ -56,12 +56,15 @@ class Patience:
         How long one claim waits for a store or a ledger that is away before it is put back.
     max_attempts : int
         Claims that ended their process after which an image is set aside.
+    idling : Idling or None
+        What to do while nothing, or little, waits; None ends the round then.
     """
 
     round_s: float = 2.0
     budget_s: float = 11.0
     retry_s: float = 11.0
     max_attempts: int = 3
+    idling: Idling | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,7 @@ class IngestHandler:
         self._image_s = 0.0
 
     def handle(self) -> int:
-        """Claim and work until nothing waits or the time of a round is over.
+        """Claim and work until nothing waits any more or the time of a round is over.
 
         Returns
         -------
@@ -123,16 +126,30 @@ class IngestHandler:
             The store could not be opened; nothing was claimed.
         """
         end = self._now() + self._patience.round_s
-        claim = self._patiently(lambda: self._ledger.claim(self._claim_size()))
-        while claim.jobs:
+        idling = self._patience.idling
+        claim = self._patiently(partial(self._ledger.claim, self._claim_size(), idling))
+        while True:
+            if not claim.jobs:
+                if idling is None:
+                    return claim.waiting
+                idling = self._after_waiting(claim, end)
+                claim = self._patiently(partial(self._ledger.claim, self._claim_size(), idling))
+                continue
             outcomes = self._work(claim.jobs)
             if self._now() >= end:
                 self._patiently(partial(self._ledger.finish, claim, outcomes))
                 return claim.waiting + sum(isinstance(outcome, PutBack) for outcome in outcomes)
+            idling = self._patience.idling
             claim = self._patiently(
-                partial(self._ledger.finish_and_claim, claim, outcomes, self._claim_size())
+                partial(self._ledger.finish_and_claim, claim, outcomes, self._claim_size(), idling)
             )
-        return claim.waiting
+
+    def _after_waiting(self, claim: Claim, end: float) -> Idling | None:
+        """Wait for work, and return what to do if there is none after all: None ends the round."""
+        idling = self._patience.idling
+        if idling is None or not self._ledger.wait(claim, idling) or self._now() >= end:
+            return None
+        return replace(idling, gather_s=0.0)  # they have gathered by now
 
     def _claim_size(self) -> int:
         """Return how many jobs to claim, by the pace of the last claims."""

@@ -7,14 +7,20 @@ import secrets
 import threading
 from collections.abc import Callable
 from functools import partial
+from typing import Final
 
-from iqdb_core.jobs import Keys, RedisPort, Retention, WorkLedger
+from iqdb_core.jobs import Idling, Keys, RedisPort, Retention, WorkLedger
 from iqdb_core.jobs.stages import StageTally
 from iqdb_core.settings import Settings
 from iqdb_core.signature import DecodeLimits
 from iqdb_core.store import SignatureStore, open_store
 from worker.handlers import IngestHandler, Patience
 from worker.stages import WatchedStore, watched_read
+
+LINGER_S: Final = 0.5
+"""A task listens for so long before it ends: a message through Celery costs as much as hashing two images."""
+GATHER_S: Final = 0.05
+"""A few images for which nobody waits are left alone for so long, so that more of them share a commit."""
 
 
 def open_ledger(settings: Settings, claimant: str = "", store_id: Callable[[], str] = str) -> WorkLedger:
@@ -83,5 +89,6 @@ class ProcessResources:
                 budget_s=settings.task_time_limit_s / 4,
                 retry_s=settings.task_time_limit_s / 4,
                 max_attempts=settings.max_attempts,
+                idling=Idling(LINGER_S, GATHER_S),
             ),
         )

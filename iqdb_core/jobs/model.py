@@ -273,6 +273,24 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Idling:
+    """How a claimant behaves that has little to do.
+
+    Parameters
+    ----------
+    linger_s : float
+        It listens for so long, above 0, before it gives up: a claimant that is there costs less than another
+        message.
+    gather_s : float
+        A few bulk jobs are claimed when the oldest has waited for so long, or there are enough for a claim:
+        a transaction for each of them would cost more than hashing them.
+    """
+
+    linger_s: float
+    gather_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """The final word on a job whose write is committed.
 

@@ -24,6 +24,9 @@ Keys, below the prefix:
     claim:CLAIMANT   list: ticket and job ids of the one claim that a claimant has
     leases           claimants by the time at which they are taken for dead
     workers          workers by the time they last said they are there
+    idle, woken      claimants that found nothing to do, by the time at which they look again by themselves:
+                     those that listen, and those that were told to
+    wake:CLAIMANT    list on which such a claimant listens
 """
 
 from __future__ import annotations

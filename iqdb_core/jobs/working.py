@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from iqdb_core import codec
-from iqdb_core.errors import ForeignQueue
+from iqdb_core.errors import ForeignQueue, QueueUnavailable
 from iqdb_core.jobs.connection import Argument, RedisPort
 from iqdb_core.jobs.keys import DEFAULT_KEYS, Keys
 from iqdb_core.jobs.messages import CLAIM_JOBS, VISIBILITY_TIMEOUT_S
-from iqdb_core.jobs.model import Claim, ClaimedJob, Done, Failed, JobKind, PutBack
+from iqdb_core.jobs.model import Claim, ClaimedJob, Done, Failed, Idling, JobKind, PutBack
 from iqdb_core.jobs.reading import MICROSECONDS
 from iqdb_core.jobs.scripts import CLAIM, FINISH, FORFEIT, SWEEP
 
@@ -95,8 +95,10 @@ class WorkLedger:
         """Close the connections."""
         self._port.close()
 
-    def claim(self, max_jobs: int = CLAIM_JOBS) -> Claim:
+    def claim(self, max_jobs: int = CLAIM_JOBS, idling: Idling | None = None) -> Claim:
         """Take the jobs that are next, with their payloads.
+
+        With `idling`, whoever gets none is expected to `wait`; jobs that come meanwhile are told to it.
 
         What the claimant had in hand and did not finish waits again, without blame: it lives. A claim puts
         the blame on its images until they are finished or put back, for whatever happens to the process.
@@ -113,7 +115,27 @@ class WorkLedger:
             The store has to be asked for its id, and is away.
         """
         ticket = secrets.token_hex(8)
-        return self._claimed(ticket, self._port.run(CLAIM, *self._claim_words(ticket, max_jobs)))
+        return self._claimed(ticket, self._port.run(CLAIM, *self._claim_words(ticket, max_jobs, idling)))
+
+    def wait(self, claim: Claim, idling: Idling) -> bool:
+        """Wait for work, after a claim with `idling` that got none.
+
+        Returns
+        -------
+        bool
+            Whether there may be some; False when nobody said so in time, or Redis is away.
+        """
+        key = f"{self._prefix}wake:{self.claimant}"
+        try:
+            if not (claim.waiting and idling.gather_s):
+                word = self._port.read([("BLPOP", key, f"{idling.linger_s:.3f}")])[0]
+                if word is None or word[1] != b"soon":
+                    return word is not None
+            if idling.gather_s:  # Redis takes 0 for ever
+                self._port.read([("BLPOP", key, f"{idling.gather_s:.3f}")])
+        except QueueUnavailable:
+            return False
+        return True
 
     def finish(self, claim: Claim, outcomes: Sequence[Done | Failed | PutBack]) -> int:
         """End a claim; call it after the commit. Jobs without an outcome wait again.
@@ -133,13 +155,17 @@ class WorkLedger:
         return int(self._port.run(FINISH, *self._finish_words(claim, outcomes)))
 
     def finish_and_claim(
-        self, claim: Claim, outcomes: Sequence[Done | Failed | PutBack], max_jobs: int = CLAIM_JOBS
+        self,
+        claim: Claim,
+        outcomes: Sequence[Done | Failed | PutBack],
+        max_jobs: int = CLAIM_JOBS,
+        idling: Idling | None = None,
     ) -> Claim:
         """End a claim and make the next one in the same round trip; errors as in `claim`."""
         ticket = secrets.token_hex(8)
         calls: list[tuple[Any, Sequence[Argument]]] = [
             (FINISH, self._finish_words(claim, outcomes)),
-            (CLAIM, self._claim_words(ticket, max_jobs)),
+            (CLAIM, self._claim_words(ticket, max_jobs, idling)),
         ]
         return self._claimed(ticket, self._port.run_all(calls)[1])
 
@@ -178,10 +204,12 @@ class WorkLedger:
         """Say that `worker` is going; raises QueueUnavailable."""
         self._port.read([("ZREM", f"{self._prefix}workers", worker)])
 
-    def _claim_words(self, ticket: str, max_jobs: int) -> list[Argument]:
+    def _claim_words(self, ticket: str, max_jobs: int, idling: Idling | None) -> list[Argument]:
         most = (min(max(1, max_jobs), CLAIM_JOBS), _CLAIM_BYTES)
         times = (self._lease_us, self._suspect_pause_us)
-        return [self._prefix, self._store_id(), self.claimant, ticket, times[0], *most, times[1]]
+        pauses_s = (idling.linger_s, idling.gather_s) if idling else (0.0, 0.0)
+        pauses = [int(pause_s * MICROSECONDS) for pause_s in pauses_s]
+        return [self._prefix, self._store_id(), self.claimant, ticket, times[0], *most, times[1], *pauses]
 
     def _claimed(self, ticket: str, answer: Sequence[Any]) -> Claim:
         if answer[0] == b"foreign":

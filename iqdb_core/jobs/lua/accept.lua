@@ -15,11 +15,15 @@
 -- {'full', jobs, bytes, jobs per second, bytes per second}, {'unseeded'}, {'unstaged'} or {'foreign'}.
 
 local FIRST, WORDS = 8, 6
-local ids, total, is_waited_for = {}, 0, true
+local ids, total, is_waited_for, is_urgent = {}, 0, true, false
 for i = FIRST, #ARGV, WORDS do
   ids[#ids + 1] = ARGV[i]
   total = total + tonumber(ARGV[i + 4])
   is_waited_for = is_waited_for and ARGV[i + 2] == 'interactive'
+  is_urgent = is_urgent or ARGV[i + 2] == 'interactive'
+end
+local function call_workers(t)
+  return call_claimants(t, ARGV[7], math.ceil(#ids / CLAIM_JOBS), is_urgent)
 end
 local function answer_with(answer)
   for _, id in ipairs(ids) do redis.call('DEL', P .. 'staged:' .. id) end
@@ -32,7 +36,7 @@ end
 local jobs, held = size()
 local t = now()
 if redis.call('EXISTS', P .. 'job:' .. ids[1]) == 1 then
-  local answer = {'ok', count_missing(t, ARGV[7], math.ceil(#ids / CLAIM_JOBS)), text(jobs), text(held)}
+  local answer = {'ok', call_workers(t), text(jobs), text(held)}
   for _, id in ipairs(ids) do answer[#answer + 1] = redis.call('HGET', P .. 'job:' .. id, 'revision') end
   return answer_with(answer)
 end
@@ -70,6 +74,6 @@ for i = FIRST, #ARGV, WORDS do
   revision = revision + 1
 end
 jobs, held = size()
-local answer = {'ok', count_missing(t, ARGV[7], math.ceil(#ids / CLAIM_JOBS)), text(jobs), text(held)}
+local answer = {'ok', call_workers(t), text(jobs), text(held)}
 for _, place in ipairs(revisions) do answer[#answer + 1] = place end
 return answer

@@ -8,6 +8,8 @@
 -- ARGV[6]   most jobs
 -- ARGV[7]   most bytes of payloads, except that one job is always given
 -- ARGV[8]   pause of a job whose claimant died twice, microseconds
+-- ARGV[9]   how long the claimant listens for a word if it gets nothing, microseconds; 0: it does not
+-- ARGV[10]  how old the oldest of a few bulk jobs is when they are claimed, microseconds
 --
 -- First come jobs whose claimant died, each alone; then those that someone waits for; then bulk. Where both
 -- wait, every fourth claim is of bulk, so its oldest job never starves. A claim is of one lane: nobody waits
@@ -19,6 +21,7 @@
 even_when_full()
 if is_foreign(ARGV[2]) then return {'foreign'} end
 local BULK_TURN = 4
+local linger, gather = tonumber(ARGV[9]), tonumber(ARGV[10])
 local t, claimant, holder = now(), ARGV[3], ARGV[3] .. ' ' .. ARGV[4]
 local answer = {0}
 
@@ -30,6 +33,7 @@ local function read(id)
     'deferrals', 'bytes', 'source', 'holder')
 end
 
+note_busy(claimant)
 local open = redis.call('LRANGE', P .. 'claim:' .. claimant, 0, -1)
 if open[1] == ARGV[4] then
   for i = 2, #open do
@@ -78,6 +82,16 @@ local function take(lane, most)
   end
 end
 
+-- A few bulk jobs that came just now wait for others: a claim, its transaction and its end cost as much for
+-- one image as for many.
+local function is_gathering(lane)
+  if gather == 0 or lane ~= 'lane:bulk' then return false end
+  if redis.call('ZCARD', P .. lane) >= tonumber(ARGV[6]) then return false end
+  local oldest = redis.call('ZRANGE', P .. lane, 0, 0, 'WITHSCORES')[2]
+  return oldest and tonumber(oldest) > t - gather and tonumber(oldest) <= t
+end
+
+local has_more = false
 take('lane:suspect', 1)
 if #taken == 0 then
   local first, second = 'lane:interactive', 'lane:bulk'
@@ -85,12 +99,20 @@ if #taken == 0 then
     and redis.call('INCR', P .. 'turn') % BULK_TURN == 0 then
     first, second = second, first
   end
-  take(first, tonumber(ARGV[6]))
-  if #taken == 0 then take(second, tonumber(ARGV[6])) end
+  for _, lane in ipairs({first, second}) do
+    if #taken == 0 then
+      has_more = is_gathering(lane)
+      if not has_more then take(lane, tonumber(ARGV[6])) end
+    end
+  end
 end
 if #taken > 0 then
   redis.call('RPUSH', P .. 'claim:' .. claimant, ARGV[4], unpack(taken))
   redis.call('ZADD', P .. 'leases', text(t + tonumber(ARGV[5])), claimant)
+elseif linger > 0 and has_more then
+  redis.call('ZADD', P .. 'woken', text(t + gather + WOKEN_US), claimant)
+elseif linger > 0 then
+  redis.call('ZADD', P .. 'idle', text(t + linger), claimant)
 end
 answer[1] = count_claimable(t)
 return answer

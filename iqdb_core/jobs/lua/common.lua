@@ -8,6 +8,7 @@ local P = ARGV[1]
 local LANES = {'lane:suspect', 'lane:interactive', 'lane:bulk'}
 local CLAIM_JOBS = 32
 local MOST_MESSAGES = 256
+local WOKEN_US = 1000000
 
 local function text(number) return string.format('%.0f', number) end
 
@@ -37,11 +38,45 @@ local function count_claimable(t)
   return count
 end
 
--- How many messages are missing in the queue so that waiting jobs are claimed; at most `most`. Not one for
--- each claim of a long queue: a task goes on claiming, and sends another message when its time is over.
-local function count_missing(t, queue, most)
-  local wanted = math.min(math.ceil(count_claimable(t) / CLAIM_JOBS), MOST_MESSAGES)
-  return math.min(math.max(0, wanted - redis.call('LLEN', queue)), most)
+-- Claims that waiting jobs are for. Not each of a long queue: a task goes on claiming, and sends another
+-- message when its time is over.
+local function count_wanted(waiting) return math.min(math.ceil(waiting / CLAIM_JOBS), MOST_MESSAGES) end
+
+-- Says a word to a claimant that listens: 'now', or 'soon' where more jobs may join those that wait.
+local function tell(claimant, word)
+  redis.call('RPUSH', P .. 'wake:' .. claimant, word)
+  redis.call('PEXPIRE', P .. 'wake:' .. claimant, '10000')
+end
+
+-- Takes a claimant off the lists of those that have nothing to do.
+local function note_busy(claimant)
+  redis.call('ZREM', P .. 'idle', claimant)
+  redis.call('ZREM', P .. 'woken', claimant)
+  redis.call('DEL', P .. 'wake:' .. claimant)
+end
+
+-- Has waiting jobs claimed: wakes claimants that have nothing to do, and answers how many messages are
+-- missing in the queue besides; at most `most`. A claimant that listens looks by itself when its time is over,
+-- so a word that is lost costs only time.
+local function call_claimants(t, queue, most, is_urgent)
+  local waiting = count_claimable(t)
+  local missing = count_wanted(waiting)
+  local woken = redis.call('ZRANGEBYSCORE', P .. 'woken', '(' .. text(t), '+inf', 'LIMIT', 0, missing)
+  local is_full = is_urgent or waiting >= CLAIM_JOBS * math.max(1, #woken)
+  if is_full then
+    for _, claimant in ipairs(woken) do tell(claimant, 'now') end
+  end
+  missing = missing - #woken
+  if missing > 0 then
+    local idle = redis.call('ZREVRANGEBYSCORE', P .. 'idle', '+inf', '(' .. text(t), 'LIMIT', 0, missing)
+    for _, claimant in ipairs(idle) do
+      redis.call('ZREM', P .. 'idle', claimant)
+      redis.call('ZADD', P .. 'woken', text(t + WOKEN_US), claimant)
+      tell(claimant, is_full and 'now' or 'soon')
+    end
+    missing = missing - #idle
+  end
+  return math.min(math.max(0, missing - redis.call('LLEN', queue)), most)
 end
 
 -- Puts an open job back into its lane, or among those whose claimants died, at its place by revision. `due`
