@@ -3,109 +3,32 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from PIL import Image
 
 from iqdb_core.errors import OutOfMemory, QueueUnavailable, StoreUnavailable
-from iqdb_core.jobs import JobLedger, JobState, Keys, Lane, RedisPort, Submission, WorkLedger
-from iqdb_core.model import Signature, Write
-from iqdb_core.signature import ReadImage, from_image_bytes, read_image
+from iqdb_core.jobs import Idling, JobState, Lane, RedisPort, Submission, WorkLedger
+from iqdb_core.model import Write, WriteOutcome
+from iqdb_core.signature import ReadImage, read_image
 from iqdb_core.store import SignatureStore, open_store
-from tests.fixtures.noise import noise_png
 from tests.fixtures.pictures import encoded
 from tests.fixtures.redis import RedisServer
 from tests.fixtures.waiting import wait_until
-from worker.handlers import IngestHandler, Patience
+from tests.fixtures.worker_site import IMAGES, SIGNATURES, Site
+from worker.handlers import Patience
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-IMAGES = [noise_png(seed) for seed in range(40)]
-SIGNATURES = [from_image_bytes(image) for image in IMAGES]
 BROKEN = b"this is no image"
 
 
 class Killed(BaseException):
     """The process ended here."""
-
-
-class Site:
-    """A ledger and a store of its own, and handlers on them; each handler is another process.
-
-    Parameters
-    ----------
-    port : RedisPort
-    store : SignatureStore
-    prefix : str
-        Of this site's keys, so that many share one Redis.
-    """
-
-    def __init__(self, port: RedisPort, store: SignatureStore, prefix: str) -> None:
-        self.port = port
-        self.store = store
-        self.prefix = prefix
-        self.keys = Keys(prefix)
-        self.ledger = JobLedger(port, revision_floor=store.max_revision, keys=self.keys)
-        self.work = self.new_claimant()
-        self.seconds = 0.0
-        self.pauses: list[float] = []
-
-    def new_claimant(self) -> WorkLedger:
-        self.work = WorkLedger(self.port, keys=self.keys)
-        return self.work
-
-    def bury(self) -> None:
-        """What the parent does when the last process has died; the pause of its suspects is over at once."""
-        dead = self.work.claimant
-        self.new_claimant().forfeit(dead)
-        self.make_due()
-
-    def handler(self, **parts: Any) -> IngestHandler:
-        return IngestHandler(
-            **{
-                "ledger": self.new_claimant(),
-                "open_store": lambda: self.store,
-                "read_image": read_image,
-                "patience": Patience(round_s=2, budget_s=10, retry_s=10),
-                "now": lambda: self.seconds,
-                "sleep": self._sleep,
-                "chance": lambda: 1.0,
-                **parts,
-            }
-        )
-
-    def _sleep(self, pause_s: float) -> None:
-        self.pauses.append(pause_s)
-        self.seconds += pause_s
-
-    def accept(self, *submissions: Submission) -> list[str]:
-        return [one.job_id for one in self.ledger.accept(submissions)]
-
-    def accept_images(self, count: int) -> list[str]:
-        return self.accept(*(Submission.of_image(number, IMAGES[number]) for number in range(count)))
-
-    def make_due(self) -> None:
-        """Let the time pass until what was put back may be claimed again."""
-        key = f"{self.keys.prefix}later"
-        for job_id in self.port.read([("ZRANGE", key, 0, -1)])[0]:
-            self.port.read([("ZADD", key, 0, job_id)])
-
-    def states(self, job_ids: list[str]) -> list[JobState]:
-        return [self.ledger.get(job_id).state for job_id in job_ids]
-
-    def payloads(self) -> list[bytes]:
-        return list(self.port.read([("KEYS", f"{self.prefix}payload:*")])[0])
-
-    def stored(self) -> dict[int, Signature]:
-        batch = self.store.changes_since(0, 1000)
-        return {
-            int(image_id): self.store.get(int(image_id))
-            for image_id, is_live in zip(batch.image_ids, batch.is_live, strict=True)
-            if is_live
-        }
 
 
 @pytest.fixture(scope="module")
@@ -330,9 +253,49 @@ def test_jobs_that_were_put_back_come_back_by_themselves(site: Site) -> None:
     assert site.states(job_ids) == [JobState.DONE] * 2
 
 
+def test_a_task_goes_on_when_more_comes_while_it_listens(site: Site) -> None:
+    """One image after the other, each accepted when the one before is stored: one round takes them all."""
+    left = list(range(1, 5))
+
+    class Feeding:
+        """A store whose every commit makes a client send its next image."""
+
+        def apply(self, writes: Sequence[Write]) -> list[WriteOutcome]:
+            outcomes = site.store.apply(writes)
+            if left:
+                threading.Timer(
+                    0.02, site.accept, [Submission.of_image(left[0], IMAGES[left.pop(0)])]
+                ).start()
+            return outcomes
+
+    site.accept_images(1)
+    patience = Patience(round_s=60, idling=Idling(linger_s=1, gather_s=0.01))
+    handler = site.handler(open_store=Feeding, patience=patience)
+    assert handler.handle() == 0
+    assert sorted(site.stored()) == [0, 1, 2, 3, 4]
+    assert site.ledger.accept_all([Submission.of_delete(1)]).missing_messages == 1  # nobody listens any more
+
+
+def test_a_round_ends_in_time_however_much_comes(site: Site) -> None:
+    class Late:
+        """A store that takes all the time of a round."""
+
+        def apply(self, writes: Sequence[Write]) -> list[WriteOutcome]:
+            site.seconds += 3
+            site.accept(Submission.of_image(9, IMAGES[9]))
+            return site.store.apply(writes)
+
+    site.accept_images(1)
+    patience = Patience(round_s=2, idling=Idling(linger_s=5, gather_s=0.01))
+    handler = site.handler(open_store=Late, patience=patience)
+    handler.handle()
+    assert sorted(site.stored()) == [0]
+    assert site.ledger.depth().queued == 1
+
+
 def test_a_ledger_that_stays_away_is_told_to_celery(site: Site) -> None:
     class Away:
-        def claim(self, _: int) -> Any:
+        def claim(self, *_: Any) -> Any:
             raise QueueUnavailable("gone")
 
     with pytest.raises(QueueUnavailable):
