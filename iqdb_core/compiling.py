@@ -28,6 +28,16 @@ _NICENESS: Final = 5
 _log = logging.getLogger(__name__)
 
 
+def are_kept(rooms: Sequence[Room]) -> bool:
+    """Return whether all compiled forms of some rooms are on disk."""
+    return all(cache_folder.is_kept(part) for room in rooms for part in _PARTS[room])
+
+
+def is_in_room(place: str, room: Room) -> bool:
+    """Return whether a form, given as "module:name", is of a room."""
+    return place.startswith(f"iqdb_core.{room}.")
+
+
 class Compilation:
     """Makes the compiled forms of some rooms ready; until then this process uses the plain ones.
 
@@ -53,8 +63,8 @@ class Compilation:
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
         self._parts = [part for room in rooms for part in _PARTS[room]]
-        self._is_kept = all(cache_folder.is_kept(part) for part in self._parts)
-        forms.use_plain()
+        self._is_kept = are_kept(rooms)
+        forms.use_plain(self._is_ours)
         if not self._is_kept:
             self.begin()
 
@@ -97,7 +107,7 @@ class Compilation:
             with forms.compiled_here():
                 for room in self._rooms:
                     {"signature": signature, "index": index}[room].warm_up()
-            forms.use_compiled()
+            forms.use_compiled(self._is_ours)
         except Exception as error:  # noqa: BLE001 - answers stay right, only slower, and the log says why
             _log.error("kernels could not be compiled", exc_info=error, extra={"action": "compiling_failed"})
         else:
@@ -105,6 +115,9 @@ class Compilation:
                 self._on_fast(time.monotonic() - start)
         finally:
             self._over.set()
+
+    def _is_ours(self, place: str) -> bool:
+        return any(is_in_room(place, room) for room in self._rooms)
 
     def _compile_aside(self) -> None:
         """Let children compile all into the cache; where there is none, it is left to this process."""

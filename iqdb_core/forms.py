@@ -50,6 +50,10 @@ class _Form:
         """Call the compiled form from now on; calls under way finish as they began."""
         self._call = _found(self.compiled)
 
+    def use_preferred(self) -> None:
+        """Call the compiled form from now on, loading it when it is called."""
+        self._call = self._resolve_and_call
+
     def _resolve_and_call(self, *args: Any, **kwargs: Any) -> Any:
         self.use_compiled()
         return self._call(*args, **kwargs)
@@ -90,10 +94,17 @@ def use_plain(chosen: Callable[[str], bool] = lambda _: True) -> None:
             form.use_plain()
 
 
-def use_compiled() -> None:
-    """Take the compiled forms from now on, in this process."""
+def use_compiled(chosen: Callable[[str], bool] = lambda _: True) -> None:
+    """Take the compiled forms from now on, in this process; see `use_plain`."""
     for form in _forms:
-        form.use_compiled()
+        if chosen(form.compiled):
+            form.use_compiled()
+
+
+def use_preferred() -> None:
+    """Take the forms again that are taken where nothing else was said."""
+    for form in _forms:
+        form.use_preferred()
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from api.metrics.instruments import Instruments
 from api.pictures.folder import PictureFolder
 from api.pictures.thumbnails import Thumbnails
 from api.roles.process import say
-from api.roles.progress import ProgressLine
+from api.roles.progress import COMPILING, ProgressLine
 from api.web.guards.limits import LimitOptions
 from api.web.loading import OnDeath, Startup
 from api.web.subjects.page import PageOptions
@@ -30,7 +30,6 @@ from iqdb_core.machine import raise_file_limit, usable_cores
 from iqdb_core.settings import Settings
 from iqdb_core.store import SignatureStore, open_store
 
-COMPILING: Final = "preparing for this machine, which takes half a minute, once"
 PLAIN_CHANGES: Final = 20_000
 """What is loaded in a second without the compiled arithmetic; a store with more waits for that."""
 log = logging.getLogger(__name__)

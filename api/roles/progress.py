@@ -7,8 +7,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Final, TextIO
 
+COMPILING: Final = "preparing for this machine, which takes half a minute, once"
 _REDRAW_S = 0.5
 _WIDTH = 30
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -14,8 +15,7 @@ from PIL import Image, ImageDraw, ImageOps
 from iqdb_core.errors import ImageTooLarge
 from iqdb_core.model import Rectangle
 from iqdb_core.signature import DecodeLimits, from_image_bytes, parts_from_image_bytes
-from iqdb_core.signature.parts import MAX_PARTS, find_parts
-from iqdb_core.signature.parts.lines import edge_shares, flat_rows, steps
+from iqdb_core.signature.parts import MAX_PARTS, find_parts, lines, plain
 from tests import naive_lines
 from tests.fixtures.pictures import photos
 
@@ -194,12 +194,27 @@ def _lines(draw: st.DrawFn) -> NDArray[np.uint32]:
     return bytes_[..., 0] | bytes_[..., 1] << 8 | bytes_[..., 2] << 16
 
 
+@pytest.mark.parametrize("form", [lines, plain], ids=["compiled", "plain"])
 @given(pixels=_lines())
 @settings(max_examples=80, deadline=None)
-def test_kernels_agree_with_their_twins(pixels: NDArray[np.uint32]) -> None:
+def test_both_forms_agree_with_their_twin(form: ModuleType, pixels: NDArray[np.uint32]) -> None:
     height, width = pixels.shape
-    is_flat, is_ringing, colours = flat_rows(pixels, 0, height, 0, width)
+    is_flat, is_ringing, colours = form.flat_rows(pixels, 0, height, 0, width)
     for y, row in enumerate(pixels.tolist()):
         assert (is_flat[y], is_ringing[y], colours[y].tolist()) == naive_lines.flat_row(row)
-    np.testing.assert_array_equal(steps(pixels, 0, height, 0, width), naive_lines.steps(pixels))
-    np.testing.assert_array_equal(edge_shares(pixels, 0, height, 0, width), naive_lines.edge_shares(pixels))
+    np.testing.assert_array_equal(form.steps(pixels, 0, height, 0, width), naive_lines.steps(pixels))
+    np.testing.assert_array_equal(
+        form.edge_shares(pixels, 0, height, 0, width), naive_lines.edge_shares(pixels)
+    )
+
+
+@pytest.mark.parametrize("rectangle", [(0, 300, 0, 400), (17, 290, 33, 371), (5, 8, 2, 3), (40, 47, 0, 9)])
+def test_both_forms_agree_on_a_photo(rectangle: tuple[int, int, int, int]) -> None:
+    photo = np.array(_placed(Image.new("RGB", (400, 300), "white"), (40, 40, 200, 150)), dtype=np.uint32)
+    pixels = photo[..., 0] | photo[..., 1] << 8 | photo[..., 2] << 16
+    for name in ("flat_rows", "steps", "edge_shares"):
+        compiled, in_numpy = (getattr(form, name)(pixels, *rectangle) for form in (lines, plain))
+        if isinstance(compiled, np.ndarray):
+            compiled, in_numpy = (compiled,), (in_numpy,)
+        for one, other in zip(compiled, in_numpy, strict=True):
+            np.testing.assert_array_equal(one, other)

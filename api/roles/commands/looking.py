@@ -10,6 +10,7 @@ import typer
 
 from api.roles.options import with_settings
 from api.roles.people import show
+from api.roles.people.arithmetic import Arithmetic
 from api.roles.people.likeness import words_of
 from api.roles.people.local import compared
 from api.roles.people.opening import opened, picture_of
@@ -69,17 +70,19 @@ def hash_command(
     """Tell the hash of pictures, without adding them; for `hash=` of the API."""
     limits = DecodeLimits(max_pixels=settings.max_pixels)
     is_all_read = True
-    for file in files:
-        try:
-            text = codec.to_hash(from_image_bytes(file.read_bytes(), limits=limits))
-        except (OSError, ImageError) as error:
-            is_all_read = False
-            show.say(f"{file}: {reason_of(error)}")
-            continue
-        if json:
-            show.as_json_line({"file": str(file), "hash": text})
-        else:
-            typer.echo(f"{text}  {file}")
+    with Arithmetic() as arithmetic:
+        for file in files:
+            arithmetic.count("signature")
+            try:
+                text = codec.to_hash(from_image_bytes(file.read_bytes(), limits=limits))
+            except (OSError, ImageError) as error:
+                is_all_read = False
+                show.say(f"{file}: {reason_of(error)}")
+                continue
+            if json:
+                show.as_json_line({"file": str(file), "hash": text})
+            else:
+                typer.echo(f"{text}  {file}")
     return 0 if is_all_read else SOME_REFUSED
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final, Self
 
 import numpy as np
 
+from api.roles.people.arithmetic import Arithmetic
 from api.roles.people.target import Entry, reason_of
 from api.search.duplicates import DuplicateSearch, DuplicatesPage, DuplicatesWanted
 from iqdb_client import Image, Match, Part, Picture, Question
@@ -45,6 +46,7 @@ class DatabaseTarget:
         self._progress = progress
         self._limits = DecodeLimits(max_pixels=max_pixels)
         self._stack = ExitStack()
+        self._arithmetic = self._stack.enter_context(Arithmetic())
         self._store: SignatureStore = open_store(url, progress=progress)
         self._stack.callback(self._store.close)
         self._clock = RevisionClock(lambda: time.time_ns() // 1000, self._store.max_revision())
@@ -63,6 +65,7 @@ class DatabaseTarget:
             revision = self._clock.next()
             try:
                 signature = _signature_of(entry.picture, self._limits)
+                self._arithmetic.count("signature")
             except (OSError, ImageError) as error:
                 reasons.append(reason_of(error))
             else:
@@ -102,6 +105,8 @@ class DatabaseTarget:
 
     def duplicates(self, after: int, min_likelihood: float) -> DuplicatesPage:
         """See `Target`."""
+        if after < 0:
+            self._arithmetic.count("index", self._store.live_count())
         search = DuplicateSearch(
             self._index, lambda start, limit: [one.image_id for one in self._store.ids_after(start, limit)]
         )
@@ -143,6 +148,7 @@ class DatabaseTarget:
     @cached_property
     def _index(self) -> ImageIndex:
         """An index in memory, up to date with the store."""
+        self._arithmetic.prepare("index", self._store.head_seq())
         index = ImageIndex.open(None, store_id=self._store.store_id)
         self._stack.callback(index.close)
         Follower(self._store, index, cursor=0, poll_s=1.0).catch_up(self._progress)
@@ -175,7 +181,11 @@ def compared(first: Picture | int, second: Picture | int, *, max_pixels: int) ->
     """
     if isinstance(first, int) or isinstance(second, int):
         raise ConfigError("compare takes files, addresses and hashes, and no ids")
-    limits = DecodeLimits(max_pixels=max_pixels)
+    with Arithmetic():
+        return _compared(first, second, DecodeLimits(max_pixels=max_pixels))
+
+
+def _compared(first: Picture, second: Picture, limits: DecodeLimits) -> Match:
     known = _signature_of(second, limits)
     batch = ChangeBatch(
         seqs=np.ones(1, np.int64),

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from api.roles.people.arithmetic import Arithmetic
 from api.roles.people.target import Entry, reason_of
 from api.search.duplicates import DuplicatesPage, page_of
 from iqdb_client import Client, Image, Match, Picture, Question
@@ -31,6 +32,7 @@ class ServerTarget:
         self.name = url
         self._client = Client(url, token=token)
         self._hash_here = hash_here
+        self._arithmetic = Arithmetic()
         self._limits = DecodeLimits(max_pixels=max_pixels)
 
     def add(self, entries: Sequence[Entry]) -> list[str | None]:
@@ -50,7 +52,10 @@ class ServerTarget:
 
     def _prepared(self, picture: Path | bytes) -> Picture:
         data = picture.read_bytes() if isinstance(picture, Path) else picture
-        return codec.to_hash(from_image_bytes(data, limits=self._limits)) if self._hash_here else data
+        if not self._hash_here:
+            return data
+        self._arithmetic.count("signature")
+        return codec.to_hash(from_image_bytes(data, limits=self._limits))
 
     def missing(self, image_ids: Sequence[int]) -> set[int]:
         """See `Target`."""
@@ -95,6 +100,7 @@ class ServerTarget:
 
     def close(self) -> None:
         """See `Target`."""
+        self._arithmetic.close()
         self._client.close()
 
     def __enter__(self) -> Self:

@@ -1,7 +1,8 @@
 """What is computed for every row of a picture, compiled when first needed.
 
-Answers: who looks at the pixels? What each takes and returns is said in `lines`. Importing this loads no
-compiler. Called by the files that cut pictures into parts.
+Answers: who looks at the pixels? What each takes and returns is said in `lines`; `plain`
+answers until that is compiled. Importing this loads no compiler. Called by the files that cut pictures into
+parts.
 """
 
 from __future__ import annotations
@@ -15,16 +16,17 @@ from numpy.typing import NDArray
 from iqdb_core.forms import two_forms
 
 _LINES: Final = "iqdb_core.signature.parts.lines"
+_PLAIN: Final = "iqdb_core.signature.parts.plain"
 
 FlatRows = tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.int64]]
 """Which rows are flat, which ring, and of which colours they are."""
 
 flat_rows: Final[Callable[[NDArray[np.uint32], int, int, int, int], FlatRows]] = two_forms(
-    compiled=f"{_LINES}:flat_rows", plain=None
+    compiled=f"{_LINES}:flat_rows", plain=f"{_PLAIN}:flat_rows"
 )
 steps: Final[Callable[[NDArray[np.uint32], int, int, int, int], NDArray[np.float64]]] = two_forms(
-    compiled=f"{_LINES}:steps", plain=None
+    compiled=f"{_LINES}:steps", plain=f"{_PLAIN}:steps"
 )
 edge_shares: Final[Callable[[NDArray[np.uint32], int, int, int, int], NDArray[np.float64]]] = two_forms(
-    compiled=f"{_LINES}:edge_shares", plain=None
+    compiled=f"{_LINES}:edge_shares", plain=f"{_PLAIN}:edge_shares"
 )
