@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable
 
@@ -10,18 +11,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from PIL import Image
 
 from iqdb_core.index import ImageIndex, IndexOptions
 from iqdb_core.index.evidence import table
 from iqdb_core.index.evidence.likelihood import Evidence, Population, detail_of, likelihoods, log_odds
 from iqdb_core.index.rows import Signatures
 from iqdb_core.model import BUCKETS, CHANNELS, KEPT, PLANE, SIDE, Asked, ChangeBatch, Rectangle, Signature
-from iqdb_core.signature import from_channels
+from iqdb_core.signature import from_channels, from_image_bytes, parts_from_image_bytes, turned
+from tests.fixtures.pictures import photos
 
 
-def _naive_evidence(query: Signature, other: Signature, counts: list[int], n: int) -> float:
-    """Sum up what the model says, bucket by bucket."""
+def _naive_evidence(query: Signature, other: Signature, counts: list[int], n: int) -> tuple[float, float]:
+    """Sum up what the model says, bucket by bucket; return it and what it is corrected to."""
     totals = []
+    correction = 0.0
     n_buckets = 0
     for channel in range(1 if query.is_grey else CHANNELS):
         held = query.signed_positions()[channel].tolist()
@@ -48,8 +52,23 @@ def _naive_evidence(query: Signature, other: Signature, counts: list[int], n: in
         if by_averages > 0:
             by_averages *= min(1.0, n_buckets / KEPT)
         totals.append(total + by_averages)
+    for channel in range(1 if query.is_grey else CHANNELS):
+        held = other.signed_positions()[channel].tolist() if channel == 0 or not other.is_grey else []
+        asked = query.signed_positions()[channel].tolist()
+        filler = [position for position in asked if -KEPT <= position < 0]
+        for position in set(asked) - set(filler if len(filler) >= 14 else []):
+            row, column = divmod(abs(position), SIDE)
+            general = table.USUAL_SHARES[channel][row.bit_length()][column.bit_length()]
+            bucket = (channel * 2 + (position < 0)) * PLANE + abs(position)
+            surprise = -math.log(min(max((counts[bucket] + 500 * general) / (n + 500), 1e-6), 0.95))
+            correction += table.DETAIL_WEIGHT * surprise
+            if position in held:
+                correction += table.SHARED_WEIGHTS[min(max(row, column), 5) - 1] * surprise
+        apart = abs(query.averages[channel] - other.averages[channel])
+        correction -= table.DIFFERENCE_WEIGHTS[channel] * min(apart, table.MOST_DIFFERENCES[channel])
     top = max(totals)
-    return top + math.log(sum(math.exp(total - top) for total in totals))
+    modelled = top + math.log(sum(math.exp(total - top) for total in totals))
+    return modelled, modelled + correction
 
 
 def _signature(random: np.random.Generator, *, is_grey: bool = False, span: int = 300) -> Signature:
@@ -75,10 +94,13 @@ def test_evidence_is_what_the_model_says(seed: int, is_grey: bool, other_is_grey
         np.array([other.averages for other in others]),
         np.stack([other.signed_positions() for other in others]),
     )
-    found = Evidence(query, Population(counts, n)).about(rows)
-    wanted = [_naive_evidence(query, other, counts.tolist(), n) for other in others]
-    np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-9)
-    assert detail_of(query, Population(counts, n)) == pytest.approx(max(0.0, wanted[1] / math.log(2)))
+    evidence = Evidence(query, Population(counts, n))
+    modelled, corrected = zip(
+        *(_naive_evidence(query, other, counts.tolist(), n) for other in others), strict=True
+    )
+    np.testing.assert_allclose(evidence.modelled(rows), modelled, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(evidence.about(rows), corrected, rtol=1e-9, atol=1e-9)
+    assert detail_of(query, Population(counts, n)) == pytest.approx(max(0.0, modelled[1] / math.log(2)))
 
 
 def _of_pixels(change: Callable[[NDArray[np.uint8]], None], level: int = 100) -> Signature:
@@ -200,3 +222,41 @@ def test_an_empty_index_has_no_copies() -> None:
     with ImageIndex.open(None, store_id="empty", options=IndexOptions()) as empty:
         found = empty.find_copies([Asked(_signature(np.random.default_rng(1)))], limit=3)
     assert found.matches == []
+
+
+def _index_of(signatures: list[Signature]) -> ImageIndex:
+    opened = ImageIndex.open(None, store_id="photos", options=IndexOptions())
+    opened.apply(
+        ChangeBatch(
+            seqs=np.arange(1, len(signatures) + 1, dtype=np.int64),
+            image_ids=np.arange(len(signatures), dtype=np.int64),
+            is_live=np.ones(len(signatures), np.bool_),
+            averages=np.array([one.averages for one in signatures]),
+            positions=np.stack([one.signed_positions() for one in signatures]),
+        )
+    )
+    return opened
+
+
+@pytest.mark.parametrize(
+    ("left", "top", "right", "bottom", "more_than_plain"),
+    [(0, 0, 0.5, 0, 8), (0, 0.3, 0, 0, 0), (0.1, 0.1, 0.1, 0.1, 0), (0.2, 0.2, 0.2, 0.2, 2)],
+)
+def test_crops_are_found_at_least_as_often_as_by_score(
+    left: float, top: float, right: float, bottom: float, more_than_plain: int
+) -> None:
+    paths = photos()
+    by_score = by_likelihood = 0
+    with _index_of([from_image_bytes(path.read_bytes()) for path in paths]) as of_photos:
+        for image_id, path in enumerate(paths):
+            with Image.open(path) as opened:
+                picture = opened.convert("RGB")
+            w, h = picture.size
+            out = io.BytesIO()
+            box = (round(w * left), round(h * top), round(w * (1 - right)), round(h * (1 - bottom)))
+            picture.crop(box).save(out, "JPEG", quality=85)
+            whole, parts = parts_from_image_bytes(out.getvalue())
+            asked = turned([Asked(whole), *(Asked(one, part) for part, one in parts)], "mirror")
+            by_score += of_photos.query(whole, 1)[0].image_id == image_id
+            by_likelihood += of_photos.find_copies(asked, limit=1).matches[0].image_id == image_id
+    assert by_likelihood >= by_score + more_than_plain

@@ -7,8 +7,12 @@ and no search. Called by `copies`.
 The model. A copy is of one of a few kinds (nearly exact, edited, other colours, badly cropped, ...), each
 with a share of all copies, a chance to keep a coefficient for every channel and bin, and a usual difference
 of averages; `table` has them, fitted on variants made by code. Given the kind, coefficients are taken as
-independent; a stranger holds a bucket as often as the index does. The evidence is the log of the ratio of
-both probabilities, in nats.
+independent; a stranger holds a bucket as often as the index does. What the model says is the log of the
+ratio of both probabilities, in nats.
+
+Coefficients are not independent, and a badly cropped copy keeps few of them, those of coarse shape last of
+all. So the evidence is corrected by what a conditional logit regression over searches for crops, edits and
+screenshots found: by which bins what is shared is in, by the averages, and by how much there was to share.
 """
 
 from __future__ import annotations
@@ -21,11 +25,15 @@ import numpy as np
 from iqdb_core.index.evidence.table import (
     COPY_DIFFERENCES,
     COPY_KINDS,
+    DETAIL_WEIGHT,
+    DIFFERENCE_WEIGHTS,
     KEPT_SHARES,
+    MOST_DIFFERENCES,
     OFFSET,
     PART_PENALTY,
     SCALE,
     SCORE_WEIGHT,
+    SHARED_WEIGHTS,
     STRANGER_DIFFERENCES,
     USUAL_SHARES,
 )
@@ -65,6 +73,9 @@ _LOG_KINDS: Final = np.log(np.array(COPY_KINDS))
 _KEPT: Final = np.array(KEPT_SHARES)
 _COPY_DIFFERENCES: Final = np.maximum(COPY_DIFFERENCES, _LEAST_DIFFERENCES)
 _STRANGER_DIFFERENCES: Final = np.array(STRANGER_DIFFERENCES)
+_SHARED_WEIGHTS: Final = np.array(SHARED_WEIGHTS)
+_DIFFERENCE_WEIGHTS: Final = np.array(DIFFERENCE_WEIGHTS)
+_MOST_DIFFERENCES: Final = np.array(MOST_DIFFERENCES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +119,33 @@ class Evidence:
         self.trust = min(1.0, len(buckets) / KEPT)
         """0..1: how much there is to compare; 0 for a flat picture."""
         strangers = population.shares(buckets)[:, None]
-        kept = _KEPT[:, buckets // (2 * PLANE), _BINS[buckets % PLANE] - 1].T  # bucket, kind
+        bins = _BINS[buckets % PLANE] - 1
+        kept = _KEPT[:, buckets // (2 * PLANE), bins].T  # bucket, kind
         missing = np.log((1 - kept) / (1 - strangers))
         self._place_of = np.zeros(2 * CHANNELS * PLANE, np.int16)
         self._place_of[buckets] = np.arange(1, len(buckets) + 1)
         self._gains = np.concatenate([np.zeros((1, len(_LOG_KINDS))), np.log(kept / strangers) - missing])
         self._start = _LOG_KINDS + missing.sum(axis=0)
+        surprises = -np.log(strangers[:, 0])
+        self._corrections = np.concatenate([[0.0], _SHARED_WEIGHTS[bins] * surprises])
+        self._correction = DETAIL_WEIGHT * float(surprises.sum())
 
     def about(self, others: Signatures) -> NDArray[np.float64]:
         """Return the evidence, in nats, that each of n signatures shows the same picture."""
+        shared = self._shared(others)
+        differences = self._differences(others)
+        apart = np.minimum(differences, _MOST_DIFFERENCES[: self._channels])
+        evidence: NDArray[np.float64] = self._modelled(shared, differences)
+        evidence += self._correction + shared @ self._corrections
+        evidence -= apart @ _DIFFERENCE_WEIGHTS[: self._channels]
+        return evidence
+
+    def modelled(self, others: Signatures) -> NDArray[np.float64]:
+        """Return what the model alone says, in nats, without the corrections."""
+        return self._modelled(self._shared(others), self._differences(others))
+
+    def _shared(self, others: Signatures) -> NDArray[np.float64]:
+        """Return which of the query's buckets, from the second column, each signature shares: 1 or 0."""
         averages, positions = others
         n = len(averages)
         places = self._place_of[buckets_of(positions[:, : self._channels].astype(np.int64))]
@@ -125,12 +154,21 @@ class Evidence:
             places[is_grey, 1:] = 0
         shared = np.zeros((n, len(self._gains)))
         shared[np.arange(n)[:, None], places.reshape(n, -1)] = 1.0
+        shared[:, 0] = 0.0
+        return shared
+
+    def _differences(self, others: Signatures) -> NDArray[np.float64]:
+        """Return by how much the averages of each signature are apart from the query's, by channel."""
+        apart: NDArray[np.float64] = np.abs(others.averages[:, : self._channels] - self._averages)
+        return apart
+
+    def _modelled(self, shared: NDArray[np.float64], differences: NDArray[np.float64]) -> NDArray[np.float64]:
         by_kind = self._start + shared @ self._gains
-        differences = np.abs(averages[:, : self._channels] - self._averages)[:, None]
         copies = _COPY_DIFFERENCES[:, : self._channels]
         strangers = _STRANGER_DIFFERENCES[: self._channels]
-        ratios = (np.log(strangers / copies) + differences * (1 / strangers - 1 / copies)).sum(axis=2)
-        by_kind += np.where(ratios > 0, self.trust * ratios, ratios)
+        ratios = np.log(strangers / copies) + differences[:, None] * (1 / strangers - 1 / copies)
+        of_averages = ratios.sum(axis=2)
+        by_kind += np.where(of_averages > 0, self.trust * of_averages, of_averages)
         evidence: NDArray[np.float64] = np.logaddexp.reduce(by_kind, axis=1)
         return evidence
 
@@ -148,7 +186,7 @@ def _is_filler(signed: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 def detail_of(signature: Signature, population: Population) -> float:
     """Return the most evidence that a signature can give, that about itself, in bits; at least 0."""
-    itself = Evidence(signature, population).about(_rows_of(signature))
+    itself = Evidence(signature, population).modelled(_rows_of(signature))
     return max(0.0, float(itself[0]) * float(_BITS))
 
 

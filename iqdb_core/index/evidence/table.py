@@ -1,4 +1,4 @@
-"""The numbers of the likelihood, fitted by `benchmarks/fit_likelihood.py`."""
+"""The numbers of the likelihood, fitted by `benchmarks/fit_likelihood.py` and `benchmarks/fit_ranking.py`."""
 
 from __future__ import annotations
 
@@ -50,10 +50,20 @@ USUAL_SHARES: Final = (
     2.55e-05), (0.000399, 5.66e-05, 4.51e-05, 3.54e-05, 2.89e-05, 2.48e-05, 2.28e-05, 2.88e-05)))
 )
 """How often a picture holds a signed position, by channel and the octaves of row and column."""
-SCALE: Final = 0.109
-OFFSET: Final = 2.31
-"""What makes log odds of evidence, score and number of images: a logistic regression, held-out pictures."""
-SCORE_WEIGHT: Final = 0.8
-PART_PENALTY: Final = 16.0
-"""In nats of evidence: what a point of score is worth, and what a part or turn has to make up for. Tried 0 to
-1.5, and 0 to 20: with these no distortion is found less often than by the score alone."""
+SHARED_WEIGHTS: Final = (-1.415, -1.123, 0.388, -1.422, 1.137)
+"""By what a nat of surprise in a shared coefficient counts more, by bin 1..5: badly cropped copies share fine
+coefficients by no chance, and strangers share coarse ones that depend on each other."""
+DIFFERENCE_WEIGHTS: Final = (417.0, 1118.0, 1962.0)
+MOST_DIFFERENCES: Final = (0.15, 0.05, 0.03)
+"""By what a difference of averages counts against, in nats, by channel, and up to which difference."""
+DETAIL_WEIGHT: Final = 0.187
+"""By what a nat that the query could have shared counts for its matches: those of plain pictures are likelier
+strangers."""
+SCORE_WEIGHT: Final = 4.16
+PART_PENALTY: Final = 118.0
+"""In nats of evidence: what a point of score is worth, and what a part or turn has to make up for: there are
+many of them, and plain search must lose nothing by them."""
+SCALE: Final = 0.0387
+OFFSET: Final = -0.39
+"""What makes log odds of evidence and number of images: a logistic regression over the best matches of
+queries of which two in seven have no picture to find."""

@@ -1,0 +1,216 @@
+"""Fit what corrects the evidence, and what makes a likelihood of it, on searches for distorted pictures.
+
+    python -m benchmarks.fit_ranking FOLDER... --strangers FILE.sqlite [FILE.npz] [--every N]
+
+Every second picture of FOLDER, those that `fit_likelihood` uses too, is hidden among the strangers of
+`recall`, distorted, and looked for by all signatures of `find=copies`. Two regressions, both on these
+searches alone:
+
+1. A conditional logit over each query's candidates, the picture itself against everything else: what has to
+   count for the picture to come first. Crops count as much as all edits and surroundings.
+2. A logistic regression over each query's best match, and over its best stranger as if the picture were not
+   there: what share of such matches is right.
+
+Prints the end of `iqdb_core/index/evidence/table.py`, whose numbers were fitted in this way with more kinds
+of crops of more pictures. Beware of pictures that are in FOLDER twice, and of strangers made from the same
+pictures: strangers that are sure copies by the present table are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from benchmarks.distortions import DISTORTIONS, distort
+from benchmarks.fit_likelihood import on_white, read_strangers
+from benchmarks.recall import hidden_among
+from iqdb_core.index import ImageIndex
+from iqdb_core.index.evidence import table
+from iqdb_core.index.evidence.likelihood import Evidence, Population, buckets_of
+from iqdb_core.index.rows import Signatures
+from iqdb_core.model import BUCKETS, GREY_LIMIT, PLANE, SIDE, Asked, Signature
+from iqdb_core.signature import from_image_bytes, parts_from_image_bytes, turned
+
+_DEPTH: Final = 60
+_SCALES: Final = np.array([20.0, *[10.0] * 5, *(0.2, 0.05, 1 / 30), 10.0, 1.0, 300.0])
+"""What the columns are divided by, so that one weight of the penalty suits all."""
+_ABSENT: Final = 0.4
+"""By how much a query without a picture counts in the second regression."""
+_LOOKS_A_COPY: Final = 8.0
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Searches:
+    """Candidates of all searches as rows.
+
+    Parameters
+    ----------
+    columns : (n, 12) float64 ndarray
+        Modelled evidence; surprise shared by bin 1..5; difference of averages by channel; score; whether a
+        part or turn was searched; surprise of the whole query. In the units of `_SCALES`.
+    is_right : (n,) bool ndarray
+    query : (n,) int64 ndarray
+        From 0, ascending.
+    weight : (queries,) float64 ndarray
+    """
+
+    columns: Floats
+    is_right: NDArray[np.bool_]
+    query: NDArray[np.int64]
+    weight: Floats
+
+
+def candidates(index: ImageIndex, population: Population, one: Asked) -> tuple[NDArray[np.int64], Floats]:
+    """Return the ids and columns of a signature's best matches."""
+    query = one.signature
+    matches = index.query(query, _DEPTH)
+    others = Signatures(
+        np.array([match.signature.averages for match in matches]),
+        np.stack([match.signature.signed_positions() for match in matches]),
+    )
+    evidence = Evidence(query, population)
+    channels = 1 if query.is_grey else 3
+    own = np.unique(buckets_of(query.signed_positions()[:channels].astype(np.int64)))
+    surprise = np.zeros(BUCKETS)
+    surprise[own] = -np.log(population.shares(own)) * evidence.trust
+    held = buckets_of(others.positions[:, :channels].astype(np.int64))
+    held[np.abs(others.averages[:, 1:]).sum(axis=1) < GREY_LIMIT, 1:] = 0
+    rows, columns = held % PLANE // SIDE, held % PLANE % SIDE
+    bins = np.minimum(np.maximum(rows, columns), 5)
+    shared = [np.where(bins == number, surprise[held], 0.0).sum(axis=(1, 2)) for number in range(1, 6)]
+    apart = np.zeros((len(matches), 3))
+    apart[:, :channels] = np.abs(others.averages - query.averages)[:, :channels]
+    is_more = float(one.part is not None or one.turn != "none")
+    parts: list[Floats] = [
+        evidence.modelled(others),
+        *shared,
+        *np.minimum(apart, table.MOST_DIFFERENCES).T,
+        evidence.trust * np.array([match.score for match in matches]),
+        np.full(len(matches), is_more),
+        np.full(len(matches), surprise.sum()),
+    ]
+    return np.array([match.image_id for match in matches]), np.stack(parts, axis=1) / _SCALES
+
+
+def search(folders: list[Path], strangers: list[Path], every: int) -> Searches:
+    """Hide the pictures, and look for every distortion of them."""
+    paths = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())[::2][::every]
+    originals = [from_image_bytes(path.read_bytes()) for path in paths]
+    columns, is_right, queries, weights = [], [], [], []
+    with hidden_among(originals, strangers) as index:
+        population = _population(strangers, originals)
+        for number, path in enumerate(paths):
+            for kind, name in enumerate(DISTORTIONS):
+                random = np.random.default_rng(1000 * number + kind)
+                whole, parts = parts_from_image_bytes(distort(name, on_white(path), random))
+                asked = turned([Asked(whole), *(Asked(found, part) for part, found in parts)], "mirror")
+                found = [candidates(index, population, one) for one in asked]
+                ids, rows = (np.concatenate(values) for values in zip(*found, strict=True))
+                looks = (ids >= len(originals)) & (_present_logits(rows) > _LOOKS_A_COPY)
+                keep = (ids == number) | ~looks
+                columns.append(rows[keep])
+                is_right.append(ids[keep] == number)
+                queries.append(np.full(keep.sum(), len(weights)))
+                weights.append(5.0 if "crop" in name or "cut off" in name else 1.0)
+            print(f"{number + 1}/{len(paths)} {path.name}", file=sys.stderr)
+    return Searches(*map(np.concatenate, (columns, is_right, queries)), np.array(weights))
+
+
+def _population(strangers: list[Path], originals: list[Signature]) -> Population:
+    found = [read_strangers(path) for path in strangers]
+    averages = np.concatenate([*(one[0] for one in found), [one.averages for one in originals]])
+    positions = np.concatenate([*(one[1] for one in found), [one.signed_positions() for one in originals]])
+    held = buckets_of(positions.astype(np.int64))
+    in_colour = np.abs(averages[:, 1:]).sum(axis=1) >= GREY_LIMIT
+    counts = np.bincount(held[:, 0].ravel(), minlength=BUCKETS)
+    counts += np.bincount(held[in_colour, 1:].ravel(), minlength=BUCKETS)
+    return Population(counts.astype(np.int32), len(averages))
+
+
+def _present_logits(rows: Floats) -> Floats:
+    weights = [1.0, *table.SHARED_WEIGHTS, *(-weight for weight in table.DIFFERENCE_WEIGHTS)]
+    weights += [table.SCORE_WEIGHT, -table.PART_PENALTY, table.DETAIL_WEIGHT]
+    logits: Floats = table.SCALE * (rows * _SCALES) @ np.array(weights) + table.OFFSET - np.log(1e5)
+    return logits
+
+
+def rank(searches: Searches, penalty: float = 2e-3) -> Floats:
+    """Return the weights with which the right candidate of a query comes first."""
+    has_right = np.zeros(len(searches.weight), np.bool_)
+    has_right[searches.query[searches.is_right]] = True
+    rows = has_right[searches.query]
+    x, is_right, query = searches.columns[rows], searches.is_right[rows], searches.query[rows]
+    starts = np.flatnonzero(np.diff(query, prepend=-1))
+    lengths = np.diff(np.append(starts, len(query)))
+    weight = searches.weight[query[starts]]
+    weight = weight / weight.sum()
+
+    def loss(b: Floats) -> tuple[float, Floats]:
+        values = x @ b
+        grown = np.exp(values - np.repeat(np.maximum.reduceat(values, starts), lengths))
+        everything = np.add.reduceat(grown, starts)
+        right = np.add.reduceat(grown * is_right, starts) + 1e-300
+        pull = grown * is_right / np.repeat(right, lengths) - grown / np.repeat(everything, lengths)
+        slope = x.T @ (pull * np.repeat(weight, lengths))
+        return float(
+            -(weight * np.log(right / everything)).sum() + penalty * (b @ b)
+        ), -slope + 2 * penalty * b
+
+    return _least(loss, x.shape[1])
+
+
+def calibrate(searches: Searches, ranked: Floats) -> Floats:
+    """Return what to add and to multiply by, that the best matches are right as often as they say."""
+    best = np.full((2, len(searches.weight)), -99.0)  # strangers, the picture
+    np.maximum.at(best, (searches.is_right.astype(int), searches.query), ranked)
+    values = np.concatenate([best.max(axis=0), best[0]])
+    is_right = np.concatenate([best[1] > best[0], np.zeros(best.shape[1], np.bool_)])
+    weight = np.repeat([1.0, _ABSENT], best.shape[1])
+    x = np.stack([np.ones(len(values)), values], axis=1)
+
+    def loss(b: Floats) -> tuple[float, Floats]:
+        logits = x @ b
+        probability = 1 / (1 + np.exp(-logits))
+        slope = x.T @ (weight * (probability - is_right))
+        return float((weight * (np.logaddexp(0, logits) - is_right * logits)).sum()), slope
+
+    return _least(loss, 2)
+
+
+def _least(loss: Any, n: int) -> Floats:
+    found: Floats = minimize(loss, np.zeros(n), jac=True, method="L-BFGS-B", options={"maxiter": 500}).x
+    return found
+
+
+def main() -> None:
+    """Fit and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folders", nargs="+", type=Path)
+    parser.add_argument("--strangers", nargs="+", type=Path, required=True)
+    parser.add_argument("--every", type=int, default=1, help="use every Nth of the pictures only")
+    args = parser.parse_args()
+    searches = search(args.folders, args.strangers, args.every)
+    weights = rank(searches)
+    offset, scale = calibrate(searches, searches.columns @ weights)
+    natural = scale * weights / _SCALES
+    per_nat = natural / natural[0]
+    images = sum(len(read_strangers(path)[0]) for path in args.strangers)
+    print(f"SHARED_WEIGHTS: Final = {tuple(per_nat[1:6].round(3).tolist())}")
+    print(f"DIFFERENCE_WEIGHTS: Final = {tuple((-per_nat[6:9]).round().tolist())}")
+    print(f"DETAIL_WEIGHT: Final = {per_nat[11]:.3f}")
+    print(f"SCORE_WEIGHT: Final = {per_nat[9]:.2f}\nPART_PENALTY: Final = {-per_nat[10]:.0f}")
+    print(f"SCALE: Final = {natural[0]:.4f}\nOFFSET: Final = {offset + np.log(images):.2f}")
+
+
+if __name__ == "__main__":
+    main()
