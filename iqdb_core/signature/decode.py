@@ -26,7 +26,7 @@ from iqdb_core.signature import container
 from iqdb_core.signature.bands import READ_MODES, SIDEWAYS, on_canvas, upright_bands
 from iqdb_core.signature.container import Still
 from iqdb_core.signature.container.exif import orientation_of
-from iqdb_core.signature.decoders import bmp, gif, heic, jpeg, png
+from iqdb_core.signature.decoders import bmp, gif, heic, jpeg, jpegxl, png
 from iqdb_core.signature.decoders.failure import decoder_errors
 from iqdb_core.signature.decoders.quiet import be_quiet
 from iqdb_core.signature.picture import DecodeLimits, Loaded, Picture
@@ -90,6 +90,11 @@ def decode(data: bytes, limits: DecodeLimits) -> Picture:
             loaded = own(still)
         elif still.format == "HEIC":
             loaded = heic.load(still, limits)
+        elif still.format == "JPEG XL":
+            shown = jpegxl.load(still)
+            if isinstance(shown, bytes):
+                return decode(shown, limits)
+            loaded = shown
         else:
             loaded = _load(still, limits)
     image = loaded.image
@@ -98,7 +103,7 @@ def decode(data: bytes, limits: DecodeLimits) -> Picture:
     orientation = orientation_of(image.info.get("exif", b"")) if still.format == "AVIF" else still.orientation
     with decoder_errors(still.format, pixels):
         bands = upright_bands(image, orientation)
-    if still.canvas is not None and still.canvas != image.size:
+    if still.canvas is not None and still.canvas != image.size and still.format != "JPEG XL":
         is_within = all(
             begin + side <= whole
             for begin, side, whole in zip(still.corner, image.size, still.canvas, strict=True)

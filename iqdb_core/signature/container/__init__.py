@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 
 from iqdb_core.errors import CorruptImage, UnsupportedFormat
-from iqdb_core.signature.container import avif, bmp, gif, jpeg, others, png, tiff, webp
+from iqdb_core.signature.container import avif, bmp, gif, jpeg, jpegxl, others, png, tiff, webp
 from iqdb_core.signature.container.still import Still
 
 __all__ = ["Still", "read"]
@@ -60,10 +60,10 @@ def _read(data: bytes) -> Still:  # noqa: C901, PLR0911 - one line per format re
         return others.read_jpeg2000(data)
     if data.startswith(others.ICON_MAGIC):
         return others.read_icon(data)
+    if data.startswith(jpegxl.MAGICS):
+        return jpegxl.read(data)
     if others.is_pixmap(data):
         return others.read_pixmap(data)
     if others.is_targa(data):
         return Still("TGA", data)
-    if data.startswith(others.JPEG_XL_MAGICS):
-        raise UnsupportedFormat("JPEG XL is not read")
     raise UnsupportedFormat("these bytes are no image of a format that is read")

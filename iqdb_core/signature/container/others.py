@@ -15,7 +15,6 @@ from iqdb_core.signature.container import bmp, png
 from iqdb_core.signature.container.still import Still
 
 JPEG2000_MAGICS: Final = (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")
-JPEG_XL_MAGICS: Final = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
 _CODESTREAM: Final = b"\xff\x4f\xff\x51"
 ICON_MAGIC: Final = b"\0\0\1\0"
 

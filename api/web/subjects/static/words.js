@@ -6,7 +6,7 @@ const SAME_SCORE = 85; // for servers that give no likelihood: strangers stay be
 const PROBABLE_SCORE = 60;
 const LOW_DETAIL_BITS = 40;
 
-export const FORMATS = "JPEG, PNG, WebP, GIF, AVIF, HEIC, TIFF, BMP, JPEG 2000, ICO, PPM and TGA";
+export const FORMATS = "JPEG, PNG, WebP, GIF, AVIF, HEIC, TIFF, BMP, JPEG 2000, JPEG XL, ICO, PPM and TGA";
 
 const TURNS = {
   mirror: "mirrored",
