@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
-from iqdb_core import cache_folder, forms, index, signature
+from iqdb_core import cache_folder, compiler_memory, forms, index, signature
 
 Room = Literal["signature", "index"]
 _PARTS: Final[dict[Room, tuple[str, ...]]] = {"signature": ("signature",), "index": ("ranking", "segment")}
@@ -104,10 +104,12 @@ class Compilation:
                 self._compile_aside()
             if self._is_closed:
                 return
+            compiler_memory.load_lean()
             with forms.compiled_here():
                 for room in self._rooms:
                     {"signature": signature, "index": index}[room].warm_up()
             forms.use_compiled(self._is_ours)
+            compiler_memory.give_back()
         except Exception as error:  # noqa: BLE001 - answers stay right, only slower, and the log says why
             _log.error("kernels could not be compiled", exc_info=error, extra={"action": "compiling_failed"})
         else:

@@ -20,8 +20,9 @@ import httpx
 from starlette.datastructures import UploadFile
 
 from api.fetch.addresses import is_public, resolve
+from api.fetch.failures import FetchFailed, FetchRefused
 from api.ingestion.picture import BodyTooLarge
-from iqdb_core.errors import ConfigError, IqdbError
+from iqdb_core.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
@@ -31,14 +32,6 @@ MAX_AT_ONCE: Final = 8
 SPOOL_BYTES: Final = 1024 * 1024
 _PORTS: Final = {"http": 80, "https": 443}
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-
-
-class FetchRefused(IqdbError):
-    """An address that is not fetched, whatever is there."""
-
-
-class FetchFailed(IqdbError):
-    """The other server did not give a picture."""
 
 
 @dataclass(frozen=True, slots=True)

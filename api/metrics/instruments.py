@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from api.metrics.stages import Stage
-from iqdb_core.jobs.stages import BUCKETS_S
+from iqdb_core.jobs.model import BUCKETS_S
 
 if TYPE_CHECKING:
     from prometheus_client.registry import Collector

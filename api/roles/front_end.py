@@ -12,7 +12,7 @@ from api.ingestion.acceptor import JobAcceptor
 from api.ingestion.completion import CompletionWaiter
 from api.ingestion.queued import QueueIngestion
 from api.metrics.instruments import Instruments
-from api.roles.collectors import NodeCollector, QueueCollector
+from api.roles.far_collectors import NodeCollector, QueueCollector
 from api.roles.hints import HintListener
 from api.roles.parts import (
     access_of,

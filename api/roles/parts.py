@@ -6,12 +6,11 @@ import importlib.metadata
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from api.access.keyring import Keyring, create_token, parse_tokens
 from api.access.policy import AccessPolicy, anonymous_right
 from api.access.rate import RateLimit
-from api.fetch.fetcher import Fetcher, FetchOptions, parse_hosts, parse_referer_rules
 from api.ingestion.hashing import Hasher
 from api.metrics.instruments import Instruments
 from api.pictures.folder import PictureFolder
@@ -29,6 +28,9 @@ from iqdb_core.follower import Follower
 from iqdb_core.machine import raise_file_limit, usable_cores
 from iqdb_core.settings import Settings
 from iqdb_core.store import SignatureStore, open_store
+
+if TYPE_CHECKING:
+    from api.fetch.fetcher import Fetcher
 
 PLAIN_CHANGES: Final = 20_000
 """What is loaded in a second without the compiled arithmetic; a store with more waits for that."""
@@ -147,6 +149,14 @@ def fetcher_of(settings: Settings, instruments: Instruments) -> Fetcher | None:
     """
     if not settings.fetch:
         return None
+    # Its HTTP client takes 10 MB: only where it is used.
+    from api.fetch.fetcher import (  # noqa: PLC0415
+        Fetcher,
+        FetchOptions,
+        parse_hosts,
+        parse_referer_rules,
+    )
+
     options = FetchOptions(
         max_bytes=settings.max_upload_bytes,
         timeout_s=settings.fetch_timeout_s,

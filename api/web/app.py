@@ -6,11 +6,11 @@ Knows neither the mode nor the settings; the composition roots hand in what it n
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
 from api.access.policy import AccessPolicy
-from api.fetch.fetcher import Fetcher
 from api.metrics.instruments import Instruments
 from api.metrics.middleware import RequestCounter
 from api.web.document.openapi_document import describe
@@ -32,6 +32,9 @@ from api.web.subjects import (
     query_batch,
     search,
 )
+
+if TYPE_CHECKING:
+    from api.fetch.fetcher import Fetcher
 
 
 def create_front_end(

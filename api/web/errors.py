@@ -19,7 +19,7 @@ from starlette.responses import Response
 from api.access.policy import Forbidden, TooOften, Unauthorized
 from api.contents.cursor import InvalidCursor, OtherHistory
 from api.contents.reader import TooManyExports
-from api.fetch.fetcher import FetchFailed, FetchRefused
+from api.fetch.failures import FetchFailed, FetchRefused
 from api.ingestion.picture import BodyTooLarge
 from api.web.answers import json_response
 from iqdb_core import errors

@@ -1,30 +1,40 @@
 """The job ledger: accepted writes on their way to the store, kept in Redis until they are committed.
 
-Imports `redis` and nothing of Celery, web, SQL or images.
+Imports `redis` and nothing of Celery, web, SQL or images; and that only when something of the ledger itself
+is asked for: a server without a queue knows jobs by name only.
 """
 
-from iqdb_core.jobs.accepting import JobLedger, QueueLimits
-from iqdb_core.jobs.connection import RedisPort
-from iqdb_core.jobs.keys import Keys
-from iqdb_core.jobs.model import (
-    Acceptance,
-    Accepted,
-    Claim,
-    ClaimedJob,
-    Depth,
-    Done,
-    Failed,
-    Idling,
-    Job,
-    JobKind,
-    JobPage,
-    JobState,
-    Lane,
-    PutBack,
-    Submission,
-)
-from iqdb_core.jobs.reading import JobReader
-from iqdb_core.jobs.working import Retention, WorkLedger
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from iqdb_core.jobs.accepting import JobLedger, QueueLimits
+    from iqdb_core.jobs.connection import RedisPort
+    from iqdb_core.jobs.keys import Keys
+    from iqdb_core.jobs.model import (
+        Acceptance,
+        Accepted,
+        Claim,
+        ClaimedJob,
+        Depth,
+        Done,
+        Failed,
+        Idling,
+        Job,
+        JobKind,
+        JobPage,
+        JobState,
+        Lane,
+        PutBack,
+        Submission,
+    )
+    from iqdb_core.jobs.reading import JobReader
+    from iqdb_core.jobs.working import Retention, WorkLedger
+
+_HOMES: Final = ("model", "keys", "connection", "accepting", "reading", "working")
+"""Those that load no client of Redis first."""
 
 __all__ = [
     "Acceptance",
@@ -50,3 +60,13 @@ __all__ = [
     "Submission",
     "WorkLedger",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for."""
+    if name in __all__:
+        for home in _HOMES:
+            found = getattr(importlib.import_module(f"{__name__}.{home}"), name, None)
+            if found is not None:
+                return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

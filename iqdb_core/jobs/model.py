@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Self
+from typing import Final, Self
 
 from iqdb_core import codec
 from iqdb_core.errors import InvalidImageId, InvalidSource
 from iqdb_core.model import MAX_IMAGE_ID, MAX_SOURCE_CHARACTERS, Signature
+
+BUCKETS_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+"""Upper bounds of a histogram of durations, inclusive, seconds; what is longer is beyond the last."""
 
 
 class JobState(StrEnum):

@@ -17,12 +17,11 @@ from typing import Final
 from iqdb_core.errors import QueueUnavailable
 from iqdb_core.jobs.connection import Command, RedisPort
 from iqdb_core.jobs.keys import DEFAULT_KEYS, Keys
+from iqdb_core.jobs.model import BUCKETS_S
 
 log = logging.getLogger(__name__)
 
 STAGES: Final = ("decode", "hash", "commit")
-BUCKETS_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-"""Upper bounds of a histogram, inclusive, seconds; what is longer is beyond the last."""
 FLUSH_S: Final = 2.0
 _MICROSECONDS: Final = 1_000_000
 

@@ -82,7 +82,7 @@ def make_current(backend: Backend, progress: Callable[[int, int], None] | None) 
         found = schema.version(connection, backend.name)
         if found != schema.NEWEST_VERSION:
             schema.check_images(connection, backend.name)
-            schema.migrate_schema(connection)
+            schema.create_or_migrate(connection, found)
         changes = 0
         if found is None or not takeover.is_in_step(backend, connection):
             changes = takeover.bring_in_step(backend, connection, progress)

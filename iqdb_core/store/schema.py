@@ -15,6 +15,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from iqdb_core.errors import StoreInvalid
+from iqdb_core.store.databases import sqlite_fresh
 
 IMAGES: Final = "images"
 IMAGES_SQLITE: Final = """CREATE TABLE images (
@@ -91,9 +92,18 @@ def _kind(type_name: str) -> str:
     return next((kind for pattern, kind in _KINDS if pattern.search(type_name)), type_name)
 
 
+def create_or_migrate(connection: sa.Connection, found: str | None) -> None:
+    """Bring our tables from the version that was found, or none, to the newest; see `migrate_schema`."""
+    if found is None and connection.dialect.name == "sqlite":
+        has_images = sa.inspect(connection).has_table(IMAGES)
+        sqlite_fresh.create(connection, NEWEST_VERSION, None if has_images else IMAGES_SQLITE)
+    else:
+        migrate_schema(connection)
+
+
 def migrate_schema(connection: sa.Connection, to: str = NEWEST_VERSION) -> None:
     """Bring our tables to a version, inside the caller's transaction."""
-    # Alembic takes a third of a second to import, and most starts find a current schema.
+    # Alembic takes a third of a second to import, and most starts find a current schema or none.
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from iqdb_core.jobs import JobLedger, RedisPort
-from iqdb_core.jobs.stages import BUCKETS_S, FLUSH_S, StageTally
+from iqdb_core.jobs.model import BUCKETS_S
+from iqdb_core.jobs.stages import FLUSH_S, StageTally
 
 if TYPE_CHECKING:
     from tests.fixtures.redis import RedisServer

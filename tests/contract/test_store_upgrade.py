@@ -39,6 +39,22 @@ def test_a_store_of_version_1_gets_the_tables_that_came_later(store_url: str) ->
     store.close()
 
 
+def test_a_new_file_has_what_migrations_make(tmp_path: Path) -> None:
+    """Down to the words of each table, so that it makes no difference which way a store has come."""
+    made, migrated = tmp_path / "made.sqlite", tmp_path / "migrated.sqlite"
+    open_store(str(made)).close()
+    make_old_store(str(migrated), version=schema.NEWEST_VERSION)
+    tables = "SELECT name, sql FROM sqlite_master ORDER BY name"
+    words = [
+        [(name, "".join(str(sql).split())) for name, sql in IqdbFile(path).run(tables)]
+        for path in (made, migrated)
+    ]
+    assert words[0] == words[1]
+    rows = "SELECT version_num FROM iqdb_schema_version"
+    assert IqdbFile(made).run(rows) == IqdbFile(migrated).run(rows) == [(schema.NEWEST_VERSION,)]
+    assert [seq for seq, _ in IqdbFile(made).run("SELECT * FROM iqdb_lineage")] == [0]
+
+
 def test_the_feed_of_a_store_of_version_1_stays_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "old.sqlite"
     store = open_store(str(path))

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from api.fetch.addresses import is_public
+from api.fetch.failures import FetchFailed, FetchRefused
 from api.fetch.fetcher import (
     Fetcher,
-    FetchFailed,
     FetchOptions,
-    FetchRefused,
     parse_hosts,
     parse_referer_rules,
 )

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
-from api.fetch.fetcher import Fetcher
 from api.web.errors import BadRequest
 from api.web.reading.parameters import Parameters, parameters
+
+if TYPE_CHECKING:
+    from api.fetch.fetcher import Fetcher
 
 
 @asynccontextmanager

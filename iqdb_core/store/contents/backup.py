@@ -60,7 +60,7 @@ def _create(path: Path) -> None:
     try:
         empty.prepare()
         with empty.upgrading() as connection:
-            schema.migrate_schema(connection)
+            schema.create_or_migrate(connection, None)
     finally:
         empty.close()
 

@@ -1,0 +1,83 @@
+"""What the compiler takes of the memory of a process that only loads what was compiled before.
+
+Answers: what is not needed at all, and what can be given back? LLVM's own code is most of it: tens of
+megabytes of a library that were read to load a few kernels. Dropping its pages changes nothing but where they
+are read from should they be needed again, which is the system's cache of the file. Called by `compiling`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, NamedTuple
+
+_LIBRARY: Final = "libllvmlite"
+_MAPS: Final = Path("/proc/self/smaps")
+
+
+class _Mapping(NamedTuple):
+    """A part of the process's memory."""
+
+    start: int
+    size: int
+    is_untouched: bool
+
+
+def load_lean() -> None:
+    """Import the compiler without scipy: 12 MB of linear algebra that no kernel uses."""
+    if "numba" in sys.modules or "scipy" in sys.modules:
+        return
+    sys.modules["scipy"] = None  # type: ignore[assignment] # Python's way to say that there is none
+    try:
+        from numba.core.registry import cpu_target  # noqa: PLC0415
+
+        cpu_target.typing_context.refresh()
+        cpu_target.target_context.refresh()
+    finally:
+        del sys.modules["scipy"]
+
+
+def give_back() -> None:
+    """Give back memory that only compiling needs. Does nothing where the system is not Linux."""
+    if sys.platform != "linux":
+        return
+    libc = ctypes.CDLL(None)
+    with suppress(OSError, ValueError):
+        for part in mappings_of(_LIBRARY, _MAPS.read_text()):
+            if part.is_untouched:
+                libc.madvise(ctypes.c_void_p(part.start), ctypes.c_size_t(part.size), mmap.MADV_DONTNEED)
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
+
+
+def mappings_of(library: str, smaps: str) -> list[_Mapping]:
+    """Return where a library is mapped.
+
+    Parameters
+    ----------
+    library : str
+        What its file's name begins with.
+    smaps : str
+        What Linux tells of a process's memory.
+
+    Returns
+    -------
+    list of _Mapping
+        `is_untouched` tells whether it cannot be written and has nothing but what the file has: no page of it
+        was ever changed, as those with the addresses of other libraries are before they are locked.
+    """
+    found: list[_Mapping] = []
+    ours = False
+    for line in smaps.splitlines():
+        words = line.split(maxsplit=5)
+        if not words[0].endswith(":"):
+            ours = len(words) > 5 and words[5].rpartition("/")[2].startswith(library)
+            if ours:
+                start, end = (int(address, 16) for address in words[0].split("-"))
+                found.append(_Mapping(start, end - start, is_untouched="w" not in words[1]))
+        elif ours and words[0] in {"Private_Dirty:", "Anonymous:", "Swap:"} and words[1] != "0":
+            found[-1] = found[-1]._replace(is_untouched=False)
+    return found
