@@ -222,6 +222,12 @@ def report(server: Server, files: list[bytes], hashes: list[str], seconds: float
         print(
             f" CPU {asked_ms:.2f} ms, {asked_ms - alone_ms:.2f} beyond the index; GET /live {lived_ms:.2f} ms"
         )
+        fresh = [(method, path, body, {"Connection": "close"}) for method, path, body, _ in queries]
+        once, once_ms = rate(server, fresh, seconds, clients)
+        print(
+            f"    each over a connection of its own: {once:7.0f} = {once / asked:.2f} of those;"
+            f" CPU {once_ms:.2f} ms"
+        )
     adds = [("POST", "/images/{id}", form(data), HEADERS) for data in files]
     hashed, decoded = alone(from_image_bytes, files, seconds), alone(decode, files, seconds)
     print(f"alone on one core: {hashed:.0f} hashes/s, {decoded:.0f} decodes/s")
