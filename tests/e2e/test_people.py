@@ -5,10 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import pty
 import shutil
 import signal
 import sqlite3
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -253,3 +256,20 @@ def test_help_fits_a_screen_and_begins_with_what_to_do_first(tmp_path: Path) -> 
 def test_output_for_programs_is_nothing_else(folder: Path) -> None:
     ended = run_process("add", "pictures", "--json", folder=folder)
     assert isinstance(json.load(io.StringIO(ended.stdout)), dict)
+
+
+def test_a_terminal_shows_how_much_of_all_is_done(folder: Path) -> None:
+    for number in range(200):
+        (folder / "pictures" / f"{number}.png").write_bytes(pictures.picture(number, (40, 30)))
+    theirs, ours = pty.openpty()
+    environment = process_environment({"TERM": "xterm", "COLUMNS": "120"})
+    adding = subprocess.Popen(command("add", "pictures"), cwd=folder, stderr=ours, env=environment)
+    os.close(ours)
+    shown = b""
+    with suppress(OSError):  # how the end of a terminal is told
+        while piece := os.read(theirs, 65_536):
+            shown += piece
+    os.close(theirs)
+    assert adding.wait(60) == 3
+    assert f"/{len(PHOTOS) + 201}".encode() in shown
+    assert b"adding" in shown

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from api.roles.people.gather import Item, Passed, gather
+from api.roles.people.gather import Item, Passed, count, gather
 from iqdb_core.errors import ConfigError
 
 
@@ -166,3 +166,18 @@ def test_a_list_in_another_encoding_is_refused_in_words(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_bytes("id,file\n1,ä.png\n".encode("latin-1"))
     with pytest.raises(ConfigError, match="UTF-8"):
         found(tmp_path / "list.csv")
+
+
+def test_as_many_are_counted_as_are_found(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("id,file\n" + "".join(f"{n},{folder / 'b.png'}\n" for n in range(7)))
+    arguments = [str(folder), str(folder / "notes.txt"), str(tmp_path / "list.csv"), str(folder / "*.png")]
+    assert count(arguments) == len(found(*arguments)) == 3 + 1 + 7 + 1
+
+
+def test_what_only_reading_tells_is_not_counted(folder: Path, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "all.tar", "w") as archive:
+        archive.add(folder / "b.png", "b.png")
+    (tmp_path / "broken.csv").write_text("no list\nat all\n")
+    for argument in ("all.tar", "broken.csv", "*.tar"):
+        assert count([str(folder), str(tmp_path / argument)]) is None
+    assert count([str(tmp_path / "missing")]) == 0

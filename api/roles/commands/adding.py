@@ -15,7 +15,7 @@ import typer
 from api.roles.options import with_settings
 from api.roles.people import show
 from api.roles.people.add import add_all
-from api.roles.people.gather import Passed, gather
+from api.roles.people.gather import Passed, count, gather
 from api.roles.people.notebook import Notebook, notebook_path
 from api.roles.people.opening import opened
 from iqdb_core.errors import ConfigError
@@ -59,7 +59,7 @@ def add(
         opened(settings, make=True, hash_here=hash_here) as target,
         Notebook(notebook_path(settings.database_url, settings.url)) as notebook,
         _stopping_on_interrupt() as stopping,
-        show.bar("adding", None) as progress,
+        show.bar("adding", lambda: count(paths)) as progress,
     ):
         items = gather(paths, id_pattern=pattern, max_bytes=settings.max_upload_bytes, passed=passed)
         tally = add_all(

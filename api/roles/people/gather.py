@@ -117,7 +117,7 @@ def gather(
         elif path.is_file():
             yield from _of_file(path, id_pattern, max_bytes, passed)
         elif glob.has_magic(argument):
-            names = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - the pattern may be absolute
+            names = _matching(path)
             if not names:
                 raise ConfigError(f"nothing matches {argument}")
             for name in names:
@@ -125,6 +125,33 @@ def gather(
                     yield from _of_file(Path(name), id_pattern, max_bytes, passed)
         else:
             raise ConfigError(f"there is no file or folder {argument}")
+
+
+def count(arguments: Iterable[str]) -> int | None:
+    """Return about how many pictures `gather` will yield; None where only reading tells.
+
+    Names alone are looked at. Files change, so this is for people to look at, and raises nothing.
+    """
+    total = 0
+    for argument in arguments:
+        path = Path(argument).expanduser()
+        try:
+            if path.is_dir():
+                total += sum(1 for _ in _walk(path, Passed()))
+                continue
+            names = [path] if path.is_file() else [Path(name) for name in _matching(path)]
+            for name in names:
+                if name.name.lower().endswith(TAR_SUFFIXES):
+                    return None
+                is_list = name.suffix.lower() in MANIFEST_SUFFIXES
+                total += sum(1 for _ in read_manifest(name)) if is_list else 1
+        except (OSError, ConfigError):
+            return None  # `gather` says what is wrong
+    return total
+
+
+def _matching(pattern: Path) -> list[str]:
+    return sorted(glob.glob(str(pattern), recursive=True))  # noqa: PTH207 - the pattern may be absolute
 
 
 def _of_file(path: Path, id_pattern: Pattern[str] | None, max_bytes: int, passed: Passed) -> Iterator[Item]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, Final
@@ -49,14 +50,15 @@ def as_json(value: object) -> None:
 
 
 @contextmanager
-def bar(label: str, total: int | None) -> Iterator[Any]:
+def bar(label: str, count: Callable[[], int | None]) -> Iterator[Any]:
     """Show a bar with rate and time left on a terminal; yields what is called with a Tally.
 
     Parameters
     ----------
     label : str
-    total : int or None
-        None: it is not known how much there is.
+    count : callable
+        Returns how many there are, None if that is not known. It may take its time, in a thread of its own:
+        until then the bar only moves.
     """
     columns = (
         SpinnerColumn(),
@@ -68,7 +70,11 @@ def bar(label: str, total: int | None) -> Iterator[Any]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=notes, transient=True, disable=not notes.is_terminal) as progress:
-        task = progress.add_task(label, total=total, rate="")
+        task = progress.add_task(label, total=None, rate="")
+        if notes.is_terminal:
+            # Nobody waits for it: the pictures of a slow disk may be in before they are counted.
+            counting = threading.Thread(target=lambda: progress.update(task, total=count()), daemon=True)
+            counting.start()
 
         def show(tally: Tally) -> None:
             speed = progress.tasks[0].speed
