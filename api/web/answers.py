@@ -66,11 +66,14 @@ def named_source(sources: Mapping[int, str], image_id: int) -> dict[str, str]:
     return {"source": sources[image_id]} if image_id in sources else {}
 
 
-def match_bodies(matches: Sequence[Match], dialect: Dialect) -> list[dict[str, Any]]:
-    """Return the body of a query's answer, best match first."""
+def match_bodies(
+    matches: Sequence[Match], dialect: Dialect, sources: Mapping[int, str] | None = None
+) -> list[dict[str, Any]]:
+    """Return the body of a query's answer, best match first; IQDB's own answers name no `sources`."""
     bodies = _image_bodies([(match.image_id, match.signature) for match in matches], dialect)
     for body, match in zip(bodies, matches, strict=True):
         body["score"] = match.score
+        body.update(named_source(sources or {}, match.image_id))
     return bodies
 
 

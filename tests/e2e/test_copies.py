@@ -180,6 +180,9 @@ def test_sources_are_kept_and_told(client: httpx.Client) -> None:
     long = client.post("/images/30", data={"source": "x" * 2001, "hash": added.json()["hash"]})
     assert long.status_code == 400
     client.delete("/images/30")
+    painted = {"file": PHOTOS[1].read_bytes()}
+    assert client.post("/query?mode=sketch", files=painted).json()[0]["source"] == PHOTOS[1].name
+    assert "source" not in client.post("/query", files=painted).json()[0]
 
 
 def test_a_damaged_picture_is_told(client: httpx.Client) -> None:

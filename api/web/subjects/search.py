@@ -56,7 +56,11 @@ async def answer(services: Services, said: Parameters) -> tuple[list[dict[str, A
     matches = await rank(signature, limit, asked.min_score)
     if window.exclude:
         matches = [match for match in matches if match.image_id not in window.exclude]
-    return match_bodies(matches[window.offset : window.offset + window.limit], said.dialect), None
+    shown = matches[window.offset : window.offset + window.limit]
+    if said.get("mode") is None:
+        return match_bodies(shown, said.dialect), None
+    sources = await services.search.sources([match.image_id for match in shown])
+    return match_bodies(shown, said.dialect, sources), None
 
 
 async def find_copies(services: Services, picture: Picture | int, wanted: CopiesWanted) -> Copies:
