@@ -86,9 +86,11 @@ def sweep_step(
         def __init__(self, parent: Any, **options: Any) -> None:
             super().__init__(parent, **options)
             self._timer: Any = None
+            self._channel: Any = None
 
         def start(self, parent: Any) -> None:
             watch.renew()
+            self._channel = _replaced(self._channel, parent.connection.default_channel)
             name = parent.hostname
             self._timer = parent.timer.call_repeatedly(every_s(), lambda: _tick(sweeper, name, watch))
 
@@ -99,6 +101,19 @@ def sweep_step(
                 sweeper.leave(parent.hostname)
 
     return SweepStep
+
+
+def _replaced(lost: Any, channel: Any) -> Any:
+    """Let the messages be that came over a lost connection, and return the channel of the present one.
+
+    Celery would send them again, or acknowledge them, over the connection that it has given up, and end the
+    worker because that cannot work. Nothing needs either: jobs are in the ledger, the sweep sends what is
+    missing, and what is delivered twice finds nothing to do.
+    """
+    channel.do_restore = False
+    if lost is not None and lost is not channel:
+        lost.basic_ack = lost.basic_reject = lambda *_, **__: None
+    return channel
 
 
 def _tick(sweeper: Sweeper, name: str, watch: AcknowledgementWatch) -> None:
