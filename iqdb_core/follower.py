@@ -16,14 +16,15 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from enum import StrEnum
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from iqdb_core.errors import IndexNotReady, IndexStateError, StoreError, StoreInvalid
+from iqdb_core.following import FollowerState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from iqdb_core.following import ChangeSink, ChangeSource
     from iqdb_core.model import ChangeBatch, Mark
 
 _log = logging.getLogger(__name__)
@@ -34,38 +35,6 @@ _FIRST_RETRY_S: Final = 0.1
 _LAST_RETRY_S: Final = 5.0
 _TELL_AGAIN_S: Final = 60.0
 _INVALID_PATIENCE_S: Final = 600.0
-
-
-class ChangeSource(Protocol):
-    """What a follower reads: the feed side of a `SignatureStore`."""
-
-    def changes_since(self, cursor: int, limit: int) -> ChangeBatch:
-        """Return the next changes in commit order, with the state of the feed at that moment."""
-
-
-class ChangeSink(Protocol):
-    """What a follower feeds. Applying a batch twice must be harmless."""
-
-    def apply(self, batch: ChangeBatch) -> None:
-        """Apply a batch whole; it is visible when this returns.
-
-        OSError means that nothing of it was applied, and that it may be given again.
-        """
-
-    def reset(self) -> None:
-        """Forget everything that was applied."""
-
-
-class FollowerState(StrEnum):
-    """What the follower is doing."""
-
-    STARTING = "starting"
-    FOLLOWING = "following"
-    REBUILDING = "rebuilding"
-    STORE_AWAY = "store away"
-    SINK_BLOCKED = "disk trouble"
-    DEAD = "dead"
-    STOPPED = "stopped"
 
 
 class _Waiter:
@@ -136,6 +105,7 @@ class Follower:
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._lock = threading.Lock()
+        self._turn = threading.Lock()
         self._waiters: list[tuple[int, int, _Waiter]] = []
         self._arrivals = itertools.count()
 
@@ -224,6 +194,46 @@ class Follower:
     def wake(self) -> None:
         """Look at the feed now. A hint: it may come too often, too early or not at all."""
         self._wake.set()
+
+    def offer(self, batch: ChangeBatch) -> bool:
+        """Apply changes that this process has just committed, without reading them from the feed.
+
+        They are taken only where they are next in the history that the sink holds, and the follower has
+        nothing else to do. Else it is woken and reads them for itself, as those of other writers. From any
+        thread.
+
+        Parameters
+        ----------
+        batch : ChangeBatch
+            See `SignatureStore.apply_and_read`.
+
+        Returns
+        -------
+        bool
+            Whether they are applied.
+        """
+        if self._turn.acquire(blocking=False):
+            try:
+                if self._is_next(batch):
+                    self._apply(batch)
+                    return True
+            except Exception as exc:  # noqa: BLE001 - the follower meets it as well, and says so
+                _log.debug("left to the follower: %s", exc)
+            finally:
+                self._turn.release()
+        self.wake()
+        return False
+
+    def _is_next(self, batch: ChangeBatch) -> bool:
+        feed = batch.feed
+        return (
+            self._state is FollowerState.FOLLOWING
+            and not self._stopping.is_set()
+            and feed is not None
+            and len(batch) > 0
+            and feed.head_seq == batch.last_seq == self._applied_seq + len(batch)
+            and feed.before == self._lineage
+        )
 
     def wait_for(self, seq: int, timeout_s: float) -> bool:
         """Wait until the sink holds everything up to `seq`.
@@ -353,8 +363,8 @@ class Follower:
 
     def _drain(self, progress: Callable[[int, int], None] | None) -> None:
         """Apply batches until the feed is read to its end."""
-        start = self._applied_seq
-        with ExitStack() as stack:
+        with self._turn, ExitStack() as stack:
+            start = self._applied_seq
             reader: ThreadPoolExecutor | None = None
             batch = self._store.changes_since(self._applied_seq, self._batch)
             while not self._stopping.is_set():

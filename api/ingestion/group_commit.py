@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 from api.metrics.stages import Observe, Stage, ignore, timed
 from iqdb_core.errors import IqdbError, StoreUnavailable
-from iqdb_core.model import Write, WriteOutcome
+from iqdb_core.model import ChangeBatch, Write, WriteOutcome
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +27,8 @@ MAX_GROUP: Final = 1024
 class WritableStore(Protocol):
     """The one thing the committer needs of a store."""
 
-    def apply(self, writes: Sequence[Write]) -> list[WriteOutcome]:
-        """Commit all writes in one transaction."""
+    def apply_and_read(self, writes: Sequence[Write]) -> tuple[list[WriteOutcome], ChangeBatch]:
+        """Commit all writes in one transaction; return what that added to the feed, too."""
 
 
 Pending = tuple[Write, "Future[WriteOutcome]"]
@@ -40,15 +40,15 @@ class GroupCommitter:
     Parameters
     ----------
     store : WritableStore
-        Receives one `apply` per group.
-    on_commit : callable
-        Called after each commit, in the committer's thread; a hint that the feed has grown.
+        Receives one call per group.
+    on_commit : callable of (ChangeBatch)
+        Called after each commit, in the committer's thread, with what was added to the feed.
     observe : callable
         Told how long each commit took.
     """
 
     def __init__(
-        self, store: WritableStore, on_commit: Callable[[], None], *, observe: Observe = ignore
+        self, store: WritableStore, on_commit: Callable[[ChangeBatch], object], *, observe: Observe = ignore
     ) -> None:
         self._observe = observe
         self._store = store
@@ -98,7 +98,7 @@ class GroupCommitter:
     def _commit(self, group: list[Pending]) -> None:
         try:
             with timed(self._observe, Stage.COMMIT):
-                outcomes = self._store.apply([write for write, _ in group])
+                outcomes, changes = self._store.apply_and_read([write for write, _ in group])
         except IqdbError as error:
             self._fail(group, error)
         except (
@@ -107,7 +107,7 @@ class GroupCommitter:
             log.exception("a commit of %d writes failed", len(group), extra={"action": "commit_failed"})
             self._fail(group, error)
         else:
-            self._on_commit()
+            self._on_commit(changes)
             for (_, future), outcome in zip(group, outcomes, strict=True):
                 if future.set_running_or_notify_cancel():
                     future.set_result(outcome)

@@ -31,7 +31,8 @@ from api.web.subjects import metrics
 from api.web.subjects.duplicates import duplicates_wanted
 from iqdb_core import codec
 from iqdb_core.errors import IndexNotReady
-from iqdb_core.follower import Follower, FollowerState
+from iqdb_core.follower import Follower
+from iqdb_core.following import FollowerState
 
 router: Final = APIRouter()
 

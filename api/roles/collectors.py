@@ -12,7 +12,8 @@ from typing import Final
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from iqdb_core.follower import Follower, FollowerState
+from iqdb_core.follower import Follower
+from iqdb_core.following import FollowerState
 from iqdb_core.index import ImageIndex
 
 _FOLLOWING: Final = "How the index follows the store: 1 for the state it is in."

@@ -69,7 +69,7 @@ def load(
         instruments.add(IndexCollector(index, follower))
         hasher = create_hasher(settings, instruments)
         stack.callback(hasher.close)
-        committer = GroupCommitter(store, follower.wake, observe=instruments.observe)
+        committer = GroupCommitter(store, follower.offer, observe=instruments.observe)
         stack.callback(committer.close)
         search = LocalSearch(index, follower, store=store, observe=instruments.observe)
         stack.callback(search.close)

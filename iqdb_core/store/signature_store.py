@@ -23,7 +23,7 @@ from iqdb_core.store import sources
 from iqdb_core.store.columns import is_signature
 from iqdb_core.store.contents import export, listing
 from iqdb_core.store.contents.check import CheckReport, check
-from iqdb_core.store.writing import apply_writes, check_writes
+from iqdb_core.store.writing import apply_and_read, apply_writes, check_writes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -83,6 +83,22 @@ class SignatureStore:
             return []
         with self._backend.writing() as connection:
             return apply_writes(self._backend, connection, writes)
+
+    def apply_and_read(self, writes: Sequence[Write]) -> tuple[list[WriteOutcome], ChangeBatch]:
+        """Do as `apply`, and return what this added to the feed, too.
+
+        Returns
+        -------
+        list of WriteOutcome
+            As from `apply`.
+        ChangeBatch
+            What `changes_since` the newest seq before them would return; all of it, since no other writer
+            comes between.
+        """
+        self._check_open()
+        check_writes(writes)
+        with self._backend.writing() as connection:
+            return apply_and_read(self._backend, connection, writes)
 
     def changes_since(self, cursor: int, limit: int) -> ChangeBatch:
         """Return the next changes of the feed.

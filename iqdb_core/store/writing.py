@@ -5,14 +5,16 @@ Called by `SignatureStore.apply` and by the bulk copy, each inside a transaction
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from iqdb_core.errors import InvalidHash, InvalidImageId, StoreInvalid
-from iqdb_core.model import MAX_IMAGE_ID, POSITION_BYTES
+from iqdb_core.model import MAX_IMAGE_ID, POSITION_BYTES, FeedState
 from iqdb_core.store import lineage, sources
-from iqdb_core.store.columns import positions_are_valid
+from iqdb_core.store.backend import LIVE
+from iqdb_core.store.columns import positions_are_valid, to_batch
 from iqdb_core.store.planning import make_plan
 
 if TYPE_CHECKING:
@@ -20,8 +22,9 @@ if TYPE_CHECKING:
 
     import sqlalchemy as sa
 
-    from iqdb_core.model import Write, WriteOutcome
+    from iqdb_core.model import ChangeBatch, Write, WriteOutcome
     from iqdb_core.store.backend import Backend
+    from iqdb_core.store.planning import Plan
 
 
 def check_writes(writes: Sequence[Write]) -> None:
@@ -47,6 +50,26 @@ def check_writes(writes: Sequence[Write]) -> None:
 
 def apply_writes(backend: Backend, connection: sa.Connection, writes: Sequence[Write]) -> list[WriteOutcome]:
     """Apply checked writes inside a write transaction; returns one outcome per write, in their order."""
+    return _write(backend, connection, writes)[0].outcomes
+
+
+def apply_and_read(
+    backend: Backend, connection: sa.Connection, writes: Sequence[Write]
+) -> tuple[list[WriteOutcome], ChangeBatch]:
+    """Do as `apply_writes`, and return what the feed says of it, without reading it again."""
+    plan, before_seq = _write(backend, connection, writes)
+    images = iter(plan.puts)
+    absent = (None, None, None, None)
+    batch = to_batch(
+        [(row.seq, row.post_id, *(next(images)[2:] if row.state == LIVE else absent)) for row in plan.feed]
+    )
+    head_seq, before = backend.marks(connection, before_seq)
+    _, after = backend.marks(connection, plan.counter.head_seq)
+    return plan.outcomes, replace(batch, feed=FeedState(head_seq, before, after))
+
+
+def _write(backend: Backend, connection: sa.Connection, writes: Sequence[Write]) -> tuple[Plan, int]:
+    """Plan and write; return the plan, and the newest seq before it."""
     ids = list({write.image_id: None for write in writes})
     counter = backend.counter(connection)
     stored = backend.feed_rows(connection, ids)
@@ -65,4 +88,4 @@ def apply_writes(backend: Backend, connection: sa.Connection, writes: Sequence[W
         backend.put_feed(connection, plan.feed)
         lineage.mark(connection, counter.head_seq, plan.counter.head_seq)
         backend.set_counter(connection, plan.counter)
-    return plan.outcomes
+    return plan, counter.head_seq

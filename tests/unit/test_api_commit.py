@@ -9,10 +9,13 @@ import pytest
 
 from api.ingestion.group_commit import MAX_GROUP, GroupCommitter
 from iqdb_core.errors import StoreUnavailable
-from iqdb_core.model import Write, WriteOutcome
+from iqdb_core.model import ChangeBatch, Write, WriteOutcome
+from iqdb_core.store.columns import empty_batch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+NOTHING = empty_batch()
 
 
 class SlowStore:
@@ -24,18 +27,18 @@ class SlowStore:
         self.go_on = threading.Event()
         self.error: Exception | None = None
 
-    def apply(self, writes: Sequence[Write]) -> list[WriteOutcome]:
+    def apply_and_read(self, writes: Sequence[Write]) -> tuple[list[WriteOutcome], ChangeBatch]:
         self.entered.set()
         assert self.go_on.wait(10)
         if self.error is not None:
             raise self.error
         self.groups.append(list(writes))
-        return [WriteOutcome(write.revision, is_stale=False) for write in writes]
+        return [WriteOutcome(write.revision, is_stale=False) for write in writes], NOTHING
 
 
 def test_writes_that_arrive_during_a_commit_share_the_next_one() -> None:
     store, commits = SlowStore(), []
-    committer = GroupCommitter(store, lambda: commits.append(len(store.groups)))
+    committer = GroupCommitter(store, lambda _: commits.append(len(store.groups)))
     first = committer.submit(Write(1, 1, None))
     assert store.entered.wait(10)
     later = [committer.submit(Write(number, number, None)) for number in range(2, 102)]
@@ -48,7 +51,7 @@ def test_writes_that_arrive_during_a_commit_share_the_next_one() -> None:
 
 def test_a_group_is_bounded() -> None:
     store = SlowStore()
-    committer = GroupCommitter(store, lambda: None)
+    committer = GroupCommitter(store, lambda _: None)
     futures = [committer.submit(Write(0, 0, None))]
     assert store.entered.wait(10)
     futures += [committer.submit(Write(number, number, None)) for number in range(MAX_GROUP + 1)]
@@ -64,7 +67,7 @@ def test_a_failed_commit_fails_its_writes_and_the_next_one_works(error: Exceptio
     store = SlowStore()
     store.go_on.set()
     store.error = error
-    committer = GroupCommitter(store, lambda: None)
+    committer = GroupCommitter(store, lambda _: None)
     with pytest.raises(type(error)):
         committer.submit(Write(1, 1, None)).result(10)
     store.error = None
@@ -74,7 +77,7 @@ def test_a_failed_commit_fails_its_writes_and_the_next_one_works(error: Exceptio
 
 def test_close_commits_what_was_submitted_and_refuses_more() -> None:
     store = SlowStore()
-    committer = GroupCommitter(store, lambda: None)
+    committer = GroupCommitter(store, lambda _: None)
     futures = [committer.submit(Write(number, number, None)) for number in range(10)]
     store.go_on.set()
     committer.close()
@@ -86,7 +89,7 @@ def test_close_commits_what_was_submitted_and_refuses_more() -> None:
 
 def test_a_cancelled_write_does_not_end_the_committer() -> None:
     store = SlowStore()
-    committer = GroupCommitter(store, lambda: None)
+    committer = GroupCommitter(store, lambda _: None)
     cancelled = committer.submit(Write(1, 1, None))
     assert cancelled.cancel()
     store.go_on.set()

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from iqdb_core.errors import IndexNotReady, IndexStateError, StoreError, StoreInvalid, StoreUnavailable
-from iqdb_core.follower import Follower, FollowerState
+from iqdb_core.follower import Follower
+from iqdb_core.following import FollowerState
 from iqdb_core.store import open_store
 from tests.fixtures.stores import delete, live_images, put
 from tests.fixtures.waiting import wait_until
