@@ -21,7 +21,8 @@ from typing import Final, Literal
 from iqdb_core import cache_folder, compiler_memory, forms, index, signature
 
 Room = Literal["signature", "index"]
-_PARTS: Final[dict[Room, tuple[str, ...]]] = {"signature": ("signature",), "index": ("ranking", "segment")}
+_PARTS: Final[dict[Room, tuple[str, ...]]] = {"index": ("ranking", "segment"), "signature": ("signature",)}
+"""In the order in which they are loaded: who waits waits for the index."""
 _RANKING: Final = "iqdb_core.index.ranking"
 _NICENESS: Final = 5
 """Answers go before compiling."""
@@ -54,13 +55,14 @@ class Compilation:
     def __init__(
         self, rooms: Sequence[Room], *, on_compiling: Callable[[], None], on_fast: Callable[[float], None]
     ) -> None:
-        self._rooms = rooms
+        self._rooms = sorted(rooms, key=tuple(_PARTS).index)
         self._on_compiling = on_compiling
         self._on_fast = on_fast
         self._children: list[subprocess.Popen[bytes]] = []
         self._lock = threading.Lock()
         self._is_closed = False
         self._over = threading.Event()
+        self._ready = {room: threading.Event() for room in rooms}
         self._thread: threading.Thread | None = None
         self._parts = [part for room in rooms for part in _PARTS[room]]
         self._is_kept = are_kept(rooms)
@@ -83,10 +85,10 @@ class Compilation:
                 self._thread = threading.Thread(target=self._run, name="compilation", daemon=True)
                 self._thread.start()
 
-    def wait(self) -> None:
-        """Wait until the compiled forms are in use, or `close` is called."""
+    def wait(self, room: Room) -> None:
+        """Wait until a room's compiled forms are in use, or will not be: `close` is called, or it failed."""
         self.begin()
-        self._over.wait()
+        self._ready[room].wait()
 
     def close(self) -> None:
         """End the children, and all waiting. What they have finished is kept. Closing twice is harmless."""
@@ -94,7 +96,7 @@ class Compilation:
             self._is_closed = True
             for child in self._children:
                 child.kill()
-        self._over.set()
+        self._end()
 
     def _run(self) -> None:
         start = time.monotonic()
@@ -105,10 +107,8 @@ class Compilation:
             if self._is_closed:
                 return
             compiler_memory.load_lean()
-            with forms.compiled_here():
-                for room in self._rooms:
-                    {"signature": signature, "index": index}[room].warm_up()
-            forms.use_compiled(self._is_ours)
+            for room in self._rooms:
+                self._load(room)
             compiler_memory.give_back()
         except Exception as error:  # noqa: BLE001 - answers stay right, only slower, and the log says why
             _log.error("kernels could not be compiled", exc_info=error, extra={"action": "compiling_failed"})
@@ -116,7 +116,20 @@ class Compilation:
             if not self._is_kept:
                 self._on_fast(time.monotonic() - start)
         finally:
-            self._over.set()
+            self._end()
+
+    def _load(self, room: Room) -> None:
+        """Load what was compiled of one room, and use it."""
+        with forms.compiled_here():
+            {"signature": signature, "index": index}[room].warm_up()
+        forms.use_compiled(lambda place: is_in_room(place, room))
+        self._ready[room].set()
+
+    def _end(self) -> None:
+        """Let nobody wait any longer."""
+        for event in self._ready.values():
+            event.set()
+        self._over.set()
 
     def _is_ours(self, place: str) -> bool:
         return any(is_in_room(place, room) for room in self._rooms)

@@ -63,7 +63,7 @@ def load(
     """
     settings = settings.with_poll(POLL_S)
     with startup.stack as stack:
-        compilation = start_compilation(("signature", "index"), startup)
+        compilation = start_compilation(("index", "signature"), settings, startup)
         store = open_database(settings, startup)
         index, follower = open_index(settings, store, startup, compilation, on_death)
         instruments.add(IndexCollector(index, follower))

@@ -67,7 +67,7 @@ def load(settings: Settings, startup: Startup[Services], instruments: Instrument
         ledger = open_ledger(settings)
         stack.callback(ledger.close)
         seed(ledger)
-        start_compilation(("signature",), startup).begin()
+        start_compilation(("signature",), settings, startup).begin()
         hasher = create_hasher(settings, instruments)
         stack.callback(hasher.close)
         search = RemoteSearch(settings.query_url_list())

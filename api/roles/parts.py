@@ -15,6 +15,7 @@ from api.ingestion.hashing import Hasher
 from api.metrics.instruments import Instruments
 from api.pictures.folder import PictureFolder
 from api.pictures.thumbnails import Thumbnails
+from api.roles.database_file import file_of
 from api.roles.process import say
 from api.roles.progress import COMPILING, ProgressLine
 from api.web.guards.limits import LimitOptions
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 PLAIN_CHANGES: Final = 20_000
 """What is loaded in a second without the compiled arithmetic; a store with more waits for that."""
+LARGE_FILE_BYTES: Final = PLAIN_CHANGES * 264
 log = logging.getLogger(__name__)
 
 
@@ -98,7 +100,7 @@ def open_index(
     """
     if store.head_seq() > PLAIN_CHANGES:
         startup.step(COMPILING)
-        compilation.wait()
+        compilation.wait("index")
     startup.step("opening the index")
     options = index_room.IndexOptions(
         query_threads=settings.query_threads or usable_cores(),
@@ -172,8 +174,11 @@ def create_instruments() -> Instruments:
     return Instruments(importlib.metadata.version("iqdb-server"))
 
 
-def start_compilation(rooms: Sequence[Room], startup: Startup[Any]) -> Compilation:
-    """Use plain arithmetic in this process until the compiled one is ready; ended with `startup`."""
+def start_compilation(rooms: Sequence[Room], settings: Settings, startup: Startup[Any]) -> Compilation:
+    """Use plain arithmetic in this process until the compiled one is ready; ended with `startup`.
+
+    A large file will wait for it, so that it is loaded while the file is opened.
+    """
     compilation = Compilation(
         rooms,
         on_compiling=lambda: say(f"{COMPILING}; answers are right meanwhile, only slower"),
@@ -181,6 +186,9 @@ def start_compilation(rooms: Sequence[Room], startup: Startup[Any]) -> Compilati
     )
     startup.stack.callback(compilation.close)
     startup.on_stop(compilation.close)
+    file = file_of(settings.database_url)
+    if file is not None and file.is_file() and file.stat().st_size > LARGE_FILE_BYTES:
+        compilation.begin()
     return compilation
 
 

@@ -40,7 +40,7 @@ def load(
     settings = settings.with_poll(POLL_S)
     with startup.stack as stack:
         settings = settings.changed(index_dir=claim_directory(settings.index_directory(), stack))
-        compilation = start_compilation(("index",), startup)
+        compilation = start_compilation(("index",), settings, startup)
         store = open_database(settings, startup)
         index, follower = open_index(settings, store, startup, compilation, on_death)
         instruments.add(IndexCollector(index, follower))

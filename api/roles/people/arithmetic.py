@@ -46,7 +46,7 @@ class Arithmetic:
         if n_images > MUCH:
             self._begin(room)
             if room in self._compilations:
-                self._compilations[room].wait()
+                self._compilations[room].wait(room)
 
     def close(self) -> None:
         """End what compiles, keeping what it has finished. Closing twice is harmless."""

@@ -9,6 +9,7 @@ from typing import Final
 
 import httpx
 
+from api.roles.database_file import file_of
 from api.roles.people.local import DatabaseTarget
 from api.roles.people.remote import ServerTarget
 from api.roles.people.show import say
@@ -67,13 +68,6 @@ def opened_database(settings: Settings, *, make: bool = False) -> Iterator[Datab
         if is_new:
             say(f"made a new database {path}")
         yield database
-
-
-def file_of(database_url: str) -> Path | None:
-    """Return the file behind an address, None for a database server."""
-    if database_url.startswith("sqlite:///"):
-        return Path(database_url.removeprefix("sqlite:///"))
-    return None if "://" in database_url else Path(database_url)
 
 
 def picture_of(text: str) -> Picture | int:

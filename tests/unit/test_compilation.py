@@ -1,0 +1,51 @@
+"""Whoever waits for the index does not wait for the rest, and nobody waits for ever."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from iqdb_core import compiling, forms
+from iqdb_core.compiling import Compilation
+from tests.fixtures.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Everything is on disk; loading the signature's kernels takes until the gate opens."""
+    gate = threading.Event()
+    monkeypatch.setattr(compiling, "are_kept", lambda _: True)
+    monkeypatch.setattr(compiling.index, "warm_up", lambda: None)
+    monkeypatch.setattr(compiling.signature, "warm_up", lambda: gate.wait(60))
+    yield gate
+    gate.set()
+    forms.use_preferred()
+
+
+def nothing(*_: object) -> None:
+    pass
+
+
+def test_the_index_is_loaded_first(gate: threading.Event) -> None:
+    compilation = Compilation(("signature", "index"), on_compiling=nothing, on_fast=nothing)
+    compilation.wait("index")
+    assert not compilation.is_fast
+    gate.set()
+    compilation.wait("signature")
+    wait_until(lambda: compilation.is_fast, 60)
+
+
+def test_closing_ends_all_waiting(gate: threading.Event) -> None:
+    compilation = Compilation(("signature",), on_compiling=nothing, on_fast=nothing)
+    waiter = threading.Thread(target=compilation.wait, args=("signature",))
+    waiter.start()
+    compilation.close()
+    waiter.join(60)
+    assert not waiter.is_alive()
+    assert not gate.is_set()
+    assert not compilation.is_fast
