@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from concurrent.futures import Future
 from typing import Any
 
 from api.ingestion.group_commit import GroupCommitter
@@ -14,7 +15,8 @@ from api.search.interface import Search
 from iqdb_core.clock import RevisionClock
 from iqdb_core.errors import IqdbError, UnknownJob
 from iqdb_core.jobs.model import Job, JobPage, JobState
-from iqdb_core.model import Write
+from iqdb_core.model import Write, WriteOutcome
+from iqdb_core.signature import ReadImage
 
 
 class EmbeddedIngestion:
@@ -70,8 +72,11 @@ class EmbeddedIngestion:
         return await asyncio.gather(*(one(*each) for each in zip(news, revisions, strict=True)))
 
     async def _add(self, new: NewImage, revision: int) -> Added:
-        read = await self._hasher.read(new.picture)
-        await self._write(Write(new.image_id, revision, read.signature, source=new.source))
+        def commit(read: ReadImage) -> Future[WriteOutcome]:
+            return self._committer.submit(Write(new.image_id, revision, read.signature, source=new.source))
+
+        read, outcome = await self._hasher.read_and(new.picture, commit)
+        await self._search.wait_applied(outcome.seq, self._timeout_s)
         return Added(new.image_id, read.signature, read.is_damaged)
 
     async def delete(self, image_ids: Sequence[int]) -> list[Queued]:

@@ -8,14 +8,21 @@ the query routes.
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
+import contextlib
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from time import perf_counter
+from typing import TypeVar
 
-from api.ingestion.picture import Channels, Picture, read_upload
+from starlette.datastructures import UploadFile
+
+from api.ingestion.picture import Channels, Picture, upload_bytes
 from api.metrics.stages import Observe, Stage, ignore
 from iqdb_core.model import Asked, Signature
 from iqdb_core.signature import DecodeLimits, ReadImage, asked_from_image_bytes, read_image, turned
+
+T = TypeVar("T")
 
 
 class Hasher:
@@ -39,7 +46,6 @@ class Hasher:
         self._observe = observe
         self._limits = limits
         self._max_upload_bytes = max_upload_bytes
-        self._slots = asyncio.Semaphore(decoders)
         self._threads = ThreadPoolExecutor(decoders, thread_name_prefix="decode")
 
     async def signature(self, picture: Picture) -> Signature:
@@ -50,13 +56,47 @@ class Hasher:
         """Return the picture's signature, and whether a file is damaged; raises as `signature`."""
         if isinstance(picture, Signature):
             return ReadImage(picture, is_damaged=False)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._read, picture)
+
+    async def read_and(self, picture: Picture, then: Callable[[ReadImage], Future[T]]) -> tuple[ReadImage, T]:
+        """Do as `read`, and begin in the decoder's thread what comes after it.
+
+        The event loop is woken once, when both are done, and not between them.
+
+        Parameters
+        ----------
+        picture : Picture
+        then : callable of (ReadImage)
+            Begins something that ends in a thread of its own; must not wait for it.
+
+        Returns
+        -------
+        ReadImage
+        T
+            What came of the second. Raises as `read`, and whatever the second fails with.
+        """
         loop = asyncio.get_running_loop()
-        async with self._slots:
-            if isinstance(picture, Channels):
-                signature = await loop.run_in_executor(self._threads, picture.signature)
-                return ReadImage(signature, is_damaged=False)
-            data = await read_upload(picture, self._max_upload_bytes)
-            return await loop.run_in_executor(self._threads, self._hash, data)
+        done: asyncio.Future[tuple[ReadImage, T]] = loop.create_future()
+
+        def end(read: ReadImage, future: Future[T]) -> None:
+            error = future.exception()
+            _tell(loop, done, (read, future.result()) if error is None else None, error)
+
+        def work() -> None:
+            try:
+                read = self._read(picture)
+                then(read).add_done_callback(partial(end, read))
+            except BaseException as error:  # noqa: BLE001 - raised where it is awaited
+                _tell(loop, done, None, error)
+
+        if isinstance(picture, Signature):
+            work()
+            return await done
+        task = self._threads.submit(work)
+        try:
+            return await done
+        finally:
+            task.cancel()
 
     async def asked(self, picture: Picture, *, turns: str | None, has_parts: bool) -> list[Asked]:
         """Return the signatures that a search for copies of a picture looks for; raises as `signature`.
@@ -73,10 +113,18 @@ class Hasher:
             whole = await self.signature(picture)
             return turned([Asked(whole)], turns)
         loop = asyncio.get_running_loop()
-        async with self._slots:
-            data = await read_upload(picture, self._max_upload_bytes)
-            search = partial(asked_from_image_bytes, data, turns=turns, limits=self._limits)
-            return await loop.run_in_executor(self._threads, search)
+        return await loop.run_in_executor(self._threads, self._read_asked, picture, turns)
+
+    def _read_asked(self, picture: UploadFile, turns: str | None) -> list[Asked]:
+        data = upload_bytes(picture, self._max_upload_bytes)
+        return asked_from_image_bytes(data, turns=turns, limits=self._limits)
+
+    def _read(self, picture: Picture) -> ReadImage:
+        if isinstance(picture, Signature):
+            return ReadImage(picture, is_damaged=False)
+        if isinstance(picture, Channels):
+            return ReadImage(picture.signature(), is_damaged=False)
+        return self._hash(upload_bytes(picture, self._max_upload_bytes))
 
     def _hash(self, data: bytes) -> ReadImage:
         hashing_s = 0.0
@@ -95,3 +143,23 @@ class Hasher:
     def close(self) -> None:
         """Wait for the images in flight and end the threads."""
         self._threads.shutdown(wait=True)
+
+
+def _tell(
+    loop: asyncio.AbstractEventLoop,
+    done: asyncio.Future[T],
+    result: T | None,
+    error: BaseException | None,
+) -> None:
+    """Settle a future of the loop, from any thread."""
+
+    def settle() -> None:
+        if done.done():  # its client went away
+            return
+        if error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(result)  # type: ignore[arg-type]  # one of the two is given
+
+    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        loop.call_soon_threadsafe(settle)

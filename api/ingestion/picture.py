@@ -58,7 +58,15 @@ class NewImage:
 
 async def read_upload(upload: UploadFile, max_bytes: int) -> bytes:
     """Read an upload whole; raises BodyTooLarge when it is over `max_bytes`."""
-    data = await upload.read(max_bytes + 1)
+    return _bounded(await upload.read(max_bytes + 1), max_bytes)
+
+
+def upload_bytes(upload: UploadFile, max_bytes: int) -> bytes:
+    """Do the same in a thread, where nobody minds that the upload may be on disk."""
+    return _bounded(upload.file.read(max_bytes + 1), max_bytes)
+
+
+def _bounded(data: bytes, max_bytes: int) -> bytes:
     if len(data) > max_bytes:
         raise BodyTooLarge(max_bytes)
     return data
