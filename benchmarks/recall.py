@@ -9,13 +9,15 @@ likelihood of 0.9 is right nine times of ten.
 Method: every second picture of FOLDER, those that `fit_likelihood` leaves alone, hidden among the
 signatures of FILE.sqlite (IQDB's schema) and FILE.npz (averages, positions). Each is distorted in every
 way of `benchmarks.distortions` and looked for, plain and as a copy. Strangers that are copies of a
-picture (score of at least 45 with the picture itself) are left out: they may have been made from the
-same. Whether a picture that is not in the index names a stranger is seen by leaving the picture itself
-out of the answer.
+picture (score of at least 45 with the picture itself, or with one of its halves or its middle) are left
+out: they may have been made from the same. Whether a picture that is not in the index names a stranger is
+seen by leaving the picture itself out of the answer.
 
 Control: imagehash's pHash and dHash, and pdqhash, in the same run. They are ranked among the hidden
 pictures alone, since there are no pixels of the strangers: an easier task than ours by orders of
 magnitude.
+
+With `--processes` the pictures are shared out; each process has an index of everything.
 
 Prints a Markdown table: recall at 1 / at 10, in percent; the reliability of the likelihood; false alarms.
 """
@@ -25,6 +27,10 @@ from __future__ import annotations
 import argparse
 import io
 import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,6 +51,7 @@ _STRANGER: Final = 10**9
 _SAME_SCORE: Final = 45.0
 _BINS: Final = 10
 _TURNED: Final = {"flipped", "rotated 90", "rotated 180", "rotated 270", "transposed"}
+_PIECES: Final = ("cropped 20 %", "20 % cut off right", "30 % cut off top", "half cut off")
 _YARDSTICKS: Final = ("pHash", "dHash", "PDQ")
 
 
@@ -67,15 +74,22 @@ def build(averages: NDArray[np.float64], positions: NDArray[np.int16], ids: NDAr
     return index
 
 
-def hidden_among(originals: list[Signature], strangers: list[Path]) -> ImageIndex:
-    """Return an index of the originals, ids from 0, and of the strangers that are no copies of them."""
+def hidden_among(
+    originals: list[Signature], strangers: list[Path], pieces: Sequence[Signature] = ()
+) -> ImageIndex:
+    """Return an index of the originals, ids from 0, and of the strangers that are no copies of them.
+
+    Copies of their pieces are left out too.
+    """
     found = [read_strangers(path) for path in strangers]
     averages = np.concatenate([one[0] for one in found])
     positions = np.concatenate([one[1] for one in found])
     ids = np.arange(len(averages)) + _STRANGER
     with build(averages, positions, ids) as index:
         copies = {
-            match.image_id for original in originals for match in index.query(original, 100, _SAME_SCORE)
+            match.image_id
+            for original in (*originals, *pieces)
+            for match in index.query(original, 1000, _SAME_SCORE)
         }
     is_kept = ~np.isin(ids, list(copies))
     print(f"{len(originals)} pictures among {is_kept.sum()}; {len(copies)} left out", file=sys.stderr)
@@ -142,7 +156,62 @@ def plot(tallies: dict[str, Tally], path: Path) -> None:
     axes.set_xlabel("recall at 1, %")
     axes.legend()
     figure.tight_layout()
-    figure.savefig(path)
+    figure.savefig(path, dpi=80)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one distorted picture."""
+
+    name: str
+    number: int
+    found: dict[str, list[int]]
+    likelihood: float
+    is_right: bool
+    alarm: float
+
+
+def outcomes(paths: list[Path], strangers: list[Path], own: range) -> list[Outcome]:
+    """Look for every distortion of those of the hidden pictures whose numbers are in `own`."""
+    originals = [from_image_bytes(path.read_bytes()) for path in paths]
+    pictures = [on_white(path) for path in paths]
+    pieces = [
+        from_image_bytes(distort(name, picture, np.random.default_rng(0)))
+        for picture in pictures
+        for name in _PIECES
+    ]
+    known = [np.stack(bits) for bits in zip(*map(yardsticks, pictures), strict=True)]
+    found = []
+    with hidden_among(originals, strangers, pieces) as index:
+        for number in own:
+            for kind, name in enumerate(DISTORTIONS):
+                data = distort(name, pictures[number], np.random.default_rng(1000 * number + kind))
+                found.append(_outcome(index, known, data, name, number))
+            print(f"{number + 1}/{len(paths)} {paths[number].name}", file=sys.stderr)
+    return found
+
+
+def _outcome(index: ImageIndex, known: list[Any], data: bytes, name: str, number: int) -> Outcome:
+    whole, parts = parts_from_image_bytes(data)
+    turns = "all" if name in _TURNED else "mirror,negative" if name == "inverted" else "mirror"
+    asked = turned([Asked(whole), *(Asked(one, part) for part, one in parts)], turns)
+    copies = index.find_copies(asked, limit=11).matches
+    ids = {
+        "plain": [match.image_id for match in index.query(whole, 10)],
+        "find=copies": [copy.image_id for copy in copies[:10]],
+    }
+    with Image.open(io.BytesIO(data)) as opened:
+        bits = yardsticks(opened.convert("RGB"))
+    for way, of_known, own in zip(_YARDSTICKS, known, bits, strict=True):
+        ids[way] = np.argsort((of_known != own).sum(axis=1), kind="stable")[:10].tolist()
+    return Outcome(
+        name,
+        number,
+        ids,
+        copies[0].likelihood,
+        copies[0].image_id == number,
+        max(copy.likelihood for copy in copies if copy.image_id != number),
+    )
 
 
 def main() -> None:
@@ -153,49 +222,39 @@ def main() -> None:
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--strangers", nargs="+", type=Path, required=True)
     parser.add_argument("--pictures", type=int)
+    parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--plot", type=Path)
     args = parser.parse_args()
     paths = sorted(path for folder in args.folders for path in folder.rglob("*") if path.is_file())[1::2]
     paths = paths[:: max(1, len(paths) // (args.pictures or len(paths)))]
-    originals = [from_image_bytes(path.read_bytes()) for path in paths]
-    pictures = [on_white(path) for path in paths]
-    known = [np.stack(bits) for bits in zip(*map(yardsticks, pictures), strict=True)]
+    own = [range(first, len(paths), args.processes) for first in range(args.processes)]
+    with ProcessPoolExecutor(args.processes, get_context("spawn")) as pool:
+        asked = [pool.submit(outcomes, paths, args.strangers, numbers) for numbers in own]
+        found = [outcome for future in asked for outcome in future.result()]
     tallies = {name: Tally() for name in DISTORTIONS}
-    judged: list[tuple[float, bool]] = []
-    alarms: list[tuple[float, str]] = []
-    with hidden_among(originals, args.strangers) as index:
-        for kind, (name, tally) in enumerate(tallies.items()):
-            for number, picture in enumerate(pictures):
-                data = distort(name, picture, np.random.default_rng(1000 * number + kind))
-                whole, parts = parts_from_image_bytes(data)
-                tally.add("plain", [match.image_id for match in index.query(whole, 10)], number)
-                turns = "all" if name in _TURNED else "mirror,negative" if name == "inverted" else "mirror"
-                asked = turned([Asked(whole), *(Asked(one, part) for part, one in parts)], turns)
-                copies = index.find_copies(asked, limit=11).matches
-                tally.add("find=copies", [copy.image_id for copy in copies[:10]], number)
-                judged.append((copies[0].likelihood, copies[0].image_id == number))
-                alarms.append((max(copy.likelihood for copy in copies if copy.image_id != number), name))
-                _add_yardsticks(tally, known, data, number)
-            print(name, *(f"{way} {tally.text(way)}" for way in tally.ranks), file=sys.stderr)
+    for one in found:
+        for way, ids in one.found.items():
+            tallies[one.name].add(way, ids, one.number)
     print("| what was done | plain | find=copies |", *(f"{name} |" for name in _YARDSTICKS))
     print("| --- | --- | --- | --- | --- | --- |")
     for name, tally in tallies.items():
         print(f"| {name} |", *(f"{tally.text(way)} |" for way in ("plain", "find=copies", *_YARDSTICKS)))
-    likelihoods, is_right = (np.array(column) for column in zip(*judged, strict=True))
+    likelihoods = np.array([one.likelihood for one in found])
+    is_right = np.array([one.is_right for one in found])
+    alarms = sorted((one.alarm, one.name, paths[one.number].name) for one in found)
     print(f"\nexpected calibration error {reliability(likelihoods, is_right):.3f}")
+    both = np.concatenate([likelihoods, [alarm for alarm, _, _ in alarms]])
+    error = reliability(both, np.concatenate([is_right, np.zeros(len(alarms), np.bool_)]))
+    print(f"\nthe same, each query also with its picture left out: {error:.3f}")
     for word, least in (("likely", LIKELY), ("certain", CERTAIN)):
-        print(f"strangers that are {word}: {sum(one >= least for one, _ in alarms)} of {len(alarms)} queries")
-    print("likeliest strangers:", ", ".join(f"{one:.3f} ({name})" for one, name in sorted(alarms)[-10:]))
+        print(
+            f"strangers that are {word}: {sum(one >= least for one, _, _ in alarms)} of {len(alarms)} queries"
+        )
+        named = np.mean(is_right & (likelihoods >= least))
+        print(f"pictures that are {word}: {100 * named:.1f} % of all queries")
+    print("likeliest strangers:", *(f"{one:.3f} ({name}, {path})" for one, name, path in alarms[-10:]))
     if args.plot:
         plot(tallies, args.plot)
-
-
-def _add_yardsticks(tally: Tally, known: list[Any], data: bytes, number: int) -> None:
-    with Image.open(io.BytesIO(data)) as opened:
-        bits = yardsticks(opened.convert("RGB"))
-    for name, of_known, own in zip(_YARDSTICKS, known, bits, strict=True):
-        nearest = np.argsort((of_known != own).sum(axis=1), kind="stable")[:10]
-        tally.add(name, nearest.tolist(), number)
 
 
 if __name__ == "__main__":

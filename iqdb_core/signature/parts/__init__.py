@@ -21,7 +21,7 @@ from iqdb_core.signature.parts.guesses import MAX_PARTS, find_boxes
 
 __all__ = ["MAX_PARTS", "find_parts"]
 
-_MOST_PIXELS: Final = 300_000
+_MOST_PIXELS: Final = 600_000
 """Of larger pictures every second (third, ...) pixel is looked at, and then where exactly the edges are."""
 
 

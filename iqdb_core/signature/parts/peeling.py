@@ -42,30 +42,33 @@ def peeled_steps(sheet: Sheet, box: Box) -> Iterator[tuple[Box, Colour]]:
 
 def _edge_colour(sheet: Sheet, box: Box) -> NDArray[np.int64] | None:
     """Return the colour of the side with the most flat lines of one colour; None if no side has any."""
-    rows, columns = sheet.rows(box), sheet.columns(box)
-    thickest = max((rows, rows.reversed(), columns, columns.reversed()), key=_thickness)
+    sides = [
+        sheet.side(box, is_down=is_down, is_far=is_far)
+        for is_down in (False, True)
+        for is_far in (False, True)
+    ]
+    thickest = max(sides, key=_thickness)
     colour: NDArray[np.int64] = thickest.colours[0]
     return colour if _thickness(thickest) else None
 
 
 def _peel(sheet: Sheet, box: Box, colour: NDArray[np.int64], *, is_run: bool) -> Box:
     """Take a colour, or the smooth run of colours that begins with it, off all four sides."""
-    while True:
-        rows = sheet.rows(box)
-        top = _run(rows, colour, is_run=is_run)
+    while box.height > 0 and box.width > 0:
+        top = _run(sheet.side(box, is_down=False, is_far=False), colour, is_run=is_run)
         if top >= box.height:
             return Box(box.top, box.top, box.left, box.right)
-        bottom = _run(rows.reversed(), colour, is_run=is_run)
+        bottom = _run(sheet.side(box, is_down=False, is_far=True), colour, is_run=is_run)
         inner = Box(box.top + top, box.bottom - bottom, box.left, box.right)
-        columns = sheet.columns(inner)
-        left = _run(columns, colour, is_run=is_run)
+        left = _run(sheet.side(inner, is_down=True, is_far=False), colour, is_run=is_run)
         if left >= box.width:
             return Box(box.top, box.top, box.left, box.right)
-        right = _run(columns.reversed(), colour, is_run=is_run)
+        right = _run(sheet.side(inner, is_down=True, is_far=True), colour, is_run=is_run)
         inner = Box(inner.top, inner.bottom, inner.left + left, inner.right - right)
         if inner == box:
             return _sharpened(sheet, inner)
         box = inner
+    return Box(box.top, box.top, box.left, box.right)
 
 
 def _thickness(side: Lines) -> int:
@@ -75,7 +78,7 @@ def _thickness(side: Lines) -> int:
 
 def _run(lines: Lines, colour: NDArray[np.int64], *, is_run: bool) -> int:
     """Return how many lines, from the first, are flat and of a colour, or run on from it."""
-    if len(lines.is_flat) == 0:
+    if len(lines.is_flat) == 0 or not lines.is_flat[0]:
         return 0
     belongs = lines.is_flat & (np.abs(lines.colours - colour).max(axis=(1, 2)) <= SAME)
     if is_run and belongs[0]:

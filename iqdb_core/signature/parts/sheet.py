@@ -20,6 +20,8 @@ SAME: Final = 10
 """Lines whose colours differ by at most this, of 255, are of one colour."""
 MIN_AREA: Final = 0.06
 """Smaller parts of the whole picture's area are dropped."""
+_FIRST_LINES: Final = 8
+"""So many lines at a side of a box are looked at first; most sides have no flat ones."""
 MIN_SIDE: Final = 24
 """Parts with fewer pixels along a side are dropped: nothing can be told of them."""
 
@@ -45,6 +47,7 @@ class Sheet:
         self.down = np.ascontiguousarray(pixels.T)
         self.whole = Box(0, pixels.shape[0], 0, pixels.shape[1])
         self._known: dict[tuple[Box, bool], Lines] = {}
+        self._sides: dict[tuple[Box, bool, bool], Lines] = {}
         self.seen: dict[Box, int] = {}
         """How many levels deep a box has been cut already."""
 
@@ -55,6 +58,41 @@ class Sheet:
     def columns(self, box: Box) -> Lines:
         """Return what is known of the columns of a box, from the left."""
         return self._lines(self.down, box.turned(), is_down=True)
+
+    def side(self, box: Box, *, is_down: bool, is_far: bool) -> Lines:
+        """Return what is known of the lines from one side of a box: all of them, or to one that is not flat.
+
+        Parameters
+        ----------
+        is_down : bool
+            Columns, not rows.
+        is_far : bool
+            From the bottom, or the right.
+        """
+        key = (box, is_down, is_far)
+        if key not in self._sides:
+            pixels, box = (self.down, box.turned()) if is_down else (self.across, box)
+            self._sides[key] = self._from_side(pixels, box, is_far=is_far)
+        return self._sides[key]
+
+    def _from_side(self, pixels: NDArray[np.uint32], box: Box, *, is_far: bool) -> Lines:
+        found: list[Lines] = []
+        done, count = 0, _FIRST_LINES
+        while done < box.height and (not found or found[-1].is_flat.all()):
+            upto = min(done + count, box.height)
+            first, stop = (
+                (box.bottom - upto, box.bottom - done) if is_far else (box.top + done, box.top + upto)
+            )
+            lines = Lines(*flat_rows(pixels, first, stop, box.left, box.right))
+            found.append(lines.reversed() if is_far else lines)
+            done, count = upto, 2 * count
+        if len(found) == 1:
+            return found[0]
+        return Lines(
+            np.concatenate([lines.is_flat for lines in found]),
+            np.concatenate([lines.is_ringing for lines in found]),
+            np.concatenate([lines.colours for lines in found]),
+        )
 
     def _lines(self, pixels: NDArray[np.uint32], box: Box, *, is_down: bool) -> Lines:
         key = (box, is_down)
