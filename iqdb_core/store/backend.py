@@ -156,6 +156,17 @@ class Backend(Protocol):
     def feed_rows(self, connection: sa.Connection, post_ids: Sequence[int]) -> Mapping[int, FeedRow]:
         """Return the feed's rows for these posts, by post_id."""
 
+    def before_writes(
+        self, connection: sa.Connection, post_ids: Sequence[int]
+    ) -> tuple[Counter, Mapping[int, FeedRow], int]:
+        """Return `counter`, `feed_rows` and `newest_row_id`, with as little waiting as possible.
+
+        Inside a write transaction: until it has committed, nobody else writes.
+        """
+
+    def together(self, connection: sa.Connection) -> AbstractContextManager[object]:
+        """Let the statements of a block that have no answer be sent without waiting for each."""
+
     def put_images(self, connection: sa.Connection, rows: Sequence[ImageRow]) -> None:
         """Write rows, replacing whatever has the same id or post_id."""
 

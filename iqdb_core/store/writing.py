@@ -71,21 +71,20 @@ def apply_and_read(
 def _write(backend: Backend, connection: sa.Connection, writes: Sequence[Write]) -> tuple[Plan, int]:
     """Plan and write; return the plan, and the newest seq before it."""
     ids = list({write.image_id: None for write in writes})
-    counter = backend.counter(connection)
-    stored = backend.feed_rows(connection, ids)
-    newest_row_id = backend.newest_row_id(connection)
+    counter, stored, newest_row_id = backend.before_writes(connection, ids)
     if newest_row_id > MAX_IMAGE_ID - len(ids):
         raise StoreInvalid(f"{backend.name} has a row {newest_row_id} in images: no id is left for another")
     plan = make_plan(writes, stored, counter, newest_row_id)
     if plan.deletes:
         backend.delete_images(connection, plan.deletes)
         sources.remove(connection, plan.deletes)
-    if plan.puts:
-        backend.put_images(connection, plan.puts)
     if plan.sources:
         sources.write(connection, plan.sources)
     if plan.feed:
-        backend.put_feed(connection, plan.feed)
         lineage.mark(connection, counter.head_seq, plan.counter.head_seq)
-        backend.set_counter(connection, plan.counter)
+        with backend.together(connection):
+            if plan.puts:
+                backend.put_images(connection, plan.puts)
+            backend.put_feed(connection, plan.feed)
+            backend.set_counter(connection, plan.counter)
     return plan, counter.head_seq

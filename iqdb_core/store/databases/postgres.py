@@ -19,6 +19,7 @@ from iqdb_core.store.databases.postgres_engine import PostgresEngines, driver_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     import psycopg
@@ -44,6 +45,7 @@ _MARKS: Final = (
 _FEED_ROWS: Final = (
     "SELECT seq, post_id, revision, state, row_id, digest FROM iqdb_feed WHERE post_id = ANY(%b::bigint[])"
 )
+_NEWEST_ROW_ID: Final = "SELECT max(id) FROM images"
 _PUT_IMAGES: Final = (
     "INSERT INTO images (id, post_id, avglf1, avglf2, avglf3, sig) SELECT * FROM"
     " unnest(%b::bigint[], %b::bigint[], %b::float8[], %b::float8[], %b::float8[], %b::bytea[])"
@@ -165,13 +167,31 @@ class PostgresBackend:
 
     def newest_row_id(self, connection: sa.Connection) -> int:
         """Return the largest `images.id`."""
-        newest: int | None = _one(connection, "SELECT max(id) FROM images")[0]
+        newest: int | None = _one(connection, _NEWEST_ROW_ID)[0]
         return newest or 0
 
     def feed_rows(self, connection: sa.Connection, post_ids: Sequence[int]) -> Mapping[int, FeedRow]:
         """Return the feed's rows for these posts."""
         found = _execute(connection, _FEED_ROWS, (list(post_ids),)).fetchall()
         return {row[1]: FeedRow(*row) for row in found}
+
+    def before_writes(
+        self, connection: sa.Connection, post_ids: Sequence[int]
+    ) -> tuple[Counter, Mapping[int, FeedRow], int]:
+        """Return all that a group of writes needs to know, in one round trip."""
+        with driver_of(connection).pipeline():
+            counter = _execute(connection, _COUNTER)
+            feed = _execute(connection, _FEED_ROWS, (list(post_ids),))
+            newest = _execute(connection, _NEWEST_ROW_ID)
+            return (
+                Counter(*_row(counter)),
+                {row[1]: FeedRow(*row) for row in feed.fetchall()},
+                _row(newest)[0] or 0,
+            )
+
+    def together(self, connection: sa.Connection) -> AbstractContextManager[object]:
+        """Send all statements of the block before waiting for the end of the first."""
+        return driver_of(connection).pipeline()
 
     def put_images(self, connection: sa.Connection, rows: Sequence[ImageRow]) -> None:
         """Write rows as one statement."""
@@ -239,9 +259,13 @@ def _execute(connection: sa.Connection, statement: str, values: Sequence[Any] = 
 
 
 def _one(connection: sa.Connection, statement: str, values: Sequence[Any] = ()) -> tuple[Any, ...]:
-    row: tuple[Any, ...] | None = _execute(connection, statement, values).fetchone()
+    return _row(_execute(connection, statement, values))
+
+
+def _row(cursor: psycopg.Cursor[Any]) -> tuple[Any, ...]:
+    row: tuple[Any, ...] | None = cursor.fetchone()
     if row is None:
-        raise LookupError(f"no row from {statement}")
+        raise LookupError("a statement that always has an answer has none")
     return row
 
 

@@ -180,6 +180,17 @@ class SqliteBackend:
                 found[row[1]] = FeedRow(*row)
         return found
 
+    def before_writes(
+        self, connection: sa.Connection, post_ids: Sequence[int]
+    ) -> tuple[Counter, Mapping[int, FeedRow], int]:
+        """Return all that a group of writes needs to know."""
+        known = self.feed_rows(connection, post_ids)
+        return self.counter(connection), known, self.newest_row_id(connection)
+
+    def together(self, connection: sa.Connection) -> AbstractContextManager[object]:  # noqa: ARG002
+        """Do nothing: no statement waits for a server."""
+        return contextlib.nullcontext()
+
     def put_images(self, connection: sa.Connection, rows: Sequence[ImageRow]) -> None:
         """Write rows; REPLACE also removes a row that another program gave the same post."""
         driver_of(connection).executemany(_PUT_IMAGE, rows)
