@@ -4,8 +4,8 @@ Claim: of the processor time that all roles together spend on an image, hashing 
 batches and 0.40 with single adds; Redis takes at most 0.4 ms. 100 single adds that wait for a worker become
 at most 5 transactions.
 
-Method: private Redis (configured as in docker-compose.yml) and database, one api, one query node and one worker of
-1 or 2 processes on this machine. N JPEGs of 200 kilopixels made by code are sent by 4 connections,
+Method: private Redis (configured as in docker-compose.yml) and database, one api, one query node and one
+worker of 1 or 2 processes on this machine. N JPEGs of 200 kilopixels made by code are sent by 4 connections,
 `wait=false`, as single adds, as batches of 50, or hashed already (`hash=`, batches of 500). Nothing starts
 before every role has been at rest for a second, so that no compiling or loading is counted. The clock stops
 when `GET /status` shows N images. Processor time is read from the operating system for each role; the

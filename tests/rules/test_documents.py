@@ -80,6 +80,12 @@ def test_files_stay_small_enough_to_read() -> None:
     assert long == {}
 
 
+def test_nothing_large_is_committed() -> None:
+    """What a program leaves behind in the folder is easily added with the rest."""
+    large = {str(path.relative_to(ROOT)) for path in tracked() if path.stat().st_size > 4 * 1024 * 1024}
+    assert large == set()
+
+
 def test_fixtures_stay_small() -> None:
     sizes = [path.stat().st_size for path in tracked() if "fixtures" in path.parts]
     assert sum(sizes) < 15 * 1024 * 1024
