@@ -33,7 +33,8 @@ from benchmarks.fit_likelihood import on_white, read_strangers
 from benchmarks.recall import hidden_among
 from iqdb_core.index import ImageIndex
 from iqdb_core.index.evidence import table
-from iqdb_core.index.evidence.likelihood import Evidence, Population, buckets_of
+from iqdb_core.index.evidence.likelihood import Evidence, Population
+from iqdb_core.index.evidence.sharing import buckets_of, held_by, shared_by
 from iqdb_core.index.rows import Signatures
 from iqdb_core.model import BUCKETS, GREY_LIMIT, PLANE, SIDE, Asked, Signature
 from iqdb_core.signature import from_image_bytes, parts_from_image_bytes, turned
@@ -76,24 +77,29 @@ def candidates(index: ImageIndex, population: Population, one: Asked) -> tuple[N
         np.array([match.signature.averages for match in matches]),
         np.stack([match.signature.signed_positions() for match in matches]),
     )
-    evidence = Evidence(query, population)
+    asked = Signatures(np.array([query.averages]), query.signed_positions()[None])
+    held = held_by(asked)
+    evidence = Evidence(held, asked.averages, population)
+    trust = float(evidence.trusts[0])
+    n = len(matches)
+    pairs = shared_by(held, held_by(others), np.zeros(n, np.int64), np.arange(n))
     channels = 1 if query.is_grey else 3
     own = np.unique(buckets_of(query.signed_positions()[:channels].astype(np.int64)))
     surprise = np.zeros(BUCKETS)
-    surprise[own] = -np.log(population.shares(own)) * evidence.trust
-    held = buckets_of(others.positions[:, :channels].astype(np.int64))
-    held[np.abs(others.averages[:, 1:]).sum(axis=1) < GREY_LIMIT, 1:] = 0
-    rows, columns = held % PLANE // SIDE, held % PLANE % SIDE
+    surprise[own] = -np.log(population.shares(own)) * trust
+    of_others = buckets_of(others.positions[:, :channels].astype(np.int64))
+    of_others[np.abs(others.averages[:, 1:]).sum(axis=1) < GREY_LIMIT, 1:] = 0
+    rows, columns = of_others % PLANE // SIDE, of_others % PLANE % SIDE
     bins = np.minimum(np.maximum(rows, columns), 5)
-    shared = [np.where(bins == number, surprise[held], 0.0).sum(axis=(1, 2)) for number in range(1, 6)]
+    shared = [np.where(bins == number, surprise[of_others], 0.0).sum(axis=(1, 2)) for number in range(1, 6)]
     apart = np.zeros((len(matches), 3))
     apart[:, :channels] = np.abs(others.averages - query.averages)[:, :channels]
     is_more = float(one.part is not None or one.turn != "none")
     parts: list[Floats] = [
-        evidence.modelled(others),
+        evidence.modelled(pairs, others.averages),
         *shared,
         *np.minimum(apart, table.MOST_DIFFERENCES).T,
-        evidence.trust * np.array([match.score for match in matches]),
+        trust * np.array([match.score for match in matches]),
         np.full(len(matches), is_more),
         np.full(len(matches), surprise.sum()),
     ]

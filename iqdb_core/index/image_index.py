@@ -220,8 +220,9 @@ class ImageIndex:
         Returns
         -------
         Copies
-            Of the snapshot that was current when the call began. Each signature's best 200 by score, or as
-            many as `offset` and `limit` need, are looked at.
+            Of the snapshot that was current when the call began. Looked at are the whole picture's best by
+            score, and of each signature the images that share most with it of those that share enough of its
+            rare buckets; as many as `offset` and `limit` need. See docs/recall.md.
 
         Raises
         ------

@@ -6,19 +6,22 @@ there are. Never changes; `ImageIndex` replaces it whole. Called by any number o
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from iqdb_core.errors import IndexStateError
+from iqdb_core.index.disk.signature_rows import signatures_in
 from iqdb_core.index.evidence.copies import CopyFilter, find_copies
 from iqdb_core.index.evidence.likelihood import Population
 from iqdb_core.index.head import Head
-from iqdb_core.index.ranking.arithmetic import search
+from iqdb_core.index.ranking.arithmetic import find_telling, search
 from iqdb_core.index.rows import Signatures
 from iqdb_core.index.segment.arithmetic import locate
 from iqdb_core.index.segment.table import SegmentTable
-from iqdb_core.model import CHANNELS, KEPT, Match
+from iqdb_core.model import Match
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from iqdb_core.index.query_threads import QueryThreads
-    from iqdb_core.index.ranking.arithmetic import Columns
+    from iqdb_core.index.ranking.arithmetic import Columns, Telling
     from iqdb_core.index.segment.member import Member
     from iqdb_core.model import Asked, Copies, Mark, Signature
 
@@ -131,36 +134,31 @@ class Snapshot:
         threads: QueryThreads,
     ) -> Copies:
         """Return the likeliest copies, as `ImageIndex.find_copies` describes."""
-        head = self.head.rows_to_scan()
+        searcher = _Searcher(self, threads)
+        return find_copies(asked, wanted, Population(counts, self.image_count), searcher)
 
-        def search_one(signature: Signature, depth: int) -> Columns:
-            return search(
-                self.table,
-                head,
-                signature,
-                limit=depth,
-                min_score=wanted.min_score,
-                nonempty=self.nonempty,
-                threads=threads,
-            )
-
-        return find_copies(asked, wanted, Population(counts, self.image_count), search_one, self._signatures)
-
-    def _signatures(self, segments: NDArray[np.int32], documents: NDArray[np.int32]) -> Signatures:
-        """Return the signatures of documents of segments, in the order given; segment -1 is the head."""
-        out = Signatures(
-            np.empty((len(segments), CHANNELS)), np.empty((len(segments), CHANNELS, KEPT), np.int16)
+    def signatures_of(self, segments: NDArray[np.int32], documents: NDArray[np.int32]) -> Signatures:
+        """Return the signatures of a few documents, by ascending segment; segment -1 is the head."""
+        n_head = int(np.searchsorted(segments, 0))
+        edges = [n_head, *(np.flatnonzero(np.diff(segments[n_head:])) + n_head + 1).tolist(), len(segments)]
+        doc_ids = documents.tolist()
+        groups = [
+            (self.members[int(segments[first])].sealed.rows, doc_ids[first:stop])
+            for first, stop in itertools.pairwise(edges)
+            if first < stop
+        ]
+        raw = [row for rows, wanted in groups for row in rows.raw(wanted)]
+        try:
+            sealed = signatures_in(raw)
+        except IndexStateError:
+            for rows, wanted in groups:
+                rows.read(np.unique(wanted))  # says which file it is
+            raise
+        of_head = documents[:n_head]
+        return Signatures(
+            np.concatenate([self.head.averages[of_head], sealed.averages]),
+            np.concatenate([self.head.positions[of_head], sealed.positions]),
         )
-        for segment_no in np.unique(segments).tolist():
-            rows = np.flatnonzero(segments == segment_no)
-            doc_ids, places = np.unique(documents[rows].astype(np.int64), return_inverse=True)
-            if segment_no < 0:
-                found = Signatures(self.head.averages[doc_ids], self.head.positions[doc_ids])
-            else:
-                found = self.members[segment_no].sealed.rows.read(doc_ids)
-            out.averages[rows] = found.averages[places]
-            out.positions[rows] = found.positions[places]
-        return out
 
     def get(self, image_id: int) -> Signature | None:
         """Return the signature of a live image, or None."""
@@ -177,3 +175,31 @@ class Snapshot:
         if segment_no < 0:
             return self.head.signature(doc_id)
         return self.members[segment_no].sealed.rows.signature(doc_id)
+
+
+class _Searcher:
+    """What a search for copies asks of a snapshot; see `evidence.copies`."""
+
+    def __init__(self, snapshot: Snapshot, threads: QueryThreads) -> None:
+        self._snapshot = snapshot
+        self._head = snapshot.head.rows_to_scan()
+        self._threads = threads
+        self.nonempty = snapshot.nonempty
+
+    def best(self, signature: Signature, limit: int, min_score: float | None) -> Columns:
+        snapshot = self._snapshot
+        return search(
+            snapshot.table,
+            self._head,
+            signature,
+            limit=limit,
+            min_score=min_score,
+            nonempty=self.nonempty,
+            threads=self._threads,
+        )
+
+    def sharing(self, telling: Telling, limit: int) -> list[Columns]:
+        return find_telling(self._snapshot.table, self._head, telling, limit=limit, threads=self._threads)
+
+    def read(self, segments: NDArray[np.int32], documents: NDArray[np.int32]) -> Signatures:
+        return self._snapshot.signatures_of(segments, documents)

@@ -16,7 +16,7 @@ import numpy as np
 from iqdb_core.index.image_index import ImageIndex
 from iqdb_core.index.options import IndexOptions
 from iqdb_core.index.ranking.arithmetic import MIN_SHARED_SEGMENTS
-from iqdb_core.model import CHANNELS, KEPT, ChangeBatch, Signature
+from iqdb_core.model import CHANNELS, KEPT, Asked, ChangeBatch, Signature
 
 _CAPACITY: Final = 16
 _ROUNDS: Final = 6
@@ -37,6 +37,7 @@ def warm_up() -> None:
                         index.maintain()
                         index.query(query)
                         index.query(query, min_score=50.0)
+                        index.find_copies([Asked(query), Asked(query)], limit=1)
                         index.get(1)
                 index.save_checkpoint()
     several = IndexOptions(head_capacity=_CAPACITY, merge_fan_out=100, query_threads=2)

@@ -16,6 +16,7 @@ from PIL import Image
 from iqdb_core.index import ImageIndex, IndexOptions
 from iqdb_core.index.evidence import table
 from iqdb_core.index.evidence.likelihood import Evidence, Population, detail_of, likelihoods, log_odds
+from iqdb_core.index.evidence.sharing import Shared, held_by, shared_by
 from iqdb_core.index.rows import Signatures
 from iqdb_core.model import BUCKETS, CHANNELS, KEPT, PLANE, SIDE, Asked, ChangeBatch, Rectangle, Signature
 from iqdb_core.signature import from_channels, from_image_bytes, parts_from_image_bytes, turned
@@ -71,6 +72,14 @@ def _naive_evidence(query: Signature, other: Signature, counts: list[int], n: in
     return modelled, modelled + correction
 
 
+def _compared(query: Signature, others: Signatures, population: Population) -> tuple[Evidence, Shared]:
+    """Return the evidence of one signature, and what others share with it."""
+    asked = _rows(query)
+    held, n = held_by(asked), len(others.averages)
+    shared = shared_by(held, held_by(others), np.zeros(n, np.int64), np.arange(n))
+    return Evidence(held, asked.averages, population), shared
+
+
 def _signature(random: np.random.Generator, *, is_grey: bool = False, span: int = 300) -> Signature:
     positions = np.sort(random.integers(1, span, (CHANNELS, KEPT)) * random.choice([-1, 1], (CHANNELS, KEPT)))
     y, i, q = random.random(3).tolist()
@@ -94,13 +103,14 @@ def test_evidence_is_what_the_model_says(seed: int, is_grey: bool, other_is_grey
         np.array([other.averages for other in others]),
         np.stack([other.signed_positions() for other in others]),
     )
-    evidence = Evidence(query, Population(counts, n))
+    population = Population(counts, n)
     modelled, corrected = zip(
         *(_naive_evidence(query, other, counts.tolist(), n) for other in others), strict=True
     )
-    np.testing.assert_allclose(evidence.modelled(rows), modelled, rtol=1e-9, atol=1e-9)
-    np.testing.assert_allclose(evidence.about(rows), corrected, rtol=1e-9, atol=1e-9)
-    assert detail_of(query, Population(counts, n)) == pytest.approx(max(0.0, modelled[1] / math.log(2)))
+    evidence, shared = _compared(query, rows, population)
+    np.testing.assert_allclose(evidence.modelled(shared, rows.averages), modelled, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(evidence.about(shared, rows.averages), corrected, rtol=1e-9, atol=1e-9)
+    assert detail_of(query, population) == pytest.approx(max(0.0, modelled[1] / math.log(2)))
 
 
 def _of_pixels(change: Callable[[NDArray[np.uint8]], None], level: int = 100) -> Signature:
@@ -125,11 +135,9 @@ def test_flat_pictures_prove_nothing(n: int) -> None:
     flat, other = _of_pixels(lambda _: None), _of_pixels(lambda _: None, 101)
     for query in (flat, _of_pixels(_grey)):
         assert detail_of(query, counts) < 1
-        evidence = Evidence(query, counts)
-        assert (
-            likelihoods(log_odds(evidence.about(_rows(other)), np.array([100.0]), n, trust=evidence.trust))[0]
-            < 0.5
-        )
+        evidence, shared = _compared(query, _rows(other), counts)
+        about = evidence.about(shared, _rows(other).averages)
+        assert likelihoods(log_odds(about, np.array([100.0]), n, trust=evidence.trusts))[0] < 0.5
     lines = _of_pixels(_with_lines)
     assert detail_of(lines, counts) < 100
 

@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 from iqdb_core.codec import SIGNATURE_BYTES, to_bytes
 from iqdb_core.errors import IndexStateError
 from iqdb_core.index.disk.open_files import OpenFiles
-from iqdb_core.index.disk.signature_rows import CHUNK_ROWS, ROW, FileRows, MemoryRows, write_rows
+from iqdb_core.index.disk.signature_rows import (
+    CHUNK_ROWS,
+    ROW,
+    FileRows,
+    MemoryRows,
+    signatures_in,
+    write_rows,
+)
 from iqdb_core.index.rows import Signatures
 from tests.fixtures.index_rows import cheap_rows, signature_at
 
@@ -62,6 +69,10 @@ def test_any_selection_reads_the_same_from_file_and_memory(
         averages, positions = source.read(docs)
         assert (averages == rows[0][docs]).all()
         assert (positions == rows[1][docs]).all()
+        if len(docs):
+            few = signatures_in(source.raw(docs[:40].tolist()) + source.raw(docs[:1].tolist()))
+            assert (few.averages == rows[0][[*docs[:40], docs[0]]]).all()
+            assert (few.positions == rows[1][[*docs[:40], docs[0]]]).all()
 
 
 def test_one_signature_reads_the_same_from_file_and_memory(
@@ -99,7 +110,7 @@ def test_file_cut_short_while_open_is_noticed(rows: tuple[np.ndarray, np.ndarray
     opened = FileRows(path, 3)
     assert opened.signature(1) == signature_at(*rows, 1)
     os.truncate(path, 2 * SIGNATURE_BYTES + 5)
-    for read in (lambda: opened.signature(1), lambda: opened.read(np.array([0]))):
+    for read in (lambda: opened.signature(1), lambda: opened.read(np.array([0])), lambda: opened.raw([0])):
         with pytest.raises(IndexStateError, match=r"1\.rows was changed by someone else"):
             read()
     with pytest.raises(IndexStateError, match="ends early"):
@@ -145,6 +156,8 @@ def test_file_that_others_wrote_to_is_refused_by_name(
     os.utime(path, ns=(1, 1))  # whoever wrote may have put the time back
     with pytest.raises(IndexStateError, match=r"1\.rows is damaged: it holds positions that are none"):
         opened.read(np.arange(9))
+    with pytest.raises(IndexStateError, match="a file of signatures is damaged"):
+        signatures_in(opened.raw([3]))
 
 
 def test_removed_file_is_readable_while_it_is_open_and_said_to_be_gone_then(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 import struct
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -22,6 +23,7 @@ from iqdb_core.index.segment.segment import checksum
 from iqdb_core.model import CHANNELS, KEPT, PLANE, Signature
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -61,6 +63,12 @@ class MemoryRows:
 
     def prefetch(self, first: int, last: int) -> None:
         """Do nothing: they are there."""
+
+    def raw(self, doc_ids: list[int]) -> list[bytes]:
+        """Return the rows of a few documents as a file has them."""
+        rows = np.empty(len(doc_ids), dtype=ROW)
+        rows["averages"], rows["positions"] = self.read(np.array(doc_ids))
+        return [rows.tobytes()]
 
     def read(self, doc_ids: NDArray[np.int64]) -> Signatures:
         """Return copies of the rows of `doc_ids`."""
@@ -114,7 +122,8 @@ class FileRows:
 
     def signature(self, doc_id: int) -> Signature:
         """Return the signature of one document: one pread of 264 bytes."""
-        raw = self._pread(doc_id, 1)
+        with self._reading() as fd:
+            raw = self._pread(fd, doc_id, 1)
         y, i, q = struct.unpack_from("<3d", raw)
         return Signature((y, i, q), raw[AVERAGES_BYTES:])
 
@@ -125,20 +134,24 @@ class FileRows:
             with self._files.reading(self.path) as fd:
                 os.posix_fadvise(fd, start, stop - start, os.POSIX_FADV_WILLNEED)
 
+    def raw(self, doc_ids: list[int]) -> list[bytes]:
+        """Return the rows of a few documents, unchecked, each read by itself; for `signatures_in`."""
+        with self._reading() as fd:
+            return [self._pread(fd, doc_id, 1) for doc_id in doc_ids]
+
     def read(self, doc_ids: NDArray[np.int64]) -> Signatures:
         """Return the rows of strictly ascending `doc_ids`, reading runs of near neighbours at once."""
         averages = np.empty((len(doc_ids), CHANNELS))
         positions = np.empty((len(doc_ids), CHANNELS, KEPT), dtype=np.int16)
-        for start, stop in runs(doc_ids):
-            first, last = int(doc_ids[start]), int(doc_ids[stop - 1])
-            rows = np.frombuffer(self._pread(first, last - first + 1), dtype=ROW)
-            if last - first + 1 != stop - start:
-                rows = rows[doc_ids[start:stop] - first]
-            averages[start:stop] = rows["averages"]
-            positions[start:stop] = rows["positions"]
-        # Compiled code trusts positions to be what was indexed: with others it would write anywhere.
-        if len(positions) and (positions.min() <= -PLANE or positions.max() >= PLANE or not positions.all()):
-            raise IndexStateError(f"{self.path.name} is damaged: it holds positions that are none")
+        with self._reading() as fd:
+            for start, stop in runs(doc_ids):
+                first, last = int(doc_ids[start]), int(doc_ids[stop - 1])
+                rows = np.frombuffer(self._pread(fd, first, last - first + 1), dtype=ROW)
+                if last - first + 1 != stop - start:
+                    rows = rows[doc_ids[start:stop] - first]
+                averages[start:stop] = rows["averages"]
+                positions[start:stop] = rows["positions"]
+        _check(positions, self.path.name)
         return Signatures(averages, positions)
 
     def checksum(self) -> int:
@@ -159,14 +172,39 @@ class FileRows:
         with self._files.reading(self.path) as fd:
             os.fsync(fd)
 
-    def _pread(self, first: int, n_rows: int) -> bytes:
+    @contextmanager
+    def _reading(self) -> Iterator[int]:
+        """Yield the file, open, if it is the one that it was."""
         with self._files.reading(self.path) as fd:
             if _identity(os.fstat(fd)) != self._identity:
                 raise IndexStateError(f"{self.path.name} was changed by someone else")
-            raw = os.pread(fd, n_rows * SIGNATURE_BYTES, first * SIGNATURE_BYTES)
+            yield fd
+
+    def _pread(self, fd: int, first: int, n_rows: int) -> bytes:
+        raw = os.pread(fd, n_rows * SIGNATURE_BYTES, first * SIGNATURE_BYTES)
         if len(raw) != n_rows * SIGNATURE_BYTES:
             raise IndexStateError(f"{self.path.name} ends before document {first + n_rows}")
         return raw
+
+
+def signatures_in(raw: list[bytes]) -> Signatures:
+    """Return the signatures in what `raw` returned of any number of segments.
+
+    Raises
+    ------
+    IndexStateError
+        Some file is damaged.
+    """
+    rows = np.frombuffer(b"".join(raw), dtype=ROW)
+    averages, positions = np.ascontiguousarray(rows["averages"]), np.ascontiguousarray(rows["positions"])
+    _check(positions, "a file of signatures")
+    return Signatures(averages, positions)
+
+
+def _check(positions: NDArray[np.int16], name: str) -> None:
+    """Compiled code trusts positions to be what was indexed: with others it would write anywhere."""
+    if len(positions) and (positions.min() <= -PLANE or positions.max() >= PLANE or not positions.all()):
+        raise IndexStateError(f"{name} is damaged: it holds positions that are none")
 
 
 def _identity(about: os.stat_result) -> tuple[int, int, int]:

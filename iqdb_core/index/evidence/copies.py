@@ -1,30 +1,50 @@
-"""Copies of a picture: the best matches of several signatures, ranked by likelihood.
+"""Copies of a picture: what several signatures find together, ranked by likelihood.
 
-Answers: which images show this picture, or what one of its parts or turns shows? Each signature's best by
-score are candidates; the evidence about each decides. Called by `Snapshot`.
+Answers: which images show this picture, or what one of its parts or turns shows? The whole picture's best by
+score and what shares rare buckets with any of the signatures are candidates; the evidence about each decides.
+Called by `Snapshot`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import numpy as np
 
-from iqdb_core.index.evidence.likelihood import Evidence, Population, detail_of, likelihoods, log_odds
+from iqdb_core.index.evidence.likelihood import (
+    Evidence,
+    Population,
+    detail_of,
+    details_of,
+    likelihoods,
+    log_odds,
+)
+from iqdb_core.index.evidence.sharing import Held, held_by, scores_of, shared_by
+from iqdb_core.index.evidence.telling import effort, telling_of
+from iqdb_core.index.rows import Signatures
 from iqdb_core.model import Asked, Copies, Copy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Collection, Sequence
 
     from numpy.typing import NDArray
 
-    from iqdb_core.index.ranking.arithmetic import Columns
-    from iqdb_core.index.rows import Signatures
+    from iqdb_core.index.ranking.arithmetic import Columns, Telling
     from iqdb_core.model import Signature
 
-CANDIDATES: Final = 200
-"""Best matches by score of each signature whose evidence is looked at."""
+CANDIDATES: Final = 12
+"""Best matches by score of the whole picture whose evidence is looked at, times `effort`."""
+SHARERS: Final = 4
+"""Images that share most with each signature, of what shares enough rare buckets, whose evidence is looked
+at; of more, those that share half of what the signature has."""
+WEAK_CANDIDATES: Final = 10
+WEAK_SCORE: Final = 65.0
+"""A part or turn without enough rare buckets is searched by score, from this on."""
+EASY_SCORE: Final = 50.0
+EASY_EFFORT: Final = 4.0
+"""In an index so small that this is the `effort`, all are, and from this on."""
+_DOCUMENTS: Final = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,24 +58,39 @@ class CopyFilter:
     min_detail: float | None = None
     exclude: Collection[int] = ()
 
+    def depth(self, least: int) -> int:
+        """Return how many candidates of a kind there have to be, if usually `least` are enough."""
+        return max(least, self.limit + self.offset) + len(self.exclude)
 
-@dataclass(frozen=True, slots=True)
-class _Candidates:
-    """Matches of the signatures, as columns; `asked` is which signature it was."""
+
+class Searcher(Protocol):
+    """What is asked of the index."""
+
+    def best(self, signature: Signature, limit: int, min_score: float | None) -> Columns:
+        """Return the best matches of a signature by score."""
+
+    def sharing(self, telling: Telling, limit: int) -> list[Columns]:
+        """Return, per signature, what shares most of its rare buckets; see `ranking.telling`."""
+
+    def read(self, segments: NDArray[np.int32], documents: NDArray[np.int32]) -> Signatures:
+        """Return the signatures of documents of segments, in the order given."""
+
+    @property
+    def nonempty(self) -> NDArray[np.bool_]:
+        """Which of the 98,304 buckets some live image holds."""
+
+
+class _Candidates(NamedTuple):
+    """Matches of the signatures, as columns; `asked` is which signature it was, `rows` where its own is."""
 
     asked: NDArray[np.int64]
     image_ids: NDArray[np.int64]
     scores: NDArray[np.float64]
-    segments: NDArray[np.int32]
-    documents: NDArray[np.int32]
+    rows: NDArray[np.int64]
 
 
 def find_copies(
-    asked: Sequence[Asked],
-    wanted: CopyFilter,
-    population: Population,
-    search: Callable[[Signature, int], Columns],
-    read: Callable[[NDArray[np.int32], NDArray[np.int32]], Signatures],
+    asked: Sequence[Asked], wanted: CopyFilter, population: Population, searcher: Searcher
 ) -> Copies:
     """Return the copies of what several signatures describe.
 
@@ -66,59 +101,89 @@ def find_copies(
     wanted : CopyFilter
     population : Population
         The images searched.
-    search : callable
-        Returns the best matches of a signature, at most so many.
-    read : callable
-        Returns the signatures of documents of segments, in the order given.
+    searcher : Searcher
     """
-    depth = max(CANDIDATES, wanted.limit + wanted.offset) + len(wanted.exclude)
-    found = _searched(asked, depth, search)
-    signatures = read(found.segments, found.documents)
-    logits = np.empty(len(found.asked))
-    for number, one in enumerate(asked):
-        rows = np.flatnonzero(found.asked == number)
-        if len(rows):
-            evidence = Evidence(one.signature, population)
-            logits[rows] = log_odds(
-                evidence.about(_taken(signatures, rows)),
-                found.scores[rows],
-                population.image_count,
-                trust=evidence.trust,
-                is_plain=one.part is None and one.turn == "none",
-            )
+    asked_for = _rows_of([one.signature for one in asked])
+    held = held_by(asked_for)
+    found, signatures = _candidates(asked, held, wanted, population, searcher)
+    if len(found.asked) == 0:
+        return Copies([], detail_of(asked[0].signature, population))
+    averages = signatures.averages[found.rows]
+    others = held_by(signatures)
+    shared = shared_by(held, others, found.asked, found.rows)
+    scores = scores_of(held, asked_for.averages, searcher.nonempty, shared, averages)
+    evidence = Evidence(held, asked_for.averages, population)
+    logits = log_odds(
+        evidence.about(shared, averages),
+        scores,
+        population.image_count,
+        trust=evidence.trusts[found.asked],
+        is_plain=np.array([one.part is None and one.turn == "none" for one in asked])[found.asked],
+    )
+    found = found._replace(scores=scores)
     matches = _best_of_each(found, logits, wanted)
-    copies = []
-    for row, likelihood in zip(matches.tolist(), likelihoods(logits[matches]).tolist(), strict=True):
-        signature = signatures.signature(row)
-        detail = detail_of(signature, population)
-        if wanted.min_detail is not None and detail < wanted.min_detail:
-            continue
-        one = asked[int(found.asked[row])]
-        copies.append(
-            Copy(
-                image_id=int(found.image_ids[row]),
-                score=float(found.scores[row]),
-                signature=signature,
-                likelihood=likelihood,
-                detail=detail,
-                part=one.part,
-                turn=one.turn,
-            )
+    if wanted.min_detail is None:
+        matches = matches[wanted.offset : wanted.offset + wanted.limit]
+    rows = found.rows[matches]
+    of_matches = Held(others.buckets[rows], others.is_held[rows], others.is_told[rows])
+    details = details_of(of_matches, signatures.averages[rows], population)
+    if wanted.min_detail is not None:
+        chosen = np.flatnonzero(details >= wanted.min_detail)[wanted.offset : wanted.offset + wanted.limit]
+        matches, details = matches[chosen], details[chosen]
+    copies = [
+        Copy(
+            image_id=image_id,
+            score=score,
+            signature=signatures.signature(row),
+            likelihood=likelihood,
+            detail=detail,
+            part=asked[number].part,
+            turn=asked[number].turn,
         )
-        if len(copies) == wanted.offset + wanted.limit:
-            break
-    return Copies(copies[wanted.offset :], detail_of(asked[0].signature, population))
+        for number, image_id, score, row, likelihood, detail in zip(
+            *(column[matches].tolist() for column in found),
+            likelihoods(logits[matches]).tolist(),
+            details.tolist(),
+            strict=True,
+        )
+    ]
+    return Copies(copies, detail_of(asked[0].signature, population))
 
 
-def _searched(asked: Sequence[Asked], depth: int, search: Callable[[Signature, int], Columns]) -> _Candidates:
-    columns = [search(one.signature, depth) for one in asked]
-    numbers = np.repeat(np.arange(len(asked)), [len(found[0]) for found in columns])
-    ids, scores, segments, documents = (np.concatenate([found[i] for found in columns]) for i in range(4))
-    return _Candidates(numbers, ids, scores, segments, documents)
+def _candidates(
+    asked: Sequence[Asked], held: Held, wanted: CopyFilter, population: Population, searcher: Searcher
+) -> tuple[_Candidates, Signatures]:
+    """Return the candidates of all signatures, and their own signatures."""
+    telling, is_weak = telling_of(held, population)
+    more = effort(population.image_count)
+    least_of_others = EASY_SCORE if more >= EASY_EFFORT else WEAK_SCORE
+    numbers: list[int] = []
+    columns: list[Columns] = []
+    own = np.where(np.arange(telling.bits.shape[1]) < telling.ends[:, None], telling.bits, 0).sum(axis=1)
+    for number, found in enumerate(searcher.sharing(telling, wanted.depth(SHARERS))):
+        few = SHARERS + len(wanted.exclude)
+        n = max(few, int(np.count_nonzero(found[1] >= own[number] / 2)))
+        sharers = (found[0][:n], found[1][:n], found[2][:n], found[3][:n])
+        if number == 0 or is_weak[number] or more >= EASY_EFFORT:
+            depth = wanted.depth(int(CANDIDATES * more) if number == 0 else WEAK_CANDIDATES)
+            least = wanted.min_score if number == 0 else max(least_of_others, wanted.min_score or 0.0)
+            best = searcher.best(asked[number].signature, depth, least)
+            is_new = ~np.isin(sharers[0], best[0])
+            sharers = (sharers[0][is_new], sharers[1][is_new], sharers[2][is_new], sharers[3][is_new])
+            numbers.append(number)
+            columns.append(best)
+        numbers.append(number)
+        columns.append(sharers)
+    image_ids, scores, segments, documents = (np.concatenate(column) for column in zip(*columns, strict=True))
+    places, rows = np.unique(segments.astype(np.int64) * _DOCUMENTS + documents, return_inverse=True)
+    segments, documents = np.divmod(places, _DOCUMENTS)
+    signatures = searcher.read(segments.astype(np.int32), documents.astype(np.int32))
+    of = np.repeat(numbers, [len(column[0]) for column in columns])
+    return _Candidates(of, image_ids, scores, rows), signatures
 
 
 def _best_of_each(found: _Candidates, logits: NDArray[np.float64], wanted: CopyFilter) -> NDArray[np.int64]:
-    """Return the rows that are wanted, each image once at its best, likeliest first, then by id."""
+    """Return the places that are wanted, each image once at its best, likeliest first, then by id."""
     is_wanted = np.ones(len(logits), np.bool_)
     if wanted.exclude:
         is_wanted &= ~np.isin(found.image_ids, np.fromiter(wanted.exclude, np.int64))
@@ -126,11 +191,14 @@ def _best_of_each(found: _Candidates, logits: NDArray[np.float64], wanted: CopyF
         is_wanted &= found.scores >= wanted.min_score
     if wanted.min_likelihood is not None:
         is_wanted &= likelihoods(logits) >= wanted.min_likelihood
-    rows = np.flatnonzero(is_wanted)
-    rows = rows[np.lexsort((found.asked[rows], found.image_ids[rows], -logits[rows]))]
-    _, first = np.unique(found.image_ids[rows], return_index=True)
-    return rows[np.sort(first)]
+    places = np.flatnonzero(is_wanted)
+    places = places[np.lexsort((found.asked[places], found.image_ids[places], -logits[places]))]
+    _, first = np.unique(found.image_ids[places], return_index=True)
+    return places[np.sort(first)]
 
 
-def _taken(signatures: Signatures, rows: NDArray[np.int64]) -> Signatures:
-    return type(signatures)(signatures.averages[rows], signatures.positions[rows])
+def _rows_of(signatures: Sequence[Signature]) -> Signatures:
+    return Signatures(
+        np.array([one.averages for one in signatures]),
+        np.stack([one.signed_positions() for one in signatures]),
+    )

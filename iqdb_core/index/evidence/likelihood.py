@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from iqdb_core.index.evidence.sharing import BUCKETS_HELD, held_by, is_grey
 from iqdb_core.index.evidence.table import (
     COPY_DIFFERENCES,
     COPY_KINDS,
@@ -37,13 +38,14 @@ from iqdb_core.index.evidence.table import (
     STRANGER_DIFFERENCES,
     USUAL_SHARES,
 )
+from iqdb_core.index.rows import Signatures
 from iqdb_core.index.segment.weights import BINS
-from iqdb_core.model import CHANNELS, GREY_LIMIT, KEPT, PLANE, SIDE
+from iqdb_core.model import CHANNELS, KEPT, PLANE, SIDE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from iqdb_core.index.rows import Signatures
+    from iqdb_core.index.evidence.sharing import Held, Shared
     from iqdb_core.model import Signature
 
 _BELIEVED_IMAGES: Final = 500
@@ -51,7 +53,6 @@ _BELIEVED_IMAGES: Final = 500
 _FEWEST_IMAGES: Final = 10_000
 """In an index of fewer images a match is judged as in one of so many, for which the table was fitted: that
 there are few says little about whether one is a copy, and strangers would seem likely."""
-_LEAST_FILLER: Final = 14
 _LEAST_DIFFERENCES: Final = (0.01, 0.005, 0.003)
 """Equal averages are no proof: strangers of few colours have them too."""
 _LEAST_SHARE: Final = 1e-6
@@ -70,9 +71,13 @@ _GENERAL_SHARES: Final = _general_shares()
 _BINS: Final = np.minimum(np.maximum(np.arange(PLANE) // SIDE, np.arange(PLANE) % SIDE), BINS - 1)
 """The bin, 0..5, of each position."""
 _LOG_KINDS: Final = np.log(np.array(COPY_KINDS))
-_KEPT: Final = np.array(KEPT_SHARES)
+_LOG_KEPT: Final = np.log(KEPT_SHARES).transpose(1, 2, 0).copy()
+_LOG_LOST: Final = np.log(1 - np.array(KEPT_SHARES)).transpose(1, 2, 0).copy()
+"""Channel, bin - 1, kind."""
 _COPY_DIFFERENCES: Final = np.maximum(COPY_DIFFERENCES, _LEAST_DIFFERENCES)
-_STRANGER_DIFFERENCES: Final = np.array(STRANGER_DIFFERENCES)
+_LOG_DIFFERENCES: Final = np.log(STRANGER_DIFFERENCES / _COPY_DIFFERENCES)
+_DIFFERENCE_COSTS: Final = 1 / np.array(STRANGER_DIFFERENCES) - 1 / _COPY_DIFFERENCES
+"""Kind, channel: what equal averages say, and what a difference takes away."""
 _SHARED_WEIGHTS: Final = np.array(SHARED_WEIGHTS)
 _DIFFERENCE_WEIGHTS: Final = np.array(DIFFERENCE_WEIGHTS)
 _MOST_DIFFERENCES: Final = np.array(MOST_DIFFERENCES)
@@ -103,91 +108,101 @@ class Population:
 
 
 class Evidence:
-    """What one signature can say about others, of a population.
+    """What signatures can say about others, of a population.
 
     Parameters
     ----------
-    signature : Signature
+    held : Held
+        Of m signatures.
+    averages : (m, 3) float64 ndarray
+        Of the same.
     population : Population
     """
 
-    def __init__(self, signature: Signature, population: Population) -> None:
-        self._channels = 1 if signature.is_grey else CHANNELS
-        self._averages = np.array(signature.averages[: self._channels])
-        signed = signature.signed_positions()[: self._channels].astype(np.int64)
-        buckets = np.unique(buckets_of(signed)[~_is_filler(signed)])
-        self.trust = min(1.0, len(buckets) / KEPT)
-        """0..1: how much there is to compare; 0 for a flat picture."""
-        strangers = population.shares(buckets)[:, None]
-        bins = _BINS[buckets % PLANE] - 1
-        kept = _KEPT[:, buckets // (2 * PLANE), bins].T  # bucket, kind
-        missing = np.log((1 - kept) / (1 - strangers))
-        self._place_of = np.zeros(2 * CHANNELS * PLANE, np.int16)
-        self._place_of[buckets] = np.arange(1, len(buckets) + 1)
-        self._gains = np.concatenate([np.zeros((1, len(_LOG_KINDS))), np.log(kept / strangers) - missing])
-        self._start = _LOG_KINDS + missing.sum(axis=0)
-        surprises = -np.log(strangers[:, 0])
-        self._corrections = np.concatenate([[0.0], _SHARED_WEIGHTS[bins] * surprises])
-        self._correction = DETAIL_WEIGHT * float(surprises.sum())
+    def __init__(self, held: Held, averages: NDArray[np.float64], population: Population) -> None:
+        m = len(averages)
+        self._averages = averages
+        self._channels = np.ones((m, CHANNELS))
+        self._channels[is_grey(averages), 1:] = 0
+        self.trusts = np.minimum(1.0, held.is_told.sum(axis=1) / KEPT)
+        """0..1 for each signature: how much there is to compare; 0 for a flat picture."""
+        buckets = held.buckets[held.is_told]
+        strangers = population.shares(buckets)
+        kinds = buckets // (2 * PLANE), _BINS[buckets % PLANE] - 1
+        missing = np.zeros((*held.buckets.shape, len(_LOG_KINDS)))
+        missing[held.is_told] = _LOG_LOST[kinds] - np.log(1 - strangers)[:, None]
+        gains = np.zeros((m, BUCKETS_HELD + 1, len(_LOG_KINDS)))
+        gains[:, 1:][held.is_told] = _LOG_KEPT[kinds] - np.log(strangers)[:, None]
+        gains[:, 1:] -= missing
+        self._gains = gains.reshape(-1, len(_LOG_KINDS))
+        self._start = _LOG_KINDS + missing.sum(axis=1)
+        surprises = np.zeros(held.buckets.shape)
+        surprises[held.is_told] = -np.log(strangers)
+        corrections = np.zeros((m, BUCKETS_HELD + 1))
+        corrections[:, 1:] = surprises * _SHARED_WEIGHTS[_BINS[held.buckets % PLANE] - 1]
+        self._corrections = corrections.reshape(-1)
+        self._correction = DETAIL_WEIGHT * surprises.sum(axis=1)
 
-    def about(self, others: Signatures) -> NDArray[np.float64]:
-        """Return the evidence, in nats, that each of n signatures shows the same picture."""
-        shared = self._shared(others)
-        differences = self._differences(others)
-        apart = np.minimum(differences, _MOST_DIFFERENCES[: self._channels])
-        evidence: NDArray[np.float64] = self._modelled(shared, differences)
-        evidence += self._correction + shared @ self._corrections
-        evidence -= apart @ _DIFFERENCE_WEIGHTS[: self._channels]
+    def about(self, shared: Shared, averages: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the evidence, in nats, that both of n pairs show the same picture.
+
+        Parameters
+        ----------
+        shared : Shared
+            Of the pairs.
+        averages : (n, 3) float64 ndarray
+            Of the other ones.
+        """
+        asked = shared.asked
+        apart = np.minimum(self._apart(shared, averages), _MOST_DIFFERENCES)
+        evidence: NDArray[np.float64] = self.modelled(shared, averages) + self._correction[asked]
+        evidence += np.add.reduceat(self._corrections[shared.places], shared.starts)
+        evidence -= apart @ _DIFFERENCE_WEIGHTS
         return evidence
 
-    def modelled(self, others: Signatures) -> NDArray[np.float64]:
-        """Return what the model alone says, in nats, without the corrections."""
-        return self._modelled(self._shared(others), self._differences(others))
-
-    def _shared(self, others: Signatures) -> NDArray[np.float64]:
-        """Return which of the query's buckets, from the second column, each signature shares: 1 or 0."""
-        averages, positions = others
-        n = len(averages)
-        places = self._place_of[buckets_of(positions[:, : self._channels].astype(np.int64))]
-        if self._channels > 1:
-            is_grey = np.abs(averages[:, 1:]).sum(axis=1) < GREY_LIMIT
-            places[is_grey, 1:] = 0
-        shared = np.zeros((n, len(self._gains)))
-        shared[np.arange(n)[:, None], places.reshape(n, -1)] = 1.0
-        shared[:, 0] = 0.0
-        return shared
-
-    def _differences(self, others: Signatures) -> NDArray[np.float64]:
-        """Return by how much the averages of each signature are apart from the query's, by channel."""
-        apart: NDArray[np.float64] = np.abs(others.averages[:, : self._channels] - self._averages)
-        return apart
-
-    def _modelled(self, shared: NDArray[np.float64], differences: NDArray[np.float64]) -> NDArray[np.float64]:
-        by_kind = self._start + shared @ self._gains
-        copies = _COPY_DIFFERENCES[:, : self._channels]
-        strangers = _STRANGER_DIFFERENCES[: self._channels]
-        ratios = np.log(strangers / copies) + differences[:, None] * (1 / strangers - 1 / copies)
-        of_averages = ratios.sum(axis=2)
-        by_kind += np.where(of_averages > 0, self.trust * of_averages, of_averages)
+    def modelled(self, shared: Shared, averages: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return what the model alone says, in nats, without the corrections; see `about`."""
+        asked = shared.asked
+        by_kind = self._start[asked] + np.add.reduceat(self._gains[shared.places], shared.starts, axis=0)
+        ratios = self._channels[asked] @ _LOG_DIFFERENCES.T
+        ratios += self._apart(shared, averages) @ _DIFFERENCE_COSTS.T
+        by_kind += np.where(ratios > 0, self.trusts[asked, None] * ratios, ratios)
         evidence: NDArray[np.float64] = np.logaddexp.reduce(by_kind, axis=1)
         return evidence
 
-
-def _is_filler(signed: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return which of (channels, 40) positions say nothing: they stand for coefficients of zero.
-
-    In a flat channel, or one with a few lines, fewer than 40 coefficients are other than zero. The rest of
-    the kept positions are then the first of all, -1 to -40, which real pictures hold twelve of at most.
-    """
-    is_first = (signed < 0) & (signed >= -KEPT)
-    filler: NDArray[np.bool_] = is_first & (is_first.sum(axis=1, keepdims=True) >= _LEAST_FILLER)
-    return filler
+    def _apart(self, shared: Shared, averages: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return by how much the averages of each pair are apart, by channel; 0 where they do not count."""
+        apart = np.abs(averages - self._averages[shared.asked])
+        of_channels: NDArray[np.float64] = apart * self._channels[shared.asked]
+        return of_channels
 
 
 def detail_of(signature: Signature, population: Population) -> float:
     """Return the most evidence that a signature can give, that about itself, in bits; at least 0."""
-    itself = Evidence(signature, population).modelled(_rows_of(signature))
-    return max(0.0, float(itself[0]) * float(_BITS))
+    rows = Signatures(np.array([signature.averages]), signature.signed_positions()[None])
+    return float(details_of(held_by(rows), rows.averages, population)[0])
+
+
+def details_of(held: Held, averages: NDArray[np.float64], population: Population) -> NDArray[np.float64]:
+    """Return the most evidence that each of n signatures can give, in bits; see `detail_of`.
+
+    Parameters
+    ----------
+    held : Held
+        Of the signatures.
+    averages : (n, 3) float64 ndarray
+        Of the same.
+    population : Population
+    """
+    logs = _LOG_KEPT[held.buckets // (2 * PLANE), _BINS[held.buckets % PLANE] - 1]
+    told = held.is_told.astype(np.float64)[:, None]
+    by_kind = _LOG_KINDS + (told @ logs)[:, 0]
+    by_kind -= (told[:, 0] * np.log(population.shares(held.buckets))).sum(axis=1)[:, None]
+    said = np.where(is_grey(averages)[:, None], _LOG_DIFFERENCES[:, 0], _LOG_DIFFERENCES.sum(axis=1))
+    trusts = np.minimum(1.0, held.is_told.sum(axis=1) / KEPT)[:, None]
+    by_kind += np.where(said > 0, trusts * said, said)
+    details: NDArray[np.float64] = np.maximum(0.0, np.logaddexp.reduce(by_kind, axis=1) * _BITS)
+    return details
 
 
 def likelihoods(logits: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -201,8 +216,8 @@ def log_odds(
     scores: NDArray[np.float64],
     image_count: int,
     *,
-    trust: float = 1.0,
-    is_plain: bool = True,
+    trust: float | NDArray[np.float64] = 1.0,
+    is_plain: bool | NDArray[np.bool_] = True,
 ) -> NDArray[np.float64]:
     """Return the log odds that matches are copies, by the evidence and by how many could have matched.
 
@@ -214,24 +229,11 @@ def log_odds(
         The score sees copies of which little is left: most of what it counts is coarse.
     image_count : int
         Images searched.
-    trust : float
-        `Evidence.trust` of the signature.
-    is_plain : bool
+    trust : float or (n,) float64 ndarray
+        Of `Evidence.trusts`, that of the signature.
+    is_plain : bool or (n,) bool ndarray
         Whether the signature is that of the whole picture as it is; others are many, and seldom right.
     """
-    weighed = evidence + SCORE_WEIGHT * trust * scores - (0.0 if is_plain else PART_PENALTY)
+    weighed = evidence + SCORE_WEIGHT * trust * scores - np.where(is_plain, 0.0, PART_PENALTY)
     logits: NDArray[np.float64] = SCALE * weighed + OFFSET - np.log(max(image_count, _FEWEST_IMAGES))
     return logits
-
-
-def buckets_of(signed: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the buckets of (..., channels, 40) signed positions."""
-    channels = np.arange(signed.shape[-2])[:, None]
-    buckets: NDArray[np.int64] = (channels * 2 + (signed < 0)) * PLANE + np.abs(signed)
-    return buckets
-
-
-def _rows_of(signature: Signature) -> Signatures:
-    from iqdb_core.index.rows import Signatures  # noqa: PLC0415
-
-    return Signatures(np.array([signature.averages]), signature.signed_positions()[None])

@@ -1,12 +1,12 @@
 """Ranking, in its compiled and its plain form.
 
-Answers: who finds the best matches of a signature? What it takes and returns is said where the compiled form
-is, in `search`. Called by `Snapshot`.
+Answers: who finds the best matches of a signature, or of several what shares their rare buckets? What they
+take and return is said where the compiled forms are, in `search` and `telling`. Called by `Snapshot`.
 """
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,28 @@ Columns = tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int32], NDArr
 """Image ids, scores, segments and documents of matches."""
 
 
+class Telling(NamedTuple):
+    """The buckets of m signatures that tell something, and how much an image has to share of them.
+
+    Parameters
+    ----------
+    buckets, bits : (m, 120) int64 ndarray
+        No bucket twice in a row; what it is worth, 1..255.
+    counts : (m,) int64 ndarray
+        How many of each row tell something, the first ones, rarest first.
+    ends : (m,) int64 ndarray
+        Where the common ones behind those end: they count only for what the others let through.
+    bar : int
+        Bits an image has to share of those that tell something, 1..255.
+    """
+
+    buckets: NDArray[np.int64]
+    bits: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    bar: int
+
+
 class _Search(Protocol):
     def __call__(
         self,
@@ -39,6 +61,16 @@ class _Search(Protocol):
     ) -> Columns: ...
 
 
+class _FindTelling(Protocol):
+    def __call__(
+        self, table: SegmentTable, head: HeadRows, telling: Telling, *, limit: int, threads: QueryThreads
+    ) -> list[Columns]: ...
+
+
 search: Final[_Search] = two_forms(
     compiled="iqdb_core.index.ranking.search:search", plain="iqdb_core.index.plain.ranking:search"
+)
+find_telling: Final[_FindTelling] = two_forms(
+    compiled="iqdb_core.index.ranking.telling:find_telling",
+    plain="iqdb_core.index.plain.telling:find_telling",
 )

@@ -6,7 +6,7 @@ no postings. Called by `query_call`, after the segments, when most rows can be p
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -23,12 +23,13 @@ if TYPE_CHECKING:
     from iqdb_core.index.ranking.query import Query
 
 
-def create_weights() -> NDArray[np.uint8]:
-    """Return scratch for one thread: a weight per bucket, all zero between queries.
+HEAD_BUCKETS: Final = BUCKETS + PLANE + 1
+"""Room for what any int16 would be the bucket of, so that no position can be read out of bounds."""
 
-    There is room for what any int16 would be the bucket of, so that no position can be read out of bounds.
-    """
-    return np.zeros(BUCKETS + PLANE + 1, dtype=np.uint8)
+
+def create_weights() -> NDArray[np.uint8]:
+    """Return scratch for one thread: a weight per bucket, all zero between queries."""
+    return np.zeros(HEAD_BUCKETS, dtype=np.uint8)
 
 
 @kernel()

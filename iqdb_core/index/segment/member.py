@@ -43,6 +43,10 @@ class SignatureRows(Protocol):
         """Return the signatures of strictly ascending `doc_ids`."""
         ...
 
+    def raw(self, doc_ids: list[int]) -> list[bytes]:
+        """Return the rows of a few documents as files have them; see `disk.signature_rows.signatures_in`."""
+        ...
+
 
 @dataclass(eq=False, slots=True)
 class SealedSegment:

@@ -1,0 +1,122 @@
+"""What a search for copies costs, and duplicates of the whole store, in plain queries of the same run.
+
+    python -m benchmarks.copies_cost FOLDER [--images 1000000] [--rounds 3]
+
+Claims
+1. A search for the whole picture in all 8 turns and for 5 parts, 13 signatures, costs about 5 plain queries
+   for the top 10 at a million images.
+2. Duplicates of 100,000 images of a million cost less than two minutes of one core.
+
+Method: the standard workload (`benchmarks.index_workload`), an index built once and kept in FOLDER. Parts are
+the signatures of other queries, which is what parts without a copy look like. CPU time of the thread that
+asks (`time.thread_time`), signature to matches with their signatures; both kinds take turns in rounds.
+Duplicates: pages of `DuplicateSearch` from the smallest id on, as `GET /duplicates` and `iqdb duplicates` do.
+The control is the plain query, top 10. Prints a Markdown table; read the ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from api.search.duplicates import DuplicateSearch, DuplicatesWanted
+from benchmarks import index_workload as workload
+from iqdb_core.index import ImageIndex
+from iqdb_core.model import Asked, Rectangle, Signature
+from iqdb_core.signature import turned
+from iqdb_core.store import open_store
+
+TOP = 10
+QUERIES = 100
+PARTS = 5
+DUPLICATE_IMAGES = 3_000
+PER_IMAGES = 100_000
+READ_CHANGES = 65_536
+PART = Rectangle(0, 0, 1, 1)
+
+
+def kinds_of(signatures: list[Signature], number: int) -> dict[str, list[Asked]]:
+    """Return what is asked for a query, by what it is called in the table."""
+    whole = Asked(signatures[number])
+    parts = [Asked(signatures[(number + step) % len(signatures)], PART) for step in range(1, PARTS + 1)]
+    return {
+        "whole": [whole],
+        "whole and mirror (2)": turned([whole], "mirror"),
+        "whole in 8 turns (8)": turned([whole], "all"),
+        "whole and 5 parts (6)": [whole, *parts],
+        "whole in 8 turns and 5 parts (13)": [*turned([whole], "all"), *parts],
+        "whole, 5 parts, mirrors (12)": turned([whole, *parts], "mirror"),
+    }
+
+
+def cpu_ms(work: Callable[[int], object], numbers: Sequence[int]) -> float:
+    """Return the CPU time of this thread per call."""
+    start = time.thread_time()
+    for number in numbers:
+        work(number)
+    return (time.thread_time() - start) / len(numbers) * 1e3
+
+
+def opened(folder: Path, n_images: int) -> tuple[ImageIndex, list[Signature]]:
+    """Return the index, built if it is not there yet, and the queries."""
+    database, queries = workload.make_database(folder, n_images)
+    store = open_store(f"sqlite:///{database}")
+    index = ImageIndex.open(folder / f"{n_images}.copies", store_id=store.store_id)
+    if index.image_count != n_images:
+        index.reset()
+        for batch in workload.batches_of(store, READ_CHANGES):
+            index.apply(batch)
+        index.maintain()
+        index.save_checkpoint()
+    return index, workload.read_queries(queries)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--images", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args()
+    workload.get_ready()
+    index, signatures = opened(args.folder, args.images)
+    asked = [kinds_of(signatures, number) for number in range(QUERIES)]
+    plain: list[float] = []
+    costs: dict[str, list[float]] = {kind: [] for kind in asked[0]}
+    numbers = range(QUERIES)
+    with index:
+        for turn in range(args.rounds + 1):
+            first = cpu_ms(lambda number: index.query(signatures[number], TOP), numbers)
+            for kind, found in costs.items():
+                cost = cpu_ms(
+                    lambda number, kind=kind: index.find_copies(asked[number][kind], limit=TOP), numbers
+                )
+                if turn:  # the first round warms up
+                    found.append(cost)
+            if turn:
+                plain += [first, cpu_ms(lambda number: index.query(signatures[number], TOP), numbers)]
+        control = float(np.mean(plain))
+        search = DuplicateSearch(index, lambda after, limit: list(range(after + 1, after + 1 + limit)))
+        after, looked_at, start = 0, 0, time.thread_time()
+        while looked_at < DUPLICATE_IMAGES:
+            page = search.page(DuplicatesWanted(after=after))
+            looked_at += page.looked_at
+            after = page.next_after or 0
+        duplicate_ms = (time.thread_time() - start) / looked_at * 1e3
+    print(f"| at {args.images:,} images | CPU, ms | in plain queries |\n| --- | --- | --- |")
+    print(f"| plain query, top {TOP} | {control:.2f} | 1.0 |")
+    for kind, found in costs.items():
+        print(f"| {kind} | {np.mean(found):.2f} | {np.mean(found) / control:.1f} |")
+    whole_store = duplicate_ms * PER_IMAGES / 1e3
+    print(f"| duplicates, per image | {duplicate_ms:.2f} | {duplicate_ms / control:.2f} |")
+    print(f"\nduplicates of {PER_IMAGES:,} images: {whole_store:.0f} s of one core")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""Which buckets signatures hold, and which of them pairs of signatures share: many at once, in numpy.
+
+Answers: what do this query and this candidate have in common, and what does that score? Knows no segment and
+no search. Called by `likelihood`, `telling` and `copies`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+
+from iqdb_core.index.segment.weights import BINS, WEIGHTS
+from iqdb_core.model import BUCKETS, CHANNELS, GREY_LIMIT, KEPT, PLANE, SIDE
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from iqdb_core.index.rows import Signatures
+
+BUCKETS_HELD: Final = CHANNELS * KEPT
+_LEAST_FILLER: Final = 14
+_LARGEST: Final = float(np.finfo(np.float32).max)
+_BINS: Final = np.minimum(np.maximum(np.arange(PLANE) // SIDE, np.arange(PLANE) % SIDE), BINS - 1)
+_WEIGHTS: Final = np.array(WEIGHTS)
+
+
+class Held(NamedTuple):
+    """The buckets of n signatures.
+
+    Parameters
+    ----------
+    buckets : (n, 120) int64 ndarray
+        By channel and signed position.
+    is_held : (n, 120) bool ndarray
+        Not the colours of grey pictures, nor what occurs again.
+    is_told : (n, 120) bool ndarray
+        Of those, what says something: no fillers, see `_is_filler`.
+    """
+
+    buckets: NDArray[np.int64]
+    is_held: NDArray[np.bool_]
+    is_told: NDArray[np.bool_]
+
+
+class Shared(NamedTuple):
+    """What n pairs of signatures share.
+
+    Parameters
+    ----------
+    asked : (n,) int64 ndarray
+        Which of m signatures the first of each pair is.
+    places : (k,) int64 ndarray
+        121 * asked + 1 + the place in its buckets of one that is shared; pair after pair. Each pair has at
+        least one: 121 * asked stands for none.
+    starts : (n,) int64 ndarray
+        Where each pair begins in `places`.
+    """
+
+    asked: NDArray[np.int64]
+    places: NDArray[np.int64]
+    starts: NDArray[np.int64]
+
+
+def is_grey(averages: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return which of n signatures, by their averages (n, 3), have no colour."""
+    grey: NDArray[np.bool_] = np.abs(averages[:, 1]) + np.abs(averages[:, 2]) < GREY_LIMIT
+    return grey
+
+
+def buckets_of(signed: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the buckets of (..., channels, 40) signed positions."""
+    channels = np.arange(signed.shape[-2])[:, None]
+    buckets: NDArray[np.int64] = (channels * 2 + (signed < 0)) * PLANE + np.abs(signed)
+    return buckets
+
+
+def held_by(signatures: Signatures) -> Held:
+    """Return the buckets of n signatures."""
+    averages, positions = signatures
+    n = len(averages)
+    ordered = np.sort(positions, axis=2).astype(np.int64)
+    is_held = np.ones(ordered.shape, np.bool_)
+    is_held[:, :, 1:] = ordered[:, :, 1:] != ordered[:, :, :-1]
+    is_held[is_grey(averages), 1:] = False
+    is_told = is_held & ~_is_filler(ordered)
+    buckets = buckets_of(ordered)
+    return Held(
+        buckets.reshape(n, BUCKETS_HELD),
+        is_held.reshape(n, BUCKETS_HELD),
+        is_told.reshape(n, BUCKETS_HELD),
+    )
+
+
+def shared_by(held: Held, others: Held, asked: NDArray[np.int64], rows: NDArray[np.int64]) -> Shared:
+    """Return what n pairs share.
+
+    Parameters
+    ----------
+    held, others : Held
+        Of m signatures, and of those that they are compared with.
+    asked, rows : (n,) int64 ndarray
+        Which of the first, and which of the others, is in each pair.
+    """
+    m = len(held.buckets)
+    place_of = np.zeros((m, BUCKETS), np.int8)
+    number, place = np.nonzero(held.is_held)
+    place_of[number, held.buckets[number, place]] = place + 1
+    found = place_of.reshape(-1)[asked[:, None] * BUCKETS + others.buckets[rows]]
+    is_shared = (found > 0) & others.is_held[rows]
+    found[:, 0] *= is_shared[:, 0]
+    is_shared[:, 0] = True
+    counts = np.count_nonzero(is_shared, axis=1)
+    starts = np.cumsum(counts) - counts
+    places = np.repeat(asked * (BUCKETS_HELD + 1), counts) + found[is_shared]
+    return Shared(asked, places, starts)
+
+
+def scores_of(
+    held: Held,
+    averages: NDArray[np.float64],
+    nonempty: NDArray[np.bool_],
+    shared: Shared,
+    of_others: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Return the scores of n pairs, the same to the bit as those of `ranking.search`.
+
+    Parameters
+    ----------
+    held : Held
+    averages : (m, 3) float64 ndarray
+        Of the signatures that are asked for.
+    nonempty : (98,304,) bool ndarray
+        Which buckets some live image holds.
+    shared : Shared
+    of_others : (n, 3) float64 ndarray
+        The averages of the other of each pair.
+    """
+    weights = np.zeros((len(averages), BUCKETS_HELD + 1), np.int64)
+    weights[:, 1:] = _WEIGHTS[held.buckets // (2 * PLANE), _BINS[held.buckets % PLANE]]
+    weights[:, 1:] *= held.is_held & nonempty[held.buckets]
+    divisors = weights.sum(axis=1)[shared.asked]
+    hundredths = np.add.reduceat(weights.reshape(-1)[shared.places], shared.starts)
+    costs = np.repeat(_WEIGHTS[None, :, 0], len(averages), axis=0)
+    costs[is_grey(averages), 1:] = 0
+    apart = costs[shared.asked] * np.abs(_stored(averages)[shared.asked] - _stored(of_others))
+    net = hundredths - (apart[:, 0] + apart[:, 1] + apart[:, 2])
+    scores: NDArray[np.float64] = np.where(divisors > 0, net * 100.0 / np.maximum(divisors, 1), 0.0)
+    return scores
+
+
+def _stored(averages: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return averages rounded as those of segments are."""
+    return np.clip(averages, -_LARGEST, _LARGEST).astype(np.float32).astype(np.float64)
+
+
+def _is_filler(signed: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which of (n, channels, 40) positions say nothing: they stand for coefficients of zero.
+
+    In a flat channel, or one with a few lines, fewer than 40 coefficients are other than zero. The rest of
+    the kept positions are then the first of all, -1 to -40, which real pictures hold twelve of at most.
+    """
+    is_first = (signed < 0) & (signed >= -KEPT)
+    filler: NDArray[np.bool_] = is_first & (is_first.sum(axis=2, keepdims=True) >= _LEAST_FILLER)
+    return filler

@@ -1,0 +1,82 @@
+"""Which buckets of a signature tell something: those that few images hold.
+
+Answers: what few buckets does a copy of this probably share, and a stranger hardly ever? Knows no segment and
+no search. Called by `copies`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from iqdb_core.index.ranking.arithmetic import Telling
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from iqdb_core.index.evidence.likelihood import Population
+    from iqdb_core.index.evidence.sharing import Held
+
+USUAL_SHARE: Final = 0.03
+"""So many buckets are looked up that a stranger holds this many on average: what that costs."""
+MOST_SHARE: Final = 0.06
+"""The same where so few tell too little."""
+ENOUGH: Final = 2
+"""So many times the bar has to be in a signature's buckets: copies lose some."""
+COMMON: Final = 12
+COMMON_BITS: Final = 4
+"""Of what shares enough telling buckets, that comes first which shares its commonest ones too: copies hold
+nearly all of them, strangers a third."""
+_FULL_IMAGES: Final = 1_000_000
+_MOST_EFFORT: Final = 10.0
+_LEAST_BITS_SHARE: Final = 0.5
+"""What more strangers hold tells nothing."""
+
+
+def effort(image_count: int) -> float:
+    """Return how many times as much of each image is looked at as in an index of a million, 1..10."""
+    return min(_MOST_EFFORT, max(1.0, _FULL_IMAGES / max(image_count, 1)))
+
+
+def telling_of(held: Held, population: Population) -> tuple[Telling, NDArray[np.bool_]]:
+    """Return the telling buckets of signatures, and which of the signatures have too few.
+
+    Parameters
+    ----------
+    held : Held
+        Of m signatures, at least one.
+    population : Population
+
+    Returns
+    -------
+    Telling
+        A signature's rarest buckets: as many as strangers hold 0.03 of on average; where they are worth less
+        than twice the bar, more until they are, up to 0.06; both times `effort`. One that a share p of the
+        population holds is worth -log2 p bits, rounded down.
+        The bar is what one image of the population is worth. Behind them are the commonest 12 of all.
+    is_weak : (m,) bool ndarray
+        Whether a signature's are worth less than twice the bar.
+    """
+    bar = max(population.image_count, 1).bit_length()
+    more = effort(population.image_count)
+    shares = np.where(held.is_told, population.shares(held.buckets), 2.0)
+    order = np.argsort(shares, axis=1, kind="stable")
+    shares = np.take_along_axis(shares, order, axis=1)
+    bits = np.maximum(np.floor(-np.log2(shares)), 0).astype(np.int64)
+    expected = np.cumsum(shares, axis=1)
+    before = np.cumsum(bits, axis=1) - bits
+    is_used = (expected <= USUAL_SHARE * more) | (expected <= MOST_SHARE * more) & (before < ENOUGH * bar)
+    is_used &= shares <= _LEAST_BITS_SHARE
+    is_weak: NDArray[np.bool_] = (bits * is_used).sum(axis=1) < ENOUGH * bar
+    # Behind those that tell something, the commonest ones of all.
+    counts = is_used.sum(axis=1)
+    n_told = held.is_told.sum(axis=1)
+    ends = np.minimum(counts + COMMON, n_told)
+    place = np.arange(bits.shape[1])
+    behind = place - counts[:, None]
+    is_common = (behind >= 0) & (place < ends[:, None])
+    source = np.where(is_common, n_told[:, None] - 1 - behind, place)
+    buckets = np.take_along_axis(held.buckets, np.take_along_axis(order, source, axis=1), axis=1)
+    bits[is_common] = COMMON_BITS
+    return Telling(buckets, bits, counts, ends, bar), is_weak

@@ -1,0 +1,103 @@
+"""Images that share rare buckets with signatures, in numpy.
+
+Answers what `ranking.telling` does. Called in its place until that is compiled, and by tests as its oracle.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from iqdb_core.index.plain.buckets import held_buckets
+from iqdb_core.index.plain.segment import slots_of
+from iqdb_core.index.rows import HEAD_SEGMENT, HeadRows
+from iqdb_core.index.segment import alive as bitmap
+from iqdb_core.index.segment import layout
+from iqdb_core.model import BUCKETS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from iqdb_core.index.query_threads import QueryThreads
+    from iqdb_core.index.ranking.arithmetic import Columns, Telling
+    from iqdb_core.index.segment.table import SegmentTable
+
+_MOST_BITS: Final = 255
+_MOST_SIGNATURES: Final = 250
+
+
+def find_telling(
+    table: SegmentTable, head: HeadRows, telling: Telling, *, limit: int, threads: QueryThreads
+) -> list[Columns]:
+    """Return, per signature, the live images that share most with it, as `ranking.telling` does."""
+    m = len(telling.counts)
+    if limit < 1 or not 1 <= telling.bar <= _MOST_BITS or m > _MOST_SIGNATURES:
+        raise ValueError(f"limit {limit} or bar {telling.bar} out of range, or {m} signatures are too many")
+    with threads.turn(0):
+        return [
+            _found(table, head, _worth(row, bits, 0, n), _worth(row, bits, n, end), telling.bar, limit)
+            for row, bits, n, end in zip(
+                telling.buckets, telling.bits, telling.counts.tolist(), telling.ends.tolist(), strict=True
+            )
+        ]
+
+
+def _worth(buckets: NDArray[np.int64], bits: NDArray[np.int64], first: int, stop: int) -> NDArray[np.int64]:
+    """Return what each of the 98,304 buckets is worth, by first..stop - 1 of those of a signature."""
+    worth = np.zeros(BUCKETS, dtype=np.int64)
+    worth[buckets[first:stop]] = bits[first:stop]
+    return worth
+
+
+def _found(
+    table: SegmentTable,
+    head: HeadRows,
+    telling: NDArray[np.int64],
+    common: NDArray[np.int64],
+    bar: int,
+    limit: int,
+) -> Columns:
+    found: list[Columns] = []
+    for number, (segment, alive) in enumerate(zip(table.segments, table.alive, strict=True)):
+        words = segment.words
+        n = int(words[layout.H_IMAGES])
+        shared = np.zeros((2, n), dtype=np.int64)
+        for sums, worth in zip(shared, (telling, common), strict=True):
+            for bucket in np.flatnonzero(worth).tolist():
+                sums[slots_of(words, bucket)] += worth[bucket]
+        first = int(words[layout.H_DOCUMENTS_AT]) * 4
+        documents = words.view(np.uint16)[first : first + n].astype(np.int64)
+        is_live = bitmap.are_alive(alive, documents)
+        found.append(_columns(segment.image_ids[documents], shared, number, documents, is_live, bar))
+    shared = np.zeros((2, len(head.image_ids)), dtype=np.int64)
+    rows, held = held_buckets(head.averages, head.positions)
+    np.add.at(shared[0], rows, telling[held])
+    np.add.at(shared[1], rows, common[held])
+    numbers = np.arange(len(head.image_ids))
+    found.append(_columns(head.image_ids, shared, HEAD_SEGMENT, numbers, head.alive, bar))
+    image_ids, bits, segments, documents = (np.concatenate(column) for column in zip(*found, strict=True))
+    order = np.lexsort((image_ids, -bits))[:limit]
+    return (
+        image_ids[order],
+        bits[order],
+        segments[order].astype(np.int32),
+        documents[order].astype(np.int32),
+    )
+
+
+def _columns(
+    image_ids: NDArray[np.int64],
+    shared: NDArray[np.int64],
+    segment: int,
+    documents: NDArray[np.int64],
+    is_live: NDArray[np.bool_],
+    bar: int,
+) -> Columns:
+    chosen = np.flatnonzero(is_live & (shared[0] >= bar))
+    return (
+        image_ids[chosen],
+        (np.minimum(shared[0], _MOST_BITS) + shared[1])[chosen].astype(np.float64),
+        np.full(len(chosen), segment, dtype=np.int32),
+        documents[chosen].astype(np.int32),
+    )

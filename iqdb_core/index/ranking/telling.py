@@ -1,0 +1,194 @@
+"""Images that share rare buckets with signatures: one pass over all segments for several signatures.
+
+Answers: which live images hold so many of the few buckets that tell something that chance alone hardly
+explains it? Reads the lists of a few buckets where `search` reads rows of nearly all. Never looks at colours
+or weights. Called by `Snapshot`, from any number of threads at once; the GIL is released.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from iqdb_core.index.ranking.best import sort_best
+from iqdb_core.index.ranking.query import MOST_BUCKETS
+from iqdb_core.index.ranking.tally import MOST_BITS, Found, Tally, best_of, create_tally, tally_segment
+from iqdb_core.index.ranking.tally_head import tally_head
+from iqdb_core.index.segment.layout import GROUPED_BIT, H_GROUPED_AT, H_IMAGES, H_RARE_AT, PAGE_IMAGES
+from iqdb_core.index.segment.postings import (
+    GROUPED,
+    NO_ENTRY,
+    RARE,
+    directory_at,
+    entry_number,
+    entry_of,
+    form_of,
+    rare_count,
+    rare_offset,
+    segment_at,
+)
+from iqdb_core.index.simd.memory import VECTOR_WORDS
+from iqdb_core.index.simd.vector import prefetch
+from iqdb_core.index.simd.words import item
+from iqdb_core.kernel import kernel
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from iqdb_core.index.query_threads import QueryThreads
+    from iqdb_core.index.ranking.arithmetic import Columns, Telling
+    from iqdb_core.index.rows import HeadRows
+    from iqdb_core.index.segment.table import SegmentTable
+
+_USUAL_SIGNATURES: Final = 64
+_MOST_SIGNATURES: Final = 250
+"""Places of buckets are int16."""
+
+
+class _OfThread(threading.local):
+    """The memory of one thread, kept between searches."""
+
+    def __init__(self) -> None:
+        self.tally = create_tally(_USUAL_SIGNATURES)
+
+    def tally_for(self, n_signatures: int) -> Tally:
+        """Return memory with room for so many signatures."""
+        if n_signatures > self.tally.of_row.shape[1]:
+            self.tally = create_tally(n_signatures)
+        return self.tally
+
+
+_of_thread: Final = _OfThread()
+
+
+def find_telling(
+    table: SegmentTable, head: HeadRows, telling: Telling, *, limit: int, threads: QueryThreads
+) -> list[Columns]:
+    """Return, per signature, the live images that share most with it, if their telling buckets reach the bar.
+
+    Parameters
+    ----------
+    table : SegmentTable
+    head : HeadRows
+    telling : Telling
+        What to look for, of at most 250 signatures.
+    limit : int
+        Most images of each signature, at least 1.
+    threads : QueryThreads
+        Says when this search may scan.
+
+    Returns
+    -------
+    list of (image_ids, bits, segments, documents)
+        As of `search`, with the bits in place of the score: of telling buckets, at most 255, and of common
+        ones. Most first, then by ascending id.
+
+    Raises
+    ------
+    ValueError
+        `limit` is below 1, the bar is not 1..255, or there are too many signatures.
+    """
+    m = len(telling.counts)
+    if limit < 1 or not 1 <= telling.bar <= MOST_BITS or m > _MOST_SIGNATURES:
+        raise ValueError(f"limit {limit} or bar {telling.bar} out of range, or {m} signatures are too many")
+    found = Found(
+        np.empty((m, limit)),
+        np.empty((m, limit), dtype=np.int64),
+        np.empty((m, limit), dtype=np.int32),
+        np.empty((m, limit), dtype=np.int32),
+        np.zeros(m, dtype=np.int64),
+        np.full((m, 3), -np.inf),
+    )
+    entries = np.empty((m, MOST_BUCKETS), dtype=np.int64)
+    chain = np.empty(m * MOST_BUCKETS, dtype=np.int16)
+    with threads.turn(0):
+        _find(table.addresses, head, *telling, entries, chain, _of_thread.tally_for(m), found)
+    return [
+        (
+            found.image_ids[number, :count],
+            found.scores[number, :count],
+            found.segments[number, :count],
+            found.documents[number, :count],
+        )
+        for number, count in enumerate(found.counts.tolist())
+    ]
+
+
+@kernel()
+def _find(
+    addresses: NDArray[np.uint64],
+    head: HeadRows,
+    buckets: NDArray[np.int64],
+    bits: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    ends: NDArray[np.int64],
+    bar: int,
+    entries: NDArray[np.int64],
+    chain: NDArray[np.int16],
+    tally: Tally,
+    found: Found,
+) -> None:
+    """Fill `found`; `entries` (m, 120) and `chain` (m * 120,) are scratch, the rest as in `find_telling`."""
+    for segment in range(len(addresses)):
+        view = segment_at(addresses, segment)
+        following = segment_at(addresses, min(segment + 1, len(addresses) - 1))
+        _look_up(view.words, following.words, buckets, counts, entries)
+        for k in range(len(counts)):
+            tally_segment(
+                view, entries[k], buckets[k], bits[k], counts[k], ends[k], bar, tally, best_of(found, k)
+            )
+    tally_head(head, buckets, bits, counts, ends, bar, chain, tally, found)
+    for k in range(len(counts)):
+        sort_best(best_of(found, k))
+
+
+@kernel()
+def _look_up(
+    words: NDArray[np.uint64],
+    following: NDArray[np.uint64],
+    buckets: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    entries: NDArray[np.int64],
+) -> None:
+    """Find the entries of the telling buckets in a segment, and ask for their lists.
+
+    Each step reads what the one before asked for; of the segment that follows, the directory is asked for.
+    """
+    for k in range(len(counts)):
+        for i in range(counts[k]):
+            entries[k, i] = entry_number(words, buckets[k, i])
+            prefetch(following, directory_at(buckets[k, i]))
+    for k in range(len(counts)):
+        for i in range(counts[k]):
+            if entries[k, i] != NO_ENTRY:
+                entries[k, i] = entry_of(words, entries[k, i])
+                _ask_for_list(words, entries[k, i])
+    for k in range(len(counts)):
+        for i in range(counts[k]):
+            if entries[k, i] != NO_ENTRY and form_of(entries[k, i]) == GROUPED:
+                _ask_for_group(words, entries[k, i])
+
+
+@kernel(inline=True)
+def _ask_for_list(words: NDArray[np.uint64], entry: int) -> None:
+    """Ask for the list of a rare bucket, or for what tells how long that of a grouped one is."""
+    form = form_of(entry)
+    if form == GROUPED:
+        prefetch(words, np.int64(words[H_GROUPED_AT]) + (entry ^ GROUPED_BIT))
+    elif form == RARE:
+        first = np.int64(words[H_RARE_AT]) + (rare_offset(entry) >> 2)
+        for k in range(0, (rare_count(entry) >> 2) + VECTOR_WORDS, VECTOR_WORDS):
+            prefetch(words, first + k)
+
+
+@kernel(inline=True)
+def _ask_for_group(words: NDArray[np.uint64], entry: int) -> None:
+    """Ask for the rest of the list of a grouped bucket."""
+    at = np.int64(words[H_GROUPED_AT]) + (entry ^ GROUPED_BIT)
+    count = np.int64(item(words, at) >> np.uint64(32))
+    n_pages = (np.int64(words[H_IMAGES]) + PAGE_IMAGES - 1) // PAGE_IMAGES
+    n_words = 1 + ((count + n_pages + 63) >> 6) + (count >> 3)
+    for k in range(VECTOR_WORDS, n_words + VECTOR_WORDS, VECTOR_WORDS):
+        prefetch(words, at + k)
