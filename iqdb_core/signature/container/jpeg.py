@@ -23,6 +23,7 @@ from iqdb_core.signature.container.still import MAX_PIECES, Still
 MAGIC: Final = b"\xff\xd8"
 END: Final = b"\xff\xd9"
 
+_FILL: Final = 0xFF
 _START: Final = 0xD8
 _END: Final = 0xD9
 _SCAN: Final = 0xDA
@@ -36,6 +37,7 @@ _TABLES: Final = frozenset({0xC4, 0xCC, 0xDB, 0xDD})
 _FRAMES: Final = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC9, 0xCA})
 _OTHER_FRAMES: Final = frozenset({0xC5, 0xC6, 0xC7, 0xC8, 0xCB, 0xCD, 0xCE, 0xCF})
 _PROGRESSIVE: Final = frozenset({0xC2, 0xCA})
+_ARITHMETIC: Final = frozenset({0xC9, 0xCA})
 _WITHOUT_LENGTH: Final = frozenset({0x01, *range(0xD0, 0xD8)})
 _JFIF_BYTES: Final = 14
 _ADOBE_BYTES: Final = 12
@@ -44,7 +46,7 @@ _FEW_SCANS: Final = 25
 """No reason to count exactly; encoders write about ten."""
 _COEFFICIENTS: Final = 64
 _MARKER: Final = re.compile(rb"\xff+([^\x00\xff])")
-_MARKER_AFTER_SCAN: Final = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])")
+_MARKER_AFTER_SCAN: Final = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ class _Frame:
     height: int
     components: tuple[int, ...]
     is_progressive: bool
+    is_arithmetic: bool
 
 
 @dataclass(slots=True)
@@ -94,6 +97,7 @@ def read(data: bytes) -> Still:
     if frame is None:
         raise CorruptImage("the JPEG has a scan before its frame header")
     has_one_scan = not frame.is_progressive and data[begin + 2 : begin + 3] == bytes((len(frame.components),))
+    end = 0 if has_one_scan or frame.is_arithmetic else _scans_end(data, begin)
     header = b"".join((*head.kept, bytes((0xFF, _SCAN))))
     return Still(
         "JPEG",
@@ -104,7 +108,9 @@ def read(data: bytes) -> Still:
         pixels_begin=len(header),
         channels=len(frame.components),
         is_inverted=head.is_inverted,
-        is_cut=not has_one_scan and not _is_complete(data, begin, frame),
+        scans_end=len(header) - begin + end if end else 0,
+        is_cut=(frame.is_arithmetic and data.find(END, begin) < 0)
+        or (not has_one_scan and not _is_complete(data, begin, frame)),
     )
 
 
@@ -165,7 +171,7 @@ def _frame(marker: int, content: bytes) -> _Frame:
         raise UnsupportedFormat(f"a JPEG of {components} components is not read")
     if len(content) != 6 + 3 * components:
         raise CorruptImage("the JPEG's frame header has a wrong length")
-    return _Frame(width, height, tuple(content[6::3]), marker in _PROGRESSIVE)
+    return _Frame(width, height, tuple(content[6::3]), marker in _PROGRESSIVE, marker in _ARITHMETIC)
 
 
 def _count_scans(data: bytes, position: int) -> int:
@@ -186,6 +192,26 @@ def _count_scans(data: bytes, position: int) -> int:
         if marker not in {0x01, _START}:
             position = _segment_end(data, position)
     return scans
+
+
+def _scans_end(data: bytes, position: int) -> int:
+    """Return where the data of the last scan ends, 0 if nothing follows; `position` is that of the first."""
+    end = position
+    position = _segment_end(data, position)
+    is_in_scan = True
+    while match := _MARKER_AFTER_SCAN.search(data, position):
+        marker = match[1][0]
+        if is_in_scan:
+            end = match.start()
+            while data[end - 1] == _FILL:
+                end -= 1
+        if marker == _END:
+            return end
+        is_in_scan = marker == _SCAN
+        position = match.end()
+        if marker not in _WITHOUT_LENGTH:
+            position = _segment_end(data, position)
+    return 0 if is_in_scan else end
 
 
 def _is_complete(data: bytes, begin: int, frame: _Frame) -> bool:

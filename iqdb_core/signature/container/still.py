@@ -35,6 +35,9 @@ class Still:
     pixels_begin : int
         Where in `data` the compressed pixels of a JPEG (its first scan, header included), a PNG or a GIF
         begin.
+    scans_end : int
+        Where in `data` the data of the last scan of a JPEG ends; 0 if it has only one scan, or if its codes
+        are arithmetic, whose decoder cannot wait for more.
     channels : int
         Colour components of a JPEG; 0 for other formats.
     is_12_bit : bool
@@ -52,6 +55,7 @@ class Still:
     corner: tuple[int, int] = (0, 0)
     scans: int = 1
     pixels_begin: int = 0
+    scans_end: int = 0
     channels: int = 0
     is_12_bit: bool = False
     is_inverted: bool = False

@@ -1,19 +1,22 @@
 """A JPEG as IQDB reads it, which reads as libgd does: as far as the bytes go, the rest grey.
 
 libgd gives libjpeg an end marker whenever its bytes run out, and goes on as long as libjpeg does. Pillow's
-decoder is the same libjpeg; here it is fed in the same way. Called by `iqdb_core.signature.decode`.
+decoder is a later version of the same libjpeg; here it is fed in the same way, and `smoothing` makes up for
+the difference. Called by `iqdb_core.signature.decode`.
 """
 
 from __future__ import annotations
 
-import io
 import re
-from typing import Final
+from dataclasses import replace
+from typing import Final, Self
 
-from PIL import ImageFile
+from PIL import Image
 
 from iqdb_core.signature.container import Still
 from iqdb_core.signature.container.jpeg import END
+from iqdb_core.signature.decoders.dc_scans import lacks_restarts
+from iqdb_core.signature.decoders.smoothing import smooth_edges
 from iqdb_core.signature.picture import Loaded
 
 _MODES: Final = {1: "L", 3: "RGB", 4: "CMYK"}
@@ -21,60 +24,108 @@ _ENDLESS: Final = END * 40_000
 """More than the longest segment: libjpeg reads end markers as content, too, while it is inside of one."""
 _MARKER: Final = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
 _GREY: Final = 128
-_LOOK_AHEAD: Final = b"\xff\0" * 8
-"""libjpeg takes in up to eight bytes beyond those it needs. All ones are no code of any table."""
+_ONES: Final = b"\xff\0" * 8
+_ZEROS: Final = bytes(8)
+"""libjpeg takes in up to eight bytes beyond those it needs. All ones are no code of any table; all zeros are
+what it takes for data that is missing."""
 
 
 def load(still: Still) -> Loaded:
     """Decode a JPEG; Pillow's errors come through."""
-    image = _Jpeg(still.data, still)
-    image.load()
-    if image.mode == "CMYK":
-        image.info["inverted"] = still.is_inverted
-    is_damaged = still.is_cut or image.is_hungry
+    image, is_damaged = _decoded(still)
     if not is_damaged and still.scans == 1 and _ends_grey(image):
         is_damaged = _is_short(still)
+    if is_damaged:
+        smooth_edges(image, still.data, lambda data, height: _of_height(still, data, height))
+    if image.mode == "CMYK":
+        image.info["inverted"] = still.is_inverted
     return Loaded(image, is_damaged)
 
 
-class _Jpeg(ImageFile.ImageFile):
-    """Pillow's decoder with a header of our own reading, and end markers after the last byte.
+def _decoded(still: Still) -> tuple[Image.Image, bool]:
+    """Return the picture, and whether data ended too early or an end marker is missing."""
+    if still.scans_end and not still.is_cut and not lacks_restarts(still.data, still.pixels_begin):
+        with _Decoder(still) as decoder:
+            if decoder.ends_at(still.scans_end):
+                is_hungry = decoder.finish(still.data[still.scans_end :])
+                return decoder.image, is_hungry
+        # Data of the last scan is missing. The decoder has taken in what it should not; begin anew.
+    with _Decoder(still) as decoder:
+        # At once where the end is known to be missing: with arithmetic codes the decoder cannot wait for it.
+        is_hungry = decoder.finish(still.data + _ENDLESS if still.is_cut else still.data)
+        return decoder.image, is_hungry or still.is_cut or still.scans_end > 0
+
+
+def _of_height(still: Still, data: bytes, height: int) -> Image.Image:
+    """Decode a changed copy of a file."""
+    assert still.canvas is not None  # noqa: S101 - the container always knows
+    changed = replace(still, data=data, canvas=(still.canvas[0], height))
+    with _Decoder(changed) as decoder:
+        decoder.finish(data)
+        return decoder.image
+
+
+class _Decoder:
+    """Pillow's decoder with a header of our own reading, fed piece by piece.
 
     Parameters
     ----------
-    data : bytes
-        What to decode.
     still : Still
-        What the container says of it.
+        What the container says of the file.
     """
 
-    format = "JPEG"
-    format_description = "JPEG"
+    def __init__(self, still: Still) -> None:
+        assert still.canvas is not None  # noqa: S101 - the container always knows
+        mode = _MODES[still.channels]
+        self.image = Image.new(mode, still.canvas)
+        self.is_done = False
+        self._data = still.data
+        self._left = b""
+        self._decoder = Image._getdecoder(mode, "jpeg", (mode, ""))  # noqa: SLF001 - what ImageFile does, too
+        self._decoder.setimage(self.image.im, (0, 0, *still.canvas))
 
-    def __init__(self, data: bytes, still: Still) -> None:
-        self._still = still
-        self.is_hungry = False
-        super().__init__(io.BytesIO(data))
+    def __enter__(self) -> Self:
+        return self
 
-    def _open(self) -> None:
-        assert self._still.canvas is not None  # noqa: S101 - the container always knows
-        self._size = self._still.canvas
-        self._mode = _MODES[self._still.channels]
-        self.tile = [ImageFile._Tile("jpeg", (0, 0, *self._size), 0, (self._mode, ""))]  # noqa: SLF001 - documented
-        # All at once: with pieces the decoder goes over some of them twice.
-        self.decodermaxblock = len(self._still.data) + len(_ENDLESS)
+    def __exit__(self, *_: object) -> None:
+        self._decoder.cleanup()
 
-    def load_read(self, read_bytes: int) -> bytes:
-        """Return the file, then end markers without end."""
-        assert self.fp is not None  # noqa: S101 - open until everything is decoded
-        data = self.fp.read(read_bytes)
-        if data:
-            return data
-        self.is_hungry = True
-        return _ENDLESS
+    def feed(self, data: bytes) -> int:
+        """Decode as far as possible; return how many bytes wait for more of them.
+
+        Raises
+        ------
+        OSError
+            This is no JPEG, or one whose tables make no sense.
+        """
+        data = self._left + data
+        taken, error = self._decoder.decode(data)
+        if error < 0:
+            raise OSError("broken data")
+        self.is_done = taken < 0
+        self._left = b"" if self.is_done else data[taken:]
+        return len(self._left)
+
+    def ends_at(self, end: int) -> bool:
+        """Decode up to the end of a scan, and say whether the scan needs no more than that.
+
+        A decoder that has all of a scan passes over what is not a marker, byte by byte; one that lacks some
+        waits for more than one byte at a time. Not noticed is what zeros in place of a few bytes make good.
+        """
+        return self.feed(self._data[:end] + _ZEROS) == 0 and all(
+            self.feed(_ZEROS[:1]) == 0 for _ in range(len(_ZEROS) + 1)
+        )
+
+    def finish(self, data: bytes) -> bool:
+        """Decode to the end; return whether end markers had to be put after the data."""
+        self.feed(data)
+        is_hungry = not self.is_done
+        while not self.is_done:
+            self.feed(_ENDLESS)
+        return is_hungry
 
 
-def _ends_grey(image: _Jpeg) -> bool:
+def _ends_grey(image: Image.Image) -> bool:
     """Whether the last pixel is what libjpeg puts where nothing is known; a few good pictures end so, too."""
     pixel = image.getpixel((image.width - 1, image.height - 1))
     return pixel == _GREY or (isinstance(pixel, tuple) and pixel[-1] == _GREY)
@@ -85,6 +136,5 @@ def _is_short(still: Still) -> bool:
     marker = _MARKER.search(still.data, still.pixels_begin)
     if marker is None:
         return True
-    image = _Jpeg(still.data[: marker.start()] + _LOOK_AHEAD, still)
-    image.load()
-    return image.is_hungry
+    with _Decoder(still) as decoder:
+        return decoder.finish(still.data[: marker.start()] + _ONES)
