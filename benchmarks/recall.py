@@ -9,9 +9,9 @@ likelihood of 0.9 is right nine times of ten.
 Method: every second picture of FOLDER, those that `fit_likelihood` leaves alone, hidden among the
 signatures of FILE.sqlite (IQDB's schema) and FILE.npz (averages, positions). Each is distorted in every
 way of `benchmarks.distortions` and looked for, plain and as a copy. Strangers that are copies of a
-picture (score of at least 45 with the picture itself, or with one of its halves or its middle) are left
-out: they may have been made from the same. Whether a picture that is not in the index names a stranger is
-seen by leaving the picture itself out of the answer.
+picture (score of at least 45 with the picture itself, its middle, a half or a quarter, mirrored too) are
+left out: they may have been made from the same. Whether a picture that is not in the index names a
+stranger is seen by leaving the picture itself out of the answer.
 
 Control: imagehash's pHash and dHash, and pdqhash, in the same run. They are ranked among the hidden
 pictures alone, since there are no pixels of the strangers: an easier task than ours by orders of
@@ -51,7 +51,11 @@ _STRANGER: Final = 10**9
 _SAME_SCORE: Final = 45.0
 _BINS: Final = 10
 _TURNED: Final = {"flipped", "rotated 90", "rotated 180", "rotated 270", "transposed"}
-_PIECES: Final = ("cropped 20 %", "20 % cut off right", "30 % cut off top", "half cut off")
+_PIECES: Final = (
+    *((0.2, 0.2, 0.8, 0.8), (0, 0, 0.5, 1), (0.5, 0, 1, 1), (0, 0, 1, 0.5), (0, 0.5, 1, 1)),
+    *((0, 0, 0.5, 0.5), (0.5, 0, 1, 0.5), (0, 0.5, 0.5, 1), (0.5, 0.5, 1, 1)),
+)
+"""Left, top, right and bottom of pieces of a picture whose copies are left out, as shares of its sides."""
 _YARDSTICKS: Final = ("pHash", "dHash", "PDQ")
 
 
@@ -88,8 +92,8 @@ def hidden_among(
     with build(averages, positions, ids) as index:
         copies = {
             match.image_id
-            for original in (*originals, *pieces)
-            for match in index.query(original, 1000, _SAME_SCORE)
+            for one in turned([Asked(original) for original in (*originals, *pieces)], "mirror")
+            for match in index.query(one.signature, 1000, _SAME_SCORE)
         }
     is_kept = ~np.isin(ids, list(copies))
     print(f"{len(originals)} pictures among {is_kept.sum()}; {len(copies)} left out", file=sys.stderr)
@@ -175,11 +179,7 @@ def outcomes(paths: list[Path], strangers: list[Path], own: range) -> list[Outco
     """Look for every distortion of those of the hidden pictures whose numbers are in `own`."""
     originals = [from_image_bytes(path.read_bytes()) for path in paths]
     pictures = [on_white(path) for path in paths]
-    pieces = [
-        from_image_bytes(distort(name, picture, np.random.default_rng(0)))
-        for picture in pictures
-        for name in _PIECES
-    ]
+    pieces = [_piece(picture, *box) for picture in pictures for box in _PIECES]
     known = [np.stack(bits) for bits in zip(*map(yardsticks, pictures), strict=True)]
     found = []
     with hidden_among(originals, strangers, pieces) as index:
@@ -189,6 +189,13 @@ def outcomes(paths: list[Path], strangers: list[Path], own: range) -> list[Outco
                 found.append(_outcome(index, known, data, name, number))
             print(f"{number + 1}/{len(paths)} {paths[number].name}", file=sys.stderr)
     return found
+
+
+def _piece(picture: Image.Image, left: float, top: float, right: float, bottom: float) -> Signature:
+    w, h = picture.size
+    out = io.BytesIO()
+    picture.crop((round(w * left), round(h * top), round(w * right), round(h * bottom))).save(out, "BMP")
+    return from_image_bytes(out.getvalue())
 
 
 def _outcome(index: ImageIndex, known: list[Any], data: bytes, name: str, number: int) -> Outcome:

@@ -18,6 +18,7 @@ from iqdb_core.index.evidence import table
 from iqdb_core.index.evidence.likelihood import Evidence, Population, detail_of, likelihoods, log_odds
 from iqdb_core.index.evidence.sharing import Shared, held_by, shared_by
 from iqdb_core.index.rows import Signatures
+from iqdb_core.likelihood_words import CERTAIN
 from iqdb_core.model import BUCKETS, CHANNELS, KEPT, PLANE, SIDE, Asked, ChangeBatch, Rectangle, Signature
 from iqdb_core.signature import from_channels, from_image_bytes, parts_from_image_bytes, turned
 from tests.fixtures.pictures import photos
@@ -154,6 +155,15 @@ def test_likelihood_falls_with_the_images_searched_and_for_parts() -> None:
     assert log_odds(evidence, score, 20_000, is_plain=False)[0] < few
     assert log_odds(evidence, score, 20_000, trust=0.1)[0] < few
     np.testing.assert_allclose(likelihoods(np.array([-1e9, 0.0, 1e9])), [0, 0.5, 1], atol=1e-12)
+
+
+def test_among_certain_copies_the_whole_picture_comes_first_and_parts_keep_their_order() -> None:
+    evidence, score = np.array([400.0, 600.0, 900.0]), np.full(3, 90.0)
+    whole = log_odds(evidence, score, 20_000)
+    parts = log_odds(evidence, score, 20_000, is_plain=False)
+    assert (np.diff(parts) > 0).all()
+    assert (likelihoods(parts) > CERTAIN).all()
+    assert whole[0] > parts[2]
 
 
 @pytest.fixture(scope="module")

@@ -58,6 +58,9 @@ _LEAST_DIFFERENCES: Final = (0.01, 0.005, 0.003)
 _LEAST_SHARE: Final = 1e-6
 _MOST_SHARE: Final = 0.95
 _BITS: Final = 1 / np.log(2)
+_SURE: Final = 9.3
+"""Log odds of a certain copy. Of parts and turns more than this makes little difference, so that what
+shows the whole picture as it is comes first among copies that are certain."""
 
 
 def _general_shares() -> NDArray[np.float64]:
@@ -236,4 +239,5 @@ def log_odds(
     """
     weighed = evidence + SCORE_WEIGHT * trust * scores - np.where(is_plain, 0.0, PART_PENALTY)
     logits: NDArray[np.float64] = SCALE * weighed + OFFSET - np.log(max(image_count, _FEWEST_IMAGES))
-    return logits
+    damped: NDArray[np.float64] = np.minimum(logits, _SURE) + np.log1p(np.maximum(logits - _SURE, 0.0))
+    return np.where(is_plain, logits, damped)
