@@ -9,9 +9,9 @@ from typing import Final
 
 CERTAIN: Final = 0.9999
 """From here on it is a copy."""
-LIKELY: Final = 0.99
-"""From here on it probably is. Of 13,000 queries without a picture to find none named a stranger as likely;
-docs/recall.md says how that was counted."""
+LIKELY: Final = 0.999
+"""From here on it probably is. Of 10,000 real signatures without a copy to find none named a stranger with
+0.99; with parts and turns about one query in a thousand has one here: see docs/recall.md."""
 
 
 def word_of(likelihood: float) -> str:

@@ -1,7 +1,7 @@
 // What is said of a match. Knows numbers and words, no element of the page.
 
 const SAME = 0.9999; // likelihoods, 0..1; as iqdb_core/likelihood_words.py has them
-const PROBABLE = 0.99;
+const PROBABLE = 0.999;
 const SAME_SCORE = 85; // for servers that give no likelihood: strangers stay below 60
 const PROBABLE_SCORE = 60;
 const LOW_DETAIL_BITS = 40;
