@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 import subprocess
 import sys
 
@@ -110,3 +112,41 @@ def test_the_ledger_gives_every_name_that_it_offers() -> None:
         assert getattr(jobs, name).__name__ == name
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         _ = jobs.Nothing  # type: ignore[attr-defined]
+
+
+HEAPS = """
+import ctypes, os, sys, threading
+from iqdb_core.machine import share_one_heap
+if "shared" in sys.argv:
+    share_one_heap()
+done = threading.Barrier(5)
+def allocate():
+    kept = [bytes(4000) for _ in range(100)]
+    done.wait(60)
+threads = [threading.Thread(target=allocate) for _ in range(4)]
+for thread in threads:
+    thread.start()
+done.wait(60)
+for thread in threads:
+    thread.join()
+libc = ctypes.CDLL(None)
+libc.fdopen.restype = ctypes.c_void_p
+out = ctypes.c_void_p(libc.fdopen(os.dup(1), b"w"))
+libc.malloc_info(0, out)
+libc.fflush(out)
+"""
+
+
+def heaps(*arguments: str, environment: dict[str, str] | None = None) -> int:
+    """Return from how many heaps the threads of a process allocate."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    command = [sys.executable, "-c", HEAPS, *arguments]
+    done = subprocess.run(command, check=True, capture_output=True, env=clean | (environment or {}))
+    return done.stdout.count(b"<heap nr=")
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's heaps")
+def test_threads_share_one_heap_unless_the_environment_says_otherwise() -> None:
+    assert heaps() > 1
+    assert heaps("shared") == 1
+    assert heaps("shared", environment={"MALLOC_ARENA_MAX": "3"}) > 1

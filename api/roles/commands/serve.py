@@ -9,6 +9,7 @@ import typer
 
 from api.roles.options import with_settings
 from api.roles.process import Process
+from iqdb_core.machine import share_one_heap
 from iqdb_core.settings import Settings
 
 app = typer.Typer()
@@ -50,6 +51,7 @@ def query(settings: Settings, host: Host = "127.0.0.1", port: Port = 5589) -> in
 
 def _serve(settings: Settings, host: str, port: int, create: Any) -> int:
     """Run one web application, which `create(settings, on_ready=, on_failure=)` builds."""
+    share_one_heap()
     process = Process(host, port)
     application = create(settings, on_ready=process.announce, on_failure=process.fail)
     on_stop = application.state.startup.let_go
