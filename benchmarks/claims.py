@@ -7,8 +7,9 @@ from one private Redis (append-only file, fsync always), 32 at a time, commit th
 end the claims, until nothing is left. First without the database, then with it. On few cores the claimants'
 own Python is what limits; therefore the processor time of Redis and of the database is read, and the ceiling
 of each follows from it: Redis runs its scripts on one core, and the database commits one transaction at a
-time. A first run on a busy machine of 2 cores: Redis 42 to 77 us per image, so 13,000 to 24,000 images per
-second and core; Postgres 53 to 139 us.
+time. On a busy machine of 2 cores: Redis 34 to 55 us per image, so 18,000 to 29,000 images per second and
+core; Postgres 131 us with 64 claimants, 7,600 images per second and core, and 40 us with one. The claim holds
+for Redis, and not for Postgres.
 
     python -m benchmarks.claims [--images 20000] [--sqlite]
 """
