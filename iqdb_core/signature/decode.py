@@ -26,7 +26,7 @@ from iqdb_core.signature import container
 from iqdb_core.signature.bands import READ_MODES, SIDEWAYS, on_canvas, upright_bands
 from iqdb_core.signature.container import Still
 from iqdb_core.signature.container.exif import orientation_of
-from iqdb_core.signature.decoders import bmp, gif, heic, jpeg, jpegxl, png
+from iqdb_core.signature.decoders import bmp, gif, heic, jpeg, jpegxl, png, webp
 from iqdb_core.signature.decoders.failure import decoder_errors
 from iqdb_core.signature.decoders.quiet import be_quiet
 from iqdb_core.signature.picture import DecodeLimits, Loaded, Picture
@@ -85,7 +85,7 @@ def decode(data: bytes, limits: DecodeLimits) -> Picture:
     if still.format in {"BMP", "ICO"}:
         return _unless_refused(bmp.show(still), still, limits)
     with decoder_errors(still.format, pixels):
-        own = _LOADERS.get(still.format)
+        own = _LOADERS.get(still.format) or (webp.load if still.format == "WEBP" and still.is_cut else None)
         if own:
             loaded = own(still)
         elif still.format == "HEIC":

@@ -28,9 +28,9 @@ class DecodeLimits:
     -----
     Peak memory per pixel beside the file itself, measured with Pillow 13: grey, palette and GIF 1 byte;
     colour JPEG, PNG, BMP and TIFF 4; JPEG XL 7; AVIF 9; progressive JPEG 10, of CMYK 12, a damaged one 18;
-    WebP 16. The rest (bands of 2**16 pixels, the kernels' sums) is a few MB for any image. An AVIF whose
-    container lies about its size is only stopped by libavif's own limit of 2**28 pixels, 0.5 GB. Damaged
-    PNG, GIF and BMP files are held twice.
+    WebP 16, a cut one 26. The rest (bands of 2**16 pixels, the kernels' sums) is a few MB for any image. An
+    AVIF whose container lies about its size is only stopped by libavif's own limit of 2**28 pixels, 0.5 GB.
+    Damaged PNG, GIF and BMP files are held twice.
     """
 
     max_pixels: int = 100_000_000

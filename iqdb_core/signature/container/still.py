@@ -33,8 +33,8 @@ class Still:
     scans : int
         How many passes over all its pixels the file asks for.
     pixels_begin : int
-        Where in `data` the compressed pixels of a JPEG (its first scan, header included), a PNG or a GIF
-        begin.
+        Where in `data` the compressed pixels of a JPEG (its first scan, header included), a PNG, a GIF or
+        a WebP that is cut within its pixels begin.
     scans_end : int
         Where in `data` the data of the last scan of a JPEG ends; 0 if it has only one scan, or if its codes
         are arithmetic, whose decoder cannot wait for more.

@@ -1,7 +1,7 @@
 """How large a WebP's canvas is, and which way up.
 
-Passes the file on as it is: the decoder's own container code checks that frames fit their canvas. Called by
-`container.read`.
+Passes the file on as it is: the decoder's own container code checks that frames fit their canvas. Says of a
+file that is cut where its pixels begin. Called by `container.read`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ _HAS_EXIF: Final = 0x08
 _VP8_START: Final = b"\x9d\x01\x2a"
 _VP8L_START: Final = 0x2F
 _SIDE_MASK: Final = 0x3FFF
+_PICTURES: Final = frozenset({b"VP8 ", b"VP8L"})
+_ANIMATION: Final = frozenset({b"ANIM", b"ANMF"})
 
 
 def is_webp(data: bytes) -> bool:
@@ -29,8 +31,7 @@ def is_webp(data: bytes) -> bool:
 def read(data: bytes) -> Still:
     """Read the first chunk, and walk the chunks if there is EXIF; see `container.read` for what is raised."""
     (riff_bytes,) = struct.unpack_from("<I", data, 4)
-    if riff_bytes + 8 > len(data):
-        raise CorruptImage("the WebP is cut short")
+    is_cut = riff_bytes + 8 > len(data)
     name = data[_CHUNKS_BEGIN : _CHUNKS_BEGIN + 4]
     content = data[_CHUNKS_BEGIN + _CHUNK_HEAD : _CHUNKS_BEGIN + _CHUNK_HEAD + 10]
     orientation = UPRIGHT
@@ -46,7 +47,27 @@ def read(data: bytes) -> Still:
             orientation = orientation_of(_chunk(data, b"EXIF"))
     else:
         raise CorruptImage("the WebP does not begin with a picture")
-    return Still("WEBP", data, (width, height), orientation)
+    if not is_cut:
+        return Still("WEBP", data, (width, height), orientation)
+    begin, end = _pixels(data)
+    if end <= len(data):  # only what follows the pixels is missing
+        begin, data = 0, data[:4] + struct.pack("<I", end - 8) + data[8:end]
+    return Still("WEBP", data, (width, height), orientation, pixels_begin=begin, is_cut=True)
+
+
+def _pixels(data: bytes) -> tuple[int, int]:
+    """Return where the pixels of a WebP that is cut begin and where they should end."""
+    position = _CHUNKS_BEGIN
+    for _ in range(MAX_PIECES):
+        if position + _CHUNK_HEAD >= len(data) or data[position : position + 4] in _ANIMATION:
+            break
+        name = data[position : position + 4]
+        (size,) = struct.unpack_from("<I", data, position + 4)
+        begin = position + _CHUNK_HEAD
+        position = begin + size + (size & 1)
+        if name in _PICTURES:
+            return begin, position
+    raise CorruptImage("the WebP is cut short")
 
 
 def _chunk(data: bytes, wanted: bytes) -> bytes:

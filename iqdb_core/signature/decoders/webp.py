@@ -1,0 +1,108 @@
+"""A WebP whose pixels end early.
+
+The decoder takes whole files only. So the file is filled up in several ways, and the rows that all fillings
+share are those that its own data gives; decoders of both kinds of WebP work from the top. Called by
+`iqdb_core.signature.decode`.
+
+References
+----------
+RFC 9649, sections 2.3 to 2.6; RFC 6386, section 9.5.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.WebPImagePlugin import WebPImageFile
+
+from iqdb_core.errors import CorruptImage
+from iqdb_core.signature.container import Still
+from iqdb_core.signature.decoders.failure import BAD_FILE
+from iqdb_core.signature.picture import Loaded
+
+_NOISE_BYTES: Final = 4099
+_FILLINGS: Final = (
+    b"\0",
+    *(np.random.default_rng(seed).integers(0, 256, _NOISE_BYTES, np.uint8).tobytes() for seed in range(4)),
+)
+_ENOUGH: Final = 3
+"""So many pictures are compared. Some fillings make no sense to the decoder, which then refuses the file."""
+_TIMES: Final = 4
+_LEAST: Final = 65_536
+_WHITE: Final = (255, 255, 255, 255)
+
+
+def load(still: Still) -> Loaded:
+    """Decode what is there of a WebP that is cut, white in place of the rows that are missing.
+
+    Raises
+    ------
+    CorruptImage
+        Less than half of the rows are there, or nothing can be said of them.
+    """
+    if still.pixels_begin == 0:
+        whole = WebPImageFile(io.BytesIO(still.data))
+        whole.load()
+        return Loaded(whole, is_damaged=True)
+    pictures = _pictures(still)
+    pixels = next(pictures, None)
+    if pixels is None:
+        raise CorruptImage("the WebP is cut short")
+    rows, compared = len(pixels), 1
+    for others in pictures:
+        if others.shape != pixels.shape:
+            raise CorruptImage("the WebP contradicts itself about its size")
+        rows = _shared_rows(pixels[:rows], others)
+        compared += 1
+        if compared == _ENOUGH:
+            break
+    if compared < _ENOUGH or 2 * rows < len(pixels):
+        raise CorruptImage("the WebP is damaged: less than half of its rows are there")
+    image = Image.fromarray(pixels)
+    image.paste(_WHITE[: len(image.getbands())], (0, rows, image.width, image.height))
+    return Loaded(image, is_damaged=True)
+
+
+def _shared_rows(pixels: NDArray[np.uint8], others: NDArray[np.uint8]) -> int:
+    """Return how many rows from the top are the same in both, at most as many as the first has."""
+    for row in range(len(pixels)):
+        if not np.array_equal(pixels[row], others[row]):
+            return row
+    return len(pixels)
+
+
+def _pictures(still: Still) -> Iterator[NDArray[np.uint8]]:
+    """Yield the pixels that the decoder makes of the file with one filling after the other."""
+    begin = still.pixels_begin
+    there = len(still.data) - begin
+    size = there + (_TIMES * there + _LEAST & ~1)
+    size += size & 1
+    for filling in _FILLINGS:
+        filled = size - there
+        data = b"".join(
+            (
+                still.data[:4],
+                struct.pack("<I", begin + size - 8),
+                still.data[8 : begin - 4],
+                struct.pack("<I", size),
+                still.data[begin:],
+                (filling * (filled // len(filling) + 1))[:filled],
+            )
+        )
+        try:
+            pixels = _decoded(data)
+        except BAD_FILE:
+            continue
+        yield pixels
+
+
+def _decoded(data: bytes) -> NDArray[np.uint8]:
+    """Return the pixels alone: the decoder keeps as much again for further frames."""
+    with WebPImageFile(io.BytesIO(data)) as image:
+        return np.array(image)
