@@ -3,8 +3,8 @@
     python -m benchmarks.copies_cost FOLDER [--images 1000000] [--rounds 3]
 
 Claims
-1. A search for the whole picture in all 8 turns and for 5 parts, 13 signatures, costs about 5 plain queries
-   for the top 10 at a million images.
+1. A search for the whole picture in all 8 turns and for 5 parts, 13 signatures, costs less than 6 plain
+   queries for the top 10 at a million images.
 2. The first look of duplicates, all that most images of a store need, costs less than a plain query.
 
 Method: the standard workload (`benchmarks.index_workload`), an index built once and kept in FOLDER. Parts are
