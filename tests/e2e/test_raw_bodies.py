@@ -66,7 +66,7 @@ def test_a_picture_called_a_form_gets_advice(server: ServerProcess, path: str, p
 
 
 def test_real_forms_still_work(server: ServerProcess) -> None:
-    text = server.client.get("/images/3").json()["hash"]
+    text = server.client.post("/images/4", files={"file": PICTURE}).json()["hash"]
     assert server.client.post("/images/4", data={"hash": text}).status_code == 200
 
 
