@@ -153,7 +153,7 @@ def parts_from_image_bytes(
     whole : Signature
         What `from_image_bytes` returns.
     parts : list of (Rectangle, Signature)
-        At most eight, the best guess first: what is inside borders, beside text, between other pictures. The
+        At most 16, the best guess first: what is inside borders, beside text, between other pictures. The
         signatures are those of the same pixels in a file of their own.
 
     Raises

@@ -154,6 +154,7 @@ def test_likelihood_falls_with_the_images_searched_and_for_parts() -> None:
     assert log_odds(evidence, score, 1)[0] == log_odds(evidence, score, 10_000)[0]
     assert log_odds(evidence, score, 20_000, is_plain=False)[0] < few
     assert log_odds(evidence, score, 20_000, trust=0.1)[0] < few
+    assert log_odds(evidence, score, 20_000, is_late=True)[0] == few - 1
     np.testing.assert_allclose(likelihoods(np.array([-1e9, 0.0, 1e9])), [0, 0.5, 1], atol=1e-12)
 
 
@@ -215,6 +216,22 @@ def test_copies_are_found_each_once_with_the_part_that_fits(index: ImageIndex) -
     assert likelihoods_ == sorted(likelihoods_, reverse=True)
     assert found.detail > 100
     assert by_id[19].detail > 100
+
+
+def test_parts_after_the_first_eight_need_more_to_be_as_likely(index: ImageIndex) -> None:
+    random = np.random.default_rng(98)
+    fillers = [Asked(_signature(random), Rectangle(n, 0, 9, 9)) for n in range(8)]
+    whole, right = Asked(_signature(random)), Rectangle(8, 0, 9, 9)
+
+    def odds(*asked: Asked) -> dict[int, float]:
+        matches = index.find_copies([whole, *asked], limit=100).matches
+        by_id = {match.image_id: match.likelihood for match in matches if match.part == right}
+        return {image_id: math.log(by_id[image_id] / (1 - by_id[image_id])) for image_id in (310, 19)}
+
+    found = Asked(_of(index, 310), right), Asked(_of(index, 19), right, "mirror")
+    early, late = odds(*fillers[:7], *found, fillers[7]), odds(*fillers, *found)
+    for image_id, value in early.items():
+        assert value - late[image_id] == pytest.approx(1, abs=1e-3)
 
 
 def test_pages_filters_and_exclusions(index: ImageIndex) -> None:

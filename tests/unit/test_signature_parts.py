@@ -117,6 +117,43 @@ def test_two_pictures_without_a_gap() -> None:
     _assert_has(data, (400, 0, 400, 300))
 
 
+def test_clip_art_on_a_page_of_the_colour_of_its_own_margin() -> None:
+    canvas = Image.new("RGB", (500, 890), "white")
+    _placed(canvas, (100, 300, 300, 280))
+    data = _jpeg(canvas)
+    for share in (0.03, 0.07, 0.12):
+        margin = round(share * 280)
+        _assert_has(data, (100 - margin, 300 - margin, 300 + 2 * margin, 280 + 2 * margin), within=3)
+    _assert_has(data, (100, 290, 300, 300), within=3)
+
+
+def test_a_grid_of_nine_pictures_has_more_than_eight_parts() -> None:
+    canvas = Image.new("RGB", (940, 730), "white")
+    boxes = [(10 + 310 * (i % 3), 10 + 240 * (i // 3), 300, 230) for i in range(9)]
+    for i, box in enumerate(boxes):
+        _placed(canvas, box, i % 4)
+    found = _parts(_jpeg(canvas))
+    assert 8 < len(found) <= MAX_PARTS
+    for box in boxes:
+        _assert_has(_jpeg(canvas), box)
+
+
+def test_guesses_at_margins_come_after_the_first_eight() -> None:
+    canvas = Image.new("RGB", (830, 630), "white")
+    for i in range(4):
+        _placed(canvas, (30 + 410 * (i % 2), 30 + 310 * (i // 2), 350, 250), i)
+    found = [_is_padded(canvas, box) for box in _parts(_jpeg(canvas))]
+    assert not any(found[:8])
+
+
+def _is_padded(canvas: Image.Image, box: Box) -> bool:
+    """Whether a part that is no page of several photos has a white margin at all four sides."""
+    left, top, width, height = box
+    inner = np.asarray(canvas.crop((left, top, left + width, top + height)))
+    sides = (inner[:4], inner[-4:], inner[:, :4], inner[:, -4:])
+    return width < 420 and height < 320 and all(side.min() > 250 for side in sides)
+
+
 def test_the_edges_of_a_large_picture_are_found_to_the_pixel() -> None:
     canvas = Image.new("RGB", (2400, 1800), "white")
     _assert_has(_jpeg(_placed(canvas, (333, 217, 1501, 1203))), (333, 217, 1501, 1203), within=1)

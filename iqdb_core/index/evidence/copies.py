@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 import numpy as np
 
 from iqdb_core.index.evidence.likelihood import (
+    FIRST_PARTS,
     Evidence,
     Population,
     detail_of,
@@ -119,6 +120,7 @@ def find_copies(
         population.image_count,
         trust=evidence.trusts[found.asked],
         is_plain=np.array([one.part is None and one.turn == "none" for one in asked])[found.asked],
+        is_late=_is_late(asked)[found.asked],
     )
     found = found._replace(scores=scores)
     matches = _best_of_each(found, logits, wanted)
@@ -195,6 +197,13 @@ def _best_of_each(found: _Candidates, logits: NDArray[np.float64], wanted: CopyF
     places = places[np.lexsort((found.asked[places], found.image_ids[places], -logits[places]))]
     _, first = np.unique(found.image_ids[places], return_index=True)
     return places[np.sort(first)]
+
+
+def _is_late(asked: Sequence[Asked]) -> NDArray[np.bool_]:
+    """Return which signatures are those of parts, turned or not, after the first eight."""
+    parts = list(dict.fromkeys(one.part for one in asked if one.part is not None))
+    late = frozenset(parts[FIRST_PARTS:])
+    return np.array([one.part in late for one in asked])
 
 
 def _rows_of(signatures: Sequence[Signature]) -> Signatures:

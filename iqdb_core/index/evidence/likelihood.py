@@ -62,6 +62,10 @@ _SURE: Final = 9.3
 """Log odds of a certain copy. Of parts and turns more than this makes little difference, so that what
 shows the whole picture as it is comes first among copies that are certain."""
 
+FIRST_PARTS: Final = 8
+_LATE_COST: Final = 1.0
+"""What the parts after the first eight lose, in log odds: they are seldom the right ones."""
+
 
 def _general_shares() -> NDArray[np.float64]:
     """Return how often pictures hold each of the 98,304 buckets, by the octaves of row and column."""
@@ -221,6 +225,7 @@ def log_odds(
     *,
     trust: float | NDArray[np.float64] = 1.0,
     is_plain: bool | NDArray[np.bool_] = True,
+    is_late: bool | NDArray[np.bool_] = False,
 ) -> NDArray[np.float64]:
     """Return the log odds that matches are copies, by the evidence and by how many could have matched.
 
@@ -236,8 +241,10 @@ def log_odds(
         Of `Evidence.trusts`, that of the signature.
     is_plain : bool or (n,) bool ndarray
         Whether the signature is that of the whole picture as it is; others are many, and seldom right.
+    is_late : bool or (n,) bool ndarray
+        Whether it is that of a part, turned or not, that comes after the first eight.
     """
     weighed = evidence + SCORE_WEIGHT * trust * scores - np.where(is_plain, 0.0, PART_PENALTY)
     logits: NDArray[np.float64] = SCALE * weighed + OFFSET - np.log(max(image_count, _FEWEST_IMAGES))
     damped: NDArray[np.float64] = np.minimum(logits, _SURE) + np.log1p(np.maximum(logits - _SURE, 0.0))
-    return np.where(is_plain, logits, damped)
+    return np.where(is_plain, logits, damped) - np.where(is_late, _LATE_COST, 0.0)

@@ -36,8 +36,8 @@ def find_parts(pixels: NDArray[np.uint32]) -> list[Rectangle]:
     Returns
     -------
     list of Rectangle
-        At most `MAX_PARTS`, the largest first; the whole picture is not among them. Each has at least 6 % of
-        the picture's area.
+        At most `MAX_PARTS`, the best guess first; the whole picture is not among them. Each has at least 6 %
+        of the picture's area.
     """
     step = max(1, math.ceil(math.sqrt(pixels.size / _MOST_PIXELS)))
     boxes = find_boxes(np.ascontiguousarray(pixels[::step, ::step]))

@@ -14,15 +14,19 @@ from numpy.typing import NDArray
 
 from iqdb_core.signature.parts.box import Box, common_share
 from iqdb_core.signature.parts.cutting import cut_at_edges, pieces_of
-from iqdb_core.signature.parts.peeling import loose_boxes, peeled_steps
+from iqdb_core.signature.parts.peeling import loose_boxes, padded_boxes, peeled_steps
 from iqdb_core.signature.parts.sheet import MIN_AREA, MIN_SIDE, SAME, Colour, Sheet
 
-MAX_PARTS: Final = 8
+MAX_PARTS: Final = 16
+_FIRST_PARTS: Final = 8
+"""So many are chosen before any guess at a margin: those are many, and seldom right."""
 _LEVELS: Final = 3
 _PAGE_WEIGHT: Final = 0.4
 """Of a box that falls into pieces with the colour of the page between them."""
 _LOOSE_WEIGHT: Final = 0.7
 """Of a box that has a flat margin."""
+_PADDED_WEIGHT: Final = 0.5
+"""Of content with a margin of the page's colour that may be its own."""
 _INK_POWER: Final = 1.5
 """How much more an area counts that is full of a picture than a larger one with as much of it."""
 _LIKENESS: Final = 0.5
@@ -37,11 +41,15 @@ _Paper = tuple[Colour, ...]
 
 @dataclass(frozen=True, slots=True)
 class _Guess:
-    """A box that may be a picture on a page of these colours; the weight says how likely, 0..1."""
+    """A box that may be a picture on a page of these colours; the weight says how likely, 0..1.
+
+    One that is padded has a margin of which nothing in the picture tells where it ends.
+    """
 
     box: Box
     paper: _Paper
     weight: float
+    is_padded: bool = False
 
 
 def find_boxes(pixels: NDArray[np.uint32]) -> list[Box]:
@@ -50,15 +58,20 @@ def find_boxes(pixels: NDArray[np.uint32]) -> list[Box]:
     least = sheet.whole.area * MIN_AREA
     ink = _Ink(pixels)
     worth: dict[Box, float] = {}
+    padded: dict[Box, float] = {}
     for guess in _guesses(sheet, sheet.whole, (), _LEVELS):
         box = guess.box
         if box.area >= least and min(box.width, box.height) >= MIN_SIDE:
             value = guess.weight * ink.in_box(box, guess.paper) ** _INK_POWER * box.area ** (1 - _INK_POWER)
-            worth[box] = max(value, worth.get(box, 0.0))
+            kind = padded if guess.is_padded else worth
+            kind[box] = max(value, kind.get(box, 0.0))
+    seen = frozenset(worth)
+    worth = padded | worth
     worth = {box: value for box, value in worth.items() if common_share(box, sheet.whole) < _SAME_PART}
     chosen = [sheet.whole]
     while worth and len(chosen) <= MAX_PARTS:
-        box = max(worth, key=lambda box: (worth[box], -box.top, -box.left))
+        first = [box for box in worth if box in seen] if len(chosen) <= _FIRST_PARTS else []
+        box = max(first or worth, key=lambda box: (worth[box], -box.top, -box.left))
         chosen.append(box)
         common = {other: common_share(box, other) for other in worth}
         worth = {
@@ -117,6 +130,9 @@ def _guesses(sheet: Sheet, box: Box, paper: _Paper, levels: int) -> Iterator[_Gu
             yield _Guess(loose, paper, weight * _LOOSE_WEIGHT)
     for (inner, _), inner_paper in zip(peeled, papers[1:], strict=True):
         yield _Guess(inner, inner_paper, weight)
+    if peeled:
+        for padded in padded_boxes(box, peeled[-1][0]):
+            yield _Guess(padded, paper, weight * _PADDED_WEIGHT, is_padded=True)
     for cut in cuts:
         yield from _guesses(sheet, cut.box, cut.paper, 0 if cut.is_union else levels - 1)
 

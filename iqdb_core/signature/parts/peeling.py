@@ -21,6 +21,8 @@ _EVEN: Final = 5
 _RINGING_LINES: Final = 16
 """JPEG rings as far as its blocks of colour reach."""
 _SHARP: Final = 3.0
+_MARGINS: Final = (0.03, 0.07, 0.12)
+"""Usual margins of clip art, as shares of the shorter side of what is drawn."""
 
 
 def peeled_steps(sheet: Sheet, box: Box) -> Iterator[tuple[Box, Colour]]:
@@ -120,3 +122,23 @@ def loose_boxes(box: Box, core: Box) -> Iterator[Box]:
     across = min(core.left - box.left, box.right - core.right)
     yield Box(core.top - down, core.bottom + down, box.left, box.right)
     yield Box(core.top - down, core.bottom + down, core.left - across, core.right + across)
+
+
+def padded_boxes(box: Box, core: Box) -> Iterator[Box]:
+    """Yield boxes around a core with margins that clip art often has, and a square one, as far as `box` goes.
+
+    Where a picture's own margin has the colour of the page, nothing tells where it ends.
+    """
+    box = box.around(core)
+    shorter, longer = sorted((core.width, core.height))
+    margins = [(round(share * shorter), round(share * shorter)) for share in _MARGINS]
+    margins.append(((longer - core.height) // 2, (longer - core.width) // 2))
+    for down, across in margins:
+        padded = Box(
+            max(box.top, core.top - down),
+            min(box.bottom, core.bottom + down),
+            max(box.left, core.left - across),
+            min(box.right, core.right + across),
+        )
+        if padded not in (box, core):
+            yield padded
