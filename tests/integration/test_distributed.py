@@ -125,10 +125,14 @@ def test_batches_in_both_ways(client: httpx.Client) -> None:
 
 def test_status_tells_of_every_role(cluster: Cluster, client: httpx.Client) -> None:
     client.post("/images/1", files={"file": SMALL[1]})
+
+    def node_states() -> list[str]:
+        return [node["state"] for node in client.get("/status").json()["nodes"]]
+
+    wait_until(lambda: node_states() == ["ready", "ready"], 30)  # another test may have killed one
     body = client.get("/status").json()
     assert body["images"] == 1
     assert body["lag_seq"] == 0
-    assert [node["state"] for node in body["nodes"]] == ["ready", "ready"]
     assert (body["queue"]["state"], body["queue"]["queued"], body["queue"]["bytes"]) == ("ready", 0, 0)
     wait_until(lambda: len(client.get("/status").json()["workers"]) == 1, 30)
     for path in ("/live", "/ready"):

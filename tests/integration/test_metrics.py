@@ -112,6 +112,7 @@ def test_front_ends_tell_of_the_queue_and_of_the_nodes(cluster: Cluster) -> None
 
 
 def test_dashboard_and_alerts_ask_for_what_there_is(cluster: Cluster, server: ServerProcess) -> None:
+    assert server.client.post("/images", files={"7": noise_png(7)}).status_code == 200
     wait_until(lambda: "iqdb_checkpoint_age_seconds" in samples_of(server.client), 60)
     names = set(samples_of(cluster.client)) | set(samples_of(cluster.queries[0].client))
     names |= set(samples_of(server.client))
