@@ -54,15 +54,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         yield running
 
 
-def test_requests_and_stages_are_counted(server: ServerProcess) -> None:
-    client = server.client
-    for number in (1, 2):
-        assert client.post(f"/images/{number}", files={"file": noise_png(number)}).status_code == 200
-    assert client.post("/query", files={"file": noise_png(1)}).status_code == 200
-    client.get("/images/99")
-    client.get("/no/such/path")
-    client.request("BREW", "/images/1")
-    samples = samples_of(client)
+def test_requests_and_stages_are_counted(tmp_path: Path) -> None:
+    with embedded_server(tmp_path / "iqdb.sqlite") as fresh:
+        client = fresh.client
+        for number in (1, 2):
+            assert client.post(f"/images/{number}", files={"file": noise_png(number)}).status_code == 200
+        assert client.post("/query", files={"file": noise_png(1)}).status_code == 200
+        client.get("/images/99")
+        client.get("/no/such/path")
+        client.request("BREW", "/images/1")
+        samples = samples_of(client)
 
     def requests(method: str, route: str, status: str) -> float:
         return samples["iqdb_requests_total"][(("method", method), ("route", route), ("status", status))]
