@@ -15,6 +15,7 @@ from PIL import Image
 
 from iqdb_core.index import ImageIndex, IndexOptions
 from iqdb_core.index.evidence import table
+from iqdb_core.index.evidence.leading import HOPELESS, LEAD, with_leader
 from iqdb_core.index.evidence.likelihood import Evidence, Population, detail_of, likelihoods, log_odds
 from iqdb_core.index.evidence.sharing import Shared, held_by, shared_by
 from iqdb_core.index.rows import Signatures
@@ -232,6 +233,41 @@ def test_parts_after_the_first_eight_need_more_to_be_as_likely(index: ImageIndex
     early, late = odds(*fillers[:7], *found, fillers[7]), odds(*fillers, *found)
     for image_id, value in early.items():
         assert value - late[image_id] == pytest.approx(1, abs=1e-3)
+
+
+def test_where_nothing_is_likely_a_clear_best_by_score_comes_first(index: ImageIndex) -> None:
+    led = 0
+    for seed in range(200):
+        query = _signature(np.random.default_rng(5000 + seed), span=3000)
+        best, second = index.query(query, 2)
+        matches = index.find_copies([Asked(query)], limit=320).matches
+        likelihoods_ = [match.likelihood for match in matches]
+        assert likelihoods_ == sorted(likelihoods_, reverse=True)
+        if likelihoods_[0] < HOPELESS and best.score - second.score >= LEAD:
+            led += 1
+            assert matches[0].image_id == best.image_id
+            others = index.find_copies([Asked(query)], limit=1, exclude={best.image_id}).matches
+            assert others[0].image_id != best.image_id
+    assert led > 3
+
+
+@given(
+    logits=st.lists(st.floats(-9, 0), min_size=1, max_size=9),
+    scores=st.lists(st.integers(0, 20), min_size=9, max_size=9),
+    n_own=st.integers(0, 9),
+)
+def test_the_leader_is_raised_above_all_others_and_nothing_else(
+    logits: list[float], scores: list[int], n_own: int
+) -> None:
+    before, own = np.array(logits), np.arange(min(n_own, len(logits)))
+    after = with_leader(before, np.array(scores[: len(logits)], np.float64), own)
+    ranked = sorted((scores[place] for place in own), reverse=True)
+    if len(own) > 1 and ranked[0] - ranked[1] >= LEAD and 1 / (1 + math.exp(-max(logits))) < HOPELESS:
+        leader = scores.index(ranked[0], 0, len(own))
+        assert (np.delete(after, leader) == np.delete(before, leader)).all()
+        assert max(logits) < after[leader] < max(logits) + 1e-9
+    else:
+        assert (after == before).all()
 
 
 def test_pages_filters_and_exclusions(index: ImageIndex) -> None:

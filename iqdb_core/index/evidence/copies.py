@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import numpy as np
 
+from iqdb_core.index.evidence.leading import with_leader
 from iqdb_core.index.evidence.likelihood import (
     FIRST_PARTS,
     Evidence,
@@ -123,7 +124,10 @@ def find_copies(
         is_late=_is_late(asked)[found.asked],
     )
     found = found._replace(scores=scores)
-    matches = _best_of_each(found, logits, wanted)
+    places = _wanted_places(found, wanted)
+    own = np.flatnonzero(found.asked[places] == 0)
+    logits[places] = with_leader(logits[places], scores[places], own)
+    matches = _best_of_each(found, logits, places, wanted.min_likelihood)
     if wanted.min_detail is None:
         matches = matches[wanted.offset : wanted.offset + wanted.limit]
     rows = found.rows[matches]
@@ -184,16 +188,22 @@ def _candidates(
     return _Candidates(of, image_ids, scores, rows), signatures
 
 
-def _best_of_each(found: _Candidates, logits: NDArray[np.float64], wanted: CopyFilter) -> NDArray[np.int64]:
-    """Return the places that are wanted, each image once at its best, likeliest first, then by id."""
-    is_wanted = np.ones(len(logits), np.bool_)
+def _wanted_places(found: _Candidates, wanted: CopyFilter) -> NDArray[np.int64]:
+    """Return the places of candidates that are not excluded and score enough."""
+    is_wanted = np.ones(len(found.scores), np.bool_)
     if wanted.exclude:
         is_wanted &= ~np.isin(found.image_ids, np.fromiter(wanted.exclude, np.int64))
     if wanted.min_score is not None:
         is_wanted &= found.scores >= wanted.min_score
-    if wanted.min_likelihood is not None:
-        is_wanted &= likelihoods(logits) >= wanted.min_likelihood
-    places = np.flatnonzero(is_wanted)
+    return np.flatnonzero(is_wanted)
+
+
+def _best_of_each(
+    found: _Candidates, logits: NDArray[np.float64], places: NDArray[np.int64], least: float | None
+) -> NDArray[np.int64]:
+    """Return of some places those likely enough, each image once at its best, likeliest first, then by id."""
+    if least is not None:
+        places = places[likelihoods(logits[places]) >= least]
     places = places[np.lexsort((found.asked[places], found.image_ids[places], -logits[places]))]
     _, first = np.unique(found.image_ids[places], return_index=True)
     return places[np.sort(first)]
