@@ -72,7 +72,7 @@ def asked(seed: int, m: int, *, most_bits: int = 12) -> Telling:
 @given(
     st.integers(0, 2**32 - 1), st.integers(1, 20), st.sampled_from([1, 7, 300]), st.sampled_from([3, 12, 255])
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_both_forms_find_the_same(seed: int, m: int, limit: int, most_bits: int) -> None:
     table, head, _ = index()
     telling = asked(seed, m, most_bits=most_bits)
