@@ -100,7 +100,7 @@ def packed_averages(
         if stop == end and there is not None:
             manifold = int(lengths[0]) - _COMMON
             longer = _longer(-(len(bits) - 1) % _BYTE, bits[:_COMMON])
-            bits = np.concatenate((longer, bits[_COMMON:-1]))
+            bits = np.concatenate((longer, bits[_COMMON:]))[:-1]  # of a lone 0 that bit is in its code
         else:
             bits = np.concatenate((bits, np.ones(-len(bits) % _BYTE, np.uint8)))
         parts.append(_stuffed(bits))
