@@ -94,8 +94,10 @@ def station(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Station]:
 
 
 def test_inspect_and_control_reach_the_worker(station: Station) -> None:
-    assert "tester@here: OK" in station.answer("inspect", "ping", "--timeout", "20")
-    assert "iqdb.ingest" in station.answer("inspect", "registered", "--timeout", "20")
+    # To one worker by name: a call to all listens for answers until its time is over.
+    named = ("--destination", "tester@here", "--timeout", "20")
+    assert "tester@here: OK" in station.answer("inspect", "ping", *named)
+    assert "iqdb.ingest" in station.answer("inspect", "registered", *named)
     assert "new rate limit set" in station.answer("control", "rate_limit", "iqdb.ingest", "1000/s")
 
 
