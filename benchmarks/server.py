@@ -56,13 +56,14 @@ class Server:
         self._process = psutil.Process(process.pid)
 
     def wait_idle(self, deadline_s: float = 300.0) -> None:
-        """Wait until it is at full speed: kernels are loaded or compiled beside the first answers."""
+        """Wait until it is at full speed: kernels are loaded, or children have compiled them."""
         end = time.monotonic() + deadline_s
         while time.monotonic() < end:
             before = self.cpu_s()
             time.sleep(1)
-            if self.cpu_s() - before < 0.1:
+            if self.cpu_s() - before < 0.1 and not self._process.children():
                 return
+        raise TimeoutError(f"the server was still preparing after {deadline_s:g} s")
 
     def cpu_s(self) -> float:
         """Return the CPU time that it has used, seconds."""
