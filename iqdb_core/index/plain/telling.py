@@ -5,12 +5,13 @@ Answers what `ranking.telling` does. Called in its place until that is compiled,
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from iqdb_core.index.plain.buckets import held_buckets
 from iqdb_core.index.plain.segment import slots_of
+from iqdb_core.index.ranking.arithmetic import MOST_BITS
 from iqdb_core.index.rows import HEAD_SEGMENT, HeadRows
 from iqdb_core.index.segment import alive as bitmap
 from iqdb_core.index.segment import layout
@@ -23,17 +24,12 @@ if TYPE_CHECKING:
     from iqdb_core.index.ranking.arithmetic import Columns, Telling
     from iqdb_core.index.segment.table import SegmentTable
 
-_MOST_BITS: Final = 255
-_MOST_SIGNATURES: Final = 250
-
 
 def find_telling(
     table: SegmentTable, head: HeadRows, telling: Telling, *, limit: int, threads: QueryThreads
 ) -> list[Columns]:
     """Return, per signature, the live images that share most with it, as `ranking.telling` does."""
-    m = len(telling.counts)
-    if limit < 1 or not 1 <= telling.bar <= _MOST_BITS or m > _MOST_SIGNATURES:
-        raise ValueError(f"limit {limit} or bar {telling.bar} out of range, or {m} signatures are too many")
+    telling.check(limit)
     with threads.turn(0):
         return [
             _found(table, head, _worth(row, bits, 0, n), _worth(row, bits, n, end), telling.bar, limit)
@@ -97,7 +93,7 @@ def _columns(
     chosen = np.flatnonzero(is_live & (shared[0] >= bar))
     return (
         image_ids[chosen],
-        (np.minimum(shared[0], _MOST_BITS) + shared[1])[chosen].astype(np.float64),
+        (np.minimum(shared[0], MOST_BITS) + shared[1])[chosen].astype(np.float64),
         np.full(len(chosen), segment, dtype=np.int32),
         documents[chosen].astype(np.int32),
     )

@@ -24,6 +24,12 @@ Columns = tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int32], NDArr
 """Image ids, scores, segments and documents of matches."""
 
 
+MOST_BITS: Final = 255
+"""Sums of bits stop here: one byte per image."""
+_MOST_SIGNATURES: Final = 250
+"""Places of buckets are int16."""
+
+
 class Telling(NamedTuple):
     """The buckets of m signatures that tell something, and how much an image has to share of them.
 
@@ -44,6 +50,12 @@ class Telling(NamedTuple):
     counts: NDArray[np.int64]
     ends: NDArray[np.int64]
     bar: int
+
+    def check(self, limit: int) -> None:
+        """Raise ValueError if these cannot be looked for: a limit below 1, a bar out of range, too many."""
+        m = len(self.counts)
+        if limit < 1 or not 1 <= self.bar <= MOST_BITS or m > _MOST_SIGNATURES:
+            raise ValueError(f"limit {limit} or bar {self.bar} out of range, or {m} signatures are too many")
 
 
 class _Search(Protocol):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
+from iqdb_core.index.ranking.arithmetic import MOST_BITS
 from iqdb_core.index.ranking.best import Best, offer
 from iqdb_core.index.ranking.head_rows import HEAD_BUCKETS
 from iqdb_core.index.ranking.query import MOST_BUCKETS
@@ -47,8 +48,6 @@ from iqdb_core.kernel import kernel
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MOST_BITS: Final = 255
-"""Sums of bits stop here: one byte per image."""
 AS_SCORE: Final = 100
 """The divisor that makes bits their own hundredths in `offer`."""
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from iqdb_core.index.ranking.arithmetic import MOST_BITS
 from iqdb_core.index.ranking.best import offer
 from iqdb_core.index.ranking.query import MOST_BUCKETS
-from iqdb_core.index.ranking.tally import AS_SCORE, MOST_BITS, Found, Tally, best_of
+from iqdb_core.index.ranking.tally import AS_SCORE, Found, Tally, best_of
 from iqdb_core.index.rows import HEAD_SEGMENT, HeadRows
 from iqdb_core.index.segment.averages import is_grey_image
 from iqdb_core.index.segment.buckets import bucket_of, is_repeat

@@ -14,7 +14,7 @@ import numpy as np
 
 from iqdb_core.index.ranking.best import sort_best
 from iqdb_core.index.ranking.query import MOST_BUCKETS
-from iqdb_core.index.ranking.tally import MOST_BITS, Found, Tally, best_of, create_tally, tally_segment
+from iqdb_core.index.ranking.tally import Found, Tally, best_of, create_tally, tally_segment
 from iqdb_core.index.ranking.tally_head import tally_head
 from iqdb_core.index.segment.layout import GROUPED_BIT, H_GROUPED_AT, H_IMAGES, H_RARE_AT, PAGE_IMAGES
 from iqdb_core.index.segment.postings import (
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
     from iqdb_core.index.segment.table import SegmentTable
 
 _USUAL_SIGNATURES: Final = 64
-_MOST_SIGNATURES: Final = 250
-"""Places of buckets are int16."""
 
 
 class _OfThread(threading.local):
@@ -90,9 +88,8 @@ def find_telling(
     ValueError
         `limit` is below 1, the bar is not 1..255, or there are too many signatures.
     """
+    telling.check(limit)
     m = len(telling.counts)
-    if limit < 1 or not 1 <= telling.bar <= MOST_BITS or m > _MOST_SIGNATURES:
-        raise ValueError(f"limit {limit} or bar {telling.bar} out of range, or {m} signatures are too many")
     found = Found(
         np.empty((m, limit)),
         np.empty((m, limit), dtype=np.int64),
