@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 
 HEAD_SEGMENT: Final = -1
 """The segment number of matches in the head; their document is the row."""
+LARGEST_AVERAGE: Final = float(np.finfo(np.float32).max)
+"""Of those that segments keep."""
+
+
+def stored_averages(averages: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return averages as a segment keeps them: float32, and finite."""
+    return np.clip(averages, -LARGEST_AVERAGE, LARGEST_AVERAGE).astype(np.float32)
 
 
 class Signatures(NamedTuple):

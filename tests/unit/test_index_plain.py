@@ -15,7 +15,7 @@ from iqdb_core.index.plain import ranking as plain_ranking
 from iqdb_core.index.plain import segment as plain_segment
 from iqdb_core.index.query_threads import QueryThreads
 from iqdb_core.index.ranking import search as ranking
-from iqdb_core.index.rows import HeadRows, Rows
+from iqdb_core.index.rows import HeadRows, Rows, stored_averages
 from iqdb_core.index.segment import alive as bitmap
 from iqdb_core.index.segment import buckets, build, colour_order, layout, locate, postings
 from iqdb_core.index.segment.table import SegmentTable
@@ -90,7 +90,7 @@ def test_every_slot_is_looked_up_alike(n: int) -> None:
 
 def test_images_of_one_vector_are_neighbours_in_colour() -> None:
     rows = images(4, 20_000)
-    stored = plain_build.stored_averages(rows.averages)
+    stored = stored_averages(rows.averages)
     are_grey = is_grey(rows.averages[:, 1], rows.averages[:, 2])
     compiled = colour_order.order_by_colour(stored, are_grey)
     plain = plain_build.order_by_colour(stored, are_grey)

@@ -169,13 +169,12 @@ def _candidates(
     for number, found in enumerate(searcher.sharing(telling, wanted.depth(SHARERS))):
         few = SHARERS + len(wanted.exclude)
         n = max(few, int(np.count_nonzero(found[1] >= own[number] / 2)))
-        sharers = (found[0][:n], found[1][:n], found[2][:n], found[3][:n])
+        sharers = _chosen(found, slice(n))
         if number == 0 or is_weak[number] or more >= EASY_EFFORT:
             depth = wanted.depth(int(CANDIDATES * more) if number == 0 else WEAK_CANDIDATES)
             least = wanted.min_score if number == 0 else max(least_of_others, wanted.min_score or 0.0)
             best = searcher.best(asked[number].signature, depth, least)
-            is_new = ~np.isin(sharers[0], best[0])
-            sharers = (sharers[0][is_new], sharers[1][is_new], sharers[2][is_new], sharers[3][is_new])
+            sharers = _chosen(sharers, ~np.isin(sharers[0], best[0]))
             numbers.append(number)
             columns.append(best)
         numbers.append(number)
@@ -186,6 +185,12 @@ def _candidates(
     signatures = searcher.read(segments.astype(np.int32), documents.astype(np.int32))
     of = np.repeat(numbers, [len(column[0]) for column in columns])
     return _Candidates(of, image_ids, scores, rows), signatures
+
+
+def _chosen(columns: Columns, which: slice | NDArray[np.bool_]) -> Columns:
+    """Return some of the matches."""
+    image_ids, scores, segments, documents = columns
+    return image_ids[which], scores[which], segments[which], documents[which]
 
 
 def _wanted_places(found: _Candidates, wanted: CopyFilter) -> NDArray[np.int64]:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from iqdb_core.index.evidence.sharing import BUCKETS_HELD, held_by, is_grey
+from iqdb_core.index.evidence.sharing import BIN_OF, BUCKETS_HELD, held_by, is_grey
 from iqdb_core.index.evidence.table import (
     COPY_DIFFERENCES,
     COPY_KINDS,
@@ -39,7 +39,6 @@ from iqdb_core.index.evidence.table import (
     USUAL_SHARES,
 )
 from iqdb_core.index.rows import Signatures
-from iqdb_core.index.segment.weights import BINS
 from iqdb_core.model import CHANNELS, KEPT, PLANE, SIDE
 
 if TYPE_CHECKING:
@@ -75,8 +74,6 @@ def _general_shares() -> NDArray[np.float64]:
 
 
 _GENERAL_SHARES: Final = _general_shares()
-_BINS: Final = np.minimum(np.maximum(np.arange(PLANE) // SIDE, np.arange(PLANE) % SIDE), BINS - 1)
-"""The bin, 0..5, of each position."""
 _LOG_KINDS: Final = np.log(np.array(COPY_KINDS))
 _LOG_KEPT: Final = np.log(KEPT_SHARES).transpose(1, 2, 0).copy()
 _LOG_LOST: Final = np.log(1 - np.array(KEPT_SHARES)).transpose(1, 2, 0).copy()
@@ -131,11 +128,11 @@ class Evidence:
         self._averages = averages
         self._channels = np.ones((m, CHANNELS))
         self._channels[is_grey(averages), 1:] = 0
-        self.trusts = np.minimum(1.0, held.is_told.sum(axis=1) / KEPT)
+        self.trusts = _trusts(held)
         """0..1 for each signature: how much there is to compare; 0 for a flat picture."""
         buckets = held.buckets[held.is_told]
         strangers = population.shares(buckets)
-        kinds = buckets // (2 * PLANE), _BINS[buckets % PLANE] - 1
+        kinds = buckets // (2 * PLANE), BIN_OF[buckets % PLANE] - 1
         missing = np.zeros((*held.buckets.shape, len(_LOG_KINDS)))
         missing[held.is_told] = _LOG_LOST[kinds] - np.log(1 - strangers)[:, None]
         gains = np.zeros((m, BUCKETS_HELD + 1, len(_LOG_KINDS)))
@@ -146,7 +143,7 @@ class Evidence:
         surprises = np.zeros(held.buckets.shape)
         surprises[held.is_told] = -np.log(strangers)
         corrections = np.zeros((m, BUCKETS_HELD + 1))
-        corrections[:, 1:] = surprises * _SHARED_WEIGHTS[_BINS[held.buckets % PLANE] - 1]
+        corrections[:, 1:] = surprises * _SHARED_WEIGHTS[BIN_OF[held.buckets % PLANE] - 1]
         self._corrections = corrections.reshape(-1)
         self._correction = DETAIL_WEIGHT * surprises.sum(axis=1)
 
@@ -160,19 +157,21 @@ class Evidence:
         averages : (n, 3) float64 ndarray
             Of the other ones.
         """
-        asked = shared.asked
-        apart = np.minimum(self._apart(shared, averages), _MOST_DIFFERENCES)
-        evidence: NDArray[np.float64] = self.modelled(shared, averages) + self._correction[asked]
+        apart = self._apart(shared, averages)
+        evidence: NDArray[np.float64] = self._modelled(shared, apart) + self._correction[shared.asked]
         evidence += np.add.reduceat(self._corrections[shared.places], shared.starts)
-        evidence -= apart @ _DIFFERENCE_WEIGHTS
+        evidence -= np.minimum(apart, _MOST_DIFFERENCES) @ _DIFFERENCE_WEIGHTS
         return evidence
 
     def modelled(self, shared: Shared, averages: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return what the model alone says, in nats, without the corrections; see `about`."""
+        return self._modelled(shared, self._apart(shared, averages))
+
+    def _modelled(self, shared: Shared, apart: NDArray[np.float64]) -> NDArray[np.float64]:
         asked = shared.asked
         by_kind = self._start[asked] + np.add.reduceat(self._gains[shared.places], shared.starts, axis=0)
         ratios = self._channels[asked] @ _LOG_DIFFERENCES.T
-        ratios += self._apart(shared, averages) @ _DIFFERENCE_COSTS.T
+        ratios += apart @ _DIFFERENCE_COSTS.T
         by_kind += np.where(ratios > 0, self.trusts[asked, None] * ratios, ratios)
         evidence: NDArray[np.float64] = np.logaddexp.reduce(by_kind, axis=1)
         return evidence
@@ -182,6 +181,12 @@ class Evidence:
         apart = np.abs(averages - self._averages[shared.asked])
         of_channels: NDArray[np.float64] = apart * self._channels[shared.asked]
         return of_channels
+
+
+def _trusts(held: Held) -> NDArray[np.float64]:
+    """Return how much there is to compare of each signature, 0..1."""
+    trusts: NDArray[np.float64] = np.minimum(1.0, held.is_told.sum(axis=1) / KEPT)
+    return trusts
 
 
 def detail_of(signature: Signature, population: Population) -> float:
@@ -201,13 +206,12 @@ def details_of(held: Held, averages: NDArray[np.float64], population: Population
         Of the same.
     population : Population
     """
-    logs = _LOG_KEPT[held.buckets // (2 * PLANE), _BINS[held.buckets % PLANE] - 1]
+    logs = _LOG_KEPT[held.buckets // (2 * PLANE), BIN_OF[held.buckets % PLANE] - 1]
     told = held.is_told.astype(np.float64)[:, None]
     by_kind = _LOG_KINDS + (told @ logs)[:, 0]
     by_kind -= (told[:, 0] * np.log(population.shares(held.buckets))).sum(axis=1)[:, None]
     said = np.where(is_grey(averages)[:, None], _LOG_DIFFERENCES[:, 0], _LOG_DIFFERENCES.sum(axis=1))
-    trusts = np.minimum(1.0, held.is_told.sum(axis=1) / KEPT)[:, None]
-    by_kind += np.where(said > 0, trusts * said, said)
+    by_kind += np.where(said > 0, _trusts(held)[:, None] * said, said)
     details: NDArray[np.float64] = np.maximum(0.0, np.logaddexp.reduce(by_kind, axis=1) * _BITS)
     return details
 

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
+from iqdb_core import model
+from iqdb_core.index.rows import stored_averages
 from iqdb_core.index.segment.weights import BINS, WEIGHTS
-from iqdb_core.model import BUCKETS, CHANNELS, GREY_LIMIT, KEPT, PLANE, SIDE
+from iqdb_core.model import BUCKETS, CHANNELS, KEPT, PLANE, SIDE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,8 +22,8 @@ if TYPE_CHECKING:
 
 BUCKETS_HELD: Final = CHANNELS * KEPT
 _LEAST_FILLER: Final = 14
-_LARGEST: Final = float(np.finfo(np.float32).max)
-_BINS: Final = np.minimum(np.maximum(np.arange(PLANE) // SIDE, np.arange(PLANE) % SIDE), BINS - 1)
+BIN_OF: Final = np.minimum(np.maximum(np.arange(PLANE) // SIDE, np.arange(PLANE) % SIDE), BINS - 1)
+"""The bin, 0..5, of each position."""
 _WEIGHTS: Final = np.array(WEIGHTS)
 
 
@@ -64,7 +66,7 @@ class Shared(NamedTuple):
 
 def is_grey(averages: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Return which of n signatures, by their averages (n, 3), have no colour."""
-    grey: NDArray[np.bool_] = np.abs(averages[:, 1]) + np.abs(averages[:, 2]) < GREY_LIMIT
+    grey: NDArray[np.bool_] = model.is_grey(averages[:, 1], averages[:, 2])
     return grey
 
 
@@ -137,21 +139,17 @@ def scores_of(
         The averages of the other of each pair.
     """
     weights = np.zeros((len(averages), BUCKETS_HELD + 1), np.int64)
-    weights[:, 1:] = _WEIGHTS[held.buckets // (2 * PLANE), _BINS[held.buckets % PLANE]]
+    weights[:, 1:] = _WEIGHTS[held.buckets // (2 * PLANE), BIN_OF[held.buckets % PLANE]]
     weights[:, 1:] *= held.is_held & nonempty[held.buckets]
     divisors = weights.sum(axis=1)[shared.asked]
     hundredths = np.add.reduceat(weights.reshape(-1)[shared.places], shared.starts)
     costs = np.repeat(_WEIGHTS[None, :, 0], len(averages), axis=0)
     costs[is_grey(averages), 1:] = 0
-    apart = costs[shared.asked] * np.abs(_stored(averages)[shared.asked] - _stored(of_others))
+    own, theirs = (stored_averages(each).astype(np.float64) for each in (averages, of_others))
+    apart = costs[shared.asked] * np.abs(own[shared.asked] - theirs)
     net = hundredths - (apart[:, 0] + apart[:, 1] + apart[:, 2])
     scores: NDArray[np.float64] = np.where(divisors > 0, net * 100.0 / np.maximum(divisors, 1), 0.0)
     return scores
-
-
-def _stored(averages: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return averages rounded as those of segments are."""
-    return np.clip(averages, -_LARGEST, _LARGEST).astype(np.float32).astype(np.float64)
 
 
 def _is_filler(signed: NDArray[np.int64]) -> NDArray[np.bool_]:

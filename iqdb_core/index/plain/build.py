@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from iqdb_core.index.plain.buckets import held_buckets
+from iqdb_core.index.rows import stored_averages
 from iqdb_core.index.segment import layout
 from iqdb_core.index.segment.segment import Built, Segment, framed, require_images
 from iqdb_core.index.segment.weights import AVERAGE_WEIGHTS
@@ -44,12 +45,6 @@ def build_segment(images: Rows) -> Built:
     _write_colours(words, stored[order], order, n_grey)
     words.flags.writeable = False
     return Built(Segment(words), counts)
-
-
-def stored_averages(averages: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return averages as a segment keeps them: float32, and finite."""
-    largest = np.finfo(np.float32).max
-    return np.clip(averages, -largest, largest).astype(np.float32)
 
 
 def order_by_colour(

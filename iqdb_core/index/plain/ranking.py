@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from iqdb_core.index.plain.buckets import buckets_of, held_buckets
-from iqdb_core.index.plain.build import stored_averages
 from iqdb_core.index.plain.segment import slots_of
-from iqdb_core.index.rows import HEAD_SEGMENT, HeadRows
+from iqdb_core.index.rows import HEAD_SEGMENT, HeadRows, stored_averages
 from iqdb_core.index.segment import alive as bitmap
 from iqdb_core.index.segment import layout
 from iqdb_core.index.segment.weights import BINS, SKETCH_WEIGHTS, WEIGHTS

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from iqdb_core.index.rows import stored_averages
 from iqdb_core.index.segment import layout
-from iqdb_core.index.segment.averages import stored_averages
 from iqdb_core.index.segment.buckets import count_buckets
 from iqdb_core.index.segment.colour_order import order_by_colour
 from iqdb_core.index.segment.placement import (
