@@ -53,6 +53,7 @@ def test_make_cluster_serves_and_ends_whole(cluster: subprocess.Popen[bytes], tm
         return (tmp_path / "output").read_text(errors="replace")
 
     wait_until(url, 120, every_s=0.1, what="the cluster is ready")
+    wait_until(lambda: text().count("worker is ready") == 2, 60, what="both workers are ready")
     match = url()
     assert match is not None
     with httpx.Client(base_url=match[1], timeout=60) as client:
@@ -66,4 +67,4 @@ def test_make_cluster_serves_and_ends_whole(cluster: subprocess.Popen[bytes], tm
     assert cluster.wait(90) == 0
     _, left = psutil.wait_procs(family, 10)
     assert left == []
-    assert text().count("stopped (rc=0)") == 4
+    assert text().count("stopped (rc=0)") == 4, text()
