@@ -37,14 +37,18 @@ def transport_options(
     Notes
     -----
     Celery looks for such messages every `unacked_restore_interval * unacked_restore_throttle` seconds; its
-    defaults make that 100, whatever the timeout says. Versions that do not know the two options ignore them,
-    and the sweep still finds the jobs.
+    defaults make that 100, whatever the timeout says. Versions that do not know these options ignore them,
+    and the sweep still finds the jobs. Who looks holds a lock, which one that is killed meanwhile leaves
+    behind: by default for 300 seconds, in which nobody looks. It only saves work (each message is given back
+    in a transaction of its own), so here it ends by the next look.
     """
+    restore_s = max(1, min(10, visibility_timeout_s // 4))
     options: dict[str, Any] = {
         "global_keyprefix": keys.broker_prefix,
         "visibility_timeout": visibility_timeout_s,
-        "unacked_restore_interval": max(1, min(10, visibility_timeout_s // 4)),
+        "unacked_restore_interval": restore_s,
         "unacked_restore_throttle": 1,
+        "unacked_mutex_expire": restore_s,
         # A peer that takes what is sent and says nothing would hold up whoever waits for its answer. Waiting
         # for a message is not limited by it: Celery reads only where something has come.
         "socket_timeout": SOCKET_TIMEOUT_S,

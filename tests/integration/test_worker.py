@@ -185,6 +185,18 @@ def test_workers_killed_at_random_lose_nothing(plant: Plant) -> None:
     plant.assert_clean()
 
 
+def test_a_worker_killed_while_it_gave_messages_back_keeps_nobody_from_it(plant: Plant) -> None:
+    """Celery's workers give back one at a time what the dead had in hand, under a lock in Redis."""
+    worker = plant.start_worker().wait_ready()
+    job_ids = plant.submit(PARTLY_SLOW)
+    plant.wait_running(job_ids)
+    worker.kill()
+    plant.sender.take_lock_of_redelivery()
+    plant.start_worker().wait_ready()
+    plant.wait_final(job_ids)
+    plant.assert_clean()
+
+
 @pytest.mark.parametrize("poison", [KILLS, SEGFAULTS])
 def test_a_payload_that_kills_its_process_is_set_aside_alone(plant: Plant, poison: bytes) -> None:
     plant.start_worker().wait_ready()
