@@ -14,6 +14,7 @@ from iqdb_core.errors import StoreInvalid, StoreUnavailable
 from iqdb_core.model import MAX_IMAGE_ID, Write
 from iqdb_core.store import open_store
 from iqdb_core.store.contents import export as export_module
+from iqdb_core.store.databases import sqlite
 from iqdb_core.store.schema import IMAGES_SQLITE
 from tests.fixtures.stores import IqdbFile, all_changes, delete, live_images, put, signature, stands_alone
 
@@ -142,6 +143,34 @@ def test_a_backup_while_others_write_is_of_one_moment(
     finally:
         is_done.set()
         writing.join()
+
+
+def test_a_backup_gets_on_while_others_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite begins a copy anew at each write of others; a busy server has one between any two steps."""
+    monkeypatch.setattr(sqlite, "_PAGES_PER_STEP", 4)
+    steps: list[tuple[int, int]] = []
+    address = f"sqlite:///{tmp_path / 'store.sqlite'}"
+    with closing(open_store(address)) as store, closing(open_store(address)) as other:
+        store.apply([put(k, 1) for k in range(400)])
+
+        def write(done: int, total: int) -> None:
+            assert done > (steps[-1][0] if steps else 0), "it began anew"
+            steps.append((done, total))
+            other.apply([put(1000 + len(steps), 1)])
+
+        assert store.backup(tmp_path / "backup.sqlite", write) == 400
+    assert len(steps) > 10
+    assert steps[-1][0] == steps[-1][1]
+
+
+def test_a_reading_sees_one_state(store: SignatureStore, store_url: str) -> None:
+    store.apply([put(1, 1)])
+    with closing(open_store(store_url)) as other, store._backend.snapshot() as connection:
+        before = store._backend.counter(connection)
+        other.apply([put(2, 2)])
+        assert store._backend.counter(connection) == before
+        assert len(store._backend.changes(connection, 0, 10)) == 1
+    assert store.head_seq() == 2
 
 
 def test_a_backup_that_fails_leaves_nothing(filled: SignatureStore, tmp_path: Path) -> None:

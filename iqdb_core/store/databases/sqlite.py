@@ -21,7 +21,7 @@ from iqdb_core.store.databases import sqlite_takeover
 from iqdb_core.store.databases.sqlite_engine import SqliteEngines, driver_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -111,18 +111,19 @@ class SqliteBackend:
                         raise StoreInvalid(f"{self.name} is of another program: it has no table images")
             self._engines.create()
 
-    @contextlib.contextmanager
-    def reading(self) -> Iterator[sa.Connection]:
-        """One read transaction."""
-        with self._engines.errors(), self._engines.reader.connect() as connection:
-            yield connection
+    def reading(self) -> AbstractContextManager[sa.Connection]:
+        """One read transaction, which sees one state."""
+        return self._engines.reading()
 
     def writing(self) -> AbstractContextManager[sa.Connection]:
         """One write transaction, holding SQLite's write lock from its first moment."""
         return self._engines.writing()
 
+    def upgrading(self) -> AbstractContextManager[sa.Connection]:
+        """One write transaction in which tables may be made."""
+        return self._engines.upgrading()
+
     snapshot = reading
-    upgrading = writing
     repairing = writing
 
     def damage(self, connection: sa.Connection) -> list[str]:
@@ -143,9 +144,8 @@ class SqliteBackend:
                 progress(total - remaining, total)
 
         with self.reading() as connection, closing(sqlite3.connect(path)) as target:
-            # The transaction keeps the copy at this moment, so that writers do not make it begin anew.
+            # What was read keeps the copy at this moment: else each write of others makes it begin anew.
             self.counter(connection)
-            driver_of(connection).execute("SELECT 1 FROM iqdb_store").fetchall()
             driver_of(connection).backup(target, pages=_PAGES_PER_STEP, progress=tell, sleep=0)
         return True
 

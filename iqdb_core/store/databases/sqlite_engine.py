@@ -63,16 +63,15 @@ class SqliteEngines:
         self._is_prepared = False
         self._turn = WriterTurn(address.path, timeouts.lock_s)
         self._log_folder = LogFolder(self.fold_log)
-        self.writer = self._engine("BEGIN IMMEDIATE", self._connect_writer, pool_size=1, max_overflow=0)
+        self.writer = self._engine(self._connect_writer, pool_size=1, max_overflow=0)
         self.reader = self._engine(
-            "BEGIN", self._connect_reader, pool_size=_READERS, max_overflow=_MAX_READERS - _READERS
+            self._connect_reader, pool_size=_READERS, max_overflow=_MAX_READERS - _READERS
         )
 
-    def _engine(self, begin: str, creator: Callable[[], sqlite3.Connection], **pool: int) -> sa.Engine:
+    def _engine(self, creator: Callable[[], sqlite3.Connection], **pool: int) -> sa.Engine:
         engine = sa.create_engine(
             "sqlite+pysqlite://", creator=creator, poolclass=QueuePool, pool_timeout=self._lock_s, **pool
         )
-        sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
         sa.event.listen(engine, "connect", self._remember_file)
         sa.event.listen(engine, "checkout", self._check_file)
         return engine
@@ -128,12 +127,31 @@ class SqliteEngines:
         with self.writer.connect():
             self._is_prepared = True
 
+    # Transactions begin at the driver, which most statements go to: SQLAlchemy begins one at its own first
+    # statement only. Each ends when its connection goes back to the pool, which rolls back what is open.
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """One read transaction: all its statements see the state that the first one saw."""
+        with self.errors(), self.reader.connect() as connection:
+            driver_of(connection).execute("BEGIN")
+            yield connection
+
     @contextlib.contextmanager
     def writing(self) -> Iterator[sa.Connection]:
         """One write transaction, in turn with the writers of other processes."""
-        with self.errors(), self._turn.taken(), self.writer.begin() as connection:
+        with self.errors(), self._turn.taken(), self.writer.connect() as connection:
+            driver = driver_of(connection)
+            driver.execute("BEGIN IMMEDIATE")
             yield connection
+            driver.commit()
         self._log_folder.note_write()
+
+    @contextlib.contextmanager
+    def upgrading(self) -> Iterator[sa.Connection]:
+        """Do as `writing`, for Alembic, which would commit by itself outside of SQLAlchemy's transactions."""
+        with self.writing() as connection, connection.begin():
+            yield connection
 
     @contextlib.contextmanager
     def errors(self) -> Iterator[None]:
