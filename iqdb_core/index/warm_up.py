@@ -7,8 +7,6 @@ its first use.
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -17,6 +15,7 @@ from iqdb_core.index.image_index import ImageIndex
 from iqdb_core.index.options import IndexOptions
 from iqdb_core.index.ranking.arithmetic import MIN_SHARED_SEGMENTS
 from iqdb_core.model import CHANNELS, KEPT, Asked, ChangeBatch, Signature
+from iqdb_core.temporary import TemporaryFolder
 
 _CAPACITY: Final = 16
 _ROUNDS: Final = 6
@@ -28,9 +27,9 @@ def warm_up() -> None:
     positions = random.permutation(2000)[: CHANNELS * KEPT].astype("<i2") + 1
     query = Signature((0.5, 0.1, 0.1), positions.tobytes())
     options = IndexOptions(head_capacity=_CAPACITY, merge_fan_out=2)
-    with tempfile.TemporaryDirectory() as folder:
+    with TemporaryFolder("warm-up") as folder:
         for _ in range(2):  # the second time over the checkpoint's arrays
-            with ImageIndex.open(Path(folder), store_id="warm-up", options=options) as index:
+            with ImageIndex.open(folder.path / "index", store_id="warm-up", options=options) as index:
                 for _ in range(_ROUNDS):
                     for is_live in (True, False, True):
                         index.apply(_changes(random, index.applied_seq + 1, is_live=is_live))

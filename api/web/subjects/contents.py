@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator
-from pathlib import Path
 from typing import Any, Final
 
 from fastapi import APIRouter
@@ -23,6 +20,7 @@ from api.web.reading.parameters import Parameters, parsed_json, query_values
 from api.web.reading.requests import json_image_id
 from api.web.services import services_of
 from iqdb_core.model import MAX_IMAGE_ID, ChangeBatch, Signature
+from iqdb_core.temporary import TemporaryFolder
 
 router: Final = APIRouter()
 
@@ -98,15 +96,14 @@ async def export(request: Request) -> Response:
         lines = contents.export_lines()
         first = await anext(lines, b"")  # whatever fails, fails before there is a status
         return StreamingResponse(_rest(first, lines), headers=headers, media_type=media_type)
-    folder = tempfile.mkdtemp(prefix="iqdb-export-")
+    folder = TemporaryFolder("export")
     try:
-        file = Path(folder) / "iqdb.sqlite"
+        file = folder.path / "iqdb.sqlite"
         await contents.export_file(file)
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        folder.close()
         raise
-    remove = BackgroundTask(shutil.rmtree, folder, ignore_errors=True)
-    return FileResponse(file, headers=headers, media_type=media_type, background=remove)
+    return FileResponse(file, headers=headers, media_type=media_type, background=BackgroundTask(folder.close))
 
 
 async def _rest(first: bytes, lines: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:

@@ -18,17 +18,16 @@ import itertools
 import os
 import re
 import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from iqdb_core.errors import IndexStateError
 from iqdb_core.index.disk.open_files import OpenFiles
+from iqdb_core.temporary import LOCK_NAME, new_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-LOCK_NAME: Final = "lock"
 MANIFEST_NAME: Final = "manifest"
 REFUSED_NAME: Final = "refused"
 _OURS: Final = re.compile(r"(\d{8,})\.(rows|words)(\.new)?|manifest(\.new)?")
@@ -40,7 +39,7 @@ class IndexDirectory:
     Parameters
     ----------
     path : Path or None
-        Created if absent; None makes a temporary directory that `close` removes.
+        Created if absent; None makes a temporary one, which `close` removes.
 
     Raises
     ------
@@ -52,7 +51,7 @@ class IndexDirectory:
 
     def __init__(self, path: Path | None) -> None:
         self.is_temporary = path is None
-        self.path = Path(tempfile.mkdtemp(prefix="iqdb-index-")) if path is None else path
+        self.path = new_folder("index") if path is None else path
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock_fd = self._locked()
         self.files = OpenFiles()
