@@ -14,7 +14,7 @@ import pytest
 
 from tests.fixtures import pictures
 from tests.fixtures.command_line import run, run_process
-from tests.fixtures.servers import ServerProcess, embedded_server
+from tests.fixtures.servers import COMMAND, ServerProcess, embedded_server
 from tests.fixtures.waiting import wait_until
 
 SMALL = [pictures.picture(seed, (64, 48)) for seed in range(40)]
@@ -22,19 +22,22 @@ SMALL = [pictures.picture(seed, (64, 48)) for seed in range(40)]
 
 def test_ready_line_names_the_address_and_the_images(tmp_path: Path) -> None:
     database = tmp_path / "iqdb.sqlite"
-    with embedded_server(database) as server:
+    with embedded_server(database, program=COMMAND) as server:
         assert server.ready_line == f"iqdb: ready on {server.url} with 0 images in {database}\n"
         server.client.post("/images/1", files={"file": SMALL[0]})
         assert server.terminate() == 0
     manifests = list(database.with_name("iqdb.sqlite.index").rglob("*manifest*"))
     assert manifests, "an orderly end leaves a checkpoint"
-    with embedded_server(database) as server:
+    with embedded_server(database, program=COMMAND) as server:
         assert "with 1 images" in server.ready_line
 
 
 def test_sigterm_finishes_what_is_in_flight_and_leaves_a_plain_file(tmp_path: Path) -> None:
     database = tmp_path / "iqdb.sqlite"
-    with embedded_server(database) as server, concurrent.futures.ThreadPoolExecutor(8) as threads:
+    with (
+        embedded_server(database, program=COMMAND) as server,
+        concurrent.futures.ThreadPoolExecutor(8) as threads,
+    ):
         adds = [
             threads.submit(server.client.post, f"/images/{number}", files={"file": picture})
             for number, picture in enumerate(SMALL)
