@@ -127,6 +127,13 @@ def test_clip_art_on_a_page_of_the_colour_of_its_own_margin() -> None:
     _assert_has(data, (100, 290, 300, 300), within=3)
 
 
+def test_a_border_of_the_colour_of_uneven_own_margins() -> None:
+    """The picture touches its own edge at the top, or nearly, and leaves more room elsewhere."""
+    for nearest in (0, 10, 25):
+        own = ImageOps.expand(_photo(), (60, nearest, 120, 80), "white")
+        _assert_has(_jpeg(ImageOps.expand(own, 40, "white")), (40, 40, *own.size), within=4)
+
+
 def test_a_grid_of_nine_pictures_has_more_than_eight_parts() -> None:
     canvas = Image.new("RGB", (940, 730), "white")
     boxes = [(10 + 310 * (i % 3), 10 + 240 * (i // 3), 300, 230) for i in range(9)]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from iqdb_core.signature.parts.box import Box, common_share
 from iqdb_core.signature.parts.cutting import cut_at_edges, pieces_of
-from iqdb_core.signature.parts.peeling import loose_boxes, padded_boxes, peeled_steps
+from iqdb_core.signature.parts.peeling import bordered_boxes, loose_boxes, padded_boxes, peeled_steps
 from iqdb_core.signature.parts.sheet import MIN_AREA, MIN_SIDE, SAME, Colour, Sheet
 
 MAX_PARTS: Final = 16
@@ -131,7 +131,10 @@ def _guesses(sheet: Sheet, box: Box, paper: _Paper, levels: int) -> Iterator[_Gu
     for (inner, _), inner_paper in zip(peeled, papers[1:], strict=True):
         yield _Guess(inner, inner_paper, weight)
     if peeled:
-        for padded in padded_boxes(box, peeled[-1][0]):
+        guessed = [*padded_boxes(box, peeled[-1][0])]
+        if box == sheet.whole:
+            guessed = [*bordered_boxes(box, peeled[-1][0]), *guessed]
+        for padded in guessed:
             yield _Guess(padded, paper, weight * _PADDED_WEIGHT, is_padded=True)
     for cut in cuts:
         yield from _guesses(sheet, cut.box, cut.paper, 0 if cut.is_union else levels - 1)

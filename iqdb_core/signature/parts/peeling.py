@@ -21,6 +21,8 @@ _EVEN: Final = 5
 _RINGING_LINES: Final = 16
 """JPEG rings as far as its blocks of colour reach."""
 _SHARP: Final = 3.0
+_BORDERS: Final = (1.0, 0.8, 0.6)
+"""Usual widths of a border, as shares of the narrowest margin."""
 _MARGINS: Final = (0.03, 0.07, 0.12)
 """Usual margins of clip art, as shares of the shorter side of what is drawn."""
 
@@ -122,6 +124,22 @@ def loose_boxes(box: Box, core: Box) -> Iterator[Box]:
     across = min(core.left - box.left, box.right - core.right)
     yield Box(core.top - down, core.bottom + down, box.left, box.right)
     yield Box(core.top - down, core.bottom + down, core.left - across, core.right + across)
+
+
+def bordered_boxes(box: Box, core: Box) -> Iterator[Box]:
+    """Yield what is left of `box` without a border as wide on every side, of the colour of the core's margin.
+
+    The widest border that there may be leaves a picture that touches the edge of its own somewhere.
+    """
+    box = box.around(core)
+    narrowest = min(
+        core.top - box.top, box.bottom - core.bottom, core.left - box.left, box.right - core.right
+    )
+    for share in _BORDERS:
+        width = round(share * narrowest)
+        bordered = Box(box.top + width, box.bottom - width, box.left + width, box.right - width)
+        if bordered not in (box, core):
+            yield bordered
 
 
 def padded_boxes(box: Box, core: Box) -> Iterator[Box]:
