@@ -7,6 +7,7 @@ middleware.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
@@ -17,6 +18,7 @@ from api.access.rights import Right, right_for
 from iqdb_core.errors import ConfigError, IqdbError
 
 _FORWARDED: Final = frozenset({b"x-forwarded-for", b"forwarded", b"x-real-ip"})
+_PORT: Final = re.compile(r":\d*$")
 _UNLIMITED: Final = frozenset({"/live", "/ready"})
 
 
@@ -54,7 +56,9 @@ class AccessPolicy:
     anonymous : Right
         What callers without a token may do.
     forwarded : Right
-        What they may do when a proxy speaks for them: then a loopback address says nothing about who asks.
+        What they may do when a proxy speaks for them, or when they call the server by a name that is not this
+        machine's own: then a loopback address says nothing about who asks. (A web site can have its own name
+        lead to its visitor's machine; what its pages ask there bears that name.)
     rate : RateLimit
     """
 
@@ -87,7 +91,7 @@ class AccessPolicy:
         for name, value in headers:
             if name == b"authorization":
                 given = _bearer(value)
-            elif name in _FORWARDED:
+            elif name in _FORWARDED or (name == b"host" and not _is_local(value)):
                 is_forwarded = True
         token = None if given is None else self.keyring.find(given)
         if self.rate.is_on:
@@ -113,7 +117,7 @@ class AccessPolicy:
             raise Unauthorized(f"this needs the header 'Authorization: Bearer TOKEN', TOKEN with {need}")
         if needed is Right.WRITE:
             raise Unauthorized(
-                "this server has no tokens, so it takes writes from its own machine only; "
+                "this server has no tokens, so it takes writes from its own machine only, as localhost; "
                 "start it with IQDB_TOKEN, or with --open to let everyone write"
             )
         raise Unauthorized(f"this needs a token with {need}, and the server has none; set IQDB_TOKENS")
@@ -154,6 +158,12 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _is_local(host: bytes) -> bool:
+    """Tell whether a header `Host` is a name or an address by which only this machine calls itself."""
+    name = _PORT.sub("", host.decode("latin-1").strip().lower()).rstrip(".")
+    return name.endswith(".localhost") or is_loopback(name.removeprefix("[").removesuffix("]"))
 
 
 def _bearer(value: bytes) -> bytes | None:

@@ -24,6 +24,7 @@ HEAD_TIMEOUT_S: Final = 20.0
 """From a connection, or the first byte of a request, to the end of its head."""
 LINGER_S: Final = 1.0
 """How long one who was refused may go on sending, unheard, and read why."""
+_FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 _AT_ONCE: Final = 256
 _PAUSE_S: Final = 0.5
 
@@ -98,12 +99,19 @@ class Acceptor:
 class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's protocol with a limit for the head of a request, in bytes and in time.
 
-    Also quiet: a stranger cannot write a line of the log with a malformed request.
+    Also quiet: a stranger cannot write a line of the log with a malformed request. And a request that offers
+    to go on in another protocol (`Upgrade`, as HTTP/2 clients do without TLS) is answered in HTTP/1.1, with
+    its body: the parser takes what follows such a head for the other protocol, so another parser reads on.
     """
 
     head_since: float | None = None
     """When the head that is being received began, None while none is; by the loop's clock."""
-    _head_bytes = 0
+    _header_bytes = 0
+    _unfinished_bytes = 0
+    _has_begun = False
+    _framing = b""
+    """The headers that say how long the body of an upgrading request is; empty without a body."""
+    _is_resuming = False
     _is_refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -116,44 +124,88 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._is_refused:
             return
         self._unset_keepalive_if_required()
+        self._has_begun = False
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            return  # we speak HTTP/1.1 and nothing else; the request itself is answered
+            self._feed(data)
         except httptools.HttpParserError:
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._refuse(431, f"the head of the request is larger than {MAX_HEAD_BYTES} bytes")
+            if self._header_bytes > MAX_HEAD_BYTES:
+                self._refuse_head()
             else:
                 self._refuse(400, "this is no HTTP request")
             return
-        if self.head_since is not None:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._refuse(431, f"the head of the request is larger than {MAX_HEAD_BYTES} bytes")
+        # What a body of the request before has of these bytes cannot be told from the head's.
+        if self.head_since is not None and not self._has_begun:
+            self._unfinished_bytes += len(data)
+            if self._unfinished_bytes > MAX_HEAD_BYTES:
+                self._refuse_head()
+
+    def _feed(self, data: bytes) -> None:
+        while True:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                data = data[upgrade.args[0] :]
+                self._resume()
+                if data:
+                    continue
+            return
+
+    def _resume(self) -> None:
+        """Go on after the head of an upgrading request, with a parser that knows of its body alone."""
+        self.parser = httptools.HttpRequestParser(self)
+        if self._framing:
+            self._is_resuming = True
+            self.parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % self._framing)
+            self._is_resuming = False
+            self._framing = b""
 
     def on_message_begin(self) -> None:
         """Begin a request."""
+        if self._is_resuming:
+            return
         super().on_message_begin()
-        self._head_bytes = 0
+        self._has_begun = True
+        self._header_bytes = self._unfinished_bytes = 0
         if self.head_since is None:
             self.head_since = self.loop.time()
 
+    def on_url(self, url: bytes) -> None:
+        """Take a piece of the address."""
+        if not self._is_resuming:
+            super().on_url(url)
+
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take one header."""
-        self._head_bytes += len(name) + len(value) + len(b": \r\n")
-        if self._head_bytes > MAX_HEAD_BYTES:
+        if self._is_resuming:
+            return
+        self._header_bytes += len(name) + len(value) + len(b": \r\n")
+        if self._header_bytes > MAX_HEAD_BYTES:
             raise ValueError("the head is too large")  # ends the parser, see data_received
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Hand the request on."""
+        if self._is_resuming:
+            return
         self.head_since = None
+        if self.parser.should_upgrade():
+            self._framing = b"".join(
+                b"%b: %b\r\n" % header for header in self.headers if header[0] in _FRAMING
+            )
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """End the request, unless its body is still to come."""
+        if not (self._framing and self.parser.should_upgrade()):
+            super().on_message_complete()
 
     def end_if_slow(self, now: float) -> None:
         """Drop the connection if its head should have ended by now."""
         if self.head_since is not None and now - self.head_since > HEAD_TIMEOUT_S:
             self._refuse(408, f"the head of the request did not end within {HEAD_TIMEOUT_S:g} seconds")
+
+    def _refuse_head(self) -> None:
+        self._refuse(431, f"the head of the request is larger than {MAX_HEAD_BYTES} bytes")
 
     def _refuse(self, status: int, message: str) -> None:
         if self._is_refused or self.transport.is_closing():

@@ -148,7 +148,7 @@ class QueryNode:
     def _check(self, answer: httpx.Response) -> None:
         version = answer.headers.get(NODE_HEADER)
         if version is None:
-            reason = f"{self.url} is not a query node; set IQDB_QUERY_URLS to addresses of 'iqdb query'"
+            reason = f"{self.url} is not a query node; set IQDB_QUERY_URLS to addresses of query nodes"
             raise NodeTrouble(NodeState.FOREIGN, reason)
         if version != PROTOCOL_VERSION:
             reason = f"the query node {self.url} is of another version than this front end"

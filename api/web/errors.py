@@ -21,6 +21,7 @@ from api.contents.cursor import InvalidCursor, OtherHistory
 from api.contents.reader import TooManyExports
 from api.fetch.failures import FetchFailed, FetchRefused
 from api.ingestion.picture import BodyTooLarge
+from api.search.health import public
 from api.web.answers import json_response
 from iqdb_core import errors
 
@@ -87,6 +88,16 @@ STATUSES: Final[dict[type[errors.IqdbError], HTTPStatus]] = {
 }
 
 
+_UNSAID: Final[dict[type[errors.IqdbError], str]] = {
+    errors.StoreUnavailable: "the database does not answer now; try again",
+    errors.StoreError: "the database cannot be used; the server's log says why",
+    errors.QueueUnavailable: "the queue does not answer now; try again",
+    errors.ForeignQueue: "the queue belongs to another database; the server's log says more",
+    errors.CheckpointInvalid: "the index cannot be used; the server's log says why",
+    errors.ConfigError: "the server is not set up for this; its log says why",
+}
+"""What clients read in place of reasons that name files, hosts and users."""
+
 _BY_NAME: Final = {cls.__name__: status for cls, status in STATUSES.items()}
 
 
@@ -100,6 +111,15 @@ def status_of(error: errors.IqdbError) -> HTTPStatus:
     return HTTPStatus.INTERNAL_SERVER_ERROR
 
 
+def message_of(error: errors.IqdbError) -> str:
+    """Return what a client may read of an error; what tells of the machine is for the log alone."""
+    for cls in type(error).__mro__:
+        if cls in _UNSAID:
+            return _UNSAID[cls]
+    text = str(error) or type(error).__name__
+    return public(text) if isinstance(error, (errors.IndexStateError, errors.SearchUnavailable)) else text
+
+
 def error_response(error: errors.IqdbError) -> Response:
     """Return the JSON answer to a failed request, with Retry-After where trying again can help."""
     status = status_of(error)
@@ -110,7 +130,7 @@ def error_response(error: errors.IqdbError) -> Response:
         headers["WWW-Authenticate"] = "Bearer"
     if status is HTTPStatus.REQUEST_TIMEOUT:
         headers["Connection"] = "close"
-    return json_response({"message": str(error) or type(error).__name__}, status=status, headers=headers)
+    return json_response({"message": message_of(error)}, status=status, headers=headers)
 
 
 def _wait_s(error: errors.IqdbError) -> int:

@@ -2,6 +2,8 @@
 
 FastAPI keeps the table of routes and describes it in `/openapi.json`; requests find their function here. A
 function that wants more of FastAPI than the request and the words of its path is called by FastAPI itself.
+A path that the table does not have is nobody's: the rights of paths are looked up by their text, so no second
+reading of a path may find what the first one did not.
 Also here, once for all routes: a trailing slash changes nothing, HEAD works where GET does, 405 names every
 method, and whatever goes wrong is answered in the one shape of an error.
 """
@@ -15,6 +17,7 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -58,11 +61,14 @@ class Routes:
     routes : sequence of APIRoute
         Where two have the same path and method, the first counts.
     fastapi : ASGI application
-        Gets everything else.
+        Called for functions that want more than their path, and for `description`.
+    description : str, optional
+        The path of the table's own description.
     """
 
-    def __init__(self, routes: Sequence[APIRoute], fastapi: ASGIApp) -> None:
+    def __init__(self, routes: Sequence[APIRoute], fastapi: ASGIApp, description: str | None) -> None:
         self._fastapi = fastapi
+        self._description = description
         self._fixed: dict[str, Methods] = {}
         self._patterns: dict[int, list[tuple[list[str], Methods]]] = {}
         for route in routes:
@@ -101,6 +107,8 @@ class Routes:
         if methods is None:
             methods, words = self._match(path)
         if methods is None:
+            if path != self._description:
+                raise HTTPException(HTTPStatus.NOT_FOUND)
             await self._by_fastapi(scope, path, request.receive, send)
             return None
         method = scope["method"]
@@ -162,7 +170,7 @@ class Application(FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
         """Return the added middleware, the last added outermost, around the routes."""
         added, self.user_middleware = self.user_middleware, []
-        app: ASGIApp = Routes(self.api_routes, super().build_middleware_stack())
+        app: ASGIApp = Routes(self.api_routes, super().build_middleware_stack(), self.openapi_url)
         self.user_middleware = added
         for cls, args, kwargs in reversed(added):
             app = cls(app, *args, **kwargs)

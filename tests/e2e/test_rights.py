@@ -111,6 +111,17 @@ def test_a_right_opens_what_needs_it_and_no_more(private: ServerProcess, held: s
             assert f"the right {needed}" in answer.json()["message"]
 
 
+@pytest.mark.parametrize(
+    "suffix", ["%0A", "%0a/", "/%0A", "%00", "%0D", "%C2%85", "%E2%80%A8", "%2F%0A", "%20", ";x"]
+)
+def test_no_other_spelling_of_a_path_opens_it(private: ServerProcess, suffix: str) -> None:
+    headers = {"Authorization": "Bearer töken-read".encode()}
+    for route in (*NEEDED["write"], *NEEDED["admin"]):
+        method, path = route.replace("{image_id}", "1").split(" ")
+        answer = private.client.request(method, path + suffix, headers=headers)
+        assert answer.status_code in {400, 403, 404}, answer.text
+
+
 def test_reading_is_open_by_default_and_a_proxy_opens_nothing_more(folder: Path) -> None:
     with embedded_server(folder / "default.sqlite") as server:
         proxied = {"X-Forwarded-For": b"192.0.2.7"}

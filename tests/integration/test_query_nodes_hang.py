@@ -83,9 +83,13 @@ def test_a_server_of_another_kind_is_named(cluster: Cluster) -> None:
         for answer in (
             wrong.client.get("/images/1"),
             wrong.client.post("/query", files={"file": PICTURES[1]}),
-            wrong.client.get("/status"),
         ):
             assert answer.status_code == 503
-            assert f"{cluster.apis[0].url} is not a query node" in answer.json()["message"]
+            assert "is not a query node" in answer.json()["message"]
+            assert cluster.apis[0].url not in answer.text
+        status = wrong.client.get("/status")
+        assert status.status_code == 503
+        assert f"{cluster.apis[0].url} is not a query node" in status.json()["message"]
+        assert f"{cluster.apis[0].url} is not a query node" in log.read_text()
     finally:
         wrong.close()

@@ -183,6 +183,38 @@ class TestPolicy:
         with pytest.raises(Unauthorized, match="--open"):
             policy.check("POST", "/images/1", [(name, b"192.0.2.1")], "::1")
 
+    @pytest.mark.parametrize(
+        "host",
+        [
+            "localhost",
+            "LocalHost:5588",
+            "127.0.0.1:5588",
+            "127.8.9.1",
+            "[::1]",
+            "[::1]:5588",
+            "a.localhost:1",
+        ],
+    )
+    def test_this_machine_calls_itself_by_its_own_names(self, host: str) -> None:
+        policy = AccessPolicy(Keyring(), *anonymous_right("::1", Keyring(), is_open=False, is_private=False))
+        policy.check("GET", "/export", [(b"host", host.encode())], "::1")
+
+    @pytest.mark.parametrize(
+        "host",
+        [
+            *("evil.example", "evil.example:5588", "127.0.0.1.evil.example", "localhost.evil.example:80"),
+            *("192.0.2.1", "", "localhost@evil.example", "[::2]:80", "xn--localhost", "\xe9"),
+        ],
+    )
+    def test_a_name_that_leads_here_from_elsewhere_opens_nothing(self, host: str) -> None:
+        """A web site whose name was made to lead to its visitor's machine."""
+        policy = AccessPolicy(Keyring(), *anonymous_right("::1", Keyring(), is_open=False, is_private=False))
+        headers = [(b"host", host.encode("latin-1"))]
+        policy.check("POST", "/query", headers, "::1")
+        for method, path in (("POST", "/images/1"), ("DELETE", "/images"), ("GET", "/export")):
+            with pytest.raises(Unauthorized):
+                policy.check(method, path, headers, "::1")
+
     def test_a_token_raises_and_never_lowers(self) -> None:
         AccessPolicy(RING, Right.WRITE, Right.WRITE).check("POST", "/images/1", bearer(b"r"), None)
 

@@ -20,7 +20,23 @@ from api.roles.process import _Server
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with method, path and body."""
+    if scope["type"] == "lifespan":
+        await empty(scope, receive, send)
+        return
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+    text = b"%b %b %b;" % (scope["method"].encode(), scope["raw_path"], body)
+    length = b"%d" % len(text)
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
+    await send({"type": "http.response.body", "body": text})
 
 
 async def empty(scope: Scope, receive: Receive, send: Send) -> None:
@@ -34,9 +50,9 @@ async def empty(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @asynccontextmanager
-async def serving() -> AsyncIterator[tuple[_Server, socket.socket]]:
+async def serving(app: ASGIApp = empty) -> AsyncIterator[tuple[_Server, socket.socket]]:
     listener = socket.create_server(("127.0.0.1", 0), backlog=256)
-    config = uvicorn.Config(empty, http=BoundedProtocol, ws="none", lifespan="on", log_config=None)
+    config = uvicorn.Config(app, http=BoundedProtocol, ws="none", lifespan="on", log_config=None)
     config.load()
     server = _Server(config, lambda _: None)
     server.lifespan = config.lifespan_class(config)
@@ -105,6 +121,54 @@ def test_what_is_no_request_is_refused_without_a_line_in_the_log(caplog: pytest.
     with caplog.at_level(logging.WARNING):
         run(scenario)
     assert caplog.records == []
+
+
+UPGRADE = b"Host: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+SMUGGLED = b"DELETE /images/6 HTTP/1.1\r\nHost: x\r\n\r\n"
+LAST = b"GET /last HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize("is_chunked", [False, True])
+@pytest.mark.parametrize("cut", [0, 10, None])
+@pytest.mark.parametrize("body", [b"", SMUGGLED, b"x" * 70_000])
+def test_a_request_that_offers_to_upgrade_keeps_its_body(
+    is_chunked: bool, cut: int | None, body: bytes
+) -> None:
+    """Clients of HTTP/2 send such heads with every first request; what follows is a body and nothing else."""
+    framing = b"Content-Length: %d" % len(body)
+    sent = body
+    if is_chunked:
+        framing = b"Transfer-Encoding: chunked"
+        sent = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) if body else b"0\r\n\r\n"
+    head = b"POST /first HTTP/1.1\r\n%b%b\r\n\r\n" % (UPGRADE, framing)
+
+    async def scenario() -> None:
+        async with serving(echo) as (_, listener):
+            reader, writer = await asyncio.open_connection(*listener.getsockname())
+            whole = head + sent + head + sent + LAST
+            at = len(whole) if cut is None else len(head) + cut
+            for piece in (whole[:at], whole[at:]):
+                writer.write(piece)
+                await asyncio.sleep(0.01)
+            answers = await reader.read()
+            writer.close()
+            assert answers.count(b"HTTP/1.1 200") == 3
+            assert answers.count(b"POST /first %b;" % body) == 2
+            assert answers.endswith(b"GET /last ;")
+
+    run(scenario)
+
+
+def test_a_head_in_many_pieces_is_counted_once() -> None:
+    async def scenario() -> None:
+        async with serving() as (_, listener):
+            headers = [b"X: " + b"y" * 9_000 + b"\r\n"] * 6
+            status, _ = await exchange(
+                listener, b"GET / HTTP/1.1\r\n", *headers, b"Connection: close\r\n\r\n"
+            )
+            assert status == 200
+
+    run(scenario)
 
 
 def test_a_head_that_does_not_end_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from api.fetch.failures import FetchFailed
 from api.web import errors as web
 from iqdb_core import errors
 
@@ -39,6 +40,26 @@ def test_answers_carry_message_and_retry_after() -> None:
     answer = web.error_response(errors.StoreUnavailable("away"))
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "1"
-    assert bytes(answer.body) == b'{"message":"away"}'
+    assert b"database" in bytes(answer.body)
     assert web.error_response(web.Unauthorized("no")).headers["www-authenticate"] == "Bearer"
     assert "retry-after" not in web.error_response(errors.UnknownImage(3)).headers
+
+
+OWN_WORDS = {errors.OutOfMemory, FetchFailed}
+"""Their reasons are sentences of ours about what the client sent."""
+
+
+@pytest.mark.parametrize(
+    "cls",
+    [cls for cls in leaves(errors.IqdbError) if cls not in OWN_WORDS and web.STATUSES.get(cls, 0) >= 500],
+    ids=lambda cls: cls.__name__,
+)
+def test_what_fails_in_the_server_does_not_tell_where_and_as_whom(cls: type[errors.IqdbError]) -> None:
+    reason = (
+        "Postgres database postgresql+psycopg://alice:***@10.255.0.7:5432/prod: connection to server at"
+        ' "db.internal" failed for user "alice"; SQLite file /srv/secret/s.sqlite; 127.0.0.1:6379'
+    )
+    error = cls(reason, "x") if cls is errors.CheckpointInvalid else cls(reason)
+    answer = bytes(web.error_response(error).body).decode()
+    for secret in ("alice", "10.255", "prod:", "db.internal", "/srv", "secret", "127.0.0.1"):
+        assert secret not in answer

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from urllib.parse import quote
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.access.policy import AccessPolicy
 from api.access.rights import READING, Right
-from api.web.errors import error_response
+from api.web.errors import BadRequest, error_response
 from api.web.guards.origin import check_origin
 from iqdb_core.errors import IqdbError
 
@@ -36,12 +37,14 @@ class AccessControl:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         client = scope.get("client")
         try:
+            if not path.isprintable():
+                raise BadRequest("a path has printable characters only")
             headers = scope["headers"]
             needed = self._policy.check(scope["method"], path, headers, client[0] if client else None)
             if needed > Right.READ and scope["method"] not in READING:
                 check_origin(headers)
         except IqdbError as error:
-            log.info("%s %s: %s", scope["method"], path, error, extra={"action": "not_allowed"})
+            log.info("%s %s: %s", scope["method"], quote(path), error, extra={"action": "not_allowed"})
             await error_response(error)(scope, receive, send)
             return
         await self._app(scope, receive, send)

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from api.ingestion.interface import Added, Failed, Outcome, Queued
 from api.ingestion.picture import NewImage
 from api.web.answers import Dialect, added_body, json_response
-from api.web.errors import BadRequest, status_of
+from api.web.errors import BadRequest, message_of, status_of
 from api.web.reading.body import Body
 from api.web.reading.multipart import form_items
 from api.web.reading.parameters import FORM, MULTIPART, content_kind, json_object, parsed_json
@@ -127,6 +127,6 @@ def _outcome_body(result: Outcome, dialect: Dialect) -> dict[str, Any]:
         case Failed():
             return {
                 "post_id": result.image_id,
-                "message": str(result.error),
+                "message": message_of(result.error),
                 "status": int(status_of(result.error)),
             }

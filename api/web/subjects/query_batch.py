@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from api.web.answers import Dialect, json_response
 from api.web.document.openapi_copies import QUERY_BATCH
-from api.web.errors import BadRequest, status_of
+from api.web.errors import BadRequest, message_of, status_of
 from api.web.reading.body import Body
 from api.web.reading.multipart import form_items
 from api.web.reading.parameters import MULTIPART, Parameters, content_kind, json_object, query_values
@@ -49,7 +49,7 @@ async def _result(services: Services, said: Parameters) -> dict[str, Any]:
     try:
         bodies, detail = await answer(services, said)
     except IqdbError as error:
-        return {"status": int(status_of(error)), "message": str(error)}
+        return {"status": int(status_of(error)), "message": message_of(error)}
     return {"status": 200, "matches": bodies} | ({} if detail is None else {"detail": detail})
 
 
