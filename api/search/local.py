@@ -12,7 +12,7 @@ from api.metrics.stages import Observe, Stage, ignore, timed
 from api.search.duplicates import DuplicateSearch, DuplicatesPage, DuplicatesWanted
 from api.search.health import said
 from api.search.interface import CopiesWanted
-from iqdb_core.errors import IndexNotReady, IndexStateError, StoreUnavailable, UnknownImage
+from iqdb_core.errors import IndexNotReady, IndexStateError, StoreError, UnknownImage
 from iqdb_core.follower import Follower
 from iqdb_core.index import ImageIndex
 from iqdb_core.model import Asked, Copies, Match, Signature
@@ -26,7 +26,7 @@ QUERY_THREADS: Final = 8
 
 
 class KnownImages(Protocol):
-    """What is asked of the store beside the index; a SignatureStore. May raise StoreUnavailable."""
+    """What is asked of the store beside the index; a SignatureStore. May raise StoreError."""
 
     def sources_of(self, image_ids: Sequence[int]) -> dict[int, str]:
         """Return where images come from."""
@@ -176,7 +176,7 @@ class LocalSearch:
     def _known_sources(self, image_ids: Sequence[int]) -> dict[int, str]:
         try:
             return self._store.sources_of(image_ids)
-        except StoreUnavailable as error:
+        except StoreError as error:
             # Answers need no database; they only tell less while it is away.
             log.info("answering without sources: %s", error, extra={"action": "no_sources"})
             return {}

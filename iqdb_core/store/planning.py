@@ -113,8 +113,10 @@ def _winners(writes: Sequence[Write], stored: Mapping[int, FeedRow]) -> tuple[di
             earlier is not None and write.revision <= earlier.revision
         ):
             stale[place] = True
-        elif earlier is not None and earlier.signature and write.signature and write.source is None:
-            winners[write.image_id] = replace(write, source=earlier.source)
+        elif earlier is not None and write.signature and write.source is None:
+            # A deletion that nobody sees any more took the source with it.
+            source = earlier.source if earlier.signature else ""
+            winners[write.image_id] = replace(write, source=source)
         else:
             winners[write.image_id] = write
     return winners, stale

@@ -102,10 +102,11 @@ def test_a_file_put_in_place_of_an_open_one_is_read_from_then_on(tmp_path: Path)
     for log in tmp_path.glob("store.sqlite-*"):
         log.unlink()
     path.rename(aside)
-    with pytest.raises(StoreUnavailable, match="not there any more"):
-        store.ping()
-    with pytest.raises(StoreUnavailable, match="not there any more"):
-        store.apply([put(3, 3)])
+    for _ in range(3):  # the first call finds a connection that is still open, the others none
+        with pytest.raises(StoreUnavailable):
+            store.ping()
+        with pytest.raises(StoreUnavailable):
+            store.apply([put(3, 3)])
     assert not path.exists(), "a missing file must not come back empty"
     os.rename(backup, path)  # noqa: PTH104 - as an operator's mv does
     assert live_images(store).keys() == {1}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,9 +15,16 @@ from iqdb_core.store.migrate import copy_store
 from tests.fixtures.stores import IqdbFile, delete, put, signature
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from iqdb_core.store import SignatureStore
+
+
+@pytest.fixture
+def sqlite_store(tmp_path: Path) -> Iterator[SignatureStore]:
+    with closing(open_store(str(tmp_path / "store.sqlite"))) as store:
+        yield store
 
 
 def put_from(image_id: int, revision: int, source: str | None) -> Write:
@@ -44,6 +53,27 @@ def test_within_one_batch_the_order_is_that_of_revisions(store: SignatureStore) 
     store.apply([put_from(2, 1, "first"), delete(2, 2), put_from(2, 3, None)])
     store.apply([put_from(3, 9, "newer"), put_from(3, 8, "stale")])
     assert store.sources_of([1, 2, 3]) == {1: "first", 3: "newer"}
+
+
+@pytest.mark.parametrize("kinds", itertools.product((None, "", "new", "deleted"), repeat=3))
+def test_one_batch_does_what_its_writes_do_one_by_one(
+    sqlite_store: SignatureStore, kinds: tuple[str | None, ...]
+) -> None:
+    """For an image that has a source: put without one, with an empty one, with another, or deleted."""
+    together, apart = (
+        [put_from(image_id, 1, "old")]
+        + [
+            delete(image_id, turn) if kind == "deleted" else put_from(image_id, turn, kind)
+            for turn, kind in enumerate(kinds, 2)
+        ]
+        for image_id in (1, 2)
+    )
+    sqlite_store.apply(together[:1])
+    sqlite_store.apply(together[:0:-1])
+    for write in apart:
+        sqlite_store.apply([write])
+    found = sqlite_store.sources_of([1, 2])
+    assert found.get(1) == found.get(2)
 
 
 def test_sources_are_set_for_images_that_are_there(store: SignatureStore) -> None:

@@ -36,3 +36,25 @@ def test_status_tells_of_the_process_and_of_the_index(tmp_path: Path) -> None:
         assert body["checkpoint"]["refused"]
         assert str(tmp_path) not in server.client.get("/status").text
         wait_until(lambda: "iqdb_maintenance_trouble 0.0" in server.client.get("/metrics").text, 30)
+
+
+def test_answers_go_on_while_the_database_is_away(tmp_path: Path) -> None:
+    file, aside = tmp_path / "iqdb.sqlite", tmp_path / "aside"
+    picture = {"file": noise_png(1)}
+    with embedded_server(file) as server:
+        client = server.client
+        assert client.post("/images/1?source=a.png", files=picture).status_code == 200
+        file.rename(aside)
+        for _ in range(3):
+            assert client.get("/images/1").status_code == 200
+            for find in ("", "?find=copies"):
+                answer = client.post(f"/query{find}", files=picture)
+                assert (answer.status_code, answer.json()[0]["post_id"]) == (200, 1)
+            refused = client.post("/images/2", files=picture)
+            assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+            assert str(tmp_path) not in refused.text
+        wait_until(lambda: "store_error" in client.get("/status").json(), 30)
+        aside.rename(file)
+        wait_until(lambda: client.post("/images/2", files=picture).status_code == 200, 30)
+        assert client.get("/images/1").json()["source"] == "a.png"
+        assert server.terminate() == 0

@@ -167,7 +167,9 @@ class SqliteEngines:
 
     def _store_error(self, exc: BaseException | None) -> StoreError:
         code = getattr(exc, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-        if code in _PERMANENT:
+        # A file that was ours may be moved back, and descriptors become free.
+        is_away = self._is_prepared and code == sqlite3.SQLITE_CANTOPEN
+        if code in _PERMANENT and not is_away:
             return StoreInvalid(f"{self._address} {_PERMANENT[code]} ({exc})")
         return StoreUnavailable(f"{self._address}: {exc}")
 
