@@ -27,6 +27,7 @@ from api.web.loading import OnDeath, Startup, create_loading_app, startup_of
 from api.web.reading.copies import MAX_EXCLUDED, MAX_OFFSET
 from api.web.reading.parameters import Parameters, query_values
 from api.web.reading.requests import DEFAULT_LIMIT, MAX_LIMIT, image_id_from
+from api.web.reading.sketch import Rank
 from api.web.subjects import metrics
 from api.web.subjects.duplicates import duplicates_wanted
 from iqdb_core import codec
@@ -71,22 +72,21 @@ def create_query_node(
 @router.post("/search")
 async def search(request: Request) -> Response:
     """Answer a signature of 264 bytes with the records of its best matches."""
-    services = _services(request)
-    signature = codec.from_bytes(await request.body())
-    asked = Parameters(Dialect.DANBOORU, query_values(request))
-    limit = asked.integer("limit", 1, MAX_MATCHES) or DEFAULT_LIMIT
-    matches = await services.search.query(signature, limit, asked.number("min_score"))
-    return Response(pack_matches(matches), media_type=MEDIA_TYPE)
+    return await _ranked(request, _services(request).search.query)
 
 
 @router.post("/sketch")
 async def sketch(request: Request) -> Response:
     """Answer as `/search` does, for the signature of a painted picture."""
-    services = _services(request)
+    return await _ranked(request, _services(request).search.sketch)
+
+
+async def _ranked(request: Request, rank: Rank) -> Response:
+    """Answer with what `rank` finds; front ends take `offset` and `exclude` out of it themselves."""
     signature = codec.from_bytes(await request.body())
     asked = Parameters(Dialect.DANBOORU, query_values(request))
-    limit = asked.integer("limit", 1, MAX_LIMIT) or DEFAULT_LIMIT
-    matches = await services.search.sketch(signature, limit, asked.number("min_score"))
+    limit = asked.integer("limit", 1, MAX_MATCHES) or DEFAULT_LIMIT
+    matches = await rank(signature, limit, asked.number("min_score"))
     return Response(pack_matches(matches), media_type=MEDIA_TYPE)
 
 
