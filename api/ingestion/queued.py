@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 from api.ingestion.acceptor import JobAcceptor
@@ -98,27 +98,21 @@ class QueueIngestion:
     async def add_many(self, news: Sequence[NewImage], *, wait: bool) -> list[Outcome]:
         """See `Ingestion`; what was accepted before the queue was full stays so, the rest says it was not."""
         lane = Lane.INTERACTIVE if wait and len(news) <= _HURRIED_JOBS else Lane.BULK
-        outcomes: list[Outcome] = []
-        group: list[Submission] = []
-        last = len(news) - 1
+        outcomes: dict[int, Outcome] = {}
+        group: dict[int, Submission] = {}
         for number, new in enumerate(news):
-            group.append(await self._submission(new, lane))
-            is_full = sum(len(one.payload) for one in group) >= GROUP_BYTES or len(group) >= GROUP_JOBS
-            if not (is_full or number == last):
-                continue
             try:
-                accepted = await self._acceptor.accept(group)
-            except IqdbError as error:
-                if not outcomes:
-                    raise
-                outcomes += [Failed(one.image_id, error) for one in group]
-            else:
-                outcomes += [Queued(one.image_id, one.job_id) for one in accepted]
-            group = []
-        if not wait:
-            return outcomes
-        settled = iter(await self._settle([one for one in outcomes if isinstance(one, Queued)]))
-        return [next(settled) if isinstance(outcome, Queued) else outcome for outcome in outcomes]
+                group[number] = await self._submission(new, lane)
+            except IqdbError as error:  # its own fault: those before it may be accepted already
+                outcomes[number] = Failed(new.image_id, error)
+            if _is_full(group.values()):
+                outcomes |= await self._accepted(group, is_first=not _any_queued(outcomes))
+                group = {}
+        outcomes |= await self._accepted(group, is_first=not _any_queued(outcomes))
+        queued = {number: one for number, one in outcomes.items() if isinstance(one, Queued)}
+        if wait and queued:
+            outcomes |= zip(queued, await self._settle(list(queued.values())), strict=True)
+        return [outcomes[number] for number in range(len(news))]
 
     async def delete(self, image_ids: Sequence[int]) -> list[Queued]:
         """See `Ingestion`: through the queue as well, so that order is that of acceptance."""
@@ -165,6 +159,16 @@ class QueueIngestion:
             "workers": {name: round(age_s, 1) for name, age_s in workers.items()},
         }
 
+    async def _accepted(self, group: Mapping[int, Submission], *, is_first: bool) -> dict[int, Outcome]:
+        """Accept a part of a batch; its failure is raised only if nothing of the batch is accepted yet."""
+        try:
+            accepted = await self._acceptor.accept(list(group.values())) if group else []
+        except IqdbError as error:
+            if is_first:
+                raise
+            return {number: Failed(one.image_id, error) for number, one in group.items()}
+        return {number: Queued(one.image_id, one.job_id) for number, one in zip(group, accepted, strict=True)}
+
     async def _submission(self, new: NewImage, lane: Lane) -> Submission:
         picture = new.picture
         if isinstance(picture, Channels):
@@ -203,6 +207,14 @@ class QueueIngestion:
             log.info("stored, but not findable yet: %s", error, extra={"action": "wait_given_up"})
             return False
         return True
+
+
+def _is_full(group: Collection[Submission]) -> bool:
+    return len(group) >= GROUP_JOBS or sum(len(one.payload) for one in group) >= GROUP_BYTES
+
+
+def _any_queued(outcomes: Mapping[int, Outcome]) -> bool:
+    return any(isinstance(outcome, Queued) for outcome in outcomes.values())
 
 
 def _outcome(queued: Queued, job: Job | None) -> Added | Failed:

@@ -9,13 +9,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from api.ingestion.queued import GROUP_JOBS
 from api.web.reading.copies import MAX_EXCLUDED, MAX_OFFSET, NEGATIVE, TURNS
 from api.web.reading.requests import MAX_LIMIT
 from iqdb_core import codec
 from iqdb_core.store import open_store
-from tests.fixtures import stores
+from tests.fixtures import pictures, stores
 from tests.fixtures.cluster import running_cluster
+from tests.fixtures.noise import noise_png
 from tests.fixtures.servers import embedded_server
+from tests.fixtures.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +26,12 @@ if TYPE_CHECKING:
     import httpx
 
 IMAGES = MAX_LIMIT + 200
+SMALL = [pictures.picture(seed, (64, 48)) for seed in range(4)]
+MAX_UPLOAD_BYTES = 50_000
+LARGE = noise_png(1, 200)
+"""More bytes than the servers take."""
+SETTINGS = {"IQDB_MAX_UPLOAD_BYTES": str(MAX_UPLOAD_BYTES)}
+NEW_ID = 10_000
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +44,15 @@ def modes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, httpx.
     store.close()
     shutil.copy(first, second)
     with (
-        embedded_server(first) as embedded,
-        running_cluster(folder, str(second)) as cluster,
+        embedded_server(first, environment=SETTINGS) as embedded,
+        running_cluster(folder, str(second), **SETTINGS) as cluster,
     ):
         yield {"embedded": embedded.client, "distributed": cluster.client}
+
+
+@pytest.fixture(params=["embedded", "distributed"])
+def client(request: pytest.FixtureRequest, modes: dict[str, httpx.Client]) -> httpx.Client:
+    return modes[request.param]
 
 
 numbers = st.floats(-10, 110) | st.sampled_from([0, 1, 50, 1e-300, 1e300])
@@ -99,3 +113,40 @@ def test_duplicates_are_told_alike(modes: dict[str, httpx.Client], question: dic
     first, second = (answer.json() for answer in answers)
     least = min(len(body.get("groups", [])) for body in (first, second))
     assert first.get("groups", [])[:least] == second.get("groups", [])[:least]
+
+
+def batch(client: httpx.Client, files: dict[int, bytes], **options: Any) -> dict[int, int]:
+    """Add a batch and return the status of each of its images."""
+    assert len(LARGE) > MAX_UPLOAD_BYTES
+    parts = [(str(image_id), ("x", data)) for image_id, data in files.items()]
+    answer = client.post("/images", files=parts, **options)
+    assert answer.status_code in {200, 202}, answer.text
+    return {image["post_id"]: image["status"] for image in answer.json()["images"]}
+
+
+def test_an_oversized_file_spoils_no_batch(client: httpx.Client) -> None:
+    files = {NEW_ID: SMALL[0], NEW_ID + 1: LARGE, NEW_ID + 2: SMALL[1]}
+    assert batch(client, files) == {NEW_ID: 200, NEW_ID + 1: 413, NEW_ID + 2: 200}
+    assert batch(client, {NEW_ID + 3: LARGE}) == {NEW_ID + 3: 413}
+    assert client.get(f"/images/{NEW_ID + 2}").status_code == 200
+    assert client.get(f"/images/{NEW_ID + 1}").status_code == 404
+
+
+def test_every_accepted_image_of_a_large_batch_has_its_job(client: httpx.Client) -> None:
+    """Some were accepted before the fault of another one is seen."""
+    bad = GROUP_JOBS + 7
+    files = {NEW_ID + number: SMALL[number % 4] for number in range(GROUP_JOBS + 20)}
+    files[NEW_ID + bad] = LARGE
+    parts = [(str(image_id), ("x", data)) for image_id, data in files.items()]
+    answer = client.post("/images?wait=false", files=parts)
+    images = answer.json()["images"]
+    assert [image["post_id"] for image in images] == list(files)
+    assert images[bad]["status"] == 413
+    good = images[:bad] + images[bad + 1 :]
+    if answer.status_code == 202:
+        for image in good:
+            wait_until(
+                lambda job_id=image["job_id"]: client.get(f"/jobs/{job_id}").json()["state"] == "done", 60
+            )
+    else:
+        assert {image["status"] for image in good} == {200}
