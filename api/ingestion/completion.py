@@ -8,10 +8,12 @@ and then in any case.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from api.ingestion.waits import Waits
 from iqdb_core.errors import QueueUnavailable
 from iqdb_core.jobs import Job, JobReader
 
@@ -34,10 +36,13 @@ class CompletionWaiter:
         The truth about jobs.
     loop : asyncio.AbstractEventLoop
         The loop on which requests wait.
+    waits : Waits
+        Ends waits when the process is to end.
     """
 
-    def __init__(self, reader: JobReader, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, reader: JobReader, loop: asyncio.AbstractEventLoop, waits: Waits) -> None:
         self._reader = reader
+        self._waits = waits
         self._loop = loop
         self._waiting: dict[str, asyncio.Future[Job | None]] = {}
         self._recent: dict[str, None] = {}
@@ -54,7 +59,7 @@ class CompletionWaiter:
         self._loop.call_soon_threadsafe(lambda: self._look_at(list(self._waiting)))
 
     async def wait(self, job_ids: Sequence[str], timeout_s: float) -> dict[str, Job | None]:
-        """Wait until all jobs are final, but no longer than `timeout_s` seconds.
+        """Wait until all jobs are final, but no longer than `timeout_s` seconds, nor than `waits` allow.
 
         Returns
         -------
@@ -67,7 +72,9 @@ class CompletionWaiter:
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._read_what_is_due())
         try:
-            await asyncio.wait(futures.values(), timeout=timeout_s)
+            with contextlib.suppress(TimeoutError):
+                async with self._waits.limit(timeout_s):
+                    await asyncio.wait(futures.values())
             return {job_id: future.result() for job_id, future in futures.items() if future.done()}
         finally:
             for job_id in futures:

@@ -11,9 +11,10 @@ from api.ingestion.group_commit import GroupCommitter
 from api.ingestion.hashing import Hasher
 from api.ingestion.interface import Added, Failed, Outcome, Queued
 from api.ingestion.picture import NewImage
+from api.ingestion.waits import Waits
 from api.search.interface import Search
 from iqdb_core.clock import RevisionClock
-from iqdb_core.errors import IqdbError, UnknownJob
+from iqdb_core.errors import IndexNotReady, IqdbError, UnknownJob
 from iqdb_core.jobs.model import Job, JobPage, JobState
 from iqdb_core.model import Write, WriteOutcome
 from iqdb_core.signature import ReadImage
@@ -33,6 +34,8 @@ class EmbeddedIngestion:
         Tells when a commit has become findable.
     clock : RevisionClock
         Numbers the writes in the order in which they are accepted.
+    waits : Waits
+        Ends waits when the process is to end.
     timeout_s : float
         How long to wait for the index.
     """
@@ -44,11 +47,13 @@ class EmbeddedIngestion:
         committer: GroupCommitter,
         search: Search,
         clock: RevisionClock,
+        waits: Waits,
         timeout_s: float,
     ) -> None:
         self._hasher = hasher
         self._committer = committer
         self._search = search
+        self._waits = waits
         self._timeout_s = timeout_s
         self._clock = clock
 
@@ -76,7 +81,7 @@ class EmbeddedIngestion:
             return self._committer.submit(Write(new.image_id, revision, read.signature, source=new.source))
 
         read, outcome = await self._hasher.read_and(new.picture, commit)
-        await self._search.wait_applied(outcome.seq, self._timeout_s)
+        await self._wait_applied(outcome.seq)
         return Added(new.image_id, read.signature, read.is_damaged)
 
     async def delete(self, image_ids: Sequence[int]) -> list[Queued]:
@@ -99,4 +104,11 @@ class EmbeddedIngestion:
 
     async def _write(self, write: Write) -> None:
         outcome = await asyncio.wrap_future(self._committer.submit(write))
-        await self._search.wait_applied(outcome.seq, self._timeout_s)
+        await self._wait_applied(outcome.seq)
+
+    async def _wait_applied(self, seq: int) -> None:
+        try:
+            async with self._waits.limit(self._timeout_s):
+                await self._search.wait_applied(seq, self._timeout_s)
+        except TimeoutError:
+            raise IndexNotReady("the change is stored, but the index has not caught up with it yet") from None

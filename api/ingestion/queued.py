@@ -16,6 +16,7 @@ from api.ingestion.acceptor import JobAcceptor
 from api.ingestion.completion import CompletionWaiter
 from api.ingestion.interface import Added, Failed, Outcome, Queued
 from api.ingestion.picture import Channels, NewImage, Picture, read_upload
+from api.ingestion.waits import Waits
 from api.search.applied import AppliedTogether
 from api.search.interface import Search
 from iqdb_core.errors import (
@@ -51,6 +52,8 @@ class QueueIngestion:
         Tells when a job is final.
     search : Search
         Tells when a commit is findable on every node.
+    waits : Waits
+        Ends waits when the process is to end.
     hash_channels : callable
         Computes the signature of channels, which are small and come decoded.
     max_upload_bytes : int
@@ -65,6 +68,7 @@ class QueueIngestion:
         acceptor: JobAcceptor,
         completion: CompletionWaiter,
         search: Search,
+        waits: Waits,
         hash_channels: Callable[[Picture], Awaitable[Signature]],
         max_upload_bytes: int,
         timeout_s: float,
@@ -73,6 +77,7 @@ class QueueIngestion:
         self._acceptor = acceptor
         self._completion = completion
         self._search = search
+        self._waits = waits
         self._applied = AppliedTogether(search, timeout_s)
         self._hash_channels = hash_channels
         self._max_upload_bytes = max_upload_bytes
@@ -201,7 +206,7 @@ class QueueIngestion:
         if not seq:
             return True
         try:
-            async with asyncio.timeout(timeout_s):
+            async with self._waits.limit(timeout_s):
                 await self._applied.wait(seq)
         except (TimeoutError, IndexNotReady, SearchUnavailable) as error:
             log.info("stored, but not findable yet: %s", error, extra={"action": "wait_given_up"})

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from api.contents.reader import ContentsReader
 from api.ingestion.embedded import EmbeddedIngestion
 from api.ingestion.group_commit import GroupCommitter
+from api.ingestion.waits import Waits
 from api.metrics.instruments import Instruments
 from api.roles.collectors import IndexCollector
 from api.roles.parts import (
@@ -73,11 +74,14 @@ def load(
         stack.callback(committer.close)
         search = LocalSearch(index, follower, store=store, observe=instruments.observe)
         stack.callback(search.close)
+        waits = Waits(startup.loop)
+        startup.on_signal(waits.let_go)
         ingestion = EmbeddedIngestion(
             hasher=hasher,
             committer=committer,
             search=search,
             clock=RevisionClock(lambda: time.time_ns() // 1000, store.max_revision()),
+            waits=waits,
             timeout_s=settings.add_timeout_s,
         )
         compilation.begin()

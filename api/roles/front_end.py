@@ -11,6 +11,7 @@ from api.contents.reader import ContentsReader
 from api.ingestion.acceptor import JobAcceptor
 from api.ingestion.completion import CompletionWaiter
 from api.ingestion.queued import QueueIngestion
+from api.ingestion.waits import Waits
 from api.metrics.instruments import Instruments
 from api.roles.far_collectors import NodeCollector, QueueCollector
 from api.roles.hints import HintListener
@@ -74,7 +75,9 @@ def load(settings: Settings, startup: Startup[Services], instruments: Instrument
         instruments.add(QueueCollector(ledger))
         instruments.add(NodeCollector(lambda: search.pool.nodes))
         stack.callback(lambda: asyncio.run_coroutine_threadsafe(search.close(), loop).result())
-        completion = CompletionWaiter(ledger, loop)
+        waits = Waits(loop)
+        startup.on_signal(waits.let_go)
+        completion = CompletionWaiter(ledger, loop, waits)
         hints = HintListener(
             connect_redis(settings),
             Keys(settings.redis_prefix).finished_channel,
@@ -89,6 +92,7 @@ def load(settings: Settings, startup: Startup[Services], instruments: Instrument
             acceptor=acceptor,
             completion=completion,
             search=search,
+            waits=waits,
             hash_channels=hasher.signature,
             max_upload_bytes=settings.max_upload_bytes,
             timeout_s=settings.add_timeout_s,

@@ -67,7 +67,7 @@ class Startup(Generic[T]):
     def on_signal(self, let_go: Callable[[], None]) -> None:
         """Have `let_go` called as soon as the process is to end: what holds requests in flight must end then.
 
-        It is called in a signal's handler, so it may set a flag and nothing more.
+        It is called in a signal's handler, so it may set a flag, or ask the loop to do so, and nothing more.
         """
         self._on_signal.append(let_go)
 

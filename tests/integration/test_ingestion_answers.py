@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from api.ingestion.completion import CompletionWaiter
+from api.ingestion.waits import Waits
 from api.search.applied import AppliedTogether
 from iqdb_client import Client, Late
 from iqdb_core.errors import IndexNotReady, QueueUnavailable
@@ -39,6 +40,11 @@ class CountingReader(JobLedger):
         return super().get_many(job_ids)
 
 
+def waiter(reader: JobLedger) -> CompletionWaiter:
+    loop = asyncio.get_running_loop()
+    return CompletionWaiter(reader, loop, Waits(loop))
+
+
 def finish_all(work: WorkLedger) -> list[str]:
     claim = work.claim()
     finished = [job.job_id for job in claim.jobs]
@@ -52,7 +58,7 @@ def test_many_who_wait_are_woken_by_one_read(ledger: JobLedger, work: WorkLedger
     reader = CountingReader(ledger, failures)
 
     async def run() -> list[dict[str, Job | None]]:
-        completion = CompletionWaiter(reader, asyncio.get_running_loop())
+        completion = waiter(reader)
         waiting = [asyncio.create_task(completion.wait([job_id], WAIT_S)) for job_id in job_ids]
         await asyncio.sleep(0)
         threading.Thread(target=lambda: completion.hint(finish_all(work))).start()
@@ -68,7 +74,7 @@ def test_a_job_that_was_final_before_anybody_waited_is_seen(ledger: JobLedger, w
     [job] = ledger.accept([Submission.of_delete(1)])
 
     async def run() -> dict[str, Job | None]:
-        completion = CompletionWaiter(ledger, asyncio.get_running_loop())
+        completion = waiter(ledger)
         completion.hint(finish_all(work))
         await asyncio.sleep(0)
         return await completion.wait([job.job_id], WAIT_S)
@@ -80,7 +86,7 @@ def test_hints_that_were_missed_are_made_up_for(ledger: JobLedger, work: WorkLed
     [job] = ledger.accept([Submission.of_delete(1)])
 
     async def run() -> dict[str, Job | None]:
-        completion = CompletionWaiter(ledger, asyncio.get_running_loop())
+        completion = waiter(ledger)
         waiting = asyncio.create_task(completion.wait([job.job_id], WAIT_S))
         await asyncio.sleep(0)
         finish_all(work)
@@ -94,7 +100,7 @@ def test_who_waits_too_long_gets_what_is_final(ledger: JobLedger, work: WorkLedg
     first, second = (one.job_id for one in ledger.accept([Submission.of_delete(1)] * 2))
 
     async def run() -> dict[str, Job | None]:
-        completion = CompletionWaiter(ledger, asyncio.get_running_loop())
+        completion = waiter(ledger)
         claim = work.claim(1)
         work.finish(claim, [Done(first, 1, None)])
         completion.hint([first])

@@ -1,0 +1,141 @@
+"""Both ways to add images: who waits is answered in time, and soon once the process is to end."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from api.ingestion.acceptor import JobAcceptor
+from api.ingestion.completion import CompletionWaiter
+from api.ingestion.embedded import EmbeddedIngestion
+from api.ingestion.group_commit import GroupCommitter
+from api.ingestion.hashing import Hasher
+from api.ingestion.interface import Failed, Ingestion, Queued
+from api.ingestion.picture import NewImage
+from api.ingestion.queued import QueueIngestion
+from api.ingestion.waits import Waits
+from iqdb_core.clock import RevisionClock
+from iqdb_core.errors import IndexNotReady
+from iqdb_core.signature import DecodeLimits
+from iqdb_core.store import open_store
+from tests.fixtures import stores
+from tests.fixtures.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from iqdb_core.jobs import JobLedger
+
+LONG_S = 600.0
+END_S = 30.0
+
+
+class StuckSearch:
+    """An index that applies nothing more."""
+
+    def __init__(self) -> None:
+        self.waiting = 0
+
+    async def wait_applied(self, seq: int, timeout_s: float) -> None:  # noqa: ARG002
+        self.waiting += 1
+        await asyncio.sleep(timeout_s)
+
+
+class StuckSeam:
+    """An ingestion whose every wait is long: no index applies anything, and no worker is there."""
+
+    def __init__(self, kind: str, folder: Path, ledger: JobLedger, stack: ExitStack) -> None:
+        loop = asyncio.get_running_loop()
+        search: Any = StuckSearch()
+        self._search = search
+        self._ledger = ledger
+        self.waits = Waits(loop, last_s=0.05)
+        hasher = Hasher(decoders=1, limits=DecodeLimits(), max_upload_bytes=1000)
+        stack.callback(hasher.close)
+        self.ingestion: Ingestion
+        if kind == "embedded":
+            store = open_store(str(folder / "iqdb.sqlite"))
+            stack.callback(store.close)
+            committer = GroupCommitter(store, lambda _: None)
+            stack.callback(committer.close)
+            clock = RevisionClock(itertools.count(1).__next__, 0)
+            self.ingestion = EmbeddedIngestion(
+                hasher=hasher,
+                committer=committer,
+                search=search,
+                waits=self.waits,
+                clock=clock,
+                timeout_s=LONG_S,
+            )
+        else:
+            acceptor = JobAcceptor(ledger, lambda _: None)
+            stack.callback(acceptor.close)
+            self.ingestion = QueueIngestion(
+                ledger=ledger,
+                acceptor=acceptor,
+                completion=CompletionWaiter(ledger, loop, self.waits),
+                search=search,
+                waits=self.waits,
+                hash_channels=hasher.signature,
+                max_upload_bytes=1000,
+                timeout_s=LONG_S,
+            )
+
+    def is_waiting(self, count: int) -> bool:
+        return bool(self._search.waiting >= count or self._ledger.depth().queued >= count)
+
+
+@pytest.mark.parametrize("kind", ["embedded", "queued"])
+@pytest.mark.parametrize("is_late", [False, True], ids=["before", "after"])
+def test_waits_end_when_the_process_is_to_end(
+    kind: str, is_late: bool, tmp_path: Path, ledger: JobLedger
+) -> None:
+    """Adds, batches and deletes; those that wait at the signal, and those that come after it."""
+    news = [NewImage(number, stores.signature(number)) for number in range(4)]
+    calls: list[tuple[int, Callable[[Ingestion], Awaitable[Any]]]] = [
+        (1, lambda seam: seam.add(news[0], wait=True)),
+        (3, lambda seam: seam.add_many(news[1:], wait=True)),
+        (2, lambda seam: seam.delete([7, 8])),
+    ]
+
+    async def run() -> list[Any]:
+        with ExitStack() as stack:
+            seam = StuckSeam(kind, tmp_path, ledger, stack)
+            if is_late:
+                seam.waits.let_go()
+            tasks = [asyncio.ensure_future(call(seam.ingestion)) for _, call in calls]
+            if not is_late:
+                await until(lambda: seam.is_waiting(sum(count for count, _ in calls)))
+                assert not any(task.done() for task in tasks)
+                seam.waits.let_go()
+            async with asyncio.timeout(END_S):
+                return await asyncio.gather(*tasks, return_exceptions=True)
+
+    added, batch, deleted = asyncio.run(run())
+    if kind == "queued":
+        assert isinstance(added, Queued)
+        assert [type(outcome) for outcome in batch] == [Queued] * 3
+        assert [one.image_id for one in deleted] == [7, 8]
+    else:
+        assert isinstance(added, IndexNotReady)
+        assert [type(outcome) for outcome in batch] == [Failed] * 3
+        assert isinstance(deleted, IndexNotReady)
+
+
+def test_a_wait_is_never_longer_than_asked_for() -> None:
+    async def run() -> None:
+        waits = Waits(asyncio.get_running_loop(), last_s=LONG_S)
+        waits.let_go()
+        await asyncio.sleep(0)
+        with pytest.raises(TimeoutError):
+            async with waits.limit(0.01):
+                await asyncio.sleep(LONG_S)
+        async with waits.limit(LONG_S):
+            await asyncio.sleep(0)
+
+    asyncio.run(run())
