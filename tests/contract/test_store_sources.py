@@ -55,7 +55,7 @@ def test_within_one_batch_the_order_is_that_of_revisions(store: SignatureStore) 
     assert store.sources_of([1, 2, 3]) == {1: "first", 3: "newer"}
 
 
-@pytest.mark.parametrize("kinds", itertools.product((None, "", "new", "deleted"), repeat=3))
+@pytest.mark.parametrize("kinds", [*itertools.product((None, "", "new", "deleted"), repeat=3)])
 def test_one_batch_does_what_its_writes_do_one_by_one(
     sqlite_store: SignatureStore, kinds: tuple[str | None, ...]
 ) -> None:
