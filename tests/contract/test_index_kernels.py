@@ -48,42 +48,62 @@ def deletes(image_ids: NDArray[np.int64], first_seq: int) -> ChangeBatch:
 
 def drawn(rng: np.random.Generator, n: int, pool: int) -> Rows:
     """Return n signatures with positions among the first `pool` ones; small pools make dense buckets."""
-    keys = rng.random((n, 3, pool)).argpartition(KEPT - 1, axis=2)[:, :, :KEPT]
-    positions = ((keys + 1) * rng.choice([-1, 1], (n, 3, KEPT))).astype(np.int16)
+    steps = np.sort(rng.integers(0, pool - KEPT + 1, (n, 3, KEPT)), axis=2)
+    distinct = steps + np.arange(1, KEPT + 1)
+    positions = (distinct * rng.choice([-1, 1], (n, 3, KEPT))).astype(np.int16)
     averages = np.stack([rng.random(n), *rng.normal(0, 0.05, (2, n))], axis=1)
     averages[rng.random(n) < 0.1, 1:] = 0  # grey
     return averages, positions
 
 
-def ranked(
-    rows: Rows, alive: NDArray[np.bool_], asked: Signature, limit: int, *, is_sketch: bool = False
-) -> list[tuple[int, float]]:
-    """Score every image with one look-up per position: the oracle for many images without repeats."""
-    averages, positions = rows
-    worth = SKETCH_WEIGHTS if is_sketch else WEIGHTS
-    channels = 1 if asked.is_grey else 3
-    bins = np.minimum(np.maximum(np.arange(PLANE) // 128, np.arange(PLANE) % 128), 5)
-    buckets = np.arange(3)[:, None] * 2 * PLANE + (positions < 0) * PLANE + np.abs(positions.astype(np.int64))
-    is_grey = np.abs(averages[:, 1]) + np.abs(averages[:, 2]) < 6 / 1000
-    held = np.zeros(BUCKETS, dtype=bool)
-    held[buckets[alive][:, 0]] = True
-    held[buckets[alive & ~is_grey][:, 1:]] = True
-    weights = np.zeros(BUCKETS, dtype=np.int64)
-    for channel in range(channels):
-        for position in asked.signed_positions()[channel].tolist():
-            bucket = (channel * 2 + (position < 0)) * PLANE + abs(position)
-            weights[bucket] = worth[channel][bins[abs(position)]] * held[bucket]
-    divisor = int(weights.sum())
-    shared = weights[buckets[:, 0]].sum(axis=1) + np.where(
-        is_grey, 0, weights[buckets[:, 1:]].sum(axis=(1, 2))
-    )
-    penalty = np.zeros(len(averages))
-    for channel in range(channels):
-        stored = averages[:, channel].astype(np.float32).astype(np.float64)
-        penalty += worth[channel][0] * np.abs(stored - float(np.float32(asked.averages[channel])))
-    scores = (shared - penalty) * 100 / divisor if divisor else np.zeros(len(averages))
-    order = np.lexsort((np.arange(len(scores)), -scores))
-    return [(int(row), float(scores[row])) for row in order if alive[row]][:limit]
+class Oracle:
+    """Scores every image with one look-up per position: for many images without repeats.
+
+    Parameters
+    ----------
+    rows : Rows
+    alive : ndarray of bool, shape (n,), optional
+        Which of them are in the index; all of them otherwise.
+    """
+
+    def __init__(self, rows: Rows, alive: NDArray[np.bool_] | None = None) -> None:
+        self._averages, positions = rows
+        self._alive = np.ones(len(positions), dtype=bool) if alive is None else alive
+        self._buckets = (
+            np.arange(3)[:, None] * 2 * PLANE + (positions < 0) * PLANE + np.abs(positions.astype(np.int64))
+        )
+        self._is_grey = np.abs(self._averages[:, 1]) + np.abs(self._averages[:, 2]) < 6 / 1000
+        self._held = np.zeros(BUCKETS, dtype=bool)
+        self._held[self._buckets[self._alive][:, 0]] = True
+        self._held[self._buckets[self._alive & ~self._is_grey][:, 1:]] = True
+
+    def ranked(self, asked: Signature, *, is_sketch: bool = False) -> list[tuple[int, float]]:
+        """Return all that are alive, best first."""
+        worth = SKETCH_WEIGHTS if is_sketch else WEIGHTS
+        channels = 1 if asked.is_grey else 3
+        weights = np.zeros(BUCKETS, dtype=np.int64)
+        for channel in range(channels):
+            for position in asked.signed_positions()[channel].tolist():
+                bucket = (channel * 2 + (position < 0)) * PLANE + abs(position)
+                bin_ = min(max(abs(position) // 128, abs(position) % 128), 5)
+                weights[bucket] = worth[channel][bin_] * self._held[bucket]
+        divisor = int(weights.sum())
+        shared = weights[self._buckets[:, 0]].sum(axis=1)
+        if channels > 1:
+            shared += np.where(self._is_grey, 0, weights[self._buckets[:, 1:]].sum(axis=(1, 2)))
+        penalty = np.zeros(len(shared))
+        for channel in range(channels):
+            stored = self._averages[:, channel].astype(np.float32).astype(np.float64)
+            penalty += worth[channel][0] * np.abs(stored - float(np.float32(asked.averages[channel])))
+        scores = (shared - penalty) * 100 / divisor if divisor else np.zeros(len(shared))
+        order = np.lexsort((np.arange(len(scores)), -scores))
+        best = order[self._alive[order]]
+        return list(zip(best.tolist(), scores[best].tolist(), strict=True))
+
+
+def at_least(least: float | None, ranked: list[tuple[int, float]]) -> list[tuple[int, float]]:
+    """Return those of a score."""
+    return ranked if least is None else [pair for pair in ranked if pair[1] >= least]
 
 
 def pairs(matches: list[Match]) -> list[tuple[int, float]]:
@@ -103,27 +123,24 @@ def test_every_size_and_density(index: ImageIndex, n: int, pool: int) -> None:
     rows = drawn(rng, n, pool)
     index.apply(batch(rows))
     index.maintain()
-    alive = np.ones(n, dtype=bool)
+    oracle = Oracle(rows)
     for row in rng.integers(0, n, 4).tolist():
         asked = signature_at(*rows, row)
+        ranked = oracle.ranked(asked)
         for limit in (1, 10, 1000):
-            expected = ranked(rows, alive, asked, limit)
+            expected = ranked[:limit]
             assert pairs(index.query(asked, limit)) == expected
             middle = expected[len(expected) // 2][1]
-            assert pairs(index.query(asked, limit, middle)) == [
-                pair for pair in expected if pair[1] >= middle
-            ]
+            assert pairs(index.query(asked, limit, middle)) == at_least(middle, expected)
     stranger = signature_at(*drawn(rng, 1, max(pool, 200)), 0)
     for is_sketch in (False, True):
-        expected = ranked(rows, alive, stranger, 100, is_sketch=is_sketch)
+        expected = oracle.ranked(stranger, is_sketch=is_sketch)[:100]
         assert pairs(index.query(stranger, 100, is_sketch=is_sketch)) == expected
     sketch = signature_at(*rows, 0)
-    expected = ranked(rows, alive, sketch, 10, is_sketch=True)
+    expected = oracle.ranked(sketch, is_sketch=True)[:10]
     assert pairs(index.query(sketch, 10, is_sketch=True)) == expected
     least = expected[len(expected) // 2][1]
-    assert pairs(index.query(sketch, 10, least, is_sketch=True)) == [
-        pair for pair in expected if pair[1] >= least
-    ]
+    assert pairs(index.query(sketch, 10, least, is_sketch=True)) == at_least(least, expected)
 
 
 @pytest.mark.parametrize("n", [65_535, 65_536, 65_537, 131_073])
@@ -134,15 +151,14 @@ def test_around_the_size_of_a_segment(index: ImageIndex, n: int) -> None:
     alive = rng.random(n) < 0.7
     index.apply(deletes(np.flatnonzero(~alive), n + 1))
     assert index.image_count == alive.sum()
+    oracle = Oracle(rows, alive)
     for row in (0, n - 1, n // 2):
         asked = signature_at(*rows, row)
+        ranked = oracle.ranked(asked)
         for limit, least in ((10, None), (1000, None), (1000, 30.0), (10, 99.0)):
-            expected = [
-                pair for pair in ranked(rows, alive, asked, limit) if least is None or pair[1] >= least
-            ]
-            assert pairs(index.query(asked, limit, least)) == expected
+            assert pairs(index.query(asked, limit, least)) == at_least(least, ranked[:limit])
     index.maintain()
-    assert pairs(index.query(asked, 50)) == ranked(rows, alive, asked, 50)
+    assert pairs(index.query(asked, 50)) == ranked[:50]
 
 
 @pytest.mark.parametrize("n", [10, 3000, 70_000])
@@ -163,7 +179,7 @@ def test_all_deleted_and_nothing_shared(index: ImageIndex) -> None:
     far = signature_at(
         rows[0], (16383 - np.arange(KEPT)).astype(np.int16) * np.ones((5000, 3, 1), np.int16), 0
     )
-    expected = ranked(rows, np.ones(5000, dtype=bool), far, 10)
+    expected = Oracle(rows).ranked(far)[:10]
     assert pairs(index.query(far, 10)) == expected == [(number, 0.0) for number in range(10)]
     index.apply(deletes(np.arange(5000), 5001))
     assert index.query(signature_at(*rows, 7), 10) == []
@@ -219,7 +235,7 @@ def test_queries_that_share_their_segments_answer_alike(threads: int) -> None:
     """Several threads scan parts of the segments and share one bar; ties and limits come out as from one."""
     rng = np.random.default_rng(12)
     rows = drawn(rng, 3000, 50)
-    alive = np.ones(3000, dtype=bool)
+    oracle = Oracle(rows)
     options = IndexOptions(head_capacity=25, merge_fan_out=1000, query_threads=threads)
     with ImageIndex.open(None, store_id="threads", options=options) as index:
         for start in range(0, 3000, 50):
@@ -227,8 +243,8 @@ def test_queries_that_share_their_segments_answer_alike(threads: int) -> None:
         assert index.stats().segments >= threads * MIN_SHARED_SEGMENTS
         for row in rng.integers(0, 3000, 10).tolist():
             asked = signature_at(*rows, row)
+            ranked = oracle.ranked(asked)
             for limit in (1, 10, 1000):
-                assert pairs(index.query(asked, limit)) == ranked(rows, alive, asked, limit)
-            bar = ranked(rows, alive, asked, 40)[-1][1]
-            upper = [pair for pair in ranked(rows, alive, asked, 1000) if pair[1] >= bar]
-            assert pairs(index.query(asked, 1000, bar)) == upper
+                assert pairs(index.query(asked, limit)) == ranked[:limit]
+            bar = ranked[39][1]
+            assert pairs(index.query(asked, 1000, bar)) == at_least(bar, ranked[:1000])
