@@ -162,7 +162,7 @@ class Settings(BaseSettings):
     private: bool = option(False, "let nobody read without a token", FRONT_ENDS, Group.ACCESS, shown="off")
     rate_limit: float = option(
         0.0,
-        "requests per second and token or address; more are answered 429",
+        "requests per second and token or address; more are answered 429 (each query of a batch counts)",
         FRONT_ENDS,
         Group.ACCESS,
         at_least=0,

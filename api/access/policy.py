@@ -95,13 +95,19 @@ class AccessPolicy:
                 is_forwarded = True
         token = None if given is None else self.keyring.find(given)
         if self.rate.is_on:
-            caller = f"token {token.name}" if token else caller_of(address or "unknown")
-            wait_s = self.rate.take(caller)
+            wait_s = self.rate.take(_caller(token, address))
             if wait_s:
                 raise TooOften(wait_s)
         needed = right_for(method, path)
         self._check_right(needed, token, is_forwarded=is_forwarded, is_given=given is not None)
         return needed
+
+    def charge(self, headers: Iterable[tuple[bytes, bytes]], address: str | None, count: int) -> None:
+        """Count what a request holds beyond one, against the rate of who sent it."""
+        if self.rate.is_on:
+            given = next((_bearer(value) for name, value in headers if name == b"authorization"), None)
+            token = None if given is None else self.keyring.find(given)
+            self.rate.charge(_caller(token, address), count)
 
     def _check_right(self, needed: Right, token: Token | None, *, is_forwarded: bool, is_given: bool) -> None:
         anonymous = min(self.anonymous, self.forwarded) if is_forwarded else self.anonymous
@@ -164,6 +170,10 @@ def _is_local(host: bytes) -> bool:
     """Tell whether a header `Host` is a name or an address by which only this machine calls itself."""
     name = _PORT.sub("", host.decode("latin-1").strip().lower()).rstrip(".")
     return name.endswith(".localhost") or is_loopback(name.removeprefix("[").removesuffix("]"))
+
+
+def _caller(token: Token | None, address: str | None) -> str:
+    return f"token {token.name}" if token else caller_of(address or "unknown")
 
 
 def _bearer(value: bytes) -> bytes | None:

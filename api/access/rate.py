@@ -42,13 +42,25 @@ class RateLimit:
         if not self._per_s:
             return 0
         now = self._clock()
-        level, at = self._buckets.pop(caller, (self._size, now))
-        level = min(self._size, level + (now - at) * self._per_s)
+        level = self._level(caller, now)
         wait_s = 0 if level >= 1 else math.ceil((1 - level) / self._per_s)
-        self._buckets[caller] = (level - (wait_s == 0), now)
+        self._put(caller, level - (wait_s == 0), now)
+        return wait_s
+
+    def charge(self, caller: str, count: int) -> None:
+        """Count what a request that was let in holds besides: the caller's next ones wait for it."""
+        if self._per_s and count > 0:
+            now = self._clock()
+            self._put(caller, self._level(caller, now) - count, now)
+
+    def _level(self, caller: str, now: float) -> float:
+        level, at = self._buckets.pop(caller, (self._size, now))
+        return min(self._size, level + (now - at) * self._per_s)
+
+    def _put(self, caller: str, level: float, now: float) -> None:
+        self._buckets[caller] = (level, now)
         if len(self._buckets) > MAX_CALLERS:
             self._buckets.popitem(last=False)
-        return wait_s
 
 
 def caller_of(address: str) -> str:

@@ -11,3 +11,9 @@ class FetchRefused(IqdbError):
 
 class FetchFailed(IqdbError):
     """The other server did not give a picture."""
+
+
+class FetchBusy(IqdbError):
+    """Too many addresses are being fetched."""
+
+    retryable = True

@@ -20,7 +20,7 @@ import httpx
 from starlette.datastructures import UploadFile
 
 from api.fetch.addresses import is_public, resolve
-from api.fetch.failures import FetchFailed, FetchRefused
+from api.fetch.failures import FetchBusy, FetchFailed, FetchRefused
 from api.ingestion.picture import BodyTooLarge
 from iqdb_core.errors import ConfigError
 
@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 MAX_URL: Final = 2000
 MAX_REDIRECTS: Final = 5
 MAX_AT_ONCE: Final = 8
+SLOT_WAIT_S: Final = 3.0
 SPOOL_BYTES: Final = 1024 * 1024
 _PORTS: Final = {"http": 80, "https": 443}
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -101,17 +102,26 @@ class Fetcher:
             The address, or one that it redirects to, is not to be fetched.
         FetchFailed
             No picture came, or not in time.
+        FetchBusy
+            Too many others are fetched, and do not end.
         BodyTooLarge
             It is larger than the limit.
         """
         try:
-            async with asyncio.timeout(self._options.timeout_s), self._slots:
+            async with asyncio.timeout(SLOT_WAIT_S):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise FetchBusy("this server fetches from too many slow addresses at the moment") from None
+        try:
+            async with asyncio.timeout(self._options.timeout_s):
                 return await self._follow(text)
         except TimeoutError:
             raise FetchFailed(f"nothing came within {self._options.timeout_s:g} seconds") from None
         except httpx.HTTPError as error:
             log.info("not fetched: %r", error, extra={"action": "fetch_failed"})
             raise FetchFailed("the other server does not answer as it should") from None
+        finally:
+            self._slots.release()
 
     async def close(self) -> None:
         """Close the connections."""
@@ -123,28 +133,31 @@ class Fetcher:
             request = self._client.build_request(
                 "GET",
                 url.copy_with(host=await self._address_of(url), fragment=None),
-                headers={"Host": url.netloc.decode("ascii"), **self._referer(url.host)},
-                extensions={"sni_hostname": url.raw_host.decode("ascii")},
+                headers={"Host": url.netloc.decode("ascii"), **self._referer(_host(url))},
+                extensions={"sni_hostname": _host(url)},
             )
-            answer = await self._client.send(request, stream=True)
+            try:
+                answer = await self._client.send(request, stream=True)
+            except UnicodeError:  # the client reads where it would be sent to, though it does not go there
+                raise FetchFailed(f"{_host(url)} redirects to what is no address") from None
             async with aclosing(answer):
                 if answer.status_code not in _REDIRECTS:
                     return await self._read(answer, url)
                 location = answer.headers.get("location")
             if not location:
-                raise FetchFailed(f"{url.host} redirects to nowhere")
+                raise FetchFailed(f"{_host(url)} redirects to nowhere")
             following = self._parse(str(_joined(url, location)))
             if url.scheme == "https" and following.scheme == "http":
-                raise FetchRefused(f"{url.host} redirects from https to http")
+                raise FetchRefused(f"{_host(url)} redirects from https to http")
             url = following
-        raise FetchFailed(f"{url.host} redirects more than {MAX_REDIRECTS} times")
+        raise FetchFailed(f"{_host(url)} redirects more than {MAX_REDIRECTS} times")
 
     def _parse(self, text: str) -> httpx.URL:
         if len(text) > MAX_URL:
             raise FetchRefused(f"an address has at most {MAX_URL} characters")
         try:
             url = httpx.URL(text.strip())
-            host = url.raw_host.decode("ascii")
+            host = _host(url)
         except (httpx.InvalidURL, ValueError, UnicodeError):
             raise FetchRefused("this is no web address") from None
         if url.scheme not in _PORTS or not host:
@@ -160,11 +173,11 @@ class Fetcher:
 
     async def _address_of(self, url: httpx.URL) -> str:
         try:
-            addresses = await self._resolver(url.raw_host.decode("ascii"), url.port or _PORTS[url.scheme])
+            addresses = await self._resolver(_host(url), url.port or _PORTS[url.scheme])
         except (OSError, UnicodeError):
-            raise FetchFailed(f"there is no host {url.host}") from None
+            raise FetchFailed(f"there is no host {_host(url)}") from None
         if not addresses or (not self._options.private and not all(map(is_public, addresses))):
-            raise FetchRefused(f"{url.host} is not on the public internet")
+            raise FetchRefused(f"{_host(url)} is not on the public internet")
         return addresses[0]
 
     def _referer(self, host: str) -> dict[str, str]:
@@ -175,9 +188,9 @@ class Fetcher:
 
     async def _read(self, answer: httpx.Response, url: httpx.URL) -> UploadFile:
         if answer.status_code != httpx.codes.OK:
-            raise FetchFailed(f"{url.host} answered {answer.status_code}")
+            raise FetchFailed(f"{_host(url)} answered {answer.status_code}")
         if answer.headers.get("content-encoding", "identity").lower() != "identity":
-            raise FetchFailed(f"{url.host} sent something compressed, unasked")
+            raise FetchFailed(f"{_host(url)} sent something compressed, unasked")
         announced = answer.headers.get("content-length", "")
         if announced.isascii() and announced.isdigit():
             self._check_size(int(announced[:18]))
@@ -220,8 +233,13 @@ def parse_referer_rules(text: str) -> tuple[tuple[str, str], ...]:
     return tuple(rules)
 
 
+def _host(url: httpx.URL) -> str:
+    """Return the name as it is looked up: what `URL.host` makes of it for people may not exist."""
+    return url.raw_host.decode("ascii")
+
+
 def _joined(url: httpx.URL, location: str) -> httpx.URL:
     try:
         return url.join(location)
     except (httpx.InvalidURL, ValueError):
-        raise FetchFailed(f"{url.host} redirects to what is no address") from None
+        raise FetchFailed(f"{_host(url)} redirects to what is no address") from None

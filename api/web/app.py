@@ -69,6 +69,7 @@ def create_front_end(
     """
     app = create_loading_app("iqdb", load, on_ready=on_ready, on_failure=on_failure)
     app.state.page = page_options
+    app.state.access = access
     app.state.instruments = instruments
     app.state.fetcher = fetcher
     for subject in (

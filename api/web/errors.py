@@ -6,6 +6,7 @@ to the log only.
 
 from __future__ import annotations
 
+import errno
 import logging
 import math
 from http import HTTPStatus
@@ -19,7 +20,7 @@ from starlette.responses import Response
 from api.access.policy import Forbidden, TooOften, Unauthorized
 from api.contents.cursor import InvalidCursor, OtherHistory
 from api.contents.reader import TooManyExports
-from api.fetch.failures import FetchFailed, FetchRefused
+from api.fetch.failures import FetchBusy, FetchFailed, FetchRefused
 from api.ingestion.picture import BodyTooLarge
 from api.search.health import public
 from api.web.answers import json_response
@@ -28,6 +29,9 @@ from iqdb_core import errors
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_S: Final = 1
+_NO_ROOM: Final = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+)
 
 
 class BadRequest(errors.IqdbError):
@@ -40,6 +44,12 @@ class BodyTimeout(errors.IqdbError):
 
 class TooBusy(errors.IqdbError):
     """More requests at once than this process takes."""
+
+    retryable = True
+
+
+class NoRoom(errors.IqdbError):
+    """The machine has no room for an upload: its disk is full, or its descriptors are used up."""
 
     retryable = True
 
@@ -59,6 +69,7 @@ STATUSES: Final[dict[type[errors.IqdbError], HTTPStatus]] = {
     InvalidCursor: HTTPStatus.BAD_REQUEST,
     FetchRefused: HTTPStatus.BAD_REQUEST,
     FetchFailed: HTTPStatus.BAD_GATEWAY,
+    FetchBusy: HTTPStatus.TOO_MANY_REQUESTS,
     OtherHistory: HTTPStatus.CONFLICT,
     TooManyExports: HTTPStatus.TOO_MANY_REQUESTS,
     errors.UnknownImage: HTTPStatus.NOT_FOUND,
@@ -74,6 +85,7 @@ STATUSES: Final[dict[type[errors.IqdbError], HTTPStatus]] = {
     errors.QueueFull: HTTPStatus.TOO_MANY_REQUESTS,
     TooBusy: HTTPStatus.TOO_MANY_REQUESTS,
     TooOften: HTTPStatus.TOO_MANY_REQUESTS,
+    NoRoom: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.QueueUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.ForeignQueue: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -155,6 +167,9 @@ def answer_to(error: Exception, request: Request) -> Response:
     """Return the answer to a request that failed, and log what an operator should know of."""
     if isinstance(error, errors.IqdbError):
         return _to_known_error(error, request)
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        log.warning("%s %s: %s", request.method, request.url.path, error, extra={"action": "no_room"})
+        return error_response(NoRoom("the server has no room for this now; try again"))
     if isinstance(error, HTTPException):
         return json_response({"message": str(error.detail)}, status=error.status_code, headers=error.headers)
     if isinstance(error, ClientDisconnect):
@@ -166,6 +181,7 @@ def answer_to(error: Exception, request: Request) -> Response:
 
 def _to_known_error(error: errors.IqdbError, request: Request) -> Response:
     if status_of(error) >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        level = logging.INFO if error.retryable else logging.ERROR
+        # What a stranger can bring about at will is no line in an operator's log.
+        level = logging.INFO if error.retryable or isinstance(error, FetchFailed) else logging.ERROR
         log.log(level, "%s %s: %s", request.method, request.url.path, error, extra={"action": "refused"})
     return error_response(error)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import concurrent.futures
+import resource
 import shutil
 import socket
 import sqlite3
 import threading
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -183,6 +185,27 @@ def test_limits_are_options(tmp_path: Path) -> None:
         small = pictures.flat((1, 2, 3), (60, 50))
         assert client.post("/images/1", files={"file": small}, headers=allowed).status_code == 200
         assert client.post("/query", files={"file": small}).status_code == 200
+
+
+@pytest.mark.parametrize("is_form", [True, False])
+def test_an_upload_for_which_there_is_no_room_may_come_again(tmp_path: Path, is_form: bool) -> None:
+    """A full disk for temporary files; a limit for the size of files stands for it."""
+    picture = pictures.flat((1, 2, 3), (60, 50))
+    large = picture + bytes(3_000_000)
+    sent: dict[str, Any] = (
+        {"files": {"file": large}}
+        if is_form
+        else {"content": large, "headers": {"Content-Type": "image/png"}}
+    )
+    with embedded_server(tmp_path / "iqdb.sqlite") as server:
+        assert server.client.post("/query", files={"file": picture}).status_code == 200
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (2_000_000, resource.RLIM_INFINITY))
+        answer = server.client.post("/query", **sent)
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+        assert server.client.post("/query", files={"file": picture}).status_code == 200
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+        assert server.client.post("/query", **sent).status_code == 200
+        assert "Traceback" not in server.errors()
 
 
 def test_a_body_of_unknown_length_is_cut_off_at_the_limit(tmp_path: Path) -> None:

@@ -240,6 +240,18 @@ class TestRate:
         clock.now += 1000
         assert [limit.take("a") for _ in range(burst + 1)].count(0) == burst
 
+    def test_what_a_request_holds_besides_is_waited_for_afterwards(self) -> None:
+        clock = Clock()
+        policy = AccessPolicy(RING, Right.READ, Right.READ, RateLimit(1, clock))
+        policy.check("POST", "/query/batch", bearer(b"r"), "192.0.2.1")
+        policy.charge(bearer(b"r"), "192.0.2.1", 99)
+        with pytest.raises(TooOften) as told:
+            policy.check("POST", "/query", bearer(b"r"), "192.0.2.2")
+        assert told.value.wait_s == 100 - int(rate.BURST_S) + 1
+        policy.check("POST", "/query", [], "192.0.2.1")
+        clock.now += told.value.wait_s
+        policy.check("POST", "/query", bearer(b"r"), "192.0.2.2")
+
     def test_a_slow_rate_says_how_long_to_wait(self) -> None:
         limit = RateLimit(0.01, Clock())
         assert (limit.take("a"), limit.take("a")) == (0, 100)

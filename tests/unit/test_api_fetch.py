@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from api.fetch import fetcher as fetcher_module
 from api.fetch.addresses import is_public
-from api.fetch.failures import FetchFailed, FetchRefused
+from api.fetch.failures import FetchBusy, FetchFailed, FetchRefused
 from api.fetch.fetcher import (
+    MAX_AT_ONCE,
     Fetcher,
     FetchOptions,
     parse_hosts,
@@ -97,6 +99,45 @@ def test_this_machine_is_not_reached_however_it_is_written(host: str) -> None:
             with pytest.raises((FetchRefused, FetchFailed)):
                 await fetched(fetcher, f"http://{host}/picture")
             assert peer.requests == []
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("host", ["xn--zz", "xn--a", "xn--", "a..b", "-", "\u2488", "xn--zz.example"])
+def test_a_name_that_cannot_be_is_refused_in_words(host: str) -> None:
+    async def scenario() -> None:
+        async with HttpPeer(serve) as peer:
+            for url in (f"http://{host}/", f"http://127.0.0.1:{peer.port}/to/http://{host}/"):
+                with pytest.raises((FetchRefused, FetchFailed)):
+                    await fetched(Fetcher(options(), "0"), url)
+
+    run(scenario())
+
+
+def test_who_finds_every_place_taken_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetcher_module, "SLOT_WAIT_S", 0.05)
+
+    async def scenario() -> None:
+        arrived = asyncio.Semaphore(0)
+
+        def counting(method: str, path: str) -> Answer | None:
+            arrived.release()
+            return serve(method, path)
+
+        async with HttpPeer(counting) as peer:
+            fetcher = Fetcher(options(), "0")
+            silent = [
+                asyncio.create_task(fetcher.fetch(f"http://127.0.0.1:{peer.port}/silent"))
+                for _ in range(MAX_AT_ONCE)
+            ]
+            for _ in silent:
+                await arrived.acquire()
+            with pytest.raises(FetchBusy):
+                await fetcher.fetch(f"http://127.0.0.1:{peer.port}/picture")
+            for task in silent:
+                task.cancel()
+            await asyncio.gather(*silent, return_exceptions=True)
+            assert await fetched(fetcher, f"http://127.0.0.1:{peer.port}/picture") == PICTURE
 
     run(scenario())
 

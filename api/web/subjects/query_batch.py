@@ -41,6 +41,8 @@ async def query_batch(request: Request) -> Response:
             return {"name": name} | await _result(services, said)
 
     async with _queries(request) as queries:
+        client = request.client.host if request.client else None
+        request.app.state.access.charge(request.scope["headers"], client, len(queries) - 1)
         results = await asyncio.gather(*(one(*query) for query in queries))
     return json_response({"results": results})
 
