@@ -33,6 +33,7 @@ _PROCESS: Final = secrets.token_hex(4)
 _COMPILED_TOGETHER: Final = {
     "index/simd": ("index/simd",),
     "index/segment": ("index/simd", "index/segment"),
+    "index/row_code": ("index/simd", "index/row_code"),
     "index/ranking": ("index/simd", "index/segment", "index/ranking"),
 }
 """Folders whose kernels call kernels of other files: theirs and those of the folders named here. Everywhere

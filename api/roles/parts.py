@@ -117,7 +117,7 @@ def open_index(
         ) from error
     startup.stack.callback(_save_and_close, index)
     if index.lineage is None and index.applied_seq > 0:
-        # A checkpoint of an older version does not tell which history of the store it is of.
+        # The checkpoint does not tell which history of the store it is of.
         index.reset()
     follower = Follower(
         store,

@@ -55,6 +55,15 @@ class Signatures(NamedTuple):
         y, i, q = self.averages[row].tolist()
         return Signature((y, i, q), self.positions[row].astype("<i2").tobytes())
 
+    def each(self) -> list[Signature]:
+        """Return all rows as Signatures."""
+        raw = self.positions.astype("<i2", copy=False).tobytes()
+        size = CHANNELS * KEPT * 2
+        return [
+            Signature((y, i, q), raw[row * size : (row + 1) * size])
+            for row, (y, i, q) in enumerate(self.averages.tolist())
+        ]
+
     def copy(self) -> Signatures:
         """Return the same signatures in memory of their own."""
         return Signatures(self.averages.copy(), self.positions.copy())

@@ -6,14 +6,13 @@ there are. Never changes; `ImageIndex` replaces it whole. Called by any number o
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from iqdb_core.errors import IndexStateError
-from iqdb_core.index.disk.signature_rows import signatures_in
+from iqdb_core.index.disk.signature_rows import MemoryRows, signatures_in
 from iqdb_core.index.evidence.copies import CopyFilter, find_copies
 from iqdb_core.index.evidence.likelihood import Population
 from iqdb_core.index.head import Head
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
     from iqdb_core.index.query_threads import QueryThreads
     from iqdb_core.index.ranking.arithmetic import Columns, Telling
-    from iqdb_core.index.segment.member import Member
+    from iqdb_core.index.segment.member import Member, SignatureRows
     from iqdb_core.model import Asked, Copies, Mark, Signature
 
 
@@ -116,15 +115,12 @@ class Snapshot:
             nonempty=self.nonempty,
             threads=threads,
         )
-        for segment_no, doc_id in zip(found[2].tolist(), found[3].tolist(), strict=True):
+        image_ids, scores, segments, documents = (column.tolist() for column in found)
+        for segment_no, doc_id in zip(segments, documents, strict=True):
             if segment_no >= 0:
                 self.members[segment_no].sealed.rows.prefetch(doc_id, doc_id)
-        return [
-            Match(image_id, score, self._signature(segment_no, doc_id))
-            for image_id, score, segment_no, doc_id in zip(
-                *(column.tolist() for column in found), strict=True
-            )
-        ]
+        signatures = self._signatures_of(segments, documents).each()
+        return [Match(*match) for match in zip(image_ids, scores, signatures, strict=True)]
 
     def copies(
         self,
@@ -138,27 +134,30 @@ class Snapshot:
         return find_copies(asked, wanted, Population(counts, self.image_count), searcher)
 
     def signatures_of(self, segments: NDArray[np.int32], documents: NDArray[np.int32]) -> Signatures:
-        """Return the signatures of a few documents, by ascending segment; segment -1 is the head."""
-        n_head = int(np.searchsorted(segments, 0))
-        edges = [n_head, *(np.flatnonzero(np.diff(segments[n_head:])) + n_head + 1).tolist(), len(segments)]
-        doc_ids = documents.tolist()
-        groups = [
-            (self.members[int(segments[first])].sealed.rows, doc_ids[first:stop])
-            for first, stop in itertools.pairwise(edges)
-            if first < stop
-        ]
-        raw = [row for rows, wanted in groups for row in rows.raw(wanted)]
+        """Return the signatures of a few documents; segment -1 is the head."""
+        return self._signatures_of(segments.tolist(), documents.tolist())
+
+    def _signatures_of(self, segments: list[int], documents: list[int]) -> Signatures:
+        wanted: dict[int, list[int]] = {}
+        for number, segment_no in enumerate(segments):
+            wanted.setdefault(segment_no, []).append(number)
+        records = [b""] * len(documents)
+        for segment_no, numbers in wanted.items():
+            found = self._rows(segment_no).raw([documents[number] for number in numbers])
+            for number, record in zip(numbers, found, strict=True):
+                records[number] = record
         try:
-            sealed = signatures_in(raw)
+            return signatures_in(records)
         except IndexStateError:
-            for rows, wanted in groups:
-                rows.read(np.unique(wanted))  # says which file it is
+            for segment_no, numbers in wanted.items():  # say which file it is
+                self._rows(segment_no).read(np.unique([documents[number] for number in numbers]))
             raise
-        of_head = documents[:n_head]
-        return Signatures(
-            np.concatenate([self.head.averages[of_head], sealed.averages]),
-            np.concatenate([self.head.positions[of_head], sealed.positions]),
-        )
+
+    def _rows(self, segment_no: int) -> SignatureRows:
+        """Return the signatures of a segment; -1 is the head."""
+        if segment_no < 0:
+            return MemoryRows(Signatures(self.head.averages, self.head.positions))
+        return self.members[segment_no].sealed.rows
 
     def get(self, image_id: int) -> Signature | None:
         """Return the signature of a live image, or None."""
@@ -167,14 +166,8 @@ class Snapshot:
             return self.head.signature(row)
         segments, documents = locate(self.table, image_ids)
         for segment_no, doc_id in zip(segments.tolist(), documents.tolist(), strict=True):
-            return self._signature(segment_no, doc_id)
+            return self._rows(segment_no).signature(doc_id)
         return None
-
-    def _signature(self, segment_no: int, doc_id: int) -> Signature:
-        """Return a match's signature; segment -1 is the head."""
-        if segment_no < 0:
-            return self.head.signature(doc_id)
-        return self.members[segment_no].sealed.rows.signature(doc_id)
 
 
 class _Searcher:

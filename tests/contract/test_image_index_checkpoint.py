@@ -172,8 +172,8 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         "wrong magic",
     ),
     "manifest of another version": (
-        lambda p: rewrite(p / "manifest", b"IQDBIDX\n\x02", b"IQDBIDX\n\x63"),
-        "format version is 99; this program reads versions up to 2",
+        lambda p: rewrite(p / "manifest", b"IQDBIDX\n\x03", b"IQDBIDX\n\x63"),
+        "format version is 99; this program reads version 3",
     ),
     "manifest is a directory": (
         lambda p: ((p / "manifest").unlink(), (p / "manifest").mkdir()),
@@ -192,7 +192,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         "bytes instead of|wrong checksum",
     ),
     "rows missing": (lambda p: last(p, "rows").unlink(), r"00000002\.rows refused: it is missing"),
-    "rows cut short": (lambda p: os.truncate(first(p, "rows"), 2_640), "bytes instead of"),
+    "rows cut short": (lambda p: os.truncate(first(p, "rows"), 2_640), "has 2640 bytes: not those of 150"),
     "rows with a flipped bit": (lambda p: flip(first(p, "rows"), 999), "rows refused: .*wrong checksum"),
 }
 

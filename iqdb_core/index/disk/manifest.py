@@ -8,8 +8,8 @@ head? Touches no file. Called by `checkpoint`.
     head: ids int64[n] | averages float64[n][3] | positions int16[n][3][40]
     checksum uint64 of all before
 
-All little-endian. Any change of this layout, or of a segment's words, is a new version. Version 2 has the
-lineage in its header; version 1, without one, is read as well.
+All little-endian. Any change of this layout, of a segment's words or of its file of signatures is a new
+version, and no other is read: the index is made of the store again.
 """
 
 from __future__ import annotations
@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
 MAGIC: Final = b"IQDBIDX\n"
-VERSION: Final = 2
-_READABLE: Final = (1, 2)
+VERSION: Final = 3
 _PREFIX: Final = struct.Struct("<8sII")
 _CHECKSUM: Final = struct.Struct("<Q")
 _ALIGNMENT: Final = 8
@@ -137,9 +136,9 @@ def from_bytes(raw: bytes, path: str) -> Manifest:
     magic, version, header_length = _PREFIX.unpack_from(raw)
     if magic != MAGIC:
         raise CheckpointInvalid(path, "it is not the manifest of an index (wrong magic)")
-    if version not in _READABLE:
+    if version != VERSION:
         raise CheckpointInvalid(
-            path, f"its format version is {version}; this program reads versions up to {VERSION}"
+            path, f"its format version is {version}; this program reads version {VERSION}"
         )
     body = raw[: -_CHECKSUM.size]
     if len(body) % _ALIGNMENT or _CHECKSUM.unpack(raw[-_CHECKSUM.size :])[0] != _checksum(body):
@@ -158,7 +157,7 @@ def _parsed(body: bytes, header_length: int) -> Manifest:
     manifest = Manifest(
         store_id=str(header["store_id"]),
         applied_seq=int(header["applied_seq"]),
-        lineage=_mark(header.get("lineage")),
+        lineage=_mark(header["lineage"]),
         segments=segments,
         counts=reader.take("<i4", BUCKETS),
         alive=[reader.take("<u8", entry.n_alive_words) for entry in segments],

@@ -10,11 +10,9 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 MOST_OPEN: Final = 256
@@ -39,9 +37,12 @@ class OpenFiles:
         self._files: OrderedDict[Path, _File] = OrderedDict()
         self._lock = threading.Lock()
 
-    @contextmanager
-    def reading(self, path: Path) -> Iterator[int]:
-        """Yield a descriptor of a file, open at least until the block ends; OSError if it cannot be."""
+    def reading(self, path: Path) -> _Reading:
+        """Return what `with` makes a descriptor that is open until its end, or OSError if it cannot be."""
+        return _Reading(self, path)
+
+    def acquire(self, path: Path) -> _File:
+        """Return a file, which stays open until it is released; for `_Reading`."""
         with self._lock:
             file = self._files.get(path)
             if file is None:
@@ -51,13 +52,14 @@ class OpenFiles:
             file.readers += 1
             while len(self._files) > self._most:
                 self._drop(next(iter(self._files)))
-        try:
-            yield file.fd
-        finally:
-            with self._lock:
-                file.readers -= 1
-                if file.is_dropped and file.readers == 0:
-                    os.close(file.fd)
+            return file
+
+    def release(self, file: _File) -> None:
+        """Let go of what `acquire` returned."""
+        with self._lock:
+            file.readers -= 1
+            if file.is_dropped and file.readers == 0:
+                os.close(file.fd)
 
     def drop(self, path: Path) -> None:
         """Close a file as soon as nobody reads it; harmless if it is not open."""
@@ -82,6 +84,23 @@ class OpenFiles:
         file.is_dropped = True
         if file.readers == 0:
             os.close(file.fd)
+
+
+class _Reading:
+    """One read of a file, for `with`: as a generator it would cost more than the read."""
+
+    __slots__ = ("_file", "_files", "_path")
+
+    def __init__(self, files: OpenFiles, path: Path) -> None:
+        self._files = files
+        self._path = path
+
+    def __enter__(self) -> int:
+        self._file = self._files.acquire(self._path)
+        return self._file.fd
+
+    def __exit__(self, *_: object) -> None:
+        self._files.release(self._file)
 
 
 def _open_quietly(path: Path) -> int:

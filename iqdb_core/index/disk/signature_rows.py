@@ -3,38 +3,54 @@
 Answers: what are the signatures of these documents? Files are read with pread, so that they are page cache
 and not resident memory of the process. Never ranks, never knows ids. Called for matches, for `get`, for the
 counts behind a delete, and by merges, which rebuild segments from them.
+
+    a slot of 120 bytes per document: link uint32 | the first 116 bytes of its record
+    the rests of longer records, one after the other; zero bytes up to a whole word
+
+All little-endian; `row_code.layout` says what a record is. A link says how many bytes of its record are not
+in the slot (lower 8 bits), and where among the rests they begin. So any document is one read of 120 bytes,
+for one in three followed by another of about 16. The manifest has the checksum of all.
 """
 
 from __future__ import annotations
 
 import itertools
 import os
-import struct
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from iqdb_core.codec import SIGNATURE_BYTES
 from iqdb_core.errors import IndexStateError
 from iqdb_core.index.disk.open_files import OpenFiles
+from iqdb_core.index.row_code.arithmetic import decode, encode
+from iqdb_core.index.row_code.layout import PLAIN_BYTES, RECORD_WORDS, Records
 from iqdb_core.index.rows import Signatures
 from iqdb_core.index.segment.segment import checksum
-from iqdb_core.model import CHANNELS, KEPT, PLANE, Signature
+from iqdb_core.index.simd.memory import WORD_BYTES
+from iqdb_core.model import CHANNELS, KEPT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from io import FileIO
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-ROW: Final = np.dtype([("averages", "<f8", (CHANNELS,)), ("positions", "<i2", (CHANNELS, KEPT))])
-"""One signature in a file: what `codec.to_bytes` makes, 264 bytes without padding."""
-AVERAGES_BYTES: Final = CHANNELS * 8
+    from iqdb_core.model import Signature
+
+SLOT_BYTES: Final = 120
+_LINK_BYTES: Final = 4
+_SLOT_RECORD: Final = SLOT_BYTES - _LINK_BYTES
+"""Bytes of a record that its slot holds."""
+_MOST_REST: Final = PLAIN_BYTES - _SLOT_RECORD
+_REST_BITS: Final = 8
+_REST_MASK: Final = (1 << _REST_BITS) - 1
 CHUNK_ROWS: Final = 4_096
-"""Rows read or written at once: 1 MiB, which stays in cache between the copy and the use."""
+"""Rows read or written at once: half a MiB, which stays in cache between the copy and the use."""
+_CHUNK_BYTES: Final = CHUNK_ROWS * SLOT_BYTES
 _RUN_GAP: Final = 32
 """Rows that are cheaper to read along than to skip with another system call."""
+_RUN_GAP_BYTES: Final = _RUN_GAP * SLOT_BYTES
 
 
 class MemoryRows:
@@ -65,10 +81,9 @@ class MemoryRows:
         """Do nothing: they are there."""
 
     def raw(self, doc_ids: list[int]) -> list[bytes]:
-        """Return the rows of a few documents as a file has them."""
-        rows = np.empty(len(doc_ids), dtype=ROW)
-        rows["averages"], rows["positions"] = self.read(np.array(doc_ids))
-        return [rows.tobytes()]
+        """Return the records of a few documents, plain."""
+        averages, positions = self.signatures
+        return [averages[doc_id].tobytes() + positions[doc_id].tobytes() for doc_id in doc_ids]
 
     def read(self, doc_ids: NDArray[np.int64]) -> Signatures:
         """Return copies of the rows of `doc_ids`."""
@@ -92,7 +107,7 @@ class FileRows:
     OSError
         The file cannot be opened.
     IndexStateError
-        Its size is not `n_rows` rows.
+        Its size cannot be that of `n_rows` rows.
 
     Notes
     -----
@@ -103,14 +118,14 @@ class FileRows:
     def __init__(self, path: Path, n_rows: int, files: OpenFiles | None = None) -> None:
         self.path = path
         self._n_rows = n_rows
+        self._rests_at = n_rows * SLOT_BYTES
         self._files = OpenFiles(1) if files is None else files
         with self._files.reading(path) as fd:
             about = os.fstat(fd)
         self._identity = _identity(about)
-        if about.st_size != n_rows * SIGNATURE_BYTES:
-            raise IndexStateError(
-                f"{path.name} has {about.st_size} bytes instead of {n_rows * SIGNATURE_BYTES}"
-            )
+        n_words, is_cut = divmod(about.st_size - self._rests_at, WORD_BYTES)
+        if is_cut or not 0 <= n_words * WORD_BYTES < n_rows * _MOST_REST + WORD_BYTES:
+            raise IndexStateError(f"{path.name} has {about.st_size} bytes: not those of {n_rows} signatures")
 
     def __len__(self) -> int:
         return self._n_rows
@@ -121,48 +136,49 @@ class FileRows:
         return 0
 
     def signature(self, doc_id: int) -> Signature:
-        """Return the signature of one document: one pread of 264 bytes."""
-        with self._reading() as fd:
-            raw = self._pread(fd, doc_id, 1)
-        y, i, q = struct.unpack_from("<3d", raw)
-        return Signature((y, i, q), raw[AVERAGES_BYTES:])
+        """Return the signature of one document."""
+        return _decoded(_padded(self.raw([doc_id])), self.path.name).signature(0)
 
     def prefetch(self, first: int, last: int) -> None:
         """Begin to read; a disk serves many such wishes at once, but reads that wait only one by one."""
         if hasattr(os, "posix_fadvise"):
-            start, stop = first * SIGNATURE_BYTES, (last + 1) * SIGNATURE_BYTES
+            start, stop = first * SLOT_BYTES, (last + 1) * SLOT_BYTES
             with self._files.reading(self.path) as fd:
                 os.posix_fadvise(fd, start, stop - start, os.POSIX_FADV_WILLNEED)
 
     def raw(self, doc_ids: list[int]) -> list[bytes]:
-        """Return the rows of a few documents, unchecked, each read by itself; for `signatures_in`."""
-        with self._reading() as fd:
-            return [self._pread(fd, doc_id, 1) for doc_id in doc_ids]
+        """Return the records of a few documents, unchecked, each read by itself; for `signatures_in`."""
+        records = []
+        with self._files.reading(self.path) as fd:
+            self._require_same(fd)
+            for doc_id in doc_ids:
+                slot = self._pread(fd, doc_id * SLOT_BYTES, SLOT_BYTES)
+                if length := slot[0]:
+                    start = int.from_bytes(slot[1:_LINK_BYTES], "little")
+                    slot += self._pread(fd, self._rests_at + start, length)
+                records.append(slot[_LINK_BYTES:])
+        return records
 
     def read(self, doc_ids: NDArray[np.int64]) -> Signatures:
         """Return the rows of strictly ascending `doc_ids`, reading runs of near neighbours at once."""
         averages = np.empty((len(doc_ids), CHANNELS))
         positions = np.empty((len(doc_ids), CHANNELS, KEPT), dtype=np.int16)
-        with self._reading() as fd:
-            for start, stop in runs(doc_ids):
-                first, last = int(doc_ids[start]), int(doc_ids[stop - 1])
-                rows = np.frombuffer(self._pread(fd, first, last - first + 1), dtype=ROW)
-                if last - first + 1 != stop - start:
-                    rows = rows[doc_ids[start:stop] - first]
-                averages[start:stop] = rows["averages"]
-                positions[start:stop] = rows["positions"]
-        _check(positions, self.path.name)
+        with self._files.reading(self.path) as fd:
+            self._require_same(fd)
+            for start in range(0, len(doc_ids), CHUNK_ROWS):
+                part = slice(start, start + CHUNK_ROWS)
+                records = self._read_records(fd, self._read_slots(fd, doc_ids[part]))
+                averages[part], positions[part] = _decoded(records, self.path.name)
         return Signatures(averages, positions)
 
     def checksum(self) -> int:
         """Read the whole file and return the checksum that `write_rows` returned for it."""
-        words = bytearray(min(self._n_rows, CHUNK_ROWS) * SIGNATURE_BYTES)
+        words = bytearray(_CHUNK_BYTES)
         total = 0
         with self._files.reading(self.path) as fd:
-            for start in range(0, self._n_rows, CHUNK_ROWS):
-                size = min(CHUNK_ROWS, self._n_rows - start) * SIGNATURE_BYTES
-                view = memoryview(words)[:size]
-                if os.preadv(fd, [view], start * SIGNATURE_BYTES) != size:
+            for start, stop in _pieces(self._n_rows, self._identity[1]):
+                view = memoryview(words)[: stop - start]
+                if os.preadv(fd, [view], start) != stop - start:
                     raise IndexStateError(f"{self.path.name} ends early")
                 total = _chained(total, np.frombuffer(view, dtype=np.uint64))
         return total
@@ -172,19 +188,61 @@ class FileRows:
         with self._files.reading(self.path) as fd:
             os.fsync(fd)
 
-    @contextmanager
-    def _reading(self) -> Iterator[int]:
-        """Yield the file, open, if it is the one that it was."""
-        with self._files.reading(self.path) as fd:
-            if _identity(os.fstat(fd)) != self._identity:
-                raise IndexStateError(f"{self.path.name} was changed by someone else")
-            yield fd
+    def _require_same(self, fd: int) -> None:
+        """Raise IndexStateError if the open file is not the one that it was."""
+        if _identity(os.fstat(fd)) != self._identity:
+            raise IndexStateError(f"{self.path.name} was changed by someone else")
 
-    def _pread(self, fd: int, first: int, n_rows: int) -> bytes:
-        raw = os.pread(fd, n_rows * SIGNATURE_BYTES, first * SIGNATURE_BYTES)
-        if len(raw) != n_rows * SIGNATURE_BYTES:
-            raise IndexStateError(f"{self.path.name} ends before document {first + n_rows}")
+    def _pread(self, fd: int, start: int, size: int) -> bytes:
+        raw = os.pread(fd, size, start) if size >= 0 else b""
+        if len(raw) != size:
+            raise IndexStateError(
+                f"{self.path.name} is damaged: bytes {start} to {start + size} are not there"
+            )
         return raw
+
+    def _read_slots(self, fd: int, doc_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return the slots of ascending documents."""
+        slots = np.empty((len(doc_ids), SLOT_BYTES), dtype=np.uint8)
+        for start, stop in runs(doc_ids):
+            first, last = int(doc_ids[start]), int(doc_ids[stop - 1])
+            raw = self._pread(fd, first * SLOT_BYTES, (last - first + 1) * SLOT_BYTES)
+            run = np.frombuffer(raw, dtype=np.uint8).reshape(-1, SLOT_BYTES)
+            slots[start:stop] = run if len(run) == stop - start else run[doc_ids[start:stop] - first]
+        return slots
+
+    def _read_records(self, fd: int, slots: NDArray[np.uint8]) -> Records:
+        """Return the records that begin in the slots of ascending documents."""
+        words = np.zeros((len(slots), RECORD_WORDS), dtype=np.uint64)
+        raw = words.view(np.uint8)
+        raw[:, :_SLOT_RECORD] = slots[:, _LINK_BYTES:]
+        links = slots[:, :_LINK_BYTES].copy().view("<u4")[:, 0].astype(np.int64)
+        lengths = links & _REST_MASK
+        longer = np.flatnonzero(lengths)
+        if len(longer):
+            rests = self._read_rests(fd, links[longer] >> _REST_BITS, lengths[longer])
+            is_rest = np.arange(_MOST_REST) < lengths[longer, None]
+            if len(rests) != np.count_nonzero(is_rest):
+                raise IndexStateError(f"{self.path.name} is damaged: it holds records that are none")
+            padded = np.zeros(is_rest.shape, dtype=np.uint8)
+            padded[is_rest] = np.frombuffer(rests, dtype=np.uint8)
+            raw[longer, _SLOT_RECORD:PLAIN_BYTES] = padded
+        return Records(words, _SLOT_RECORD + lengths)
+
+    def _read_rests(self, fd: int, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> bytes:
+        """Return rests of ascending documents end to end, reading near neighbours at once."""
+        stops = starts + lengths
+        cuts = np.flatnonzero(starts[1:] - stops[:-1] > _RUN_GAP_BYTES) + 1
+        parts = []
+        for first, last in itertools.pairwise([0, *cuts.tolist(), len(starts)]):
+            begin = int(starts[first])
+            raw = self._pread(fd, self._rests_at + begin, int(stops[last - 1]) - begin)
+            if len(raw) == lengths[first:last].sum():
+                parts.append(raw)
+            else:
+                bounds = zip((starts[first:last] - begin).tolist(), lengths[first:last].tolist(), strict=True)
+                parts += [raw[start : start + length] for start, length in bounds]
+        return b"".join(parts)
 
 
 def signatures_in(raw: list[bytes]) -> Signatures:
@@ -195,16 +253,24 @@ def signatures_in(raw: list[bytes]) -> Signatures:
     IndexStateError
         Some file is damaged.
     """
-    rows = np.frombuffer(b"".join(raw), dtype=ROW)
-    averages, positions = np.ascontiguousarray(rows["averages"]), np.ascontiguousarray(rows["positions"])
-    _check(positions, "a file of signatures")
+    return _decoded(_padded(raw), "a file of signatures")
+
+
+def _padded(raw: list[bytes]) -> Records:
+    """Return what `raw` returned as records; what is too long is no record, and will not be decoded."""
+    padded = b"".join([record[:PLAIN_BYTES].ljust(RECORD_WORDS * WORD_BYTES, b"\0") for record in raw])
+    words = np.frombuffer(padded, dtype=np.uint64).reshape(-1, RECORD_WORDS)
+    return Records(words, np.array([len(record) for record in raw], dtype=np.int64))
+
+
+def _decoded(records: Records, name: str) -> Signatures:
+    """Return signatures; compiled code trusts positions to be some: with others it would write anywhere."""
+    n_rows = len(records.sizes)
+    positions = np.empty((n_rows, CHANNELS, KEPT), dtype=np.int16)
+    if decode(records, positions) >= 0:
+        raise IndexStateError(f"{name} is damaged: it holds records that are none")
+    averages = np.ascontiguousarray(records.words[:, :CHANNELS]).view(np.float64)
     return Signatures(averages, positions)
-
-
-def _check(positions: NDArray[np.int16], name: str) -> None:
-    """Compiled code trusts positions to be what was indexed: with others it would write anywhere."""
-    if len(positions) and (positions.min() <= -PLANE or positions.max() >= PLANE or not positions.all()):
-        raise IndexStateError(f"{name} is damaged: it holds positions that are none")
 
 
 def _identity(about: os.stat_result) -> tuple[int, int, int]:
@@ -232,24 +298,53 @@ def write_rows(path: Path, signatures: Signatures) -> int:
         The file exists or the disk is full; what was written stays and is removed with the other leftovers.
     """
     averages, positions = signatures
-    total = 0
+    total = n_rests = 0
+    rests = []
     with path.open("xb", buffering=0) as file:
         for start in range(0, len(averages), CHUNK_ROWS):
             part = slice(start, start + CHUNK_ROWS)
-            rows = np.empty(len(averages[part]), dtype=ROW)
-            rows["averages"] = averages[part]
-            rows["positions"] = positions[part]
-            words = rows.view(np.uint64)
-            total = _chained(total, words)
-            view = words.view(np.uint8).data
-            while view:
-                view = view[file.write(view) :]
+            slots, rest = _laid_out(encode(Signatures(averages[part], positions[part])), n_rests)
+            total = _append(file, total, slots.view(np.uint64))
+            rests.append(rest)
+            n_rests += len(rest)
+        rests.append(np.zeros(-n_rests % WORD_BYTES, dtype=np.uint8))
+        words = np.concatenate(rests).view(np.uint64)
+        for start in range(0, len(words), _CHUNK_BYTES // WORD_BYTES):
+            total = _append(file, total, words[start : start + _CHUNK_BYTES // WORD_BYTES])
     return total
+
+
+def _laid_out(records: Records, n_rests: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return the slots of records and what does not fit into them, of which so many bytes came before."""
+    raw = records.words.view(np.uint8)
+    lengths = np.maximum(records.sizes - _SLOT_RECORD, 0)
+    links = (n_rests + np.cumsum(lengths) - lengths) << _REST_BITS | lengths
+    slots = np.empty((len(raw), SLOT_BYTES), dtype=np.uint8)
+    slots[:, :_LINK_BYTES] = links.astype("<u4")[:, None].view(np.uint8)
+    slots[:, _LINK_BYTES:] = raw[:, :_SLOT_RECORD]
+    longer = np.flatnonzero(lengths)
+    rests = raw[longer, _SLOT_RECORD:PLAIN_BYTES][np.arange(_MOST_REST) < lengths[longer, None]]
+    return slots, rests
+
+
+def _append(file: FileIO, total: int, words: NDArray[np.uint64]) -> int:
+    """Write the next piece of a file; return the checksum so far."""
+    view = words.reshape(-1).view(np.uint8).data
+    while view:
+        view = view[file.write(view) :]
+    return _chained(total, words.reshape(-1))
 
 
 def _chained(total: int, words: NDArray[np.uint64]) -> int:
     """Return the checksum of a file so far, given that of its next piece; the order of pieces matters."""
     return (total * 0x9E3779B97F4A7C15 + checksum(words)) % 2**64
+
+
+def _pieces(n_rows: int, size: int) -> Iterator[tuple[int, int]]:
+    """Yield where the pieces begin and end in which a file was written."""
+    for begin, end in ((0, n_rows * SLOT_BYTES), (n_rows * SLOT_BYTES, size)):
+        for start in range(begin, end, _CHUNK_BYTES):
+            yield start, min(start + _CHUNK_BYTES, end)
 
 
 def runs(doc_ids: NDArray[np.int64]) -> list[tuple[int, int]]:

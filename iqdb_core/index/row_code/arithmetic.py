@@ -1,0 +1,27 @@
+"""Coding and decoding signatures, each in its compiled and its plain form.
+
+Answers: what are these positions as records, and which do these records hold? What each takes and returns is
+said in `coding`. Called by the file of rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iqdb_core.forms import two_forms
+from iqdb_core.index.row_code.layout import Records
+from iqdb_core.index.rows import Signatures
+
+encode: Final[Callable[[Signatures], Records]] = two_forms(
+    compiled="iqdb_core.index.row_code.coding:encode", plain="iqdb_core.index.plain.row_code:encode"
+)
+"""Signatures to records."""
+
+decode: Final[Callable[[Records, NDArray[np.int16]], int]] = two_forms(
+    compiled="iqdb_core.index.row_code.coding:decode", plain="iqdb_core.index.plain.row_code:decode"
+)
+"""Records to positions."""
