@@ -19,7 +19,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
 from iqdb_core.errors import IndexNotReady, IndexStateError, StoreError, StoreInvalid
-from iqdb_core.following import FollowerState
+from iqdb_core.following import FollowerState, Waiter, call_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,15 +35,6 @@ _FIRST_RETRY_S: Final = 0.1
 _LAST_RETRY_S: Final = 5.0
 _TELL_AGAIN_S: Final = 60.0
 _INVALID_PATIENCE_S: Final = 600.0
-
-
-class _Waiter:
-    """One callback to call once."""
-
-    __slots__ = ("callback",)
-
-    def __init__(self, callback: Callable[[IndexStateError | None], None]) -> None:
-        self.callback: Callable[[IndexStateError | None], None] | None = callback
 
 
 class Follower:
@@ -94,6 +85,8 @@ class Follower:
         self._applied_seq = cursor
         self._lineage = lineage
         self._head_seen = cursor
+        self._looks = 0
+        self._last_look = 0
         self._is_whole = True
         self._restart: str | None = None
         self._store_error: str | None = None
@@ -106,7 +99,7 @@ class Follower:
         self._wake = threading.Event()
         self._lock = threading.Lock()
         self._turn = threading.Lock()
-        self._waiters: list[tuple[int, int, _Waiter]] = []
+        self._waiters: list[tuple[int, int, Waiter]] = []
         self._arrivals = itertools.count()
 
     @property
@@ -123,6 +116,15 @@ class Follower:
     def lag_seq(self) -> int:
         """How many seqs the sink is behind, as far as the follower knows."""
         return max(0, self._head_seen - self._applied_seq)
+
+    def head_since(self, look: int) -> int | None:
+        """Return what the store ended at, if that was read after `begun_looks` said `look`; None if not."""
+        return self.head_seen if self._last_look > look else None
+
+    @property
+    def begun_looks(self) -> int:
+        """How often it has begun to read the feed."""
+        return self._looks
 
     @property
     def store_error(self) -> str | None:
@@ -281,7 +283,7 @@ class Follower:
         callable
             Withdraws the callback, if it was not called yet.
         """
-        waiter = _Waiter(callback)
+        waiter = Waiter(callback)
         with self._lock:
             failure = self._failure()
             if failure is None and seq > self._applied_seq:
@@ -364,6 +366,7 @@ class Follower:
     def _drain(self, progress: Callable[[int, int], None] | None) -> None:
         """Apply batches until the feed is read to its end."""
         with self._turn, ExitStack() as stack:
+            self._looks = look = self._looks + 1
             start = self._applied_seq
             reader: ThreadPoolExecutor | None = None
             batch = self._store.changes_since(self._applied_seq, self._batch)
@@ -386,6 +389,7 @@ class Follower:
                         progress(self._applied_seq - start, self.head_seen - start)
                 if following is None:
                     self._is_whole = True
+                    self._last_look = look
                     return
                 batch = following.result()
 
@@ -432,18 +436,11 @@ class Follower:
             while self._waiters and self._waiters[0][0] <= self._applied_seq:
                 released.append(heapq.heappop(self._waiters)[2])
         self._head_seen = max(self._head_seen, batch.last_seq)
-        _call(released, None)
+        call_all(released, None)
 
     def _release_all(self) -> None:
         with self._lock:
             failure = self._failure()
             released = [waiter for _, _, waiter in self._waiters]
             self._waiters.clear()
-        _call(released, failure)
-
-
-def _call(waiters: list[_Waiter], failure: IndexStateError | None) -> None:
-    for waiter in waiters:
-        callback, waiter.callback = waiter.callback, None
-        if callback is not None:
-            callback(failure)
+        call_all(released, failure)

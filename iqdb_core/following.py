@@ -1,4 +1,4 @@
-"""What a follower stands between, and what it may be doing: a source, a sink, its states."""
+"""What a follower stands between, what it may be doing, and who waits for it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from iqdb_core.errors import IndexStateError
     from iqdb_core.model import ChangeBatch
 
 
@@ -39,3 +42,20 @@ class FollowerState(StrEnum):
     SINK_BLOCKED = "disk trouble"
     DEAD = "dead"
     STOPPED = "stopped"
+
+
+class Waiter:
+    """One callback to call once."""
+
+    __slots__ = ("callback",)
+
+    def __init__(self, callback: Callable[[IndexStateError | None], None]) -> None:
+        self.callback: Callable[[IndexStateError | None], None] | None = callback
+
+
+def call_all(waiters: list[Waiter], failure: IndexStateError | None) -> None:
+    """Call those that were not called yet."""
+    for waiter in waiters:
+        callback, waiter.callback = waiter.callback, None
+        if callback is not None:
+            callback(failure)

@@ -34,6 +34,8 @@ GROUP_BYTES: Final = 32 * 1024 * 1024
 """A batch is accepted in groups of about this much, so that Redis is never held up for long by one script."""
 GROUP_JOBS: Final = 256
 _READS: Final = 8
+_SHOW_S: Final = 2.0
+"""How long a job that is done is kept back, because a query node lacks its image, seconds."""
 _HURRIED_JOBS: Final = 32
 """A batch of more, though it is waited for, goes with bulk: it would delay the adds of others."""
 
@@ -131,12 +133,16 @@ class QueueIngestion:
         return [outcome for outcome in outcomes if isinstance(outcome, Queued)]
 
     async def job(self, job_id: str) -> Job:
-        """See `Ingestion`. A job is shown as done only when no query node that answers lacks its image."""
+        """See `Ingestion`. A job that is done is shown so once all query nodes that answer have its image.
+
+        It is shown so without them, too, where that takes longer than a node needs that is well.
+        """
         job = await asyncio.to_thread(self._ledger.get, job_id)
         if job.state is JobState.DONE and job.seq is not None:
             # Without a node nothing old can be shown either: each has caught up before it answers again.
-            with contextlib.suppress(SearchUnavailable):
-                await self._search.wait_applied(job.seq, self._timeout_s)
+            with contextlib.suppress(SearchUnavailable, IndexNotReady, TimeoutError):
+                async with self._waits.limit(_SHOW_S):
+                    await self._search.wait_applied(job.seq, _SHOW_S)
         return job
 
     async def jobs(self, state: JobState | None, cursor: str | None, limit: int) -> JobPage:

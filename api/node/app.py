@@ -33,7 +33,6 @@ from api.web.subjects.duplicates import duplicates_wanted
 from iqdb_core import codec
 from iqdb_core.errors import IndexNotReady
 from iqdb_core.follower import Follower
-from iqdb_core.following import FollowerState
 
 router: Final = APIRouter()
 
@@ -139,6 +138,7 @@ async def wait(request: Request) -> Response:
         raise BadRequest("wait takes the numbers 'seq' and 'timeout_s'") from None
     services = _services(request)
     follower = services.follower
+    look = follower.begun_looks
     follower.wake()
     is_applied = True
     try:
@@ -146,9 +146,11 @@ async def wait(request: Request) -> Response:
     except IndexNotReady:
         is_applied = False
     body = {"is_applied": is_applied, "applied_seq": follower.applied_seq}
-    if follower.state is FollowerState.FOLLOWING:
-        # What the store itself ends at: less than was promised once a backup of it has been put back.
-        body["head_seq"] = follower.head_seen
+    head_seq = follower.head_since(look)
+    if head_seq is not None:
+        # What the store itself ends at: less than was promised once a backup of it has been put back. What
+        # it ended at before the question says nothing: it may hang, or be away, since then.
+        body["head_seq"] = head_seq
     return json_response(body)
 
 

@@ -76,6 +76,10 @@ class NodePool:
         """All nodes that are known now."""
         return list(self._nodes.values())
 
+    def resting(self) -> list[QueryNode]:
+        """Return the nodes that are left in peace now."""
+        return [node for node in self.nodes if node.is_resting]
+
     async def ask(self, method: str, path: str, **request: Any) -> httpx.Response:
         """Return the first good answer of any node; its status is below 500.
 

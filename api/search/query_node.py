@@ -120,6 +120,10 @@ class QueryNode:
             self._probe = asyncio.create_task(self._ask_health())
         return await asyncio.shield(self._probe)
 
+    def fall_behind(self) -> None:
+        """Let the node rest: it lacks a change that another node has."""
+        self._lie_down(NodeTrouble(NodeState.BEHIND, "it has not caught up yet"))
+
     def forget(self) -> list[asyncio.Task[Any]]:
         """End the rest and the probe that are under way; return their tasks."""
         tasks: list[asyncio.Task[Any]] = [task for task in (self._rest, self._probe) if task is not None]
@@ -189,7 +193,7 @@ class QueryNode:
             self._lie_down(NodeTrouble(NodeState.FAILING, "its answer is not understood"))
         else:
             if is_behind:
-                self._lie_down(NodeTrouble(NodeState.BEHIND, "it has not caught up yet"))
+                self.fall_behind()
             else:
                 self._get_up()
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from enum import Enum
 from typing import Any, Final
 
 import httpx
@@ -21,6 +22,9 @@ from iqdb_core.model import Asked, Copies, Match, Signature
 
 WAIT_SLICE_S: Final = 1.0
 """A wait is asked for in pieces, so that a node that hangs in the middle of it is noticed."""
+WAIT_PAUSE_S: Final = 0.05
+BEHIND_S: Final = 0.9
+"""A node that lacks a change so long after another one had it is left out: less than a slice."""
 
 
 class RemoteSearch:
@@ -103,7 +107,7 @@ class RemoteSearch:
         """Wait until every node that answers has applied `seq`.
 
         A node that rests is not waited for. It can show nothing old: it has caught up before it is asked
-        again.
+        again. One that lacks the change `BEHIND_S` after another node had it is put to rest.
 
         Raises
         ------
@@ -114,9 +118,10 @@ class RemoteSearch:
         """
         self.pool.newest_seq = max(self.pool.newest_seq, seq)
         nodes = await self.pool.awake()
-        if await self._wait_all(nodes, seq, timeout_s):
+        wait = _Wait(seq, asyncio.get_running_loop().time() + timeout_s, self.pool.resting())
+        if await self._wait_all(nodes, wait):
             return
-        if not await self._wait_all(await self.pool.woken(nodes), seq, timeout_s):
+        if not await self._wait_all(await self.pool.woken(nodes), wait):
             raise SearchUnavailable(f"the change is stored, but {self.pool.trouble()}")
 
     async def close(self) -> None:
@@ -134,29 +139,74 @@ class RemoteSearch:
             return {"url": node.url, "state": node.state, "message": node.trouble}
         return {"url": node.url, **answer.json(), "state": NodeState.READY}
 
-    async def _wait_all(self, nodes: Sequence[QueryNode], seq: int, timeout_s: float) -> bool:
+    async def _wait_all(self, nodes: Sequence[QueryNode], wait: _Wait) -> bool:
+        """Wait for all of `nodes`; return whether any has the change. Raises IndexNotReady."""
         is_last = len(nodes) == 1
-        waits = [self._wait_one(node, seq, timeout_s, is_last=is_last) for node in nodes]
-        return any(await asyncio.gather(*waits))
+        results = await asyncio.gather(*(self._wait_one(node, wait, is_last=is_last) for node in nodes))
+        if _Waited.LATE in results:
+            raise IndexNotReady("the change is stored, but the index has not caught up with it yet")
+        return _Waited.APPLIED in results
 
-    async def _wait_one(self, node: QueryNode, seq: int, timeout_s: float, *, is_last: bool) -> bool:
+    async def _wait_one(self, node: QueryNode, wait: _Wait, *, is_last: bool) -> _Waited:
         clock = asyncio.get_running_loop().time
-        end = clock() + timeout_s
         while True:
-            slice_s = max(0.0, min(WAIT_SLICE_S, end - clock()))
+            slice_s = max(0.0, min(WAIT_SLICE_S, wait.end - clock()))
             try:
                 answer = await node.request(
                     "GET",
                     "/wait",
-                    params={"seq": seq, "timeout_s": slice_s},
+                    params={"seq": wait.seq, "timeout_s": slice_s},
                     limit_s=slice_s + self.pool.limit_s(is_last=is_last),
                 )
             except NodeTrouble:
-                return False
+                return _Waited.ILL
             if answer.is_success and answer.json()["is_applied"]:
-                return True
-            if clock() >= end:
-                raise IndexNotReady("the change is stored, but the index has not caught up with it yet")
+                wait.note_applied(clock())
+                return _Waited.APPLIED
+            if wait.is_had_elsewhere(clock()):
+                node.fall_behind()
+                return _Waited.ILL
+            if clock() >= wait.end:
+                return _Waited.LATE
+            await asyncio.sleep(WAIT_PAUSE_S)  # a node that is stopping does not wait for its slice to end
+
+
+class _Waited(Enum):
+    """How waiting for one node ended."""
+
+    APPLIED = "applied"
+    LATE = "late"
+    ILL = "ill"
+
+
+class _Wait:
+    """One wait for a change, on several nodes.
+
+    Parameters
+    ----------
+    seq : int
+    end : float
+        When to give up, by the loop's clock.
+    resting : sequence of QueryNode
+        Those that are not asked; each has the change once it is up again.
+    """
+
+    def __init__(self, seq: int, end: float, resting: Sequence[QueryNode]) -> None:
+        self.seq = seq
+        self.end = end
+        self._resting = resting
+        self._had_since: float | None = None
+
+    def note_applied(self, now: float) -> None:
+        """Note that a node has the change."""
+        if self._had_since is None:
+            self._had_since = now
+
+    def is_had_elsewhere(self, now: float) -> bool:
+        """Tell whether another node has had the change for long enough to go on without this one."""
+        if any(not node.is_resting for node in self._resting):
+            self.note_applied(now)
+        return self._had_since is not None and now >= self._had_since + BEHIND_S
 
 
 def _content(answer: httpx.Response) -> bytes:

@@ -1,0 +1,140 @@
+"""A query node that answers and cannot follow: nobody waits for it while another node has what it lacks."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from tests.fixtures.cluster import Cluster, running_cluster
+from tests.fixtures.noise import noise_png
+from tests.fixtures.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    import httpx
+
+    from tests.fixtures.databases import PostgresServer
+
+PICTURES = [noise_png(seed) for seed in range(2)]
+WRITES = 40
+ADD_TIMEOUT_S = 60.0
+"""What a write may wait, as installed."""
+NODE = "node_of_its_own"
+
+
+class Databases:
+    """A database whose connections of one role can be taken away, or made to hang."""
+
+    def __init__(self, server: PostgresServer, url: str) -> None:
+        self.url = url
+        self.url_of_node = url.replace("postgres@", f"{NODE}@")
+        self._server = server
+        self._frozen: list[int] = []
+        self.execute(f"CREATE ROLE {NODE} LOGIN SUPERUSER")
+
+    def execute(self, statement: str) -> None:
+        self._server.execute(statement)
+
+    def backends(self) -> list[int]:
+        with psycopg.connect(self.url) as connection:
+            asked = connection.execute("SELECT pid FROM pg_stat_activity WHERE usename = %s", (NODE,))
+            return [row[0] for row in asked]
+
+    def take_away(self) -> None:
+        self.execute(f"ALTER ROLE {NODE} NOLOGIN")
+        for pid in self.backends():
+            self.execute(f"SELECT pg_terminate_backend({pid})")
+
+    def hang(self) -> None:
+        self._frozen = self.backends()
+        assert self._frozen
+        for pid in self._frozen:
+            os.kill(pid, signal.SIGSTOP)
+
+    def give_back(self) -> None:
+        for pid in self._frozen:
+            os.kill(pid, signal.SIGCONT)
+        self._frozen = []
+        self.execute(f"ALTER ROLE {NODE} LOGIN")
+
+
+@contextmanager
+def cluster_with_own_database(
+    folder: Path, server: PostgresServer, query_nodes: int
+) -> Iterator[tuple[Cluster, Databases]]:
+    """A cluster whose first node reaches the database by a role of its own."""
+    with server.fresh_database() as url:
+        databases = Databases(server, url)
+        try:
+            with running_cluster(folder, url, query_nodes=query_nodes) as cluster:
+                cluster.queries[0].close()
+                cluster.environment["IQDB_DATABASE_URL"] = databases.url_of_node
+                cluster.start_query(0)
+                cluster.environment["IQDB_DATABASE_URL"] = url
+                wait_until(lambda: set(states(cluster.client)) == {"ready"}, 60)
+                try:
+                    yield cluster, databases
+                finally:
+                    databases.give_back()
+        finally:
+            databases.execute(f"DROP ROLE {NODE}")
+
+
+def states(client: httpx.Client) -> list[str]:
+    return [node["state"] for node in client.get("/status").json()["nodes"]]
+
+
+def found(client: httpx.Client, picture: bytes) -> int:
+    answer = client.post("/query", files={"file": picture})
+    assert answer.status_code == 200, answer.text
+    return int(answer.json()[0]["post_id"])
+
+
+@pytest.mark.parametrize("fault", [Databases.take_away, Databases.hang], ids=["away", "hangs"])
+def test_a_node_that_cannot_follow_delays_no_write(
+    fault: Callable[[Databases], None], tmp_path: Path, private_postgres: PostgresServer
+) -> None:
+    with cluster_with_own_database(tmp_path, private_postgres, 2) as (cluster, databases):
+        client = cluster.client
+        assert client.post("/images/0", files={"file": PICTURES[0]}).status_code == 200
+        fault(databases)
+        returns = cluster.apis[0].log.read_text().count("answers again")
+        began = time.monotonic()
+        for number in range(1, WRITES):
+            picture = noise_png(1000 + number)
+            assert client.post(f"/images/{number}", files={"file": picture}).status_code == 200
+            # Whichever node is asked, what was answered 200 is found.
+            assert [found(client, picture) for _ in range(3)] == [number] * 3
+        assert time.monotonic() - began < ADD_TIMEOUT_S / 2
+        assert states(client) == ["behind", "ready"]
+        assert cluster.apis[0].log.read_text().count("answers again") == returns, "it was believed meanwhile"
+        job = client.post("/images/1000?wait=false", files={"file": PICTURES[1]}).headers["location"]
+        wait_until(lambda: client.get(job).json()["state"] == "done", 30)
+        databases.give_back()
+        wait_until(lambda: states(client) == ["ready", "ready"], 90)
+        assert [found(client, PICTURES[1]) for _ in range(4)] == [1000] * 4
+
+
+def test_a_done_job_is_shown_though_the_only_node_cannot_follow(
+    tmp_path: Path, private_postgres: PostgresServer
+) -> None:
+    with cluster_with_own_database(tmp_path, private_postgres, 1) as (cluster, databases):
+        client = cluster.client
+        assert client.post("/images/0", files={"file": PICTURES[0]}).status_code == 200
+        databases.take_away()
+        job = client.post("/images/1?wait=false", files={"file": PICTURES[1]}).headers["location"]
+        client.timeout = ADD_TIMEOUT_S / 2
+        wait_until(lambda: client.get(job).json()["state"] == "done", 30)
+        # It goes on answering with what it has.
+        assert found(client, PICTURES[0]) == 0
+        assert states(client) == ["ready"]
+        databases.give_back()
+        wait_until(lambda: len(client.post("/query", files={"file": PICTURES[1]}).json()) == 2, 60)

@@ -1,0 +1,46 @@
+"""What a follower knows of the end of the store's feed, and since when."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from iqdb_core.errors import StoreUnavailable
+from iqdb_core.follower import Follower
+from iqdb_core.store import open_store
+from tests.fixtures.stores import put
+from tests.fixtures.waiting import wait_until
+from tests.unit.test_follower import LONG_S, NEVER_S, DictSink, UnsteadySource
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_what_the_store_ended_at_is_told_only_if_it_was_read_since(tmp_path: Path) -> None:
+    """A store that hangs or is away since then may hold more."""
+    store, sink = open_store(str(tmp_path / "store.sqlite")), DictSink()
+    source = UnsteadySource(store)
+    made = Follower(source, sink, cursor=0, poll_s=NEVER_S)
+    look = made.begun_looks
+    assert made.head_since(look) is None
+    (outcome,) = store.apply([put(1, 1)])
+    made.catch_up()
+    assert made.head_since(look) == outcome.seq
+    look = made.begun_looks
+    source.failure = StoreUnavailable("gone fishing")
+    with pytest.raises(StoreUnavailable):
+        made.catch_up()
+    assert made.head_since(look) is None
+    look = made.begun_looks
+    source.failure = None
+    sink.gate.clear()
+    sink.is_asked.clear()
+    store.apply([put(2, 2)])
+    made.start()
+    assert sink.is_asked.wait(LONG_S)
+    assert made.head_since(look) is None, "it is being applied"
+    sink.gate.set()
+    wait_until(lambda: made.head_since(look) is not None, LONG_S)
+    made.stop()
+    store.close()
