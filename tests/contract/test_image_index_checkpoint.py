@@ -6,8 +6,6 @@ import os
 import random
 import shutil
 import struct
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +18,7 @@ from iqdb_core.index.disk import checkpoint
 from iqdb_core.index.disk import manifest as manifest_format
 from iqdb_core.index.disk.directory import IndexDirectory
 from iqdb_core.index.segment.segment import checksum
+from tests.fixtures.forked_roles import killed_in_the_end
 from tests.fixtures.index_rows import Feed, cheap_rows, random_rows, random_signature, signature_at
 from tests.naive_index import NaiveIndex
 
@@ -329,44 +328,15 @@ def test_save_that_fails_after_the_manifest_is_in_place_harms_neither_checkpoint
         assert {int(path.stem) for path in (tmp_path / "index").glob("*.words")} == numbers
 
 
-SAVER = """
-import pathlib
-import sys
-
-import numpy as np
-
-from iqdb_core.index import ImageIndex, IndexOptions
-from tests.fixtures.index_rows import Feed, random_rows
-
-options = IndexOptions(head_capacity=64, merge_fan_out=3)
-index = ImageIndex.open(pathlib.Path(sys.argv[1]), store_id="store", options=options)
-rows = random_rows(np.random.default_rng(0), 100)
-feed = Feed(index.applied_seq)
-while True:
-    # After the k-th hundred of changes the index holds the images 0..99, image i with row (i + k) % 100.
-    turn = feed.seq // 100 + 1
-    index.apply(feed.puts(np.arange(100), (np.roll(rows[0], -turn, 0), np.roll(rows[1], -turn, 0))))
-    index.maintain()
-    index.save_checkpoint()
-    print(feed.seq, flush=True)
-"""
-
-
 def test_killed_while_saving_leaves_a_checkpoint_that_loads(tmp_path: Path) -> None:
     path = tmp_path / "index"
     rows = random_rows(np.random.default_rng(0), 100)
     chance = random.Random(4)
     seq = 0
     for _ in range(12):
-        with subprocess.Popen(
-            [sys.executable, "-c", SAVER, str(path)], stdout=subprocess.PIPE, cwd=Path.cwd()
-        ) as saver:
-            assert saver.stdout is not None
-            printed = int(saver.stdout.readline())
-            for _ in range(chance.randrange(12)):
-                printed = int(saver.stdout.readline())
-            saver.kill()
-            saver.wait()
+        with killed_in_the_end("tests.fixtures.checkpoint_saver", path) as printing:
+            for _ in range(1 + chance.randrange(12)):
+                printed = int(printing.readline())
         with opened(path) as index:
             assert index.stats().checkpoint_refused is None
             assert index.applied_seq >= printed > seq

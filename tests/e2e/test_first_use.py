@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.fixtures import pictures
+from tests.fixtures.command_line import run_process
 
 PHOTOS = [path for path in pictures.photos() if path.suffix == ".jpg"][:4]
 NOTICE = "preparing for this machine"
 
 
 def run(*arguments: object, folder: Path, cache: Path | None = None) -> tuple[str, str]:
-    """Return what a command prints, and what it says beside it."""
+    """Return what a command prints, and what it says beside it; with a cache, Python starts anew."""
     place = {} if cache is None else {"NUMBA_CACHE_DIR": str(cache)}
-    ended = subprocess.run(
-        [sys.executable, "-m", "api", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(Path.cwd()), **place},
-    )
+    ended = run_process(*arguments, folder=folder, environment=place)
     assert ended.returncode in {0, 4}, ended.stderr
     return ended.stdout, ended.stderr
 
