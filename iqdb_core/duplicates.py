@@ -15,6 +15,8 @@ from typing import Final
 
 MAX_GROUP: Final = 1000
 """A group is told with so many images at most; one picture more often than that is another problem."""
+MOST_PAIRED: Final = 50
+"""A group of more images is told with the likeliest pair of each, instead of with every pair."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +48,22 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Images that copies join, ascending, and every pair among them that was found, in order."""
+    """Images that copies join.
+
+    Parameters
+    ----------
+    image_ids : tuple of int
+        Ascending.
+    pairs : tuple of Pair
+        Every pair among them that was found, in order; in a group of more than `MOST_PAIRED` the likeliest of
+        each image.
+    is_whole : bool
+        Whether no more images belong to it than are told.
+    """
 
     image_ids: tuple[int, ...]
     pairs: tuple[Pair, ...]
+    is_whole: bool = True
 
 
 Search = Callable[[int], list[Near]]
@@ -86,36 +100,46 @@ def groups_of(image_ids: Iterable[int], copies_of: Search, *, max_group: int = M
             told.discard(image_id)
             known.pop(image_id, None)
             continue
-        group = _grown(image_id, found, max_group)
+        group, is_whole = _grown(image_id, found, max_group)
         if len(group) > 1 and min(group) == image_id:
-            yield Group(tuple(sorted(group)), _pairs(group, found))
+            yield Group(tuple(sorted(group)), _pairs(group, found), is_whole)
         # What lies behind is not asked for again, except as a member of a group that is still to come.
         told.update(member for member in group if member > image_id)
         known.pop(image_id, None)
 
 
-def _grown(first: int, found: Search, max_group: int) -> set[int]:
-    """Return an image with all that copies join to it, at most `max_group`; stops at a smaller id."""
+def _grown(first: int, found: Search, max_group: int) -> tuple[set[int], bool]:
+    """Return an image with all that copies join to it, at most `max_group`, and whether that is all.
+
+    Stops at a smaller id.
+    """
     group = {first}
     border = [first]
+    is_whole = True
     while border:
-        for near in sorted(found(border.pop(0)), key=lambda near: (-near.likelihood, near.image_id)):
-            if near.image_id < first:
-                # Told, with all of its members, when the walk was there.
-                return {first, near.image_id}
-            if near.image_id not in group and len(group) < max_group:
-                group.add(near.image_id)
-                border.append(near.image_id)
-    return group
+        strangers = [near for near in found(border.pop(0)) if near.image_id not in group]
+        smallest = min((near.image_id for near in strangers), default=first)
+        if smallest < first:
+            # Told, with all of its members, when the walk was there.
+            return {first, smallest}, True
+        for near in sorted(strangers, key=lambda near: (-near.likelihood, near.image_id)):
+            if len(group) == max_group:
+                is_whole = False
+                break
+            group.add(near.image_id)
+            border.append(near.image_id)
+    return group, is_whole
 
 
 def _pairs(group: set[int], found: Search) -> tuple[Pair, ...]:
     best: dict[tuple[int, int], Pair] = {}
     for image_id in group:
-        for near in found(image_id):
-            if near.image_id in group and near.image_id != image_id:
-                first, second = sorted((image_id, near.image_id))
-                before = best.get((first, second))
-                if before is None or near.likelihood > before.likelihood:
-                    best[first, second] = Pair(first, second, near.likelihood, near.score)
+        others = [near for near in found(image_id) if near.image_id in group and near.image_id != image_id]
+        if len(group) > MOST_PAIRED:
+            others = [min(others, key=lambda near: (-near.likelihood, near.image_id))] if others else []
+        for near in others:
+            first, second = sorted((image_id, near.image_id))
+            before = best.get((first, second))
+            if before is None or near.likelihood > before.likelihood:
+                best[first, second] = Pair(first, second, near.likelihood, near.score)
     return tuple(best[key] for key in sorted(best))

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from iqdb_core.duplicates import Group, Near, Pair, groups_of
+from iqdb_core.duplicates import MAX_GROUP, Group, Near, Pair, groups_of
 from iqdb_core.index import ImageIndex
 from iqdb_core.likelihood_words import LIKELY
-from iqdb_core.model import Asked
+from iqdb_core.model import Asked, Signature
 
 MOST_NEAR: Final = 50
-"""Copies of one image that are looked at."""
+"""Copies of one image that are looked at, unless there are more."""
 PAGE_IMAGES: Final = 2_000
 PAGE_S: Final = 0.5
 """A page ends after so many images, or so much time."""
@@ -93,23 +93,47 @@ class DuplicateSearch:
                 looked_at.append(image_id)
                 yield image_id
 
-        groups = tuple(groups_of(timely(), lambda image_id: self._near(image_id, wanted)))
+        near = _Near(self._index, wanted)
+        groups = tuple(groups_of(timely(), near.of))
         is_end = len(looked_at) == len(ids) < PAGE_IMAGES
         return DuplicatesPage(groups, len(looked_at), None if is_end or not looked_at else looked_at[-1])
 
-    def _near(self, image_id: int, wanted: DuplicatesWanted) -> list[Near]:
+
+class _Near:
+    """The copies of one image after another, for as long as a page takes.
+
+    Images of one signature have the same, and one picture may be there hundreds of times: what was found for
+    the last signature is kept.
+    """
+
+    def __init__(self, index: ImageIndex, wanted: DuplicatesWanted) -> None:
+        self._index = index
+        self._wanted = wanted
+        self._signature: Signature | None = None
+        self._found: list[Near] = []
+
+    def of(self, image_id: int) -> list[Near]:
         signature = self._index.get(image_id)
-        if signature is None or len(self._index.query(signature, 2, wanted.min_score)) < 2:
+        if signature is None:
             return []
-        copies = self._index.find_copies(
-            [Asked(signature)],
-            limit=MOST_NEAR,
-            min_score=wanted.min_score,
-            min_likelihood=wanted.min_likelihood,
-            min_detail=wanted.min_detail,
-            exclude=[image_id],
-        )
-        if copies.detail < wanted.min_detail:
+        if signature != self._signature:
+            self._signature, self._found = signature, self._search(signature)
+        return [near for near in self._found if near.image_id != image_id]
+
+    def _search(self, signature: Signature) -> list[Near]:
+        if len(self._index.query(signature, 2, self._wanted.min_score)) < 2:
+            return []
+        for limit in (MOST_NEAR, MAX_GROUP + 1):
+            copies = self._index.find_copies(
+                [Asked(signature)],
+                limit=limit,
+                min_score=self._wanted.min_score,
+                min_likelihood=self._wanted.min_likelihood,
+                min_detail=self._wanted.min_detail,
+            )
+            if len(copies.matches) < limit:
+                break
+        if copies.detail < self._wanted.min_detail:
             return []
         return [Near(match.image_id, match.likelihood, match.score) for match in copies.matches]
 
@@ -128,6 +152,7 @@ def page_body(page: DuplicatesPage) -> dict[str, Any]:
                     }
                     for pair in group.pairs
                 ],
+                **({} if group.is_whole else {"truncated": True}),
             }
             for group in page.groups
         ],
@@ -142,6 +167,7 @@ def page_of(body: Any) -> DuplicatesPage:
         Group(
             tuple(group["post_ids"]),
             tuple(_pair(pair) for pair in group["pairs"]),
+            not group.get("truncated", False),
         )
         for group in body["groups"]
     )

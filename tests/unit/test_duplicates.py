@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iqdb_core.duplicates import Group, Near, groups_of
+from iqdb_core.duplicates import MOST_PAIRED, Group, Near, groups_of
 
 Edges = dict[tuple[int, int], float]
 
@@ -68,6 +68,18 @@ def test_a_group_has_a_largest_size() -> None:
     chain = {(number, number + 1): 0.9 for number in range(11)}
     groups = list(groups_of([0], search(chain), max_group=4))  # type: ignore[arg-type]
     assert groups == [
-        Group((0, 1, 2, 3), tuple(pair for pair in groups[0].pairs)),
+        Group((0, 1, 2, 3), tuple(pair for pair in groups[0].pairs), is_whole=False),
     ]
     assert len(groups[0].pairs) == 3
+
+
+def test_a_large_group_is_told_with_the_likeliest_pair_of_each() -> None:
+    size = MOST_PAIRED + 10
+    edges = {(first, second): 0.9 for first in range(size) for second in range(first + 1, size)}
+    edges[5, 9] = 0.95
+    [group] = groups_of(range(size), search(edges))  # type: ignore[arg-type]
+    assert group.image_ids == tuple(range(size))
+    assert group.is_whole
+    assert {pair.first for pair in group.pairs} | {pair.second for pair in group.pairs} == set(range(size))
+    assert (5, 9, 0.95) in [(pair.first, pair.second, pair.likelihood) for pair in group.pairs]
+    assert len(group.pairs) < size

@@ -63,6 +63,7 @@ DUPLICATES: Final[dict[str, Any]] = {
                         "properties": {
                             "post_ids": {"type": "array", "items": ID, "minItems": 2},
                             "pairs": {"type": "array", "items": _PAIR},
+                            "truncated": {"type": "boolean"},
                         },
                     },
                 },
