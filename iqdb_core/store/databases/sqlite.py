@@ -211,6 +211,8 @@ class SqliteBackend:
         batches = []
         while rows := found.fetchmany(_ROWS_PER_FETCH):
             batches.append(columns.to_batch(rows))
+        if batches:  # another process may have written them, and ended since
+            self._engines.note_write()
         return columns.join_batches(batches)
 
     def image(self, connection: sa.Connection, post_id: int) -> columns.RawImage | None:

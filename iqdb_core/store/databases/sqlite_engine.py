@@ -126,6 +126,12 @@ class SqliteEngines:
         """Make the file if it is missing, and turn its write-ahead log on."""
         with self.writer.connect():
             self._is_prepared = True
+        if self._has_log():  # left by a process that was killed
+            self.note_write()
+
+    def note_write(self) -> None:
+        """Say that something was written, by this process or another: the log is folded soon afterwards."""
+        self._log_folder.note_write()
 
     # Transactions begin at the driver, which most statements go to: SQLAlchemy begins one at its own first
     # statement only. Each ends when its connection goes back to the pool, which rolls back what is open.
@@ -145,7 +151,7 @@ class SqliteEngines:
             driver.execute("BEGIN IMMEDIATE")
             yield connection
             driver.commit()
-        self._log_folder.note_write()
+        self.note_write()
 
     @contextlib.contextmanager
     def upgrading(self) -> Iterator[sa.Connection]:
