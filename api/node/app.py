@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Final
 
 import orjson
@@ -22,7 +23,7 @@ from api.search.duplicates import page_body
 from api.search.interface import CopiesWanted
 from api.search.local import LocalSearch
 from api.web.answers import Dialect, json_response
-from api.web.errors import BadRequest
+from api.web.errors import BadRequest, message_of
 from api.web.loading import OnDeath, Startup, create_loading_app, startup_of
 from api.web.reading.copies import MAX_EXCLUDED, MAX_OFFSET
 from api.web.reading.parameters import Parameters, query_values
@@ -31,7 +32,7 @@ from api.web.reading.sketch import Rank
 from api.web.subjects import metrics
 from api.web.subjects.duplicates import duplicates_wanted
 from iqdb_core import codec
-from iqdb_core.errors import IndexNotReady
+from iqdb_core.errors import IndexNotReady, StoreError
 from iqdb_core.follower import Follower
 
 router: Final = APIRouter()
@@ -109,7 +110,13 @@ async def copies(request: Request) -> Response:
 @router.get("/duplicates")
 async def duplicates(request: Request) -> Response:
     """Return the next groups of duplicates."""
-    page = await _services(request).search.duplicates(duplicates_wanted(request))
+    wanted = duplicates_wanted(request)
+    try:
+        page = await _services(request).search.duplicates(wanted)
+    except StoreError as error:
+        # Not 503, which says that the node itself is not well.
+        body = {"message": message_of(error), "retryable": error.retryable}
+        return json_response(body, status=HTTPStatus.FAILED_DEPENDENCY)
     return json_response(page_body(page))
 
 

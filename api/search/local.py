@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from api.metrics.stages import Observe, Stage, ignore, timed
-from api.search.duplicates import DuplicateSearch, DuplicatesPage, DuplicatesWanted
+from api.search.duplicates import PAGE_IMAGES, DuplicateSearch, DuplicatesPage, DuplicatesWanted
 from api.search.health import said
 from api.search.interface import CopiesWanted
-from iqdb_core.errors import IndexNotReady, IndexStateError, StoreError, UnknownImage
+from iqdb_core.errors import IndexNotReady, IndexStateError, StoreError, StoreUnavailable, UnknownImage
 from iqdb_core.follower import Follower
 from iqdb_core.index import ImageIndex
 from iqdb_core.model import Asked, Copies, Match, Signature
@@ -23,6 +23,11 @@ INLINE_IMAGES: Final = 200_000
 INLINE_LIMIT: Final = 100
 """Up to this many images and matches, a query takes less time than handing it to a thread and back."""
 QUERY_THREADS: Final = 8
+STORE_THREADS: Final = 2
+STORE_S: Final = 1.0
+"""How long an answer waits for what the store adds to it, seconds; less than a node is waited for."""
+
+T = TypeVar("T")
 
 
 class KnownImages(Protocol):
@@ -65,12 +70,11 @@ class LocalSearch:
     ) -> None:
         self._observe = observe
         self._store = store
-        self._duplicates = DuplicateSearch(
-            index, lambda after, limit: [image.image_id for image in store.ids_after(after, limit)]
-        )
         self._index = index
         self._follower = follower
         self._threads = ThreadPoolExecutor(QUERY_THREADS, thread_name_prefix="query")
+        # Of their own: a database that hangs must not hold up queries, which do not need it.
+        self._readers = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="read")
 
     async def query(self, signature: Signature, limit: int, min_score: float | None) -> list[Match]:
         """See `Search`."""
@@ -97,15 +101,24 @@ class LocalSearch:
     async def duplicates(self, wanted: DuplicatesWanted) -> DuplicatesPage:
         """See `Search`."""
         self._follower.check_whole()
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._duplicates.page, wanted)
+        try:
+            listed = await self._read(lambda: self._store.ids_after(wanted.after, PAGE_IMAGES))
+        except TimeoutError:
+            raise StoreUnavailable(f"the database does not answer within {STORE_S:g} seconds") from None
+        ids = [image.image_id for image in listed]
+        search = DuplicateSearch(self._index, lambda _after, limit: ids[:limit])
+        return await asyncio.get_running_loop().run_in_executor(self._threads, search.page, wanted)
 
     async def sources(self, image_ids: Sequence[int]) -> dict[int, str]:
         """See `Search`."""
         if not image_ids:
             return {}
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._known_sources, image_ids)
+        try:
+            return await self._read(lambda: self._store.sources_of(image_ids))
+        except (StoreError, TimeoutError) as error:
+            # Answers need no database; they only tell less while it is away.
+            log.info("answering without sources: %s", error, extra={"action": "no_sources"})
+            return {}
 
     async def get(self, image_id: int) -> Signature:
         """See `Search`."""
@@ -173,13 +186,10 @@ class LocalSearch:
         with timed(self._observe, Stage.SCAN):
             return self._index.query(signature, limit, min_score)
 
-    def _known_sources(self, image_ids: Sequence[int]) -> dict[int, str]:
-        try:
-            return self._store.sources_of(image_ids)
-        except StoreError as error:
-            # Answers need no database; they only tell less while it is away.
-            log.info("answering without sources: %s", error, extra={"action": "no_sources"})
-            return {}
+    async def _read(self, read: Callable[[], T]) -> T:
+        """Return what the store says; raises StoreError, and TimeoutError after `STORE_S` seconds."""
+        async with asyncio.timeout(STORE_S):
+            return await asyncio.get_running_loop().run_in_executor(self._readers, read)
 
     def _find_copies(self, asked: Sequence[Asked], wanted: CopiesWanted) -> Copies:
         self._follower.check_whole()
@@ -197,3 +207,4 @@ class LocalSearch:
     def close(self) -> None:
         """Wait for the queries in flight and end the threads."""
         self._threads.shutdown(wait=True)
+        self._readers.shutdown(wait=True)

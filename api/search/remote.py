@@ -17,7 +17,7 @@ from api.search.interface import CopiesWanted
 from api.search.node_pool import NodePool
 from api.search.query_node import NodeState, NodeTrouble, QueryNode
 from iqdb_core import codec
-from iqdb_core.errors import IndexNotReady, SearchUnavailable, UnknownImage
+from iqdb_core.errors import IndexNotReady, SearchUnavailable, StoreError, StoreUnavailable, UnknownImage
 from iqdb_core.model import Asked, Copies, Match, Signature
 
 WAIT_SLICE_S: Final = 1.0
@@ -74,6 +74,9 @@ class RemoteSearch:
         if wanted.after >= 0:
             parameters["after"] = wanted.after
         answer = await self.pool.ask("GET", "/duplicates", params=parameters)
+        if answer.status_code == httpx.codes.FAILED_DEPENDENCY:
+            told = answer.json()
+            raise (StoreUnavailable if told["retryable"] else StoreError)(told["message"])
         return page_of(orjson.loads(_content(answer)))
 
     async def sources(self, image_ids: Sequence[int]) -> dict[int, str]:

@@ -213,7 +213,8 @@ def test_a_full_queue_is_answered_429(tmp_path: Path) -> None:
         answer = cluster.client.post("/images/3?wait=false", files={"file": SMALL[3]})
         assert (answer.status_code, answer.headers["retry-after"]) == (429, "10")
         # A body that would be refused is not even asked for.
-        head = b"POST /images/3 HTTP/1.1\r\nhost: x\r\ncontent-length: 900000\r\nexpect: 100-continue\r\n\r\n"
+        head = b"POST /images/3 HTTP/1.1\r\nhost: localhost\r\ncontent-length: 900000\r\n"
+        head += b"expect: 100-continue\r\n\r\n"
         with socket.create_connection(("127.0.0.1", cluster.client.base_url.port or 80), 30) as bare:
             bare.sendall(head)
             assert bare.recv(4096).startswith(b"HTTP/1.1 429 ")

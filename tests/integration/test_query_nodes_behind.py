@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 
+from api.search.local import QUERY_THREADS
 from tests.fixtures.cluster import Cluster, running_cluster
 from tests.fixtures.noise import noise_png
 from tests.fixtures.waiting import wait_until
@@ -138,3 +140,51 @@ def test_a_done_job_is_shown_though_the_only_node_cannot_follow(
         assert states(client) == ["ready"]
         databases.give_back()
         wait_until(lambda: len(client.post("/query", files={"file": PICTURES[1]}).json()) == 2, 60)
+
+
+def test_answers_keep_coming_while_the_database_hangs(
+    tmp_path: Path, private_postgres: PostgresServer
+) -> None:
+    """They only tell less: no sources; what needs the database says so, and the node counts as well."""
+    with (
+        private_postgres.fresh_database() as url,
+        running_cluster(tmp_path, url) as cluster,
+        ThreadPoolExecutor(4) as threads,
+    ):
+        client = cluster.client
+        for number in (0, 1):
+            form = {"source": f"page {number}"}
+            answer = client.post(f"/images/{number}", files={"file": PICTURES[0]}, data=form)
+            assert answer.status_code == 200
+        assert client.get("/duplicates").json()["groups"] != []
+        private_postgres.pause()
+        try:
+            began = time.monotonic()
+            duplicates = [threads.submit(client.get, "/duplicates") for _ in range(QUERY_THREADS + 2)]
+            copies = [
+                threads.submit(client.post, "/query?find=copies", files={"file": PICTURES[0]})
+                for _ in range(QUERY_THREADS + 2)
+            ]
+            for answer in (asked.result() for asked in copies):
+                assert answer.status_code == 200, answer.text
+                assert [match["post_id"] for match in answer.json()] == [0, 1]
+                assert "source" not in answer.json()[0]
+            assert {asked.result().status_code for asked in duplicates} == {503}
+            assert client.get("/images/0").status_code == 200
+            assert time.monotonic() - began < ADD_TIMEOUT_S / 2
+            assert "query node" not in cluster.apis[0].log.read_text(), "it was never thought to be ill"
+        finally:
+            private_postgres.resume()
+        wait_until(lambda: client.get("/duplicates").status_code == 200, 90)
+        wait_until(lambda: client.get("/images/1").json().get("source") == "page 1", 90)
+
+
+def test_a_node_without_its_database_stays_well(tmp_path: Path, private_postgres: PostgresServer) -> None:
+    with cluster_with_own_database(tmp_path, private_postgres, 1) as (cluster, databases):
+        client = cluster.client
+        assert client.post("/images/0", files={"file": PICTURES[0]}).status_code == 200
+        databases.take_away()
+        before = cluster.apis[0].log.read_text().count("query node")
+        assert client.get("/duplicates").status_code in {500, 503}
+        assert cluster.apis[0].log.read_text().count("query node") == before
+        assert states(client) == ["ready"]
