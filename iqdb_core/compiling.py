@@ -63,6 +63,7 @@ class Compilation:
         self._is_closed = False
         self._over = threading.Event()
         self._ready = {room: threading.Event() for room in rooms}
+        self._wanted = {room: threading.Event() for room in rooms}
         self._thread: threading.Thread | None = None
         self._parts = [part for room in rooms for part in _PARTS[room]]
         self._is_kept = are_kept(rooms)
@@ -71,15 +72,29 @@ class Compilation:
             self.begin()
 
     @property
+    def is_kept(self) -> bool:
+        """Whether everything was compiled before, so that it is there within a second of `begin`."""
+        return self._is_kept
+
+    @property
     def is_fast(self) -> bool:
         """Whether the compiled forms are in use."""
         return self._over.is_set() and not self._is_closed
 
-    def begin(self) -> None:
+    def begin(self, last: Room | None = None) -> None:
         """Begin, if that has not happened: at once if there is something to compile, else when it suits.
 
         Loading what was kept takes half a second of this process, which can wait until it has answered.
+
+        Parameters
+        ----------
+        last : {"signature", "index"}, optional
+            What comes after this room is left for another call.
         """
+        for room in self._rooms:
+            self._wanted[room].set()
+            if room == last:
+                break
         with self._lock:
             if self._thread is None and not self._is_closed:
                 self._thread = threading.Thread(target=self._run, name="compilation", daemon=True)
@@ -87,7 +102,7 @@ class Compilation:
 
     def wait(self, room: Room) -> None:
         """Wait until a room's compiled forms are in use, or will not be: `close` is called, or it failed."""
-        self.begin()
+        self.begin(room)
         self._ready[room].wait()
 
     def close(self) -> None:
@@ -108,8 +123,11 @@ class Compilation:
                 return
             compiler_memory.load_lean()
             for room in self._rooms:
+                self._wanted[room].wait()
+                if self._is_closed:
+                    return
                 self._load(room)
-            compiler_memory.give_back()
+                compiler_memory.give_back()
         except Exception as error:  # noqa: BLE001 - answers stay right, only slower, and the log says why
             _log.error("kernels could not be compiled", exc_info=error, extra={"action": "compiling_failed"})
         else:
@@ -127,7 +145,7 @@ class Compilation:
 
     def _end(self) -> None:
         """Let nobody wait any longer."""
-        for event in self._ready.values():
+        for event in (*self._wanted.values(), *self._ready.values()):
             event.set()
         self._over.set()
 

@@ -14,6 +14,7 @@ from api.ingestion.group_commit import GroupCommitter
 from api.ingestion.waits import Waits
 from api.metrics.instruments import Instruments
 from api.roles.collectors import IndexCollector
+from api.roles.index_ahead import IndexAhead
 from api.roles.parts import (
     access_of,
     create_hasher,
@@ -65,8 +66,9 @@ def load(
     settings = settings.with_poll(POLL_S)
     with startup.stack as stack:
         compilation = start_compilation(("index", "signature"), settings, startup)
-        store = open_database(settings, startup)
-        index, follower = open_index(settings, store, startup, compilation, on_death)
+        ahead = IndexAhead(settings, startup, compilation)
+        store = open_database(settings, startup, ahead)
+        index, follower = open_index(settings, store, startup, compilation, ahead, on_death)
         instruments.add(IndexCollector(index, follower))
         hasher = create_hasher(settings, instruments)
         stack.callback(hasher.close)

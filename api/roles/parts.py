@@ -16,6 +16,7 @@ from api.metrics.instruments import Instruments
 from api.pictures.folder import PictureFolder
 from api.pictures.thumbnails import Thumbnails
 from api.roles.database_file import file_of
+from api.roles.index_ahead import PLAIN_CHANGES, IndexAhead, opened_index
 from api.roles.process import say
 from api.roles.progress import COMPILING, ProgressLine
 from api.web.guards.limits import LimitOptions
@@ -26,15 +27,12 @@ from iqdb_core import signature as signature_room
 from iqdb_core.compiling import Compilation, Room
 from iqdb_core.errors import ConfigError, IndexStateError
 from iqdb_core.follower import Follower
-from iqdb_core.machine import raise_file_limit, usable_cores
 from iqdb_core.settings import Settings
 from iqdb_core.store import SignatureStore, open_store
 
 if TYPE_CHECKING:
     from api.fetch.fetcher import Fetcher
 
-PLAIN_CHANGES: Final = 20_000
-"""What is loaded in a second without the compiled arithmetic; a store with more waits for that."""
 LARGE_FILE_BYTES: Final = PLAIN_CHANGES * 264
 log = logging.getLogger(__name__)
 
@@ -92,6 +90,7 @@ def open_index(
     store: SignatureStore,
     startup: Startup[Any],
     compilation: Compilation,
+    ahead: IndexAhead,
     on_death: OnDeath,
 ) -> tuple[index_room.ImageIndex, Follower]:
     """Open the index of this process, bring it up to date with the store, and keep it so.
@@ -102,19 +101,14 @@ def open_index(
         startup.step(COMPILING)
         compilation.wait("index")
     startup.step("opening the index")
-    options = index_room.IndexOptions(
-        query_threads=settings.query_threads or usable_cores(),
-        checkpoint_interval_s=settings.checkpoint_s,
-    )
-    raise_file_limit()
-    try:
-        index = index_room.ImageIndex.open(
-            Path(settings.index_directory()), store_id=store.store_id, options=options
-        )
-    except OSError as error:
-        raise ConfigError(
-            f"the index cannot be opened: {error.strerror or error}; nothing was changed"
-        ) from error
+    index = ahead.taken()
+    if index is None:
+        try:
+            index = opened_index(settings, store.store_id)
+        except OSError as error:
+            raise ConfigError(
+                f"the index cannot be opened: {error.strerror or error}; nothing was changed"
+            ) from error
     startup.stack.callback(_save_and_close, index)
     if index.lineage is None and index.applied_seq > 0:
         # The checkpoint does not tell which history of the store it is of.
@@ -188,7 +182,7 @@ def start_compilation(rooms: Sequence[Room], settings: Settings, startup: Startu
     startup.on_stop(compilation.close)
     file = file_of(settings.database_url)
     if file is not None and file.is_file() and file.stat().st_size > LARGE_FILE_BYTES:
-        compilation.begin()
+        compilation.begin("index")
     return compilation
 
 
@@ -202,8 +196,11 @@ def create_hasher(settings: Settings, instruments: Instruments) -> Hasher:
     )
 
 
-def open_database(settings: Settings, startup: Startup[Any]) -> SignatureStore:
-    """Open the store, with a line of progress while it is prepared; closed with `startup`."""
+def open_database(settings: Settings, startup: Startup[Any], ahead: IndexAhead) -> SignatureStore:
+    """Open the store, with a line of progress while it is prepared; closed with `startup`.
+
+    `ahead` gets the images of a file that is seen for the first time.
+    """
     startup.step("opening the database")
     line = ProgressLine("preparing the database")
 
@@ -211,7 +208,7 @@ def open_database(settings: Settings, startup: Startup[Any]) -> SignatureStore:
         startup.step(f"prepared {done:,} of {total:,} images")
         line(done, total)
 
-    store = open_store(settings.database_url, progress=progress)
+    store = open_store(settings.database_url, progress=progress, receiver=ahead)
     line.close()
     startup.stack.callback(store.close)
     return store

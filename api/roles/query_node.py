@@ -11,6 +11,7 @@ from api.metrics.instruments import Instruments
 from api.node.app import NodeServices, create_query_node
 from api.roles.collectors import IndexCollector
 from api.roles.hints import HintListener
+from api.roles.index_ahead import IndexAhead
 from api.roles.index_slots import claim_directory
 from api.roles.parts import create_instruments, open_database, open_index, start_compilation
 from api.roles.queue_parts import connect_redis
@@ -41,8 +42,9 @@ def load(
     with startup.stack as stack:
         settings = settings.changed(index_dir=claim_directory(settings.index_directory(), stack))
         compilation = start_compilation(("index",), settings, startup)
-        store = open_database(settings, startup)
-        index, follower = open_index(settings, store, startup, compilation, on_death)
+        ahead = IndexAhead(settings, startup, compilation)
+        store = open_database(settings, startup, ahead)
+        index, follower = open_index(settings, store, startup, compilation, ahead, on_death)
         instruments.add(IndexCollector(index, follower))
         channel = Keys(settings.redis_prefix).changes_channel
         hints = HintListener(connect_redis(settings), channel, lambda _: follower.wake())

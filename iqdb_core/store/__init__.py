@@ -5,6 +5,7 @@ from iqdb_core.store.contents.check import CheckReport, Finding
 from iqdb_core.store.contents.export import ExportedImage
 from iqdb_core.store.contents.listing import ListedImage
 from iqdb_core.store.opening import open_store
+from iqdb_core.store.receiver import Receiver
 from iqdb_core.store.signature_store import SignatureStore
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "ExportedImage",
     "Finding",
     "ListedImage",
+    "Receiver",
     "SignatureStore",
     "StoreTimeouts",
     "open_store",

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
     from pathlib import Path
 
+    import numpy as np
     import sqlalchemy as sa
+    from numpy.typing import NDArray
 
     from iqdb_core.model import ChangeBatch, Mark
 
@@ -74,21 +76,55 @@ class Counter(NamedTuple):
     image_mix: int
 
 
-class NewGroup(NamedTuple):
-    """Consecutive rows of `images` at a first takeover.
+class Contents(NamedTuple):
+    """Rows of `images`, all of them ordinary signatures, as columns.
 
     Parameters
     ----------
-    after : int
-        The row id before its first.
-    n_rows : int
-    is_filled : bool
-        Whether the feed has them by now; else they have to be looked at row by row.
+    post_ids : (n,) int64 ndarray
+        At least 0, in order of row id.
+    averages : (n, 3) float64 ndarray
+    positions : (n, 3, 40) int16 ndarray
     """
 
-    after: int
+    post_ids: NDArray[np.int64]
+    averages: NDArray[np.float64]
+    positions: NDArray[np.int16]
+
+
+class Look(NamedTuple):
+    """A look at consecutive rows of `images`.
+
+    Parameters
+    ----------
+    n_rows : int
+    contents : Contents or None
+        What they are, if that was asked for and each is an ordinary signature.
+    unusual_after : int or None
+        If they are not all ordinary signatures, and have to be looked at one by one: the row id before the
+        first.
+    """
+
     n_rows: int
-    is_filled: bool
+    contents: Contents | None = None
+    unusual_after: int | None = None
+
+
+class FirstPass(NamedTuple):
+    """All that a database has to do at a first takeover, in two generators for two threads.
+
+    Parameters
+    ----------
+    fill : generator of int
+        Appends a feed row for each row of `images`, in order of row id, as if the image were live, with its
+        digest from `columns.average_digests`; posts that have no image id get none. Yields numbers of feed
+        rows.
+    looks : generator of Look
+        At all of `images` by ascending id, through a connection of its own.
+    """
+
+    fill: Generator[int]
+    looks: Generator[Look]
 
 
 ComparedRow = tuple[Any, ...]
@@ -190,10 +226,10 @@ class Backend(Protocol):
     ) -> list[ComparedRow]:
         """Return up to `limit` rows of `images` by id, above `after` (newest first: down from it)."""
 
-    def filled_groups(self, connection: sa.Connection) -> Generator[NewGroup] | None:
-        """Append feed rows for all images, to a feed that knows none; None if the database cannot do so.
+    def first_pass(self, connection: sa.Connection, *, with_contents: bool) -> FirstPass | None:
+        """Return what fills a feed that knows nothing; None if the database cannot do so by itself.
 
-        A group that comes unfilled has to be put into the feed before the next is asked for.
+        `with_contents` costs more than a look at what is there.
         """
 
     def vanished(self, connection: sa.Connection, after: int, limit: int) -> list[FeedRow]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from iqdb_core.store.backend import Backend
+    from iqdb_core.store.receiver import Receiver
 
 _log = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ def open_store(
     *,
     progress: Callable[[int, int], None] | None = None,
     timeouts: StoreTimeouts = _DEFAULT_TIMEOUTS,
+    receiver: Receiver | None = None,
 ) -> SignatureStore:
     """Open a store, making the database one if it is not.
 
@@ -39,6 +41,8 @@ def open_store(
     progress : callable of (done, total), optional
         Called while a file is taken over or compared, with numbers of images.
     timeouts : StoreTimeouts
+    receiver : Receiver, optional
+        Gets the images of a file that is seen for the first time while they become a feed.
 
     Raises
     ------
@@ -50,7 +54,7 @@ def open_store(
     """
     backend = make_backend(parse_address(url), timeouts)
     try:
-        make_current(backend, progress)
+        make_current(backend, progress, receiver)
         return SignatureStore(backend)
     except BaseException:
         backend.close()
@@ -67,7 +71,9 @@ def make_backend(address: SqliteAddress | PostgresAddress, timeouts: StoreTimeou
     return PostgresBackend(address, timeouts)
 
 
-def make_current(backend: Backend, progress: Callable[[int, int], None] | None) -> None:
+def make_current(
+    backend: Backend, progress: Callable[[int, int], None] | None, receiver: Receiver | None = None
+) -> None:
     """Give the database our newest tables, and the feed what other programs did meanwhile."""
     backend.prepare()
     with backend.reading() as connection:
@@ -85,6 +91,6 @@ def make_current(backend: Backend, progress: Callable[[int, int], None] | None) 
             schema.create_or_migrate(connection, found)
         changes = 0
         if found is None or not takeover.is_in_step(backend, connection):
-            changes = takeover.bring_in_step(backend, connection, progress)
+            changes = takeover.bring_in_step(backend, connection, progress, receiver)
         if changes:
             _log.info("%s changes by other programs taken in", changes, extra={"action": "taken_over"})

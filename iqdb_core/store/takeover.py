@@ -7,29 +7,25 @@ in `images`. Called when a database is opened, inside one transaction.
 
 from __future__ import annotations
 
-import logging
-import zlib
-from contextlib import closing
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import sqlalchemy as sa
 
-from iqdb_core.model import MAX_IMAGE_ID
-from iqdb_core.store import lineage, sources
+from iqdb_core.store import first_takeover, lineage, sources
 from iqdb_core.store.backend import BROKEN, LIVE, TOMBSTONE, Counter, FeedRow
-from iqdb_core.store.columns import average_digests, digests, is_signature, stack, stack_checked
+from iqdb_core.store.columns import average_digests, digests, stack_checked
+from iqdb_core.store.row_states import is_image_id, report_broken, report_no_id, states_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
 
-    from iqdb_core.store.backend import Backend, ComparedRow, NewGroup
-    from iqdb_core.store.columns import RawImage
-
-_log = logging.getLogger(__name__)
+    from iqdb_core.store.backend import Backend, ComparedRow
+    from iqdb_core.store.receiver import Receiver
 
 _ANY_FEED: Final = sa.text("SELECT seq FROM iqdb_feed LIMIT 1")
+_COUNT: Final = sa.text("SELECT count(*) FROM images")
 _BATCH: Final = 8192
 _TAIL: Final = 1000
 _BEFORE_ALL: Final = -(2**63)
@@ -50,7 +46,10 @@ def is_in_step(backend: Backend, connection: sa.Connection) -> bool:
 
 
 def bring_in_step(
-    backend: Backend, connection: sa.Connection, progress: Callable[[int, int], None] | None
+    backend: Backend,
+    connection: sa.Connection,
+    progress: Callable[[int, int], None] | None,
+    receiver: Receiver | None = None,
 ) -> int:
     """Write a feed row for each row of `images` that the feed does not know as it is, or that is gone.
 
@@ -61,6 +60,8 @@ def bring_in_step(
         Of a write transaction.
     progress : callable of (done, total), optional
         In rows of `images`.
+    receiver : Receiver, optional
+        Gets the changes as well, if the feed knows nothing yet.
 
     Returns
     -------
@@ -69,19 +70,20 @@ def bring_in_step(
         write accepted later still wins and a redelivered older one does not.
     """
     before = backend.counter(connection)
+    is_first = before.head_seq == 0 and connection.execute(_ANY_FEED).first() is None
+    if is_first and (rows := connection.execute(_COUNT).scalar_one()):
+        taken = first_takeover.take_over(backend, connection, rows, progress, receiver)
+        if taken is not None:
+            changes, live, mix = taken
+            backend.set_counter(connection, Counter(changes, live, before.max_revision, rows, mix))
+            return changes
     rows, mix = backend.fingerprint(connection)
     feed = _Feed(before)
-    is_first = before.head_seq == 0 and connection.execute(_ANY_FEED).first() is None
-    groups = backend.filled_groups(connection) if is_first and rows else None
     done = 0
-    steps = _compared(backend, connection, feed)
-    if groups is not None:
-        steps = _filled(backend, connection, feed, groups)
-    with closing(steps):
-        for count in steps:
-            done += count
-            if progress is not None:
-                progress(done, rows)
+    for count in _compared(backend, connection, feed):
+        done += count
+        if progress is not None:
+            progress(done, rows)
     after = -1
     while not is_first and (gone := backend.vanished(connection, after, _BATCH)):
         backend.put_feed(connection, [feed.follow(row.post_id, TOMBSTONE, None, 0, row) for row in gone])
@@ -90,20 +92,6 @@ def bring_in_step(
     lineage.mark(connection, before.head_seq, feed.seq)
     backend.set_counter(connection, Counter(feed.seq, feed.live, feed.revision, rows, mix))
     return feed.seq - before.head_seq
-
-
-def _filled(
-    backend: Backend, connection: sa.Connection, feed: _Feed, groups: Generator[NewGroup]
-) -> Generator[int]:
-    """Let the database fill the feed, and do by hand what it leaves; yields numbers of rows."""
-    with closing(groups):
-        for group in groups:
-            if group.is_filled:
-                feed.follow_new(group.n_rows)
-            else:
-                compared = backend.compared_rows(connection, group.after, group.n_rows)
-                backend.put_feed(connection, feed.follow_known(compared))
-            yield group.n_rows
 
 
 def _compared(backend: Backend, connection: sa.Connection, feed: _Feed) -> Generator[int]:
@@ -122,11 +110,6 @@ class _Feed:
         self.seq = before.head_seq
         self.live = before.live_count
         self.revision = before.max_revision
-
-    def follow_new(self, count: int) -> None:
-        """Note that the database itself wrote the next rows of the feed, for images new to it."""
-        self.seq += count
-        self.live += count
 
     def follow_unknown(self, compared: Sequence[ComparedRow]) -> list[tuple[int, ...]]:
         """Return the next rows of the feed for signatures new to it; none if one row is anything else.
@@ -171,7 +154,7 @@ def differences(compared: Sequence[ComparedRow]) -> Iterator[_Difference]:
     if not compared:
         return
     row_ids, post_ids, *image_columns = list(zip(*compared, strict=True))[:6]
-    states = _states(image_columns)
+    states = states_of(image_columns)
     for row_id, post_id, (state, digest), row in zip(row_ids, post_ids, states, compared, strict=True):
         known = None if row[6] is None else FeedRow(*row[6:])
         if (
@@ -180,11 +163,11 @@ def differences(compared: Sequence[ComparedRow]) -> Iterator[_Difference]:
             and known.digest in (digest, _average_digest(row, state, known))
         ):
             continue
-        if not isinstance(post_id, int) or not 0 <= post_id <= MAX_IMAGE_ID:
-            _report(row_id, post_id, "its post_id is no image id")
+        if not is_image_id(post_id):
+            report_no_id(row_id, post_id)
             continue
         if state == BROKEN:
-            _report(row_id, post_id, "its averages or positions are no signature")
+            report_broken(row_id, post_id)
         yield post_id, state, row_id, digest, known
 
 
@@ -199,31 +182,7 @@ def unreadable(compared: Sequence[ComparedRow]) -> Iterator[ComparedRow]:
     """Yield rows of `images` that are no signature, or whose post has no image id."""
     if not compared:
         return
-    states = _states(list(zip(*compared, strict=True))[2:6])
+    states = states_of(list(zip(*compared, strict=True))[2:6])
     for row, (state, _) in zip(compared, states, strict=True):
-        if state == BROKEN or not isinstance(row[1], int) or not 0 <= row[1] <= MAX_IMAGE_ID:
+        if state == BROKEN or not is_image_id(row[1]):
             yield row
-
-
-def _states(image_columns: Sequence[tuple[Any, ...]]) -> list[tuple[int, int]]:
-    """Return state and digest of each row; fast when all are signatures."""
-    stacked = stack_checked(image_columns)
-    if stacked is not None:
-        return [(LIVE, digest) for digest in digests(*stacked)]
-    return [_state(row) for row in zip(*image_columns, strict=True)]
-
-
-def _state(row: RawImage) -> tuple[int, int]:
-    if is_signature(row):
-        return LIVE, digests(*stack([(value,) for value in row]))[0]
-    return BROKEN, zlib.crc32(repr(row).encode())
-
-
-def _report(row_id: int, post_id: object, reason: str) -> None:
-    _log.warning(
-        "row %s of table images (post %s) is left alone and not searched: %s",
-        row_id,
-        post_id,
-        reason,
-        extra={"action": "broken_row", "post_id": post_id},
-    )

@@ -35,9 +35,7 @@ def test_sql_and_python_agree_on_digests_of_averages(rows: list[tuple[float, flo
         insert = "INSERT INTO images (post_id, avglf1, avglf2, avglf3, sig) VALUES (?, ?, ?, ?, ?)"
         for number, row in enumerate(rows):
             driver.execute(insert, (number, *row, signature(1).positions))
-        assert [tuple(group) for group in sqlite_takeover.filled_groups(driver, driver)] == [
-            (-(2**63), len(rows), True)
-        ]
+        assert list(sqlite_takeover.fill(driver)) == [len(rows)]
         found = [row[0] for row in driver.execute("SELECT digest FROM iqdb_feed ORDER BY seq")]
     assert found == average_digests(np.array(rows))
     assert all(-1 - AVERAGE_DIGEST_MASK <= digest < 0 for digest in found)
@@ -46,6 +44,7 @@ def test_sql_and_python_agree_on_digests_of_averages(rows: list[tuple[float, flo
 @pytest.fixture
 def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite_takeover, "GROUP", 4)
+    monkeypatch.setattr(sqlite_takeover, "FILLED_AT_ONCE", 4)
 
 
 @pytest.mark.usefixtures("small_groups")

@@ -40,6 +40,33 @@ def test_the_index_is_loaded_first(gate: threading.Event) -> None:
     wait_until(lambda: compilation.is_fast, 60)
 
 
+def test_what_was_left_for_later_is_loaded_when_it_is_asked_for(
+    gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[str] = []
+    monkeypatch.setattr(compiling.index, "warm_up", lambda: loaded.append("index"))
+    monkeypatch.setattr(compiling.signature, "warm_up", lambda: loaded.append("signature"))
+    compilation = Compilation(("signature", "index"), on_compiling=nothing, on_fast=nothing)
+    assert compilation.is_kept
+    compilation.begin("index")
+    compilation.wait("index")
+    assert loaded == ["index"]
+    assert not compilation.is_fast
+    compilation.begin()
+    wait_until(lambda: compilation.is_fast, 60)
+    assert loaded == ["index", "signature"]
+    gate.set()
+
+
+def test_closing_ends_what_waits_to_be_asked_for(gate: threading.Event) -> None:
+    compilation = Compilation(("signature", "index"), on_compiling=nothing, on_fast=nothing)
+    compilation.wait("index")
+    compilation.close()
+    compilation.wait("signature")
+    assert not compilation.is_fast
+    assert not gate.is_set()
+
+
 def test_closing_ends_all_waiting(gate: threading.Event) -> None:
     compilation = Compilation(("signature",), on_compiling=nothing, on_fast=nothing)
     waiter = threading.Thread(target=compilation.wait, args=("signature",))

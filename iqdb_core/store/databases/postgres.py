@@ -18,7 +18,7 @@ from iqdb_core.store.backend import Counter, FeedRow
 from iqdb_core.store.databases.postgres_engine import PostgresEngines, driver_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from iqdb_core.store.address import PostgresAddress, StoreTimeouts
-    from iqdb_core.store.backend import ComparedRow, ImageRow, NewGroup
+    from iqdb_core.store.backend import ComparedRow, ImageRow
 
 _UPGRADE_LOCK: Final = 0x69716462_73746F72
 """Key of the advisory lock that keeps two upgrades apart ("iqdbstor")."""
@@ -236,9 +236,8 @@ class PostgresBackend:
         query = _COMPARED + (_NEWEST_FIRST if newest_first else _OLDEST_FIRST)
         return _execute(connection, query, (after, limit)).fetchall()
 
-    def filled_groups(self, connection: sa.Connection) -> Generator[NewGroup] | None:  # noqa: ARG002
+    def first_pass(self, connection: sa.Connection, *, with_contents: bool) -> None:
         """Return None: tables loaded by hand are rare enough to be looked at row by row."""
-        return None
 
     def vanished(self, connection: sa.Connection, after: int, limit: int) -> list[FeedRow]:
         """Return feed rows whose row in `images` is gone."""

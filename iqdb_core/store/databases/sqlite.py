@@ -16,8 +16,8 @@ import sqlalchemy as sa
 from iqdb_core.errors import StoreInvalid
 from iqdb_core.model import Mark
 from iqdb_core.store import columns, schema
-from iqdb_core.store.backend import ComparedRow, Counter, FeedRow, ImageRow, NewGroup
-from iqdb_core.store.databases import sqlite_takeover
+from iqdb_core.store.backend import ComparedRow, Counter, FeedRow, FirstPass, ImageRow
+from iqdb_core.store.databases import sqlite_contents, sqlite_takeover
 from iqdb_core.store.databases.sqlite_engine import SqliteEngines, driver_of
 
 if TYPE_CHECKING:
@@ -27,13 +27,10 @@ if TYPE_CHECKING:
 
     from iqdb_core.model import ChangeBatch
     from iqdb_core.store.address import SqliteAddress, StoreTimeouts
+    from iqdb_core.store.backend import Look
 
 _IDS_PER_SELECT: Final = 500
 """Below SQLite's oldest limit of 999 parameters."""
-_ROWS_PER_FETCH: Final = 512
-"""So many rows' objects stay in the processor's cache until they have become columns, and are too few to set
-off the garbage collector, which would look through them in vain."""
-
 _PAGES_PER_STEP: Final = 4096
 _MAX_DAMAGE: Final = 20
 
@@ -120,7 +117,7 @@ class SqliteBackend:
         return self._engines.writing()
 
     def upgrading(self) -> AbstractContextManager[sa.Connection]:
-        """One write transaction in which tables may be made."""
+        """One write transaction in which tables may be made, and millions of rows written."""
         return self._engines.upgrading()
 
     snapshot = reading
@@ -209,7 +206,7 @@ class SqliteBackend:
         """Return the changes after a cursor; both tables' b-trees are walked in their own order."""
         found = driver_of(connection).execute(_CHANGES, (cursor, limit))
         batches = []
-        while rows := found.fetchmany(_ROWS_PER_FETCH):
+        while rows := found.fetchmany(sqlite_contents.ROWS_PER_FETCH):
             batches.append(columns.to_batch(rows))
         if batches:  # another process may have written them, and ended since
             self._engines.note_write()
@@ -233,15 +230,18 @@ class SqliteBackend:
         query = _COMPARED + (_NEWEST_FIRST if newest_first else _OLDEST_FIRST)
         return driver_of(connection).execute(query, (after, limit)).fetchall()
 
-    def filled_groups(self, connection: sa.Connection) -> Generator[NewGroup] | None:
-        """Let SQLite itself write the feed rows of all images."""
-        if not sqlite_takeover.is_possible(driver_of(connection)):
-            return None
-        return self._filled_groups(driver_of(connection))
+    def first_pass(self, connection: sa.Connection, *, with_contents: bool) -> FirstPass | None:
+        """Let SQLite itself write the feed rows of all images, while a reader looks at them."""
+        driver = driver_of(connection)
+        if with_contents:
+            return FirstPass(sqlite_takeover.fill(driver), self._looks(sqlite_contents.read))
+        if sqlite_takeover.is_possible(driver):
+            return FirstPass(sqlite_takeover.fill(driver), self._looks(sqlite_takeover.look))
+        return None
 
-    def _filled_groups(self, writer: sqlite3.Connection) -> Generator[NewGroup]:
-        with self._engines.reader.connect() as reading:
-            yield from sqlite_takeover.filled_groups(writer, driver_of(reading))
+    def _looks(self, look: Callable[[sqlite3.Connection], Generator[Look]]) -> Generator[Look]:
+        with self._engines.reading() as reading, closing(look(driver_of(reading))) as looks:
+            yield from looks
 
     def vanished(self, connection: sa.Connection, after: int, limit: int) -> list[FeedRow]:
         """Return feed rows whose row in `images` is gone."""

@@ -155,9 +155,21 @@ class SqliteEngines:
 
     @contextlib.contextmanager
     def upgrading(self) -> Iterator[sa.Connection]:
-        """Do as `writing`, for Alembic, which would commit by itself outside of SQLAlchemy's transactions."""
-        with self.writing() as connection, connection.begin():
-            yield connection
+        """Do as `writing`, for Alembic, which would commit by itself outside of SQLAlchemy's transactions.
+
+        And for millions of rows: their log is folded later, beside what is waited for, and the pages that the
+        connection has kept, tens of megabytes, are given back.
+        """
+        with self.errors(), self.writer.connect() as connection:
+            driver_of(connection).execute("PRAGMA wal_autocheckpoint = 0").fetchall()
+        try:
+            with self.writing() as connection, connection.begin():
+                yield connection
+        finally:
+            with self.errors(), self.writer.connect() as connection:
+                driver = driver_of(connection)
+                driver.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}").fetchall()
+                driver.execute("PRAGMA shrink_memory").fetchall()
 
     @contextlib.contextmanager
     def errors(self) -> Iterator[None]:

@@ -1,30 +1,32 @@
-"""A feed row for each image of an IQDB file, without a Python object for any.
+"""A feed row for each image of an IQDB file, and a look at each, without a Python object for any.
 
-SQLite itself copies ids and computes digests; only the positions come out, as one value for thousands of
-images, to be looked at. A group with anything unusual in it is left to `takeover`, which looks at each row.
-Called by `sqlite`.
+SQLite itself copies ids and computes digests; to be looked at only the positions come out, as one value for
+thousands of images. What is unusual is left to `first_takeover`. Called by `sqlite`.
 """
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from iqdb_core.model import POSITION_BYTES
 from iqdb_core.store import columns
-from iqdb_core.store.backend import NewGroup
+from iqdb_core.store.backend import Look
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Generator
 
 GROUP: Final = 16_384
+FILLED_AT_ONCE: Final = 131_072
+"""A tenth of a second, in which SQLite has no need of Python, where other threads may be busy."""
+BEFORE_ALL: Final = -(2**63)
 # Comparisons are cheaper than functions: text is above every number, a blob above every text.
+_IS_IMAGE_ID: Final = "post_id >= 0 AND post_id = CAST(post_id AS INTEGER)"
 _USUAL: Final = " AND ".join(
     [
-        "post_id >= 0 AND post_id = CAST(post_id AS INTEGER)",
+        _IS_IMAGE_ID,
         f"sig >= x'' AND length(sig) = {POSITION_BYTES}",
         *(
             f"{name} BETWEEN -{columns.LARGEST_USUAL_AVERAGE} AND {columns.LARGEST_USUAL_AVERAGE}"
@@ -46,56 +48,41 @@ _DIGEST: Final = " + ".join(
 _FILL: Final = (
     "INSERT INTO iqdb_feed (seq, post_id, revision, state, row_id, digest)"  # noqa: S608 - ours
     f" SELECT NULL, post_id, 0, 1, id, -1 - (({_DIGEST}) & {columns.AVERAGE_DIGEST_MASK})"
-    " FROM images WHERE id > ? AND id <= ? ORDER BY id"
+    f" FROM images WHERE id > ? AND {_IS_IMAGE_ID} ORDER BY id LIMIT ?"
 )
+_LAST_FILLED: Final = "SELECT row_id FROM iqdb_feed ORDER BY seq DESC LIMIT 1"
 
 
-class _Look(NamedTuple):
-    """A group of rows, and whether each of them is an ordinary signature."""
-
-    after: int
-    last: int
-    n_rows: int
-    is_usual: bool
-
-
-def filled_groups(writer: sqlite3.Connection, reader: sqlite3.Connection) -> Generator[NewGroup]:
-    """Append feed rows for all images, to a feed that knows none of them, and say how far that is.
-
-    While one connection writes, the other looks at the next group: SQLite lets go of Python meanwhile.
+def fill(writer: sqlite3.Connection) -> Generator[int]:
+    """Append feed rows for all images, to a feed that knows none of them; yields how many.
 
     Parameters
     ----------
     writer : sqlite3.Connection
-        In a write transaction, so that nobody else changes the images.
-    reader : sqlite3.Connection
-
-    Yields
-    ------
-    NewGroup
-        One that is not filled has to be put into the feed by the caller before the next is asked for.
+        In a write transaction, so that nobody else changes the images. Lets go of Python while it works.
     """
-    with ThreadPoolExecutor(1, thread_name_prefix="takeover") as ahead:
-        looking = ahead.submit(_look, reader, -(2**63))
-        while (group := looking.result()).n_rows:
-            looking = ahead.submit(_look, reader, group.last)
-            if group.is_usual:
-                writer.execute(_FILL, (group.after, group.last))
-            yield NewGroup(group.after, group.n_rows, is_filled=group.is_usual)
+    after = BEFORE_ALL
+    while (count := writer.execute(_FILL, (after, FILLED_AT_ONCE)).rowcount) > 0:
+        yield count
+        (after,) = writer.execute(_LAST_FILLED).fetchone()
 
 
-def _look(reader: sqlite3.Connection, after: int) -> _Look:
-    end = reader.execute(_GROUP_END, (after, GROUP - 1)).fetchone()
-    last, count = (end[0], GROUP) if end is not None else reader.execute(_REST, (after,)).fetchone()
-    if count == 0:
-        return _Look(after, after, 0, is_usual=False)
-    usual, positions = reader.execute(_POSITIONS, (after, last)).fetchone()
-    is_usual = (
-        usual == count
-        and len(positions) == count * POSITION_BYTES
-        and columns.positions_are_valid(np.frombuffer(positions, "<i2"))
-    )
-    return _Look(after, last, count, is_usual)
+def look(reader: sqlite3.Connection) -> Generator[Look]:
+    """Look at all images, in groups by ascending id."""
+    after = BEFORE_ALL
+    while True:
+        end = reader.execute(_GROUP_END, (after, GROUP - 1)).fetchone()
+        last, count = (end[0], GROUP) if end is not None else reader.execute(_REST, (after,)).fetchone()
+        if count == 0:
+            return
+        usual, positions = reader.execute(_POSITIONS, (after, last)).fetchone()
+        is_usual = (
+            usual == count
+            and len(positions) == count * POSITION_BYTES
+            and columns.positions_are_valid(np.frombuffer(positions, "<i2"))
+        )
+        yield Look(count, unusual_after=None if is_usual else after)
+        after = last
 
 
 def is_possible(driver: sqlite3.Connection) -> bool:
