@@ -64,8 +64,13 @@ def with_ids(batch: ChangeBatch, image_ids: np.ndarray, first_seq: int) -> Chang
 
 def joined(parts: list[ChangeBatch]) -> ChangeBatch:
     """Return batches end to end."""
-    fields = [field.name for field in dataclasses.fields(ChangeBatch)]
-    return ChangeBatch(*[np.concatenate([getattr(part, name) for part in parts]) for name in fields])
+    return ChangeBatch(
+        seqs=np.concatenate([part.seqs for part in parts]),
+        image_ids=np.concatenate([part.image_ids for part in parts]),
+        is_live=np.concatenate([part.is_live for part in parts]),
+        averages=np.concatenate([part.averages for part in parts]),
+        positions=np.concatenate([part.positions for part in parts]),
+    )
 
 
 def deletes(image_ids: np.ndarray, first_seq: int) -> ChangeBatch:
