@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from api.roles.printable import printable_lines
 from iqdb_core.errors import IqdbError
 
 
@@ -100,7 +101,7 @@ class _Group(TyperGroup):
         try:
             return super().invoke(ctx)
         except IqdbError as error:
-            sys.stderr.write(f"iqdb: {error}\n")
+            sys.stderr.write(f"iqdb: {printable_lines(str(error))}\n")
             sys.exit(1)
         except KeyboardInterrupt:
             sys.exit(130)

@@ -21,6 +21,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from api.roles.connections import Acceptor, BoundedProtocol
+from api.roles.printable import printable_lines
 from api.web.loading import is_loading
 from iqdb_core.errors import ConfigError, IqdbError
 
@@ -161,7 +162,7 @@ def _end_now(code: int) -> NoReturn:
 
 def say(message: str) -> None:
     """Tell the operator something, on standard error."""
-    sys.stderr.write(f"iqdb: {message}\n")
+    sys.stderr.write(f"iqdb: {printable_lines(message)}\n")
     sys.stderr.flush()
 
 

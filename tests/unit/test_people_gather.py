@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
+import socket
 import tarfile
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import pytest
 
 from api.roles.people.gather import Item, Passed, count, gather
 from iqdb_core.errors import ConfigError
+from tests.fixtures import pictures
 
 
 def found(
@@ -73,9 +77,22 @@ def test_ids_are_found_in_names(tmp_path: Path) -> None:
     (tmp_path / "post-0042-large.png").touch()
     assert [item.image_id for item in found(tmp_path, pattern=r"post-(\d+)")] == [42]
     assert [item.image_id for item in found(tmp_path, pattern=r"\d+")] == [42]
-    (tmp_path / "other.png").touch()
-    with pytest.raises(ConfigError, match=r"other\.png"):
-        found(tmp_path, pattern=r"post-(\d+)")
+
+
+@pytest.mark.parametrize("pattern", [r"post-(\d+)", r"post-(\d+)|other"])
+def test_names_without_an_id_are_listed_and_the_others_go_on(tmp_path: Path, pattern: str) -> None:
+    for name in ("a.png", "other.png", "post-7.png"):
+        (tmp_path / name).touch()
+    with tarfile.open(tmp_path / "all.tar", "w") as archive:
+        archive.add(tmp_path / "other.png", "other.png")
+        archive.add(tmp_path / "post-7.png", "post-8.png")
+    passed = Passed()
+    items = found(tmp_path, tmp_path / "all.tar", pattern=pattern, passed=passed)
+    assert [item.image_id for item in items] == [7, 8]
+    unreadable = {(Path(name).name, reason) for name, reason in passed.unreadable or []}
+    assert unreadable == {
+        (name, "no id was found in its name") for name in ("a.png", "other.png", "all.tar!other.png")
+    }
 
 
 def test_members_of_an_archive_come_with_their_bytes(folder: Path, tmp_path: Path) -> None:
@@ -148,7 +165,16 @@ def test_one_file_may_have_several_ids_in_a_list(folder: Path, tmp_path: Path) -
         ("list.csv", "id,file\nx,a.png\n", "line 2: 'id'"),
         ("list.csv", "id,file\n-1,a.png\n", "line 2: 'id'"),
         ("list.csv", f"id,file\n{2**63},a.png\n", "line 2: 'id'"),
-        ("list.csv", "id,name\n1,a.png\n", "line 2: 'file'"),
+        ("list.csv", "id,name\n1,a.png\n", "line 1: a list begins with the names of its columns: id"),
+        ("list.csv", "1,a.png\n2,b.png\n", "line 1: a list begins with the names of its columns: id"),
+        ("list.csv", "file,source\na.png,b\n", "line 1: a list begins with the names of its columns: id"),
+        ("list.csv", "", "line 1: a list begins with the names of its columns: id"),
+        ("list.csv", "id,file\n1,\n", "line 2: 'file' names a file, or 'hash'"),
+        ("list.csv", f"id,file,source\n1,a.png,{'x' * 2001}\n", "line 2: 'source' is text of at most 2000"),
+        ("list.ndjson", '{"id": 1, "file": "a.png", "source": "\\u0000"}\n', "line 1: 'source'"),
+        ("list.ndjson", '{"id": 1, "file": "a.png", "source": "\\ud800"}\n', "line 1: 'source'"),
+        ("list.ndjson", '{"id": 1, "hash": "iqdb_12"}\n', "line 1: 'hash' is none: "),
+        ("list.ndjson", '{"id": 1, "hash": 12}\n', "line 1: 'hash' is none: "),
         ("list.ndjson", '{"id": 1, "file": "a.png"}\n[]\n', "line 2: not an object"),
         ("list.ndjson", "nothing\n", "line 1: not JSON"),
         ("list.ndjson", '{"id": 1, "file": 2}\n', "line 1: 'file'"),
@@ -181,3 +207,100 @@ def test_what_only_reading_tells_is_not_counted(folder: Path, tmp_path: Path) ->
     for argument in ("all.tar", "broken.csv", "*.tar"):
         assert count([str(folder), str(tmp_path / argument)]) is None
     assert count([str(tmp_path / "missing")]) == 0
+
+
+def test_lists_name_hashes(tmp_path: Path) -> None:
+    _, known = pictures.golden()[0]
+    (tmp_path / "list.csv").write_text(f" Post_ID ,hash,source\n7,{known},a\n8,{known.upper()[5:]},\n")
+    (tmp_path / "list.ndjson").write_text(
+        json.dumps({"post_id": 7, "hash": known, "source": "a"})
+        + "\n"
+        + json.dumps({"post_id": 8, "hash": known})
+    )
+    for name in ("list.csv", "list.ndjson"):
+        items = found(tmp_path / name)
+        assert [(one.image_id, one.picture, one.source) for one in items] == [
+            (7, known, "a"),
+            (8, known, None),
+        ]
+        assert len({one.key for one in items}) == 2
+    version = items[0].version
+    (tmp_path / "list.csv").write_text(f"id,hash,source\n7,{known},b\n")
+    assert found(tmp_path / "list.csv")[0].version != version, "another source is a change"
+
+
+def nothing_to_read(folder: Path) -> dict[str, str]:
+    """Make what has the name of a picture and is no file, and return what is wrong with each."""
+    os.mkfifo(folder / "pipe.jpg")
+    os.mkfifo(folder / "list.csv")
+    listener = socket.socket(socket.AF_UNIX)
+    # The path of a socket may have 107 characters.
+    with contextlib.chdir(folder), contextlib.closing(listener):
+        listener.bind("socket.jpg")
+    (folder / "gone.jpg").symlink_to(folder / "nothing")
+    (folder / "circle.jpg").symlink_to(folder / "circle.jpg")
+    (folder / "device.jpg").symlink_to("/dev/zero")
+    (folder / "linked-pipe.jpg").symlink_to(folder / "pipe.jpg")
+    return {
+        "pipe.jpg": "it is a named pipe",
+        "socket.jpg": "it is a socket",
+        "gone.jpg": "it is a link to nothing",
+        "circle.jpg": "Too many levels of symbolic links",
+        "device.jpg": "it is a device",
+        "linked-pipe.jpg": "it is a named pipe",
+    }
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("how", ["folder", "names", "pattern", "list"])
+def test_what_is_no_regular_file_is_listed_and_never_opened(tmp_path: Path, how: str) -> None:
+    wrong = nothing_to_read(tmp_path)
+    (tmp_path / "folder.jpg").mkdir()
+    (tmp_path / "good.jpg").touch()
+    names = [*wrong, "good.jpg"]
+    rows = "".join(f"{number},{name}\n" for number, name in enumerate([*names, "folder.jpg"]))
+    (tmp_path / "all.csv").write_text(f"id,file\n{rows}")
+    arguments: dict[str, list[object]] = {
+        "folder": [tmp_path],
+        "names": [tmp_path / name for name in [*names, "list.csv"]],
+        "pattern": [tmp_path / "*.jpg"],
+        "list": [tmp_path / "all.csv"],
+    }
+    if how == "names":
+        wrong["list.csv"] = "it is a named pipe"
+    if how == "list":
+        wrong["folder.jpg"] = "it is a folder"
+    passed = Passed()
+    items = found(*arguments[how], passed=passed)
+    assert [Path(item.source or "").name for item in items] == ["good.jpg"]
+    assert {Path(name).name: reason for name, reason in passed.unreadable or []} == wrong
+    assert count(list(map(str, arguments[how]))) is not None
+
+
+def test_names_that_are_not_utf_8_are_names(tmp_path: Path) -> None:
+    name = os.fsdecode(b"stra\xdfe.png")
+    (tmp_path / name).write_bytes(b"x")
+    with tarfile.open(tmp_path / "all.tar", "w") as archive:
+        archive.add(tmp_path / name, name)
+    file, member = found(tmp_path, tmp_path / "all.tar")
+    assert file.source == str(tmp_path / "stra\N{REPLACEMENT CHARACTER}e.png")
+    assert member.source == f"{tmp_path}/all.tar!stra\N{REPLACEMENT CHARACTER}e.png"
+    assert isinstance(file.picture, Path)
+    assert file.picture.read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "~nobody-of-this-name", "iqdb_" + "0" * 528])
+def test_words_that_no_file_can_be_called_are_told(name: str) -> None:
+    with pytest.raises(ConfigError, match="there is no file or folder"):
+        found(name)
+    assert not count([name])
+
+
+def test_a_path_too_long_to_be_kept_has_no_source(tmp_path: Path) -> None:
+    place = tmp_path
+    while len(str(place)) < 2000:
+        place /= "d" * 200
+    place.mkdir(parents=True)
+    (place / "a.png").touch()
+    (item,) = found(tmp_path)
+    assert item.source is None

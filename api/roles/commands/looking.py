@@ -11,10 +11,12 @@ import typer
 from api.roles.options import with_settings
 from api.roles.people import show
 from api.roles.people.arithmetic import Arithmetic
+from api.roles.people.files import reason_to_pass
 from api.roles.people.likeness import words_of
 from api.roles.people.local import compared
 from api.roles.people.opening import opened, picture_of
 from api.roles.people.target import reason_of
+from api.roles.printable import printable
 from iqdb_client import Question
 from iqdb_core import codec
 from iqdb_core.errors import ImageError
@@ -73,6 +75,11 @@ def hash_command(
     with Arithmetic() as arithmetic:
         for file in files:
             arithmetic.count("signature")
+            why_not = reason_to_pass(file)
+            if why_not is not None and not file.is_relative_to("/dev"):
+                is_all_read = False
+                show.say(f"{file}: {why_not}")
+                continue
             try:
                 text = codec.to_hash(from_image_bytes(file.read_bytes(), limits=limits))
             except (OSError, ImageError) as error:
@@ -82,7 +89,7 @@ def hash_command(
             if json:
                 show.as_json_line({"file": str(file), "hash": text})
             else:
-                typer.echo(f"{text}  {file}")
+                typer.echo(f"{text}  {printable(str(file))}")
     return 0 if is_all_read else SOME_REFUSED
 
 

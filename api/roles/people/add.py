@@ -18,6 +18,8 @@ from iqdb_core.model import MAX_IMAGE_ID
 
 CHUNK: Final = 16
 """Pictures that one thread adds at once, in one transaction or one request."""
+HASHES: Final = 512
+"""The same of hashes, of which nothing has to be decoded."""
 
 
 @dataclass(slots=True)
@@ -174,10 +176,9 @@ class _Ids:
 
 def _chunks(items: Iterable[Item], tally: Tally) -> Iterator[list[Item]]:
     """Yield items in chunks; a file named twice counts once, an id belongs to the first that claims it."""
-    iterator = iter(items)
     keys: set[str] = set()
     claimed: set[int] = set()
-    while chunk := list(itertools.islice(iterator, CHUNK)):
+    for chunk in _pieces(items):
         fresh = []
         for item in chunk:
             if item.key in keys:
@@ -190,3 +191,10 @@ def _chunks(items: Iterable[Item], tally: Tally) -> Iterator[list[Item]]:
                 claimed.add(item.image_id)
             fresh.append(item)
         yield fresh
+
+
+def _pieces(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """Yield pictures and hashes apart, as many as are added at once."""
+    for is_hash, run in itertools.groupby(items, lambda item: isinstance(item.picture, str)):
+        while piece := list(itertools.islice(run, HASHES if is_hash else CHUNK)):
+            yield piece

@@ -6,6 +6,7 @@ Reads names only, and the members of an archive as they come; never decodes. Cal
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 import tarfile
 from collections.abc import Iterable, Iterator
@@ -14,8 +15,10 @@ from pathlib import Path
 from re import Pattern
 from typing import Final
 
-from api.roles.people.manifest import is_image_id, read_manifest
+from api.roles.people.files import is_file, path_of, reason_to_pass, source_of
+from api.roles.people.manifest import Row, is_image_id, read_manifest
 from api.roles.people.target import reason_of
+from iqdb_client import Picture
 from iqdb_core.errors import ConfigError
 
 PICTURE_SUFFIXES: Final = frozenset(
@@ -48,6 +51,7 @@ PICTURE_SUFFIXES: Final = frozenset(
 )
 """In a folder, files with other endings are passed over; a file named by itself is always tried."""
 MANIFEST_SUFFIXES: Final = frozenset({".csv", ".ndjson", ".jsonl"})
+_NO_ID: Final = "no id was found in its name"
 TAR_SUFFIXES: Final = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".txz")
 
 
@@ -58,22 +62,22 @@ class Item:
     Parameters
     ----------
     key : str
-        Names it for good: its absolute path, or `archive!member`.
+        Names it for good: its absolute path, `archive!member`, or `#id` for a hash.
     image_id : int or None
         None: one is given out.
-    source : str
+    source : str or None
         What is kept beside the image: where it came from.
     version : str
         Changes when the file does.
-    picture : Path or bytes
-        A file, or a member of an archive, which was read as it came by.
+    picture : Path, bytes or str
+        A file, a member of an archive, which was read as it came by, or a hash.
     """
 
     key: str
     image_id: int | None
-    source: str
+    source: str | None
     version: str
-    picture: Path | bytes
+    picture: Picture
 
 
 @dataclass(slots=True)
@@ -103,25 +107,26 @@ def gather(
     max_bytes : int
         Larger members of archives are noted and passed over.
     passed : Passed
-        **Changed**: what was left out.
+        **Changed**: what was left out, and why: whatever is no regular file, and names without an id.
 
     Raises
     ------
     ConfigError
-        An argument that names nothing, a list that is none, or a name in which the pattern finds no id.
+        An argument that names nothing, or a list that is none.
     """
     for argument in arguments:
-        path = Path(argument).expanduser()
-        if path.is_dir():
-            yield from (_file(found, id_pattern) for found in _walk(path, passed))
-        elif path.is_file():
+        path = path_of(argument)
+        if os.path.isdir(path):  # noqa: PTH112 - that of Path fails for a name that is too long
+            for found in _walk(path, passed):
+                yield from _file(found, id_pattern, passed)
+        elif os.path.lexists(path):
             yield from _of_file(path, id_pattern, max_bytes, passed)
         elif glob.has_magic(argument):
             names = _matching(path)
             if not names:
                 raise ConfigError(f"nothing matches {argument}")
             for name in names:
-                if Path(name).is_file():
+                if not Path(name).is_dir():
                     yield from _of_file(Path(name), id_pattern, max_bytes, passed)
         else:
             raise ConfigError(f"there is no file or folder {argument}")
@@ -134,13 +139,12 @@ def count(arguments: Iterable[str]) -> int | None:
     """
     total = 0
     for argument in arguments:
-        path = Path(argument).expanduser()
+        path = path_of(argument)
         try:
             if path.is_dir():
                 total += sum(1 for _ in _walk(path, Passed()))
                 continue
-            names = [path] if path.is_file() else [Path(name) for name in _matching(path)]
-            for name in names:
+            for name in [path] if is_file(path) else filter(is_file, map(Path, _matching(path))):
                 if name.name.lower().endswith(TAR_SUFFIXES):
                     return None
                 is_list = name.suffix.lower() in MANIFEST_SUFFIXES
@@ -156,16 +160,25 @@ def _matching(pattern: Path) -> list[str]:
 
 def _of_file(path: Path, id_pattern: Pattern[str] | None, max_bytes: int, passed: Passed) -> Iterator[Item]:
     name = path.name.lower()
-    if path.suffix.lower() in MANIFEST_SUFFIXES:
+    is_readable = is_file(path)
+    if is_readable and path.suffix.lower() in MANIFEST_SUFFIXES:
         for row in read_manifest(path):
-            item = _file(row.file, None)
-            # One file may stand in a list under several ids.
-            key = f"{item.key}#{row.image_id}"
-            yield Item(key, row.image_id, row.source or item.source, item.version, item.picture)
-    elif name.endswith(TAR_SUFFIXES):
+            if isinstance(row.picture, str):
+                yield Item(f"#{row.image_id}", row.image_id, row.source, _digest(row), row.picture)
+                continue
+            for item in _file(row.picture, None, passed):
+                # One file may stand in a list under several ids.
+                key = f"{item.key}#{row.image_id}"
+                yield Item(key, row.image_id, row.source or item.source, item.version, item.picture)
+    elif is_readable and name.endswith(TAR_SUFFIXES):
         yield from _members(path, id_pattern, max_bytes, passed)
     else:
-        yield _file(path, id_pattern)
+        yield from _file(path, id_pattern, passed)
+
+
+def _digest(row: Row) -> str:
+    """Return what changes when a row with a hash does."""
+    return hashlib.sha256(f"{row.picture} {row.source}".encode()).hexdigest()[:32]
 
 
 def _walk(folder: Path, passed: Passed) -> Iterator[Path]:
@@ -183,14 +196,21 @@ def _walk(folder: Path, passed: Passed) -> Iterator[Path]:
                 passed.other_files += 1
 
 
-def _file(path: Path, id_pattern: Pattern[str] | None) -> Item:
+def _file(path: Path, id_pattern: Pattern[str] | None, passed: Passed) -> Iterator[Item]:
+    """Yield the item of one file, or note why there is none."""
     absolute = Path(os.path.abspath(path))  # noqa: PTH100 - links stay as they are named
+    key = str(absolute)
+    reason = reason_to_pass(absolute)
+    image_id, has_id = _id_in(path.name, id_pattern)
+    if reason is not None or not has_id:
+        passed.note(key, reason or _NO_ID)
+        return
     try:
         stat = absolute.stat()
         version = f"{stat.st_size} {stat.st_mtime_ns}"
     except OSError:
         version = ""  # reading it will say what is wrong
-    return Item(str(absolute), _id_in(path.name, id_pattern), str(absolute), version, absolute)
+    yield Item(key, image_id, source_of(key), version, absolute)
 
 
 def _members(path: Path, id_pattern: Pattern[str] | None, max_bytes: int, passed: Passed) -> Iterator[Item]:
@@ -208,18 +228,21 @@ def _members(path: Path, id_pattern: Pattern[str] | None, max_bytes: int, passed
                 if member.size > max_bytes:
                     passed.note(key, f"it has {member.size:,} bytes; the limit is {max_bytes:,}")
                     continue
+                image_id, has_id = _id_in(name, id_pattern)
+                if not has_id:
+                    passed.note(key, _NO_ID)
+                    continue
                 file = members.extractfile(member)
                 data = b"" if file is None else file.read()
-                yield Item(key, _id_in(name, id_pattern), key, f"{member.size} {int(member.mtime)}", data)
+                yield Item(key, image_id, source_of(key), f"{member.size} {int(member.mtime)}", data)
     except (tarfile.TarError, OSError, EOFError) as error:
         passed.note(archive, f"the archive cannot be read to its end: {reason_of(error)}")
 
 
-def _id_in(name: str, pattern: Pattern[str] | None) -> int | None:
+def _id_in(name: str, pattern: Pattern[str] | None) -> tuple[int | None, bool]:
+    """Return the id in a name, None where none is looked for, and whether it is as it should be."""
     if pattern is None:
-        return None
+        return None, True
     found = pattern.search(name)
     text = "" if found is None else found.group(1 if pattern.groups else 0)
-    if not is_image_id(text):
-        raise ConfigError(f"no id was found in the name {name}")
-    return int(text)
+    return (int(text), True) if is_image_id(text or "") else (None, False)

@@ -1,28 +1,31 @@
-"""A list of ids and files: CSV with a header line, or NDJSON. Read row by row, refused by line."""
+"""A list of ids with files or hashes: CSV with a header line, or NDJSON. Read row by row, refused by line."""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from iqdb_core.errors import ConfigError
-from iqdb_core.model import MAX_IMAGE_ID
+from iqdb_core import codec
+from iqdb_core.errors import ConfigError, InvalidHash
+from iqdb_core.model import MAX_IMAGE_ID, MAX_SOURCE_CHARACTERS
 
 _ID_NAMES = ("id", "post_id", "image_id")
 _FILE_NAMES = ("file", "path", "filename")
 _MAX_DIGITS = 19
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line: an id, a file (beside the list, unless it is absolute), and where it came from."""
+    """One line: an id, a file (beside the list, unless it is absolute) or a hash, and where it came from."""
 
     image_id: int
-    file: Path
+    picture: Path | str
     source: str | None
 
 
@@ -32,8 +35,8 @@ def read_manifest(path: Path) -> Iterator[Row]:
     Parameters
     ----------
     path : Path
-        `.csv` with a header that names `id` (or `post_id`) and `file` (or `path`), optionally `source`;
-        `.ndjson` or `.jsonl` with objects of these keys.
+        `.csv` with a header that names `id` (or `post_id`, `image_id`) and `file` (or `path`, `filename`) or
+        `hash`, optionally `source`; `.ndjson` or `.jsonl` with objects of these keys. So exports are lists.
 
     Raises
     ------
@@ -44,6 +47,7 @@ def read_manifest(path: Path) -> Iterator[Row]:
         with path.open(newline="", encoding="utf-8-sig") as text:
             if path.suffix.lower() == ".csv":
                 reader = csv.DictReader(text)
+                reader.fieldnames = _header(reader.fieldnames, path)
                 for values in reader:
                     yield _row(values, path, reader.line_num)
             else:
@@ -51,7 +55,7 @@ def read_manifest(path: Path) -> Iterator[Row]:
                     if line.strip():
                         yield _row(_object(line, path, number), path, number)
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"{path} is no list of ids and files in UTF-8") from error
+        raise ConfigError(f"{path} is no list of ids and files or hashes in UTF-8") from error
 
 
 def is_image_id(text: str) -> bool:
@@ -72,13 +76,43 @@ def _object(line: str, path: Path, number: int) -> Mapping[str, Any]:
 def _row(values: Mapping[str, Any], path: Path, number: int) -> Row:
     image_id = _first(values, _ID_NAMES)
     file = _first(values, _FILE_NAMES)
+    hash_text = _first(values, ("hash",))
     text = str(image_id).strip()
     if not is_image_id(text):
         raise ConfigError(f"{path}, line {number}: 'id' is a whole number of 0..{MAX_IMAGE_ID}")
-    if not isinstance(file, str):
-        raise ConfigError(f"{path}, line {number}: 'file' names a file")
     source = _first(values, ("source",))
-    return Row(int(text), path.parent / file, None if source is None else str(source))
+    if source is not None and not _is_source(source):
+        raise ConfigError(
+            f"{path}, line {number}: 'source' is text of at most {MAX_SOURCE_CHARACTERS} characters"
+        )
+    if file is None and hash_text is not None:
+        return Row(int(text), _hash(hash_text, path, number), source)
+    if not isinstance(file, str):
+        raise ConfigError(f"{path}, line {number}: 'file' names a file, or 'hash' is the hash of one")
+    return Row(int(text), path.parent / file, source)
+
+
+def _is_source(value: Any) -> bool:
+    is_text = isinstance(value, str) and len(value) <= MAX_SOURCE_CHARACTERS and "\0" not in value
+    return is_text and not _HALF_CHARACTER.search(value)
+
+
+def _hash(value: Any, path: Path, number: int) -> str:
+    try:
+        return codec.to_hash(codec.from_hash(str(value).strip()))
+    except InvalidHash as error:
+        raise ConfigError(f"{path}, line {number}: 'hash' is none: {error}") from error
+
+
+def _header(names: Sequence[str] | None, path: Path) -> list[str]:
+    """Return the names of the columns, as a reader compares them."""
+    found = [name.strip().lower() for name in names or []]
+    if not {*_ID_NAMES} & {*found} or not {*_FILE_NAMES, "hash"} & {*found}:
+        raise ConfigError(
+            f"{path}, line 1: a list begins with the names of its columns: id (or post_id),"
+            " file (or path) or hash, and source if there is one"
+        )
+    return found
 
 
 def _first(values: Mapping[str, Any], names: tuple[str, ...]) -> Any:

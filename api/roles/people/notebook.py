@@ -64,7 +64,7 @@ class Notebook:
         found: dict[str, tuple[int, str | None]] = {}
         for key in keys:
             row = self._connection.execute(
-                "SELECT post_id, version FROM files WHERE key = ?", (key,)
+                "SELECT post_id, version FROM files WHERE key = ?", (_stored(key),)
             ).fetchone()
             if row is not None:
                 found[key] = (int(row[0]), row[1])
@@ -72,19 +72,31 @@ class Notebook:
 
     def assign(self, ids: Mapping[str, int]) -> None:
         """Write down ids before anything is added with them; an id that another file had goes to this one."""
-        self._write("INSERT OR REPLACE INTO files VALUES (?, ?, NULL)", ids.items())
+        self._write(
+            "INSERT OR REPLACE INTO files VALUES (?, ?, NULL)",
+            ((_stored(key), image_id) for key, image_id in ids.items()),
+        )
 
     def added(self, versions: Mapping[str, str]) -> None:
         """Write down that these versions of files are in."""
         self._write(
             "UPDATE files SET version = ? WHERE key = ?",
-            ((version, key) for key, version in versions.items()),
+            ((version, _stored(key)) for key, version in versions.items()),
         )
 
     def _write(self, statement: str, rows: Iterable[tuple[object, ...]]) -> None:
         self._connection.execute("BEGIN")
         self._connection.executemany(statement, rows)
         self._connection.execute("COMMIT")
+
+
+def _stored(key: str) -> str | bytes:
+    """Return a key as it is stored: names that are not UTF-8 as their bytes."""
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(key)
+    return key
 
 
 def notebook_path(database: str, url: str) -> Path:

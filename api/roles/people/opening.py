@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Final
 
 import httpx
 
 from api.roles.database_file import file_of
+from api.roles.people.files import is_file, path_of
 from api.roles.people.local import DatabaseTarget
+from api.roles.people.manifest import is_image_id
 from api.roles.people.remote import ServerTarget
 from api.roles.people.show import say
-from api.roles.people.target import Target
+from api.roles.people.target import Target, reason_of
 from api.roles.progress import ProgressLine
-from iqdb_client import ClientError, Picture
+from iqdb_client import ClientError
 from iqdb_core import codec
 from iqdb_core.errors import ConfigError, InvalidHash, SearchUnavailable
 from iqdb_core.settings import Settings
 
-HASH_DIGITS: Final = 528
+_HASH: Final = re.compile("(iqdb_)?[0-9A-Fa-f]{528}")
+_SHOWN: Final = 200
+"""Characters of a word that are repeated in a message about it."""
 MAX_FETCH_BYTES: Final = 64 * 1024 * 1024
 FETCH_TIMEOUT_S: Final = 30.0
 
@@ -70,27 +74,31 @@ def opened_database(settings: Settings, *, make: bool = False) -> Iterator[Datab
         yield database
 
 
-def picture_of(text: str) -> Picture | int:
-    """Return what a word on the command line means: a file, an address, a hash or an id, in this order.
+def picture_of(text: str) -> bytes | str | int:
+    """Return what a word on the command line means: an address, a hash, a file or an id, in this order.
 
     Raises
     ------
     ConfigError
-        None of these, or an address from which nothing could be had.
+        None of these, a file that cannot be read, or an address from which nothing could be had.
     """
-    path = Path(text).expanduser()
-    if path.is_file():
-        return path
     if text.startswith(("http://", "https://")):
         return fetched(text)
-    if text.isascii() and text.isdigit() and len(text) < len(str(2**63)):
-        return int(text)
-    if len(text.removeprefix("iqdb_")) == HASH_DIGITS:
+    if _HASH.fullmatch(text):
         try:
             return codec.to_hash(codec.from_hash(text))
         except InvalidHash as error:
             raise ConfigError(f"this is no hash: {error}") from error
-    raise ConfigError(f"{text} is no file that is there, and no address, hash or id")
+    path = path_of(text)
+    if is_file(path):
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise ConfigError(f"{text} cannot be read: {reason_of(error)}") from error
+    if is_image_id(text):
+        return int(text)
+    shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    raise ConfigError(f"{shown} is no file that is there, and no address, hash or id")
 
 
 def fetched(url: str) -> bytes:

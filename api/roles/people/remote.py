@@ -44,13 +44,15 @@ class ServerTarget:
                 pictures[entry.image_id] = self._prepared(entry.picture)
             except (OSError, ImageError) as error:
                 reasons[entry.image_id] = reason_of(error)
-        sources = {entry.image_id: entry.source for entry in entries}
+        sources = {entry.image_id: entry.source for entry in entries if entry.source is not None}
         if pictures:
             for outcome in self._client.add_many(pictures, sources=sources):
                 reasons[outcome.post_id] = outcome.reason
         return [reasons[entry.image_id] for entry in entries]
 
-    def _prepared(self, picture: Path | bytes) -> Picture:
+    def _prepared(self, picture: Picture) -> Picture:
+        if isinstance(picture, str):
+            return picture
         data = picture.read_bytes() if isinstance(picture, Path) else picture
         if not self._hash_here:
             return data

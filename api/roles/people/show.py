@@ -6,6 +6,7 @@ Results go to standard output, everything else to standard error. Decides nothin
 from __future__ import annotations
 
 import json
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,29 +25,35 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from api.roles.people.add import Tally
 from api.roles.people.likeness import words_of
+from api.roles.printable import printable
 from iqdb_client import Match
 
 _LISTED: Final = 50
 """Most refused files that are listed one by one."""
 
+_UNESCAPED: Final = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
 _WIDE: Final = 2000
 """Columns of a table that no terminal shows: a program that reads it wants whole names."""
 
-out: Final = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _WIDE)
-notes: Final = Console(stderr=True, highlight=False, soft_wrap=True)
+# Names of files are no markup and no emoji.
+_PLAIN: Final[dict[str, Any]] = {"highlight": False, "soft_wrap": True, "markup": False, "emoji": False}
+out: Final = Console(width=None if sys.stdout.isatty() else _WIDE, **_PLAIN)
+notes: Final = Console(stderr=True, **_PLAIN)
 
 
 def say(text: str) -> None:
     """Write a line for the person, not for a program."""
-    notes.print(text, markup=False)
+    notes.print(Text(printable(text)))
 
 
 def as_json(value: object) -> None:
     """Write one JSON value to standard output."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.write(_escaped(json.dumps(value, indent=2, ensure_ascii=False)) + "\n")
 
 
 @contextmanager
@@ -62,10 +69,10 @@ def bar(label: str, count: Callable[[], int | None]) -> Iterator[Any]:
     """
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
+        TextColumn("{task.fields[rate]}", markup=False),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
@@ -112,7 +119,8 @@ def matches(found: Sequence[Match]) -> None:
     table.add_column("source", overflow="fold")
     for match in found:
         turned = "" if match.turn in {None, "none"} else str(match.turn)
-        table.add_row(str(match.post_id), words_of(match), f"{match.score:.0f}", turned, match.source or "")
+        cells = (str(match.post_id), words_of(match), f"{match.score:.0f}", turned, match.source or "")
+        table.add_row(*map(_cell, cells))
     out.print(table)
 
 
@@ -129,12 +137,22 @@ def as_json_line(value: object) -> None:
 
 def json_line(value: object) -> str:
     """Return one JSON value as a line of its own."""
-    return json.dumps(value, ensure_ascii=False) + "\n"
+    return _escaped(json.dumps(value, ensure_ascii=False)) + "\n"
+
+
+def _escaped(text: str) -> str:
+    """Return JSON in which neither what a terminal obeys nor what is no UTF-8 stands by itself."""
+    return _UNESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def pairs(values: Mapping[str, object]) -> None:
     """Write names and values, one pair a line."""
     table = Table(box=None, pad_edge=False, show_header=False)
     for name, value in values.items():
-        table.add_row(name.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value))
+        shown = f"{value:,}" if isinstance(value, int) else str(value)
+        table.add_row(_cell(name.replace("_", " ")), _cell(shown))
     out.print(table)
+
+
+def _cell(text: str) -> Text:
+    return Text(printable(text))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol, Self
 
 from api.search.duplicates import DuplicatesPage
@@ -18,13 +17,14 @@ class Entry:
     Parameters
     ----------
     image_id : int
-    picture : Path or bytes
-    source : str
+    picture : Path, bytes or str
+        A file, its bytes, or a hash.
+    source : str or None
     """
 
     image_id: int
-    picture: Path | bytes
-    source: str
+    picture: Picture
+    source: str | None
 
 
 class Target(Protocol):

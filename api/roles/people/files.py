@@ -1,0 +1,59 @@
+"""Files as people name them: which are pictures to be read, and what is kept of their names.
+
+Looks at names and types, never into a file. Called by the commands that read files.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+from api.roles.people.target import reason_of
+from iqdb_core.model import MAX_SOURCE_CHARACTERS
+
+_KINDS: Final = (
+    (stat.S_ISDIR, "it is a folder"),
+    (stat.S_ISFIFO, "it is a named pipe"),
+    (stat.S_ISSOCK, "it is a socket"),
+    (stat.S_ISCHR, "it is a device"),
+    (stat.S_ISBLK, "it is a device"),
+)
+
+
+def path_of(text: str) -> Path:
+    """Return the path that a word means; `~` and `~name` are homes where they are known."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111 - that of Path fails for a file named ~x
+
+
+def is_file(path: Path) -> bool:
+    """Tell whether a regular file is there; False also for names that no file can have."""
+    return reason_to_pass(path) is None
+
+
+def reason_to_pass(path: Path) -> str | None:
+    """Return why a path cannot be read as a file; None for a regular file.
+
+    Opening anything else may wait for good, or do things.
+    """
+    try:
+        mode = path.stat().st_mode
+    except ValueError:
+        return "no file can have this name"
+    except FileNotFoundError as error:
+        return "it is a link to nothing" if path.is_symlink() else reason_of(error)
+    except OSError as error:
+        return reason_of(error)
+    if stat.S_ISREG(mode):
+        return None
+    return next((words for is_kind, words in _KINDS if is_kind(mode)), "it is no regular file")
+
+
+def source_of(name: str) -> str | None:
+    """Return what is kept as source of a file: its name, None if that is too long.
+
+    Bytes that are not UTF-8 become replacement characters; nothing else can be stored or sent.
+    """
+    source = os.fsencode(name).decode("utf-8", "replace")
+    return source if len(source) <= MAX_SOURCE_CHARACTERS else None

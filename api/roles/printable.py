@@ -1,0 +1,22 @@
+"""Text of strangers, such as names of files, made fit for a terminal, which obeys some characters.
+
+Called by all that writes for people.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_UNSHOWN: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters, those that turn the direction of writing, and bytes of a name that are not UTF-8."""
+
+
+def printable(text: str) -> str:
+    """Return a text of one line with a replacement character for whatever a terminal would obey."""
+    return _UNSHOWN.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def printable_lines(text: str) -> str:
+    """Return the same of a text that may have several lines."""
+    return "\n".join(printable(line) for line in text.split("\n"))

@@ -1,0 +1,61 @@
+"""What people are shown: names of files are neither markup nor orders to a terminal."""
+
+from __future__ import annotations
+
+import io
+import json
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from api.roles.people import show
+from api.roles.people.add import Tally
+from api.roles.printable import printable, printable_lines
+from iqdb_client import Match
+
+EVIL = "a[/red][bold]:smile:\x1b[31m\x9b2J\r\u202egpj\udce9.jpg"
+SHOWN = "a[/red][bold]:smile:\ufffd[31m\ufffd2J\ufffd\ufffdgpj\ufffd.jpg"
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """What is written on a terminal of both consoles."""
+    stream = io.StringIO()
+    for name in ("out", "notes"):
+        console = Console(file=stream, force_terminal=True, width=400, **show._PLAIN)
+        monkeypatch.setattr(show, name, console)
+    return stream
+
+
+def test_a_name_is_shown_as_it_is_in_tables(shown: io.StringIO) -> None:
+    show.matches([Match(1, 50.0, "iqdb_", source=EVIL, likelihood=1.0)])
+    show.pairs({EVIL: EVIL, "images": 1234})
+    assert shown.getvalue().count(SHOWN) == 3
+    assert "1,234" in shown.getvalue()
+    assert EVIL not in shown.getvalue()
+
+
+def test_a_name_is_shown_as_it_is_in_lists_of_errors(shown: io.StringIO) -> None:
+    show.summary(Tally(refused=[(EVIL, EVIL)]), 0, [(EVIL, "no")])
+    assert shown.getvalue().count(SHOWN) == 3
+    assert "\x1b[31m" not in shown.getvalue()
+
+
+@given(st.text())
+def test_nothing_that_a_terminal_obeys_is_printable(text: str) -> None:
+    out = printable(text)
+    assert len(out) == len(text)
+    assert all(unicodedata.category(one) not in {"Cc", "Cs"} for one in out)
+    assert printable_lines(f"{text}\n{text}").split("\n") == [
+        printable(line) for line in f"{text}\n{text}".split("\n")
+    ]
+
+
+@given(st.text(st.characters(exclude_categories=())))
+def test_json_has_everything_and_nothing_that_a_terminal_obeys(text: str) -> None:
+    line = show.json_line({"name": text})
+    assert json.loads(line) == {"name": text}
+    assert printable(line.removesuffix("\n")) == line.removesuffix("\n")
