@@ -20,7 +20,7 @@ from starlette.datastructures import UploadFile
 from api.ingestion.picture import Channels, Picture, upload_bytes
 from api.metrics.stages import Observe, Stage, ignore
 from iqdb_core.model import Asked, Signature
-from iqdb_core.signature import DecodeLimits, ReadImage, asked_from_image_bytes, read_image, turned
+from iqdb_core.signature import DecodeLimits, ReadAsked, ReadImage, read_asked, read_image, turned
 
 T = TypeVar("T")
 
@@ -98,8 +98,8 @@ class Hasher:
         finally:
             task.cancel()
 
-    async def asked(self, picture: Picture, *, turns: str | None, has_parts: bool) -> list[Asked]:
-        """Return the signatures that a search for copies of a picture looks for; raises as `signature`.
+    async def asked(self, picture: Picture, *, turns: str | None, has_parts: bool) -> ReadAsked:
+        """Return what a search for copies of a picture looks for; raises as `signature`.
 
         Parameters
         ----------
@@ -110,14 +110,14 @@ class Hasher:
             Those of parts of the picture, too; only a file has any.
         """
         if not has_parts or isinstance(picture, Signature | Channels):
-            whole = await self.signature(picture)
-            return turned([Asked(whole)], turns)
+            whole = await self.read(picture)
+            return ReadAsked(turned([Asked(whole.signature)], turns), whole.is_damaged)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, self._read_asked, picture, turns)
 
-    def _read_asked(self, picture: UploadFile, turns: str | None) -> list[Asked]:
+    def _read_asked(self, picture: UploadFile, turns: str | None) -> ReadAsked:
         data = upload_bytes(picture, self._max_upload_bytes)
-        return asked_from_image_bytes(data, turns=turns, limits=self._limits)
+        return read_asked(data, turns=turns, limits=self._limits)
 
     def _read(self, picture: Picture) -> ReadImage:
         if isinstance(picture, Signature):

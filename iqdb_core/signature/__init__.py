@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,11 +26,13 @@ from iqdb_core.signature.turns import turned
 
 __all__ = [
     "DecodeLimits",
+    "ReadAsked",
     "ReadImage",
     "asked_from_image_bytes",
     "from_channels",
     "from_image_bytes",
     "parts_from_image_bytes",
+    "read_asked",
     "read_image",
     "turned",
     "warm_up",
@@ -166,8 +168,16 @@ def parts_from_image_bytes(
     Beside what decoding takes, at most 64 MB: of pictures with more than 16 million pixels only every second
     (third, ...) pixel of the parts is looked at. Takes some tens of milliseconds more than the signature.
     """
+    return _read_with_parts(data, limits)[0]
+
+
+def _read_with_parts(
+    data: bytes, limits: DecodeLimits
+) -> tuple[tuple[Signature, list[tuple[Rectangle, Signature]]], bool]:
+    """Return the signatures of a file and of its parts, and whether it is damaged."""
     with _memory_errors():
-        return _with_parts(decode(data, limits))
+        picture = decode(data, limits)
+        return _with_parts(picture), picture.is_damaged
 
 
 def _with_parts(picture: Picture) -> tuple[Signature, list[tuple[Rectangle, Signature]]]:
@@ -196,13 +206,34 @@ def _with_parts(picture: Picture) -> tuple[Signature, list[tuple[Rectangle, Sign
     return _from_small(shrinking.small()), parts
 
 
-def asked_from_image_bytes(data: bytes, *, turns: str | None, limits: DecodeLimits) -> list[Asked]:
+class ReadAsked(NamedTuple):
+    """What a search for copies of a picture looks for.
+
+    Parameters
+    ----------
+    asked : list of Asked
+        The whole picture first.
+    is_damaged : bool
+        See `ReadImage`.
+    """
+
+    asked: list[Asked]
+    is_damaged: bool
+
+
+def read_asked(data: bytes, *, turns: str | None, limits: DecodeLimits) -> ReadAsked:
     """Return the signatures that a search for copies of an image file looks for: its own, its parts', turned.
 
     Parameters and errors are those of `parts_from_image_bytes` and `turned`.
     """
-    whole, parts = parts_from_image_bytes(data, limits=limits)
-    return turned([Asked(whole), *(Asked(found, place) for place, found in parts)], turns)
+    (whole, parts), is_damaged = _read_with_parts(data, limits)
+    asked = turned([Asked(whole), *(Asked(found, place) for place, found in parts)], turns)
+    return ReadAsked(asked, is_damaged)
+
+
+def asked_from_image_bytes(data: bytes, *, turns: str | None, limits: DecodeLimits) -> list[Asked]:
+    """Return what `read_asked` does, without whether the file is damaged."""
+    return read_asked(data, turns=turns, limits=limits).asked
 
 
 def from_channels(red: Sequence[int], green: Sequence[int], blue: Sequence[int]) -> Signature:

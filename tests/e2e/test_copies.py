@@ -190,4 +190,10 @@ def test_a_damaged_picture_is_told(client: httpx.Client) -> None:
     half = client.post("/images/31", files={"file": pictures.DAMAGED_HALF.read_bytes()}).json()
     assert "damaged" not in whole
     assert half["damaged"] is True
+    for find in ("", "?find=copies"):
+        for data, said in ((PHOTOS[0].read_bytes(), None), (pictures.DAMAGED_HALF.read_bytes(), "true")):
+            assert client.post(f"/query{find}", files={"file": data}).headers.get("X-Query-Damaged") == said
+    several = {"a": PHOTOS[0].read_bytes(), "b": pictures.DAMAGED_HALF.read_bytes()}
+    results = client.post("/query/batch", files=several).json()["results"]
+    assert [one.get("damaged") for one in results] == [None, True]
     client.delete("/images/31")

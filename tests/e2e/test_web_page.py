@@ -353,6 +353,30 @@ def test_everything_can_be_done_with_the_keyboard(visit: Visit) -> None:
     assert "name" in visit.page.evaluate("document.activeElement.className")
 
 
+@pytest.mark.parametrize("width", [320, 360, 390])
+def test_nothing_sticks_out_of_its_card_on_a_phone(chromium: Any, server: ServerProcess, width: int) -> None:
+    visit = Visit(chromium, server.url, viewport={"width": width, "height": 800})
+    for tab in ("#tab-picture", "#tab-sketch"):
+        visit.page.click(tab)
+        outside = visit.page.evaluate(
+            """() => {
+              const right = document.querySelector("#asked").getBoundingClientRect().right;
+              return [...document.querySelectorAll("#asked *")].map((one) => one.getBoundingClientRect())
+                .filter((box) => box.width > 1 && box.right > right + 0.5).length;
+            }"""
+        )
+        assert outside == 0
+    visit.context.close()
+
+
+def test_who_searches_with_a_damaged_file_is_told(visit: Visit) -> None:
+    match = {"post_id": 1, "score": 99.0, "likelihood": 0.99999, "turn": "none"}
+    visit.answers(200, json.dumps([match]), {"X-Query-Damaged": "true"})
+    visit.choose(known(1))
+    visit.says("Found it.")
+    assert visit.page.get_by_text("A part of your picture is missing").is_visible()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
 def test_nothing_bars_anybody(chromium: Any, server: ServerProcess, scheme: str, width: int) -> None:

@@ -162,6 +162,14 @@ def test_of_a_png_with_a_damaged_header_or_palette_nothing_is_guessed() -> None:
             read_image(data[:at] + bytes((data[at] ^ 1,)) + data[at + 1 :])
 
 
+def test_a_png_whose_palette_is_missing_is_no_black_picture() -> None:
+    data = encoded(colours(2, (40, 30)).convert("P"), "PNG")
+    at = data.index(b"PLTE") - 4
+    length = int.from_bytes(data[at : at + 4], "big") + 12
+    with pytest.raises(CorruptImage, match="palette"):
+        read_image(data[:at] + data[at + length :])
+
+
 def test_an_animation_without_its_default_image_shows_its_first_frame() -> None:
     image = read("apng_default_image_outside_animation.png")
     whole = (DAMAGED / "png_last_byte_missing.png").read_bytes() + b"\x82"

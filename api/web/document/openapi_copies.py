@@ -117,6 +117,7 @@ QUERY_BATCH: Final[dict[str, Any]] = {
                             "status": {"type": "integer"},
                             "message": {"type": "string"},
                             "detail": {"type": "number"},
+                            "damaged": {"type": "boolean"},
                             "matches": {"type": "array", "items": {"type": "object"}},
                         },
                     },

@@ -49,10 +49,15 @@ async def query_batch(request: Request) -> Response:
 
 async def _result(services: Services, said: Parameters) -> dict[str, Any]:
     try:
-        bodies, detail = await answer(services, said)
+        found = await answer(services, said)
     except IqdbError as error:
         return {"status": int(status_of(error)), "message": message_of(error)}
-    return {"status": 200, "matches": bodies} | ({} if detail is None else {"detail": detail})
+    body: dict[str, Any] = {"status": 200, "matches": found.bodies}
+    if found.detail is not None:
+        body["detail"] = found.detail
+    if found.is_damaged:
+        body["damaged"] = True
+    return body
 
 
 @asynccontextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -20,12 +20,32 @@ from api.web.reading.requests import question_of
 from api.web.reading.sketch import ranking_of
 from api.web.services import Services, services_of
 from iqdb_core.model import Asked, Copies
-from iqdb_core.signature import turned
+from iqdb_core.signature import ReadImage, turned
 
 router: Final = APIRouter()
 
 DETAIL_HEADER: Final = "X-Query-Detail"
 """Bits of evidence that the picture of a query can give at most."""
+DAMAGED_HEADER: Final = "X-Query-Damaged"
+"""Whether a part of the query's picture was missing; there only where one was."""
+
+
+class Answer(NamedTuple):
+    """What a query found.
+
+    Parameters
+    ----------
+    bodies : list of dict
+        The matches.
+    detail : float or None
+        Of the query's picture, where copies were asked for.
+    is_damaged : bool
+        Whether a part of the query's picture was missing.
+    """
+
+    bodies: list[dict[str, Any]]
+    detail: float | None = None
+    is_damaged: bool = False
 
 
 @router.post("/query", openapi_extra=FIND)
@@ -33,41 +53,55 @@ DETAIL_HEADER: Final = "X-Query-Detail"
 async def query(request: Request) -> Response:
     """Return the images most like a picture, best first."""
     async with parameters_with_picture(request) as said:
-        bodies, detail = await answer(services_of(request), said)
-    return json_response(bodies, headers=None if detail is None else {DETAIL_HEADER: f"{detail:.1f}"})
+        found = await answer(services_of(request), said)
+    headers = {}
+    if found.detail is not None:
+        headers[DETAIL_HEADER] = f"{found.detail:.1f}"
+    if found.is_damaged:
+        headers[DAMAGED_HEADER] = "true"
+    return json_response(found.bodies, headers=headers)
 
 
-async def answer(services: Services, said: Parameters) -> tuple[list[dict[str, Any]], float | None]:
-    """Return the matches of a query as bodies, and the detail of its picture if copies were asked for."""
+async def answer(services: Services, said: Parameters) -> Answer:
+    """Return what a query found."""
     asked = question_of(said)
     rank = ranking_of(services.search, said)
     wanted = copies_wanted(said)
     if wanted is not None:
-        copies = await find_copies(services, asked.picture, wanted)
+        copies, is_damaged = await find_copies(services, asked.picture, wanted)
         sources = await services.search.sources([match.image_id for match in copies.matches])
-        return copy_bodies(copies, sources, said.dialect), copies.detail
+        return Answer(copy_bodies(copies, sources, said.dialect), copies.detail, is_damaged)
     window = window_of(said)
     if isinstance(asked.picture, int):
-        signature = await services.search.get(asked.picture)
+        read = ReadImage(await services.search.get(asked.picture), is_damaged=False)
     else:
-        signature = await services.hasher.signature(asked.picture)
+        read = await services.hasher.read(asked.picture)
     # What is left out must not be missing at the end.
     limit = window.offset + window.limit + len(window.exclude)
-    matches = await rank(signature, limit, asked.min_score)
+    matches = await rank(read.signature, limit, asked.min_score)
     if window.exclude:
         matches = [match for match in matches if match.image_id not in window.exclude]
     shown = matches[window.offset : window.offset + window.limit]
     if said.get("mode") is None:
-        return match_bodies(shown, said.dialect), None
+        return Answer(match_bodies(shown, said.dialect), is_damaged=read.is_damaged)
     sources = await services.search.sources([match.image_id for match in shown])
-    return match_bodies(shown, said.dialect, sources), None
+    return Answer(match_bodies(shown, said.dialect, sources), is_damaged=read.is_damaged)
 
 
-async def find_copies(services: Services, picture: Picture | int, wanted: CopiesWanted) -> Copies:
-    """Search for copies of a picture, or of a known image, which is not among its own copies."""
+async def find_copies(
+    services: Services, picture: Picture | int, wanted: CopiesWanted
+) -> tuple[Copies, bool]:
+    """Search for copies of a picture, or of a known image, which is not among its own copies.
+
+    Returns
+    -------
+    Copies
+    bool
+        Whether a part of the picture was missing.
+    """
     if isinstance(picture, int):
         known = await services.search.get(picture)
         wanted = replace(wanted, exclude=wanted.exclude | {picture})
-        return await services.search.find_copies(turned([Asked(known)], wanted.turns), wanted)
-    asked = await services.hasher.asked(picture, turns=wanted.turns, has_parts=wanted.has_parts)
-    return await services.search.find_copies(asked, wanted)
+        return await services.search.find_copies(turned([Asked(known)], wanted.turns), wanted), False
+    read = await services.hasher.asked(picture, turns=wanted.turns, has_parts=wanted.has_parts)
+    return await services.search.find_copies(read.asked, wanted), read.is_damaged

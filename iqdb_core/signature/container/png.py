@@ -69,6 +69,8 @@ def read(data: bytes) -> Still:
             parts.orientation = UPRIGHT
     if not any(map(len, pixels)):
         raise CorruptImage("the PNG has no image data")
+    if colours == _PALETTE and not any(one[4:8] == b"PLTE" for one in parts.colours):
+        raise CorruptImage("the PNG is damaged: its palette is missing")
     ihdr = struct.pack(">II", *size) + bytes(first.content[8:])
     idat = b"".join(pixels)
     header = b"".join((MAGIC, chunk(b"IHDR", ihdr), *parts.colours, struct.pack(">I4s", len(idat), b"IDAT")))

@@ -12,6 +12,7 @@ RFC 9649, sections 2.3 to 2.6; RFC 6386, section 9.5.
 from __future__ import annotations
 
 import io
+import math
 import struct
 from collections.abc import Iterator
 from typing import Final
@@ -27,10 +28,11 @@ from iqdb_core.signature.decoders.failure import BAD_FILE
 from iqdb_core.signature.picture import Loaded
 
 _NOISE_BYTES: Final = 4099
-_FILLINGS: Final = (
-    b"\0",
-    *(np.random.default_rng(seed).integers(0, 256, _NOISE_BYTES, np.uint8).tobytes() for seed in range(4)),
-)
+_RANDOM_FILLINGS: Final = 32
+"""A lossless file takes about every second one, in a bad place one of ten."""
+_MOST_PIXELS: Final = 40_000_000
+"""As many fillings are tried as cost so many pixels, and `_FEWEST` in any case."""
+_FEWEST: Final = 5
 _ENOUGH: Final = 3
 """So many pictures are compared. Some fillings make no sense to the decoder, which then refuses the file."""
 _TIMES: Final = 4
@@ -62,7 +64,9 @@ def load(still: Still) -> Loaded:
         compared += 1
         if compared == _ENOUGH:
             break
-    if compared < _ENOUGH or 2 * rows < len(pixels):
+    if compared < _ENOUGH:
+        raise CorruptImage("the WebP is damaged: what is there of it cannot be told from what is missing")
+    if 2 * rows < len(pixels):
         raise CorruptImage("the WebP is damaged: less than half of its rows are there")
     image = Image.fromarray(pixels)
     image.paste(_WHITE[: len(image.getbands())], (0, rows, image.width, image.height))
@@ -83,7 +87,9 @@ def _pictures(still: Still) -> Iterator[NDArray[np.uint8]]:
     there = len(still.data) - begin
     size = there + (_TIMES * there + _LEAST & ~1)
     size += size & 1
-    for filling in _FILLINGS:
+    n_pixels = math.prod(still.canvas or (_MOST_PIXELS,))
+    for number in range(max(_FEWEST, min(_RANDOM_FILLINGS, _MOST_PIXELS // n_pixels))):
+        filling = _filling(number)
         filled = size - there
         data = b"".join(
             (
@@ -100,6 +106,13 @@ def _pictures(still: Still) -> Iterator[NDArray[np.uint8]]:
         except BAD_FILE:
             continue
         yield pixels
+
+
+def _filling(number: int) -> bytes:
+    """Return what a file is filled up with, over and over; the first is zeros."""
+    if number == 0:
+        return b"\0"
+    return np.random.default_rng(number).integers(0, 256, _NOISE_BYTES, np.uint8).tobytes()
 
 
 def _decoded(data: bytes) -> NDArray[np.uint8]:

@@ -10,7 +10,7 @@ export function parsePrecisely(text) {
   return JSON.parse(text.replace(/"post_id":(\d+)/g, '"post_id":"$1"'));
 }
 
-// question: {file} | {hash} | {id} | {url} | {sketch}; resolves to {matches, detail}.
+// question: {file} | {hash} | {id} | {url} | {sketch}; resolves to {matches, detail, isDamaged}.
 export function ask(question, { signal, onProgress, maxBytes, canFetch }) {
   if (question.url && !canFetch) {
     const more = "Save the picture and drop it here, or copy the picture itself and paste it.";
@@ -37,7 +37,8 @@ export function ask(question, { signal, onProgress, maxBytes, canFetch }) {
       try {
         const detail = request.getResponseHeader("X-Query-Detail");
         const matches = parsePrecisely(request.responseText);
-        resolve({ matches, detail: detail === null ? undefined : Number(detail) });
+        const isDamaged = request.getResponseHeader("X-Query-Damaged") === "true";
+        resolve({ matches, detail: detail === null ? undefined : Number(detail), isDamaged });
       } catch {
         reject(new Trouble("Something that is not this server answered in its place."));
       }

@@ -30,7 +30,7 @@ export function createResults(config, onPoint) {
     byId("strangers").open = false;
   }
 
-  function show({ matches, detail }, isSketch) {
+  function show({ matches, detail, isDamaged }, isSketch) {
     clear();
     const cards = (list) => list.map((match) => card(match, config, onPoint));
     if (isSketch) {
@@ -42,7 +42,8 @@ export function createResults(config, onPoint) {
     const copies = matches.filter((match) => kindOf(match) !== "alike");
     const strangers = matches.filter((match) => kindOf(match) === "alike");
     const more = isLowDetail(detail) ? "Plain pictures look like each other, whatever they show." : moreOf(copies);
-    say(summary(copies, matches.length, detail), { more });
+    const damage = isDamaged ? "A part of your picture is missing: the file is damaged." : "";
+    say(summary(copies, matches.length, detail), { more: [more, damage].filter(Boolean).join(" ") });
     byId("copies").replaceChildren(...cards(copies));
     byId("alike").replaceChildren(...cards(strangers));
     byId("strangers").hidden = strangers.length === 0;
