@@ -12,8 +12,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final
 
+from api.ingestion.ledger_threads import LedgerThreads
 from iqdb_core.errors import QueueFull
 from iqdb_core.jobs import Accepted, JobLedger, Lane, Submission
 
@@ -34,13 +36,16 @@ class JobAcceptor:
     Parameters
     ----------
     ledger : JobLedger
+    threads : LedgerThreads
+        For questions to the ledger.
     send : callable of (int)
         Puts so many messages on the queue; blocking, for seconds at most. Its failure loses nothing: the
         sweep finds jobs without one.
     """
 
-    def __init__(self, ledger: JobLedger, send: Callable[[int], None]) -> None:
+    def __init__(self, ledger: JobLedger, threads: LedgerThreads, send: Callable[[int], None]) -> None:
         self._ledger = ledger
+        self._threads = threads
         self._send = send
         self._pending: deque[_Pending] = deque()
         self._task: asyncio.Task[None] | None = None
@@ -68,7 +73,7 @@ class JobAcceptor:
         """
         if time.monotonic() < self._roomy_until_s:
             return
-        jobs, held = await asyncio.to_thread(self._ledger.check_room, 1, payload_bytes, lane)
+        jobs, held = await self._threads.run(partial(self._ledger.check_room, 1, payload_bytes, lane))
         self._note(jobs, held)
 
     def _note(self, jobs: int, held: int) -> None:

@@ -11,8 +11,10 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Final
 
+from api.ingestion.ledger_threads import LedgerThreads
 from api.ingestion.waits import Waits
 from iqdb_core.errors import QueueUnavailable
 from iqdb_core.jobs import Job, JobReader
@@ -34,14 +36,19 @@ class CompletionWaiter:
     ----------
     reader : JobReader
         The truth about jobs.
+    threads : LedgerThreads
+        For questions to the ledger.
     loop : asyncio.AbstractEventLoop
         The loop on which requests wait.
     waits : Waits
         Ends waits when the process is to end.
     """
 
-    def __init__(self, reader: JobReader, loop: asyncio.AbstractEventLoop, waits: Waits) -> None:
+    def __init__(
+        self, reader: JobReader, threads: LedgerThreads, loop: asyncio.AbstractEventLoop, waits: Waits
+    ) -> None:
         self._reader = reader
+        self._threads = threads
         self._waits = waits
         self._loop = loop
         self._waiting: dict[str, asyncio.Future[Job | None]] = {}
@@ -105,7 +112,7 @@ class CompletionWaiter:
             self._due.difference_update(due)
             self._due.intersection_update(self._waiting)
             try:
-                jobs = await asyncio.to_thread(self._reader.get_many, due)
+                jobs = await self._threads.run(partial(self._reader.get_many, due))
             except QueueUnavailable as error:
                 log.info("jobs cannot be read for now: %s", error, extra={"action": "completion_unread"})
                 self._due.update(due)

@@ -10,11 +10,13 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from api.ingestion.acceptor import JobAcceptor
 from api.ingestion.completion import CompletionWaiter
 from api.ingestion.interface import Added, Failed, Outcome, Queued
+from api.ingestion.ledger_threads import LedgerThreads
 from api.ingestion.picture import Channels, NewImage, Picture, read_upload
 from api.ingestion.waits import Waits
 from api.search.applied import AppliedTogether
@@ -48,6 +50,8 @@ class QueueIngestion:
     Parameters
     ----------
     ledger : JobReader
+    threads : LedgerThreads
+        For questions to the ledger.
     acceptor : JobAcceptor
         Accepts and sends, many requests at a time.
     completion : CompletionWaiter
@@ -67,6 +71,7 @@ class QueueIngestion:
         self,
         *,
         ledger: JobReader,
+        threads: LedgerThreads,
         acceptor: JobAcceptor,
         completion: CompletionWaiter,
         search: Search,
@@ -76,6 +81,7 @@ class QueueIngestion:
         timeout_s: float,
     ) -> None:
         self._ledger = ledger
+        self._threads = threads
         self._acceptor = acceptor
         self._completion = completion
         self._search = search
@@ -137,7 +143,7 @@ class QueueIngestion:
 
         It is shown so without them, too, where that takes longer than a node needs that is well.
         """
-        job = await asyncio.to_thread(self._ledger.get, job_id)
+        job = await self._threads.run(partial(self._ledger.get, job_id))
         if job.state is JobState.DONE and job.seq is not None:
             # Without a node nothing old can be shown either: each has caught up before it answers again.
             with contextlib.suppress(SearchUnavailable, IndexNotReady, TimeoutError):
@@ -147,13 +153,13 @@ class QueueIngestion:
 
     async def jobs(self, state: JobState | None, cursor: str | None, limit: int) -> JobPage:
         """See `Ingestion`."""
-        return await asyncio.to_thread(self._ledger.list, state, cursor, limit)
+        return await self._threads.run(partial(self._ledger.list, state, cursor, limit))
 
     async def status(self) -> dict[str, Any]:
         """See `Ingestion`."""
         try:
             depth, workers = await asyncio.gather(
-                asyncio.to_thread(self._ledger.depth), asyncio.to_thread(self._ledger.workers)
+                self._threads.run(self._ledger.depth), self._threads.run(self._ledger.workers)
             )
         except QueueUnavailable as error:
             return {"queue": {"state": "away", "message": str(error)}}

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from api.contents.reader import ContentsReader
 from api.ingestion.acceptor import JobAcceptor
 from api.ingestion.completion import CompletionWaiter
+from api.ingestion.ledger_threads import LedgerThreads
 from api.ingestion.queued import QueueIngestion
 from api.ingestion.waits import Waits
 from api.metrics.instruments import Instruments
@@ -75,9 +76,11 @@ def load(settings: Settings, startup: Startup[Services], instruments: Instrument
         instruments.add(QueueCollector(ledger))
         instruments.add(NodeCollector(lambda: search.pool.nodes))
         stack.callback(lambda: asyncio.run_coroutine_threadsafe(search.close(), loop).result())
+        threads = LedgerThreads()
+        stack.callback(threads.close)
         waits = Waits(loop)
         startup.on_signal(waits.let_go)
-        completion = CompletionWaiter(ledger, loop, waits)
+        completion = CompletionWaiter(ledger, threads, loop, waits)
         hints = HintListener(
             connect_redis(settings),
             Keys(settings.redis_prefix).finished_channel,
@@ -85,10 +88,11 @@ def load(settings: Settings, startup: Startup[Services], instruments: Instrument
             on_connect=completion.look_at_all,
         )
         stack.callback(hints.close)
-        acceptor = JobAcceptor(ledger, create_sender(settings))
+        acceptor = JobAcceptor(ledger, threads, create_sender(settings))
         stack.callback(acceptor.close)
         ingestion = QueueIngestion(
             ledger=ledger,
+            threads=threads,
             acceptor=acceptor,
             completion=completion,
             search=search,

@@ -15,6 +15,7 @@ from api.ingestion.embedded import EmbeddedIngestion
 from api.ingestion.group_commit import GroupCommitter
 from api.ingestion.hashing import Hasher
 from api.ingestion.interface import Failed, Ingestion, Queued
+from api.ingestion.ledger_threads import LedgerThreads
 from api.ingestion.picture import NewImage
 from api.ingestion.queued import QueueIngestion
 from api.ingestion.waits import Waits
@@ -73,12 +74,15 @@ class StuckSeam:
                 timeout_s=LONG_S,
             )
         else:
-            acceptor = JobAcceptor(ledger, lambda _: None)
+            threads = LedgerThreads()
+            stack.callback(threads.close)
+            acceptor = JobAcceptor(ledger, threads, lambda _: None)
             stack.callback(acceptor.close)
             self.ingestion = QueueIngestion(
                 ledger=ledger,
+                threads=threads,
                 acceptor=acceptor,
-                completion=CompletionWaiter(ledger, loop, self.waits),
+                completion=CompletionWaiter(ledger, threads, loop, self.waits),
                 search=search,
                 waits=self.waits,
                 hash_channels=hasher.signature,

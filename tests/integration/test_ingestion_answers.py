@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from api.ingestion.completion import CompletionWaiter
+from api.ingestion.ledger_threads import LedgerThreads
 from api.ingestion.waits import Waits
 from api.search.applied import AppliedTogether
 from iqdb_client import Client, Late
@@ -42,7 +43,7 @@ class CountingReader(JobLedger):
 
 def waiter(reader: JobLedger) -> CompletionWaiter:
     loop = asyncio.get_running_loop()
-    return CompletionWaiter(reader, loop, Waits(loop))
+    return CompletionWaiter(reader, LedgerThreads(), loop, Waits(loop))
 
 
 def finish_all(work: WorkLedger) -> list[str]:
