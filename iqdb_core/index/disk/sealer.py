@@ -6,6 +6,7 @@ head, a bulk load), by merges, and by the checkpoint for the signatures that are
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from iqdb_core.index.disk.signature_rows import FileRows, MemoryRows, write_rows
@@ -69,19 +70,21 @@ class Sealer:
         """
         number = self.directory.next_number()
         rows = rows.read_only()
-        kept: MemoryRows | FileRows
         if len(rows) < MEMORY_ROWS:
-            kept, rows_checksum = MemoryRows(rows.signatures.copy()), None
-        else:
-            kept, rows_checksum = self._written(number, rows.signatures)
-        try:
             segment, counts = build_segment(rows)
+            kept = MemoryRows(rows.signatures.copy())
+            return NewMember(Member.all_alive(SealedSegment(number, segment, kept)), counts)
+        try:
+            # Neither needs the other, and both let go of Python for nearly all of their time.
+            with ThreadPoolExecutor(1, thread_name_prefix="rows-writer") as beside:
+                writing = beside.submit(self._written, number, rows.signatures)
+                segment, counts = build_segment(rows)
+            written, rows_checksum = writing.result()
         except BaseException:
             self.directory.remove([number])
             raise
-        return NewMember(
-            Member.all_alive(SealedSegment(number, segment, kept, rows_checksum=rows_checksum)), counts
-        )
+        sealed = SealedSegment(number, segment, written, rows_checksum=rows_checksum)
+        return NewMember(Member.all_alive(sealed), counts)
 
     def write_rows(self, sealed: SealedSegment) -> None:
         """Move the signatures of a segment from memory to a file, if they are not in one yet."""
