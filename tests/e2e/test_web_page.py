@@ -131,6 +131,7 @@ def test_an_id_and_a_hash_can_be_typed(visit: Visit, server: ServerProcess) -> N
     visit.page.fill("#text", "12345")
     visit.page.keyboard.press("Enter")
     visit.says("No picture with the id 12345 is known.")
+    assert not visit.page.get_by_text("cannot show it").is_visible()
     visit.page.fill("#text", f"{server.url}/images/2/preview.png")
     visit.page.keyboard.press("Enter")
     visit.page.locator("#found .card, #found summary").first.wait_for()

@@ -80,6 +80,7 @@ function stop() {
 
 watchInputs(search, (sentence) => {
   stop();
+  picture.hide();
   results.say(sentence, { isError: true });
 });
 createTabs(document.querySelector("[role=tablist]"), (tab) => {

@@ -10,7 +10,7 @@ export function createQueryPicture() {
 
   image.addEventListener("error", () => {
     byId("shown").hidden = true;
-    byId("unshown").hidden = false;
+    byId("unshown").hidden = !blobAddress; // of an image that is not known there is nothing to show
   });
 
   function show(address, name) {
