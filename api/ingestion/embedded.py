@@ -9,12 +9,12 @@ from typing import Any
 
 from api.ingestion.group_commit import GroupCommitter
 from api.ingestion.hashing import Hasher
-from api.ingestion.interface import Added, Failed, Outcome, Queued
+from api.ingestion.interface import Added, Outcome, Queued, failed
 from api.ingestion.picture import NewImage
 from api.ingestion.waits import Waits
 from api.search.interface import Search
 from iqdb_core.clock import RevisionClock
-from iqdb_core.errors import IndexNotReady, IqdbError, UnknownJob
+from iqdb_core.errors import IndexNotReady, UnknownJob
 from iqdb_core.jobs.model import Job, JobPage, JobState
 from iqdb_core.model import Write, WriteOutcome
 from iqdb_core.signature import ReadImage
@@ -71,8 +71,8 @@ class EmbeddedIngestion:
         async def one(new: NewImage, revision: int) -> Outcome:
             try:
                 return await self._add(new, revision)
-            except IqdbError as error:
-                return Failed(new.image_id, error)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the others may be stored already
+                return failed(new.image_id, error)
 
         return await asyncio.gather(*(one(*each) for each in zip(news, revisions, strict=True)))
 
@@ -80,7 +80,11 @@ class EmbeddedIngestion:
         def commit(read: ReadImage) -> Future[WriteOutcome]:
             return self._committer.submit(Write(new.image_id, revision, read.signature, source=new.source))
 
-        read, outcome = await self._hasher.read_and(new.picture, commit)
+        try:
+            async with self._waits.work():
+                read, outcome = await self._hasher.read_and(new.picture, commit)
+        except TimeoutError:
+            raise IndexNotReady("the server is stopping, and did not come to this image") from None
         await self._wait_applied(outcome.seq)
         return Added(new.image_id, read.signature, read.is_damaged)
 

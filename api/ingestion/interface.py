@@ -6,6 +6,7 @@ Celery workers. The composition root chooses; nothing else may ask.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -14,6 +15,8 @@ from api.ingestion.picture import NewImage
 from iqdb_core.errors import IqdbError
 from iqdb_core.jobs.model import Job, JobPage, JobState
 from iqdb_core.model import Signature
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,14 @@ class Failed:
 
 
 Outcome = Added | Queued | Failed
+
+
+def failed(image_id: int, error: Exception) -> Failed:
+    """Return the outcome of an image of a batch; what nobody foresaw is logged, and spoils it alone, too."""
+    if isinstance(error, IqdbError):
+        return Failed(image_id, error)
+    log.error("image %d of a batch failed", image_id, exc_info=error, extra={"action": "bug"})
+    return Failed(image_id, IqdbError("internal error"))
 
 
 class Ingestion(Protocol):

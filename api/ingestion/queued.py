@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from api.ingestion.acceptor import JobAcceptor
 from api.ingestion.completion import CompletionWaiter
-from api.ingestion.interface import Added, Failed, Outcome, Queued
+from api.ingestion.interface import Added, Failed, Outcome, Queued, failed
 from api.ingestion.ledger_threads import LedgerThreads
 from api.ingestion.picture import Channels, NewImage, Picture, read_upload
 from api.ingestion.waits import Waits
@@ -23,7 +23,6 @@ from api.search.applied import AppliedTogether
 from api.search.interface import Search
 from iqdb_core.errors import (
     IndexNotReady,
-    IqdbError,
     JobFailed,
     QueueUnavailable,
     SearchUnavailable,
@@ -116,8 +115,8 @@ class QueueIngestion:
         for number, new in enumerate(news):
             try:
                 group[number] = await self._submission(new, lane)
-            except IqdbError as error:  # its own fault: those before it may be accepted already
-                outcomes[number] = Failed(new.image_id, error)
+            except Exception as error:  # noqa: BLE001 - its own: those before it may be accepted already
+                outcomes[number] = failed(new.image_id, error)
             if _is_full(group.values()):
                 outcomes |= await self._accepted(group, is_first=not _any_queued(outcomes))
                 group = {}
@@ -180,10 +179,10 @@ class QueueIngestion:
         """Accept a part of a batch; its failure is raised only if nothing of the batch is accepted yet."""
         try:
             accepted = await self._acceptor.accept(list(group.values())) if group else []
-        except IqdbError as error:
+        except Exception as error:
             if is_first:
                 raise
-            return {number: Failed(one.image_id, error) for number, one in group.items()}
+            return {number: failed(one.image_id, error) for number, one in group.items()}
         return {number: Queued(one.image_id, one.job_id) for number, one in zip(group, accepted, strict=True)}
 
     async def _submission(self, new: NewImage, lane: Lane) -> Submission:

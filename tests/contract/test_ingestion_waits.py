@@ -1,23 +1,27 @@
-"""Both ways to add images: who waits is answered in time, and soon once the process is to end."""
+"""Both ways to add images: who waits is answered, soon once the process is to end, and each for itself."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
+import io
 import itertools
+import threading
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from starlette.datastructures import UploadFile
 
 from api.ingestion.acceptor import JobAcceptor
 from api.ingestion.completion import CompletionWaiter
 from api.ingestion.embedded import EmbeddedIngestion
 from api.ingestion.group_commit import GroupCommitter
 from api.ingestion.hashing import Hasher
-from api.ingestion.interface import Failed, Ingestion, Queued
+from api.ingestion.interface import Failed, Ingestion, Outcome, Queued
 from api.ingestion.ledger_threads import LedgerThreads
 from api.ingestion.picture import NewImage
-from api.ingestion.queued import QueueIngestion
+from api.ingestion.queued import GROUP_JOBS, QueueIngestion
 from api.ingestion.waits import Waits
 from iqdb_core.clock import RevisionClock
 from iqdb_core.errors import IndexNotReady
@@ -37,12 +41,15 @@ END_S = 30.0
 
 
 class StuckSearch:
-    """An index that applies nothing more."""
+    """An index that applies nothing more, unless it is told to."""
 
     def __init__(self) -> None:
         self.waiting = 0
+        self.is_stuck = True
 
     async def wait_applied(self, seq: int, timeout_s: float) -> None:  # noqa: ARG002
+        if not self.is_stuck:
+            return
         self.waiting += 1
         await asyncio.sleep(timeout_s)
 
@@ -53,10 +60,10 @@ class StuckSeam:
     def __init__(self, kind: str, folder: Path, ledger: JobLedger, stack: ExitStack) -> None:
         loop = asyncio.get_running_loop()
         search: Any = StuckSearch()
-        self._search = search
+        self.search = search
         self._ledger = ledger
-        self.waits = Waits(loop, last_s=0.05)
-        hasher = Hasher(decoders=1, limits=DecodeLimits(), max_upload_bytes=1000)
+        self.waits = Waits(loop, last_s=0.05, work_s=0.05)
+        self.hasher = hasher = Hasher(decoders=1, limits=DecodeLimits(), max_upload_bytes=1000)
         stack.callback(hasher.close)
         self.ingestion: Ingestion
         if kind == "embedded":
@@ -91,7 +98,7 @@ class StuckSeam:
             )
 
     def is_waiting(self, count: int) -> bool:
-        return bool(self._search.waiting >= count or self._ledger.depth().queued >= count)
+        return bool(self.search.waiting >= count or self._ledger.depth().queued >= count)
 
 
 @pytest.mark.parametrize("kind", ["embedded", "queued"])
@@ -143,3 +150,60 @@ def test_a_wait_is_never_longer_than_asked_for() -> None:
             await asyncio.sleep(0)
 
     asyncio.run(run())
+
+
+class Upload(io.BytesIO):
+    """A file that cannot be read, or not now."""
+
+    def __init__(self, failure: Exception | None = None) -> None:
+        super().__init__()
+        self.gate = threading.Event()
+        self._failure = failure
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self._failure is not None:
+            raise self._failure
+        assert self.gate.wait(END_S)
+        return super().read(size)
+
+
+@pytest.mark.parametrize("kind", ["embedded", "queued"])
+@pytest.mark.parametrize("place", [1, GROUP_JOBS + 1], ids=["first", "later"])
+def test_what_nobody_foresaw_spoils_one_image(
+    kind: str, place: int, tmp_path: Path, ledger: JobLedger
+) -> None:
+    """A disk that fails beneath one upload, while others are stored or accepted already."""
+    news = [NewImage(number, stores.signature(number % 50)) for number in range(GROUP_JOBS + 3)]
+    news[place] = NewImage(place, UploadFile(Upload(OSError(errno.EIO, "Input/output error"))))
+
+    async def run() -> list[Outcome]:
+        with ExitStack() as stack:
+            seam = StuckSeam(kind, tmp_path, ledger, stack)
+            seam.search.is_stuck = False
+            return await seam.ingestion.add_many(news, wait=False)
+
+    outcomes = asyncio.run(run())
+    failures = [one for one in outcomes if isinstance(one, Failed)]
+    assert [one.image_id for one in failures] == [place]
+    assert str(failures[0].error) == "internal error"
+    assert [getattr(one, "image_id", None) for one in outcomes] == list(range(len(news)))
+
+
+def test_pictures_that_nobody_came_to_are_refused_at_the_end(tmp_path: Path, ledger: JobLedger) -> None:
+    """A large batch that would take longer than a server is given to end."""
+    slow = Upload()
+    news = [NewImage(number, UploadFile(slow)) for number in range(3)]
+
+    async def run() -> list[Outcome]:
+        with ExitStack() as stack:
+            seam = StuckSeam("embedded", tmp_path, ledger, stack)
+            task = asyncio.ensure_future(seam.ingestion.add_many(news, wait=True))
+            await asyncio.sleep(0)
+            seam.waits.let_go()
+            async with asyncio.timeout(END_S):
+                outcomes = await task
+            slow.gate.set()
+            return outcomes
+
+    outcomes = asyncio.run(run())
+    assert [type(one.error) for one in outcomes if isinstance(one, Failed)] == [IndexNotReady] * 3
