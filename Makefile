@@ -14,7 +14,8 @@ TEST_PROCESSES ?= $(shell echo $$(($$($(BIN)/python -c 'import os; print(len(os.
 run: $(VENV)/.installed
 	@exec $(BIN)/iqdb http $(HOST) $(PORT) $(DB)
 
-# The kernels are compiled once, and not by every process that finds none.
+# The kernels are compiled once, and not by every process that finds none; so is Python, of which hundreds start.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m iqdb_core.compiling
 	$(BIN)/python -m pytest -m "not long and not shared" -n $(TEST_PROCESSES) --dist worksteal --durations=15
