@@ -58,7 +58,7 @@ def test_a_second_signal_ends_at_once_and_nothing_acknowledged_is_lost(tmp_path:
             server.client.post("/images/1", files={"file": pictures.picture(1, (60, 40))}).status_code == 200
         )
         with socket.create_connection(("127.0.0.1", int(server.url.rsplit(":", 1)[1]))) as dawdler:
-            dawdler.sendall(b"POST /images/2 HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nx")
+            dawdler.sendall(b"POST /images/2 HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\nx")
             wait_until(lambda: server.client.get("/live").status_code == 200, 30, what="it answers")
             server.process.send_signal(signal.SIGTERM)
             with pytest.raises(subprocess.TimeoutExpired):  # it lets the request in flight finish
