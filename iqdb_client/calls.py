@@ -175,6 +175,11 @@ def duplicates(after: int, min_likelihood: float | None) -> Call[Mapping[str, An
     return Call("GET", "/duplicates", dict, parameters)
 
 
+def export(form: str) -> Call[None]:
+    """Ask for all images of one moment; the answer is read as it comes."""
+    return Call("GET", "/export", lambda _: None, {"format": form})
+
+
 def refusal(status: int, body: bytes) -> ClientError:
     """Return the error of an answer that is no success."""
     try:

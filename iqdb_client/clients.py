@@ -13,16 +13,17 @@ import httpx
 from iqdb_client import calls
 from iqdb_client.calls import Call
 from iqdb_client.errors import Unavailable
-from iqdb_client.retrying import BUSY, Patience
+from iqdb_client.retrying import BUSY, OnWait, Patience, Retries
 from iqdb_client.values import Change, Image, Job, JobPage, Match, Outcome, Picture, Question, Status
 
 T = TypeVar("T")
 PAGE: Final = 1000
 
 
-def _options(url: str, token: str | None, timeout_s: float) -> dict[str, Any]:
+def _options(url: str, token: str | None, timeout_s: float, contact_s: float) -> dict[str, Any]:
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-    return {"base_url": url.rstrip("/"), "headers": headers, "timeout": timeout_s}
+    timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, contact_s))
+    return {"base_url": url.rstrip("/"), "headers": headers, "timeout": timeout}
 
 
 def _content(call: Call[Any]) -> dict[str, Any]:
@@ -62,6 +63,10 @@ class Client:
         How long one request may stay without progress.
     patience_s : float
         How long a server that is busy, starting or away is asked again; 0 asks once.
+    contact_s : float or None
+        The same for a server that has answered nothing at all so far: its address may be wrong.
+    on_wait : callable of (cause, seconds) or None
+        Called before each pause, from the thread that waits.
 
     Raises
     ------
@@ -72,10 +77,18 @@ class Client:
     """
 
     def __init__(
-        self, url: str, *, token: str | None = None, timeout_s: float = 60.0, patience_s: float = 60.0
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        timeout_s: float = 60.0,
+        patience_s: float = 60.0,
+        contact_s: float | None = None,
+        on_wait: OnWait | None = None,
     ) -> None:
-        self._http = httpx.Client(**_options(url, token, timeout_s))
-        self._patience = Patience(patience_s)
+        first_s = patience_s if contact_s is None else contact_s
+        self._retries = Retries(Patience(patience_s), Patience(first_s), on_wait)
+        self._http = httpx.Client(**_options(url, token, timeout_s, contact_s or timeout_s))
 
     def __enter__(self) -> Self:
         return self
@@ -154,20 +167,43 @@ class Client:
         """Return a page of groups of images that show the same picture; `next` of it is the next `after`."""
         return self._run(calls.duplicates(after, min_likelihood))
 
+    def export(self, form: str = "ndjson") -> Iterator[bytes]:
+        """Yield an export of all images as it comes: lines of JSON, or with "sqlite" a file for IQDB.
+
+        What ends early raises Unavailable: what came before is a part then.
+        """
+        call = calls.export(form)
+        answer = self._answer(call, is_stream=True)
+        try:
+            if answer.status_code != HTTPStatus.OK:
+                raise calls.refusal(answer.status_code, answer.read())
+            yield from answer.iter_bytes()
+        except httpx.TransportError as error:
+            raise _gave_up(call, str(error) or type(error).__name__) from error
+        finally:
+            answer.close()
+
     def _run(self, call: Call[T]) -> T:
+        return _result(call, self._answer(call))
+
+    def _answer(self, call: Call[Any], *, is_stream: bool = False) -> httpx.Response:
+        """Return the first answer that is not "later"."""
         start, tries = time.monotonic(), 0
         while True:
             tries += 1
             retry_after: str | None = None
             try:
-                answer = self._http.request(call.method, call.path, **_content(call))
+                request = self._http.build_request(call.method, call.path, **_content(call))
+                answer = self._http.send(request, stream=is_stream)
+                self._retries.is_reached = True
+                if answer.status_code not in BUSY:
+                    return answer
+                answer.read()
             except httpx.TransportError as error:
                 cause = str(error) or type(error).__name__
             else:
-                if answer.status_code not in BUSY:
-                    return _result(call, answer)
                 cause, retry_after = _busy(answer)
-            pause_s = self._patience.pause_s(tries, time.monotonic() - start, retry_after)
+            pause_s = self._retries.pause_s(tries, time.monotonic() - start, cause, retry_after)
             if pause_s is None:
                 raise _gave_up(call, cause)
             time.sleep(pause_s)
@@ -177,10 +213,18 @@ class AsyncClient:
     """The asynchronous client; its parameters, methods and errors are those of `Client`."""
 
     def __init__(
-        self, url: str, *, token: str | None = None, timeout_s: float = 60.0, patience_s: float = 60.0
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        timeout_s: float = 60.0,
+        patience_s: float = 60.0,
+        contact_s: float | None = None,
+        on_wait: OnWait | None = None,
     ) -> None:
-        self._http = httpx.AsyncClient(**_options(url, token, timeout_s))
-        self._patience = Patience(patience_s)
+        first_s = patience_s if contact_s is None else contact_s
+        self._retries = Retries(Patience(patience_s), Patience(first_s), on_wait)
+        self._http = httpx.AsyncClient(**_options(url, token, timeout_s, contact_s or timeout_s))
 
     async def __aenter__(self) -> Self:
         return self
@@ -263,21 +307,41 @@ class AsyncClient:
         """See `Client.duplicates`."""
         return await self._run(calls.duplicates(after, min_likelihood))
 
+    async def export(self, form: str = "ndjson") -> AsyncIterator[bytes]:
+        """See `Client.export`."""
+        call = calls.export(form)
+        answer = await self._answer(call, is_stream=True)
+        try:
+            if answer.status_code != HTTPStatus.OK:
+                raise calls.refusal(answer.status_code, await answer.aread())
+            async for piece in answer.aiter_bytes():
+                yield piece
+        except httpx.TransportError as error:
+            raise _gave_up(call, str(error) or type(error).__name__) from error
+        finally:
+            await answer.aclose()
+
     async def _run(self, call: Call[T]) -> T:
+        return _result(call, await self._answer(call))
+
+    async def _answer(self, call: Call[Any], *, is_stream: bool = False) -> httpx.Response:
         start, tries = time.monotonic(), 0
         while True:
             tries += 1
             retry_after: str | None = None
             content = await asyncio.to_thread(_content, call) if call.files is not None else _content(call)
             try:
-                answer = await self._http.request(call.method, call.path, **content)
+                request = self._http.build_request(call.method, call.path, **content)
+                answer = await self._http.send(request, stream=is_stream)
+                self._retries.is_reached = True
+                if answer.status_code not in BUSY:
+                    return answer
+                await answer.aread()
             except httpx.TransportError as error:
                 cause = str(error) or type(error).__name__
             else:
-                if answer.status_code not in BUSY:
-                    return _result(call, answer)
                 cause, retry_after = _busy(answer)
-            pause_s = self._patience.pause_s(tries, time.monotonic() - start, retry_after)
+            pause_s = self._retries.pause_s(tries, time.monotonic() - start, cause, retry_after)
             if pause_s is None:
                 raise _gave_up(call, cause)
             await asyncio.sleep(pause_s)

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
 BUSY: Final = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 """Answers that say: later."""
+OnWait = Callable[[str, float], None]
+"""Is told, before each pause, why there is one, and the seconds that will have gone by after it."""
 _FIRST_S: Final = 0.2
 _LAST_S: Final = 10.0
 _MOST_ASKED_S: Final = 60.0
@@ -48,6 +51,34 @@ class Patience:
         pause_s = min(_FIRST_S * 2 ** (tries - 1), _LAST_S) * random.uniform(0.5, 1.0)
         pause_s = max(pause_s, asked_s)
         return pause_s if spent_s + pause_s <= self.total_s else None
+
+
+@dataclass(slots=True)
+class Retries:
+    """The patience of one client, which is another one until it has had any answer.
+
+    Parameters
+    ----------
+    patience : Patience
+    first : Patience
+        With a server that has not answered yet.
+    on_wait : callable of (cause, seconds) or None
+    is_reached : bool
+        Whether there was an answer; set by the client.
+    """
+
+    patience: Patience
+    first: Patience
+    on_wait: OnWait | None = None
+    is_reached: bool = False
+
+    def pause_s(self, tries: int, spent_s: float, cause: str, retry_after: str | None) -> float | None:
+        """Return how long to wait before the next try, or None to give up; see `Patience.pause_s`."""
+        patience = self.patience if self.is_reached else self.first
+        pause_s = patience.pause_s(tries, spent_s, retry_after)
+        if pause_s is not None and self.on_wait is not None:
+            self.on_wait(cause, spent_s + pause_s)
+        return pause_s
 
 
 def _seconds(text: str | None) -> float:

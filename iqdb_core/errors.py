@@ -195,3 +195,7 @@ class SearchUnavailable(IqdbError):
 
 class ConfigError(IqdbError):
     """A setting that cannot work; raised at start, before anything is opened."""
+
+
+class WrongUsage(ConfigError):
+    """Arguments, options or settings that cannot work, whatever is there; a command ends with code 2."""

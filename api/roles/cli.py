@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from api.roles.printable import printable_lines
-from iqdb_core.errors import IqdbError
+from iqdb_core.errors import IqdbError, WrongUsage
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class _Group(TyperGroup):
             return super().invoke(ctx)
         except IqdbError as error:
             sys.stderr.write(f"iqdb: {printable_lines(str(error))}\n")
-            sys.exit(1)
+            sys.exit(2 if isinstance(error, WrongUsage) else 1)
         except KeyboardInterrupt:
             sys.exit(130)
 

@@ -7,19 +7,27 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable
-from typing import Annotated, Any, get_type_hints
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from typing import Annotated, Any, Final, get_type_hints
 
 import typer
 from pydantic.fields import FieldInfo
 
+from api.roles.ending import ending_in_order
 from api.roles.process import configure_logging, say
 from iqdb_core.errors import ConfigError
 from iqdb_core.settings import Settings, alias_of, fields_of, flags_of, group_of, shown_default
+from iqdb_core.settings_terms import SERVERS
 from iqdb_core.settings_unknown import warn_of_unknown
 
+LASTING: Final = (*SERVERS, "worker")
+"""What runs on, and minds its signals itself."""
 
-def with_settings(role: str, *, only: tuple[str, ...] | None = None) -> Callable[..., Callable[..., None]]:
+
+def with_settings(
+    role: str, *, only: tuple[str, ...] | None = None, without: Mapping[str, str] | None = None
+) -> Callable[..., Callable[..., None]]:
     """Return a decorator that gives a command the options of a role.
 
     The function takes the settings first and its own arguments after. It gets the settings read from options
@@ -32,8 +40,15 @@ def with_settings(role: str, *, only: tuple[str, ...] | None = None) -> Callable
         One of `iqdb_core.settings.ROLES`.
     only : tuple of str, optional
         Offer no options but these.
+    without : mapping of str to str, optional
+        Settings with which the command cannot work, also where the environment has them, and what to say.
     """
-    fields = {name: field for name, field in fields_of(role).items() if only is None or name in only}
+    without = without or {}
+    fields = {
+        name: field
+        for name, field in fields_of(role).items()
+        if only is None or name in only or name in without
+    }
 
     aliases = {name: alias for name in fields if (alias := alias_of(name)) is not None}
 
@@ -48,7 +63,7 @@ def with_settings(role: str, *, only: tuple[str, ...] | None = None) -> Callable
                 inspect.Parameter.KEYWORD_ONLY,
                 # No default here: what is not given comes from the environment, then from the model.
                 default=None,
-                annotation=_annotation(name, field),
+                annotation=_annotation(name, field, is_hidden=name in without),
             )
             for name, field in fields.items()
             if name not in taken
@@ -71,13 +86,16 @@ def with_settings(role: str, *, only: tuple[str, ...] | None = None) -> Callable
                 given[name] = by_alias if given[name] is None else given[name]
             try:
                 settings = Settings.read(**given)
+                _refuse(settings, without)
             except ConfigError as error:
                 say(str(error))
                 raise typer.Exit(2) from None
             configure_logging(settings.log_level)
             warn_of_unknown(os.environ)
             arguments = {name: value for name, value in values.items() if name in taken - set(fields)}
-            raise typer.Exit(function(settings, **arguments) or 0)
+            with ending_in_order() if role not in LASTING else nullcontext():
+                code = function(settings, **arguments) or 0
+            raise typer.Exit(code)
 
         parameters = [*own, *options]
         command.__name__ = function.__name__
@@ -89,7 +107,13 @@ def with_settings(role: str, *, only: tuple[str, ...] | None = None) -> Callable
     return decorate
 
 
-def _annotation(name: str, field: FieldInfo) -> Any:
+def _refuse(settings: Settings, without: Mapping[str, str]) -> None:
+    for name, sentence in without.items():
+        if getattr(settings, name):
+            raise ConfigError(sentence)
+
+
+def _annotation(name: str, field: FieldInfo, *, is_hidden: bool) -> Any:
     # Numbers are taken as text: the model says better than Typer what is wrong with one.
     is_number = field.annotation in {int, float}
     kind: Any = str if is_number else field.annotation
@@ -101,6 +125,7 @@ def _annotation(name: str, field: FieldInfo) -> Any:
             help=f"{field.description} (default: {default})".replace("`", "").replace(" (default: none)", ""),
             metavar="N" if is_number else None,
             show_default=False,
+            hidden=is_hidden,
             rich_help_panel=group_of(field),
         ),
     ]

@@ -12,6 +12,7 @@ from typing import Annotated, Final
 
 import typer
 
+from api.roles.ending import SIGNALS
 from api.roles.options import with_settings
 from api.roles.people import show
 from api.roles.people.add import add_all
@@ -96,14 +97,18 @@ def _pattern(text: str | None) -> re.Pattern[str] | None:
 
 @contextmanager
 def _stopping_on_interrupt() -> Iterator[threading.Event]:
-    """Finish what is in hand on the first Ctrl-C or SIGTERM, end at once on the second."""
+    """Finish what is in hand on the first Ctrl-C, SIGTERM or SIGHUP, end at once on the second."""
     stopping = threading.Event()
 
     def stop(number: int, _: object) -> None:
         signal.signal(number, signal.SIG_DFL)
         stopping.set()
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {
+        number: signal.signal(number, stop)
+        for number in (signal.SIGINT, *SIGNALS)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
     try:
         yield stopping
     finally:

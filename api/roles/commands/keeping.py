@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import json as json_format
 import sys
+from collections.abc import Iterable
 from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, TextIO
 
 import typer
 
@@ -16,13 +17,23 @@ from api.roles.options import with_settings
 from api.roles.people import show
 from api.roles.people.opening import opened, opened_database
 from api.roles.progress import ProgressLine
-from iqdb_core.errors import ConfigError
+from iqdb_client import Image
+from iqdb_core.errors import WrongUsage
 from iqdb_core.settings import Settings
+from iqdb_core.store.contents.files import new_file
 
 app: Final = typer.Typer()
 
 DISAGREES: Final = 5
 _LISTED: Final = 50
+
+LOCAL: Final = ("database_url", "log_level")
+TARGET: Final = (*LOCAL, "url", "token")
+"""The settings of commands that work on a database alone, and of those that work on a server, too."""
+
+
+def _no_server(command: str, instead: str) -> dict[str, str]:
+    return {"url": f"'{command}' works on a database and not on a server (--url, IQDB_URL); {instead}"}
 
 
 class ExportFormat(StrEnum):
@@ -34,7 +45,7 @@ class ExportFormat(StrEnum):
 
 
 @app.command()
-@with_settings("people")
+@with_settings("people", only=TARGET)
 def rm(settings: Settings, ids: Annotated[list[int], typer.Argument(help="ids of images", min=0)]) -> None:
     """Delete images by id; an unknown id is no error. Files are never touched."""
     with opened(settings) as target:
@@ -42,7 +53,7 @@ def rm(settings: Settings, ids: Annotated[list[int], typer.Argument(help="ids of
 
 
 @app.command()
-@with_settings("people")
+@with_settings("people", only=TARGET)
 def status(
     settings: Settings, *, json: Annotated[bool, typer.Option("--json", help="as JSON")] = False
 ) -> None:
@@ -56,7 +67,7 @@ def status(
 
 
 @app.command()
-@with_settings("people")
+@with_settings("people", only=TARGET)
 def export(
     settings: Settings,
     file: Annotated[str, typer.Argument(help="a new file, or - for standard output")],
@@ -68,41 +79,43 @@ def export(
 ) -> None:
     """Write all images of one moment: id, hash and source as NDJSON or CSV, or a file for IQDB."""
     form = form or _format_of(file)
-    with opened_database(settings) as database, ExitStack() as stack:
+    if form is ExportFormat.IQDB and file == "-":
+        raise WrongUsage("an IQDB file cannot be written to standard output")
+    with opened(settings) as target, ExitStack() as stack:
         if form is ExportFormat.IQDB:
-            if file == "-":
-                raise ConfigError("an IQDB file cannot be written to standard output")
             line = ProgressLine("writing")
-            count = database.store.export_iqdb_file(Path(file), line)
+            count = target.write_iqdb_file(Path(file), line)
             line.close()
-            show.say(f"wrote {count:,} images to {file}")
-            return
-        if file == "-":
-            out = sys.stdout
+        elif file == "-":
+            count = _write(target.images(), form, sys.stdout)
         else:
-            try:
-                out = stack.enter_context(Path(file).open("x", encoding="utf-8", newline=""))
-            except OSError as error:
-                raise ConfigError(f"{file} cannot be written: {error.strerror}") from error
-        count = 0
-        writer = csv.writer(out)
-        if form is ExportFormat.CSV:
-            writer.writerow(["post_id", "hash", "source"])
-        for image in database.images():
-            count += 1
-            if form is ExportFormat.CSV:
-                writer.writerow([image.post_id, image.hash, image.source or ""])
-            else:
-                body = {"post_id": image.post_id, "hash": image.hash}
-                if image.source is not None:
-                    body["source"] = image.source
-                out.write(json_format.dumps(body, ensure_ascii=False) + "\n")
+            part = stack.enter_context(new_file(Path(file)))
+            out = stack.enter_context(part.open("w", encoding="utf-8", newline=""))
+            count = _write(target.images(), form, out)
     if file != "-":
         show.say(f"wrote {count:,} images to {file}")
 
 
+def _write(images: Iterable[Image], form: ExportFormat, out: TextIO) -> int:
+    """Write images as lines, and return how many there were."""
+    count = 0
+    writer = csv.writer(out)
+    if form is ExportFormat.CSV:
+        writer.writerow(["post_id", "hash", "source"])
+    for image in images:
+        count += 1
+        if form is ExportFormat.CSV:
+            writer.writerow([image.post_id, image.hash, image.source or ""])
+        else:
+            body = {"post_id": image.post_id, "hash": image.hash}
+            if image.source is not None:
+                body["source"] = image.source
+            out.write(json_format.dumps(body, ensure_ascii=False) + "\n")
+    return count
+
+
 @app.command()
-@with_settings("people")
+@with_settings("people", only=LOCAL, without=_no_server("backup", "GET /export gives all that it holds"))
 def backup(
     settings: Settings, file: Annotated[Path, typer.Argument(help="a new file; it must not be there yet")]
 ) -> None:
@@ -118,7 +131,7 @@ def backup(
 
 
 @app.command()
-@with_settings("people")
+@with_settings("people", only=LOCAL, without=_no_server("check", "run it where the database is"))
 def check(
     settings: Settings,
     *,

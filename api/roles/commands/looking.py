@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import webbrowser
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -29,16 +30,25 @@ app: Final = typer.Typer()
 NOTHING_FOUND: Final = 4
 SOME_REFUSED: Final = 3
 
+DECODING: Final = ("max_pixels", "log_level")
+
+
+class Turns(StrEnum):
+    """How a picture is turned as well."""
+
+    MIRROR = "mirror"
+    ALL = "all"
+
 
 @app.command()
-@with_settings("people")
+@with_settings("people", only=(*DECODING, "database_url", "url", "token"))
 def search(
     settings: Settings,
     picture: Annotated[str, typer.Argument(help="a file, an address, a hash, or the id of a known image")],
     *,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="most matches")] = 10,
     everything: Annotated[bool, typer.Option("--all", help="also what merely looks alike")] = False,
-    turns: Annotated[str | None, typer.Option(help="mirror or all: also turned copies")] = None,
+    turns: Annotated[Turns | None, typer.Option(help="also turned copies")] = None,
     json: Annotated[bool, typer.Option("--json", help="tell the matches as JSON")] = False,
     open_best: Annotated[bool, typer.Option("--open", help="open the best match's file or page")] = False,
 ) -> int:
@@ -62,7 +72,7 @@ def search(
 
 
 @app.command(name="hash")
-@with_settings("people")
+@with_settings("people", only=DECODING)
 def hash_command(
     settings: Settings,
     files: Annotated[list[Path], typer.Argument(help="pictures")],
@@ -94,7 +104,7 @@ def hash_command(
 
 
 @app.command()
-@with_settings("people")
+@with_settings("people", only=DECODING)
 def compare(
     settings: Settings,
     first: Annotated[str, typer.Argument(help="a picture: a file, an address or a hash")],

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TextIO
 
 import typer
 
@@ -23,16 +23,19 @@ from iqdb_core.settings import Settings
 
 app: Final = typer.Typer()
 
+COLUMNS: Final = ("group", "post_id", "likelihood", "source")
+
 
 class DuplicatesFormat(StrEnum):
     """How groups are written."""
 
     NDJSON = "ndjson"
     CSV = "csv"
+    TABLE = "table"
 
 
 @app.command()
-@with_settings("people")
+@with_settings("people", only=("database_url", "url", "token", "log_level"))
 def duplicates(
     settings: Settings,
     *,
@@ -40,8 +43,9 @@ def duplicates(
         float, typer.Option(min=0, max=1, help="of a pair to show the same picture")
     ] = LIKELY,
     form: Annotated[
-        DuplicatesFormat, typer.Option("--format", help="one line per group, or per image")
-    ] = DuplicatesFormat.NDJSON,
+        DuplicatesFormat | None,
+        typer.Option("--format", help="by default a table on a terminal, else ndjson: a line per group"),
+    ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="append to this file")] = None,
     after: Annotated[
         int, typer.Option(help="go on after this id, which an interrupted run has told", min=-1)
@@ -52,12 +56,16 @@ def duplicates(
     Plain pictures, which resemble each other anyhow, are left out.
     """
     with opened(settings) as target, ExitStack() as stack:
-        out = sys.stdout
+        out: TextIO = sys.stdout
         if output is not None:
             try:
                 out = stack.enter_context(output.open("a", encoding="utf-8", newline=""))
             except OSError as error:
                 raise ConfigError(f"{output} cannot be written: {error.strerror}") from error
+        form = form or _format_for(out)
+        is_new = after < 0 if output is None else out.tell() == 0
+        if form is DuplicatesFormat.CSV and is_new:
+            csv.writer(out).writerow(COLUMNS)
         line = ProgressLine("looking for duplicates")
         total = int(target.status()["images"])
         looked_at = groups = extra = 0
@@ -85,9 +93,16 @@ def duplicates(
     )
 
 
+def _format_for(out: TextIO) -> DuplicatesFormat:
+    return DuplicatesFormat.TABLE if out.isatty() else DuplicatesFormat.NDJSON
+
+
 def _write(out: Any, group: Group, number: int, sources: dict[int, str], form: DuplicatesFormat) -> None:
     if form is DuplicatesFormat.CSV:
         csv.writer(out).writerows(_rows(group, number, sources))
+        return
+    if form is DuplicatesFormat.TABLE:
+        show.rows(COLUMNS, _rows(group, number, sources), out, is_first=number == 1)
         return
     images = [
         {"post_id": image_id} | ({"source": sources[image_id]} if image_id in sources else {})

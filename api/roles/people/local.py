@@ -121,6 +121,10 @@ class DatabaseTarget:
         for image in self._store.export():
             yield Image(image.image_id, codec.to_hash(image.signature), image.source)
 
+    def write_iqdb_file(self, path: Path, progress: Callable[[int, int], None]) -> int:
+        """See `Target`."""
+        return self._store.export_iqdb_file(path, progress)
+
     def get(self, image_id: int) -> Image:
         """See `Target`."""
         signature = self._store.get(image_id)

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from api.roles.people.arithmetic import Arithmetic
+from api.roles.people.show import say
 from api.roles.people.target import Entry, reason_of
 from api.search.duplicates import DuplicatesPage, page_of
-from iqdb_client import Client, Image, Match, Picture, Question
+from iqdb_client import Client, Image, Match, Picture, Question, Unavailable
 from iqdb_core import codec
 from iqdb_core.errors import ImageError
 from iqdb_core.signature import DecodeLimits, from_image_bytes
+from iqdb_core.store.contents.files import new_file
+
+CONTACT_S: Final = 5.0
+"""How long a server that has not answered at all is tried: its address may be wrong."""
+NOTICE_S: Final = 2.0
+"""Who waits longer is told for what."""
 
 
 class ServerTarget:
@@ -30,7 +40,8 @@ class ServerTarget:
 
     def __init__(self, url: str, *, token: str | None, hash_here: bool, max_pixels: int) -> None:
         self.name = url
-        self._client = Client(url, token=token)
+        self._has_told = False
+        self._client = Client(url, token=token, contact_s=CONTACT_S, on_wait=self._tell)
         self._hash_here = hash_here
         self._arithmetic = Arithmetic()
         self._limits = DecodeLimits(max_pixels=max_pixels)
@@ -97,8 +108,28 @@ class ServerTarget:
 
     def images(self) -> Iterator[Image]:
         """See `Target`."""
-        for image_id in self._client.images():
-            yield self._client.get(image_id)
+        rest = b""
+        for piece in self._client.export():
+            *lines, rest = (rest + piece).split(b"\n")
+            for line in lines:
+                yield Image.from_body(json.loads(line))
+        if rest:
+            raise Unavailable("the export ended in the middle of a line")
+
+    def write_iqdb_file(self, path: Path, progress: Callable[[int, int], None]) -> int:
+        """See `Target`."""
+        del progress  # the server makes the file first, and says nothing meanwhile
+        with new_file(path) as part:
+            with part.open("wb") as out:
+                for piece in self._client.export("sqlite"):
+                    out.write(piece)
+            with closing(sqlite3.connect(part)) as connection:
+                return int(connection.execute("SELECT count(*) FROM images").fetchone()[0])
+
+    def _tell(self, cause: str, seconds: float) -> None:
+        if seconds >= NOTICE_S and not self._has_told:
+            self._has_told = True
+            say(f"waits for {self.name}: {cause}")
 
     def close(self) -> None:
         """See `Target`."""

@@ -9,10 +9,10 @@ import json
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 from rich.console import Console
 from rich.progress import (
@@ -37,6 +37,8 @@ _LISTED: Final = 50
 
 _UNESCAPED: Final = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
+_COLUMN: Final = 10
+"""Characters of a column whose pieces have to agree."""
 _WIDE: Final = 2000
 """Columns of a table that no terminal shows: a program that reads it wants whole names."""
 
@@ -152,6 +154,17 @@ def pairs(values: Mapping[str, object]) -> None:
         shown = f"{value:,}" if isinstance(value, int) else str(value)
         table.add_row(_cell(name.replace("_", " ")), _cell(shown))
     out.print(table)
+
+
+def rows(columns: Sequence[str], values: Iterable[Sequence[object]], to: TextIO, *, is_first: bool) -> None:
+    """Write some rows of a table that is shown piece by piece; the last column takes what is left."""
+    table = Table(box=None, pad_edge=False, show_header=is_first)
+    for name in columns[:-1]:
+        table.add_column(name.replace("_", " "), justify="right", min_width=_COLUMN, no_wrap=True)
+    table.add_column(columns[-1], overflow="fold")
+    for row in values:
+        table.add_row(*(_cell(str(value)) for value in row))
+    Console(file=to, width=None if to.isatty() else _WIDE, **_PLAIN).print(table)
 
 
 def _cell(text: str) -> Text:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, Self
 
 from api.search.duplicates import DuplicatesPage
@@ -63,6 +64,9 @@ class Target(Protocol):
 
     def images(self) -> Iterator[Image]:
         """Yield every image, by ascending id."""
+
+    def write_iqdb_file(self, path: Path, progress: Callable[[int, int], None]) -> int:
+        """Write all images into a new file for IQDB, there when it is whole; returns how many."""
 
     def close(self) -> None:
         """Finish and free everything."""
