@@ -161,7 +161,8 @@ class QueueIngestion:
                 self._threads.run(self._ledger.depth), self._threads.run(self._ledger.workers)
             )
         except QueueUnavailable as error:
-            return {"queue": {"state": "away", "message": str(error)}}
+            # Behind the colon stands where it is.
+            return {"queue": {"state": "away", "message": str(error).partition(":")[0]}}
         return {
             "queue": {
                 "state": "ready",
