@@ -146,6 +146,23 @@ def test_an_unusual_row_anywhere(
         assert store.head_seq() == N_IMAGES - name.startswith("id"), "nothing is taken in again"
 
 
+@pytest.mark.parametrize("is_received", [True, False])
+def test_text_that_is_none_keeps_no_file_from_being_opened(
+    path: Path, iqdb: IqdbFile, *, is_received: bool
+) -> None:
+    fill(iqdb, 3)
+    iqdb.run(
+        "INSERT INTO images VALUES (4, 7, 'a' || CAST(x'ff' AS TEXT), 0.0, 0.0, CAST(x'fffe80' AS TEXT))"
+    )
+    recorder = Recorder(is_willing=is_received)
+    with closing(open_store(str(path), receiver=recorder)) as store:
+        assert store.live_count() == 3
+        assert [finding.image_id for finding in store.check().findings] == [7]
+        assert len(recorder.batches) == is_received
+    with closing(open_store(str(path))) as store:
+        assert store.head_seq() == 4, "and is not taken in again"
+
+
 def test_a_file_of_nothing_but_unusable_rows(path: Path, iqdb: IqdbFile) -> None:
     for number in range(5):
         iqdb.add_raw(-1 - number, *signature(number).averages, signature(number).positions)

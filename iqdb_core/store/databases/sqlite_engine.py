@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import sqlite3
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
@@ -77,13 +78,16 @@ class SqliteEngines:
         return engine
 
     def _connect(self, mode: str) -> sqlite3.Connection:
-        return sqlite3.connect(
+        connection = sqlite3.connect(
             f"{self._address.path.as_uri()}?mode={mode}",
             uri=True,
             timeout=self._lock_s,
             isolation_level=None,
             check_same_thread=False,
         )
+        # A broken row may hold text that is none; it must not keep the others from being read.
+        connection.text_factory = partial(str, encoding="utf-8", errors="replace")
+        return connection
 
     def _connect_writer(self) -> sqlite3.Connection:
         # A file that was moved away must not come back empty.
