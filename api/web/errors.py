@@ -97,6 +97,7 @@ STATUSES: Final[dict[type[errors.IqdbError], HTTPStatus]] = {
     errors.CheckpointInvalid: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.IndexStateError: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.ConfigError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.WrongUsage: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 
 

@@ -168,6 +168,9 @@ class Backend(Protocol):
     def repairing(self) -> AbstractContextManager[sa.Connection]:
         """Do as `upgrading`, and keep writers out."""
 
+    def keep_writers_out(self, connection: sa.Connection) -> None:
+        """Let nobody else write until the transaction of an upgrade has ended; needs our tables."""
+
     def damage(self, connection: sa.Connection) -> list[str]:
         """Return what is wrong with the database as a file, in its own words; empty if nothing is."""
 

@@ -89,6 +89,8 @@ def make_current(
         if found != schema.NEWEST_VERSION:
             schema.check_images(connection, backend.name)
             schema.create_or_migrate(connection, found)
+        # One that was faster may write already: what it writes is no change by another program.
+        backend.keep_writers_out(connection)
         changes = 0
         if found is None or not takeover.is_in_step(backend, connection):
             changes = takeover.bring_in_step(backend, connection, progress, receiver)

@@ -297,6 +297,20 @@ def test_first_opens_at_the_same_time_make_one_store(store_url: str) -> None:
     opened.close()
 
 
+def test_who_opens_a_store_waits_for_those_who_write_to_it_already(store: SignatureStore) -> None:
+    """Another process made the tables a moment before, and writes: that is no change by another program."""
+    backend = store._backend
+    with ThreadPoolExecutor(1) as pool:
+        with backend.upgrading() as connection:
+            backend.keep_writers_out(connection)
+            before = backend.counter(connection)
+            writing = pool.submit(store.apply, [put(1, 1)])
+            with pytest.raises(TimeoutError):
+                writing.result(0.2)
+            assert backend.counter(connection) == before
+        assert writing.result(30)[0].seq == before.head_seq + 1
+
+
 def test_many_threads_may_use_one_store(store: SignatureStore) -> None:
     def work(number: int) -> None:
         for turn in range(20):

@@ -137,8 +137,12 @@ class PostgresBackend:
     def repairing(self) -> Iterator[sa.Connection]:
         """One upgrade that holds the counter row."""
         with self.upgrading() as connection:
-            _execute(connection, _LOCK_COUNTER)
+            self.keep_writers_out(connection)
             yield connection
+
+    def keep_writers_out(self, connection: sa.Connection) -> None:
+        """Take the lock of the counter row."""
+        _execute(connection, _LOCK_COUNTER)
 
     def damage(self, connection: sa.Connection) -> list[str]:  # noqa: ARG002
         """Return nothing: the server looks after its files."""

@@ -123,6 +123,9 @@ class SqliteBackend:
     snapshot = reading
     repairing = writing
 
+    def keep_writers_out(self, connection: sa.Connection) -> None:
+        """Do nothing: they are out since the transaction began."""
+
     def damage(self, connection: sa.Connection) -> list[str]:
         """Return what SQLite finds wrong with the file."""
         try:
