@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
 from iqdb_client.errors import ClientError, Late, NotFound, Refused, Unauthorized
-from iqdb_client.values import Change, Image, Job, JobPage, Match, Outcome, Picture, Question, Status
+from iqdb_client.values import Change, Image, Job, JobPage, Listed, Match, Outcome, Picture, Question, Status
 
 T = TypeVar("T")
 Files = list[tuple[str, tuple[str | None, bytes]]]
@@ -142,12 +142,14 @@ def jobs(state: str | None, cursor: str | None, limit: int) -> Call[JobPage]:
     )
 
 
-def images_after(after: int | None, limit: int) -> Call[list[int]]:
-    """Return known ids above `after`, ascending."""
+def images_after(after: int | None, limit: int) -> Call[list[Listed]]:
+    """Return known images above `after`, ascending by id."""
     parameters = {"limit": str(limit)}
     if after is not None:
         parameters["after"] = str(after)
-    return Call("GET", "/images", lambda body: [each["post_id"] for each in body["images"]], parameters)
+    return Call(
+        "GET", "/images", lambda body: [Listed.from_body(each) for each in body["images"]], parameters
+    )
 
 
 def missing(image_ids: Sequence[int]) -> Call[list[int]]:

@@ -14,10 +14,12 @@ from iqdb_client import calls
 from iqdb_client.calls import Call
 from iqdb_client.errors import Unavailable
 from iqdb_client.retrying import BUSY, OnWait, Patience, Retries
-from iqdb_client.values import Change, Image, Job, JobPage, Match, Outcome, Picture, Question, Status
+from iqdb_client.values import Change, Image, Job, JobPage, Listed, Match, Outcome, Picture, Question, Status
 
 T = TypeVar("T")
 PAGE: Final = 1000
+LISTED: Final = 10_000
+"""Images of a page of a list, as many as the server gives at once."""
 
 
 def _options(url: str, token: str | None, timeout_s: float, contact_s: float) -> dict[str, Any]:
@@ -145,9 +147,14 @@ class Client:
 
     def images(self, after: int | None = None) -> Iterator[int]:
         """Yield the ids of all images, ascending, page by page."""
-        while page := self._run(calls.images_after(after, PAGE)):
+        for image in self.listed(after):
+            yield image.post_id
+
+    def listed(self, after: int | None = None) -> Iterator[Listed]:
+        """Yield the ids and sources of all images, ascending, page by page."""
+        while page := self._run(calls.images_after(after, LISTED)):
             yield from page
-            after = page[-1]
+            after = page[-1].post_id
 
     def missing(self, post_ids: Sequence[int]) -> list[int]:
         """Return which of these ids the server does not know."""
@@ -283,10 +290,15 @@ class AsyncClient:
 
     async def images(self, after: int | None = None) -> AsyncIterator[int]:
         """See `Client.images`."""
-        while page := await self._run(calls.images_after(after, PAGE)):
-            for post_id in page:
-                yield post_id
-            after = page[-1]
+        async for image in self.listed(after):
+            yield image.post_id
+
+    async def listed(self, after: int | None = None) -> AsyncIterator[Listed]:
+        """See `Client.listed`."""
+        while page := await self._run(calls.images_after(after, LISTED)):
+            for image in page:
+                yield image
+            after = page[-1].post_id
 
     async def missing(self, post_ids: Sequence[int]) -> list[int]:
         """See `Client.missing`."""

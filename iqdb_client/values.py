@@ -92,6 +92,19 @@ class Image:
 
 
 @dataclass(frozen=True, slots=True)
+class Listed:
+    """An image in a list of all: its id, and where it came from, if that is known."""
+
+    post_id: int
+    source: str | None = None
+
+    @classmethod
+    def from_body(cls, body: Mapping[str, Any]) -> Listed:
+        """Read one from an answer."""
+        return cls(body["post_id"], body.get("source"))
+
+
+@dataclass(frozen=True, slots=True)
 class Match:
     """One answer to a query.
 

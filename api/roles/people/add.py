@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from api.roles.people.gather import Item
 from api.roles.people.notebook import Notebook
+from api.roles.people.recognise import Recognition
 from api.roles.people.target import Entry, Target
 from iqdb_core.errors import ConfigError
 from iqdb_core.model import MAX_IMAGE_ID
@@ -84,14 +85,16 @@ def add_all(
         The target refuses or fails as a whole. What was added before is in, and known to the notebook.
     """
     tally = Tally()
-    ids = _Ids(target, notebook)
     under_way: deque[_Chunk] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="add") as pool:
+        recognition = Recognition(target, pool)
+        ids = _Ids(recognition, notebook)
         try:
             for chunk in _chunks(items, tally):
                 if stopping.is_set():
                     break
-                entries = _to_add(chunk, ids, target, notebook, tally)
+                rest = _not_there(chunk, recognition, notebook, tally)
+                entries = _to_add(rest, ids, target, notebook, tally)
                 if entries:
                     result = pool.submit(target.add, [entry for _, entry in entries])
                     under_way.append(_Chunk([item for item, _ in entries], result))
@@ -128,6 +131,21 @@ def _finish(chunk: _Chunk, notebook: Notebook, tally: Tally) -> None:
     tally.added += len(done)
 
 
+def _not_there(chunk: list[Item], recognition: Recognition, notebook: Notebook, tally: Tally) -> list[Item]:
+    """Return a chunk without what is there though the notebook knows nothing of it, which is written down."""
+    known = notebook.known([item.key for item in chunk])
+    unknown = [item for item in chunk if item.key not in known and item.image_id is None]
+    if not unknown:
+        return chunk
+    found = recognition.ids_of(unknown)
+    # What is there under another key as well, as a file of a list, stays with that.
+    held = notebook.held(list(found.values()))
+    notebook.assign({key: image_id for key, image_id in found.items() if image_id not in held})
+    notebook.added({item.key: item.version for item in unknown if found.get(item.key, -1) not in {-1, *held}})
+    tally.unchanged += len(found)
+    return [item for item in chunk if item.key not in found]
+
+
 def _to_add(
     chunk: list[Item], ids: _Ids, target: Target, notebook: Notebook, tally: Tally
 ) -> list[tuple[Item, Entry]]:
@@ -159,14 +177,14 @@ def _to_add(
 class _Ids:
     """Gives out ids above all that are in use."""
 
-    def __init__(self, target: Target, notebook: Notebook) -> None:
-        self._target = target
+    def __init__(self, recognition: Recognition, notebook: Notebook) -> None:
+        self._recognition = recognition
         self._notebook = notebook
         self._numbers: Iterator[int] | None = None
 
     def next(self) -> int:
         if self._numbers is None:
-            largest = max(self._target.largest_id(), self._notebook.largest_id())
+            largest = max(self._recognition.largest_id(), self._notebook.largest_id())
             self._numbers = itertools.count(max(1, largest + 1))
         number = next(self._numbers)
         if number > MAX_IMAGE_ID:

@@ -17,7 +17,7 @@ from api.search.duplicates import DuplicateSearch, DuplicatesPage, DuplicatesWan
 from iqdb_client import Image, Match, Part, Picture, Question
 from iqdb_core import codec
 from iqdb_core.clock import RevisionClock
-from iqdb_core.errors import ConfigError, ImageError
+from iqdb_core.errors import ConfigError, ImageError, UnknownImage
 from iqdb_core.follower import Follower
 from iqdb_core.index import ImageIndex
 from iqdb_core.model import Asked, ChangeBatch, Copy, Signature, Write
@@ -26,6 +26,7 @@ from iqdb_core.signature import turned as turned_copies
 from iqdb_core.store import SignatureStore, open_store
 
 DEFAULT_LIMIT: Final = 10
+LISTED: Final = 10_000
 
 
 class DatabaseTarget:
@@ -78,9 +79,22 @@ class DatabaseTarget:
         """See `Target`."""
         return set(self._store.missing(image_ids))
 
-    def largest_id(self) -> int:
+    def listed(self) -> Iterator[tuple[int, str | None]]:
         """See `Target`."""
-        return self._store.largest_id()
+        after = -1
+        while page := self._store.ids_after(after, LISTED):
+            for image in page:
+                yield image.image_id, image.source
+            after = page[-1].image_id
+
+    def is_same(self, image_id: int, picture: Picture) -> bool:
+        """See `Target`."""
+        try:
+            known = self._store.get(image_id)
+            self._arithmetic.count("signature")
+            return codec.to_hash(_signature_of(picture, self._limits)) == codec.to_hash(known)
+        except (OSError, ImageError, UnknownImage):
+            return False
 
     def search(self, picture: Picture | int, question: Question) -> list[Match]:
         """See `Target`."""

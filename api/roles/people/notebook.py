@@ -2,7 +2,7 @@
 
 An SQLite file beside the database, or in the user's state folder for a server. An id is written down before
 the image is added with it, so that whatever is killed in between is done again under the same id, and
-nothing is there twice. Losing the file costs time, and new ids for what had none of its own.
+nothing is there twice. Losing the file costs time: `recognise` finds again what is there.
 """
 
 from __future__ import annotations
@@ -68,6 +68,14 @@ class Notebook:
             ).fetchone()
             if row is not None:
                 found[key] = (int(row[0]), row[1])
+        return found
+
+    def held(self, image_ids: Sequence[int]) -> set[int]:
+        """Return which of these ids a file has."""
+        found = set()
+        for image_id in image_ids:
+            if self._connection.execute("SELECT 1 FROM files WHERE post_id = ?", (image_id,)).fetchone():
+                found.add(image_id)
         return found
 
     def assign(self, ids: Mapping[str, int]) -> None:

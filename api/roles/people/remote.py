@@ -13,7 +13,7 @@ from api.roles.people.arithmetic import Arithmetic
 from api.roles.people.show import say
 from api.roles.people.target import Entry, reason_of
 from api.search.duplicates import DuplicatesPage, page_of
-from iqdb_client import Client, Image, Match, Picture, Question, Unavailable
+from iqdb_client import Client, Image, Match, NotFound, Picture, Question, Unavailable
 from iqdb_core import codec
 from iqdb_core.errors import ImageError
 from iqdb_core.signature import DecodeLimits, from_image_bytes
@@ -64,9 +64,14 @@ class ServerTarget:
     def _prepared(self, picture: Picture) -> Picture:
         if isinstance(picture, str):
             return picture
-        data = picture.read_bytes() if isinstance(picture, Path) else picture
         if not self._hash_here:
-            return data
+            return picture.read_bytes() if isinstance(picture, Path) else picture
+        return self._hash_of(picture)
+
+    def _hash_of(self, picture: Picture) -> str:
+        if isinstance(picture, str):
+            return picture
+        data = picture.read_bytes() if isinstance(picture, Path) else picture
         self._arithmetic.count("signature")
         return codec.to_hash(from_image_bytes(data, limits=self._limits))
 
@@ -74,12 +79,17 @@ class ServerTarget:
         """See `Target`."""
         return set(self._client.missing(image_ids))
 
-    def largest_id(self) -> int:
+    def listed(self) -> Iterator[tuple[int, str | None]]:
         """See `Target`."""
-        largest = -1
-        for image_id in self._client.images():
-            largest = image_id
-        return largest
+        return ((image.post_id, image.source) for image in self._client.listed())
+
+    def is_same(self, image_id: int, picture: Picture) -> bool:
+        """See `Target`."""
+        try:
+            known = self._client.get(image_id).hash
+            return self._hash_of(picture) == known
+        except (OSError, ImageError, NotFound):
+            return False
 
     def search(self, picture: Picture | int, question: Question) -> list[Match]:
         """See `Target`."""

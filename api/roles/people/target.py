@@ -41,8 +41,14 @@ class Target(Protocol):
     def missing(self, image_ids: Sequence[int]) -> set[int]:
         """Return which of these ids are not there."""
 
-    def largest_id(self) -> int:
-        """Return the largest id in use; -1 for none."""
+    def listed(self) -> Iterator[tuple[int, str | None]]:
+        """Yield the ids and sources of all images, by ascending id."""
+
+    def is_same(self, image_id: int, picture: Picture) -> bool:
+        """Tell whether an image has the hash of a picture. Called from several threads at once.
+
+        False as well if the image is not there any more, or the picture cannot be read.
+        """
 
     def search(self, picture: Picture | int, question: Question) -> list[Match]:
         """Return what is like a picture, or like a known image."""
