@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from iqdb_core.model import ChangeBatch, Mark
 
 
+BEFORE_ALL: Final = -(2**63)
+"""Below every id of a row: IQDB's file may have any."""
+
 # The states of a feed row. Plain integers: sqlite3 binds an IntEnum ten times slower.
 TOMBSTONE: Final = 0
 LIVE: Final = 1

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 
 from iqdb_core.errors import StoreInvalid
-from iqdb_core.model import MAX_IMAGE_ID, Signature, Write
+from iqdb_core.model import Signature, Write
 from iqdb_core.store import schema
 from iqdb_core.store.address import StoreTimeouts, parse_address
-from iqdb_core.store.backend import LIVE
+from iqdb_core.store.backend import BEFORE_ALL, LIVE
 from iqdb_core.store.columns import are_signatures
 from iqdb_core.store.opening import make_backend, make_current
+from iqdb_core.store.row_states import is_image_id
 from iqdb_core.store.writing import apply_writes, check_writes
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from iqdb_core.store.backend import Backend
 
 DEFAULT_BATCH: Final = 8192
-_BEFORE_ALL: Final = -(2**63)
 _STATEMENT_S: Final = 3600.0
 """Counting a large table takes longer than any statement of a server may."""
 
@@ -208,7 +208,7 @@ def _where_to_go_on(target: Backend, identity: str) -> tuple[int, int, bool]:
         head = target.counter(connection).head_seq
         state = connection.execute(_COPY_STATE).one_or_none()
     if state is None and head == 0:
-        return _BEFORE_ALL, 0, False
+        return BEFORE_ALL, 0, False
     if state is None or (state.source, state.target_seq) != (identity, head):
         raise StoreInvalid("the target holds other data than the beginning of a copy of this source")
     return state.source_cursor, state.skipped, True
@@ -224,7 +224,7 @@ def _writes(rows: Sequence[Sequence[Any]]) -> Iterator[Write]:
     """Turn rows into writes, leaving out those that are no signatures or have no image id."""
     valid = are_signatures([tuple(row[5:]) for row in rows])
     for (_, post_id, revision, state, source, *image), is_valid in zip(rows, valid, strict=True):
-        if not isinstance(post_id, int) or not 0 <= post_id <= MAX_IMAGE_ID:
+        if not is_image_id(post_id):
             continue
         if state != LIVE:
             yield Write(post_id, revision, None)

@@ -1,6 +1,6 @@
 """What does the feed say of a row of `images`? Its state and digest; and what is logged of a broken one.
 
-Called by the takeovers.
+Called by whatever reads rows of `images` that others may have written.
 """
 
 from __future__ import annotations

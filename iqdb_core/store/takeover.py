@@ -14,7 +14,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from iqdb_core.store import first_takeover, lineage, sources
-from iqdb_core.store.backend import BROKEN, LIVE, TOMBSTONE, Counter, FeedRow
+from iqdb_core.store.backend import BEFORE_ALL, BROKEN, LIVE, TOMBSTONE, Counter, FeedRow
 from iqdb_core.store.columns import average_digests, digests, stack_checked
 from iqdb_core.store.row_states import is_image_id, report_broken, report_no_id, states_of
 
@@ -28,7 +28,6 @@ _ANY_FEED: Final = sa.text("SELECT seq FROM iqdb_feed LIMIT 1")
 _COUNT: Final = sa.text("SELECT count(*) FROM images")
 _BATCH: Final = 8192
 _TAIL: Final = 1000
-_BEFORE_ALL: Final = -(2**63)
 _BEHIND_ALL: Final = 2**63 - 1
 
 
@@ -96,7 +95,7 @@ def bring_in_step(
 
 def _compared(backend: Backend, connection: sa.Connection, feed: _Feed) -> Generator[int]:
     """Look at every row beside what the feed knows of it; yields numbers of rows."""
-    after = _BEFORE_ALL
+    after = BEFORE_ALL
     while compared := backend.compared_rows(connection, after, _BATCH):
         backend.put_feed(connection, feed.follow_unknown(compared) or feed.follow_known(compared))
         after = compared[-1][0]

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from iqdb_core.store import schema
 from iqdb_core.store.address import SqliteAddress, StoreTimeouts
+from iqdb_core.store.backend import BEFORE_ALL
 from iqdb_core.store.contents.files import new_file
 from iqdb_core.store.databases.sqlite import SqliteBackend
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from iqdb_core.store.backend import Backend
 
 _PAGE: Final = 2048
-_BEFORE_ALL: Final = -(2**63)
 _TABLES: Final = (
     ("images", "id", ("id", "post_id", "avglf1", "avglf2", "avglf3", "sig")),
     ("iqdb_feed", "seq", ("seq", "post_id", "revision", "state", "row_id", "digest")),
@@ -79,7 +79,7 @@ def _copy_rows(
                 f"SELECT {names} FROM {table} WHERE {key} > :after ORDER BY {key} LIMIT {_PAGE}"  # noqa: S608
             )
             write = f"INSERT INTO {table} ({names}) VALUES ({', '.join('?' * len(columns))})"  # noqa: S608
-            after, place = _BEFORE_ALL, columns.index(key)
+            after, place = BEFORE_ALL, columns.index(key)
             while page := connection.execute(read, {"after": after}).fetchall():
                 after = page[-1][place]
                 target.executemany(write, [tuple(row) for row in page])

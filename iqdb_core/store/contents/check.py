@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import sqlalchemy as sa
 
 from iqdb_core.store import takeover
-from iqdb_core.store.backend import BROKEN, Counter, FeedRow
+from iqdb_core.store.backend import BEFORE_ALL, BROKEN, Counter, FeedRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 MAX_FINDINGS: Final = 1000
 _BATCH: Final = 4096
-_BEFORE_ALL: Final = -(2**63)
 _FEED_TOTALS: Final = sa.text(
     "SELECT coalesce(max(seq), 0), coalesce(sum(CASE WHEN state = 1 THEN 1 ELSE 0 END), 0),"
     " coalesce(max(revision), 0) FROM iqdb_feed"
@@ -123,7 +122,7 @@ def _check_images(
     report: CheckReport,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    total, after = backend.fingerprint(connection)[0], _BEFORE_ALL
+    total, after = backend.fingerprint(connection)[0], BEFORE_ALL
     while rows := backend.compared_rows(connection, after, _BATCH):
         after = rows[-1][0]
         for row in takeover.unreadable(rows):

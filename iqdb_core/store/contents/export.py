@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import sqlalchemy as sa
 
-from iqdb_core.model import MAX_IMAGE_ID, Signature
+from iqdb_core.model import Signature
+from iqdb_core.store.backend import BEFORE_ALL
 from iqdb_core.store.columns import are_signatures
 from iqdb_core.store.contents.files import new_file
+from iqdb_core.store.row_states import is_image_id
 from iqdb_core.store.schema import IMAGES_SQLITE
 
 if TYPE_CHECKING:
@@ -32,7 +34,6 @@ _BY_ROW: Final = sa.text(
     "SELECT id, post_id, avglf1, avglf2, avglf3, sig FROM images WHERE id > :after ORDER BY id LIMIT :limit"
 )
 _INSERT: Final = "INSERT INTO images (id, post_id, avglf1, avglf2, avglf3, sig) VALUES (?, ?, ?, ?, ?, ?)"
-_BEFORE_ALL: Final = -(2**63)
 
 
 class ExportedImage(NamedTuple):
@@ -61,7 +62,7 @@ def images(backend: Backend, after: int) -> Iterator[ExportedImage]:
 
 def write_iqdb_file(backend: Backend, path: Path, progress: Callable[[int, int], None] | None) -> int:
     """Write a file of IQDB; see `SignatureStore.export_iqdb_file`."""
-    done, after = 0, _BEFORE_ALL
+    done, after = 0, BEFORE_ALL
     with backend.snapshot() as connection, new_file(path) as part, closing(sqlite3.connect(part)) as target:
         total = backend.counter(connection).image_rows
         target.execute(IMAGES_SQLITE)
@@ -79,8 +80,4 @@ def write_iqdb_file(backend: Backend, path: Path, progress: Callable[[int, int],
 def _valid(page: Sequence[Any], key: int = 0) -> list[Any]:
     """Return the rows of a page that are images: an id, and four last columns that are a signature."""
     good = are_signatures([tuple(row[2:]) for row in page])
-    return [
-        row
-        for row, is_good in zip(page, good, strict=True)
-        if is_good and isinstance(row[key], int) and 0 <= row[key] <= MAX_IMAGE_ID
-    ]
+    return [row for row, is_good in zip(page, good, strict=True) if is_good and is_image_id(row[key])]

@@ -13,8 +13,7 @@ import numpy as np
 
 from iqdb_core.model import CHANNELS, KEPT, POSITION_BYTES
 from iqdb_core.store import columns
-from iqdb_core.store.backend import Contents, Look
-from iqdb_core.store.databases.sqlite_takeover import BEFORE_ALL
+from iqdb_core.store.backend import BEFORE_ALL, Contents, Look
 
 if TYPE_CHECKING:
     import sqlite3

@@ -12,7 +12,7 @@ import numpy as np
 
 from iqdb_core.model import POSITION_BYTES
 from iqdb_core.store import columns
-from iqdb_core.store.backend import Look
+from iqdb_core.store.backend import BEFORE_ALL, Look
 
 if TYPE_CHECKING:
     import sqlite3
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 GROUP: Final = 16_384
 FILLED_AT_ONCE: Final = 131_072
 """A tenth of a second, in which SQLite has no need of Python, where other threads may be busy."""
-BEFORE_ALL: Final = -(2**63)
 # Comparisons are cheaper than functions: text is above every number, a blob above every text.
 _IS_IMAGE_ID: Final = "post_id >= 0 AND post_id = CAST(post_id AS INTEGER)"
 _USUAL: Final = " AND ".join(
