@@ -51,8 +51,9 @@ class LogFolder:
         if self._thread is None:
             with self._lock:
                 if self._thread is None and not self._is_closing.is_set():
-                    self._thread = threading.Thread(target=self._run, name="sqlite-log", daemon=True)
-                    self._thread.start()
+                    thread = threading.Thread(target=self._run, name="sqlite-log", daemon=True)
+                    thread.start()
+                    self._thread = thread  # only now: `close` joins it, and an interrupt may come between
 
     def close(self) -> None:
         """End the thread; what is left in the log is for the caller."""
