@@ -1,6 +1,6 @@
 """Temporary folders that a killed process does not leave behind for good.
 
-Whoever uses one holds a lock in it. Whoever makes one first removes those of its kind that nobody holds.
+One that is used holds a lock in itself. Whoever makes one first removes those of its kind that nobody holds.
 Called by the index without a directory of its own, by warming up and by exports of files.
 """
 
@@ -15,15 +15,9 @@ import time
 from pathlib import Path
 from typing import Final, Self
 
-LOCK_NAME: Final = "lock"
+_LOCK_NAME: Final = "lock"
 _SETTLED_S: Final = 60.0
 """A folder younger than this may not have its lock yet."""
-
-
-def new_folder(kind: str) -> Path:
-    """Make a folder `iqdb-KIND-...`, whose lock (`LOCK_NAME`) the caller takes at once."""
-    remove_abandoned(kind)
-    return Path(tempfile.mkdtemp(prefix=f"iqdb-{kind}-"))
 
 
 def remove_abandoned(kind: str) -> None:
@@ -39,7 +33,7 @@ def remove_abandoned(kind: str) -> None:
 
 
 def _remove_unheld(folder: Path) -> None:
-    fd = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    fd = os.open(folder / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         shutil.rmtree(folder)
@@ -57,8 +51,9 @@ class TemporaryFolder:
     """
 
     def __init__(self, kind: str) -> None:
-        self.path = new_folder(kind)
-        self._lock_fd = os.open(self.path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        remove_abandoned(kind)
+        self.path = Path(tempfile.mkdtemp(prefix=f"iqdb-{kind}-"))
+        self._lock_fd = os.open(self.path / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
 
     def close(self) -> None:

@@ -23,11 +23,12 @@ from typing import TYPE_CHECKING, Final
 
 from iqdb_core.errors import IndexStateError
 from iqdb_core.index.disk.open_files import OpenFiles
-from iqdb_core.temporary import LOCK_NAME, new_folder
+from iqdb_core.temporary import TemporaryFolder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+LOCK_NAME: Final = "lock"
 MANIFEST_NAME: Final = "manifest"
 REFUSED_NAME: Final = "refused"
 _OURS: Final = re.compile(r"(\d{8,})\.(rows|words)(\.new)?|manifest(\.new)?")
@@ -50,14 +51,22 @@ class IndexDirectory:
     """
 
     def __init__(self, path: Path | None) -> None:
-        self.is_temporary = path is None
-        self.path = new_folder("index") if path is None else path
+        self._folder = None
+        if path is None:
+            self._folder = TemporaryFolder("index")
+            path = self._folder.path / "index"
+        self.path = path
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock_fd = self._locked()
         self.files = OpenFiles()
         """Open files of this directory."""
         taken = (int(match[1]) for name in self._names() if (match := _OURS.fullmatch(name)) and match[1])
         self._numbers = itertools.count(max(taken, default=0) + 1)
+
+    @property
+    def is_temporary(self) -> bool:
+        """Whether `close` removes it."""
+        return self._folder is not None
 
     @property
     def manifest(self) -> Path:
@@ -118,8 +127,8 @@ class IndexDirectory:
         """Release the lock; remove a temporary directory. Closing twice is harmless."""
         self.files.close()
         if self._lock_fd >= 0:
-            if self.is_temporary:
-                shutil.rmtree(self.path, ignore_errors=True)
+            if self._folder is not None:
+                self._folder.close()
             os.close(self._lock_fd)
             self._lock_fd = -1
 
