@@ -10,6 +10,7 @@ import ipaddress
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from api.access.keyring import Keyring, Token
@@ -166,6 +167,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+@lru_cache(maxsize=64)
 def _is_local(host: bytes) -> bool:
     """Tell whether a header `Host` is a name or an address by which only this machine calls itself."""
     name = _PORT.sub("", host.decode("latin-1").strip().lower()).rstrip(".")

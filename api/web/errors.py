@@ -9,8 +9,9 @@ from __future__ import annotations
 import errno
 import logging
 import math
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Final
+from typing import Final, TypeVar
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
@@ -27,6 +28,8 @@ from api.web.answers import json_response
 from iqdb_core import errors
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 RETRY_AFTER_S: Final = 1
 _NO_ROOM: Final = frozenset(
@@ -118,17 +121,19 @@ def status_of(error: errors.IqdbError) -> HTTPStatus:
     """Return the status of an error: its class's, or its nearest ancestor's, or the one a job failed with."""
     if isinstance(error, errors.JobFailed):
         return _BY_NAME.get(error.error, HTTPStatus.UNPROCESSABLE_ENTITY)
-    for cls in type(error).__mro__:
-        if cls in STATUSES:
-            return STATUSES[cls]
-    return HTTPStatus.INTERNAL_SERVER_ERROR
+    return _nearest(STATUSES, error) or HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def _nearest(table: Mapping[type[errors.IqdbError], T], error: errors.IqdbError) -> T | None:
+    """Return what a table has for the class of an error, or for its nearest ancestor there."""
+    return next((table[cls] for cls in type(error).__mro__ if cls in table), None)
 
 
 def message_of(error: errors.IqdbError) -> str:
     """Return what a client may read of an error; what tells of the machine is for the log alone."""
-    for cls in type(error).__mro__:
-        if cls in _UNSAID:
-            return _UNSAID[cls]
+    unsaid = _nearest(_UNSAID, error)
+    if unsaid is not None:
+        return unsaid
     text = str(error) or type(error).__name__
     return public(text) if isinstance(error, (errors.IndexStateError, errors.SearchUnavailable)) else text
 
