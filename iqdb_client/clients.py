@@ -28,6 +28,11 @@ def _options(url: str, token: str | None, timeout_s: float, contact_s: float) ->
     return {"base_url": url.rstrip("/"), "headers": headers, "timeout": timeout}
 
 
+def _retries(patience_s: float, contact_s: float | None, on_wait: OnWait | None) -> Retries:
+    first_s = patience_s if contact_s is None else contact_s
+    return Retries(Patience(patience_s), Patience(first_s), on_wait)
+
+
 def _content(call: Call[Any]) -> dict[str, Any]:
     content: dict[str, Any] = {"params": dict(call.parameters)}
     if call.files is not None:
@@ -88,8 +93,7 @@ class Client:
         contact_s: float | None = None,
         on_wait: OnWait | None = None,
     ) -> None:
-        first_s = patience_s if contact_s is None else contact_s
-        self._retries = Retries(Patience(patience_s), Patience(first_s), on_wait)
+        self._retries = _retries(patience_s, contact_s, on_wait)
         self._http = httpx.Client(**_options(url, token, timeout_s, contact_s or timeout_s))
 
     def __enter__(self) -> Self:
@@ -229,8 +233,7 @@ class AsyncClient:
         contact_s: float | None = None,
         on_wait: OnWait | None = None,
     ) -> None:
-        first_s = patience_s if contact_s is None else contact_s
-        self._retries = Retries(Patience(patience_s), Patience(first_s), on_wait)
+        self._retries = _retries(patience_s, contact_s, on_wait)
         self._http = httpx.AsyncClient(**_options(url, token, timeout_s, contact_s or timeout_s))
 
     async def __aenter__(self) -> Self:
