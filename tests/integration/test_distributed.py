@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.fixtures import pictures
-from tests.fixtures.cluster import Cluster, running_cluster
+from tests.fixtures.cluster import Cluster, node_states, running_cluster
 from tests.fixtures.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -125,11 +125,7 @@ def test_batches_in_both_ways(client: httpx.Client) -> None:
 
 def test_status_tells_of_every_role(cluster: Cluster, client: httpx.Client) -> None:
     client.post("/images/1", files={"file": SMALL[1]})
-
-    def node_states() -> list[str]:
-        return [node["state"] for node in client.get("/status").json()["nodes"]]
-
-    wait_until(lambda: node_states() == ["ready", "ready"], 30)  # another test may have killed one
+    wait_until(lambda: node_states(client) == ["ready", "ready"], 30)  # another test may have killed one
     body = client.get("/status").json()
     assert body["images"] == 1
     assert body["lag_seq"] == 0

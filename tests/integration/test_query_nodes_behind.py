@@ -13,15 +13,13 @@ import psycopg
 import pytest
 
 from api.search.local import QUERY_THREADS
-from tests.fixtures.cluster import Cluster, running_cluster
+from tests.fixtures.cluster import Cluster, best_match, node_states, running_cluster
 from tests.fixtures.noise import noise_png
 from tests.fixtures.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-
-    import httpx
 
     from tests.fixtures.databases import PostgresServer
 
@@ -81,23 +79,13 @@ def cluster_with_own_database(
                 cluster.environment["IQDB_DATABASE_URL"] = databases.url_of_node
                 cluster.start_query(0)
                 cluster.environment["IQDB_DATABASE_URL"] = url
-                wait_until(lambda: set(states(cluster.client)) == {"ready"}, 60)
+                wait_until(lambda: set(node_states(cluster.client)) == {"ready"}, 60)
                 try:
                     yield cluster, databases
                 finally:
                     databases.give_back()
         finally:
             databases.execute(f"DROP ROLE {NODE}")
-
-
-def states(client: httpx.Client) -> list[str]:
-    return [node["state"] for node in client.get("/status").json()["nodes"]]
-
-
-def found(client: httpx.Client, picture: bytes) -> int:
-    answer = client.post("/query", files={"file": picture})
-    assert answer.status_code == 200, answer.text
-    return int(answer.json()[0]["post_id"])
 
 
 @pytest.mark.parametrize("fault", [Databases.take_away, Databases.hang], ids=["away", "hangs"])
@@ -114,15 +102,15 @@ def test_a_node_that_cannot_follow_delays_no_write(
             picture = noise_png(1000 + number)
             assert client.post(f"/images/{number}", files={"file": picture}).status_code == 200
             # Whichever node is asked, what was answered 200 is found.
-            assert [found(client, picture) for _ in range(3)] == [number] * 3
+            assert [best_match(client, picture) for _ in range(3)] == [number] * 3
         assert time.monotonic() - began < ADD_TIMEOUT_S / 2
-        assert states(client) == ["behind", "ready"]
+        assert node_states(client) == ["behind", "ready"]
         assert cluster.apis[0].log.read_text().count("answers again") == returns, "it was believed meanwhile"
         job = client.post("/images/1000?wait=false", files={"file": PICTURES[1]}).headers["location"]
         wait_until(lambda: client.get(job).json()["state"] == "done", 30)
         databases.give_back()
-        wait_until(lambda: states(client) == ["ready", "ready"], 90)
-        assert [found(client, PICTURES[1]) for _ in range(4)] == [1000] * 4
+        wait_until(lambda: node_states(client) == ["ready", "ready"], 90)
+        assert [best_match(client, PICTURES[1]) for _ in range(4)] == [1000] * 4
 
 
 def test_a_done_job_is_shown_though_the_only_node_cannot_follow(
@@ -136,8 +124,8 @@ def test_a_done_job_is_shown_though_the_only_node_cannot_follow(
         client.timeout = ADD_TIMEOUT_S / 2
         wait_until(lambda: client.get(job).json()["state"] == "done", 30)
         # It goes on answering with what it has.
-        assert found(client, PICTURES[0]) == 0
-        assert states(client) == ["ready"]
+        assert best_match(client, PICTURES[0]) == 0
+        assert node_states(client) == ["ready"]
         databases.give_back()
         wait_until(lambda: len(client.post("/query", files={"file": PICTURES[1]}).json()) == 2, 60)
 
@@ -187,4 +175,4 @@ def test_a_node_without_its_database_stays_well(tmp_path: Path, private_postgres
         before = cluster.apis[0].log.read_text().count("query node")
         assert client.get("/duplicates").status_code in {500, 503}
         assert cluster.apis[0].log.read_text().count("query node") == before
-        assert states(client) == ["ready"]
+        assert node_states(client) == ["ready"]

@@ -7,10 +7,9 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-import httpx
 import pytest
 
-from tests.fixtures.cluster import Cluster, running_cluster
+from tests.fixtures.cluster import Cluster, best_match, node_states, running_cluster
 from tests.fixtures.noise import noise_png
 from tests.fixtures.waiting import wait_until
 
@@ -28,16 +27,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield running
 
 
-def states(client: httpx.Client) -> list[str]:
-    return [node["state"] for node in client.get("/status").json()["nodes"]]
-
-
-def found(client: httpx.Client, picture: bytes) -> int:
-    answer = client.post("/query", files={"file": picture})
-    assert answer.status_code == 200, answer.text
-    return int(answer.json()[0]["post_id"])
-
-
 def test_a_hung_node_holds_up_nobody(cluster: Cluster) -> None:
     client = cluster.client
     assert client.post("/images/1", files={"file": PICTURES[1]}).status_code == 200
@@ -45,17 +34,17 @@ def test_a_hung_node_holds_up_nobody(cluster: Cluster) -> None:
     os.kill(hung.pid, signal.SIGSTOP)
     try:
         began = time.monotonic()
-        assert [found(client, PICTURES[1]) for _ in range(QUERIES)] == [1] * QUERIES
+        assert [best_match(client, PICTURES[1]) for _ in range(QUERIES)] == [1] * QUERIES
         # Every other query would wait for a time limit otherwise: together far longer than this.
         assert time.monotonic() - began < QUERIES / 4
         assert client.post("/images/2", files={"file": PICTURES[2]}, timeout=15).status_code == 200
-        assert states(client) == ["away", "ready"]
-        assert found(client, PICTURES[2]) == 2
+        assert node_states(client) == ["away", "ready"]
+        assert best_match(client, PICTURES[2]) == 2
     finally:
         os.kill(hung.pid, signal.SIGCONT)
-    wait_until(lambda: states(client) == ["ready", "ready"], 60)
+    wait_until(lambda: node_states(client) == ["ready", "ready"], 60)
     # What was written while it was stopped is there before it is asked again.
-    assert [found(client, PICTURES[2]) for _ in range(6)] == [2] * 6
+    assert [best_match(client, PICTURES[2]) for _ in range(6)] == [2] * 6
 
 
 def test_a_done_job_is_shown_without_any_node(cluster: Cluster) -> None:
