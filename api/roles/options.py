@@ -21,6 +21,10 @@ from iqdb_core.settings import Settings, alias_of, fields_of, flags_of, group_of
 from iqdb_core.settings_terms import SERVERS
 from iqdb_core.settings_unknown import warn_of_unknown
 
+LOCAL: Final = ("database_url", "log_level")
+TARGET: Final = (*LOCAL, "url", "token")
+DECODING: Final = ("max_pixels", "log_level")
+"""Settings of commands for people that work on a database alone, on a database or a server, on pictures."""
 LASTING: Final = (*SERVERS, "worker")
 """What runs on, and minds its signals itself."""
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 import re
 from typing import Final
 
-_UNSHOWN: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_OBEYED: Final = "\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
 """Control characters, those that turn the direction of writing, and bytes of a name that are not UTF-8."""
+_UNSHOWN: Final = re.compile(f"[\x00-\x1f{_OBEYED}]")
+_UNESCAPED: Final = re.compile(f"[{_OBEYED}]")
 
 
 def printable(text: str) -> str:
@@ -20,3 +22,8 @@ def printable(text: str) -> str:
 def printable_lines(text: str) -> str:
     """Return the same of a text that may have several lines."""
     return "\n".join(printable(line) for line in text.split("\n"))
+
+
+def escaped(json_text: str) -> str:
+    """Return JSON in which neither what a terminal obeys nor what is no UTF-8 stands by itself."""
+    return _UNESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", json_text)

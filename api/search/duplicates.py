@@ -7,7 +7,7 @@ is quick; only what clears it is looked at closely. Called by `local`, and by th
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -66,37 +66,29 @@ class DuplicatesPage:
     next_after: int | None
 
 
-class DuplicateSearch:
-    """Walks over all images of an index.
+def find_duplicates(index: ImageIndex, wanted: DuplicatesWanted, ids: Sequence[int]) -> DuplicatesPage:
+    """Return the next groups.
 
     Parameters
     ----------
     index : ImageIndex
-    ids_after : callable of (after, limit)
-        Returns ids of live images above one, ascending.
+    wanted : DuplicatesWanted
+    ids : sequence of int
+        The next `PAGE_IMAGES` live images above `wanted.after`, ascending; fewer at the end of the store.
     """
+    end = time.monotonic() + PAGE_S
+    looked_at: list[int] = []
 
-    def __init__(self, index: ImageIndex, ids_after: Callable[[int, int], Sequence[int]]) -> None:
-        self._index = index
-        self._ids_after = ids_after
+    def timely() -> Iterator[int]:
+        for image_id in ids:
+            if looked_at and time.monotonic() > end:
+                return
+            looked_at.append(image_id)
+            yield image_id
 
-    def page(self, wanted: DuplicatesWanted) -> DuplicatesPage:
-        """Return the next groups."""
-        ids = self._ids_after(wanted.after, PAGE_IMAGES)
-        end = time.monotonic() + PAGE_S
-        looked_at: list[int] = []
-
-        def timely() -> Iterator[int]:
-            for image_id in ids:
-                if looked_at and time.monotonic() > end:
-                    return
-                looked_at.append(image_id)
-                yield image_id
-
-        near = _Near(self._index, wanted)
-        groups = tuple(groups_of(timely(), near.of))
-        is_end = len(looked_at) == len(ids) < PAGE_IMAGES
-        return DuplicatesPage(groups, len(looked_at), None if is_end or not looked_at else looked_at[-1])
+    groups = tuple(groups_of(timely(), _Near(index, wanted).of))
+    is_end = len(looked_at) == len(ids) < PAGE_IMAGES
+    return DuplicatesPage(groups, len(looked_at), None if is_end or not looked_at else looked_at[-1])
 
 
 class _Near:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Protocol, TypeVar
 
 from api.metrics.stages import Observe, Stage, ignore, timed
-from api.search.duplicates import PAGE_IMAGES, DuplicateSearch, DuplicatesPage, DuplicatesWanted
+from api.search.duplicates import PAGE_IMAGES, DuplicatesPage, DuplicatesWanted, find_duplicates
 from api.search.health import said
 from api.search.interface import CopiesWanted
 from iqdb_core.errors import IndexNotReady, IndexStateError, StoreError, StoreUnavailable, UnknownImage
@@ -106,8 +106,8 @@ class LocalSearch:
         except TimeoutError:
             raise StoreUnavailable(f"the database does not answer within {STORE_S:g} seconds") from None
         ids = [image.image_id for image in listed]
-        search = DuplicateSearch(self._index, lambda _after, limit: ids[:limit])
-        return await asyncio.get_running_loop().run_in_executor(self._threads, search.page, wanted)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, find_duplicates, self._index, wanted, ids)
 
     async def sources(self, image_ids: Sequence[int]) -> dict[int, str]:
         """See `Search`."""

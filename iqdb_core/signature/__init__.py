@@ -28,7 +28,6 @@ __all__ = [
     "DecodeLimits",
     "ReadAsked",
     "ReadImage",
-    "asked_from_image_bytes",
     "from_channels",
     "from_image_bytes",
     "parts_from_image_bytes",
@@ -229,11 +228,6 @@ def read_asked(data: bytes, *, turns: str | None, limits: DecodeLimits) -> ReadA
     (whole, parts), is_damaged = _read_with_parts(data, limits)
     asked = turned([Asked(whole), *(Asked(found, place) for place, found in parts)], turns)
     return ReadAsked(asked, is_damaged)
-
-
-def asked_from_image_bytes(data: bytes, *, turns: str | None, limits: DecodeLimits) -> list[Asked]:
-    """Return what `read_asked` does, without whether the file is damaged."""
-    return read_asked(data, turns=turns, limits=limits).asked
 
 
 def from_channels(red: Sequence[int], green: Sequence[int], blue: Sequence[int]) -> Signature:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from api.search.duplicates import MOST_NEAR, DuplicateSearch, DuplicatesWanted, page_body, page_of
+from api.search.duplicates import (
+    MOST_NEAR,
+    PAGE_IMAGES,
+    DuplicatesWanted,
+    find_duplicates,
+    page_body,
+    page_of,
+)
 from iqdb_core.duplicates import MAX_GROUP, Group
 from iqdb_core.index import ImageIndex
 from iqdb_core.signature import from_image_bytes
@@ -23,13 +30,12 @@ def groups(copies: int, *, after: int = -1) -> list[Group]:
                 [(k + 1, k, *image.averages, image.positions) for k, image in enumerate(images)],
             )
         )
-        search = DuplicateSearch(
-            index, lambda after, limit: list(range(after + 1, min(len(images), after + 1 + limit)))
-        )
         found: list[Group] = []
         wanted: int | None = after
         while wanted is not None:
-            page = page_of(page_body(search.page(DuplicatesWanted(wanted, min_detail=1.0))))
+            ids = range(wanted + 1, min(len(images), wanted + 1 + PAGE_IMAGES))
+            told = find_duplicates(index, DuplicatesWanted(wanted, min_detail=1.0), ids)
+            page = page_of(page_body(told))
             found += page.groups
             wanted = page.next_after
         return found

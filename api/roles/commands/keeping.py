@@ -13,7 +13,7 @@ from typing import Annotated, Final, TextIO
 
 import typer
 
-from api.roles.options import with_settings
+from api.roles.options import LOCAL, TARGET, with_settings
 from api.roles.people import show
 from api.roles.people.opening import opened, opened_database
 from api.roles.progress import ProgressLine
@@ -26,10 +26,6 @@ app: Final = typer.Typer()
 
 DISAGREES: Final = 5
 _LISTED: Final = 50
-
-LOCAL: Final = ("database_url", "log_level")
-TARGET: Final = (*LOCAL, "url", "token")
-"""The settings of commands that work on a database alone, and of those that work on a server, too."""
 
 
 def _no_server(command: str, instead: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Annotated, Final
 
 import typer
 
-from api.roles.options import with_settings
+from api.roles.options import DECODING, TARGET, with_settings
 from api.roles.people import show
 from api.roles.people.arithmetic import Arithmetic
 from api.roles.people.files import reason_to_pass
@@ -30,8 +30,6 @@ app: Final = typer.Typer()
 NOTHING_FOUND: Final = 4
 SOME_REFUSED: Final = 3
 
-DECODING: Final = ("max_pixels", "log_level")
-
 
 class Turns(StrEnum):
     """How a picture is turned as well."""
@@ -41,7 +39,7 @@ class Turns(StrEnum):
 
 
 @app.command()
-@with_settings("people", only=(*DECODING, "database_url", "url", "token"))
+@with_settings("people", only=(*DECODING, *TARGET))
 def search(
     settings: Settings,
     picture: Annotated[str, typer.Argument(help="a file, an address, a hash, or the id of a known image")],

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, TextIO
 
 import typer
 
-from api.roles.options import with_settings
+from api.roles.options import TARGET, with_settings
 from api.roles.people import show
 from api.roles.people.opening import opened
 from api.roles.progress import ProgressLine
@@ -35,7 +35,7 @@ class DuplicatesFormat(StrEnum):
 
 
 @app.command()
-@with_settings("people", only=("database_url", "url", "token", "log_level"))
+@with_settings("people", only=TARGET)
 def duplicates(
     settings: Settings,
     *,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from api.roles.people.gather import Item
-from api.roles.people.notebook import Notebook
+from api.roles.people.notebook import Known, Notebook
 from api.roles.people.recognise import Recognition
 from api.roles.people.target import Entry, Target
 from iqdb_core.errors import ConfigError
@@ -93,8 +93,9 @@ def add_all(
             for chunk in _chunks(items, tally):
                 if stopping.is_set():
                     break
-                rest = _not_there(chunk, recognition, notebook, tally)
-                entries = _to_add(rest, ids, target, notebook, tally)
+                known = notebook.known([item.key for item in chunk])
+                rest = _not_there(chunk, known, recognition, notebook, tally)
+                entries = _to_add(rest, known, ids, target, notebook, tally)
                 if entries:
                     result = pool.submit(target.add, [entry for _, entry in entries])
                     under_way.append(_Chunk([item for item, _ in entries], result))
@@ -131,9 +132,10 @@ def _finish(chunk: _Chunk, notebook: Notebook, tally: Tally) -> None:
     tally.added += len(done)
 
 
-def _not_there(chunk: list[Item], recognition: Recognition, notebook: Notebook, tally: Tally) -> list[Item]:
+def _not_there(
+    chunk: list[Item], known: Known, recognition: Recognition, notebook: Notebook, tally: Tally
+) -> list[Item]:
     """Return a chunk without what is there though the notebook knows nothing of it, which is written down."""
-    known = notebook.known([item.key for item in chunk])
     unknown = [item for item in chunk if item.key not in known and item.image_id is None]
     if not unknown:
         return chunk
@@ -147,10 +149,9 @@ def _not_there(chunk: list[Item], recognition: Recognition, notebook: Notebook, 
 
 
 def _to_add(
-    chunk: list[Item], ids: _Ids, target: Target, notebook: Notebook, tally: Tally
+    chunk: list[Item], known: Known, ids: _Ids, target: Target, notebook: Notebook, tally: Tally
 ) -> list[tuple[Item, Entry]]:
     """Return what of a chunk has to be added, with ids that are written down."""
-    known = notebook.known([item.key for item in chunk])
     same = {
         known[item.key][0]
         for item in chunk

@@ -37,17 +37,23 @@ def reason_to_pass(path: Path) -> str | None:
 
     Opening anything else may wait for good, or do things.
     """
+    found = looked_at(path)
+    return found if isinstance(found, str) else None
+
+
+def looked_at(path: Path) -> os.stat_result | str:
+    """Return what the file system says of a regular file, or why there is none; see `reason_to_pass`."""
     try:
-        mode = path.stat().st_mode
+        found = path.stat()
     except ValueError:
         return "no file can have this name"
     except FileNotFoundError as error:
         return "it is a link to nothing" if path.is_symlink() else reason_of(error)
     except OSError as error:
         return reason_of(error)
-    if stat.S_ISREG(mode):
-        return None
-    return next((words for is_kind, words in _KINDS if is_kind(mode)), "it is no regular file")
+    if stat.S_ISREG(found.st_mode):
+        return found
+    return next((words for is_kind, words in _KINDS if is_kind(found.st_mode)), "it is no regular file")
 
 
 def source_of(name: str) -> str | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from re import Pattern
 from typing import Final
 
-from api.roles.people.files import is_file, path_of, reason_to_pass, source_of
+from api.roles.people.files import is_file, looked_at, path_of, source_of
 from api.roles.people.manifest import Row, is_image_id, read_manifest
 from api.roles.people.target import reason_of
 from iqdb_client import Picture
@@ -200,17 +200,14 @@ def _file(path: Path, id_pattern: Pattern[str] | None, passed: Passed) -> Iterat
     """Yield the item of one file, or note why there is none."""
     absolute = Path(os.path.abspath(path))  # noqa: PTH100 - links stay as they are named
     key = str(absolute)
-    reason = reason_to_pass(absolute)
+    found = looked_at(absolute)
     image_id, has_id = _id_in(path.name, id_pattern)
-    if reason is not None or not has_id:
-        passed.note(key, reason or _NO_ID)
-        return
-    try:
-        stat = absolute.stat()
-        version = f"{stat.st_size} {stat.st_mtime_ns}"
-    except OSError:
-        version = ""  # reading it will say what is wrong
-    yield Item(key, image_id, source_of(key), version, absolute)
+    if isinstance(found, str):
+        passed.note(key, found)
+    elif not has_id:
+        passed.note(key, _NO_ID)
+    else:
+        yield Item(key, image_id, source_of(key), f"{found.st_size} {found.st_mtime_ns}", absolute)
 
 
 def _members(path: Path, id_pattern: Pattern[str] | None, max_bytes: int, passed: Passed) -> Iterator[Item]:

@@ -12,8 +12,8 @@ from typing import Any, Final, Self
 import numpy as np
 
 from api.roles.people.arithmetic import Arithmetic
-from api.roles.people.target import Entry, reason_of
-from api.search.duplicates import DuplicateSearch, DuplicatesPage, DuplicatesWanted
+from api.roles.people.target import Entry, content_of, reason_of
+from api.search.duplicates import PAGE_IMAGES, DuplicatesPage, DuplicatesWanted, find_duplicates
 from iqdb_client import Image, Match, Part, Picture, Question
 from iqdb_core import codec
 from iqdb_core.clock import RevisionClock
@@ -21,7 +21,7 @@ from iqdb_core.errors import ConfigError, ImageError, UnknownImage
 from iqdb_core.follower import Follower
 from iqdb_core.index import ImageIndex
 from iqdb_core.model import Asked, ChangeBatch, Copy, Signature, Write
-from iqdb_core.signature import DecodeLimits, asked_from_image_bytes, from_image_bytes
+from iqdb_core.signature import DecodeLimits, from_image_bytes, read_asked
 from iqdb_core.signature import turned as turned_copies
 from iqdb_core.store import SignatureStore, open_store
 
@@ -92,7 +92,7 @@ class DatabaseTarget:
         try:
             known = self._store.get(image_id)
             self._arithmetic.count("signature")
-            return codec.to_hash(_signature_of(picture, self._limits)) == codec.to_hash(known)
+            return _signature_of(picture, self._limits) == known
         except (OSError, ImageError, UnknownImage):
             return False
 
@@ -121,10 +121,8 @@ class DatabaseTarget:
         """See `Target`."""
         if after < 0:
             self._arithmetic.count("index", self._store.live_count())
-        search = DuplicateSearch(
-            self._index, lambda start, limit: [one.image_id for one in self._store.ids_after(start, limit)]
-        )
-        return search.page(DuplicatesWanted(after, min_likelihood))
+        ids = [one.image_id for one in self._store.ids_after(after, PAGE_IMAGES)]
+        return find_duplicates(self._index, DuplicatesWanted(after, min_likelihood), ids)
 
     def sources(self, image_ids: Sequence[int]) -> dict[int, str]:
         """See `Target`."""
@@ -175,18 +173,18 @@ class DatabaseTarget:
 
 def asked_of(picture: Picture, turns: str | None, limits: DecodeLimits) -> list[Asked]:
     """Return the signatures that a search for copies of a picture looks for."""
-    if isinstance(picture, str):
-        return turned_copies([Asked(codec.from_hash(picture))], turns)
-    data = picture.read_bytes() if isinstance(picture, Path) else picture
-    return asked_from_image_bytes(data, turns=turns, limits=limits)
+    content = content_of(picture)
+    if isinstance(content, str):
+        return turned_copies([Asked(codec.from_hash(content))], turns)
+    return read_asked(content, turns=turns, limits=limits).asked
 
 
 def _signature_of(picture: Picture, limits: DecodeLimits) -> Signature:
     """Return the signature of a whole picture."""
-    if isinstance(picture, str):
-        return codec.from_hash(picture)
-    data = picture.read_bytes() if isinstance(picture, Path) else picture
-    return from_image_bytes(data, limits=limits)
+    content = content_of(picture)
+    if isinstance(content, str):
+        return codec.from_hash(content)
+    return from_image_bytes(content, limits=limits)
 
 
 def compared(first: Picture | int, second: Picture | int, *, max_pixels: int) -> Match:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from iqdb_core import codec
-from iqdb_core.errors import ConfigError, InvalidHash
+from iqdb_core.errors import ConfigError, InvalidHash, InvalidSource
 from iqdb_core.model import MAX_IMAGE_ID, MAX_SOURCE_CHARACTERS
+from iqdb_core.store.sources import check_source
 
 _ID_NAMES = ("id", "post_id", "image_id")
 _FILE_NAMES = ("file", "path", "filename")
 _MAX_DIGITS = 19
-_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +92,13 @@ def _row(values: Mapping[str, Any], path: Path, number: int) -> Row:
 
 
 def _is_source(value: Any) -> bool:
-    is_text = isinstance(value, str) and len(value) <= MAX_SOURCE_CHARACTERS and "\0" not in value
-    return is_text and not _HALF_CHARACTER.search(value)
+    if not isinstance(value, str):
+        return False
+    try:
+        check_source(value)
+    except InvalidSource:
+        return False
+    return True
 
 
 def _hash(value: Any, path: Path, number: int) -> str:

@@ -23,6 +23,9 @@ CREATE TABLE IF NOT EXISTS files (
 """
 _WAIT_S: Final = 10.0
 
+Known = dict[str, tuple[int, str | None]]
+"""Ids and added versions (None: it was never added) of files, by key."""
+
 
 class Notebook:
     """The ids and versions of files; used by one thread.
@@ -59,9 +62,9 @@ class Notebook:
         found = self._connection.execute("SELECT max(post_id) FROM files").fetchone()[0]
         return -1 if found is None else int(found)
 
-    def known(self, keys: Sequence[str]) -> dict[str, tuple[int, str | None]]:
-        """Return id and added version (None: it was never added) of those files that have an id."""
-        found: dict[str, tuple[int, str | None]] = {}
+    def known(self, keys: Sequence[str]) -> Known:
+        """Return what is known of those files that have an id."""
+        found: Known = {}
         for key in keys:
             row = self._connection.execute(
                 "SELECT post_id, version FROM files WHERE key = ?", (_stored(key),)

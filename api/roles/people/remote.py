@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 
 from api.roles.people.arithmetic import Arithmetic
 from api.roles.people.show import say
-from api.roles.people.target import Entry, reason_of
+from api.roles.people.target import Entry, content_of, reason_of
 from api.search.duplicates import DuplicatesPage, page_of
 from iqdb_client import Client, Image, Match, NotFound, Picture, Question, Unavailable
 from iqdb_core import codec
@@ -62,18 +62,14 @@ class ServerTarget:
         return [reasons[entry.image_id] for entry in entries]
 
     def _prepared(self, picture: Picture) -> Picture:
-        if isinstance(picture, str):
-            return picture
-        if not self._hash_here:
-            return picture.read_bytes() if isinstance(picture, Path) else picture
-        return self._hash_of(picture)
+        return self._hash_of(picture) if self._hash_here else content_of(picture)
 
     def _hash_of(self, picture: Picture) -> str:
-        if isinstance(picture, str):
-            return picture
-        data = picture.read_bytes() if isinstance(picture, Path) else picture
+        content = content_of(picture)
+        if isinstance(content, str):
+            return content
         self._arithmetic.count("signature")
-        return codec.to_hash(from_image_bytes(data, limits=self._limits))
+        return codec.to_hash(from_image_bytes(content, limits=self._limits))
 
     def missing(self, image_ids: Sequence[int]) -> set[int]:
         """See `Target`."""

@@ -6,7 +6,6 @@ Results go to standard output, everything else to standard error. Decides nothin
 from __future__ import annotations
 
 import json
-import re
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -29,13 +28,11 @@ from rich.text import Text
 
 from api.roles.people.add import Tally
 from api.roles.people.likeness import words_of
-from api.roles.printable import printable
+from api.roles.printable import escaped, printable
 from iqdb_client import Match
 
 _LISTED: Final = 50
 """Most refused files that are listed one by one."""
-
-_UNESCAPED: Final = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 _COLUMN: Final = 10
 """Characters of a column whose pieces have to agree."""
@@ -55,7 +52,7 @@ def say(text: str) -> None:
 
 def as_json(value: object) -> None:
     """Write one JSON value to standard output."""
-    sys.stdout.write(_escaped(json.dumps(value, indent=2, ensure_ascii=False)) + "\n")
+    sys.stdout.write(escaped(json.dumps(value, indent=2, ensure_ascii=False)) + "\n")
 
 
 @contextmanager
@@ -139,12 +136,7 @@ def as_json_line(value: object) -> None:
 
 def json_line(value: object) -> str:
     """Return one JSON value as a line of its own."""
-    return _escaped(json.dumps(value, ensure_ascii=False)) + "\n"
-
-
-def _escaped(text: str) -> str:
-    """Return JSON in which neither what a terminal obeys nor what is no UTF-8 stands by itself."""
-    return _UNESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return escaped(json.dumps(value, ensure_ascii=False)) + "\n"
 
 
 def pairs(values: Mapping[str, object]) -> None:

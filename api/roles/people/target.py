@@ -87,3 +87,8 @@ class Target(Protocol):
 def reason_of(error: BaseException) -> str:
     """Return why something could not be read, in words and without the name of the file."""
     return getattr(error, "strerror", None) or str(error) or "it is damaged"
+
+
+def content_of(picture: Picture) -> bytes | str:
+    """Return the bytes of a file that is a picture, or the hash as which it was given."""
+    return picture.read_bytes() if isinstance(picture, Path) else picture
