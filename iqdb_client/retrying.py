@@ -46,11 +46,12 @@ class Patience:
         retry_after : str or None
             The answer's header of that name.
         """
-        asked_s = _seconds(retry_after)
-        # Spread, so that many clients do not come back at the same moment.
-        pause_s = min(_FIRST_S * 2 ** (tries - 1), _LAST_S) * random.uniform(0.5, 1.0)
-        pause_s = max(pause_s, asked_s)
-        return pause_s if spent_s + pause_s <= self.total_s else None
+        asked_s, left_s = _seconds(retry_after), self.total_s - spent_s
+        if left_s <= 0 or asked_s > left_s:
+            return None
+        # Spread, so that many clients do not come back at the same moment; the last try is at the very end.
+        pause_s: float = min(_FIRST_S * 2 ** (tries - 1), _LAST_S) * random.uniform(0.5, 1.0)
+        return max(min(pause_s, left_s), asked_s)
 
 
 @dataclass(slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,3 +23,12 @@ def test_what_the_server_asks_for_is_the_least() -> None:
 
 def test_no_patience_never_repeats() -> None:
     assert Patience(0).pause_s(1, 0, None) is None
+
+
+@given(st.floats(0.01, 100))
+def test_all_of_the_patience_is_used(total_s: float) -> None:
+    """Whoever gave up as soon as the next pause is too long would give up after a third of it."""
+    spent_s, tries = 0.0, 1
+    while (pause_s := Patience(total_s).pause_s(tries, spent_s)) is not None:
+        spent_s, tries = spent_s + pause_s, tries + 1
+    assert spent_s == pytest.approx(total_s)
