@@ -8,11 +8,14 @@ are read from should they be needed again, which is the system's cache of the fi
 from __future__ import annotations
 
 import ctypes
+import importlib
 import mmap
 import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
+
+from iqdb_core.lasting import lasting
 
 _LIBRARY: Final = "libllvmlite"
 _MAPS: Final = Path("/proc/self/smaps")
@@ -27,15 +30,14 @@ class _Mapping(NamedTuple):
 
 
 def load_lean() -> None:
-    """Import the compiler without scipy: 12 MB of linear algebra that no kernel uses."""
+    """Import what of the compiler loads kernels, without scipy: 12 MB of linear algebra that none uses."""
     if "numba" in sys.modules or "scipy" in sys.modules:
         return
     sys.modules["scipy"] = None  # type: ignore[assignment] # Python's way to say that there is none
     try:
-        from numba.core.registry import cpu_target  # noqa: PLC0415
-
-        cpu_target.typing_context.refresh()
-        cpu_target.target_context.refresh()
+        # The only part that looks for scipy; what was compiled of numpy's functions refers to it.
+        with lasting():
+            importlib.import_module("numba.np.arraymath")
     finally:
         del sys.modules["scipy"]
 

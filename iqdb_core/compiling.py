@@ -64,6 +64,7 @@ class Compilation:
         self._over = threading.Event()
         self._ready = {room: threading.Event() for room in rooms}
         self._wanted = {room: threading.Event() for room in rooms}
+        self._awaited: Room | None = None
         self._thread: threading.Thread | None = None
         self._parts = [part for room in rooms for part in _PARTS[room]]
         self._is_kept = are_kept(rooms)
@@ -89,8 +90,10 @@ class Compilation:
         Parameters
         ----------
         last : {"signature", "index"}, optional
-            What comes after this room is left for another call.
+            Somebody will wait for this room: as soon as what was kept can be loaded, each form is, when it is
+            called or its turn comes. What comes after this room is left for another call.
         """
+        self._awaited = last
         for room in self._rooms:
             self._wanted[room].set()
             if room == last:
@@ -126,7 +129,9 @@ class Compilation:
                 self._wanted[room].wait()
                 if self._is_closed:
                     return
-                self._load(room)
+                if self._is_kept and room == self._awaited:
+                    self._use(room)
+                self._warm_up(room)
                 compiler_memory.give_back()
         except Exception as error:  # noqa: BLE001 - answers stay right, only slower, and the log says why
             _log.error("kernels could not be compiled", exc_info=error, extra={"action": "compiling_failed"})
@@ -136,18 +141,20 @@ class Compilation:
         finally:
             self._end()
 
-    def _load(self, room: Room) -> None:
-        """Load what was compiled of one room, and use it."""
+    def _warm_up(self, room: Room) -> None:
+        """Load everything that was compiled of one room, and use it."""
         with forms.compiled_here():
             {"signature": signature, "index": index}[room].warm_up()
+        self._use(room)
+
+    def _use(self, room: Room) -> None:
         forms.use_compiled(lambda place: is_in_room(place, room))
         self._ready[room].set()
 
     def _end(self) -> None:
         """Let nobody wait any longer."""
-        for event in (*self._wanted.values(), *self._ready.values()):
+        for event in (*self._wanted.values(), *self._ready.values(), self._over):
             event.set()
-        self._over.set()
 
     def _is_ours(self, place: str) -> bool:
         return any(is_in_room(place, room) for room in self._rooms)

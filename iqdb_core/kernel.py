@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from numba import config, njit
+from numba.core.runtime import rtsys
 
 from iqdb_core.cache_folder import private_temporary_folder
 
@@ -88,7 +89,23 @@ def _cached(function: Callable[P, R], options: dict[str, bool | str]) -> Any:
         config.CACHE_DIR = str(folder)
         return _cached(function, options)
     _keep_by_content(compiled._cache._cache_file, _stamp(Path(function.__code__.co_filename)))  # noqa: SLF001
+    _load_without_compiler(compiled._cache)  # noqa: SLF001
     return compiled
+
+
+def _load_without_compiler(cache: Any) -> None:
+    """Let one function's cache load code without all that numba needs to compile any.
+
+    That is 50 modules, a third of the time that a server with compiled kernels takes to load them, and 8 MB.
+    Should there be something to compile after all, numba imports them then.
+    """
+
+    def load_overload(signature: Any, target_context: Any) -> Any:
+        rtsys.initialize(target_context)
+        with cache._guard_against_spurious_io_errors():  # noqa: SLF001
+            return cache._load_overload(signature, target_context)  # noqa: SLF001
+
+    cache.load_overload = load_overload
 
 
 def _keep_by_content(cache_file: Any, stamp: str) -> None:

@@ -18,6 +18,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from api.roles.printable import printable_lines
 from iqdb_core.errors import IqdbError, WrongUsage
+from iqdb_core.lasting import lasting
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +136,9 @@ def _iqdb(
 
 def load(name: str) -> Any:
     """Import a command. Raises KeyError for a name that is none."""
-    group = typer.main.get_group(importlib.import_module(COMMANDS[name].module).app)
-    return group.commands[name]
+    with lasting():
+        module = importlib.import_module(COMMANDS[name].module)
+    return typer.main.get_group(module.app).commands[name]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -58,6 +58,35 @@ def test_what_was_left_for_later_is_loaded_when_it_is_asked_for(
     gate.set()
 
 
+def test_who_waits_for_what_was_kept_does_not_wait_until_all_of_it_is_loaded(
+    gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[bool] = []
+    monkeypatch.setattr(compiling.index, "warm_up", lambda: loaded.append(gate.wait(60)))
+    compilation = Compilation(("index",), on_compiling=nothing, on_fast=nothing)
+    compilation.wait("index")
+    assert loaded == []
+    assert not compilation.is_fast
+    gate.set()
+    wait_until(lambda: compilation.is_fast, 60)
+
+
+def test_what_nobody_waits_for_is_used_when_all_of_it_is_loaded(
+    gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warming = threading.Event()
+    used: list[str] = []
+    monkeypatch.setattr(compiling.signature, "warm_up", lambda: (warming.set(), gate.wait(60)))
+    monkeypatch.setattr(forms, "use_compiled", lambda _: used.append("signature"))
+    compilation = Compilation(("signature",), on_compiling=nothing, on_fast=nothing)
+    compilation.begin()
+    assert warming.wait(60)
+    assert used == []
+    gate.set()
+    wait_until(lambda: compilation.is_fast, 60)
+    assert used == ["signature"]
+
+
 def test_closing_ends_what_waits_to_be_asked_for(gate: threading.Event) -> None:
     compilation = Compilation(("signature", "index"), on_compiling=nothing, on_fast=nothing)
     compilation.wait("index")

@@ -107,6 +107,34 @@ def test_the_compiler_still_works_when_its_memory_was_given_back() -> None:
     assert answer == 6
 
 
+KEPT = """
+import gc, json, sys
+from iqdb_core import compiler_memory, forms, index, signature
+compiler_memory.load_lean()
+found = gc.get_freeze_count()
+for room in (index, signature):
+    with forms.compiled_here():
+        room.warm_up()
+from numba.core.dispatcher import Dispatcher
+modules = [module for name, module in sys.modules.items() if name.startswith("iqdb_core.")]
+kernels = [one for module in modules for one in vars(module).values() if isinstance(one, Dispatcher)]
+hits = sum(sum(one.stats.cache_hits.values()) for one in kernels)
+misses = sum(sum(one.stats.cache_misses.values()) for one in kernels)
+needed_to_compile = ["numba.typed.typeddict", "numba.np.polynomial.polynomial_core", "scipy"]
+print(json.dumps([hits, misses, [name for name in needed_to_compile if name in sys.modules], found]))
+"""
+
+
+def test_kernels_that_were_kept_are_loaded_without_what_compiles() -> None:
+    subprocess.run([sys.executable, "-c", KEPT], check=True, capture_output=True)  # so that they are
+    done = subprocess.run([sys.executable, "-c", KEPT], check=True, capture_output=True, text=True)
+    hits, misses, loaded, frozen = json.loads(done.stdout)
+    assert hits > 20
+    assert misses == 0
+    assert loaded == []
+    assert frozen > 10_000, "the modules of the compiler are not looked through again and again"
+
+
 def test_the_ledger_gives_every_name_that_it_offers() -> None:
     for name in jobs.__all__:
         assert getattr(jobs, name).__name__ == name

@@ -9,6 +9,7 @@ import typer
 
 from api.roles.options import with_settings
 from api.roles.process import Process
+from iqdb_core.lasting import lasting
 from iqdb_core.machine import share_one_heap
 from iqdb_core.settings import Settings
 
@@ -26,7 +27,8 @@ File = Annotated[
 @with_settings("http")
 def http(settings: Settings, host: Host = "127.0.0.1", port: Port = 5588, database_url: File = None) -> int:  # noqa: ARG001
     """Run everything in one process on an SQLite file."""
-    from api.roles import embedded  # noqa: PLC0415 - each role loads what it needs
+    with lasting():
+        from api.roles import embedded  # noqa: PLC0415 - each role loads what it needs
 
     return _serve(settings, host, port, partial(embedded.create_app, host=host))
 
@@ -35,7 +37,8 @@ def http(settings: Settings, host: Host = "127.0.0.1", port: Port = 5588, databa
 @with_settings("api")
 def api(settings: Settings, host: Host = "127.0.0.1", port: Port = 5588) -> int:
     """Run a front end of the distributed server."""
-    from api.roles import front_end  # noqa: PLC0415
+    with lasting():
+        from api.roles import front_end  # noqa: PLC0415
 
     return _serve(settings, host, port, partial(front_end.create_app, host=host))
 
@@ -44,7 +47,8 @@ def api(settings: Settings, host: Host = "127.0.0.1", port: Port = 5588) -> int:
 @with_settings("query")
 def query(settings: Settings, host: Host = "127.0.0.1", port: Port = 5589) -> int:
     """Run a query node: the index, following the store."""
-    from api.roles import query_node  # noqa: PLC0415
+    with lasting():
+        from api.roles import query_node  # noqa: PLC0415
 
     return _serve(settings, host, port, query_node.create_app)
 
