@@ -23,7 +23,8 @@ LISTED: Final = 10_000
 
 
 def _options(url: str, token: str | None, timeout_s: float, contact_s: float) -> dict[str, Any]:
-    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    # Header text is bytes; the server reads what is beyond ASCII as UTF-8.
+    headers = {} if token is None else {"Authorization": f"Bearer {token}".encode()}
     timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, contact_s))
     return {"base_url": url.rstrip("/"), "headers": headers, "timeout": timeout}
 

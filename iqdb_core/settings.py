@@ -10,17 +10,18 @@ from __future__ import annotations
 
 from typing import Any, Final, Self
 
-from pydantic import ValidationError, model_validator
+from pydantic import ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from iqdb_core.errors import ConfigError
+from iqdb_core.errors import WrongUsage
 from iqdb_core.machine import usable_cores
 from iqdb_core.settings_errors import sentence
 from iqdb_core.settings_terms import (
     DISTRIBUTED,
     FRONT_ENDS,
     INDEXES,
+    MOST_S,
     PEOPLE,
     ROLES,
     SERVERS,
@@ -262,10 +263,15 @@ class Settings(BaseSettings):
         above=0,
     )
     job_retention_s: int = option(
-        3600, "how long records of done jobs are kept, seconds", WORKER, Group.WORKER, above=0
+        3600, "how long records of done jobs are kept, seconds", WORKER, Group.WORKER, above=0, at_most=MOST_S
     )
     failed_retention_s: int = option(
-        7 * 86400, "how long records of failed jobs are kept, seconds", WORKER, Group.WORKER, above=0
+        7 * 86400,
+        "how long records of failed jobs are kept, seconds",
+        WORKER,
+        Group.WORKER,
+        above=0,
+        at_most=MOST_S,
     )
     max_job_records: int = option(
         100_000, "most records of each kind, whatever their age", WORKER, Group.WORKER, above=0
@@ -276,6 +282,7 @@ class Settings(BaseSettings):
         WORKER,
         Group.WORKER,
         above=0,
+        at_most=MOST_S,
     )
     task_time_limit_s: int = option(
         45,
@@ -283,6 +290,7 @@ class Settings(BaseSettings):
         WORKER,
         Group.WORKER,
         above=0,
+        at_most=MOST_S,
     )
     worker_max_memory_mib: int = option(
         1024, "a process that ever used more MiB is replaced after its task", WORKER, Group.WORKER, above=0
@@ -307,6 +315,14 @@ class Settings(BaseSettings):
     )
     access_log: bool = option(False, "log every request", SERVERS, Group.LOG, shown="off")
 
+    @field_validator("redis_url", "redis_sentinel_master", "token", "tokens", "url")
+    @classmethod
+    def _is_text(cls, value: str, info: ValidationInfo) -> str:
+        value.encode()  # a name of a file may hold other bytes; what is sent to somebody may not
+        if info.field_name == "token" and not value.isprintable():
+            raise ValueError
+        return value
+
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
         if self.task_time_limit_s >= self.visibility_timeout_s:
@@ -323,14 +339,14 @@ class Settings(BaseSettings):
 
         Raises
         ------
-        ConfigError
+        WrongUsage
             Values that cannot work; the message names each and says what would be right.
         """
         given = {name: value for name, value in given.items() if value is not None}
         try:
             return cls(**given)
         except ValidationError as error:
-            raise ConfigError(
+            raise WrongUsage(
                 "; ".join(sentence(one, given, cls.model_fields, PREFIX) for one in error.errors())
             ) from None
 

@@ -35,6 +35,10 @@ def sentence(error: Any, given: Mapping[str, Any], fields: Mapping[str, FieldInf
     if isinstance(field.annotation, type) and issubclass(field.annotation, Enum):
         choices = ", ".join(str(one.value) for one in field.annotation)
         return f"{source} must be one of {choices}, not {error['input']!r}"
+    if error["type"] == "less_than_equal":
+        return f"{source} must be at most {int(error['ctx']['le']):,}, not {error['input']!r}"
+    if field.annotation is str:
+        return f"{source} must be text in UTF-8, without control characters"  # a token is not repeated
     kind = getattr(field.annotation, "__name__", "")
     bounds = [
         f" {word} {getattr(one, attribute):g}"
@@ -42,4 +46,4 @@ def sentence(error: Any, given: Mapping[str, Any], fields: Mapping[str, FieldInf
         for attribute, word in _BOUNDS
         if hasattr(one, attribute)
     ]
-    return f"{source} must be {_EXPECTED.get(kind, 'text')}{''.join(bounds)}, not {error['input']!r}"
+    return f"{source} must be {_EXPECTED[kind]}{''.join(bounds)}, not {error['input']!r}"

@@ -20,6 +20,11 @@ ROLES: Final = ("http", "api", "query", "worker", "upgrade", "migrate")
 PEOPLE: Final = "people"
 """Stands for all commands that are no role of a server: `add`, `search` and so on."""
 
+MOST: Final = 2**53 - 1
+"""What scripts in Redis and the page in a browser count to without a gap."""
+MOST_S: Final = 1_000_000_000
+"""Some thirty years: further than any clock has to go on."""
+
 
 class LogLevel(StrEnum):
     """From what level on records are written to standard error."""
@@ -52,6 +57,7 @@ def option(
     *,
     above: float | None = None,
     at_least: float | None = None,
+    at_most: float | None = None,
     shown: str | None = None,
     alias: str | None = None,
 ) -> Any:
@@ -65,20 +71,25 @@ def option(
     roles : iterable of str
         Whose option it is.
     group : Group
-    above, at_least : float, optional
-        Bounds of a number, exclusive and inclusive.
+    above, at_least, at_most : float, optional
+        Bounds of a number, exclusive, inclusive and inclusive. No number is unbounded: beyond `MOST` (with a
+        fraction: `MOST_S`) clocks, Redis or a browser fail.
     shown : str, optional
         What documents say of the default, where the bare value would mislead.
     alias : str, optional
         A second name on the command line.
     """
     extra: dict[str, Any] = {"roles": tuple(roles), "group": group, "shown": shown, "alias": alias}
+    is_number = isinstance(default, int | float) and not isinstance(default, bool)
     may_be_infinite = False if isinstance(default, float) else None
+    if at_most is None and is_number:
+        at_most = MOST if isinstance(default, int) else MOST_S
     return Field(
         default,
         description=text,
         gt=above,
         ge=at_least,
+        le=at_most,
         allow_inf_nan=may_be_infinite,
         json_schema_extra=extra,
     )

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import NoReturn
 
 from iqdb_core.errors import ConfigError, StoreInvalid
 from iqdb_core.settings import Settings
 from worker.celery import create_app
 from worker.check import worker_name
-from worker.startup import check
+from worker.startup import check, end
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(processName)s %(name)s: %(message)s"
 
@@ -28,10 +27,8 @@ def main() -> None:
         settings = Settings.read()
         logging.basicConfig(level=settings.log_level.upper(), format=LOG_FORMAT)
         check(settings)
-    except ConfigError as error:
-        _end(error, 2)
-    except StoreInvalid as error:
-        _end(error, 1)
+    except (ConfigError, StoreInvalid) as error:
+        end(error)
     worker = create_app(lambda: settings).Worker(
         hostname=worker_name(),
         pool_cls="prefork",
@@ -44,11 +41,6 @@ def main() -> None:
     )
     worker.start()
     sys.exit(worker.exitcode)
-
-
-def _end(error: Exception, code: int) -> NoReturn:
-    sys.stderr.write(f"iqdb: {error}\n")
-    sys.exit(code)
 
 
 if __name__ == "__main__":

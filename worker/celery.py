@@ -8,21 +8,20 @@ and tests make theirs with `create_app`. Every setting that differs from Celery'
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from functools import cache
 from typing import Any, Final
 
 from celery import Celery
 
-from iqdb_core.errors import ConfigError
+from iqdb_core.errors import WrongUsage
 from iqdb_core.jobs.keys import QUEUE, Keys
 from iqdb_core.jobs.messages import transport_options
 from iqdb_core.settings import Settings
 from worker.lost_acks import AcknowledgementWatch
 from worker.process_resources import ProcessResources, open_ledger
 from worker.requests import request_class
-from worker.startup import prepare_at_start
+from worker.startup import end, prepare_at_start
 from worker.sweep import Sweeper, sweep_step
 from worker.tasks import register, send_messages
 
@@ -91,8 +90,8 @@ def _from_environment() -> Settings:
     given = {} if REMOTE_CONTROL in os.environ else {"remote_control": True}
     try:
         return Settings.read(**given)
-    except ConfigError as error:
-        sys.exit(f"iqdb: {error}")
+    except WrongUsage as error:
+        end(error)
 
 
 app = create_app(_from_environment)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from celery import Celery
 from celery.signals import worker_init, worker_ready
@@ -38,7 +38,7 @@ def prepare_at_start(
             try:
                 tell_store_id(check(settings()))
             except (ConfigError, StoreInvalid) as error:
-                sys.exit(f"iqdb: {error}")
+                end(error)
             warm_up()  # before the fork: a child that replaces a killed one finds its kernels loaded
 
     def say_ready(sender: Any, **_: Any) -> None:
@@ -48,6 +48,12 @@ def prepare_at_start(
 
     worker_init.connect(prepare, weak=False)
     worker_ready.connect(say_ready, weak=False)
+
+
+def end(error: Exception) -> NoReturn:
+    """End the process with a sentence and exit code 2 for settings that cannot work, else 1."""
+    sys.stderr.write(f"iqdb: {error}\n")
+    sys.exit(2 if isinstance(error, ConfigError) else 1)
 
 
 def check(settings: Settings) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from api.access.rights import Right
-from iqdb_core.errors import ConfigError
+from iqdb_core.errors import WrongUsage
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class Keyring:
 
     Raises
     ------
-    ConfigError
+    WrongUsage
         The file cannot be read or a line is no token.
     """
 
@@ -100,7 +100,7 @@ class Keyring:
             return
         try:
             self._from_file = read_tokens(self._file)
-        except ConfigError as error:
+        except WrongUsage as error:
             log.warning("%s; the tokens stay as they were", error, extra={"action": "token_file_refused"})
         else:
             log.info("read %d tokens", len(self._from_file), extra={"action": "token_file_read"})
@@ -112,14 +112,14 @@ def parse_tokens(text: str) -> tuple[Token, ...]:
 
     Raises
     ------
-    ConfigError
+    WrongUsage
         Anything else; the message repeats no token.
     """
     tokens = []
     for number, item in enumerate(text.replace(",", " ").split(), 1):
         right, separator, token = item.partition(":")
         if not separator:
-            raise ConfigError(f"token {number} is not of the form RIGHT:TOKEN")
+            raise WrongUsage(f"token {number} is not of the form RIGHT:TOKEN")
         tokens.append(create_token(right, token, f"token {number}"))
     return tuple(tokens)
 
@@ -129,15 +129,15 @@ def read_tokens(file: Path) -> tuple[Token, ...]:
 
     Raises
     ------
-    ConfigError
+    WrongUsage
         The file cannot be read, or a line is of another form; the message repeats no token.
     """
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except OSError as exc:
-        raise ConfigError(f"the file of tokens cannot be read: {exc.strerror}") from exc
+        raise WrongUsage(f"the file of tokens cannot be read: {exc.strerror}") from exc
     except UnicodeDecodeError as exc:
-        raise ConfigError("the file of tokens is not UTF-8 text") from exc
+        raise WrongUsage("the file of tokens is not UTF-8 text") from exc
     tokens = []
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.lstrip().startswith("#"):
@@ -152,21 +152,21 @@ def create_token(right: str, token: str, place: str) -> Token:
 
     Raises
     ------
-    ConfigError
+    WrongUsage
         No such right, or no token; names `place`.
     """
     if right.lower() not in _RIGHTS:
-        raise ConfigError(f"{place} names no right; it is one of {', '.join(_RIGHTS)}")
+        raise WrongUsage(f"{place} names no right; it is one of {', '.join(_RIGHTS)}")
     if token.startswith(_DIGEST_PREFIX):
         try:
             digest = bytes.fromhex(token.removeprefix(_DIGEST_PREFIX))
         except ValueError:
             digest = b""
         if len(digest) != hashlib.sha256().digest_size:
-            raise ConfigError(f"{place} has no SHA-256 digest of 64 hexadecimal digits")
+            raise WrongUsage(f"{place} has no SHA-256 digest of 64 hexadecimal digits")
         return Token((digest,), _RIGHTS[right.lower()])
-    if not token or any(character.isspace() for character in token):
-        raise ConfigError(f"{place} has no token, or one with spaces")
+    if not token or " " in token or not token.isprintable():
+        raise WrongUsage(f"{place} has no token, or one with spaces or unprintable characters")
     # Header text is bytes; clients write what is beyond ASCII as UTF-8, or as Latin-1 where it allows that.
     written = {token.encode(): None}
     if all(ord(character) < 256 for character in token):

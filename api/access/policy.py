@@ -16,7 +16,7 @@ from typing import Final
 from api.access.keyring import Keyring, Token
 from api.access.rate import RateLimit, caller_of
 from api.access.rights import Right, right_for
-from iqdb_core.errors import ConfigError, IqdbError
+from iqdb_core.errors import IqdbError, WrongUsage
 
 _FORWARDED: Final = frozenset({b"x-forwarded-for", b"forwarded", b"x-real-ip"})
 _PORT: Final = re.compile(r":\d*$")
@@ -144,13 +144,13 @@ def anonymous_right(host: str, keyring: Keyring, *, is_open: bool, is_private: b
 
     Raises
     ------
-    ConfigError
+    WrongUsage
         Nobody could do anything.
     """
     if is_private and is_open:
-        raise ConfigError("'open' lets everyone write and 'private' lets nobody read: choose one")
+        raise WrongUsage("'open' lets everyone write and 'private' lets nobody read: choose one")
     if is_private and not keyring:
-        raise ConfigError("'private' needs tokens; give some as 'tokens' or in 'token_file'")
+        raise WrongUsage("'private' needs tokens; give some as 'tokens' or in 'token_file'")
     rest = Right.WRITE if is_open else Right.NONE if is_private else Right.READ
     if keyring or is_private or not is_loopback(host):
         return rest, rest

@@ -13,6 +13,8 @@ MAX_CALLERS: Final = 20_000
 """Callers remembered at once; the one that was quiet longest is forgotten, and begins with a full bucket."""
 BURST_S: Final = 5.0
 """A caller who was quiet may ask at once what the rate allows in so many seconds."""
+LONGEST_WAIT_S: Final = 86_400.0
+"""Nobody is told to come back later than in so many seconds."""
 
 
 class RateLimit:
@@ -43,7 +45,7 @@ class RateLimit:
             return 0
         now = self._clock()
         level = self._level(caller, now)
-        wait_s = 0 if level >= 1 else math.ceil((1 - level) / self._per_s)
+        wait_s = 0 if level >= 1 else math.ceil(min(LONGEST_WAIT_S, (1 - level) / self._per_s))
         self._put(caller, level - (wait_s == 0), now)
         return wait_s
 

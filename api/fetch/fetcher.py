@@ -22,7 +22,6 @@ from starlette.datastructures import UploadFile
 from api.fetch.addresses import is_public, resolve
 from api.fetch.failures import FetchBusy, FetchFailed, FetchRefused
 from api.ingestion.picture import BodyTooLarge
-from iqdb_core.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
@@ -209,28 +208,6 @@ class Fetcher:
     def _check_size(self, size: int) -> None:
         if size > self._options.max_bytes:
             raise BodyTooLarge(self._options.max_bytes)
-
-
-def parse_hosts(text: str) -> tuple[str, ...]:
-    """Read patterns of hosts, separated by commas or spaces."""
-    return tuple(one.lower() for one in text.replace(",", " ").split())
-
-
-def parse_referer_rules(text: str) -> tuple[tuple[str, str], ...]:
-    """Read "PATTERN=REFERER" rules, separated by commas or spaces.
-
-    Raises
-    ------
-    ConfigError
-        A rule of another form.
-    """
-    rules = []
-    for one in text.replace(",", " ").split():
-        pattern, separator, referer = one.partition("=")
-        if not separator or not pattern or not referer.isascii() or not referer.isprintable():
-            raise ConfigError(f"a referer rule is HOST=REFERER, not {one!r}")
-        rules.append((pattern.lower(), referer))
-    return tuple(rules)
 
 
 def _host(url: httpx.URL) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from iqdb_core.errors import ConfigError
+from iqdb_core.errors import WrongUsage
 
 _OPEN: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 """Without waiting: what lies there might be a pipe."""
@@ -37,7 +37,7 @@ class PictureFolder:
 
     Raises
     ------
-    ConfigError
+    WrongUsage
         It is no folder that can be read.
     """
 
@@ -45,10 +45,10 @@ class PictureFolder:
         try:
             self._root = folder.resolve(strict=True)
             is_readable = self._root.is_dir() and os.access(self._root, os.R_OK | os.X_OK)
-        except OSError:
+        except (OSError, ValueError, RuntimeError):  # RuntimeError: links in a circle
             is_readable = False
         if not is_readable:
-            raise ConfigError(f"'pictures' is a folder that can be read, not {str(folder)!r}")
+            raise WrongUsage(f"'pictures' is a folder that can be read, not {str(folder)!r}")
 
     def find(self, source: str) -> FileVersion | None:
         """Return the file that a source names, absolutely or from the folder on; None if there is none.

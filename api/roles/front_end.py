@@ -25,12 +25,11 @@ from api.roles.parts import (
     page_of,
     start_compilation,
 )
-from api.roles.queue_parts import connect_redis, create_sender, open_ledger, seed
+from api.roles.queue_parts import connect_redis, create_sender, open_ledger, query_urls_of, seed
 from api.search.remote import RemoteSearch
 from api.web.app import create_front_end
 from api.web.loading import OnDeath, Startup
 from api.web.services import Services
-from iqdb_core.errors import ConfigError
 from iqdb_core.jobs import Keys
 from iqdb_core.settings import Settings
 from iqdb_core.store import open_store
@@ -39,7 +38,8 @@ from iqdb_core.store import open_store
 def create_app(
     settings: Settings, *, host: str, on_ready: Callable[[str], None], on_failure: OnDeath
 ) -> FastAPI:
-    """Return the application."""
+    """Return the application; raises WrongUsage for settings that cannot work."""
+    query_urls_of(settings)
     instruments = create_instruments()
     return create_front_end(
         lambda startup: load(settings, startup, instruments),
@@ -58,11 +58,9 @@ def load(settings: Settings, startup: Startup[Services], instruments: Instrument
 
     Raises
     ------
-    ConfigError
+    WrongUsage
         An address that cannot be one.
     """
-    if not settings.query_url_list():
-        raise ConfigError("query_urls names no query node")
     loop = startup.loop
     with startup.stack as stack:
         startup.step("connecting")
@@ -72,7 +70,8 @@ def load(settings: Settings, startup: Startup[Services], instruments: Instrument
         start_compilation(("signature",), settings, startup).begin()
         hasher = create_hasher(settings, instruments)
         stack.callback(hasher.close)
-        search = RemoteSearch(settings.query_url_list())
+        query_urls = query_urls_of(settings)
+        search = RemoteSearch(query_urls)
         instruments.add(QueueCollector(ledger))
         instruments.add(NodeCollector(lambda: search.pool.nodes))
         stack.callback(lambda: asyncio.run_coroutine_threadsafe(search.close(), loop).result())
@@ -101,7 +100,7 @@ def load(settings: Settings, startup: Startup[Services], instruments: Instrument
             max_upload_bytes=settings.max_upload_bytes,
             timeout_s=settings.add_timeout_s,
         )
-        nodes = ", ".join(settings.query_url_list())
+        nodes = ", ".join(query_urls)
         contents = ContentsReader(lambda: open_store(settings.database_url), lambda store: store.close())
         stack.callback(contents.close)
         startup.on_signal(contents.stop_waiting)

@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 
 from api.roles.ending import ending_in_order
 from api.roles.process import configure_logging, say
-from iqdb_core.errors import ConfigError
+from iqdb_core.errors import WrongUsage
 from iqdb_core.settings import Settings, alias_of, fields_of, flags_of, group_of, shown_default
 from iqdb_core.settings_terms import SERVERS
 from iqdb_core.settings_unknown import warn_of_unknown
@@ -91,7 +91,7 @@ def with_settings(
             try:
                 settings = Settings.read(**given)
                 _refuse(settings, without)
-            except ConfigError as error:
+            except WrongUsage as error:
                 say(str(error))
                 raise typer.Exit(2) from None
             configure_logging(settings.log_level)
@@ -114,7 +114,7 @@ def with_settings(
 def _refuse(settings: Settings, without: Mapping[str, str]) -> None:
     for name, sentence in without.items():
         if getattr(settings, name):
-            raise ConfigError(sentence)
+            raise WrongUsage(sentence)
 
 
 def _annotation(name: str, field: FieldInfo, *, is_hidden: bool) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from api.access.keyring import Keyring, create_token, parse_tokens
 from api.access.policy import AccessPolicy, anonymous_right
 from api.access.rate import RateLimit
+from api.fetch.rules import parse_hosts, parse_referer_rules
 from api.ingestion.hashing import Hasher
 from api.metrics.instruments import Instruments
 from api.pictures.folder import PictureFolder
@@ -55,7 +57,7 @@ def access_of(settings: Settings, host: str) -> AccessPolicy:
 
     Raises
     ------
-    ConfigError
+    WrongUsage
         A token that is none, a file of tokens that cannot be read, or settings that contradict each other.
     """
     tokens = parse_tokens(settings.tokens)
@@ -68,11 +70,12 @@ def access_of(settings: Settings, host: str) -> AccessPolicy:
 
 
 def page_of(settings: Settings) -> PageOptions:
-    """Return what the web page knows; raises ConfigError for addresses or a folder that cannot be."""
+    """Return what the web page knows; raises WrongUsage for addresses or a folder that cannot be."""
     pictures = None
     if settings.pictures:
         pictures = Thumbnails(
-            PictureFolder(Path(settings.pictures).expanduser()),
+            # Not Path.expanduser: it fails where no such home is known.
+            PictureFolder(Path(os.path.expanduser(settings.pictures))),  # noqa: PTH111
             limits=signature_room.DecodeLimits(max_pixels=settings.max_pixels),
             max_bytes=settings.max_upload_bytes,
         )
@@ -140,25 +143,21 @@ def fetcher_of(settings: Settings, instruments: Instruments) -> Fetcher | None:
 
     Raises
     ------
-    ConfigError
-        A rule for referer_rules that is none.
+    WrongUsage
+        Hosts or rules that are none, also where nothing is fetched.
     """
+    hosts, rules = parse_hosts(settings.fetch_hosts), parse_referer_rules(settings.fetch_referer_rules)
     if not settings.fetch:
         return None
     # Its HTTP client takes 10 MB: only where it is used.
-    from api.fetch.fetcher import (  # noqa: PLC0415
-        Fetcher,
-        FetchOptions,
-        parse_hosts,
-        parse_referer_rules,
-    )
+    from api.fetch.fetcher import Fetcher, FetchOptions  # noqa: PLC0415
 
     options = FetchOptions(
         max_bytes=settings.max_upload_bytes,
         timeout_s=settings.fetch_timeout_s,
-        hosts=parse_hosts(settings.fetch_hosts),
+        hosts=hosts,
         private=settings.fetch_private,
-        referer_rules=parse_referer_rules(settings.fetch_referer_rules),
+        referer_rules=rules,
     )
     return Fetcher(options, instruments.version)
 

@@ -1,7 +1,7 @@
 """Run an ASGI application under uvicorn as a well-behaved process.
 
 One ready line; SIGINT and SIGTERM finish what is in flight and exit 0, a second one ends at once; a failure
-exits 1 with one sentence.
+exits 1 with one sentence, a setting that cannot work 2.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from starlette.types import ASGIApp
 from api.roles.connections import Acceptor, BoundedProtocol
 from api.roles.printable import printable_lines
 from api.web.loading import is_loading
-from iqdb_core.errors import ConfigError, IqdbError
+from iqdb_core.errors import ConfigError, IqdbError, WrongUsage
 
 log = logging.getLogger(__name__)
 
@@ -104,8 +104,8 @@ class Process:
         sys.stdout.flush()
 
     def fail(self, error: BaseException) -> None:
-        """End the process with exit code 1 and the reason; safe from any thread."""
-        self._exit_code = 1
+        """End the process with its reason; safe from any thread. Exit code 2 for wrong usage, else 1."""
+        self._exit_code = 2 if isinstance(error, WrongUsage) else 1
         if isinstance(error, IqdbError):
             say(str(error))
         else:
@@ -179,6 +179,8 @@ def _bound(host: str, port: int) -> list[socket.socket]:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         families = sorted({(family, address[0]) for family, _, _, _, address in found})  # IPv4 comes first
         listeners = [_listening(*families[0], port)]
+    except UnicodeError:
+        raise WrongUsage(f"{host!r} is no name of a host to listen on") from None
     except (OSError, OverflowError) as exc:
         raise ConfigError(f"cannot listen on {host} port {port}: {exc}") from exc
     for family, address in families[1:]:

@@ -7,23 +7,24 @@ from collections.abc import Callable
 
 from celery import Celery
 
-from iqdb_core.errors import QueueUnavailable, StoreUnavailable
+from iqdb_core.errors import QueueUnavailable, StoreUnavailable, WrongUsage
 from iqdb_core.jobs import JobLedger, Keys, QueueLimits, RedisPort
 from iqdb_core.jobs.keys import QUEUE
 from iqdb_core.jobs.messages import TASK_INGEST, transport_options
 from iqdb_core.settings import Settings
 from iqdb_core.store import open_store
+from iqdb_core.web_address import split_web_address
 
 log = logging.getLogger(__name__)
 
 
 def connect_redis(settings: Settings) -> RedisPort:
-    """Return connections to the queue's Redis, none of them open yet; raises ConfigError."""
+    """Return connections to the queue's Redis, none of them open yet; raises WrongUsage."""
     return RedisPort.connect(settings.redis_url, sentinel_master=settings.redis_sentinel_master)
 
 
 def open_ledger(settings: Settings) -> JobLedger:
-    """Return the ledger of a front end; raises ConfigError."""
+    """Return the ledger of a front end; raises WrongUsage."""
     facts = _StoreFacts(settings.database_url)
     return JobLedger(
         connect_redis(settings),
@@ -61,6 +62,23 @@ def create_sender(settings: Settings) -> Callable[[int], None]:
             producer.send_task(TASK_INGEST, queue=QUEUE, ignore_result=True)
 
     return send
+
+
+def query_urls_of(settings: Settings) -> list[str]:
+    """Return the base URLs of the query nodes.
+
+    Raises
+    ------
+    WrongUsage
+        There is none, or one is no address.
+    """
+    urls = settings.query_url_list()
+    if not urls:
+        raise WrongUsage("query_urls names no query node")
+    for url in urls:
+        if split_web_address(url) is None:
+            raise WrongUsage(f"'query_urls' are addresses like http://HOST:PORT, unlike {url!r}")
+    return urls
 
 
 class _StoreFacts:

@@ -15,7 +15,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from iqdb_core.errors import ConfigError, QueueUnavailable
+from iqdb_core.errors import QueueUnavailable, WrongUsage
 from iqdb_core.jobs.scripts import Script
 
 SOCKET_TIMEOUT_S: Final = 5.0
@@ -61,7 +61,7 @@ class RedisPort:
 
         Raises
         ------
-        ConfigError
+        WrongUsage
             An address that is none.
         """
         options = {
@@ -75,12 +75,18 @@ class RedisPort:
             if url.startswith("sentinel://"):
                 return cls(_master_behind(url, sentinel_master, options))
             if not url.startswith(("redis://", "rediss://")):
-                raise ConfigError(
+                raise WrongUsage(
                     f"the address of Redis starts with redis://, rediss:// or sentinel://, not {url!r}"
                 )
-            return cls(redis.Redis.from_url(url, **options))
-        except ValueError as error:
-            raise ConfigError(f"the address of Redis is not understood: {error}") from error
+            database = urlsplit(url).path.strip("/") or "0"
+            if not database.isdecimal():
+                raise WrongUsage(f"the address of Redis ends with the number of a database, not {database!r}")
+            client = redis.Redis.from_url(url, **options)
+            pool = client.connection_pool
+            pool.connection_class(**pool.connection_kwargs)  # refuses options that are none; connects nowhere
+            return cls(client)
+        except (ValueError, TypeError) as error:
+            raise WrongUsage(f"the address of Redis is not understood: {error}") from error
 
     def close(self) -> None:
         """Close every connection; the port may be used again and then opens new ones."""
@@ -226,10 +232,10 @@ def _raise_first(answers: Sequence[Any]) -> None:
 def _master_behind(url: str, name: str, options: Mapping[str, Any]) -> redis.Redis:
     """Return a client of the master that the sentinels of `url` name; user and password are the master's."""
     if not name:
-        raise ConfigError("sentinels need the name of their master: IQDB_REDIS_SENTINEL_MASTER")
+        raise WrongUsage("sentinels need the name of their master: IQDB_REDIS_SENTINEL_MASTER")
     parts = [urlsplit(one if "://" in one else f"sentinel://{one}") for one in url.split(";") if one]
     if not all(part.hostname for part in parts):
-        raise ConfigError(f"the address of a sentinel is sentinel://HOST:PORT, not {url!r}")
+        raise WrongUsage(f"the address of a sentinel is sentinel://HOST:PORT, not {url!r}")
     database = next((part.path.strip("/") for part in reversed(parts) if part.path.strip("/")), "0")
     user = next((part.username for part in parts if part.username), None)
     password = next((part.password for part in parts if part.password), None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from iqdb_core.errors import ConfigError
+from iqdb_core.errors import WrongUsage
 
 QUEUE: Final = "iqdb"
 """Celery's name of the queue."""
@@ -24,7 +24,7 @@ class Keys:
 
     Raises
     ------
-    ConfigError
+    WrongUsage
         A prefix that is empty, has spaces, or is no plain text.
     """
 
@@ -33,7 +33,7 @@ class Keys:
     def __post_init__(self) -> None:
         is_plain = self.prefix.isascii() and self.prefix.isprintable() and " " not in self.prefix
         if not self.prefix or not is_plain:
-            raise ConfigError(f"the prefix of keys in Redis is a word like 'iqdb:', not {self.prefix!r}")
+            raise WrongUsage(f"the prefix of keys in Redis is a word like 'iqdb:', not {self.prefix!r}")
 
     @property
     def broker_prefix(self) -> str:

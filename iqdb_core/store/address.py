@@ -1,14 +1,15 @@
-"""Which database does this text name? Parses addresses; opens nothing. Called by `opening` and `migrate`."""
+"""Which database does this text name? Reads addresses; opens nothing. Called by `opening` and `migrate`."""
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
 
-from iqdb_core.errors import StoreInvalid
+from iqdb_core.errors import WrongUsage
 
 _POSTGRES: Final = {"postgres", "postgresql", "postgresql+psycopg"}
 
@@ -63,8 +64,9 @@ def parse_address(url: str) -> SqliteAddress | PostgresAddress:
 
     Raises
     ------
-    StoreInvalid
-        Another scheme, an unreadable URL, or an SQLite database in memory: a store is durable.
+    WrongUsage
+        Another scheme, an unreadable URL, a path that no file can have, or an SQLite database in memory: a
+        store is durable.
     """
     scheme, separator, rest = url.partition("://")
     if not separator:
@@ -72,17 +74,22 @@ def parse_address(url: str) -> SqliteAddress | PostgresAddress:
     if scheme == "sqlite":
         return _sqlite(rest.removeprefix("/"))
     if scheme not in _POSTGRES:
-        raise StoreInvalid(f"a store is an SQLite file or a Postgres database, not {scheme}://")
+        raise WrongUsage(f"a store is an SQLite file or a Postgres database, not {scheme}://")
     try:
         parsed = sa.make_url(f"postgresql+psycopg://{rest}")
     except (sa.exc.ArgumentError, ValueError) as exc:
-        raise StoreInvalid("the address of the Postgres database cannot be read") from exc
+        raise WrongUsage("the address of the Postgres database cannot be read") from exc
     if not parsed.database:
-        raise StoreInvalid("the address of the Postgres database names no database")
+        raise WrongUsage("the address of the Postgres database names no database")
     return PostgresAddress(parsed)
 
 
 def _sqlite(path: str) -> SqliteAddress:
     if not path or path.startswith(":memory:"):
-        raise StoreInvalid("a store on SQLite needs a file: one in memory would not survive a restart")
+        raise WrongUsage("a store on SQLite needs a file: one in memory would not survive a restart")
+    try:
+        Path(path).exists()
+    except OSError as exc:
+        if exc.errno == errno.ENAMETOOLONG:
+            raise WrongUsage("the path of the database is longer than that of any file") from exc
     return SqliteAddress(Path(path).absolute())

@@ -46,6 +46,8 @@ def open_store(
 
     Raises
     ------
+    WrongUsage
+        The address names no database of these kinds.
     StoreInvalid
         Not a database, not ours or IQDB's, from a newer version, read-only, or in a directory that is not
         there.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from iqdb_core.errors import ConfigError, QueueUnavailable
+from iqdb_core.errors import QueueUnavailable, WrongUsage
 from iqdb_core.jobs import Claim, Done, JobLedger, JobState, PutBack, RedisPort, Submission, WorkLedger
 from iqdb_core.model import Signature
 from tests.fixtures.ports import free_port
@@ -141,7 +141,13 @@ def test_a_redis_that_nobody_started_is_unavailable_at_once() -> None:
     port.close()
 
 
-@pytest.mark.parametrize("url", ["", "http://127.0.0.1", "unix:///tmp/redis", "redis://127.0.0.1:port/0"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("", "http://127.0.0.1", "unix:///tmp/redis", "redis://127.0.0.1:port/0"),
+        *("redis://[", "redis://h/x", "redis://h?y=1"),
+    ],
+)
 def test_an_address_that_is_none_is_refused(url: str) -> None:
-    with pytest.raises(ConfigError):
+    with pytest.raises(WrongUsage):
         RedisPort.connect(url)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-TOKEN = "a-secret"
+TOKEN = "töken-€"
 FILES = [path for path, _ in pictures.golden()[:3]]
 HASHES = [known for _, known in pictures.golden()[:3]]
 

@@ -169,6 +169,57 @@ def test_wrong_usage_exits_2() -> None:
     assert "DBFILE" in run("http", "--help").stdout
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("link", "http://[{id}"),
+        ("thumbnail", "example.org/{id}"),
+        ("token", "s3\udcffcret"),
+        ("token_file", "missing"),
+        ("tokens", "write-s3cret"),
+        ("pictures", "~nobody-of-this-name"),
+        ("fetch_hosts", "https://example.org"),
+        ("fetch_referer_rules", "abc"),
+        ("poll_s", "1e308"),
+    ],
+)
+def test_a_setting_that_cannot_work_exits_2_wherever_it_stands(
+    tmp_path: Path, option: str, value: str
+) -> None:
+    server = ("http", "127.0.0.1", "0", str(tmp_path / "a.sqlite"))
+    for ended in (
+        run_process(*server, f"--{option.replace('_', '-')}", value),
+        run_process(*server, environment={f"IQDB_{option.upper()}": value}),
+    ):
+        assert (ended.returncode, len(ended.stderr.splitlines())) == (2, 1), ended.stderr
+        assert ended.stderr.startswith("iqdb: ")
+        assert "s3" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("http", "x" * 500, "0"),
+        ("http", "127.0.0.1", "0", "--private"),
+        ("http", "127.0.0.1", "0", "mysql://db/iqdb"),
+        ("upgrade", "--database-url", "x" * 5000),
+        ("api", "127.0.0.1", "0", "--query-urls", ","),
+        ("api", "127.0.0.1", "0", "--query-urls", "http://["),
+        ("api", "127.0.0.1", "0", "--redis-url", "redis://127.0.0.1?nonsense=1"),
+        ("query", "127.0.0.1", "0", "--redis-prefix", "two words"),
+        ("worker", "--redis-url", "nonsense"),
+        ("status", "--url", "nonsense"),
+        ("add", ".", "--id-from", "("),
+        ("compare", "1", "2"),
+    ],
+    ids=lambda arguments: " ".join(arguments)[:40],
+)
+def test_what_no_command_can_work_with_exits_2(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    ended = run_process(*arguments, folder=tmp_path)
+    assert (ended.returncode, "Traceback" in ended.stderr) == (2, False), ended.stderr
+    assert ended.stderr.splitlines()[-1].startswith("iqdb: ")
+
+
 def test_limits_are_options(tmp_path: Path) -> None:
     options = ("--max-upload-bytes", "5000", "--max-pixels", "3000", "--token", "s3cret")
     with embedded_server(tmp_path / "iqdb.sqlite", *options) as server:

@@ -17,7 +17,7 @@ from api.access.keyring import Keyring, create_token, parse_tokens, read_tokens
 from api.access.policy import AccessPolicy, Forbidden, TooOften, Unauthorized, anonymous_right
 from api.access.rate import RateLimit, caller_of
 from api.access.rights import Right, right_for
-from iqdb_core.errors import ConfigError
+from iqdb_core.errors import WrongUsage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,7 +81,7 @@ class TestKeyring:
 
     @pytest.mark.parametrize("text", ["secret", "root:x", "read:", "write:sha256:12", "read"])
     def test_what_is_no_token_is_refused_and_not_repeated(self, text: str) -> None:
-        with pytest.raises(ConfigError) as caught:
+        with pytest.raises(WrongUsage) as caught:
             parse_tokens(f"read:fine, {text}")
         assert "token 2" in str(caught.value)
         assert "secret" not in str(caught.value)
@@ -108,7 +108,7 @@ class TestKeyring:
         (tmp_path / "bytes").write_bytes(b"read \xff\n")
         (tmp_path / "words").write_text("read a b\n")
         for name in ("absent", "bytes", "words"):
-            with pytest.raises(ConfigError) as caught:
+            with pytest.raises(WrongUsage) as caught:
                 read_tokens(tmp_path / name)
             assert str(tmp_path) not in str(caught.value)
 
@@ -171,9 +171,9 @@ class TestPolicy:
 
     def test_private_closes_reading(self) -> None:
         assert anonymous_right("127.0.0.1", RING, is_open=False, is_private=True) == (Right.NONE, Right.NONE)
-        with pytest.raises(ConfigError, match="needs tokens"):
+        with pytest.raises(WrongUsage, match="needs tokens"):
             anonymous_right("127.0.0.1", Keyring(), is_open=False, is_private=True)
-        with pytest.raises(ConfigError, match="choose one"):
+        with pytest.raises(WrongUsage, match="choose one"):
             anonymous_right("127.0.0.1", RING, is_open=True, is_private=True)
 
     @pytest.mark.parametrize("name", [b"x-forwarded-for", b"forwarded", b"x-real-ip"])
@@ -255,6 +255,8 @@ class TestRate:
     def test_a_slow_rate_says_how_long_to_wait(self) -> None:
         limit = RateLimit(0.01, Clock())
         assert (limit.take("a"), limit.take("a")) == (0, 100)
+        limit = RateLimit(5e-324, Clock())
+        assert (limit.take("a"), limit.take("a")) == (0, 86_400)
 
     def test_no_rate_is_no_limit(self) -> None:
         limit = RateLimit(0)

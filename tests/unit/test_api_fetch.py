@@ -14,11 +14,10 @@ from api.fetch.fetcher import (
     MAX_AT_ONCE,
     Fetcher,
     FetchOptions,
-    parse_hosts,
-    parse_referer_rules,
 )
+from api.fetch.rules import parse_hosts, parse_referer_rules
 from api.ingestion.picture import BodyTooLarge
-from iqdb_core.errors import ConfigError
+from iqdb_core.errors import WrongUsage
 from tests.fixtures.http_peer import Answer, HttpPeer
 
 if TYPE_CHECKING:
@@ -268,5 +267,12 @@ def test_a_silent_server_costs_no_more_than_the_time_limit() -> None:
 
 @pytest.mark.parametrize("text", ["a", "=b", "a=\n", "a=ö"])
 def test_rules_that_are_none_are_refused(text: str) -> None:
-    with pytest.raises(ConfigError):
+    with pytest.raises(WrongUsage):
         parse_referer_rules(f"x=y, {text}" if text != "a=\n" else "a=\x00")
+
+
+@pytest.mark.parametrize("text", ["https://example.org", "me@example.org", "bücher.example", "a\x00"])
+def test_hosts_that_are_none_are_refused(text: str) -> None:
+    for parse, rule in ((parse_hosts, text), (parse_referer_rules, f"{text}=y")):
+        with pytest.raises(WrongUsage):
+            parse(f"x=y {rule}" if parse is parse_referer_rules else f"x, {rule}")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from api.web.subjects.page import PageOptions
-from iqdb_core.errors import ConfigError
+from iqdb_core.errors import WrongUsage
 
 
 @pytest.mark.parametrize(
@@ -17,11 +17,14 @@ from iqdb_core.errors import ConfigError
         "https://user@example.org/{id}",
         "https://example.org; script-src *;/{id}",
         "//example.org/{id}",
+        "http://[{id}",
+        "http://example.org:999999/{id}",
+        "http://example.org/\udcff{id}",
     ],
 )
 @pytest.mark.parametrize("name", ["link", "thumbnail"])
 def test_an_address_that_cannot_be_one_is_refused(name: str, template: str) -> None:
-    with pytest.raises(ConfigError, match=f"'{name}'"):
+    with pytest.raises(WrongUsage, match=f"'{name}'"):
         PageOptions(**{name: template})
 
 

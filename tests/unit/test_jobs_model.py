@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iqdb_core import codec
-from iqdb_core.errors import ConfigError, InvalidImageId, InvalidSource
+from iqdb_core.errors import InvalidImageId, InvalidSource, WrongUsage
 from iqdb_core.jobs import JobKind, JobState, Keys, Submission
 from iqdb_core.jobs.messages import CLAIM_JOBS, transport_options
 from iqdb_core.jobs.scripts import ACCEPT, CLAIM, Script
@@ -54,7 +54,7 @@ def test_every_name_is_below_the_prefix() -> None:
 
 @pytest.mark.parametrize("prefix", ["", "two words:", "iqdb\n", "bücher:"])
 def test_a_prefix_is_a_plain_word(prefix: str) -> None:
-    with pytest.raises(ConfigError, match="prefix"):
+    with pytest.raises(WrongUsage, match="prefix"):
         Keys(prefix)
 
 

@@ -135,6 +135,16 @@ def test_a_member_larger_than_the_limit_is_noted(folder: Path, tmp_path: Path) -
     assert "2,000 bytes" in passed.unreadable[0][1]
 
 
+def test_a_file_larger_than_the_limit_is_noted(folder: Path, tmp_path: Path) -> None:
+    (folder / "b.png").write_bytes(bytes(2000))
+    (tmp_path / "list.csv").write_text("id,file\n7,pictures/b.png\n")
+    for arguments, others in (((folder,), 2), ((folder / "b.png",), 0), ((tmp_path / "list.csv",), 0)):
+        passed = Passed()
+        assert len(found(*arguments, passed=passed)) == others
+        reason = "it has 2,000 bytes; the limit is 1,000 (--max-upload-bytes)"
+        assert passed.unreadable == [(str(folder / "b.png"), reason)]
+
+
 def test_lists_name_ids_and_files(folder: Path, tmp_path: Path) -> None:
     rows = [(7, "pictures/a.JPG", "https://example.org/7"), (9, "pictures/b.png", None)]
     (tmp_path / "list.csv").write_text(

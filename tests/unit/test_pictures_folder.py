@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from api.pictures.folder import PictureFolder
-from iqdb_core.errors import ConfigError
+from iqdb_core.errors import WrongUsage
 
 
 @pytest.fixture
@@ -76,8 +76,9 @@ def test_a_file_that_became_another_is_not_read(folder: PictureFolder, tmp_path:
     assert folder.read(found) is None
 
 
-@pytest.mark.parametrize("name", ["missing", "file"])
+@pytest.mark.parametrize("name", ["missing", "file", "circle", "n" * 300, "\0"])
 def test_what_is_no_folder_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match="'pictures' is a folder"):
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    with pytest.raises(WrongUsage, match="'pictures' is a folder"):
         PictureFolder(tmp_path / name)

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from iqdb_core.errors import ConfigError
+from iqdb_core.errors import WrongUsage
 from iqdb_core.settings import Settings, alias_of, fields_of, flags_of, shown_default
 from iqdb_core.settings_terms import PEOPLE, ROLES
 from iqdb_core.settings_unknown import warn_of_unknown
@@ -46,6 +46,9 @@ def test_defaults_fit_together() -> None:
         ({"POLL_S": "-1"}, "IQDB_POLL_S must be a number of at least 0, not '-1'"),
         ({"SWEEP_S": "nan"}, "IQDB_SWEEP_S must be a number above 0, not 'nan'"),
         ({"SWEEP_S": "inf"}, "IQDB_SWEEP_S must be a number above 0, not 'inf'"),
+        ({"POLL_S": "1e300"}, "IQDB_POLL_S must be at most 1,000,000,000, not '1e300'"),
+        ({"DECODERS": "9" * 30}, "IQDB_DECODERS must be at most 9,007,199,254,740,991, not '999"),
+        ({"VISIBILITY_TIMEOUT_S": "9" * 15}, "IQDB_VISIBILITY_TIMEOUT_S must be at most 1,000,000,000, not"),
         ({"ACCESS_LOG": "maybe"}, "IQDB_ACCESS_LOG must be true or false, not 'maybe'"),
         ({"LOG_LEVEL": "loud"}, "IQDB_LOG_LEVEL must be one of debug, info, warning, error, not 'loud'"),
         ({"TASK_TIME_LIMIT_S": "60"}, "IQDB_TASK_TIME_LIMIT_S (60) must be below"),
@@ -57,14 +60,22 @@ def test_what_cannot_work_is_refused_and_what_would_is_said(
 ) -> None:
     for name, text in environment.items():
         monkeypatch.setenv(f"IQDB_{name}", text)
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(WrongUsage) as refused:
         Settings.read()
     assert sentence in str(refused.value)
 
 
+@pytest.mark.parametrize("name", ["token", "tokens", "redis_url", "redis_sentinel_master", "url"])
+def test_what_is_sent_to_others_is_text_and_a_refused_token_is_not_repeated(name: str) -> None:
+    with pytest.raises(WrongUsage) as refused:
+        Settings.read(**{name: "secret\udcff"})
+    sentence = f"--{name.replace('_', '-')} must be text in UTF-8, without control characters"
+    assert str(refused.value) == sentence
+
+
 def test_all_faults_are_said_at_once_and_by_where_they_come_from(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IQDB_MAX_PIXELS", "many")
-    with pytest.raises(ConfigError, match=r"IQDB_MAX_PIXELS .*--decoders must be"):
+    with pytest.raises(WrongUsage, match=r"IQDB_MAX_PIXELS .*--decoders must be"):
         Settings.read(decoders="none")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from iqdb_core.errors import StoreInvalid
+from iqdb_core.errors import WrongUsage
 from iqdb_core.store import open_store
 from iqdb_core.store.address import PostgresAddress, SqliteAddress, parse_address
 
@@ -37,10 +37,18 @@ def test_postgres(scheme: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["", "sqlite://", "sqlite:///:memory:", "mysql://db/iqdb", "postgresql://", "postgresql://db:port/x"],
+    [
+        "",
+        "x" * 5000,
+        "sqlite://",
+        "sqlite:///:memory:",
+        "mysql://db/iqdb",
+        "postgresql://",
+        "postgresql://db:port/x",
+    ],
 )
 def test_what_names_no_store(url: str) -> None:
-    with pytest.raises(StoreInvalid):
+    with pytest.raises(WrongUsage):
         parse_address(url)
 
 

@@ -19,7 +19,7 @@ from api.roles.people.add import add_all
 from api.roles.people.gather import Passed, count, gather
 from api.roles.people.notebook import Notebook, notebook_path
 from api.roles.people.opening import opened
-from iqdb_core.errors import ConfigError
+from iqdb_core.errors import WrongUsage
 from iqdb_core.machine import usable_cores
 from iqdb_core.settings import Settings
 
@@ -92,7 +92,7 @@ def _pattern(text: str | None) -> re.Pattern[str] | None:
     try:
         return re.compile(text)
     except re.error as error:
-        raise ConfigError(f"--id-from is no regular expression: {error}") from error
+        raise WrongUsage(f"--id-from is no regular expression: {error}") from error
 
 
 @contextmanager

@@ -105,7 +105,7 @@ def gather(
     id_pattern : compiled pattern or None
         Finds the id in a file's name: its first group, or all of what matched.
     max_bytes : int
-        Larger members of archives are noted and passed over.
+        Larger files and members of archives are noted and passed over.
     passed : Passed
         **Changed**: what was left out, and why: whatever is no regular file, and names without an id.
 
@@ -118,7 +118,7 @@ def gather(
         path = path_of(argument)
         if os.path.isdir(path):  # noqa: PTH112 - that of Path fails for a name that is too long
             for found in _walk(path, passed):
-                yield from _file(found, id_pattern, passed)
+                yield from _file(found, id_pattern, max_bytes, passed)
         elif os.path.lexists(path):
             yield from _of_file(path, id_pattern, max_bytes, passed)
         elif glob.has_magic(argument):
@@ -166,14 +166,14 @@ def _of_file(path: Path, id_pattern: Pattern[str] | None, max_bytes: int, passed
             if isinstance(row.picture, str):
                 yield Item(f"#{row.image_id}", row.image_id, row.source, _digest(row), row.picture)
                 continue
-            for item in _file(row.picture, None, passed):
+            for item in _file(row.picture, None, max_bytes, passed):
                 # One file may stand in a list under several ids.
                 key = f"{item.key}#{row.image_id}"
                 yield Item(key, row.image_id, row.source or item.source, item.version, item.picture)
     elif is_readable and name.endswith(TAR_SUFFIXES):
         yield from _members(path, id_pattern, max_bytes, passed)
     else:
-        yield from _file(path, id_pattern, passed)
+        yield from _file(path, id_pattern, max_bytes, passed)
 
 
 def _digest(row: Row) -> str:
@@ -196,7 +196,7 @@ def _walk(folder: Path, passed: Passed) -> Iterator[Path]:
                 passed.other_files += 1
 
 
-def _file(path: Path, id_pattern: Pattern[str] | None, passed: Passed) -> Iterator[Item]:
+def _file(path: Path, id_pattern: Pattern[str] | None, max_bytes: int, passed: Passed) -> Iterator[Item]:
     """Yield the item of one file, or note why there is none."""
     absolute = Path(os.path.abspath(path))  # noqa: PTH100 - links stay as they are named
     key = str(absolute)
@@ -204,6 +204,8 @@ def _file(path: Path, id_pattern: Pattern[str] | None, passed: Passed) -> Iterat
     image_id, has_id = _id_in(path.name, id_pattern)
     if isinstance(found, str):
         passed.note(key, found)
+    elif found.st_size > max_bytes:
+        passed.note(key, _too_large(found.st_size, max_bytes))
     elif not has_id:
         passed.note(key, _NO_ID)
     else:
@@ -223,7 +225,7 @@ def _members(path: Path, id_pattern: Pattern[str] | None, max_bytes: int, passed
                     continue
                 key = f"{archive}!{member.name}"
                 if member.size > max_bytes:
-                    passed.note(key, f"it has {member.size:,} bytes; the limit is {max_bytes:,}")
+                    passed.note(key, _too_large(member.size, max_bytes))
                     continue
                 image_id, has_id = _id_in(name, id_pattern)
                 if not has_id:
@@ -234,6 +236,10 @@ def _members(path: Path, id_pattern: Pattern[str] | None, max_bytes: int, passed
                 yield Item(key, image_id, source_of(key), f"{member.size} {int(member.mtime)}", data)
     except (tarfile.TarError, OSError, EOFError) as error:
         passed.note(archive, f"the archive cannot be read to its end: {reason_of(error)}")
+
+
+def _too_large(size: int, max_bytes: int) -> str:
+    return f"it has {size:,} bytes; the limit is {max_bytes:,} (--max-upload-bytes)"
 
 
 def _id_in(name: str, pattern: Pattern[str] | None) -> tuple[int | None, bool]:

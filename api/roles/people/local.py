@@ -17,7 +17,7 @@ from api.search.duplicates import PAGE_IMAGES, DuplicatesPage, DuplicatesWanted,
 from iqdb_client import Image, Match, Part, Picture, Question
 from iqdb_core import codec
 from iqdb_core.clock import RevisionClock
-from iqdb_core.errors import ConfigError, ImageError, UnknownImage
+from iqdb_core.errors import ImageError, UnknownImage, WrongUsage
 from iqdb_core.follower import Follower
 from iqdb_core.index import ImageIndex
 from iqdb_core.model import Asked, ChangeBatch, Copy, Signature, Write
@@ -192,11 +192,11 @@ def compared(first: Picture | int, second: Picture | int, *, max_pixels: int) ->
 
     Raises
     ------
-    ConfigError
+    WrongUsage
         An id was given, which no database is asked about.
     """
     if isinstance(first, int) or isinstance(second, int):
-        raise ConfigError("compare takes files, addresses and hashes, and no ids")
+        raise WrongUsage("compare takes files, addresses and hashes, and no ids")
     with Arithmetic():
         return _compared(first, second, DecodeLimits(max_pixels=max_pixels))
 

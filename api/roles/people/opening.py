@@ -19,8 +19,9 @@ from api.roles.people.target import Target, reason_of
 from api.roles.progress import ProgressLine
 from iqdb_client import ClientError
 from iqdb_core import codec
-from iqdb_core.errors import ConfigError, InvalidHash, SearchUnavailable
+from iqdb_core.errors import ConfigError, InvalidHash, SearchUnavailable, WrongUsage
 from iqdb_core.settings import Settings
+from iqdb_core.web_address import split_web_address
 
 _HASH: Final = re.compile("(iqdb_)?[0-9A-Fa-f]{528}")
 _SHOWN: Final = 200
@@ -43,10 +44,14 @@ def opened(settings: Settings, *, make: bool = False, hash_here: bool = False) -
 
     Raises
     ------
+    WrongUsage
+        The address of the server is none.
     ConfigError
         There is no such database.
     """
     if settings.url:
+        if split_web_address(settings.url) is None:
+            raise WrongUsage(f"the address of a server looks like http://HOST:PORT, unlike {settings.url!r}")
         with ServerTarget(
             settings.url, token=settings.token or None, hash_here=hash_here, max_pixels=settings.max_pixels
         ) as server:

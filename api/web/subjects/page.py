@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -14,7 +13,8 @@ from starlette.responses import FileResponse, Response
 from api.pictures.thumbnails import Thumbnails
 from api.web.answers import json_response
 from api.web.errors import UnknownPage
-from iqdb_core.errors import ConfigError
+from iqdb_core.errors import WrongUsage
+from iqdb_core.web_address import split_web_address
 
 router: Final = APIRouter(include_in_schema=False)
 
@@ -43,7 +43,7 @@ class PageOptions:
 
     Raises
     ------
-    ConfigError
+    WrongUsage
         A link or thumbnail that is no http(s) address with "{id}" in it.
     """
 
@@ -59,7 +59,7 @@ class PageOptions:
             if not template:
                 continue
             if "{id}" not in template:
-                raise ConfigError(f"'{name}' is an address with '{{id}}' in it, not {template!r}")
+                raise WrongUsage(f"'{name}' is an address with '{{id}}' in it, not {template!r}")
             _origin_of(name, template)
 
     def headers(self) -> dict[str, str]:
@@ -115,8 +115,7 @@ def page_options_of(request: Request) -> PageOptions:
 
 def _origin_of(name: str, template: str) -> str:
     """Return the scheme and host of an address, fit to be a source of a Content-Security-Policy."""
-    parts = urlsplit(template)
-    is_plain = not set(parts.netloc) & set(" ;,'\"{}@")
-    if parts.scheme not in {"http", "https"} or not parts.hostname or not is_plain:
-        raise ConfigError(f"'{name}' begins with https:// or http:// and a host, unlike {template!r}")
+    parts = split_web_address(template)
+    if parts is None or "@" in parts.netloc:
+        raise WrongUsage(f"'{name}' begins with https:// or http:// and a host, unlike {template!r}")
     return f"{parts.scheme}://{parts.netloc}"

@@ -1,0 +1,22 @@
+"""Is this text the address of something on the web? Called where settings are read."""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import SplitResult, urlsplit
+
+_NOT_IN_A_HOST: Final = frozenset(" ;,'\"{}")
+
+
+def split_web_address(text: str) -> SplitResult | None:
+    """Return the pieces of an address of the web; None for text that is none.
+
+    It begins with http:// or https:// and a host, which may have a port behind it and a user before it.
+    """
+    try:
+        parts = urlsplit(text)
+        is_host = bool(parts.hostname) and parts.port != 0
+    except ValueError:  # half an IPv6 address, a port that is none
+        return None
+    is_address = is_host and parts.scheme in {"http", "https"} and text.isprintable()
+    return parts if is_address and not _NOT_IN_A_HOST & set(parts.netloc) else None
