@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import logging
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from enum import Enum
 from typing import Any, Final
 
@@ -17,8 +20,17 @@ from api.search.interface import CopiesWanted
 from api.search.node_pool import NodePool
 from api.search.query_node import NodeState, NodeTrouble, QueryNode
 from iqdb_core import codec
-from iqdb_core.errors import IndexNotReady, SearchUnavailable, StoreError, StoreUnavailable, UnknownImage
+from iqdb_core.errors import (
+    IndexNotReady,
+    InvalidHash,
+    SearchUnavailable,
+    StoreError,
+    StoreUnavailable,
+    UnknownImage,
+)
 from iqdb_core.model import Asked, Copies, Match, Signature
+
+log = logging.getLogger(__name__)
 
 WAIT_SLICE_S: Final = 1.0
 """A wait is asked for in pieces, so that a node that hangs in the middle of it is noticed."""
@@ -54,7 +66,8 @@ class RemoteSearch:
         if min_score is not None:
             parameters["min_score"] = repr(min_score)
         answer = await self.pool.ask("POST", path, params=parameters, content=codec.to_bytes(signature))
-        return unpack_matches(_content(answer))
+        with _understood():
+            return unpack_matches(_content(answer))
 
     async def find_copies(self, asked: Sequence[Asked], wanted: CopiesWanted) -> Copies:
         """See `Search`."""
@@ -64,7 +77,8 @@ class RemoteSearch:
         }
         body = pack_asked(asked, wanted.exclude)
         answer = await self.pool.ask("POST", "/copies", params=parameters, content=body)
-        return unpack_copies(_content(answer))
+        with _understood():
+            return unpack_copies(_content(answer))
 
     async def duplicates(self, wanted: DuplicatesWanted) -> DuplicatesPage:
         """See `Search`."""
@@ -75,23 +89,28 @@ class RemoteSearch:
             parameters["after"] = wanted.after
         answer = await self.pool.ask("GET", "/duplicates", params=parameters)
         if answer.status_code == httpx.codes.FAILED_DEPENDENCY:
-            told = answer.json()
-            raise (StoreUnavailable if told["retryable"] else StoreError)(told["message"])
-        return page_of(orjson.loads(_content(answer)))
+            with _understood():
+                told = answer.json()
+                kind, message = (StoreUnavailable if told["retryable"] else StoreError), str(told["message"])
+            raise kind(message)
+        with _understood():
+            return page_of(orjson.loads(_content(answer)))
 
     async def sources(self, image_ids: Sequence[int]) -> dict[int, str]:
         """See `Search`."""
         if not image_ids:
             return {}
         answer = await self.pool.ask("POST", "/sources", params={}, content=orjson.dumps(list(image_ids)))
-        return dict(orjson.loads(_content(answer)))
+        with _understood():
+            return dict(orjson.loads(_content(answer)))
 
     async def get(self, image_id: int) -> Signature:
         """See `Search`."""
         answer = await self.pool.ask("GET", f"/signatures/{image_id}")
         if answer.status_code == httpx.codes.NOT_FOUND:
             raise UnknownImage(image_id)
-        return codec.from_bytes(_content(answer))
+        with _understood():
+            return codec.from_bytes(_content(answer))
 
     async def status(self) -> dict[str, Any]:
         """See `Search`; the numbers are those of the node that is furthest, `nodes` tells of each."""
@@ -140,7 +159,11 @@ class RemoteSearch:
                 return {"url": node.url, "state": trouble.state, "message": str(trouble)}
         if answer is None or not answer.is_success:
             return {"url": node.url, "state": node.state, "message": node.trouble}
-        return {"url": node.url, **answer.json(), "state": NodeState.READY}
+        try:
+            with _understood():
+                return {"url": node.url, **answer.json(), "state": NodeState.READY}
+        except SearchUnavailable as error:
+            return {"url": node.url, "state": NodeState.FAILING, "message": str(error)}
 
     async def _wait_all(self, nodes: Sequence[QueryNode], wait: _Wait) -> bool:
         """Wait for all of `nodes`; return whether any has the change. Raises IndexNotReady."""
@@ -163,7 +186,9 @@ class RemoteSearch:
                 )
             except NodeTrouble:
                 return _Waited.ILL
-            if answer.is_success and answer.json()["is_applied"]:
+            with _understood():
+                is_applied = answer.is_success and answer.json()["is_applied"]
+            if is_applied:
                 wait.note_applied(clock())
                 return _Waited.APPLIED
             if wait.is_had_elsewhere(clock()):
@@ -210,6 +235,18 @@ class _Wait:
         if any(not node.is_resting for node in self._resting):
             self.note_applied(now)
         return self._had_since is not None and now >= self._had_since + BEHIND_S
+
+
+@contextmanager
+def _understood() -> Iterator[None]:
+    """Raise SearchUnavailable for an answer that is none: whoever asked has done nothing wrong."""
+    try:
+        yield
+    except (InvalidHash, ValueError, LookupError, TypeError, AttributeError, struct.error) as error:
+        log.warning(
+            "the answer of a query node is not understood: %r", error, extra={"action": "node_misunderstood"}
+        )
+        raise SearchUnavailable("the answer of a query node is not understood") from error
 
 
 def _content(answer: httpx.Response) -> bytes:

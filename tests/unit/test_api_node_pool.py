@@ -10,11 +10,13 @@ import pytest
 
 from api.node.protocol import NODE_HEADER, PROTOCOL_VERSION, pack_matches
 from api.search import discovery
+from api.search.duplicates import DuplicatesWanted
+from api.search.interface import CopiesWanted
 from api.search.node_pool import NodePool
 from api.search.query_node import NodeState
 from api.search.remote import RemoteSearch
 from iqdb_core.errors import SearchUnavailable, UnknownImage
-from iqdb_core.model import Match
+from iqdb_core.model import Asked, Match
 from tests.fixtures.http_peer import Answer, HttpPeer, json_answer
 from tests.fixtures.stores import signature
 from tests.fixtures.waiting import until
@@ -170,6 +172,32 @@ def test_what_answers_instead_is_named(behave: Any, words: str) -> None:
             with pytest.raises(SearchUnavailable, match=words):
                 await bench.search.wait_applied(1, 30)
             assert words in (await bench.search.status())["message"]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("body", [b"x", b"[]", b"{}", b'{"matches": 1}', b"\xff" * 272])
+def test_an_answer_that_is_not_understood_is_not_the_clients_fault(body: bytes) -> None:
+    def garbled(_: str, path: str) -> Answer:
+        return (424 if path.startswith("/duplicates") and body == b"x" else 200), SIGNED, body
+
+    async def scenario() -> None:
+        async with Bench(garbled) as bench:
+            search = bench.search
+            for call in (
+                lambda: search.query(SIGNATURE, 1, None),
+                lambda: search.sketch(SIGNATURE, 1, None),
+                lambda: search.find_copies([Asked(SIGNATURE)], CopiesWanted(limit=1)),
+                lambda: search.duplicates(DuplicatesWanted(-1, 0.5)),
+                lambda: search.get(5),
+                lambda: search.wait_applied(5, 1),
+            ):
+                with pytest.raises(SearchUnavailable, match="not understood"):
+                    await call()
+            if body[:1] not in b"[{":
+                with pytest.raises(SearchUnavailable, match="not understood"):
+                    await search.sources([5])
+                assert "nodes" in await search.status()
 
     run(scenario())
 
