@@ -191,12 +191,6 @@ class SignatureStore:
         with self._backend.reading() as connection:
             return listing.after(connection, min(max(after, -1), MAX_IMAGE_ID), limit)
 
-    def largest_id(self) -> int:
-        """Return the largest id that a live image has, -1 when there is none: new ids may follow it."""
-        self._check_open()
-        with self._backend.reading() as connection:
-            return listing.largest(connection)
-
     def missing(self, image_ids: Sequence[int]) -> list[int]:
         """Return those of the ids that no live image has, each once, in their order."""
         self._check_open()

@@ -53,12 +53,6 @@ def test_live_images_are_listed_in_pages(filled: SignatureStore) -> None:
     assert len(filled.ids_after(-(2**70), 3)) == 3
 
 
-def test_the_largest_id(store: SignatureStore) -> None:
-    assert store.largest_id() == -1
-    store.apply([put(0, 1), put(7, 2), put(9, 3), delete(9, 4)])
-    assert store.largest_id() == 7
-
-
 def test_what_is_missing_is_told(filled: SignatureStore) -> None:
     assert filled.missing([1, 3, 99, 5, 3, 1000, -1, 2**63, MAX_IMAGE_ID]) == [3, 99, 1000, -1, 2**63]
     assert filled.missing([]) == []

@@ -22,8 +22,6 @@ _LISTED: Final = sa.text(
     " WHERE f.post_id > :after AND f.state = 1 ORDER BY f.post_id LIMIT :limit"
 )
 
-_LARGEST: Final = sa.text("SELECT post_id FROM iqdb_feed WHERE state = 1 ORDER BY post_id DESC LIMIT 1")
-
 
 class ListedImage(NamedTuple):
     """A live image.
@@ -49,12 +47,6 @@ def after(connection: sa.Connection, image_id: int, limit: int) -> list[ListedIm
     """Return the next live images above an id, in ascending order."""
     rows = connection.execute(_LISTED, {"after": image_id, "limit": limit})
     return [ListedImage(*row) for row in rows]
-
-
-def largest(connection: sa.Connection) -> int:
-    """Return the largest id of a live image, -1 when there is none."""
-    found = connection.execute(_LARGEST).scalar_one_or_none()
-    return -1 if found is None else int(found)
 
 
 def missing(backend: Backend, connection: sa.Connection, image_ids: Sequence[int]) -> list[int]:
