@@ -220,6 +220,30 @@ def test_hashes_are_told_without_adding(tmp_path: Path) -> None:
     assert not (tmp_path / "iqdb.sqlite").exists()
 
 
+def test_a_damaged_picture_is_told(tmp_path: Path) -> None:
+    photo = PHOTOS[3].read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(photo[: len(photo) * 3 // 4])
+    (tmp_path / "whole.jpg").write_bytes(photo)
+    told = run("hash", "cut.jpg", "whole.jpg", folder=tmp_path)
+    assert (told.returncode, told.stderr.count("damaged"), "cut.jpg: it is" in told.stderr) == (0, 1, True)
+    lines = run("hash", "cut.jpg", "whole.jpg", "--json", folder=tmp_path).stdout.splitlines()
+    assert [json.loads(line).get("damaged") for line in lines] == [True, None]
+    with embedded_server(tmp_path / "served.sqlite") as server:
+        for number, where in enumerate(((), ("--url", server.url), ("--url", server.url, "--hash-here"))):
+            (tmp_path / "cut.jpg").write_bytes(photo[: len(photo) * 3 // 4 - number])
+            environment = {"XDG_STATE_HOME": str(tmp_path / f"state-{number}")}
+            ended = run("add", ".", *where, folder=tmp_path, environment=environment)
+            assert ended.returncode == 0, ended.stderr
+            assert "1 could be read only in part, and were added:" in ended.stderr
+            assert ended.stderr.count("cut.jpg") == 1
+            assert "whole.jpg" not in ended.stderr
+    found = run("search", "cut.jpg", folder=tmp_path)
+    assert (found.returncode, "the picture is damaged" in found.stderr) == (0, True)
+    assert "damaged" not in run("search", "whole.jpg", folder=tmp_path).stderr
+    (tmp_path / "cut.jpg").write_bytes(photo[: len(photo) // 2])
+    assert run_json("add", ".", folder=tmp_path)["damaged"] == [str(tmp_path / "cut.jpg")]
+
+
 def test_two_pictures_are_compared(folder: Path) -> None:
     smaller = folder / "smaller.jpg"
     with Image.open(PHOTOS[3]) as photo:

@@ -23,7 +23,7 @@ from iqdb_core import codec
 from iqdb_core.errors import ImageError
 from iqdb_core.likelihood_words import LIKELY
 from iqdb_core.settings import Settings
-from iqdb_core.signature import DecodeLimits, from_image_bytes
+from iqdb_core.signature import DecodeLimits, read_image
 
 app: Final = typer.Typer()
 
@@ -89,15 +89,19 @@ def hash_command(
                 show.say(f"{file}: {why_not}")
                 continue
             try:
-                text = codec.to_hash(from_image_bytes(file.read_bytes(), limits=limits))
+                read = read_image(file.read_bytes(), limits=limits)
             except (OSError, ImageError) as error:
                 is_all_read = False
                 show.say(f"{file}: {reason_of(error)}")
                 continue
+            text = codec.to_hash(read.signature)
             if json:
-                show.as_json_line({"file": str(file), "hash": text})
+                damage = {"damaged": True} if read.is_damaged else {}
+                show.as_json_line({"file": str(file), "hash": text, **damage})
             else:
                 typer.echo(f"{text}  {printable(str(file))}")
+                if read.is_damaged:
+                    show.say(f"{file}: it is damaged; the hash is of what is there of it")
     return 0 if is_all_read else SOME_REFUSED
 
 

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 from api.roles.people.gather import Item
 from api.roles.people.notebook import Known, Notebook
 from api.roles.people.recognise import Recognition
-from api.roles.people.target import Entry, Target
+from api.roles.people.target import Added, Entry, Target
 from iqdb_core.errors import ConfigError
 from iqdb_core.model import MAX_IMAGE_ID
 
@@ -25,11 +25,12 @@ HASHES: Final = 512
 
 @dataclass(slots=True)
 class Tally:
-    """What has become of the pictures so far."""
+    """What has become of the pictures so far; `damaged` were added, as far as they can be read."""
 
     added: int = 0
     unchanged: int = 0
     refused: list[tuple[str, str]] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
 
     @property
     def seen(self) -> int:
@@ -47,7 +48,7 @@ class Progress(Protocol):
 @dataclass(frozen=True, slots=True)
 class _Chunk:
     items: list[Item]
-    result: Future[list[str | None]]
+    result: Future[list[Added]]
 
 
 def add_all(
@@ -121,13 +122,15 @@ def _finish_all(under_way: deque[_Chunk], notebook: Notebook, tally: Tally, prog
 
 
 def _finish(chunk: _Chunk, notebook: Notebook, tally: Tally) -> None:
-    reasons = chunk.result.result()
+    outcomes = chunk.result.result()
     done: dict[str, str] = {}
-    for item, reason in zip(chunk.items, reasons, strict=True):
-        if reason is None:
+    for item, outcome in zip(chunk.items, outcomes, strict=True):
+        if outcome.reason is None:
             done[item.key] = item.version
         else:
-            tally.refused.append((item.key, reason))
+            tally.refused.append((item.key, outcome.reason))
+        if outcome.is_damaged:
+            tally.damaged.append(item.key)
     notebook.added(done)
     tally.added += len(done)
 

@@ -12,7 +12,8 @@ from typing import Any, Final, Self
 import numpy as np
 
 from api.roles.people.arithmetic import Arithmetic
-from api.roles.people.target import Entry, content_of, reason_of
+from api.roles.people.show import say
+from api.roles.people.target import Added, Entry, content_of, reason_of
 from api.search.duplicates import PAGE_IMAGES, DuplicatesPage, DuplicatesWanted, find_duplicates
 from iqdb_client import Image, Match, Part, Picture, Question
 from iqdb_core import codec
@@ -21,7 +22,7 @@ from iqdb_core.errors import ImageError, UnknownImage, WrongUsage
 from iqdb_core.follower import Follower
 from iqdb_core.index import ImageIndex
 from iqdb_core.model import Asked, ChangeBatch, Copy, Signature, Write
-from iqdb_core.signature import DecodeLimits, from_image_bytes, read_asked
+from iqdb_core.signature import DecodeLimits, ReadAsked, ReadImage, read_asked, read_image
 from iqdb_core.signature import turned as turned_copies
 from iqdb_core.store import SignatureStore, open_store
 
@@ -57,23 +58,23 @@ class DatabaseTarget:
         """The open store."""
         return self._store
 
-    def add(self, entries: Sequence[Entry]) -> list[str | None]:
+    def add(self, entries: Sequence[Entry]) -> list[Added]:
         """See `Target`."""
-        reasons: list[str | None] = []
+        outcomes: list[Added] = []
         writes = []
         for entry in entries:
             # Numbered before it is read: an add by someone else meanwhile is the newer one.
             revision = self._clock.next()
             try:
-                signature = _signature_of(entry.picture, self._limits)
+                read = _read(entry.picture, self._limits)
                 self._arithmetic.count("signature")
             except (OSError, ImageError) as error:
-                reasons.append(reason_of(error))
+                outcomes.append(Added(reason_of(error)))
             else:
-                reasons.append(None)
-                writes.append(Write(entry.image_id, revision, signature, source=entry.source))
+                outcomes.append(Added(is_damaged=read.is_damaged))
+                writes.append(Write(entry.image_id, revision, read.signature, source=entry.source))
         self._store.apply(writes)
-        return reasons
+        return outcomes
 
     def missing(self, image_ids: Sequence[int]) -> set[int]:
         """See `Target`."""
@@ -115,7 +116,10 @@ class DatabaseTarget:
         """Return the signatures to search for, and the ids that would only find themselves."""
         if isinstance(picture, int):
             return turned_copies([Asked(self._store.get(picture))], turns), [picture]
-        return asked_of(picture, turns, self._limits), []
+        read = asked_of(picture, turns, self._limits)
+        if read.is_damaged:
+            say("the picture is damaged; this is about what is there of it")
+        return read.asked, []
 
     def duplicates(self, after: int, min_likelihood: float) -> DuplicatesPage:
         """See `Target`."""
@@ -171,20 +175,25 @@ class DatabaseTarget:
         return index
 
 
-def asked_of(picture: Picture, turns: str | None, limits: DecodeLimits) -> list[Asked]:
+def asked_of(picture: Picture, turns: str | None, limits: DecodeLimits) -> ReadAsked:
     """Return the signatures that a search for copies of a picture looks for."""
     content = content_of(picture)
     if isinstance(content, str):
-        return turned_copies([Asked(codec.from_hash(content))], turns)
-    return read_asked(content, turns=turns, limits=limits).asked
+        return ReadAsked(turned_copies([Asked(codec.from_hash(content))], turns), is_damaged=False)
+    return read_asked(content, turns=turns, limits=limits)
 
 
 def _signature_of(picture: Picture, limits: DecodeLimits) -> Signature:
     """Return the signature of a whole picture."""
+    return _read(picture, limits).signature
+
+
+def _read(picture: Picture, limits: DecodeLimits) -> ReadImage:
+    """Return the signature of a whole picture, and whether it is damaged."""
     content = content_of(picture)
     if isinstance(content, str):
-        return codec.from_hash(content)
-    return from_image_bytes(content, limits=limits)
+        return ReadImage(codec.from_hash(content), is_damaged=False)
+    return read_image(content, limits=limits)
 
 
 def compared(first: Picture | int, second: Picture | int, *, max_pixels: int) -> Match:
@@ -212,7 +221,7 @@ def _compared(first: Picture, second: Picture, limits: DecodeLimits) -> Match:
     )
     with ImageIndex.open(None, store_id="compare") as index:
         index.apply(batch)
-        best = index.find_copies(asked_of(first, "all", limits), limit=1).matches[0]
+        best = index.find_copies(asked_of(first, "all", limits).asked, limit=1).matches[0]
     return _match(best, None)
 
 

@@ -11,12 +11,12 @@ from typing import Any, Final, Self
 
 from api.roles.people.arithmetic import Arithmetic
 from api.roles.people.show import say
-from api.roles.people.target import Entry, content_of, reason_of
+from api.roles.people.target import Added, Entry, content_of, reason_of
 from api.search.duplicates import DuplicatesPage, page_of
 from iqdb_client import Client, Image, Match, NotFound, Picture, Question, Unavailable
 from iqdb_core import codec
 from iqdb_core.errors import ImageError
-from iqdb_core.signature import DecodeLimits, from_image_bytes
+from iqdb_core.signature import DecodeLimits, read_image
 from iqdb_core.store.contents.files import new_file
 
 CONTACT_S: Final = 5.0
@@ -46,30 +46,38 @@ class ServerTarget:
         self._arithmetic = Arithmetic()
         self._limits = DecodeLimits(max_pixels=max_pixels)
 
-    def add(self, entries: Sequence[Entry]) -> list[str | None]:
+    def add(self, entries: Sequence[Entry]) -> list[Added]:
         """See `Target`."""
-        reasons: dict[int, str | None] = {}
+        outcomes: dict[int, Added] = {}
+        damaged = set()
         pictures: dict[int, Picture] = {}
         for entry in entries:
             try:
-                pictures[entry.image_id] = self._prepared(entry.picture)
+                pictures[entry.image_id], is_damaged = self._prepared(entry.picture)
             except (OSError, ImageError) as error:
-                reasons[entry.image_id] = reason_of(error)
+                outcomes[entry.image_id] = Added(reason_of(error))
+            else:
+                if is_damaged:
+                    damaged.add(entry.image_id)
         sources = {entry.image_id: entry.source for entry in entries if entry.source is not None}
         if pictures:
             for outcome in self._client.add_many(pictures, sources=sources):
-                reasons[outcome.post_id] = outcome.reason
-        return [reasons[entry.image_id] for entry in entries]
+                is_damaged = outcome.post_id in damaged or bool(outcome.image and outcome.image.is_damaged)
+                is_in = outcome.reason is None
+                outcomes[outcome.post_id] = Added(outcome.reason, is_damaged=is_in and is_damaged)
+        return [outcomes[entry.image_id] for entry in entries]
 
-    def _prepared(self, picture: Picture) -> Picture:
-        return self._hash_of(picture) if self._hash_here else content_of(picture)
+    def _prepared(self, picture: Picture) -> tuple[Picture, bool]:
+        """Return what is sent, and whether it is known to be damaged."""
+        return self._hash_of(picture) if self._hash_here else (content_of(picture), False)
 
-    def _hash_of(self, picture: Picture) -> str:
+    def _hash_of(self, picture: Picture) -> tuple[str, bool]:
         content = content_of(picture)
         if isinstance(content, str):
-            return content
+            return content, False
         self._arithmetic.count("signature")
-        return codec.to_hash(from_image_bytes(content, limits=self._limits))
+        read = read_image(content, limits=self._limits)
+        return codec.to_hash(read.signature), read.is_damaged
 
     def missing(self, image_ids: Sequence[int]) -> set[int]:
         """See `Target`."""
@@ -83,7 +91,7 @@ class ServerTarget:
         """See `Target`."""
         try:
             known = self._client.get(image_id).hash
-            return self._hash_of(picture) == known
+            return self._hash_of(picture)[0] == known
         except (OSError, ImageError, NotFound):
             return False
 

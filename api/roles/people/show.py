@@ -32,7 +32,7 @@ from api.roles.printable import escaped, printable
 from iqdb_client import Match
 
 _LISTED: Final = 50
-"""Most refused files that are listed one by one."""
+"""Most refused files, and damaged ones, that are listed one by one."""
 
 _COLUMN: Final = 10
 """Characters of a column whose pieces have to agree."""
@@ -91,18 +91,25 @@ def bar(label: str, count: Callable[[], int | None]) -> Iterator[Any]:
 
 
 def summary(tally: Tally, other_files: int, unreadable: Sequence[tuple[str, str]]) -> None:
-    """Say what became of all files, and list those that were refused with their reasons."""
+    """Say what became of all files, and list those that were refused and those that are damaged."""
     refused = [*tally.refused, *unreadable]
     if refused:
         say(f"{len(refused):,} could not be read:")
-        for name, reason in refused[:_LISTED]:
-            say(f"  {name}: {reason}")
-        if len(refused) > _LISTED:
-            say(f"  ... and {len(refused) - _LISTED:,} more; --json lists them all")
+        _list([f"{name}: {reason}" for name, reason in refused])
+    if tally.damaged:
+        say(f"{len(tally.damaged):,} could be read only in part, and were added:")
+        _list(tally.damaged)
     parts = [f"added {tally.added:,}", f"{tally.unchanged:,} were there already"]
     if other_files:
         parts.append(f"passed over {other_files:,} files that are no pictures")
     say(", ".join(parts))
+
+
+def _list(lines: Sequence[str]) -> None:
+    for line in lines[:_LISTED]:
+        say(f"  {line}")
+    if len(lines) > _LISTED:
+        say(f"  ... and {len(lines) - _LISTED:,} more; --json lists them all")
 
 
 def matches(found: Sequence[Match]) -> None:

@@ -28,6 +28,22 @@ class Entry:
     source: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What became of one entry.
+
+    Parameters
+    ----------
+    reason : str or None
+        Why it was refused.
+    is_damaged : bool
+        It is in, though a part of the picture is missing.
+    """
+
+    reason: str | None = None
+    is_damaged: bool = False
+
+
 class Target(Protocol):
     """What the commands do to a database or a server. Every method raises IqdbError or ClientError."""
 
@@ -35,8 +51,8 @@ class Target(Protocol):
     def name(self) -> str:
         """What is worked on, for messages."""
 
-    def add(self, entries: Sequence[Entry]) -> list[str | None]:
-        """Add pictures; per entry None, or why it was refused. Called from several threads at once."""
+    def add(self, entries: Sequence[Entry]) -> list[Added]:
+        """Add pictures, and tell of each what became of it. Called from several threads at once."""
 
     def missing(self, image_ids: Sequence[int]) -> set[int]:
         """Return which of these ids are not there."""
