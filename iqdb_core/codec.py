@@ -7,7 +7,6 @@ crosses a border.
 from __future__ import annotations
 
 import math
-import re
 import struct
 from collections.abc import Sequence
 from typing import Final
@@ -21,7 +20,6 @@ from iqdb_core.model import CHANNELS, KEPT, PLANE, POSITION_BYTES, Signature
 HASH_PREFIX: Final = "iqdb_"
 HASH_DIGITS: Final = CHANNELS * 16 + CHANNELS * KEPT * 4
 SIGNATURE_BYTES: Final = CHANNELS * 8 + POSITION_BYTES
-_HEX: Final = re.compile(rf"[0-9a-fA-F]{{{HASH_DIGITS}}}")
 _AVERAGE_DIGITS: Final = CHANNELS * 16
 _POSITION_DIGITS: Final = CHANNELS * KEPT * 4
 
@@ -70,13 +68,17 @@ def from_hash(text: str) -> Signature:
         Another length or character, an average that is not finite, or a position outside 1..16383.
     """
     digits = text.removeprefix(HASH_PREFIX)
-    if not _HEX.fullmatch(digits):
+    try:
+        raw = bytes.fromhex(digits)
+    except ValueError:
+        raw = b""
+    # `fromhex` passes over blanks, which then are missing from what it returns.
+    if len(digits) != HASH_DIGITS or len(raw) != SIGNATURE_BYTES:
         raise InvalidHash(
             f"a hash is '{HASH_PREFIX}' and {HASH_DIGITS} hexadecimal digits, or the digits alone"
         )
-    averages = struct.unpack(">3d", bytes.fromhex(digits[:_AVERAGE_DIGITS]))
-    positions = np.frombuffer(bytes.fromhex(digits[_AVERAGE_DIGITS:]), dtype=">i2").astype("<i2").tobytes()
-    return validated(averages, positions)
+    positions = np.frombuffer(raw, dtype=">i2", offset=CHANNELS * 8).astype("<i2").tobytes()
+    return validated(struct.unpack_from(">3d", raw), positions)
 
 
 def to_bytes(signature: Signature) -> bytes:
@@ -103,8 +105,8 @@ def validated(averages: tuple[float, ...], positions: bytes) -> Signature:
         raise InvalidHash("the averages of a hash are three finite numbers")
     if len(positions) != POSITION_BYTES:
         raise InvalidHash(f"the positions of a hash are {POSITION_BYTES} bytes, not {len(positions)}")
-    signed = np.frombuffer(positions, dtype="<i2").reshape(CHANNELS, KEPT)
-    magnitude = np.abs(signed.astype(np.int32))
-    if magnitude.min() < 1 or magnitude.max() >= PLANE:
+    # abs(-32768) stays -32768 in int16; as unsigned it is 32768, out of range as it should be.
+    magnitudes = np.abs(np.frombuffer(positions, dtype="<i2")).view(np.uint16)
+    if magnitudes.min() < 1 or magnitudes.max() >= PLANE:
         raise InvalidHash(f"the positions of a hash are 1..{PLANE - 1}, positive or negative")
     return Signature((averages[0], averages[1], averages[2]), positions)

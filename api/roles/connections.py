@@ -16,6 +16,8 @@ import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import Server
 
+from api.roles.one_write import OneWriteTransport
+
 log = logging.getLogger(__name__)
 
 MAX_HEAD_BYTES: Final = 64 * 1024
@@ -109,6 +111,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _header_bytes = 0
     _unfinished_bytes = 0
     _has_begun = False
+    _writes: OneWriteTransport
     _framing = b""
     """The headers that say how long the body of an upgrading request is; empty without a body."""
     _is_resuming = False
@@ -116,7 +119,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a head."""
-        super().connection_made(transport)
+        self._writes = OneWriteTransport(transport, self.loop)
+        super().connection_made(self._writes)  # type: ignore[arg-type]  # has all that a transport has
         self.head_since = self.loop.time()
 
     def data_received(self, data: bytes) -> None:
@@ -198,6 +202,11 @@ class BoundedProtocol(HttpToolsProtocol):
         """End the request, unless its body is still to come."""
         if not (self._framing and self.parser.should_upgrade()):
             super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Send the answer, and go on to the next request."""
+        self._writes.flush()
+        super().on_response_complete()
 
     def end_if_slow(self, now: float) -> None:
         """Drop the connection if its head should have ended by now."""

@@ -73,7 +73,8 @@ def match_bodies(
     bodies = _image_bodies([(match.image_id, match.signature) for match in matches], dialect)
     for body, match in zip(bodies, matches, strict=True):
         body["score"] = match.score
-        body.update(named_source(sources or {}, match.image_id))
+        if sources:
+            body.update(named_source(sources, match.image_id))
     return bodies
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -80,24 +81,15 @@ class Routes:
             await self._fastapi(scope, receive, send)
             return
         request = Request(scope, receive)
-        is_started = False
-
-        async def watched(message: Message) -> None:
-            nonlocal is_started
-            is_started = True
-            await send(message)
-
+        answer: ASGIApp
         try:
-            response = await self._respond(request, watched)
-        except Exception as error:
-            if is_started:
-                raise
-            response = answer_to(error, request)
-        if response is not None:
-            await response(scope, receive, send)
+            answer = await self._respond(request)
+        except Exception as error:  # noqa: BLE001 - every answer has the shape of this one
+            answer = answer_to(error, request)
+        await answer(scope, receive, send)
 
-    async def _respond(self, request: Request, send: Send) -> Response | None:
-        """Return the answer, or None where FastAPI has sent it."""
+    async def _respond(self, request: Request) -> ASGIApp:
+        """Return what sends the answer."""
         scope = request.scope
         path: str = scope["path"]
         if path[-1:] == "/" and path != "/":
@@ -109,16 +101,14 @@ class Routes:
         if methods is None:
             if path != self._description:
                 raise HTTPException(HTTPStatus.NOT_FOUND)
-            await self._by_fastapi(scope, path, request.receive, send)
-            return None
+            return partial(self._by_fastapi, path)
         method = scope["method"]
         entry = methods.get(method) or (methods.get("GET") if method == "HEAD" else None)
         if entry is None:
             return _not_allowed(methods)
         scope["route"] = entry.route
         if entry.handler is None:
-            await self._by_fastapi(scope, path, request.receive, send)
-            return None
+            return partial(self._by_fastapi, path)
         given = (request,) if entry.takes_request else ()
         return await entry.handler(*given, **dict(zip(entry.names, words, strict=True)))
 
@@ -137,9 +127,21 @@ class Routes:
                 return methods, words
         return None, []
 
-    async def _by_fastapi(self, scope: Scope, path: str, receive: Receive, send: Send) -> None:
+    async def _by_fastapi(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
-        await self._fastapi({**scope, "path": path, "method": method}, receive, send)
+        is_started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal is_started
+            is_started = True
+            await send(message)
+
+        try:
+            await self._fastapi({**scope, "path": path, "method": method}, receive, watched)
+        except Exception as error:
+            if is_started:
+                raise
+            await answer_to(error, Request(scope, receive))(scope, receive, send)
 
     def _add(self, route: APIRoute) -> None:
         words = route.path.split("/")

@@ -116,11 +116,8 @@ class Snapshot:
             threads=threads,
         )
         image_ids, scores, segments, documents = (column.tolist() for column in found)
-        for segment_no, doc_id in zip(segments, documents, strict=True):
-            if segment_no >= 0:
-                self.members[segment_no].sealed.rows.prefetch(doc_id, doc_id)
-        signatures = self._signatures_of(segments, documents).each()
-        return [Match(*match) for match in zip(image_ids, scores, signatures, strict=True)]
+        signatures = self._signatures_of(segments, documents, is_ahead=True).each()
+        return list(map(Match, image_ids, scores, signatures))
 
     def copies(
         self,
@@ -137,13 +134,22 @@ class Snapshot:
         """Return the signatures of a few documents; segment -1 is the head."""
         return self._signatures_of(segments.tolist(), documents.tolist())
 
-    def _signatures_of(self, segments: list[int], documents: list[int]) -> Signatures:
+    def _signatures_of(
+        self, segments: list[int], documents: list[int], *, is_ahead: bool = False
+    ) -> Signatures:
+        """Return the signatures of a few documents; `is_ahead` has the disk begin with all at once."""
         wanted: dict[int, list[int]] = {}
         for number, segment_no in enumerate(segments):
             wanted.setdefault(segment_no, []).append(number)
+        asked = {
+            segment_no: [documents[number] for number in numbers] for segment_no, numbers in wanted.items()
+        }
+        if is_ahead:
+            for segment_no, doc_ids in asked.items():
+                self._rows(segment_no).prefetch_each(doc_ids)
         records = [b""] * len(documents)
         for segment_no, numbers in wanted.items():
-            found = self._rows(segment_no).raw([documents[number] for number in numbers])
+            found = self._rows(segment_no).raw(asked[segment_no])
             for number, record in zip(numbers, found, strict=True):
                 records[number] = record
         try:

@@ -92,16 +92,14 @@ def updated(snapshot: Snapshot, batch: ChangeBatch, sealer: Sealer) -> Update | 
 
 def _new_changes(batch: ChangeBatch, applied_seq: int) -> tuple[Rows, NDArray[np.bool_]]:
     """Return the changes after `applied_seq`, ascending by id, the newest of each id; and which are live."""
-    rows = Rows(batch.image_ids, batch.averages, batch.positions)
-    chosen = np.flatnonzero(batch.seqs > applied_seq)
-    ids = batch.image_ids[chosen]
-    if not (np.diff(ids) > 0).all():
-        order = np.argsort(ids, kind="stable")
-        is_last = np.append(np.diff(ids[order]) > 0, True)
-        chosen = chosen[order[is_last]]
-    elif len(chosen) == len(batch):
-        return rows, batch.is_live
-    return rows[chosen], batch.is_live[chosen]
+    new = slice(int(np.searchsorted(batch.seqs, applied_seq, "right")), None)
+    rows, is_live = Rows(batch.image_ids, batch.averages, batch.positions)[new], batch.is_live[new]
+    ids = rows.image_ids
+    if len(ids) < 2 or (ids[1:] > ids[:-1]).all():
+        return rows, is_live
+    order = np.argsort(ids, kind="stable")
+    chosen = order[np.append(np.diff(ids[order]) > 0, True)]
+    return rows[chosen], is_live[chosen]
 
 
 def _killed(snapshot: Snapshot, ids: NDArray[np.int64]) -> tuple[tuple[Member, ...], Head, list[Signatures]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
+
+    from iqdb_core.model import Signature
 
 _log = logging.getLogger(__name__)
 
@@ -122,8 +125,7 @@ def to_batch(rows: Sequence[tuple[Any, ...]]) -> ChangeBatch:
     live_seqs = {row[0] for row in present}
     report_unreadable(row[1] for row in rows if row[5] is not None and row[0] not in live_seqs)
     is_live = np.array([row[0] in live_seqs for row in rows], dtype=np.bool_)
-    averages = np.zeros((len(rows), CHANNELS), np.float64)
-    positions = np.zeros((len(rows), CHANNELS, KEPT), np.int16)
+    averages, positions = absent_columns(len(rows))
     if present:
         averages[is_live], positions[is_live] = stacked or stack(list(zip(*present, strict=True))[2:])
     return ChangeBatch(seqs, image_ids, is_live, averages, positions)
@@ -183,6 +185,21 @@ def stack(image_columns: Sequence[tuple[Any, ...]]) -> tuple[NDArray[np.float64]
     for channel, values in enumerate(average_columns):
         averages[:, channel] = np.fromiter(values, np.float64, len(blobs))
     return averages, np.frombuffer(b"".join(blobs), dtype="<i2").reshape(-1, CHANNELS, KEPT)
+
+
+def signature_columns(signatures: Sequence[Signature]) -> tuple[NDArray[np.float64], NDArray[np.int16]]:
+    """Return n valid signatures as (n, 3) float64 and (n, 3, 40) int16, as databases give them back."""
+    flat = chain.from_iterable([signature.averages for signature in signatures])
+    averages = np.fromiter(flat, np.float64, CHANNELS * len(signatures)).reshape(-1, CHANNELS)
+    # SQLite cannot hold -0.0; adding 0.0 makes it 0.0, so that both databases answer alike.
+    averages += 0.0
+    positions = b"".join([signature.positions for signature in signatures])
+    return averages, np.frombuffer(positions, dtype="<i2").reshape(-1, CHANNELS, KEPT)
+
+
+def absent_columns(n_rows: int) -> tuple[NDArray[np.float64], NDArray[np.int16]]:
+    """Return what stands in a batch for images that are not there."""
+    return np.zeros((n_rows, CHANNELS), np.float64), np.zeros((n_rows, CHANNELS, KEPT), np.int16)
 
 
 def empty_batch() -> ChangeBatch:

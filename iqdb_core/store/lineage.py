@@ -14,18 +14,28 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from iqdb_core.model import Mark
+
 CHANGES_PER_MARK: Final = 4096
 _MARKED_SEQ: Final = "iqdb_marked_seq"
 _TOKEN_BYTES: Final = 8
 _PUT: Final = sa.text("INSERT INTO iqdb_lineage (seq, token) VALUES (:seq, :token)")
 
 
-def mark(connection: sa.Connection, before: int, after: int) -> None:
-    """Write a mark if one is due, inside the transaction that writes the changes `before` + 1 to `after`."""
+def mark(connection: sa.Connection, before: int, after: int) -> Mark | None:
+    """Write a mark if one is due, inside the transaction that writes the changes `before` + 1 to `after`.
+
+    Returns
+    -------
+    Mark or None
+        The one that was written.
+    """
     # A mark above the head was undone together with its transaction.
     is_marked = connection.info.get(_MARKED_SEQ, before + 1) <= before
     is_due = before // CHANGES_PER_MARK != after // CHANGES_PER_MARK
     if after == before or (is_marked and not is_due):
-        return
-    connection.execute(_PUT, {"seq": before + 1, "token": secrets.token_hex(_TOKEN_BYTES)})
-    connection.info[_MARKED_SEQ] = before + 1
+        return None
+    written = Mark(before + 1, secrets.token_hex(_TOKEN_BYTES))
+    connection.execute(_PUT, {"seq": written.seq, "token": written.token})
+    connection.info[_MARKED_SEQ] = written.seq
+    return written

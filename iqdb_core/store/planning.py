@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING
 
 from iqdb_core.model import Write, WriteOutcome
 from iqdb_core.store.backend import LIVE, TOMBSTONE, Counter, FeedRow, ImageRow, pair_mix
-from iqdb_core.store.columns import digests, stack
+from iqdb_core.store.columns import digests, signature_columns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(slots=True)
@@ -33,9 +36,12 @@ class Plan:
         In order of seq.
     sources : dict of int to str
         The new sources of images that are put.
+    columns : pair of ndarray
+        Averages and positions of the images that are put, (n, 3) float64 and (n, 3, 40) int16.
     """
 
     counter: Counter
+    columns: tuple[NDArray[np.float64], NDArray[np.int16]]
     outcomes: list[WriteOutcome] = field(default_factory=list)
     puts: list[ImageRow] = field(default_factory=list)
     deletes: list[int] = field(default_factory=list)
@@ -63,7 +69,9 @@ def make_plan(
         Rows that are new to `images` get the ids after it.
     """
     winners, stale = _winners(writes, stored)
-    plan = Plan(counter)
+    columns = signature_columns([write.signature for write in winners.values() if write.signature])
+    images = zip(columns[0].tolist(), digests(*columns), strict=True)
+    plan = Plan(counter, columns)
     seqs: dict[int, int] = {}
     seq, live, rows, mix = counter.head_seq, counter.live_count, counter.image_rows, counter.image_mix
     for image_id, write in winners.items():
@@ -85,13 +93,11 @@ def make_plan(
             rows += 1
             mix += pair_mix(row_id, image_id)
         live += 1
-        # SQLite cannot hold -0.0; adding 0.0 makes it 0.0, so that both databases answer alike.
-        y, i, q = (value + 0.0 for value in write.signature.averages)
+        (y, i, q), digest = next(images)
         plan.puts.append(ImageRow(row_id, image_id, y, i, q, write.signature.positions))
-        plan.feed.append(FeedRow(seq, image_id, write.revision, LIVE, row_id, 0))
+        plan.feed.append(FeedRow(seq, image_id, write.revision, LIVE, row_id, digest))
         if write.source is not None:
             plan.sources[image_id] = write.source
-    _fill_digests(plan)
     newest = max((write.revision for write in winners.values()), default=0)
     plan.counter = Counter(seq, live, max(counter.max_revision, newest), rows, mix)
     plan.outcomes = [
@@ -120,10 +126,3 @@ def _winners(writes: Sequence[Write], stored: Mapping[int, FeedRow]) -> tuple[di
         else:
             winners[write.image_id] = write
     return winners, stale
-
-
-def _fill_digests(plan: Plan) -> None:
-    """Give the feed rows of the puts their digests, all at once."""
-    if plan.puts:
-        values = iter(digests(*stack(list(zip(*plan.puts, strict=True))[2:])))
-        plan.feed = [row._replace(digest=next(values)) if row.state == LIVE else row for row in plan.feed]

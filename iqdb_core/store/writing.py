@@ -5,16 +5,17 @@ Called by `SignatureStore.apply` and by the bulk copy, each inside a transaction
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+import math
+from itertools import chain
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from iqdb_core.errors import InvalidHash, InvalidImageId, StoreInvalid
-from iqdb_core.model import MAX_IMAGE_ID, POSITION_BYTES, FeedState
+from iqdb_core.model import MAX_IMAGE_ID, POSITION_BYTES, ChangeBatch, FeedState
 from iqdb_core.store import lineage, sources
 from iqdb_core.store.backend import LIVE
-from iqdb_core.store.columns import positions_are_valid, to_batch
+from iqdb_core.store.columns import absent_columns, positions_are_valid
 from iqdb_core.store.planning import make_plan
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     import sqlalchemy as sa
 
-    from iqdb_core.model import ChangeBatch, Write, WriteOutcome
+    from iqdb_core.model import Mark, Write, WriteOutcome
     from iqdb_core.store.backend import Backend
     from iqdb_core.store.planning import Plan
 
@@ -40,7 +41,7 @@ def check_writes(writes: Sequence[Write]) -> None:
         if write.source is not None:
             sources.check_source(write.source)
     signatures = [write.signature for write in writes if write.signature is not None]
-    if not np.isfinite(np.array([signature.averages for signature in signatures], np.float64)).all():
+    if not all(map(math.isfinite, chain.from_iterable([signature.averages for signature in signatures]))):
         raise InvalidHash("the averages of a signature are finite numbers")
     if any(len(signature.positions) != POSITION_BYTES for signature in signatures) or not positions_are_valid(
         np.frombuffer(b"".join(signature.positions for signature in signatures), "<i2")
@@ -50,26 +51,42 @@ def check_writes(writes: Sequence[Write]) -> None:
 
 def apply_writes(backend: Backend, connection: sa.Connection, writes: Sequence[Write]) -> list[WriteOutcome]:
     """Apply checked writes inside a write transaction; returns one outcome per write, in their order."""
-    return _write(backend, connection, writes)[0].outcomes
+    return _write(backend, connection, writes).plan.outcomes
 
 
 def apply_and_read(
     backend: Backend, connection: sa.Connection, writes: Sequence[Write]
 ) -> tuple[list[WriteOutcome], ChangeBatch]:
     """Do as `apply_writes`, and return what the feed says of it, without reading it again."""
-    plan, before_seq = _write(backend, connection, writes)
-    images = iter(plan.puts)
-    absent = (None, None, None, None)
-    batch = to_batch(
-        [(row.seq, row.post_id, *(next(images)[2:] if row.state == LIVE else absent)) for row in plan.feed]
-    )
-    head_seq, before = backend.marks(connection, before_seq)
-    _, after = backend.marks(connection, plan.counter.head_seq)
-    return plan.outcomes, replace(batch, feed=FeedState(head_seq, before, after))
+    plan, before_seq, written = _write(backend, connection, writes)
+    _, before = backend.marks(connection, before_seq)
+    return plan.outcomes, _batch(plan, FeedState(plan.counter.head_seq, before, written or before))
 
 
-def _write(backend: Backend, connection: sa.Connection, writes: Sequence[Write]) -> tuple[Plan, int]:
-    """Plan and write; return the plan, and the newest seq before it."""
+def _batch(plan: Plan, feed: FeedState) -> ChangeBatch:
+    """Return what a plan adds to the feed."""
+    n = len(plan.feed)
+    averages, positions = plan.columns
+    is_live = np.ones(n, np.bool_)
+    if len(plan.puts) < n:
+        is_live[:] = [row.state == LIVE for row in plan.feed]
+        put, (averages, positions) = (averages, positions), absent_columns(n)
+        averages[is_live], positions[is_live] = put
+    seqs = np.arange(feed.head_seq - n, feed.head_seq, dtype=np.int64) + 1
+    ids = np.fromiter([row.post_id for row in plan.feed], np.int64, n)
+    return ChangeBatch(seqs, ids, is_live, averages, positions, feed)
+
+
+class _Written(NamedTuple):
+    """What was written: a plan, after the newest seq before it, with a mark or none."""
+
+    plan: Plan
+    before_seq: int
+    mark: Mark | None
+
+
+def _write(backend: Backend, connection: sa.Connection, writes: Sequence[Write]) -> _Written:
+    """Plan and write."""
     ids = list({write.image_id: None for write in writes})
     counter, stored, newest_row_id = backend.before_writes(connection, ids)
     if newest_row_id > MAX_IMAGE_ID - len(ids):
@@ -80,11 +97,12 @@ def _write(backend: Backend, connection: sa.Connection, writes: Sequence[Write])
         sources.remove(connection, plan.deletes)
     if plan.sources:
         sources.write(connection, plan.sources)
+    mark = None
     if plan.feed:
-        lineage.mark(connection, counter.head_seq, plan.counter.head_seq)
+        mark = lineage.mark(connection, counter.head_seq, plan.counter.head_seq)
         with backend.together(connection):
             if plan.puts:
                 backend.put_images(connection, plan.puts)
             backend.put_feed(connection, plan.feed)
             backend.set_counter(connection, plan.counter)
-    return plan, counter.head_seq
+    return _Written(plan, counter.head_seq, mark)

@@ -15,6 +15,7 @@ import uvloop
 
 from api.roles import connections
 from api.roles.connections import MAX_HEAD_BYTES, BoundedProtocol
+from api.roles.one_write import MOST_BYTES, OneWriteTransport
 from api.roles.process import _Server
 
 if TYPE_CHECKING:
@@ -184,5 +185,68 @@ def test_a_head_that_does_not_end_is_dropped(monkeypatch: pytest.MonkeyPatch) ->
             await server.on_tick(0)
             assert b" 408 " in await reader.read()
             writer.close()
+
+    run(scenario)
+
+
+class RecordingTransport:
+    """What is written, piece by piece, and how it ended."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.is_closed = False
+
+    def write(self, data: bytes) -> None:
+        assert not self.is_closed
+        self.written.append(data)
+
+    def write_eof(self) -> None:
+        self.written.append(b"EOF")
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def is_closing(self) -> bool:
+        return self.is_closed
+
+
+def test_pieces_of_an_answer_leave_in_one_write_when_told_or_at_the_end_of_a_turn() -> None:
+    async def scenario() -> None:
+        inner: Any = RecordingTransport()
+        transport = OneWriteTransport(inner, asyncio.get_running_loop())
+        transport.write(b"head ")
+        transport.write(b"body")
+        assert inner.written == []
+        transport.flush()
+        assert inner.written == [b"head body"]
+        transport.write(b"100 Continue")
+        for _ in range(3):
+            await asyncio.sleep(0)
+        transport.write(b"more")
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert inner.written == [b"head body", b"100 Continue", b"more"]
+
+    run(scenario)
+
+
+def test_large_pieces_are_not_kept_back_and_ends_come_last() -> None:
+    async def scenario() -> None:
+        inner: Any = RecordingTransport()
+        transport = OneWriteTransport(inner, asyncio.get_running_loop())
+        transport.write(b"head")
+        transport.write(b"x" * MOST_BYTES)
+        assert inner.written == [b"head" + b"x" * MOST_BYTES]
+        transport.write(b"last")
+        transport.write_eof()
+        assert inner.written[1:] == [b"last", b"EOF"]
+        transport.write(b"words")
+        transport.close()
+        assert inner.written[3:] == [b"words"]
+        assert transport.is_closing()
+        transport.write(b"too late")
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert inner.written[4:] == []
 
     run(scenario)

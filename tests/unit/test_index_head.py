@@ -57,3 +57,11 @@ def test_empty_head_and_empty_search() -> None:
     assert head.find(np.array([1])).tolist() == []
     assert filled(2)[0].find(np.array([], dtype=np.int64)).tolist() == []
     assert head.nbytes == 4 * (8 + 24 + 240 + 1)
+
+
+def test_one_id_is_found_as_among_several() -> None:
+    head, ids, _ = filled(12)
+    head = head.without(np.array([2, 7]))
+    for wanted in (99, *ids.tolist(), 112):
+        among = head.find(np.array([-5, wanted, 10**9]))
+        assert head.find(np.array([wanted])).tolist() == among.tolist()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request
@@ -15,21 +13,16 @@ if TYPE_CHECKING:
     from api.fetch.fetcher import Fetcher
 
 
-@asynccontextmanager
-async def parameters_with_picture(request: Request) -> AsyncIterator[Parameters]:
-    """Yield what a request says, with the picture that `url` names as its `file`."""
-    async with parameters(request) as said:
-        url = said.text("url")
-        if url is None:
-            yield said
-            return
+async def parameters_with_picture(request: Request) -> Parameters:
+    """Return what a request says, with the picture that `url` names as its `file`; for `with`."""
+    said = await parameters(request)
+    if said.get("url") is None:
+        return said
+    with said:
+        url = said.text("url") or ""
         if any(said.get(name) is not None for name in ("file", "hash", "channels", "post_id")):
             raise BadRequest("give a picture or its 'url', not both")
         fetcher: Fetcher | None = request.app.state.fetcher
         if fetcher is None:
             raise BadRequest("this server fetches no addresses (IQDB_FETCH is off); send the picture itself")
-        upload = await fetcher.fetch(url)
-        try:
-            yield said.having("file", upload)
-        finally:
-            await upload.close()
+        return said.with_upload("file", await fetcher.fetch(url))

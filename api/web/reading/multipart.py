@@ -29,10 +29,19 @@ Items = list[tuple[str, str | UploadFile]]
 
 
 @asynccontextmanager
-async def form_items(
+async def form_items(body: Body, content_type: str, **limits: int) -> AsyncIterator[Items]:
+    """Yield the parts of a form in their order; files are closed afterwards. See `read_form`."""
+    form = await read_form(body, content_type, **limits)
+    try:
+        yield form.items
+    finally:
+        form.close()
+
+
+async def read_form(
     body: Body, content_type: str, *, max_files: int, max_fields: int, max_field_bytes: int
-) -> AsyncIterator[Items]:
-    """Yield the parts of a form in their order; files are closed afterwards.
+) -> Form:
+    """Read a form; whoever asks for it closes it.
 
     Raises
     ------
@@ -43,21 +52,21 @@ async def form_items(
     boundary = options.get(b"boundary")
     if not boundary:
         raise BadRequest("a multipart form needs a 'boundary' in its Content-Type")
-    form = _Form(max_files, max_fields, max_field_bytes)
+    form = Form(max_files, max_fields, max_field_bytes)
     try:
-        try:
-            parser = MultipartParser(boundary, form.callbacks())
-            async for chunk in body.chunks():
-                parser.write(chunk)
-                await form.flush()
-            parser.finalize()
-        except FormParserError as error:
-            raise BadRequest(f"the multipart form is malformed: {error}") from None
-        if not form.is_ended:
-            raise BadRequest("the multipart form ends in the middle")
-        yield form.items
-    finally:
+        parser = MultipartParser(boundary, form.callbacks())
+        async for chunk in body.chunks():
+            parser.write(chunk)
+            await form.flush()
+        parser.finalize()
+        form.check_ended()
+    except FormParserError as error:
         form.close()
+        raise BadRequest(f"the multipart form is malformed: {error}") from None
+    except BaseException:
+        form.close()
+        raise
+    return form
 
 
 class _Part:
@@ -71,12 +80,12 @@ class _Part:
         self.size = 0
 
 
-class _Form:
-    """Collects what the parser says."""
+class Form:
+    """Collects what the parser says: `items`, the parts in their order."""
 
     def __init__(self, max_files: int, max_fields: int, max_field_bytes: int) -> None:
         self.items: Items = []
-        self.is_ended = False
+        self._is_ended = False
         self._left = {True: max_files, False: max_fields}
         self._max_field_bytes = max_field_bytes
         self._part = _Part()
@@ -98,6 +107,11 @@ class _Form:
             "on_part_end": self._on_part_end,
             "on_end": self._on_end,
         }
+
+    def check_ended(self) -> None:
+        """Raise BadRequest if the end of the form did not come."""
+        if not self._is_ended:
+            raise BadRequest("the multipart form ends in the middle")
 
     async def flush(self) -> None:
         """Write what arrived for a file that no longer fits in memory, off the event loop."""
@@ -171,4 +185,4 @@ class _Form:
         self.items.append((part.name, UploadFile(part.file, size=part.size)))  # type: ignore[arg-type]
 
     def _on_end(self) -> None:
-        self.is_ended = True
+        self._is_ended = True

@@ -8,9 +8,8 @@ index, store or queue.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
-from typing import Any, Final
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Self
 from urllib.parse import parse_qsl
 
 import orjson
@@ -20,7 +19,7 @@ from starlette.requests import Request
 from api.web.answers import Dialect
 from api.web.errors import BadRequest
 from api.web.reading.body import Body
-from api.web.reading.multipart import form_items
+from api.web.reading.multipart import read_form
 from api.web.reading.raw_body import is_picture_type, raw_upload, require_form
 
 MAX_FORM_FIELDS: Final = 16
@@ -41,19 +40,35 @@ class Parameters:
     ----------
     dialect : Dialect
     values : dict
+    close : callable
+        Closes the files among the values; called at the end of `with`.
     """
 
-    def __init__(self, dialect: Dialect, values: dict[str, Any]) -> None:
+    def __init__(
+        self, dialect: Dialect, values: dict[str, Any], close: Callable[[], None] | None = None
+    ) -> None:
         self.dialect = dialect
         self._values = values
+        self._close = close
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all files."""
+        if self._close is not None:
+            self._close()
 
     def get(self, name: str) -> Any:
         """Return a value as it came, or None."""
         return self._values.get(name)
 
-    def having(self, name: str, value: Any) -> Parameters:
-        """Return the same with another value under one name."""
-        return Parameters(self.dialect, {**self._values, name: value})
+    def with_upload(self, name: str, upload: UploadFile) -> Parameters:
+        """Return the same with a file, and no other one, under a name."""
+        return Parameters(self.dialect, {**self._values, name: upload}, upload.file.close)
 
     def text(self, name: str) -> str | None:
         """Return a plain value. Raises BadRequest for a file, a number, a list."""
@@ -102,30 +117,31 @@ def query_values(request: Request) -> dict[str, Any]:
     return _merged({}, ((name, value) for name, _, value in pairs if name or value))
 
 
-@asynccontextmanager
-async def parameters(request: Request) -> AsyncIterator[Parameters]:
-    """Yield what a request says; uploaded files are closed afterwards."""
+async def parameters(request: Request) -> Parameters:
+    """Return what a request says, for `with`, which closes uploaded files."""
     values = query_values(request)
     body = Body(request)
     kind = content_kind(request)
     first = await body.first()
     if first[:1] == b"{" or (first and kind == "application/json") or first.lstrip()[:1] == b"{":
         values |= {name: value for name, value in (await json_object(body)).items() if value is not None}
-        yield Parameters(Dialect.E621, values)
-    elif not first:
-        yield Parameters(dialect_of(request), values)
-    elif kind == MULTIPART:
+        return Parameters(Dialect.E621, values)
+    if not first:
+        return Parameters(Dialect.E621 if kind == "application/json" else Dialect.DANBOORU, values)
+    if kind == MULTIPART:
         limits = {"max_files": 1, "max_fields": MAX_FORM_FIELDS, "max_field_bytes": MAX_FIELD_BYTES}
-        async with form_items(body, request.headers["content-type"], **limits) as items:
-            yield Parameters(Dialect.DANBOORU, _merged(values, items))
-    elif kind == FORM:
+        form = await read_form(body, request.headers["content-type"], **limits)
+        try:
+            return Parameters(Dialect.DANBOORU, _merged(values, form.items), form.close)
+        except BadRequest:
+            form.close()
+            raise
+    if kind == FORM:
         require_form(first)
-        yield Parameters(Dialect.DANBOORU, _merged(values, await _form_values(body)))
-    elif is_picture_type(kind) or not kind:
-        async with raw_upload(body) as upload:
-            yield Parameters(Dialect.DANBOORU, {**values, "file": upload})
-    else:
-        raise BadRequest(f"a body of type {kind!r} is not understood; send a form, JSON or a picture")
+        return Parameters(Dialect.DANBOORU, _merged(values, await _form_values(body)))
+    if is_picture_type(kind) or not kind:
+        return Parameters(Dialect.DANBOORU, values).with_upload("file", await raw_upload(body))
+    raise BadRequest(f"a body of type {kind!r} is not understood; send a form, JSON or a picture")
 
 
 async def json_object(body: Body) -> dict[str, Any]:

@@ -6,8 +6,6 @@ Called by `parameters`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from tempfile import SpooledTemporaryFile
 from typing import BinaryIO, Final, cast
 
@@ -33,15 +31,18 @@ def is_picture_type(kind: str) -> bool:
     return kind.startswith("image/") or kind in _RAW_TYPES
 
 
-@asynccontextmanager
-async def raw_upload(body: Body) -> AsyncIterator[UploadFile]:
-    """Yield the body as an upload, which is closed afterwards."""
-    with SpooledTemporaryFile(SPOOL_BYTES) as spool:
+async def raw_upload(body: Body) -> UploadFile:
+    """Return the body as an upload, which whoever asks for it closes."""
+    spool = SpooledTemporaryFile(SPOOL_BYTES)  # noqa: SIM115 - closed by the caller
+    try:
         upload = UploadFile(cast("BinaryIO", spool), filename="body", size=0)
         async for chunk in body.chunks():
             await upload.write(chunk)
         await upload.seek(0)
-        yield upload
+    except BaseException:
+        spool.close()
+        raise
+    return upload
 
 
 def require_form(first: bytes) -> None:

@@ -28,7 +28,7 @@ async def add_image(request: Request, image_id: str) -> Response:
     """Add an image, or replace the one that has this id."""
     number = image_id_from(image_id)
     wait = wants_to_wait(request)
-    async with parameters_with_picture(request) as said:
+    with await parameters_with_picture(request) as said:
         new = NewImage(number, picture_of(said), source_of(said))
         outcome = await services_of(request).ingestion.add(new, wait=wait)
     return added_response(outcome, said.dialect)

@@ -52,7 +52,7 @@ class Answer(NamedTuple):
 @router.get("/query", openapi_extra=FIND)
 async def query(request: Request) -> Response:
     """Return the images most like a picture, best first."""
-    async with parameters_with_picture(request) as said:
+    with await parameters_with_picture(request) as said:
         found = await answer(services_of(request), said)
     headers = {}
     if found.detail is not None:

@@ -80,6 +80,9 @@ class MemoryRows:
     def prefetch(self, first: int, last: int) -> None:
         """Do nothing: they are there."""
 
+    def prefetch_each(self, doc_ids: list[int]) -> None:
+        """Do nothing: they are there."""
+
     def raw(self, doc_ids: list[int]) -> list[bytes]:
         """Return the records of a few documents, plain."""
         averages, positions = self.signatures
@@ -145,6 +148,13 @@ class FileRows:
             start, stop = first * SLOT_BYTES, (last + 1) * SLOT_BYTES
             with self._files.reading(self.path) as fd:
                 os.posix_fadvise(fd, start, stop - start, os.POSIX_FADV_WILLNEED)
+
+    def prefetch_each(self, doc_ids: list[int]) -> None:
+        """Do the same for a few documents, each by itself."""
+        if hasattr(os, "posix_fadvise"):
+            with self._files.reading(self.path) as fd:
+                for doc_id in doc_ids:
+                    os.posix_fadvise(fd, doc_id * SLOT_BYTES, SLOT_BYTES, os.POSIX_FADV_WILLNEED)
 
     def raw(self, doc_ids: list[int]) -> list[bytes]:
         """Return the records of a few documents, unchecked, each read by itself; for `signatures_in`."""

@@ -123,6 +123,10 @@ def search(
 
 
 def _columns(bests: Sequence[Best]) -> Columns:
+    if len(bests) == 1:
+        (best,) = bests
+        n = best.count[0]
+        return best.image_ids[:n], best.scores[:n], best.segments[:n], best.documents[:n]
     return (
         np.concatenate([best.image_ids[: best.count[0]] for best in bests]),
         np.concatenate([best.scores[: best.count[0]] for best in bests]),

@@ -39,6 +39,10 @@ class SignatureRows(Protocol):
         """Begin to bring documents `first` to `last`, inclusive, into memory, without waiting."""
         ...
 
+    def prefetch_each(self, doc_ids: list[int]) -> None:
+        """Do the same for a few documents, each by itself."""
+        ...
+
     def read(self, doc_ids: NDArray[np.int64]) -> Signatures:
         """Return the signatures of strictly ascending `doc_ids`."""
         ...

@@ -35,6 +35,7 @@ _PAGES_PER_STEP: Final = 4096
 _MAX_DAMAGE: Final = 20
 
 _COUNTER: Final = "SELECT head_seq, live_count, max_revision, image_rows, image_mix FROM iqdb_store"
+_BEFORE_WRITES: Final = _COUNTER.replace(" FROM", ", (SELECT max(id) FROM images) FROM")
 _SET_COUNTER: Final = (
     "UPDATE iqdb_store SET head_seq = ?, live_count = ?, max_revision = ?, image_rows = ?, image_mix = ?"
 )
@@ -185,7 +186,8 @@ class SqliteBackend:
     ) -> tuple[Counter, Mapping[int, FeedRow], int]:
         """Return all that a group of writes needs to know."""
         known = self.feed_rows(connection, post_ids)
-        return self.counter(connection), known, self.newest_row_id(connection)
+        *counter, newest_row_id = driver_of(connection).execute(_BEFORE_WRITES).fetchone()
+        return Counter(*counter), known, newest_row_id or 0
 
     def together(self, connection: sa.Connection) -> AbstractContextManager[object]:  # noqa: ARG002
         """Do nothing: no statement waits for a server."""

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import sqlite3
+import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -64,7 +65,9 @@ class SqliteEngines:
         self._is_prepared = False
         self._turn = WriterTurn(address.path, timeouts.lock_s)
         self._log_folder = LogFolder(self.fold_log)
-        self.writer = self._engine(self._connect_writer, pool_size=1, max_overflow=0)
+        self._in_use = threading.Lock()
+        self._kept: sa.Connection | None = None
+        self._writer = self._engine(self._connect_writer, pool_size=1, max_overflow=0)
         self.reader = self._engine(
             self._connect_reader, pool_size=_READERS, max_overflow=_MAX_READERS - _READERS
         )
@@ -128,7 +131,7 @@ class SqliteEngines:
 
     def create(self) -> None:
         """Make the file if it is missing, and turn its write-ahead log on."""
-        with self.writer.connect():
+        with self._connected():
             self._is_prepared = True
         if self._has_log():  # left by a process that was killed
             self.note_write()
@@ -137,8 +140,43 @@ class SqliteEngines:
         """Say that something was written, by this process or another: the log is folded soon afterwards."""
         self._log_folder.note_write()
 
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[sa.Connection]:
+        """Lend the connection that writes, kept for the next block: a pool costs half of a small commit.
+
+        What is open at the end of the block is rolled back.
+        """
+        if not self._in_use.acquire(timeout=self._lock_s):
+            raise self._busy()
+        try:
+            connection = self._kept_or_new()
+            try:
+                yield connection
+                if connection.in_transaction():
+                    connection.rollback()
+            except BaseException:
+                self._let_go()
+                raise
+        finally:
+            self._in_use.release()
+
+    def _kept_or_new(self) -> sa.Connection:
+        if self._kept is not None and self._kept.info[_FILE] != self._file():
+            self._let_go()
+        if self._kept is None:
+            self._kept = self._writer.connect()
+        return self._kept
+
+    def _let_go(self) -> None:
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept.close()
+
+    def _busy(self) -> StoreUnavailable:
+        return StoreUnavailable(f"{self._address}: busy for {self._lock_s} s")
+
     # Transactions begin at the driver, which most statements go to: SQLAlchemy begins one at its own first
-    # statement only. Each ends when its connection goes back to the pool, which rolls back what is open.
+    # statement only. One that reads ends when its connection goes back to the pool.
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sa.Connection]:
@@ -150,7 +188,7 @@ class SqliteEngines:
     @contextlib.contextmanager
     def writing(self) -> Iterator[sa.Connection]:
         """One write transaction, in turn with the writers of other processes."""
-        with self.errors(), self._turn.taken(), self.writer.connect() as connection:
+        with self.errors(), self._turn.taken(), self._connected() as connection:
             driver = driver_of(connection)
             driver.execute("BEGIN IMMEDIATE")
             yield connection
@@ -164,13 +202,13 @@ class SqliteEngines:
         And for millions of rows: their log is folded later, beside what is waited for, and the pages that the
         connection has kept, tens of megabytes, are given back.
         """
-        with self.errors(), self.writer.connect() as connection:
+        with self.errors(), self._connected() as connection:
             driver_of(connection).execute("PRAGMA wal_autocheckpoint = 0").fetchall()
         try:
             with self.writing() as connection, connection.begin():
                 yield connection
         finally:
-            with self.errors(), self.writer.connect() as connection:
+            with self.errors(), self._connected() as connection:
                 driver = driver_of(connection)
                 driver.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}").fetchall()
                 driver.execute("PRAGMA shrink_memory").fetchall()
@@ -181,7 +219,7 @@ class SqliteEngines:
         try:
             yield
         except sa.exc.TimeoutError as exc:
-            raise StoreUnavailable(f"{self._address}: busy for {self._lock_s} s") from exc
+            raise self._busy() from exc
         except sa.exc.DBAPIError as exc:
             raise self._store_error(exc.orig) from exc
         except sqlite3.Error as exc:
@@ -205,7 +243,7 @@ class SqliteEngines:
         """
         if not self._has_log():
             return True
-        with self.errors(), self._turn.taken(), self.writer.connect() as connection:
+        with self.errors(), self._turn.taken(), self._connected() as connection:
             driver = driver_of(connection)
             driver.rollback()  # the log is folded outside of transactions only
             driver.execute("PRAGMA busy_timeout = 100").fetchall()
@@ -228,7 +266,7 @@ class SqliteEngines:
         self.reader.dispose()
         if self._is_prepared:
             self._is_prepared = False
-            with self.errors(), self.writer.connect() as connection:
+            with self.errors(), self._connected() as connection:
                 driver = driver_of(connection)
                 driver.rollback()  # pragmas of the journal work outside of transactions only
                 driver.execute("PRAGMA busy_timeout = 0").fetchall()
@@ -237,7 +275,8 @@ class SqliteEngines:
                 except sqlite3.OperationalError as exc:
                     # Another process has the file open; the last one to close it folds the log in.
                     _log.info("%s keeps its log: %s", self._address, exc, extra={"action": "log_kept"})
-        self.writer.dispose()
+        self._let_go()
+        self._writer.dispose()
         self._turn.close()
 
 
