@@ -132,10 +132,10 @@ def _load(still: Still, limits: DecodeLimits) -> Loaded:
     with decoder_errors(still.format, image.width * image.height):  # now that they are known
         image.load()
     if still.is_12_bit:
-        return Loaded(_joined(image))
+        return Loaded(_joined(image), still.is_cut)
     if still.format == "TGA" and image.mode == "RGBA" and not still.data[_TARGA_FLAGS] & 0x0F:
         return Loaded(image.convert("RGB"))  # the fourth byte means nothing
-    return Loaded(image)
+    return Loaded(image, still.is_cut)
 
 
 def _joined(image: Image.Image) -> Image.Image:

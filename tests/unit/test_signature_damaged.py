@@ -252,3 +252,51 @@ def test_any_cut_and_any_flips_end_in_a_signature_or_an_error(
         words = str(error)
     assert "Error" not in words
     assert "object" not in words
+
+
+def animation(form: str, **options: object) -> bytes:
+    """Return a small animation of three frames, or as many pages."""
+    first, *others = (colours(seed, (24, 20)).convert("P") for seed in (1, 2, 3))
+    return encoded(first, form, save_all=True, append_images=others, **options)
+
+
+@given(st.data())
+def test_every_cut_of_an_animation_is_noticed(data: st.DataObject) -> None:
+    form, options = data.draw(
+        st.sampled_from([("GIF", {"loop": 0}), ("GIF", {}), ("PNG", {}), ("WEBP", {"lossless": True})])
+    )
+    whole = animation(form, **options)
+    assert not read_image(whole).is_damaged
+    assert read_image(whole + b"\0behind it") == read_image(whole)
+    cut = whole[: data.draw(st.integers(1, len(whole) - 1))]
+    try:
+        image = read_image(cut)
+    except ImageError:
+        return
+    # What ends behind the first frame of a GIF without a loop is a whole picture, as some programs write it.
+    assert image.is_damaged or (options == {} and form == "GIF" and cut[-1] == 0)
+
+
+def test_a_gif_that_is_cut_behind_its_first_frame_keeps_its_hash() -> None:
+    whole = animation("GIF", loop=0)
+    for missing in (1, 2, 100, 500):
+        assert read_image(whole[:-missing]) == ReadImage(from_image_bytes(whole), is_damaged=True)
+    with pytest.raises(CorruptImage, match="refused here"):
+        read_image(whole[:-100], limits=DecodeLimits(refuse_damaged=True))
+
+
+def test_a_tiff_whose_next_page_lies_beyond_its_end_is_damaged() -> None:
+    whole = animation("TIFF")
+    assert not read_image(whole).is_damaged
+    first, *_ = struct.unpack_from("<I", whole, 4)
+    (count,) = struct.unpack_from("<H", whole, first)
+    (second,) = struct.unpack_from("<I", whole, first + 2 + 12 * count)
+    for end in (second, second + 1, second + 20):
+        assert read_image(whole[:end]) == ReadImage(from_image_bytes(whole), is_damaged=True)
+
+
+def test_a_single_picture_without_the_mark_of_the_end_is_whole() -> None:
+    whole = encoded(colours(1, (24, 20)).convert("P"), "GIF")
+    assert whole[-1:] == b";"
+    for tail in (b"", b"\0\0\0", b";;", b";,half a block"):
+        assert read_image(whole[:-1] + tail) == read_image(whole)

@@ -93,7 +93,7 @@ def read(data: bytes) -> Still:
     layout = _Layout("<" if data[:2] == b"II" else ">", data[2:4] in {b"+\0", b"\0+"})
     first = struct.unpack_from(layout.offset, data, 8 if layout.is_big else 4)[0]
     entries = _entries(data, first, layout)
-    _check_pages(data, first, layout)
+    is_cut = not _has_all_pages(data, first, layout)
     values = {tag: _integer(kind, raw, layout) for tag, (kind, _, raw) in entries.items() if tag in _SCALARS}
     width, height = values.get(_WIDTH, 0), values.get(_HEIGHT, 0)
     if values.get(_COMPRESSION, 1) not in _COMPRESSIONS:
@@ -113,7 +113,7 @@ def read(data: bytes) -> Still:
     upright = _with_directory(data, entries, layout)
     if orientation not in range(1, 9):
         orientation = UPRIGHT
-    return Still("TIFF", upright, (width, height), orientation, is_12_bit=is_12_bit)
+    return Still("TIFF", upright, (width, height), orientation, is_12_bit=is_12_bit, is_cut=is_cut)
 
 
 def _check_kind(bits: tuple[int, ...], values: dict[int, int]) -> bool:
@@ -127,8 +127,8 @@ def _check_kind(bits: tuple[int, ...], values: dict[int, int]) -> bool:
     return bits[0] == 12
 
 
-def _check_pages(data: bytes, first: int, layout: _Layout) -> None:
-    """Refuse a file whose chain of directories never ends. One that leads out of the file ends there."""
+def _has_all_pages(data: bytes, first: int, layout: _Layout) -> bool:
+    """Tell whether all directories are within the file; refuse a file whose chain of them never ends."""
     seen: set[int] = set()
     directory = first
     while directory:
@@ -137,12 +137,13 @@ def _check_pages(data: bytes, first: int, layout: _Layout) -> None:
         seen.add(directory)
         begin = directory + struct.calcsize(layout.counter)
         if begin > len(data):
-            return
+            return False
         (count,) = struct.unpack_from(layout.counter, data, directory)
         end = begin + count * struct.calcsize(layout.entry)
         if end + struct.calcsize(layout.offset) > len(data):
-            return
+            return False
         (directory,) = struct.unpack_from(layout.offset, data, end)
+    return True
 
 
 def _entries(data: bytes, at: int, layout: _Layout) -> dict[int, tuple[int, int, bytes]]:

@@ -46,7 +46,7 @@ def load(still: Still) -> Loaded:
     # A last row of zeros is what Pillow leaves if the data ends early; good pictures may have one, too.
     if last.getbbox(alpha_only=False) is None and _unpacked(still)[1] < image.width * image.height:
         return _mended(still)
-    return Loaded(image)
+    return Loaded(image, still.is_cut)
 
 
 def _mended(still: Still) -> Loaded:
