@@ -18,7 +18,7 @@ import orjson
 
 from api.contents.cursor import Cursor
 from iqdb_core import codec
-from iqdb_core.errors import IqdbError
+from iqdb_core.errors import IqdbError, StoreUnavailable
 from iqdb_core.model import ChangeBatch, Signature
 from iqdb_core.store import ExportedImage, ListedImage, SignatureStore
 
@@ -26,6 +26,8 @@ THREADS: Final = 4
 MAX_EXPORTS: Final = 2
 """Exports at once: each keeps a snapshot of the store and a connection."""
 CHUNK_IMAGES: Final = 512
+READ_S: Final = 20.0
+"""Less than requests in flight have when a server is stopped: a database that hangs holds none of them."""
 LOOK_S: Final = 0.5
 """How often a mirror that waits is looked for changes."""
 
@@ -47,13 +49,18 @@ class ContentsReader:
         Returns the store; called once, in a thread, when it is first needed, and again if it fails.
     close_store : callable
         Called at the end with the store that was opened.
+    read_s : float
+        How long a read may take that is no export, seconds.
     """
 
     def __init__(
         self,
         open_store: Callable[[], SignatureStore],
         close_store: Callable[[SignatureStore], None] = lambda _: None,
+        *,
+        read_s: float = READ_S,
     ) -> None:
+        self._read_s = read_s
         self._open_store = open_store
         self._close_store = close_store
         self._store: SignatureStore | None = None
@@ -64,15 +71,15 @@ class ContentsReader:
 
     async def ids_after(self, after: int, limit: int) -> list[ListedImage]:
         """Return the next images above an id. Raises StoreUnavailable, as all methods do."""
-        return await self._run(lambda store: store.ids_after(after, limit))
+        return await self._read(lambda store: store.ids_after(after, limit))
 
     async def missing(self, image_ids: Sequence[int]) -> list[int]:
         """Return those of the ids that no image has."""
-        return await self._run(lambda store: store.missing(image_ids))
+        return await self._read(lambda store: store.missing(image_ids))
 
     async def source_of(self, image_id: int) -> str | None:
         """Return where an image came from, None if nobody knows."""
-        sources = await self._run(lambda store: store.sources_of([image_id]))
+        sources = await self._read(lambda store: store.sources_of([image_id]))
         return sources.get(image_id)
 
     async def changes(self, cursor: Cursor, limit: int, wait_s: float) -> tuple[ChangeBatch, dict[int, str]]:
@@ -94,7 +101,7 @@ class ContentsReader:
         clock = asyncio.get_running_loop().time
         end = clock() + wait_s
         while True:
-            batch, sources = await self._run(lambda store: _changes(store, cursor, limit))
+            batch, sources = await self._read(lambda store: _changes(store, cursor, limit))
             if len(batch) or clock() >= end or self._is_closing:
                 return batch, sources
             await asyncio.sleep(min(LOOK_S, max(0.0, end - clock())))
@@ -136,6 +143,14 @@ class ContentsReader:
         if self._exports >= MAX_EXPORTS:
             raise TooManyExports(f"{MAX_EXPORTS} exports are under way; ask again later")
         self._exports += 1
+
+    async def _read(self, read: Callable[[SignatureStore], T]) -> T:
+        """Read a little, within `read_s` seconds; what takes longer hangs, and whoever asked is told so."""
+        try:
+            async with asyncio.timeout(self._read_s):
+                return await self._run(read)
+        except TimeoutError:
+            raise StoreUnavailable(f"the database does not answer within {self._read_s:g} seconds") from None
 
     async def _run(self, read: Callable[[SignatureStore], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: read(self._opened()))
