@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from iqdb_core.errors import StoreInvalid, StoreUnavailable
+from iqdb_core.errors import StoreInvalid, StoreUnavailable, WrongUsage
 from iqdb_core.store import StoreTimeouts, open_store
 from tests.fixtures.stores import (
     IQDB_TABLE,
@@ -99,7 +99,7 @@ class TestRefusals:
 
     def test_a_database_in_memory(self) -> None:
         for url in ("sqlite://", "sqlite:///:memory:", ":memory:", ""):
-            with pytest.raises(StoreInvalid, match="file"):
+            with pytest.raises(WrongUsage, match="file"):
                 open_store(url)
 
     def test_a_damaged_file(self, path: Path) -> None:
