@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from api.ingestion.group_commit import GroupCommitter
+from api.ingestion.group_commit import Committed, GroupCommitter
 from api.ingestion.hashing import Hasher
 from api.ingestion.interface import Added, Outcome, Queued, failed
 from api.ingestion.picture import NewImage
@@ -16,7 +16,7 @@ from api.search.interface import Search
 from iqdb_core.clock import RevisionClock
 from iqdb_core.errors import IndexNotReady, UnknownJob
 from iqdb_core.jobs.model import Job, JobPage, JobState
-from iqdb_core.model import Write, WriteOutcome
+from iqdb_core.model import Write
 from iqdb_core.signature import ReadImage
 
 
@@ -77,15 +77,15 @@ class EmbeddedIngestion:
         return await asyncio.gather(*(one(*each) for each in zip(news, revisions, strict=True)))
 
     async def _add(self, new: NewImage, revision: int) -> Added:
-        def commit(read: ReadImage) -> Future[WriteOutcome]:
+        def commit(read: ReadImage) -> Future[Committed]:
             return self._committer.submit(Write(new.image_id, revision, read.signature, source=new.source))
 
         try:
             async with self._waits.work():
-                read, outcome = await self._hasher.read_and(new.picture, commit)
+                read, committed = await self._hasher.read_and(new.picture, commit)
         except TimeoutError:
             raise IndexNotReady("the server is stopping, and did not come to this image") from None
-        await self._wait_applied(outcome.seq)
+        await self._wait_applied(committed)
         return Added(new.image_id, read.signature, read.is_damaged)
 
     async def delete(self, image_ids: Sequence[int]) -> list[Queued]:
@@ -107,12 +107,13 @@ class EmbeddedIngestion:
         return {}
 
     async def _write(self, write: Write) -> None:
-        outcome = await asyncio.wrap_future(self._committer.submit(write))
-        await self._wait_applied(outcome.seq)
+        await self._wait_applied(await asyncio.wrap_future(self._committer.submit(write)))
 
-    async def _wait_applied(self, seq: int) -> None:
+    async def _wait_applied(self, committed: Committed) -> None:
+        if committed.is_applied:
+            return
         try:
             async with self._waits.limit(self._timeout_s):
-                await self._search.wait_applied(seq, self._timeout_s)
+                await self._search.wait_applied(committed.outcome.seq, self._timeout_s)
         except TimeoutError:
             raise IndexNotReady("the change is stored, but the index has not caught up with it yet") from None

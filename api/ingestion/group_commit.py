@@ -12,7 +12,7 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from api.metrics.stages import Observe, Stage, ignore, timed
 from iqdb_core.errors import IqdbError, StoreUnavailable
@@ -31,7 +31,21 @@ class WritableStore(Protocol):
         """Commit all writes in one transaction; return what that added to the feed, too."""
 
 
-Pending = tuple[Write, "Future[WriteOutcome]"]
+class Committed(NamedTuple):
+    """A write that is durable.
+
+    Parameters
+    ----------
+    outcome : WriteOutcome
+    is_applied : bool
+        Whether it is known to be in the index of this process already; False where nobody can tell yet.
+    """
+
+    outcome: WriteOutcome
+    is_applied: bool
+
+
+Pending = tuple[Write, "Future[Committed]"]
 
 
 class GroupCommitter:
@@ -42,13 +56,14 @@ class GroupCommitter:
     store : WritableStore
         Receives one call per group.
     on_commit : callable of (ChangeBatch)
-        Called after each commit, in the committer's thread, with what was added to the feed.
+        Called after each commit, in the committer's thread, with what was added to the feed; tells whether it
+        is applied.
     observe : callable
         Told how long each commit took.
     """
 
     def __init__(
-        self, store: WritableStore, on_commit: Callable[[ChangeBatch], object], *, observe: Observe = ignore
+        self, store: WritableStore, on_commit: Callable[[ChangeBatch], bool], *, observe: Observe = ignore
     ) -> None:
         self._observe = observe
         self._store = store
@@ -59,9 +74,9 @@ class GroupCommitter:
         self._thread = threading.Thread(target=self._run, name="commit", daemon=True)
         self._thread.start()
 
-    def submit(self, write: Write) -> Future[WriteOutcome]:
+    def submit(self, write: Write) -> Future[Committed]:
         """Queue a write; the future resolves once it is durable, or fails with the store's error."""
-        future: Future[WriteOutcome] = Future()
+        future: Future[Committed] = Future()
         with self._lock:
             if self._is_closed:
                 raise StoreUnavailable("the server is stopping")
@@ -107,10 +122,10 @@ class GroupCommitter:
             log.exception("a commit of %d writes failed", len(group), extra={"action": "commit_failed"})
             self._fail(group, error)
         else:
-            self._on_commit(changes)
+            is_applied = self._on_commit(changes)
             for (_, future), outcome in zip(group, outcomes, strict=True):
                 if future.set_running_or_notify_cancel():
-                    future.set_result(outcome)
+                    future.set_result(Committed(outcome, is_applied))
 
     @staticmethod
     def _fail(group: list[Pending], error: Exception) -> None:

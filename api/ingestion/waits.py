@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
 from typing import Final
 
 LAST_S: Final = 3.0
@@ -38,32 +38,27 @@ class Waits:
         self._let_go_at: float | None = None
         self._limits: dict[asyncio.Timeout, float] = {}
 
-    @asynccontextmanager
-    async def limit(self, timeout_s: float) -> AsyncIterator[None]:
+    def limit(self, timeout_s: float) -> AbstractAsyncContextManager[None]:
         """Wait inside for at most `timeout_s` seconds, less after `let_go`; raises TimeoutError."""
-        async with self._until(self._loop.time() + timeout_s, self._last_s):
-            yield
+        return _Until(self, self._loop.time() + timeout_s, self._last_s)
 
-    @asynccontextmanager
-    async def work(self) -> AsyncIterator[None]:
+    def work(self) -> AbstractAsyncContextManager[None]:
         """Work inside without a limit, but for `let_go`; raises TimeoutError."""
-        async with self._until(None, self._work_s):
-            yield
+        return _Until(self, None, self._work_s)
 
     def let_go(self) -> None:
         """Say that the process is to end; from any thread, and from a signal's handler."""
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(self._hurry)
 
-    @asynccontextmanager
-    async def _until(self, when: float | None, last_s: float) -> AsyncIterator[None]:
-        async with asyncio.timeout_at(when) as limit:
-            self._limits[limit] = last_s
-            self._shorten(limit)
-            try:
-                yield
-            finally:
-                del self._limits[limit]
+    def enter(self, limit: asyncio.Timeout, last_s: float) -> None:
+        """Count a limit in; for `_Until`."""
+        self._limits[limit] = last_s
+        self._shorten(limit)
+
+    def leave(self, limit: asyncio.Timeout) -> None:
+        """Count a limit out; for `_Until`."""
+        del self._limits[limit]
 
     def _hurry(self) -> None:
         if self._let_go_at is None:
@@ -77,3 +72,24 @@ class Waits:
         end, when = self._let_go_at + self._limits[limit], limit.when()
         if when is None or when > end:
             limit.reschedule(end)
+
+
+class _Until(AbstractAsyncContextManager[None]):
+    """One wait, for `async with`: every add has one, and a generator costs several times as much."""
+
+    __slots__ = ("_last_s", "_limit", "_waits")
+
+    def __init__(self, waits: Waits, when: float | None, last_s: float) -> None:
+        self._waits = waits
+        self._last_s = last_s
+        self._limit = asyncio.timeout_at(when)
+
+    async def __aenter__(self) -> None:
+        await self._limit.__aenter__()
+        self._waits.enter(self._limit, self._last_s)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._waits.leave(self._limit)
+        await self._limit.__aexit__(kind, error, trace)

@@ -69,7 +69,7 @@ class StuckSeam:
         if kind == "embedded":
             store = open_store(str(folder / "iqdb.sqlite"))
             stack.callback(store.close)
-            committer = GroupCommitter(store, lambda _: None)
+            committer = GroupCommitter(store, lambda _: False)
             stack.callback(committer.close)
             clock = RevisionClock(itertools.count(1).__next__, 0)
             self.ingestion = EmbeddedIngestion(

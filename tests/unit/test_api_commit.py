@@ -38,20 +38,26 @@ class SlowStore:
 
 def test_writes_that_arrive_during_a_commit_share_the_next_one() -> None:
     store, commits = SlowStore(), []
-    committer = GroupCommitter(store, lambda _: commits.append(len(store.groups)))
+
+    def on_commit(_: ChangeBatch) -> bool:
+        commits.append(len(store.groups))
+        return len(commits) > 1
+
+    committer = GroupCommitter(store, on_commit)
     first = committer.submit(Write(1, 1, None))
     assert store.entered.wait(10)
     later = [committer.submit(Write(number, number, None)) for number in range(2, 102)]
     store.go_on.set()
-    assert [future.result(10).seq for future in (first, *later)] == list(range(1, 102))
+    assert [future.result(10).outcome.seq for future in (first, *later)] == list(range(1, 102))
     assert [len(group) for group in store.groups] == [1, 100]
     assert commits == [1, 2]
+    assert [future.result(10).is_applied for future in (first, *later)] == [False] + [True] * 100
     committer.close()
 
 
 def test_a_group_is_bounded() -> None:
     store = SlowStore()
-    committer = GroupCommitter(store, lambda _: None)
+    committer = GroupCommitter(store, lambda _: False)
     futures = [committer.submit(Write(0, 0, None))]
     assert store.entered.wait(10)
     futures += [committer.submit(Write(number, number, None)) for number in range(MAX_GROUP + 1)]
@@ -67,21 +73,21 @@ def test_a_failed_commit_fails_its_writes_and_the_next_one_works(error: Exceptio
     store = SlowStore()
     store.go_on.set()
     store.error = error
-    committer = GroupCommitter(store, lambda _: None)
+    committer = GroupCommitter(store, lambda _: False)
     with pytest.raises(type(error)):
         committer.submit(Write(1, 1, None)).result(10)
     store.error = None
-    assert committer.submit(Write(1, 2, None)).result(10).seq == 2
+    assert committer.submit(Write(1, 2, None)).result(10).outcome.seq == 2
     committer.close()
 
 
 def test_close_commits_what_was_submitted_and_refuses_more() -> None:
     store = SlowStore()
-    committer = GroupCommitter(store, lambda _: None)
+    committer = GroupCommitter(store, lambda _: False)
     futures = [committer.submit(Write(number, number, None)) for number in range(10)]
     store.go_on.set()
     committer.close()
-    assert [future.result(0).seq for future in futures] == list(range(10))
+    assert [future.result(0).outcome.seq for future in futures] == list(range(10))
     with pytest.raises(StoreUnavailable):
         committer.submit(Write(1, 1, None))
     committer.close()
@@ -89,9 +95,9 @@ def test_close_commits_what_was_submitted_and_refuses_more() -> None:
 
 def test_a_cancelled_write_does_not_end_the_committer() -> None:
     store = SlowStore()
-    committer = GroupCommitter(store, lambda _: None)
+    committer = GroupCommitter(store, lambda _: False)
     cancelled = committer.submit(Write(1, 1, None))
     assert cancelled.cancel()
     store.go_on.set()
-    assert committer.submit(Write(2, 2, None)).result(10).seq == 2
+    assert committer.submit(Write(2, 2, None)).result(10).outcome.seq == 2
     committer.close()
