@@ -5,9 +5,6 @@ from __future__ import annotations
 import random
 import signal
 import socket
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +15,7 @@ import pytest
 
 from iqdb_core.errors import StoreInvalid, StoreUnavailable, UnknownImage
 from iqdb_core.store import StoreTimeouts, open_store
+from tests.fixtures import programs
 from tests.fixtures.stores import all_changes, delete, live_images, put, signature
 from tests.fixtures.waiting import wait_until
 
@@ -48,9 +46,7 @@ def test_what_was_acknowledged_survives_sigkill(store_url: str) -> None:
     open_store(store_url).close()
     last = -1
     for _ in range(3):
-        writer = subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(WRITER), store_url], stdout=subprocess.PIPE, text=True
-        )
+        writer = programs.start(WRITER, store_url)
         assert writer.stdout is not None
         for _ in range(rng.randrange(20, 60)):
             line = writer.stdout.readline()

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import subprocess
-import sys
-import textwrap
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +11,7 @@ import pytest
 from iqdb_core.errors import StoreInvalid, StoreUnavailable
 from iqdb_core.store import open_store
 from iqdb_core.store.migrate import CopyResult, copy_store
+from tests.fixtures import programs
 from tests.fixtures.stores import SMALL_40, IqdbFile, all_changes, delete, live_images, put, signature
 
 if TYPE_CHECKING:
@@ -121,7 +119,7 @@ def test_a_copy_that_was_killed_goes_on(kind: str, source: str, store_url: str, 
 
         copy_store({source!r}, {store_url!r}, progress=progress, batch=9)
     """
-    died = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False)
+    died = programs.run(script)
     assert died.returncode == -signal.SIGKILL
     told: list[tuple[int, int]] = []
     result = copy_store(source, store_url, progress=lambda done, total: told.append((done, total)), batch=9)

@@ -5,9 +5,6 @@ from __future__ import annotations
 import shutil
 import signal
 import sqlite3
-import subprocess
-import sys
-import textwrap
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -20,6 +17,7 @@ from iqdb_core.model import Signature
 from iqdb_core.store import open_store
 from iqdb_core.store.backend import pair_mix
 from iqdb_core.store.databases.sqlite import _FINGERPRINT
+from tests.fixtures import programs
 from tests.fixtures.stores import (
     IQDB_TABLE,
     SMALL_40,
@@ -106,7 +104,7 @@ class TestTakeover:
             from iqdb_core.store import open_store
             open_store({str(path)!r}, progress=lambda done, total: os.kill(os.getpid(), signal.SIGKILL))
         """
-        died = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False)
+        died = programs.run(script)
         assert died.returncode == -signal.SIGKILL
         file = IqdbFile(path)
         assert file.run("SELECT name FROM sqlite_master WHERE type = 'table'") == [("images",)]

@@ -5,9 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-import subprocess
-import sys
-import textwrap
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -15,6 +12,7 @@ import pytest
 
 from iqdb_core.errors import StoreInvalid, StoreUnavailable, WrongUsage
 from iqdb_core.store import StoreTimeouts, open_store
+from tests.fixtures import programs
 from tests.fixtures.stores import (
     IQDB_TABLE,
     SMALL_40,
@@ -131,9 +129,8 @@ class TestRefusals:
         for parent in path.parents[1:]:
             if parent.stat().st_uid == os.geteuid():
                 parent.chmod(parent.stat().st_mode | 0o111)
-        found = subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(script)], check=True, capture_output=True, text=True
-        )
+        found = programs.run(script)
+        assert found.returncode == 0, found.stderr
         assert "is read-only" in found.stdout
         assert path.read_bytes() == before
 

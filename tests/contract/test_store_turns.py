@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 from contextlib import closing
@@ -16,6 +13,7 @@ import pytest
 from iqdb_core.errors import StoreInvalid, StoreUnavailable
 from iqdb_core.store import StoreTimeouts, open_store
 from iqdb_core.store.databases.writer_turn import WriterTurn
+from tests.fixtures import programs
 from tests.fixtures.stores import put
 from tests.fixtures.waiting import wait_until
 
@@ -69,16 +67,14 @@ def test_who_waits_comes_before_who_wants_again(path: Path) -> None:
 
 def test_a_writer_among_tireless_ones_gets_its_turns(path: Path) -> None:
     with closing(open_store(str(path), timeouts=StoreTimeouts(lock_s=LONG_S))) as store:
-        command = [sys.executable, "-c", textwrap.dedent(TIRELESS), str(path)]
-        tireless = [subprocess.Popen([*command, first]) for first in ("1000", "2000")]
+        tireless = [programs.start(TIRELESS, path, first) for first in (1000, 2000)]
         try:
             wait_until(lambda: store.head_seq() > 200, LONG_S)
             for revision in range(1, 25):
                 assert not store.apply([put(1, revision, 1)])[0].is_stale
         finally:
             for process in tireless:
-                process.kill()
-                process.wait()
+                programs.end(process)
 
 
 def test_a_turn_is_waited_for_until_the_time_is_up(path: Path) -> None:
@@ -135,25 +131,21 @@ def test_never_two_at_once_however_often_files_come_and_go(path: Path) -> None:
 
 def test_a_killed_writer_leaves_its_turn(path: Path) -> None:
     holding = """
-        import sys, time
+        import signal, sys
         from pathlib import Path
         from iqdb_core.store.databases.writer_turn import WriterTurn
 
         with WriterTurn(Path(sys.argv[1]), 10).taken():
             print("mine", flush=True)
-            time.sleep(1000)
+            signal.pause()
     """
-    holder = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(holding), str(path)], stdout=subprocess.PIPE, text=True
-    )
+    holder = programs.start(holding, path)
     assert holder.stdout is not None
     assert holder.stdout.readline() == "mine\n"
     turn = WriterTurn(path, 0.05)
     with pytest.raises(StoreUnavailable), turn.taken():
         pytest.fail("two had the turn at once")
-    holder.kill()
-    holder.wait()
-    holder.stdout.close()
+    programs.end(holder)
     with turn.taken():
         pass
     turn.close()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.fixtures import pictures
+from tests.fixtures import pictures, programs
 from tests.fixtures.servers import ServerProcess, embedded_server
 from tests.fixtures.waiting import wait_until
 
@@ -59,7 +57,7 @@ def test_a_server_that_waits_for_kernels_says_so_and_stops_when_told(tmp_path: P
         "store.apply([Write(n, n + 1, signature) for n in range(20_001)])\n"
         "store.close()\n"
     )
-    subprocess.run([sys.executable, "-c", fill, str(database)], check=True)
+    assert programs.run(fill, database).returncode == 0
     server = ServerProcess(
         ["http", "127.0.0.1", "0", str(database)],
         tmp_path / "log",

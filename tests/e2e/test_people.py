@@ -10,7 +10,6 @@ import pty
 import shutil
 import signal
 import sqlite3
-import subprocess
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from PIL import Image, ImageOps
 
 from iqdb_core.store import open_store
 from tests.fixtures import pictures
-from tests.fixtures.command_line import command, process_environment, run, run_process
+from tests.fixtures.command_line import Running, run, run_process
 from tests.fixtures.servers import embedded_server
 from tests.fixtures.waiting import wait_until
 
@@ -118,18 +117,12 @@ def test_interrupted_and_gone_on_with_nothing_is_there_twice(tmp_path: Path, blo
     many.mkdir()
     for number in range(300):
         (many / f"{number}.png").write_bytes(pictures.picture(number, (40, 30)))
-    started = subprocess.Popen(
-        command("add", "many", "--threads", 2),
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=process_environment(),
-    )
     database = tmp_path / "iqdb.sqlite"
-    wait_until(lambda: count_of(database) >= 32 or started.poll() is not None, 60, what="some are in")
-    started.send_signal(blow)
-    _, errors = started.communicate(timeout=60)
-    assert started.returncode in ({-9} if blow is signal.SIGKILL else {130, 0}), errors
+    with Running("add", "many", "--threads", 2, folder=tmp_path) as started:
+        wait_until(lambda: count_of(database) >= 32 or started.poll() is not None, 60, what="some are in")
+        started.send_signal(blow)
+        code, errors = started.wait_end(), started.errors()
+    assert code in ({-9} if blow is signal.SIGKILL else {130, 0}), errors
     assert "Traceback" not in errors
     in_between = count_of(database)
     ended = run_json("add", "many", folder=tmp_path)
@@ -286,14 +279,14 @@ def test_a_terminal_shows_how_much_of_all_is_done(folder: Path) -> None:
     for number in range(200):
         (folder / "pictures" / f"{number}.png").write_bytes(pictures.picture(number, (40, 30)))
     theirs, ours = pty.openpty()
-    environment = process_environment({"TERM": "xterm", "COLUMNS": "120"})
-    adding = subprocess.Popen(command("add", "pictures"), cwd=folder, stderr=ours, env=environment)
-    os.close(ours)
-    shown = b""
-    with suppress(OSError):  # how the end of a terminal is told
-        while piece := os.read(theirs, 65_536):
-            shown += piece
-    os.close(theirs)
-    assert adding.wait(60) == 3
+    environment = {"TERM": "xterm", "COLUMNS": "120"}
+    with Running("add", "pictures", folder=folder, environment=environment, stderr=ours) as adding:
+        os.close(ours)
+        shown = b""
+        with suppress(OSError):  # how the end of a terminal is told
+            while piece := os.read(theirs, 65_536):
+                shown += piece
+        os.close(theirs)
+        assert adding.wait_end() == 3
     assert f"/{len(PHOTOS) + 201}".encode() in shown
     assert b"adding" in shown

@@ -10,7 +10,6 @@ import pty
 import shutil
 import signal
 import sqlite3
-import subprocess
 import threading
 import time
 from contextlib import suppress
@@ -21,8 +20,8 @@ import pytest
 
 from api.roles.cli import COMMANDS, load
 from iqdb_core.settings import Settings
-from tests.fixtures import pictures
-from tests.fixtures.command_line import command, process_environment, run, run_process
+from tests.fixtures import pictures, programs
+from tests.fixtures.command_line import Running, run, run_process
 from tests.fixtures.ports import free_port
 from tests.fixtures.servers import embedded_server
 from tests.fixtures.waiting import wait_until
@@ -152,18 +151,12 @@ def test_a_killed_export_leaves_no_file_of_that_name(folder: Path, blow: signal.
         for doubling in range(16):
             connection.execute(f"INSERT INTO images {row.format(2**doubling)}")
     assert run("upgrade", "--database-url", "big.sqlite", folder=folder).returncode == 0
-    started = subprocess.Popen(
-        command("export", "a.ndjson", "--db", "big.sqlite"),
-        cwd=folder,
-        env=process_environment(),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
     part = folder / "a.ndjson.part"
-    wait_until(lambda: part.exists() or started.poll() is not None, 60, what="the export has begun")
-    started.send_signal(blow)
-    _, errors = started.communicate(timeout=60)
-    assert started.returncode == (-9 if blow is signal.SIGKILL else 130), errors
+    with Running("export", "a.ndjson", "--db", "big.sqlite", folder=folder) as started:
+        wait_until(lambda: part.exists() or started.poll() is not None, 60, what="the export has begun")
+        started.send_signal(blow)
+        code, errors = started.wait_end(), started.errors()
+    assert code == (-9 if blow is signal.SIGKILL else 130), errors
     assert "Traceback" not in errors
     assert not (folder / "a.ndjson").exists()
     assert part.exists() is (blow is signal.SIGKILL)
@@ -189,20 +182,17 @@ def test_a_command_that_is_ended_leaves_no_temporary_folder(
         "DatabaseTarget.search = hang\n"
         "main(['search', 'local.jpg'])\n"
     )
-    started = subprocess.Popen(
-        [command()[0], "-c", program],
-        cwd=folder,
-        env=process_environment({"TMPDIR": str(place)}),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    with (folder / "errors").open("wb") as written:
+        started = programs.start(
+            program, stderr=written.fileno(), folder=folder, environment={"TMPDIR": str(place)}
+        )
     assert started.stdout is not None
-    assert started.stdout.readline() == "found\n"
-    assert len(list(place.glob("iqdb-index-*"))) == 1
-    started.send_signal(blow)
-    _, errors = started.communicate(timeout=60)
-    assert (started.returncode, "Traceback" in errors) == (130, False), errors
+    with started.stdout as printed:
+        assert printed.readline() == "found\n"
+        assert len(list(place.glob("iqdb-index-*"))) == 1
+        started.send_signal(blow)
+        code, errors = started.wait(60), (folder / "errors").read_text()
+    assert (code, "Traceback" in errors) == (130, False), errors
     assert list(place.glob("iqdb-index-*")) == []
 
 
@@ -248,17 +238,15 @@ def test_tables_of_duplicates_have_names_of_columns_once(twins: Path) -> None:
 
 def test_duplicates_on_a_terminal_are_a_table(twins: Path) -> None:
     theirs, ours = pty.openpty()
-    environment = process_environment({"TERM": "xterm", "COLUMNS": "200"})
-    looking = subprocess.Popen(
-        command("duplicates"), cwd=twins, stdout=ours, stderr=subprocess.DEVNULL, env=environment
-    )
-    os.close(ours)
-    shown = b""
-    with suppress(OSError):
-        while piece := os.read(theirs, 65_536):
-            shown += piece
-    os.close(theirs)
-    assert looking.wait(60) == 0
+    environment = {"TERM": "xterm", "COLUMNS": "200"}
+    with Running("duplicates", folder=twins, environment=environment, stdout=ours) as looking:
+        os.close(ours)
+        shown = b""
+        with suppress(OSError):
+            while piece := os.read(theirs, 65_536):
+                shown += piece
+        os.close(theirs)
+        assert looking.wait_end() == 0
     assert b"post id" in shown
     assert b"c.jpg" in shown
     assert b"{" not in shown

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import signal
 import sqlite3
-import subprocess
-import sys
-import textwrap
 import threading
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Self
@@ -25,6 +22,7 @@ from iqdb_core.errors import StoreError
 from iqdb_core.index import ImageIndex
 from iqdb_core.settings import Settings
 from iqdb_core.store.databases import sqlite_contents
+from tests.fixtures import programs
 from tests.fixtures.index_rows import cheap_rows, signature_at
 from tests.fixtures.servers import embedded_server
 from tests.fixtures.stores import IQDB_TABLE, IqdbFile
@@ -217,12 +215,7 @@ KILLED = """
 
 def test_a_server_that_is_killed_meanwhile_starts_anew(path: Path) -> None:
     before = IqdbFile(path).table_digest()
-    died = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(KILLED), str(path), str(GROUP)],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+    died = programs.run(KILLED, path, GROUP)
     assert died.returncode == -signal.SIGKILL, died.stderr
     assert IqdbFile(path).run("SELECT name FROM sqlite_master WHERE type = 'table'") == [("images",)]
     averages, positions = cheap_rows(np.random.default_rng(5), N_IMAGES)

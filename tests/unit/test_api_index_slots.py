@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import pytest
 
 from api.roles.index_slots import claim_directory
 from iqdb_core.errors import ConfigError
+from tests.fixtures import programs
 
 
 def test_each_takes_the_first_that_is_free(tmp_path: Path) -> None:
@@ -28,17 +27,16 @@ def test_each_takes_the_first_that_is_free(tmp_path: Path) -> None:
 def test_a_killed_process_gives_its_own_back(tmp_path: Path) -> None:
     pattern = str(tmp_path / "{n}")
     program = (
-        "import sys; from contextlib import ExitStack; from api.roles.index_slots import claim_directory\n"
-        "print(claim_directory(sys.argv[1], ExitStack()), flush=True); sys.stdin.read()"
+        "import signal, sys; from contextlib import ExitStack\n"
+        "from api.roles.index_slots import claim_directory\n"
+        "kept = ExitStack(); print(claim_directory(sys.argv[1], kept), flush=True); signal.pause()"
     )
-    with subprocess.Popen(
-        [sys.executable, "-c", program, pattern], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline().strip() == str(tmp_path / "0")
-        with ExitStack() as stack:
-            assert claim_directory(pattern, stack) == str(tmp_path / "1")
-        process.kill()
+    process = programs.start(program, pattern)
+    assert process.stdout is not None
+    assert process.stdout.readline().strip() == str(tmp_path / "0")
+    with ExitStack() as stack:
+        assert claim_directory(pattern, stack) == str(tmp_path / "1")
+    programs.end(process)
     with ExitStack() as stack:
         assert claim_directory(pattern, stack) == str(tmp_path / "0")
 

@@ -111,6 +111,6 @@ def test_wrong_usage_and_broken_settings_have_their_exit_status(log: Path) -> No
 
 
 def test_what_python_or_a_library_reads_first_cannot_be_forked() -> None:
-    assert can_fork({**os.environ, "IQDB_TOKEN": "x"})
+    assert can_fork({**os.environ, "IQDB_TOKEN": "x", "TMPDIR": "/x"})
     assert not can_fork({**os.environ, "NUMBA_CACHE_DIR": "x"})
     assert not can_fork({name: value for name, value in os.environ.items() if name != "PATH"})

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from iqdb_core.errors import IndexStateError
 from iqdb_core.index.disk.directory import IndexDirectory
+from tests.fixtures import programs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,22 +26,19 @@ def test_second_owner_in_this_process_is_refused_until_the_first_closes(tmp_path
 
 def test_another_process_is_refused_and_a_killed_one_leaves_no_lock(tmp_path: Path) -> None:
     code = (
-        "import pathlib, sys\n"
+        "import pathlib, signal, sys\n"
         "from iqdb_core.index.disk.directory import IndexDirectory\n"
         "kept = IndexDirectory(pathlib.Path(sys.argv[1]))\n"
         "print('open', flush=True)\n"
-        "sys.stdin.read()\n"
+        "signal.pause()\n"
     )
-    with subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as owner:
-        assert owner.stdout is not None
-        assert owner.stdout.readline() == b"open\n"
-        with pytest.raises(IndexStateError, match=f"in use by process {owner.pid}"):
-            IndexDirectory(tmp_path)
-        owner.kill()
-        owner.wait()
-        IndexDirectory(tmp_path).close()
+    owner = programs.start(code, tmp_path)
+    assert owner.stdout is not None
+    assert owner.stdout.readline() == "open\n"
+    with pytest.raises(IndexStateError, match=f"in use by process {owner.pid}"):
+        IndexDirectory(tmp_path)
+    programs.end(owner)
+    IndexDirectory(tmp_path).close()
 
 
 def test_numbers_go_on_behind_those_of_any_file(tmp_path: Path) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from api.roles.people.notebook import Notebook, notebook_path
 from iqdb_core.errors import ConfigError
+from tests.fixtures import programs
 
 
 def test_ids_and_versions_are_kept(tmp_path: Path) -> None:
@@ -40,7 +39,7 @@ def test_an_id_is_on_disk_before_anything_is_added_with_it(tmp_path: Path) -> No
         "notebook.assign({'a': 17})\n"
         "os._exit(9)\n"
     )
-    subprocess.run([sys.executable, "-c", program, str(path)], check=False, cwd=Path.cwd())
+    assert programs.run(program, path).returncode == 9
     with Notebook(path) as notebook:
         assert notebook.known(["a"]) == {"a": (17, None)}
 

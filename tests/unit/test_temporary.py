@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import tempfile
 from typing import TYPE_CHECKING
 
@@ -12,6 +10,7 @@ import pytest
 
 from iqdb_core.index import ImageIndex
 from iqdb_core.temporary import TemporaryFolder, remove_abandoned
+from tests.fixtures import programs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,16 +25,11 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def killed(code: str, tmp_path: Path) -> None:
     """Run code that makes a folder and stays, and kill it."""
-    code = f"{code}\nprint('made', flush=True)\ninput()"
-    with subprocess.Popen(
-        [sys.executable, "-c", code],
-        env={**os.environ, "TMPDIR": str(tmp_path)},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"made\n"
-        process.kill()
+    code = f"{code}\nprint('made', flush=True)\nimport signal\nsignal.pause()"
+    process = programs.start(code, environment={"TMPDIR": str(tmp_path)})
+    assert process.stdout is not None
+    assert process.stdout.readline() == "made\n"
+    programs.end(process)
 
 
 @pytest.mark.parametrize(
