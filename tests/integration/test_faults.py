@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 PICTURES = [pictures.picture(seed, (64, 48)) for seed in range(25)]
 HASHES = [codec.to_hash(from_image_bytes(data)) for data in PICTURES]
 BROKEN = b"this is no image"
-IMAGES = 2000
+IMAGES = 600
 CLIENTS = 4
 PAUSE_S = 0.05
 
