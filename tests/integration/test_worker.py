@@ -319,7 +319,7 @@ def test_workers_report_and_take_their_leave(plant: Plant) -> None:
     [
         ("IQDB_TASK_TIME_LIMIT_S", "99", 2, "IQDB_TASK_TIME_LIMIT_S (99) must be below"),
         ("IQDB_REDIS_URL", "http://127.0.0.1", 2, "starts with redis://"),
-        ("IQDB_DATABASE_URL", "mysql://127.0.0.1/x", 1, "mysql"),
+        ("IQDB_DATABASE_URL", "mysql://127.0.0.1/x", 2, "mysql"),
         ("IQDB_DATABASE_URL", "redis/redis.log", 1, "redis.log"),
     ],
 )
