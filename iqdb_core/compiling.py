@@ -64,7 +64,7 @@ class Compilation:
         self._over = threading.Event()
         self._ready = {room: threading.Event() for room in rooms}
         self._wanted = {room: threading.Event() for room in rooms}
-        self._awaited: Room | None = None
+        self._all_wanted = threading.Event()
         self._thread: threading.Thread | None = None
         self._parts = [part for room in rooms for part in _PARTS[room]]
         self._is_kept = are_kept(rooms)
@@ -90,10 +90,11 @@ class Compilation:
         Parameters
         ----------
         last : {"signature", "index"}, optional
-            Somebody will wait for this room: as soon as what was kept can be loaded, each form is, when it is
-            called or its turn comes. What comes after this room is left for another call.
+            Somebody will wait for this room: of what was kept, each form is loaded when it is called. The
+            others, and what comes after this room, are left for another call.
         """
-        self._awaited = last
+        if last is None:
+            self._all_wanted.set()
         for room in self._rooms:
             self._wanted[room].set()
             if room == last:
@@ -125,12 +126,12 @@ class Compilation:
             if self._is_closed:
                 return
             compiler_memory.load_lean()
+            if self._is_kept:
+                self._use_what_is_wanted()
+                compiler_memory.give_back()
             for room in self._rooms:
-                self._wanted[room].wait()
                 if self._is_closed:
                     return
-                if self._is_kept and room == self._awaited:
-                    self._use(room)
                 self._warm_up(room)
                 compiler_memory.give_back()
         except Exception as error:  # noqa: BLE001 - answers stay right, only slower, and the log says why
@@ -140,6 +141,15 @@ class Compilation:
                 self._on_fast(time.monotonic() - start)
         finally:
             self._end()
+
+    def _use_what_is_wanted(self) -> None:
+        """Use rooms for which somebody waits, each form loaded when it is called, until all are wanted."""
+        for room in self._rooms:
+            self._wanted[room].wait()
+            if self._all_wanted.is_set():
+                return
+            self._use(room)
+        self._all_wanted.wait()
 
     def _warm_up(self, room: Room) -> None:
         """Load everything that was compiled of one room, and use it."""
@@ -153,7 +163,7 @@ class Compilation:
 
     def _end(self) -> None:
         """Let nobody wait any longer."""
-        for event in (*self._wanted.values(), *self._ready.values(), self._over):
+        for event in (*self._wanted.values(), self._all_wanted, *self._ready.values(), self._over):
             event.set()
 
     def _is_ours(self, place: str) -> bool:
