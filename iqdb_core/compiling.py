@@ -128,7 +128,6 @@ class Compilation:
             compiler_memory.load_lean()
             if self._is_kept:
                 self._use_what_is_wanted()
-                compiler_memory.give_back()
             for room in self._rooms:
                 if self._is_closed:
                     return

@@ -192,16 +192,13 @@ class Backend(Protocol):
     def store_id(self, connection: sa.Connection) -> str:
         """Return the name the database got when it became a store."""
 
-    def newest_row_id(self, connection: sa.Connection) -> int:
-        """Return the largest `images.id`, 0 when there is none."""
-
     def feed_rows(self, connection: sa.Connection, post_ids: Sequence[int]) -> Mapping[int, FeedRow]:
         """Return the feed's rows for these posts, by post_id."""
 
     def before_writes(
         self, connection: sa.Connection, post_ids: Sequence[int]
     ) -> tuple[Counter, Mapping[int, FeedRow], int]:
-        """Return `counter`, `feed_rows` and `newest_row_id`, with as little waiting as possible.
+        """Return `counter`, `feed_rows` and the largest `images.id`, 0 without one, waiting as little as can be.
 
         Inside a write transaction: until it has committed, nobody else writes.
         """

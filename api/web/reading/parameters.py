@@ -127,7 +127,7 @@ async def parameters(request: Request) -> Parameters:
         values |= {name: value for name, value in (await json_object(body)).items() if value is not None}
         return Parameters(Dialect.E621, values)
     if not first:
-        return Parameters(Dialect.E621 if kind == "application/json" else Dialect.DANBOORU, values)
+        return Parameters(_dialect(kind), values)
     if kind == MULTIPART:
         limits = {"max_files": 1, "max_fields": MAX_FORM_FIELDS, "max_field_bytes": MAX_FIELD_BYTES}
         form = await read_form(body, request.headers["content-type"], **limits)
@@ -167,7 +167,11 @@ def content_kind(request: Request) -> str:
 
 def dialect_of(request: Request) -> Dialect:
     """Tell the dialect of a request without a body: by Content-Type."""
-    return Dialect.E621 if content_kind(request) == "application/json" else Dialect.DANBOORU
+    return _dialect(content_kind(request))
+
+
+def _dialect(kind: str) -> Dialect:
+    return Dialect.E621 if kind == "application/json" else Dialect.DANBOORU
 
 
 async def _form_values(body: Body) -> list[tuple[str, str]]:

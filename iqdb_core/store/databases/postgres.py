@@ -169,11 +169,6 @@ class PostgresBackend:
         """Return the store's id."""
         return str(_one(connection, "SELECT store_id FROM iqdb_store")[0])
 
-    def newest_row_id(self, connection: sa.Connection) -> int:
-        """Return the largest `images.id`."""
-        newest: int | None = _one(connection, _NEWEST_ROW_ID)[0]
-        return newest or 0
-
     def feed_rows(self, connection: sa.Connection, post_ids: Sequence[int]) -> Mapping[int, FeedRow]:
         """Return the feed's rows for these posts."""
         found = _execute(connection, _FEED_ROWS, (list(post_ids),)).fetchall()

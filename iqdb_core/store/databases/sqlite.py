@@ -167,10 +167,6 @@ class SqliteBackend:
         """Return the store's id."""
         return str(driver_of(connection).execute("SELECT store_id FROM iqdb_store").fetchone()[0])
 
-    def newest_row_id(self, connection: sa.Connection) -> int:
-        """Return the largest `images.id`."""
-        return driver_of(connection).execute("SELECT max(id) FROM images").fetchone()[0] or 0
-
     def feed_rows(self, connection: sa.Connection, post_ids: Sequence[int]) -> Mapping[int, FeedRow]:
         """Return the feed's rows for these posts."""
         found: dict[int, FeedRow] = {}
