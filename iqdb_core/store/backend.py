@@ -198,7 +198,7 @@ class Backend(Protocol):
     def before_writes(
         self, connection: sa.Connection, post_ids: Sequence[int]
     ) -> tuple[Counter, Mapping[int, FeedRow], int]:
-        """Return `counter`, `feed_rows` and the largest `images.id`, 0 without one, waiting as little as can be.
+        """Return `counter`, `feed_rows` and the largest `images.id` (0: none), with little waiting.
 
         Inside a write transaction: until it has committed, nobody else writes.
         """
