@@ -108,6 +108,7 @@ def test_kernels_work_without_a_place_to_keep_them(nowhere: Path) -> None:
     assert (done.stdout, done.returncode) == ("(0.0, 0.0, 0.0)\n", 0), done.stderr
 
 
+@pytest.mark.waits  # for one process, which takes longer than any other test
 @pytest.mark.timeout(420)
 @pytest.mark.skipif(sys.platform != "linux", reason="guards are made with the system's own calls")
 @pytest.mark.parametrize("side", ["end", "start"])

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from iqdb_core.store import SignatureStore
     from tests.fixtures.databases import PostgresServer
 
+pytestmark = pytest.mark.waits
 WRITER = """
     import sys
     from iqdb_core.store import open_store

@@ -20,6 +20,7 @@ from tests.fixtures.waiting import wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.waits
 ROOT = Path(__file__).parents[2]
 
 

@@ -196,6 +196,7 @@ def test_a_command_that_is_ended_leaves_no_temporary_folder(
     assert list(place.glob("iqdb-index-*")) == []
 
 
+@pytest.mark.waits
 @pytest.mark.parametrize("arguments", [("search", "7"), ("add", "local.jpg"), ("status",), ("export", "-")])
 def test_where_nothing_answers_is_said_soon(folder: Path, arguments: tuple[str, ...]) -> None:
     url = f"http://127.0.0.1:{free_port()}"

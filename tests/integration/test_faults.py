@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from tests.fixtures.databases import PostgresServer
 
+pytestmark = pytest.mark.waits
 PICTURES = [pictures.picture(seed, (64, 48)) for seed in range(25)]
 HASHES = [codec.to_hash(from_image_bytes(data)) for data in PICTURES]
 BROKEN = b"this is no image"

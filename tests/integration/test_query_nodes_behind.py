@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from tests.fixtures.databases import PostgresServer
 
+pytestmark = pytest.mark.waits
 PICTURES = [noise_png(seed) for seed in range(2)]
 WRITES = 40
 ADD_TIMEOUT_S = 60.0

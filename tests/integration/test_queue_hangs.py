@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import httpx
+import pytest
 
 from api.ingestion.ledger_threads import LIMIT_S
 from api.web.reading.multipart import SPOOL_BYTES
@@ -18,6 +19,7 @@ from tests.fixtures.noise import noise_png
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.waits
 LARGE = noise_png(1, 800)
 """Larger than what is kept in memory: threads write it to disk."""
 POLLERS = 64

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from tests.fixtures.databases import PostgresServer
 
+pytestmark = pytest.mark.waits
 VISIBILITY_S = 5
 IMAGES = [noise_png(seed) for seed in range(64)]
 SIGNATURES = [from_image_bytes(image) for image in IMAGES]
