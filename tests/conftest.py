@@ -6,6 +6,7 @@ Fixtures live in tests/fixtures, by subject.
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import shutil
 import tempfile
@@ -64,17 +65,18 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let each test process begin with its share of the tests that wait, beside which others can compute.
+    """Let half of the test processes begin with the tests that wait, while the others compute.
 
     xdist gives each process as many consecutive tests; what is left of the last ones is shared again.
     """
     processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    beginners = max(processes // 2, 1)
     waiting = [item for item in items if item.get_closest_marker("waits")]
     others = iter([item for item in items if not item.get_closest_marker("waits")])
     ordered: list[pytest.Item] = []
     for number in range(processes):
-        share = waiting[number::processes]
         end = len(items) * (number + 1) // processes
-        ordered += share
-        ordered += [next(others) for _ in range(end - len(ordered))]
-    items[:] = ordered
+        if number < beginners:
+            ordered += waiting[number::beginners]
+        ordered += itertools.islice(others, max(end - len(ordered), 0))
+    items[:] = [*ordered, *others]
