@@ -16,14 +16,14 @@ run: $(VENV)/.installed
 
 # The kernels are compiled once, and not by every process that finds none; so is Python, of which hundreds start.
 test: export PYTHONDONTWRITEBYTECODE :=
-test: $(VENV)/.installed-dev
+test: $(VENV)/.installed-test
 	$(BIN)/python -m iqdb_core.compiling
 	$(BIN)/python -m pytest -m "not long and not shared" -n $(TEST_PROCESSES) --dist worksteal --durations=15
 
 test-long: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m "long"
 
-check-shared: $(VENV)/.installed-dev
+check-shared: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m "shared"
 
 lint: $(VENV)/.installed-dev
@@ -36,7 +36,7 @@ lint: $(VENV)/.installed-dev
 
 check: lint test
 
-cluster: $(VENV)/.installed-dev
+cluster: $(VENV)/.installed-test
 	@PATH="$(CURDIR)/$(BIN):$$PATH" exec $(BIN)/python -m tests.cluster --port $(PORT) --workers $(WORKERS)
 
 clean:
@@ -45,10 +45,18 @@ clean:
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
+# An editable install of the project with some of its extras, if any.
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
+
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	$(INSTALL) .
 	@touch $@
 
-$(VENV)/.installed-dev: $(VENV)/bin/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
-	@touch $@ $(VENV)/.installed
+# Kernels are compiled while the rest is fetched and unpacked. Whether they could be is for those who run them to see.
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(BIN)/python -m iqdb_core.compiling & $(INSTALL) ".[test]" && wait
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed-test
+	$(INSTALL) ".[dev]"
+	@touch $@
