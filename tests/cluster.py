@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,7 @@ import honcho.manager
 import httpx
 from honcho.environ import expand_processes, parse_procfile
 
-from tests.fixtures.databases import PostgresServer, make_cluster
+from tests.fixtures.databases import PostgresServer, initialised_cluster
 from tests.fixtures.ports import free_port
 from tests.fixtures.redis import RedisServer
 
@@ -49,8 +48,7 @@ def run(port: int, workers: int, stack: ExitStack) -> int:
     """Run the processes until one ends or the user ends them; `stack` ends Redis and Postgres."""
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="iqdb-cluster-")))
     say("starting Redis and Postgres")
-    cluster = make_cluster()
-    stack.callback(shutil.rmtree, cluster.parent, ignore_errors=True)
+    cluster = stack.enter_context(initialised_cluster())
     postgres = stack.enter_context(PostgresServer(cluster, fsync="on"))
     redis = RedisServer(folder / "redis", appendfsync="always")
     stack.callback(redis.stop)

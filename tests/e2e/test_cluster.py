@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,13 +27,22 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+def place() -> Iterator[Path]:
+    """Where it has its temporary files; Postgres reaches it as another user, too."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, place: Path) -> Iterator[subprocess.Popen[bytes]]:
     binaries = str(Path(sys.executable).parent)
     with (tmp_path / "output").open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.cluster", "--port", "0", "--workers", "2"],
             cwd=ROOT,
-            env={**os.environ, "PATH": f"{binaries}:{os.environ['PATH']}"},
+            env={**os.environ, "PATH": f"{binaries}:{os.environ['PATH']}", "TMPDIR": str(place)},
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -45,7 +56,9 @@ def cluster(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     process.wait(20)
 
 
-def test_make_cluster_serves_and_ends_whole(cluster: subprocess.Popen[bytes], tmp_path: Path) -> None:
+def test_make_cluster_serves_and_ends_whole(
+    cluster: subprocess.Popen[bytes], tmp_path: Path, place: Path
+) -> None:
     def url() -> re.Match[str] | None:
         assert cluster.poll() is None, text()
         return re.search(r"cluster: ready on (http://\S+)", text())
@@ -69,3 +82,4 @@ def test_make_cluster_serves_and_ends_whole(cluster: subprocess.Popen[bytes], tm
     _, left = psutil.wait_procs(family, 10)
     assert left == []
     assert text().count("stopped (rc=0)") == 4, text()
+    assert [*place.glob("iqdb-pg-*"), *place.glob("iqdb-cluster-*")] == []
