@@ -54,7 +54,7 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml
 
 # Kernels are compiled while the rest is fetched and unpacked. Whether they could be is for those who run them to see.
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(BIN)/python -m iqdb_core.compiling & $(INSTALL) ".[test]" && wait
+	$(BIN)/python -m iqdb_core.compiling & $(INSTALL) ".[test]"; code=$$?; wait; exit $$code
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed-test

@@ -5,16 +5,21 @@ Fixtures live in tests/fixtures, by subject.
 
 from __future__ import annotations
 
-import gc
 import itertools
 import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import hypothesis
 import pytest
+
+from iqdb_core.lasting import lasting
+from iqdb_core.temporary import TemporaryFolder
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 pytest_plugins = ["tests.fixtures.databases", "tests.fixtures.ledgers", "tests.fixtures.role_logs"]
 
@@ -31,36 +36,41 @@ hypothesis.settings.load_profile("project")
 
 _MEMORY: Final = Path("/dev/shm")  # noqa: S108
 _ROOM: Final = 4 << 30
-"""Bytes; a whole run, with a Postgres for each test process, leaves fewer than two thirds of that."""
+"""Bytes; a whole run in five processes has 0.7 GB at its most."""
 
 
-def _keep_files_in_memory() -> None:
-    """Let temporary files be in memory, where there is room.
+def _folder_in_memory() -> TemporaryFolder | None:
+    """Return a folder for all temporary files of a run, if they can be in memory.
 
     A disk differs from it when the power is cut, which no test does, and in what it costs a run.
     """
-    is_chosen = "TMPDIR" in os.environ
+    is_chosen = "TMPDIR" in os.environ  # by the developer, or by the process that shares the tests out
     if is_chosen or not os.access(_MEMORY, os.W_OK) or shutil.disk_usage(_MEMORY).free < _ROOM:
-        return
+        return None
     if os.statvfs(_MEMORY).f_flag & os.ST_NOEXEC:  # Postgres may have to be run from there
-        return
-    os.environ["TMPDIR"] = str(_MEMORY)  # also of all processes that tests start
-    tempfile.tempdir = None
+        return None
+    tempfile.tempdir = str(_MEMORY)
+    folder = TemporaryFolder("tests")
+    folder.path.chmod(0o1777)  # as /tmp: Postgres may run as another user
+    os.environ["TMPDIR"] = tempfile.tempdir = str(folder.path)  # also of all processes that tests start
+    return folder
 
 
-_keep_files_in_memory()
+_folder: Final = _folder_in_memory()
 
 
-def pytest_configure() -> None:
-    """Leave garbage until all tests are imported: until then nothing is any."""
-    gc.disable()
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(exitstatus: int) -> None:
+    """Give the memory back. What failed tests left is there until the next run."""
+    if _folder is not None and exitstatus == pytest.ExitCode.OK:
+        _folder.close()
 
 
-def pytest_collection_finish() -> None:
-    """Keep what is imported by now, and stays, from being looked through again and again."""
-    gc.collect()
-    gc.freeze()
-    gc.enable()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Keep what all tests import from being looked through again and again."""
+    with lasting():
+        return (yield)
 
 
 @pytest.hookimpl(trylast=True)
@@ -79,4 +89,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if number < beginners:
             ordered += waiting[number::beginners]
         ordered += itertools.islice(others, max(end - len(ordered), 0))
-    items[:] = [*ordered, *others]
+    items[:] = ordered
