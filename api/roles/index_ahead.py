@@ -1,14 +1,19 @@
-"""The index of a file of IQDB, built while the file is taken over, so that each image is read once.
+"""The index while its store is still being opened: read from its checkpoint, or built from a file of IQDB.
 
-Answers: may the index come first, and what has become of it? The store hands on what it writes, before it is
-committed; a thread applies it. Until the store is open nothing of it is saved, and if that fails it is
-forgotten. Whatever goes wrong with the index here is left to the follower, which finds all of it in the feed.
+Answers: may the index come first, and what has become of it? The checkpoint of a store that is there is read
+while the store is compared with what other programs did to it; what they did is in the feed afterwards. Of a
+file that becomes a store, each image is read once: the store hands on what it writes, before it is committed,
+and a thread applies it. Until the store is open nothing of that is saved, and if that fails it is forgotten.
+Whatever goes wrong with the index here is left to those who come after: they open it and follow the feed as
+if nothing had been tried.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Semaphore, Thread
@@ -30,17 +35,21 @@ _TELL_S: Final = 0.1
 _log = logging.getLogger(__name__)
 
 
-def opened_index(settings: Settings, store_id: str) -> ImageIndex:
+def opened_index(
+    settings: Settings, store_id: str, get_ready: Callable[[], None] = lambda: None
+) -> ImageIndex:
     """Open the index of this process; raises OSError and IndexStateError as `ImageIndex.open`."""
     options = IndexOptions(
         query_threads=settings.query_threads or usable_cores(), checkpoint_interval_s=settings.checkpoint_s
     )
     raise_file_limit()
-    return ImageIndex.open(Path(settings.index_directory()), store_id=store_id, options=options)
+    return ImageIndex.open(
+        Path(settings.index_directory()), store_id=store_id, options=options, get_ready=get_ready
+    )
 
 
 class IndexAhead:
-    """A `Receiver` that builds the index; see `iqdb_core.store`.
+    """A `Receiver` that opens or builds the index; see `iqdb_core.store`.
 
     Closed with `startup`, unless `taken` has given the index away.
 
@@ -49,7 +58,7 @@ class IndexAhead:
     settings : Settings
     startup : Startup
     compilation : Compilation
-        What has to be compiled first takes longer than reading twice: then the index is built afterwards.
+        What has to be compiled first takes longer than reading twice: then the index comes afterwards.
     """
 
     def __init__(self, settings: Settings, startup: Startup[Any], compilation: Compilation) -> None:
@@ -61,7 +70,14 @@ class IndexAhead:
         self._batches: SimpleQueue[ChangeBatch | None] = SimpleQueue()
         self._room = Semaphore(_WAITING_BATCHES)
         self._is_over = False
+        self._is_new = False
         startup.stack.callback(self.close)
+
+    def expect(self, store_id: str, n_changes: int) -> None:
+        """See `Receiver`."""
+        if n_changes > PLAIN_CHANGES and self._compilation.is_kept:
+            self._thread = Thread(target=self._open, args=[store_id], name="index-opening", daemon=True)
+            self._thread.start()
 
     def begin(self, store_id: str, n_images: int) -> bool:
         """See `Receiver`."""
@@ -77,6 +93,7 @@ class IndexAhead:
             self._index.close()
             self._index = None
             return False
+        self._is_new = True
         self._thread = Thread(target=self._run, args=[self._index], name="index-ahead", daemon=True)
         self._thread.start()
         return True
@@ -97,11 +114,14 @@ class IndexAhead:
         For the time after the store was opened. The index is the caller's from now on.
         """
         thread = self._thread
-        if thread is None or self._index is None:
+        if thread is None:
             return None
         self._batches.put(None)
         while thread.is_alive():
-            self._startup.step(f"loaded {self._index.applied_seq:,} changes")
+            if self._is_new and self._index is not None:
+                self._startup.step(f"loaded {self._index.applied_seq:,} changes")
+            else:
+                self._startup.step("opening the index")
             thread.join(_TELL_S)
         index, self._index = self._index, None
         return index
@@ -113,10 +133,17 @@ class IndexAhead:
         if self._thread is not None:
             self._thread.join()
         if self._index is not None:
-            with suppress(OSError, IqdbError):
-                self._index.reset()
+            if self._is_new:
+                with suppress(OSError, IqdbError):
+                    self._index.reset()
             self._index.close()
             self._index = None
+
+    def _open(self, store_id: str) -> None:
+        try:
+            self._index = opened_index(self._settings, store_id, partial(self._compilation.wait, "index"))
+        except Exception as error:  # noqa: BLE001 - whoever opens it afterwards meets it as well, and says so
+            self._leave(error)
 
     def _run(self, index: ImageIndex) -> None:
         while (batch := self._batches.get()) is not None:

@@ -42,7 +42,8 @@ def open_store(
         Called while a file is taken over or compared, with numbers of images.
     timeouts : StoreTimeouts
     receiver : Receiver, optional
-        Gets the images of a file that is seen for the first time while they become a feed.
+        Hears of a store that is there already before it is compared, and gets the images of a file that is
+        seen for the first time while they become a feed.
 
     Raises
     ------
@@ -80,6 +81,8 @@ def make_current(
     backend.prepare()
     with backend.reading() as connection:
         is_current = schema.version(connection, backend.name) == schema.NEWEST_VERSION
+        if is_current and receiver is not None:
+            receiver.expect(backend.store_id(connection), backend.counter(connection).head_seq)
         in_step = is_current and (
             not backend.may_change_elsewhere or takeover.is_in_step(backend, connection)
         )

@@ -1,4 +1,4 @@
-"""Who may have the images of a file of IQDB in the same pass in which they become a feed. Knows no index."""
+"""Who hears of a store while it is being opened, so that it need not wait, or read again. Knows no index."""
 
 from __future__ import annotations
 
@@ -9,13 +9,23 @@ if TYPE_CHECKING:
 
 
 class Receiver(Protocol):
-    """Takes the changes of a first takeover while they are written, so that nobody has to read them again.
+    """Begins with a store before it is open, and takes the changes of a first takeover as they are written.
 
     Nothing of what it takes is committed before `open_store` returns. If that raises, none of it ever was:
     it has to be forgotten, and nothing of it may have been kept anywhere. Called from the thread that opens
     the store; an exception undoes the takeover, so trouble of its own is for the receiver to swallow: what it
     did not take is in the feed.
     """
+
+    def expect(self, store_id: str, n_changes: int) -> None:
+        """Hear of a store that is there already, before it is compared with what other programs did.
+
+        Parameters
+        ----------
+        store_id : str
+        n_changes : int
+            The newest seq of its feed; the comparison may still add to it.
+        """
 
     def begin(self, store_id: str, n_images: int) -> bool:
         """Tell whether the changes are wanted. They may still not come, and are in the feed all the same.

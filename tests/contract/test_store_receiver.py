@@ -34,8 +34,12 @@ class Recorder:
 
     def __init__(self, *, is_willing: bool = True) -> None:
         self.is_willing = is_willing
+        self.expected: list[tuple[str, int]] = []
         self.begun: list[tuple[str, int]] = []
         self.batches: list[ChangeBatch] = []
+
+    def expect(self, store_id: str, n_changes: int) -> None:
+        self.expected.append((store_id, n_changes))
 
     def begin(self, store_id: str, n_images: int) -> bool:
         self.begun.append((store_id, n_images))
@@ -201,6 +205,7 @@ def test_later_changes_of_others_are_read_from_the_feed(path: Path, iqdb: IqdbFi
     recorder = Recorder()
     with closing(open_store(str(path), receiver=recorder)) as store:
         assert recorder.begun == []
+        assert recorder.expected == [(store.store_id, N_IMAGES)], "as it was before it was compared"
         assert store.head_seq() == N_IMAGES + 1
 
 
@@ -233,6 +238,7 @@ def test_a_commit_that_fails_is_told_after_everything_was_taken(path: Path, iqdb
     assert iqdb.run("SELECT name FROM sqlite_master WHERE type = 'table'") == [("images",)]
     again = Recorder()
     with closing(open_store(str(path), receiver=again)) as store:
+        assert again.expected == []
         assert_is_the_feed(again, store)
         assert recorder.begun[0][0] != again.begun[0][0], "what was forgotten is of no store"
 

@@ -20,12 +20,14 @@ from iqdb_core import codec, compiling, forms
 from iqdb_core.compiling import Compilation
 from iqdb_core.errors import StoreError
 from iqdb_core.index import ImageIndex
+from iqdb_core.index.disk import checkpoint
 from iqdb_core.settings import Settings
+from iqdb_core.store import takeover
 from iqdb_core.store.databases import sqlite_contents
 from tests.fixtures import programs
 from tests.fixtures.index_rows import cheap_rows, signature_at
 from tests.fixtures.servers import embedded_server
-from tests.fixtures.stores import IQDB_TABLE, IqdbFile
+from tests.fixtures.stores import IQDB_TABLE, IqdbFile, signature
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,7 +93,7 @@ def _everything_is_on_disk_and_small(monkeypatch: pytest.MonkeyPatch) -> Iterato
 def assert_is_whole(path: Path, index: ImageIndex) -> None:
     images = IqdbFile(path).live()
     assert index.image_count == len(images) == N_IMAGES
-    for image_id in range(0, N_IMAGES, 499):
+    for image_id in sorted(images)[::499]:
         assert index.get(image_id) == images[image_id]
         assert index.query(images[image_id], 1)[0].score > 99.9
 
@@ -111,9 +113,108 @@ def test_the_index_is_whole_when_the_store_is_open(path: Path) -> None:
     assert IqdbFile(path).table_digest() == before
     with Opening(path) as opening:
         index, _ = opening.open()
-        assert opening.applied_ahead is None
         assert index.stats().checkpoint_refused is None
         assert_is_whole(path, index)
+
+
+@pytest.fixture
+def known(path: Path) -> Path:
+    """A file with a checkpoint beside it, as a server leaves it."""
+    with Opening(path) as opening:
+        opening.open()
+    return path
+
+
+def test_the_checkpoint_is_read_while_the_store_is_compared(
+    known: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_read, is_compared = threading.Event(), threading.Event()
+    read, compare = checkpoint._read_words, takeover.is_in_step
+
+    def reading(*given: Any) -> Any:
+        words = read(*given)
+        is_read.set()
+        assert is_compared.wait(60)
+        return words
+
+    def comparing(*given: Any) -> bool:
+        assert is_read.wait(60), "nothing was read before it"
+        is_compared.set()
+        return compare(*given)
+
+    monkeypatch.setattr(checkpoint, "_read_words", reading)
+    monkeypatch.setattr(takeover, "is_in_step", comparing)
+    with Opening(known) as opening:
+        index, follower = opening.open()
+        assert is_read.is_set()
+        assert index.stats().checkpoint_refused is None
+        assert follower.restart_reason is None
+        assert_is_whole(known, index)
+
+
+def test_what_another_program_did_meanwhile_is_in_an_index_that_was_read_before(known: Path) -> None:
+    file = IqdbFile(known)
+    file.remove(7)
+    file.add(N_IMAGES + 1, signature(1))
+    with Opening(known) as opening:
+        index, follower = opening.open()
+        assert follower.applied_seq == N_IMAGES + 2
+        assert_is_whole(known, index)
+        assert index.query(signature(1), 1)[0].image_id == N_IMAGES + 1
+
+
+def test_a_store_that_cannot_be_opened_leaves_its_index_as_it_was(
+    known: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> bool:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    before = files_of(known)
+    with monkeypatch.context() as patch, Opening(known) as opening:
+        patch.setattr(takeover, "is_in_step", fail)
+        with pytest.raises(StoreError):
+            opening.open()
+        assert opening.ahead._thread is not None
+    assert files_of(known) == before
+    with Opening(known) as opening:
+        index, _ = opening.open()
+        assert index.stats().checkpoint_refused is None
+        assert_is_whole(known, index)
+
+
+def test_a_server_that_is_stopped_while_the_index_is_read_leaves_it(
+    known: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = files_of(known)
+    is_stopped = threading.Event()
+    read, compare = checkpoint._read_words, takeover.is_in_step
+    with Opening(known) as opening:
+
+        def stopping(*given: Any) -> Any:
+            opening.startup.stop()
+            is_stopped.set()
+            return read(*given)
+
+        def comparing(*given: Any) -> bool:
+            assert is_stopped.wait(60)
+            return compare(*given)
+
+        monkeypatch.setattr(checkpoint, "_read_words", stopping)
+        monkeypatch.setattr(takeover, "is_in_step", comparing)
+        with pytest.raises(Stopped):
+            opening.open()
+    assert files_of(known) == before
+
+
+def test_a_damaged_checkpoint_is_refused_as_ever(known: Path) -> None:
+    words = next(known.with_name("iqdb.sqlite.index").glob("*.words"))
+    content = bytearray(words.read_bytes())
+    content[-1] ^= 1
+    words.write_bytes(content)
+    with Opening(known) as opening:
+        index, _ = opening.open()
+        assert "checksum" in str(index.stats().checkpoint_refused)
+        assert_is_whole(known, index)
 
 
 def test_what_has_to_be_compiled_first_is_built_afterwards(path: Path) -> None:
@@ -143,6 +244,14 @@ def test_an_index_in_trouble_is_left_to_the_follower(path: Path, monkeypatch: py
 
 
 def test_an_index_directory_in_use_is_told_as_before(path: Path) -> None:
+    assert_in_use(path)
+
+
+def test_a_checkpoint_in_use_is_told_as_before(known: Path) -> None:
+    assert_in_use(known)
+
+
+def assert_in_use(path: Path) -> None:
     with ImageIndex.open(path.with_name("iqdb.sqlite.index"), store_id="other"), Opening(path) as opening:
         with pytest.raises(Exception, match="in use by process"):
             opening.open()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -25,6 +26,7 @@ from iqdb_core.index.segment.segment import Segment, checksum
 from iqdb_core.index.simd.memory import WORD_BYTES, allocate
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -98,7 +100,9 @@ def save(sealer: Sealer, *, store_id: str, content: Saved) -> None:
     directory.sync()
 
 
-def load(directory: IndexDirectory, *, store_id: str) -> Saved | None:
+def load(
+    directory: IndexDirectory, *, store_id: str, get_ready: Callable[[], None] = lambda: None
+) -> Saved | None:
     """Read the directory's checkpoint, and believe nothing of it unchecked.
 
     Parameters
@@ -106,6 +110,9 @@ def load(directory: IndexDirectory, *, store_id: str) -> Saved | None:
     directory : IndexDirectory
     store_id : str
         The store that the checkpoint has to be of.
+    get_ready : callable
+        Called when the words of all segments are in memory, before anything is computed: returns when that
+        can be done at full speed.
 
     Returns
     -------
@@ -128,12 +135,10 @@ def load(directory: IndexDirectory, *, store_id: str) -> Saved | None:
         if manifest.store_id != store_id:
             raise CheckpointInvalid(path, f"it is of the store {manifest.store_id}, not of {store_id}")
         with ThreadPoolExecutor(_LOADERS, thread_name_prefix="checkpoint-loader") as loaders:
+            words = list(loaders.map(partial(_read_words, directory), manifest.segments))
+            get_ready()
             members = tuple(
-                loaders.map(
-                    lambda entry, alive: _loaded(directory, entry, alive.copy()),
-                    manifest.segments,
-                    manifest.alive,
-                )
+                loaders.map(partial(_checked, directory), manifest.segments, words, manifest.alive)
             )
     except FileNotFoundError as error:
         if str(error.filename) == path:
@@ -185,10 +190,13 @@ def _entry(member: Member) -> SegmentEntry:
     )
 
 
-def _loaded(directory: IndexDirectory, entry: SegmentEntry, alive: NDArray[np.uint64]) -> Member:
-    """Read and check one segment."""
-    segment = _loaded_segment(directory.words(entry.number), entry)
-    rows = _loaded_rows(directory.rows(entry.number), entry, directory.files)
+def _checked(
+    directory: IndexDirectory, entry: SegmentEntry, words: NDArray[np.uint64], alive: NDArray[np.uint64]
+) -> Member:
+    """Check one segment, and read its rows for that."""
+    alive = alive.copy()
+    segment = _checked_segment(directory.words(entry.number), entry, words)
+    rows = _checked_rows(directory.rows(entry.number), entry, directory.files)
     path = str(directory.manifest)
     if len(alive) != segment.n_words or bitmap.count(alive, segment.n_images) != entry.n_alive:
         raise CheckpointInvalid(path, f"the live images of segment {entry.number} are not {entry.n_alive}")
@@ -203,7 +211,9 @@ def _loaded(directory: IndexDirectory, entry: SegmentEntry, alive: NDArray[np.ui
     return Member(sealed, alive, entry.n_alive)
 
 
-def _loaded_segment(path: Path, entry: SegmentEntry) -> Segment:
+def _read_words(directory: IndexDirectory, entry: SegmentEntry) -> NDArray[np.uint64]:
+    """Read one segment, unchecked."""
+    path = directory.words(entry.number)
     words = allocate(entry.n_words)
     n_bytes = entry.n_words * WORD_BYTES
     with path.open("rb", buffering=0) as file:
@@ -217,6 +227,10 @@ def _loaded_segment(path: Path, entry: SegmentEntry) -> Segment:
                 raise CheckpointInvalid(str(path), "it ends early")
             content = content[n_read:]
     words.flags.writeable = False
+    return words
+
+
+def _checked_segment(path: Path, entry: SegmentEntry, words: NDArray[np.uint64]) -> Segment:
     if checksum(words) != entry.words_checksum:
         raise CheckpointInvalid(str(path), "it is damaged (wrong checksum)")
     try:
@@ -230,7 +244,7 @@ def _loaded_segment(path: Path, entry: SegmentEntry) -> Segment:
     return segment
 
 
-def _loaded_rows(path: Path, entry: SegmentEntry, files: OpenFiles) -> FileRows:
+def _checked_rows(path: Path, entry: SegmentEntry, files: OpenFiles) -> FileRows:
     try:
         rows = FileRows(path, entry.n_images, files)
     except IndexStateError as error:

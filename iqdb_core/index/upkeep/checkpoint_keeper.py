@@ -14,7 +14,7 @@ from iqdb_core.errors import CheckpointInvalid
 from iqdb_core.index.disk import checkpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     import numpy as np
     from numpy.typing import NDArray
@@ -58,10 +58,16 @@ class CheckpointKeeper:
         self.seq: int | None = None
         self.refused: str | None = None
 
-    def load(self) -> Saved | None:
-        """Return the checkpoint; None if there is none, or none that can be used, which is then set aside."""
+    def load(self, get_ready: Callable[[], None]) -> Saved | None:
+        """Return the checkpoint; None if there is none, or none that can be used, which is then set aside.
+
+        Parameters
+        ----------
+        get_ready : callable
+            See `checkpoint.load`.
+        """
         try:
-            loaded = checkpoint.load(self._directory, store_id=self._store_id)
+            loaded = checkpoint.load(self._directory, store_id=self._store_id, get_ready=get_ready)
         except CheckpointInvalid as error:
             _log.warning("%s", error, extra={"action": "checkpoint_refused"})
             # Whoever asks for the state of a server is not told where its files are.
