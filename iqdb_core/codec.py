@@ -20,6 +20,7 @@ from iqdb_core.model import CHANNELS, KEPT, PLANE, POSITION_BYTES, Signature
 HASH_PREFIX: Final = "iqdb_"
 HASH_DIGITS: Final = CHANNELS * 16 + CHANNELS * KEPT * 4
 SIGNATURE_BYTES: Final = CHANNELS * 8 + POSITION_BYTES
+_ONE: Final = np.uint16(1)
 _AVERAGE_DIGITS: Final = CHANNELS * 16
 _POSITION_DIGITS: Final = CHANNELS * KEPT * 4
 
@@ -105,8 +106,17 @@ def validated(averages: tuple[float, ...], positions: bytes) -> Signature:
         raise InvalidHash("the averages of a hash are three finite numbers")
     if len(positions) != POSITION_BYTES:
         raise InvalidHash(f"the positions of a hash are {POSITION_BYTES} bytes, not {len(positions)}")
-    # abs(-32768) stays -32768 in int16; as unsigned it is 32768, out of range as it should be.
-    magnitudes = np.abs(np.frombuffer(positions, dtype="<i2")).view(np.uint16)
-    if magnitudes.min() < 1 or magnitudes.max() >= PLANE:
+    if not positions_are_valid(np.frombuffer(positions, dtype="<i2")):
         raise InvalidHash(f"the positions of a hash are 1..{PLANE - 1}, positive or negative")
     return Signature((averages[0], averages[1], averages[2]), positions)
+
+
+def positions_are_valid(positions: NDArray[np.int16]) -> bool:
+    """Tell whether all of an int16 array are +-1..16383."""
+    if positions.size == 0:
+        return True
+    # abs(-32768) stays -32768 in int16; as unsigned it is 32768, out of range as it should be. So is 0, of
+    # which 1 is taken: one pass finds either.
+    magnitudes = np.abs(positions).view(np.uint16)
+    magnitudes -= _ONE
+    return bool(np.maximum.reduce(magnitudes, axis=None) < PLANE - 1)

@@ -40,6 +40,8 @@ class EmbeddedIngestion:
         How long to wait for the index.
     """
 
+    has_queue = False
+
     def __init__(
         self,
         *,

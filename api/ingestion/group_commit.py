@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Final, NamedTuple, Protocol
 
-from api.metrics.stages import Observe, Stage, ignore, timed
+from api.metrics.stages import Observe, Stage, Timed, ignore
 from iqdb_core.errors import IqdbError, StoreUnavailable
 from iqdb_core.model import ChangeBatch, Write, WriteOutcome
 
@@ -112,7 +112,7 @@ class GroupCommitter:
 
     def _commit(self, group: list[Pending]) -> None:
         try:
-            with timed(self._observe, Stage.COMMIT):
+            with Timed(self._observe, Stage.COMMIT):
                 outcomes, changes = self._store.apply_and_read([write for write, _ in group])
         except IqdbError as error:
             self._fail(group, error)

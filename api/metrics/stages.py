@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from enum import StrEnum
 from time import perf_counter
 
@@ -29,11 +28,23 @@ def ignore(_: Stage, __: float) -> None:
     """Observe nothing."""
 
 
-@contextmanager
-def timed(observe: Observe, stage: Stage) -> Iterator[None]:
-    """Tell how long a block took, also when it failed."""
-    start = perf_counter()
-    try:
-        yield
-    finally:
-        observe(stage, perf_counter() - start)
+class Timed:
+    """For `with`: tells how long a block took, also when it failed.
+
+    Parameters
+    ----------
+    observe : callable
+    stage : Stage
+    """
+
+    __slots__ = ("_observe", "_stage", "_start")
+
+    def __init__(self, observe: Observe, stage: Stage) -> None:
+        self._observe = observe
+        self._stage = stage
+
+    def __enter__(self) -> None:
+        self._start = perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._observe(self._stage, perf_counter() - self._start)

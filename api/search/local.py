@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Protocol, TypeVar
 
-from api.metrics.stages import Observe, Stage, ignore, timed
+from api.metrics.stages import Observe, Stage, Timed, ignore
 from api.search.duplicates import PAGE_IMAGES, DuplicatesPage, DuplicatesWanted, find_duplicates
 from api.search.health import said
 from api.search.interface import CopiesWanted
@@ -90,7 +90,7 @@ class LocalSearch:
 
     def _sketch(self, signature: Signature, limit: int, min_score: float | None) -> list[Match]:
         self._follower.check_whole()
-        with timed(self._observe, Stage.SCAN):
+        with Timed(self._observe, Stage.SCAN):
             return self._index.query(signature, limit, min_score, is_sketch=True)
 
     async def find_copies(self, asked: Sequence[Asked], wanted: CopiesWanted) -> Copies:
@@ -183,7 +183,7 @@ class LocalSearch:
 
     def _query(self, signature: Signature, limit: int, min_score: float | None) -> list[Match]:
         self._follower.check_whole()
-        with timed(self._observe, Stage.SCAN):
+        with Timed(self._observe, Stage.SCAN):
             return self._index.query(signature, limit, min_score)
 
     async def _read(self, read: Callable[[], T]) -> T:
@@ -193,7 +193,7 @@ class LocalSearch:
 
     def _find_copies(self, asked: Sequence[Asked], wanted: CopiesWanted) -> Copies:
         self._follower.check_whole()
-        with timed(self._observe, Stage.SCAN):
+        with Timed(self._observe, Stage.SCAN):
             return self._index.find_copies(
                 asked,
                 limit=wanted.limit,

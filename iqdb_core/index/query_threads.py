@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -40,25 +38,29 @@ class QueryThreads:
         self._waiting: deque[threading.Lock] = deque()
         self._pool = ThreadPoolExecutor(helpers, thread_name_prefix="scan") if helpers else None
 
-    @contextmanager
-    def turn(self, wanted: int) -> Iterator[int]:
-        """Wait for a turn, then yield how many threads may help until the block ends, at most `wanted`."""
+    def turn(self, wanted: int) -> _Turn:
+        """Return what `with` waits for; it gives how many threads may help, at most `wanted`."""
+        return _Turn(self, wanted)
+
+    def take(self, wanted: int) -> int:
+        """Wait for a turn, and return how many threads may help; for `_Turn`."""
         self._wait_for_turn()
         with self._lock:
             # Every running query keeps a core of its own.
             idle = min(self._helpers - self._helping, self._cores - self._running - self._helping)
             count = max(0, min(wanted, idle)) if self._pool is not None else 0
             self._helping += count
-        try:
-            yield count
-        finally:
-            with self._lock:
-                self._helping -= count
-                if self._waiting:
-                    # The turn is handed over, not given back: nobody who comes now can take it before.
-                    self._waiting.popleft().release()
-                else:
-                    self._running -= 1
+        return count
+
+    def give_back(self, count: int) -> None:
+        """End a turn with so many helping threads; for `_Turn`."""
+        with self._lock:
+            self._helping -= count
+            if self._waiting:
+                # The turn is handed over, not given back: nobody who comes now can take it before.
+                self._waiting.popleft().release()
+            else:
+                self._running -= 1
 
     def submit(self, work: Callable[[int], None], number: int) -> Future[None]:
         """Run `work(number)` in a helper, or here if they were closed meanwhile; only within a turn."""
@@ -86,3 +88,20 @@ class QueryThreads:
             called.acquire()
             self._waiting.append(called)
         called.acquire()
+
+
+class _Turn:
+    """One turn, for `with`: as a generator it would cost a query several times as much."""
+
+    __slots__ = ("_count", "_threads", "_wanted")
+
+    def __init__(self, threads: QueryThreads, wanted: int) -> None:
+        self._threads = threads
+        self._wanted = wanted
+
+    def __enter__(self) -> int:
+        self._count = self._threads.take(self._wanted)
+        return self._count
+
+    def __exit__(self, *_: object) -> None:
+        self._threads.give_back(self._count)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from iqdb_core.codec import positions_are_valid
 from iqdb_core.model import CHANNELS, KEPT, PLANE, POSITION_BYTES, ChangeBatch
 
 if TYPE_CHECKING:
@@ -85,13 +86,6 @@ def are_signatures(rows: Sequence[RawImage]) -> list[bool]:
     if rows and stack_checked(list(zip(*rows, strict=True))) is not None:
         return [True] * len(rows)
     return [is_signature(row) for row in rows]
-
-
-def positions_are_valid(positions: NDArray[np.int16]) -> bool:
-    """Tell whether all of an int16 array are +-1..16383."""
-    # abs(-32768) stays -32768 in int16; as unsigned it is 32768, out of range as it should be.
-    magnitudes = np.abs(positions).view(np.uint16)
-    return magnitudes.size == 0 or bool(magnitudes.min() >= 1 and magnitudes.max() < PLANE)
 
 
 def to_batch(rows: Sequence[tuple[Any, ...]]) -> ChangeBatch:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from iqdb_core.codec import positions_are_valid
 from iqdb_core.errors import InvalidHash, InvalidImageId, StoreInvalid
 from iqdb_core.model import MAX_IMAGE_ID, POSITION_BYTES, ChangeBatch, FeedState
 from iqdb_core.store import lineage, sources
 from iqdb_core.store.backend import LIVE
-from iqdb_core.store.columns import absent_columns, positions_are_valid
+from iqdb_core.store.columns import absent_columns
 from iqdb_core.store.planning import make_plan
 
 if TYPE_CHECKING:

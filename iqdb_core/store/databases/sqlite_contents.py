@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from iqdb_core.codec import positions_are_valid
 from iqdb_core.model import CHANNELS, KEPT, POSITION_BYTES
 from iqdb_core.store import columns
 from iqdb_core.store.backend import BEFORE_ALL, Contents, Look
@@ -79,7 +80,7 @@ def _put(
     except TypeError:
         return False
     return (
-        columns.positions_are_valid(positions)
+        positions_are_valid(positions)
         and bool(np.abs(averages).max() <= columns.LARGEST_USUAL_AVERAGE)
         and bool(post_ids.min() >= 0)
     )

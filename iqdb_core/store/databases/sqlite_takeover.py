@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from iqdb_core.codec import positions_are_valid
 from iqdb_core.model import POSITION_BYTES
 from iqdb_core.store import columns
 from iqdb_core.store.backend import BEFORE_ALL, Look
@@ -78,7 +79,7 @@ def look(reader: sqlite3.Connection) -> Generator[Look]:
         is_usual = (
             usual == count
             and len(positions) == count * POSITION_BYTES
-            and columns.positions_are_valid(np.frombuffer(positions, "<i2"))
+            and positions_are_valid(np.frombuffer(positions, "<i2"))
         )
         yield Look(count, unusual_after=None if is_usual else after)
         after = last
