@@ -12,7 +12,19 @@ What may be repeated is repeated: a server that is busy or starting (429, 503) i
 
 from iqdb_client.clients import AsyncClient, Client
 from iqdb_client.errors import ClientError, Late, NotFound, Refused, Unauthorized, Unavailable
-from iqdb_client.values import Change, Image, Job, JobPage, Listed, Match, Outcome, Part, Picture, Question
+from iqdb_client.values import (
+    Change,
+    Image,
+    Job,
+    JobPage,
+    Listed,
+    Match,
+    Matches,
+    Outcome,
+    Part,
+    Picture,
+    Question,
+)
 
 __all__ = [
     "AsyncClient",
@@ -25,6 +37,7 @@ __all__ = [
     "Late",
     "Listed",
     "Match",
+    "Matches",
     "NotFound",
     "Outcome",
     "Part",

@@ -13,7 +13,19 @@ from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
 from iqdb_client.errors import ClientError, Late, NotFound, Refused, Unauthorized
-from iqdb_client.values import Change, Image, Job, JobPage, Listed, Match, Outcome, Picture, Question, Status
+from iqdb_client.values import (
+    Change,
+    Image,
+    Job,
+    JobPage,
+    Listed,
+    Match,
+    Matches,
+    Outcome,
+    Picture,
+    Question,
+    Status,
+)
 
 T = TypeVar("T")
 Files = list[tuple[str, tuple[str | None, bytes]]]
@@ -38,6 +50,8 @@ class Call(Generic[T]):
     files : callable or None
         Makes the parts of a multipart body; called anew for each try, so that files are read once more and
         not held in between.
+    complete : callable of (what was read, headers) or None
+        Adds what the answer's headers say.
     """
 
     method: str
@@ -46,6 +60,7 @@ class Call(Generic[T]):
     parameters: Mapping[str, str] = field(default_factory=dict)
     json: object | None = None
     files: Callable[[], Files] | None = None
+    complete: Callable[[T, Mapping[str, str]], None] | None = None
 
 
 def add(image_id: int, picture: Picture, *, source: str | None = None) -> Call[Image]:
@@ -104,7 +119,7 @@ def delete(image_ids: Sequence[int]) -> Call[None]:
     return Call("DELETE", "/images", _deleted, json=list(image_ids))
 
 
-def query(picture: Picture | int, question: Question) -> Call[list[Match]]:
+def query(picture: Picture | int, question: Question) -> Call[Matches]:
     """Return the images most like a picture, or like a known image, best first."""
     parameters = question.parameters()
     if isinstance(picture, int):
@@ -113,7 +128,12 @@ def query(picture: Picture | int, question: Question) -> Call[list[Match]]:
         parameters["hash"] = picture
     files = None if isinstance(picture, int) else _file_part("file", picture)
     return Call(
-        "POST", "/query", lambda body: [Match.from_body(each) for each in body], parameters, files=files
+        "POST",
+        "/query",
+        lambda body: Matches(map(Match.from_body, body)),
+        parameters,
+        files=files,
+        complete=_note_damage,
     )
 
 
@@ -214,6 +234,10 @@ def _added(body: Mapping[str, Any]) -> Image:
     if "job_id" in body:
         raise Late([body["job_id"]])
     return Image.from_body(body)
+
+
+def _note_damage(matches: Matches, headers: Mapping[str, str]) -> None:
+    matches.is_damaged = headers.get("X-Query-Damaged") == "true"
 
 
 def _deleted(body: Mapping[str, Any]) -> None:

@@ -14,7 +14,18 @@ from iqdb_client import calls
 from iqdb_client.calls import Call
 from iqdb_client.errors import Unavailable
 from iqdb_client.retrying import BUSY, OnWait, Patience, Retries
-from iqdb_client.values import Change, Image, Job, JobPage, Listed, Match, Outcome, Picture, Question, Status
+from iqdb_client.values import (
+    Change,
+    Image,
+    Job,
+    JobPage,
+    Listed,
+    Matches,
+    Outcome,
+    Picture,
+    Question,
+    Status,
+)
 
 T = TypeVar("T")
 PAGE: Final = 1000
@@ -45,7 +56,10 @@ def _content(call: Call[Any]) -> dict[str, Any]:
 
 def _result(call: Call[T], answer: httpx.Response) -> T:
     if answer.status_code in {HTTPStatus.OK, HTTPStatus.ACCEPTED}:
-        return call.read(answer.json())
+        value = call.read(answer.json())
+        if call.complete is not None:
+            call.complete(value, answer.headers)
+        return value
     raise calls.refusal(answer.status_code, answer.content)
 
 
@@ -134,7 +148,7 @@ class Client:
         for start in range(0, len(post_ids), calls.MAX_BATCH):
             self._run(calls.delete(post_ids[start : start + calls.MAX_BATCH]))
 
-    def query(self, picture: Picture | int, question: Question | None = None, **options: Any) -> list[Match]:
+    def query(self, picture: Picture | int, question: Question | None = None, **options: Any) -> Matches:
         """Return what is most like a picture, or like the image with an id; `options` are Question's."""
         return self._run(calls.query(picture, question or Question(**options)))
 
@@ -276,7 +290,7 @@ class AsyncClient:
 
     async def query(
         self, picture: Picture | int, question: Question | None = None, **options: Any
-    ) -> list[Match]:
+    ) -> Matches:
         """See `Client.query`."""
         return await self._run(calls.query(picture, question or Question(**options)))
 

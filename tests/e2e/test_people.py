@@ -230,6 +230,14 @@ def test_a_damaged_picture_is_told(tmp_path: Path) -> None:
             assert "1 could be read only in part, and were added:" in ended.stderr
             assert ended.stderr.count("cut.jpg") == 1
             assert "whole.jpg" not in ended.stderr
+        found = run("search", "cut.jpg", "--url", server.url, "--json", folder=tmp_path)
+        assert (found.returncode, found.stderr.count("the picture is damaged")) == (0, 1), found.stderr
+        assert json.loads(found.stdout)
+        assert "damaged" not in run("search", "whole.jpg", "--url", server.url, folder=tmp_path).stderr
+    ended = run("compare", "cut.jpg", "whole.jpg", folder=tmp_path)
+    assert (ended.returncode, ended.stderr.count("damaged")) == (0, 1), ended.stderr
+    assert "the first picture is damaged" in ended.stderr
+    assert "the second picture is damaged" in run("compare", "whole.jpg", "cut.jpg", folder=tmp_path).stderr
     found = run("search", "cut.jpg", folder=tmp_path)
     assert (found.returncode, "the picture is damaged" in found.stderr) == (0, True)
     assert "damaged" not in run("search", "whole.jpg", folder=tmp_path).stderr

@@ -13,7 +13,7 @@ import numpy as np
 
 from api.roles.people.arithmetic import Arithmetic
 from api.roles.people.show import say
-from api.roles.people.target import Added, Entry, content_of, reason_of
+from api.roles.people.target import IS_DAMAGED, Added, Entry, content_of, reason_of
 from api.search.duplicates import PAGE_IMAGES, DuplicatesPage, DuplicatesWanted, find_duplicates
 from iqdb_client import Image, Match, Part, Picture, Question
 from iqdb_core import codec
@@ -118,7 +118,7 @@ class DatabaseTarget:
             return turned_copies([Asked(self._store.get(picture))], turns), [picture]
         read = asked_of(picture, turns, self._limits)
         if read.is_damaged:
-            say("the picture is damaged; this is about what is there of it")
+            say(f"the picture {IS_DAMAGED}")
         return read.asked, []
 
     def duplicates(self, after: int, min_likelihood: float) -> DuplicatesPage:
@@ -211,7 +211,11 @@ def compared(first: Picture | int, second: Picture | int, *, max_pixels: int) ->
 
 
 def _compared(first: Picture, second: Picture, limits: DecodeLimits) -> Match:
-    known = _signature_of(second, limits)
+    asked, other = asked_of(first, "all", limits), _read(second, limits)
+    for name, is_damaged in (("first", asked.is_damaged), ("second", other.is_damaged)):
+        if is_damaged:
+            say(f"the {name} picture {IS_DAMAGED}")
+    known = other.signature
     batch = ChangeBatch(
         seqs=np.ones(1, np.int64),
         image_ids=np.ones(1, np.int64),
@@ -221,7 +225,7 @@ def _compared(first: Picture, second: Picture, limits: DecodeLimits) -> Match:
     )
     with ImageIndex.open(None, store_id="compare") as index:
         index.apply(batch)
-        best = index.find_copies(asked_of(first, "all", limits).asked, limit=1).matches[0]
+        best = index.find_copies(asked.asked, limit=1).matches[0]
     return _match(best, None)
 
 

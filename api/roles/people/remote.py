@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 
 from api.roles.people.arithmetic import Arithmetic
 from api.roles.people.show import say
-from api.roles.people.target import Added, Entry, content_of, reason_of
+from api.roles.people.target import IS_DAMAGED, Added, Entry, content_of, reason_of
 from api.search.duplicates import DuplicatesPage, page_of
 from iqdb_client import Client, Image, Match, NotFound, Picture, Question, Unavailable
 from iqdb_core import codec
@@ -97,7 +97,10 @@ class ServerTarget:
 
     def search(self, picture: Picture | int, question: Question) -> list[Match]:
         """See `Target`."""
-        return self._client.query(picture, question)
+        found = self._client.query(picture, question)
+        if found.is_damaged:
+            say(f"the picture {IS_DAMAGED}")
+        return found
 
     def get(self, image_id: int) -> Image:
         """See `Target`."""

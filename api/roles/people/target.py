@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Final, Protocol, Self
 
 from api.search.duplicates import DuplicatesPage
 from iqdb_client import Image, Match, Picture, Question
+
+IS_DAMAGED: Final = "is damaged; this is about what is there of it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ class Target(Protocol):
         """
 
     def search(self, picture: Picture | int, question: Question) -> list[Match]:
-        """Return what is like a picture, or like a known image."""
+        """Return what is like a picture, or like a known image; tells the user if the picture is damaged."""
 
     def get(self, image_id: int) -> Image:
         """Return one image."""
