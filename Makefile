@@ -9,13 +9,15 @@ WORKERS ?= 1
 # Tests wait for processes about as often as they compute: two for each core and one more keep the cores busy.
 TEST_PROCESSES ?= $(shell echo $$(($$($(BIN)/python -c 'import os; print(len(os.sched_getaffinity(0)))') * 2 + 1)))
 
+# Python is compiled once, and not by each of the hundreds of processes that start.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: run test test-long check-shared lint check cluster bench clean
 
 run: $(VENV)/.installed
 	@exec $(BIN)/iqdb http $(HOST) $(PORT) $(DB)
 
-# The kernels are compiled once, and not by every process that finds none; so is Python, of which hundreds start.
-test: export PYTHONDONTWRITEBYTECODE :=
+# The kernels are compiled once, and not by every process that finds none.
 test: $(VENV)/.installed-test
 	$(BIN)/python -m iqdb_core.compiling
 	$(BIN)/python -m pytest -m "not long and not shared" -n $(TEST_PROCESSES) --dist worksteal --durations=15
@@ -45,18 +47,32 @@ clean:
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-# An editable install of the project with some of its extras, if any.
-INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
+# Python's own code is compiled by all cores, after pip, which would do it with one. What does not compile is a
+# template or for another Python, as pip sees it as well.
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
+PACKAGES = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+COMPILE = $(BIN)/python -m compileall -qq -j0 -x '/tests?/' $(PACKAGES) api worker iqdb_core iqdb_client || true
+
+# What the kernels are made of, as pyproject.toml has it.
+KERNELS_NEED = $$($(BIN)/python -c 'import re, sys, tomllib; \
+	needs = tomllib.load(sys.stdin.buffer)["project"]["dependencies"]; \
+	print(*(need for need in needs if re.match("[a-z-]+", need)[0] in ("numba", "numpy", "pillow")))' <pyproject.toml)
 
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml
-	$(INSTALL) .
+	$(PIP) --editable .
+	@$(COMPILE)
 	@touch $@
 
-# Kernels are compiled while the rest is fetched and unpacked. Whether they could be is for those who run them to see.
-$(VENV)/.installed-test: $(VENV)/.installed
-	$(BIN)/python -m iqdb_core.compiling & $(INSTALL) ".[test]"; code=$$?; wait; exit $$code
-	@touch $@
+# Kernels are compiled while all else is fetched and unpacked. Whether they could be is for those who run them to
+# see. Tests are collected once so that not each of their processes has to compile them.
+$(VENV)/.installed-test: $(VENV)/bin/python pyproject.toml
+	$(PIP) $(KERNELS_NEED)
+	$(BIN)/python -m iqdb_core.compiling & \
+	$(PIP) --editable ".[test]" && { $(COMPILE); $(BIN)/python -m pytest --collect-only >/dev/null 2>&1 || true; }; \
+	code=$$?; wait; exit $$code
+	@touch $(VENV)/.installed $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed-test
-	$(INSTALL) ".[dev]"
+	$(PIP) --editable ".[dev]"
+	@$(COMPILE)
 	@touch $@
