@@ -26,13 +26,13 @@ STARTING = json.dumps({"message": "the server is starting: loaded 30 of 120 chan
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
+def window() -> Iterator[Any]:
     with browser() as running:
-        yield running
+        yield running.new_page()
 
 
 @pytest.fixture(scope="module")
-def server(chromium: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:  # noqa: ARG001
+def server(window: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:  # noqa: ARG001
     """A server that knows three pictures; started only where there is a browser."""
     folder = tmp_path_factory.mktemp("page")
     options = (
@@ -50,10 +50,10 @@ def server(chromium: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 @pytest.fixture
-def visit(chromium: Any, server: ServerProcess) -> Iterator[Visit]:
-    visit = Visit(chromium, server.url)
+def visit(window: Any, server: ServerProcess) -> Iterator[Visit]:
+    visit = Visit(window, server.url)
     yield visit
-    visit.context.close()
+    visit.close()
     assert visit.errors == []
     assert visit.strayed == []
 
@@ -224,16 +224,16 @@ def test_a_picture_that_is_too_large_is_not_even_sent(visit: Visit) -> None:
     assert "POST" not in sent
 
 
-def test_below_a_sub_path_a_proxy_may_refuse_in_html(chromium: Any, server: ServerProcess) -> None:
+def test_below_a_sub_path_a_proxy_may_refuse_in_html(window: Any, server: ServerProcess) -> None:
     with proxy(server.url, "/pictures/find", max_bytes=150_000) as url:
-        visit = Visit(chromium, f"{url}/")
+        visit = Visit(window, f"{url}/")
         visit.choose(known(1))
         visit.says("Found it.")
         visit.until("document.querySelector('#copies img').naturalWidth === 128")
         visit.choose(pictures.picture(1, (600, 600), "PNG")[:200_000])
         visit.says("This picture is too large.")
         assert "or a proxy in front of it" in visit.page.text_content("#more")
-        visit.context.close()
+        visit.close()
         assert (visit.errors, visit.strayed) == ([], [])
 
 
@@ -264,7 +264,7 @@ def test_a_gateway_without_a_server_is_asked_again(visit: Visit) -> None:
     visit.says("Found it.")
 
 
-def test_a_private_server_asks_for_its_token_and_shows_thumbnails(chromium: Any, tmp_path: Path) -> None:
+def test_a_private_server_asks_for_its_token_and_shows_thumbnails(window: Any, tmp_path: Path) -> None:
     """The first picture has a thumbnail on a board, the second in a folder, the third only a preview."""
     environment = {"IQDB_TOKENS": "write:secret"}
     options = ("--private", "--pictures", str(tmp_path), "--thumbnail", "https://small.example/{id}.png")
@@ -276,7 +276,7 @@ def test_a_private_server_asks_for_its_token_and_shows_thumbnails(chromium: Any,
         store = open_store(str(tmp_path / "iqdb.sqlite"))
         store.set_sources({2: "mine.png"})
         store.close()
-        visit = Visit(chromium, private.url)
+        visit = Visit(window, private.url)
         visit.page.route("https://small.example/**", small_picture)
         visit.page.route("**/query*", with_sources)
         visit.choose(known(1))
@@ -291,7 +291,7 @@ def test_a_private_server_asks_for_its_token_and_shows_thumbnails(chromium: Any,
         visit.page.fill("#text", "https://example.org/cat.jpg")
         visit.page.keyboard.press("Enter")
         visit.says("This server does not fetch addresses.")
-        visit.context.close()
+        visit.close()
         assert visit.errors == []
         assert {address.rsplit("/", 1)[0] for address in visit.strayed} == {"https://small.example"}
 
@@ -355,8 +355,8 @@ def test_everything_can_be_done_with_the_keyboard(visit: Visit) -> None:
 
 
 @pytest.mark.parametrize("width", [320, 360, 390])
-def test_nothing_sticks_out_of_its_card_on_a_phone(chromium: Any, server: ServerProcess, width: int) -> None:
-    visit = Visit(chromium, server.url, viewport={"width": width, "height": 800})
+def test_nothing_sticks_out_of_its_card_on_a_phone(window: Any, server: ServerProcess, width: int) -> None:
+    visit = Visit(window, server.url, size=(width, 800))
     for tab in ("#tab-picture", "#tab-sketch"):
         visit.page.click(tab)
         outside = visit.page.evaluate(
@@ -367,7 +367,7 @@ def test_nothing_sticks_out_of_its_card_on_a_phone(chromium: Any, server: Server
             }"""
         )
         assert outside == 0
-    visit.context.close()
+    visit.close()
 
 
 def test_who_searches_with_a_damaged_file_is_told(visit: Visit) -> None:
@@ -380,9 +380,9 @@ def test_who_searches_with_a_damaged_file_is_told(visit: Visit) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
-def test_nothing_bars_anybody(chromium: Any, server: ServerProcess, scheme: str, width: int) -> None:
+def test_nothing_bars_anybody(window: Any, server: ServerProcess, scheme: str, width: int) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-    visit = Visit(chromium, server.url, color_scheme=scheme, viewport={"width": width, "height": 800})
+    visit = Visit(window, server.url, size=(width, 800), scheme=scheme)
     for step in ("empty", "found", "sketch", "error"):
         if step == "found":
             visit.choose(known(1))
@@ -397,4 +397,4 @@ def test_nothing_bars_anybody(chromium: Any, server: ServerProcess, scheme: str,
         found = axe.run(visit.page)
         assert found.violations_count == 0, f"{step}: {found.generate_report()}"
         assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
-    visit.context.close()
+    visit.close()
