@@ -131,6 +131,7 @@ def _keep_by_content(cache_file: Any, stamp: str) -> None:
     cache_file.save = save_and_tidy
 
 
+@functools.cache
 def _stamp(file: Path) -> str:
     """Return what changes whenever the compiled code of a file's kernels would be wrong or another."""
     folder = file.parent.relative_to(_LIBRARY).as_posix() if file.is_relative_to(_LIBRARY) else ""
@@ -139,11 +140,18 @@ def _stamp(file: Path) -> str:
         digest.update(_content_hash(shared))
     if folder in _COMPILED_TOGETHER:
         for part in _COMPILED_TOGETHER[folder]:
-            for source in sorted((_LIBRARY / part).glob("*.py")):
-                digest.update(source.name.encode() + _content_hash(source))
+            digest.update(_folder_hash(_LIBRARY / part))
     else:
         digest.update(_content_hash(file))
     return digest.hexdigest()
+
+
+@functools.cache
+def _folder_hash(folder: Path) -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
+    for source in sorted(folder.glob("*.py")):
+        digest.update(source.name.encode() + _content_hash(source))
+    return digest.digest()
 
 
 @functools.cache
