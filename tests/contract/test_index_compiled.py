@@ -64,7 +64,8 @@ tempfile.tempdir = {later!r}
 sys.exit(pytest.main(["-p", "no:cacheprovider", {tests!r}, "-k", {chosen!r}]))
 """
 CHOSEN = "all_deleted or open_inputs or (every_size and (513 or 4097)) or (equal and 3000)"
-BETWEEN_GUARDS = f"{CHOSEN} or more_signatures_than_usual or forged_records or any_words or back_to_the_bit"
+RECORDS = "forged_records or any_words or fewer_bytes or rarest or without_order"
+BETWEEN_GUARDS = f"{CHOSEN} or more_signatures_than_usual or {RECORDS}"
 TESTS = Path(__file__).with_name("test_index_kernels.py")
 TELLING = Path(__file__).with_name("test_index_telling.py")
 ROW_CODE = TESTS.parents[1] / "unit" / "test_index_row_code.py"
