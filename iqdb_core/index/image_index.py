@@ -87,7 +87,7 @@ class ImageIndex:
             None takes the defaults.
         get_ready : callable
             Called once a checkpoint's words are read, before they are checked: returns when the compiled
-            arithmetic is there, which checks them a thousand times as fast.
+            arithmetic is there, without which that takes far longer.
 
         Returns
         -------
