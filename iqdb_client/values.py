@@ -104,18 +104,6 @@ class Listed:
         return cls(body["post_id"], body.get("source"))
 
 
-class Matches(list["Match"]):
-    """What a query found, best first.
-
-    Attributes
-    ----------
-    is_damaged : bool
-        A part of the query's picture was missing, so this is about what was there of it.
-    """
-
-    is_damaged: bool = False
-
-
 @dataclass(frozen=True, slots=True)
 class Match:
     """One answer to a query.
@@ -160,6 +148,18 @@ class Match:
             None if part is None else Part(part["x"], part["y"], part["width"], part["height"]),
             body.get("detail"),
         )
+
+
+class Matches(list[Match]):
+    """What a query found, best first.
+
+    Attributes
+    ----------
+    is_damaged : bool
+        A part of the query's picture was missing, so this is about what was there of it.
+    """
+
+    is_damaged: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,6 @@ from iqdb_core.model import CHANNELS, KEPT, PLANE, POSITION_BYTES, Signature
 HASH_PREFIX: Final = "iqdb_"
 HASH_DIGITS: Final = CHANNELS * 16 + CHANNELS * KEPT * 4
 SIGNATURE_BYTES: Final = CHANNELS * 8 + POSITION_BYTES
-_ONE: Final = np.uint16(1)
 _AVERAGE_DIGITS: Final = CHANNELS * 16
 _POSITION_DIGITS: Final = CHANNELS * KEPT * 4
 
@@ -118,5 +117,5 @@ def positions_are_valid(positions: NDArray[np.int16]) -> bool:
     # abs(-32768) stays -32768 in int16; as unsigned it is 32768, out of range as it should be. So is 0, of
     # which 1 is taken: one pass finds either.
     magnitudes = np.abs(positions).view(np.uint16)
-    magnitudes -= _ONE
+    magnitudes -= 1
     return bool(np.maximum.reduce(magnitudes, axis=None) < PLANE - 1)

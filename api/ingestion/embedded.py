@@ -40,8 +40,6 @@ class EmbeddedIngestion:
         How long to wait for the index.
     """
 
-    has_queue = False
-
     def __init__(
         self,
         *,

@@ -56,15 +56,7 @@ def failed(image_id: int, error: Exception) -> Failed:
 
 
 class Ingestion(Protocol):
-    """Everything that changes the set of images.
-
-    Attributes
-    ----------
-    has_queue : bool
-        Whether `check_room` may refuse anything.
-    """
-
-    has_queue: bool
+    """Everything that changes the set of images."""
 
     async def check_room(self, body_bytes: int, *, wait: bool) -> None:
         """Raise QueueFull if a body of this length would be refused, before it is read."""

@@ -66,8 +66,6 @@ class QueueIngestion:
         How long a synchronous write waits before it is answered with its job.
     """
 
-    has_queue = True
-
     def __init__(
         self,
         *,

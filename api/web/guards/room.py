@@ -49,10 +49,8 @@ def _is_add(path: str) -> bool:
 
 async def _check(request: Request) -> None:
     services: Services | None = startup_of(request).services
-    if services is None or not services.ingestion.has_queue:
-        return
     length = Headers(scope=request.scope).get("content-length", "")
-    if not (length.isdigit() and len(length) <= MAX_LENGTH_DIGITS):
+    if services is None or not (length.isdigit() and len(length) <= MAX_LENGTH_DIGITS):
         return
     try:
         wait = wants_to_wait(request)
