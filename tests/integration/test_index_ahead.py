@@ -113,6 +113,7 @@ def test_the_index_is_whole_when_the_store_is_open(path: Path) -> None:
     assert IqdbFile(path).table_digest() == before
     with Opening(path) as opening:
         index, _ = opening.open()
+        assert opening.ahead._thread is not None, "read before the store was open"
         assert index.stats().checkpoint_refused is None
         assert_is_whole(path, index)
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 from typing import TYPE_CHECKING
 
 import pytest
 
 from iqdb_core.jobs import JobLedger, JobState, RedisPort, Submission
 from iqdb_core.store import open_store
-from tests.fixtures.forked_roles import ForkedProcess, can_fork
+from tests.fixtures.command_line import Running
 from tests.fixtures.noise import noise_png
 from tests.fixtures.redis import RedisServer
 from tests.fixtures.waiting import wait_until
@@ -66,18 +65,10 @@ class Station:
         )
 
     def answer(self, *arguments: str) -> str:
-        """Return what a command says that ends by itself; forked, if the environment allows that."""
-        whole = {**os.environ, **self.environment}
-        if not can_fork(whole):
-            return self.celery(*arguments).communicate(timeout=60)[0]
-        with tempfile.TemporaryFile("w+") as said:
-            out = said.fileno()
-            process = ForkedProcess(
-                "celery", [*CELERY, *arguments], stdout=out, stderr=out, environment=whole
-            )
-            process.wait(60)
-            said.seek(0)
-            return said.read()
+        """Return what a command says that ends by itself."""
+        with Running(*CELERY, *arguments, module="celery", environment=self.environment) as process:
+            process.wait_end()
+            return process.printed() + process.errors()
 
     def add(self, image_id: int) -> str:
         job_id = self.ledger.accept([Submission.of_image(image_id, noise_png(image_id))])[0].job_id
