@@ -47,32 +47,17 @@ clean:
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-# Python's own code is compiled by all cores, after pip, which would do it with one. What does not compile is a
-# template or for another Python, as pip sees it as well.
-PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
-PACKAGES = $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-COMPILE = $(BIN)/python -m compileall -qq -j0 -x '/tests?/' $(PACKAGES) api worker iqdb_core iqdb_client || true
-
-# What the kernels are made of, as pyproject.toml has it.
-KERNELS_NEED = $$($(BIN)/python -c 'import re, sys, tomllib; \
-	needs = tomllib.load(sys.stdin.buffer)["project"]["dependencies"]; \
-	print(*(need for need in needs if re.match("[a-z-]+", need)[0] in ("numba", "numpy", "pillow")))' <pyproject.toml)
-
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml
-	$(PIP) --editable .
-	@$(COMPILE)
+	$(BIN)/python .ci/install
 	@touch $@
 
-# Kernels are compiled while all else is fetched and unpacked. Whether they could be is for those who run them to
-# see. Tests are collected once so that not each of their processes has to compile them.
+# While kernels are compiled tests are collected, so that not each of their processes has to compile their Python.
+# Whether either could be done is for those who run them to see.
 $(VENV)/.installed-test: $(VENV)/bin/python pyproject.toml
-	$(PIP) $(KERNELS_NEED)
-	$(BIN)/python -m iqdb_core.compiling & \
-	$(PIP) --editable ".[test]" && { $(COMPILE); $(BIN)/python -m pytest --collect-only >/dev/null 2>&1 || true; }; \
-	code=$$?; wait; exit $$code
+	$(BIN)/python .ci/install test
+	@$(BIN)/python -m iqdb_core.compiling & $(BIN)/python -m pytest --collect-only >/dev/null 2>&1; wait
 	@touch $(VENV)/.installed $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed-test
-	$(PIP) --editable ".[dev]"
-	@$(COMPILE)
+	$(BIN)/python .ci/install dev
 	@touch $@

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import os
+import runpy
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+INSTALL = Path(__file__).parents[2] / ".ci" / "install"
+
+
+@pytest.fixture
+def settings_for_uv(monkeypatch: pytest.MonkeyPatch) -> Callable[[], dict[str, str] | None]:
+    """What `.ci/install` tells uv, on a machine on which pip has no settings."""
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    found: Callable[[], dict[str, str] | None] = runpy.run_path(str(INSTALL))["settings_for_uv"]
+    return found
+
+
+def test_uv_looks_where_pip_was_told_to_look(
+    settings_for_uv: Callable[[], dict[str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings = tmp_path / "pip.conf"
+    settings.write_text(
+        "[global]\nindex-url = https://first.example/simple\nextra-index-url =\n    https://a.example\n"
+        "    https://b.example\ntimeout = 9\n[install]\nfind-links = /it's /there\n"
+    )
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(settings))
+    monkeypatch.setenv("PIP_INDEX_URL", "https://before.example/simple")
+    found = settings_for_uv()
+    assert found["UV_EXTRA_INDEX_URL"].split() == ["https://a.example", "https://b.example"]
+    assert found["UV_INDEX_URL"] == "https://before.example/simple"
+    assert found["UV_FIND_LINKS"] == "/it's,/there"
+    assert found["UV_INDEX_STRATEGY"] == "unsafe-best-match"
+
+
+@pytest.mark.parametrize(
+    "setting", ["PROXY", "CLIENT_CERT", "ONLY_BINARY", "NO_INDEX", "A_SETTING_THAT_IS_TO_COME"]
+)
+def test_what_uv_cannot_be_told_is_left_to_pip(
+    settings_for_uv: Callable[[], dict[str, str]], monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
+    assert settings_for_uv() is not None
+    monkeypatch.setenv(f"PIP_{setting}", "1")
+    assert settings_for_uv() is None
