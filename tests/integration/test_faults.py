@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.waits
 PICTURES = [pictures.picture(seed, (64, 48)) for seed in range(25)]
-HASHES = [codec.to_hash(from_image_bytes(data)) for data in PICTURES]
 BROKEN = b"this is no image"
 IMAGES = 600
 CLIENTS = 4
@@ -131,6 +130,7 @@ def wreak_havoc(cluster: Cluster, postgres: PostgresServer, count: Any) -> None:
 def check_outcomes(cluster: Cluster, ledger: JobLedger, accepted: dict[str, int]) -> None:
     jobs = dict(zip(accepted, ledger.get_many(list(accepted)), strict=True))
     store = open_store(cluster.environment["IQDB_DATABASE_URL"])
+    hashes = [codec.to_hash(from_image_bytes(data)) for data in PICTURES]
     images = 0
     for job_id, number in accepted.items():
         job = jobs[job_id]
@@ -139,7 +139,7 @@ def check_outcomes(cluster: Cluster, ledger: JobLedger, accepted: dict[str, int]
             assert (job.state, bool(job.reason)) == (JobState.FAILED, True)
             continue
         assert job.state is JobState.DONE, job
-        expected = HASHES[number % len(HASHES)]
+        expected = hashes[number % len(hashes)]
         assert codec.to_hash(store.get(number)) == expected
         assert cluster.client.get(f"/images/{number}").json()["hash"] == expected
         images += 1

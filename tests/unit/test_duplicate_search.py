@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 
 from api.search.duplicates import (
@@ -14,16 +16,20 @@ from api.search.duplicates import (
 )
 from iqdb_core.duplicates import MAX_GROUP, Group
 from iqdb_core.index import ImageIndex
+from iqdb_core.model import Signature
 from iqdb_core.signature import from_image_bytes
 from iqdb_core.store.columns import to_batch
 from tests.fixtures.noise import noise_png
 
-PICTURES = [from_image_bytes(noise_png(seed)) for seed in range(200)]
+
+@functools.cache
+def pictures() -> list[Signature]:
+    return [from_image_bytes(noise_png(seed)) for seed in range(200)]
 
 
 def groups(copies: int, *, after: int = -1) -> list[Group]:
     """Return what a walk finds among 200 pictures, the first of which is there `copies` more times."""
-    images = PICTURES + [PICTURES[0]] * copies
+    images = pictures() + [pictures()[0]] * copies
     with ImageIndex.open(None, store_id="duplicates") as index:
         index.apply(
             to_batch(
