@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
     from iqdb_core.follower import Follower
 
-N_IMAGES = 20_000
-GROUP = 5_000
+N_IMAGES = 6_000
+GROUP = 1_500
 
 
 @pytest.fixture
@@ -284,7 +284,7 @@ def test_a_server_that_is_stopped_meanwhile_leaves_no_index(path: Path) -> None:
         step = opening.startup.step
 
         def stopped(progress: str) -> None:
-            if progress.startswith("prepared 10,000"):
+            if progress.startswith(f"prepared {2 * GROUP:,}"):
                 opening.startup.stop()
             step(progress)
 
