@@ -1,3 +1,5 @@
+"""What is installed comes from where pip is told to look, whoever installs it."""
+
 from __future__ import annotations
 
 import os
