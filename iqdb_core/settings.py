@@ -68,10 +68,17 @@ class Settings(BaseSettings):
         Group.PLACES,
     )
     query_urls: str = option(
-        "http://127.0.0.1:5589", "base URLs of the query nodes, separated by commas", ["api"], Group.PLACES
+        "http://127.0.0.1:5589",
+        "URLs of the query nodes, separated by commas; `dns+http://NAME:PORT` is every address of a name",
+        ["api"],
+        Group.PLACES,
     )
     index_dir: str = option(
-        "", "where the index keeps its files", INDEXES, Group.PLACES, shown="`DBFILE.index`"
+        "",
+        "where the index keeps its files; `{n}` in it is the first number that no other process has taken",
+        INDEXES,
+        Group.PLACES,
+        shown="`DBFILE.index`",
     )
 
     max_upload_bytes: int = option(

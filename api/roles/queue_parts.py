@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from celery import Celery
 
+from api.search.discovery import PREFIX
 from iqdb_core.errors import QueueUnavailable, StoreUnavailable, WrongUsage
 from iqdb_core.jobs import JobLedger, Keys, QueueLimits, RedisPort
 from iqdb_core.jobs.keys import QUEUE
@@ -65,7 +66,7 @@ def create_sender(settings: Settings) -> Callable[[int], None]:
 
 
 def query_urls_of(settings: Settings) -> list[str]:
-    """Return the base URLs of the query nodes.
+    """Return the base URLs of the query nodes, some with the prefix of a name of several.
 
     Raises
     ------
@@ -76,7 +77,7 @@ def query_urls_of(settings: Settings) -> list[str]:
     if not urls:
         raise WrongUsage("query_urls names no query node")
     for url in urls:
-        if split_web_address(url) is None:
+        if split_web_address(url.removeprefix(PREFIX)) is None:
             raise WrongUsage(f"'query_urls' are addresses like http://HOST:PORT, unlike {url!r}")
     return urls
 

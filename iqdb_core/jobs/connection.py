@@ -25,8 +25,19 @@ HEALTH_CHECK_S: Final = 15
 Argument = str | bytes | int
 Command = tuple[Argument, ...]
 
-_REFUSED_FOR_NOW: Final = ("OOM", "MISCONF", "READONLY", "LOADING", "MASTERDOWN", "BUSY ", "NOREPLICAS")
-"""Answers of a server that cannot take a write now: full memory, full disk, a replica, a start."""
+_REFUSED_FOR_NOW: Final = (
+    *("OOM", "MISCONF", "READONLY", "LOADING", "MASTERDOWN", "BUSY ", "NOREPLICAS"),
+    *("DENIED", "NOPERM"),
+)
+"""Answers of a server that cannot serve now: full memory, full disk, a replica, a start; or that does not let
+us in until its operator does something: a protected mode, a user's rights."""
+_REFUSED_FOR_NOW_TYPES: Final = (
+    redis.exceptions.OutOfMemoryError,
+    redis.exceptions.ReadOnlyError,
+    redis.exceptions.MasterDownError,
+    redis.exceptions.NoPermissionError,
+)
+"""Those of them whose word the client library takes off, unless a script met them."""
 
 
 class RedisPort:
@@ -114,7 +125,7 @@ class RedisPort:
         Raises
         ------
         QueueUnavailable
-            Redis is away, still loading, out of memory or read-only.
+            Redis is away, still loading, out of memory or read-only, or does not let us in.
         """
         return self.run_all([(script, arguments)], before=before, before_repeating=before_repeating)[0]
 
@@ -216,9 +227,7 @@ def translated() -> Iterator[None]:
     except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as error:
         raise QueueUnavailable(f"Redis does not answer: {error}") from error
     except redis.exceptions.ResponseError as error:
-        if isinstance(error, redis.exceptions.OutOfMemoryError) or any(
-            word in str(error) for word in _REFUSED_FOR_NOW
-        ):
+        if isinstance(error, _REFUSED_FOR_NOW_TYPES) or any(word in str(error) for word in _REFUSED_FOR_NOW):
             raise QueueUnavailable(f"Redis refuses for now: {error}") from error
         raise
 

@@ -6,9 +6,11 @@ import struct
 from typing import TYPE_CHECKING
 
 import pytest
+from redis._parsers.base import BaseParser
 
 from iqdb_core.errors import QueueUnavailable, WrongUsage
 from iqdb_core.jobs import Claim, Done, JobLedger, JobState, PutBack, RedisPort, Submission, WorkLedger
+from iqdb_core.jobs.connection import translated
 from iqdb_core.model import Signature
 from tests.fixtures.ports import free_port
 from tests.fixtures.redis import RedisServer
@@ -92,6 +94,48 @@ def test_a_redis_that_is_away_is_said_so_and_found_again(server: RedisServer, po
     server.start()
     ledger.ping()
     assert ledger.get(job_id).state is JobState.QUEUED
+
+
+def test_a_redis_that_does_not_let_us_in_is_said_so_until_it_does(
+    server: RedisServer, port: RedisPort
+) -> None:
+    ledger, work = JobLedger(port, revision_floor=lambda: 0), WorkLedger(port)
+    ledger.accept([Submission.of_image(1, b"x")])
+    with server.client() as client:
+        client.acl_setuser("operator", enabled=True, passwords=["+right"], commands=["+@all"], keys=["*"])
+        client.auth("right", "operator")
+        for rights in (["-@all"], ["on", "nopass", "-evalsha"], ["off"]):
+            client.execute_command("ACL", "SETUSER", "default", *rights)
+            client.execute_command("CLIENT", "KILL", "USER", "default")
+            for call in (lambda: ledger.accept([Submission.of_image(1, b"x")]), work.claim):
+                with pytest.raises(QueueUnavailable):
+                    call()
+        client.execute_command("ACL", "SETUSER", "default", "on", "nopass", "+@all")
+    assert [job.image_id for job in work.claim().jobs] == [1]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "OOM command not allowed when used memory > 'maxmemory'.",
+        "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk.",
+        "READONLY You can't write against a read only replica. script: 1ef2, on @user_script:8.",
+        "ERR Error running script (call to f_1ef2): @user_script: 8: -READONLY You can't write.",
+        "LOADING Redis is loading the dataset in memory",
+        "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+        "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
+        "NOREPLICAS Not enough good replicas to write.",
+        "DENIED Redis is running in protected mode because protected mode is enabled",
+        "NOPERM this user has no permissions to run the 'evalsha' command",
+        "NOAUTH Authentication required.",
+        "WRONGPASS invalid username-password pair or user is disabled.",
+        "ERR max number of clients reached",
+    ],
+)
+def test_what_redis_says_when_it_cannot_serve_is_understood(answer: str) -> None:
+    """In the words of Redis 6 and 7, as the client library hands them on."""
+    with pytest.raises(QueueUnavailable), translated():
+        raise BaseParser.parse_error(answer)
 
 
 def test_scripts_that_redis_forgot_are_sent_again(server: RedisServer, port: RedisPort) -> None:

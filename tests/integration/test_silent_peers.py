@@ -99,6 +99,27 @@ def test_the_subscription_is_made_anew(peer: SilentPeer) -> None:
     assert ends(hints.close) is None
 
 
+def test_hints_begin_once_redis_lets_us_in(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path)
+    server.start()
+    heard: list[bytes] = []
+    began: list[bool] = []
+    with server.client() as client:
+        client.execute_command("ACL", "SETUSER", "default", "resetchannels")
+        hints = HintListener(
+            RedisPort.connect(server.url), "channel", heard.append, on_connect=lambda: began.append(True)
+        )
+        try:
+            wait_until(lambda: hints.breaks >= 1, DEADLINE_S, what="it is refused")
+            client.execute_command("ACL", "SETUSER", "default", "allchannels")
+            wait_until(lambda: began, DEADLINE_S)
+            client.publish("channel", b"heard")
+            wait_until(lambda: heard == [b"heard"], DEADLINE_S)
+        finally:
+            hints.close()
+            server.kill()
+
+
 def test_a_subscription_that_fell_silent_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "SOCKET_TIMEOUT_S", 0.5)
     server = RedisServer(tmp_path)

@@ -18,9 +18,11 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
+from api.roles import front_end, query_node
 from api.roles.cli import COMMANDS, load
 from api.roles.index_slots import PLACE
 from api.roles.process import GRACE_S
+from api.roles.queue_parts import connect_redis
 from api.search.discovery import PREFIX
 from iqdb_core.settings import OF_OTHERS, Settings
 
@@ -141,6 +143,27 @@ def test_settings_are_ones_that_exist_and_reach_the_services() -> None:
         assert environment["IQDB_QUERY_URLS"] == "dns+http://query:5589"
     assert port_of(SERVICES["query"]["command"]) == 5589
     assert SERVICES["postgres"]["environment"]["POSTGRES_DB"] == "iqdb"
+
+
+def test_the_roles_take_their_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As each role reads them when it starts; what is behind the addresses is not asked yet."""
+    applications = {
+        "api": lambda settings: front_end.create_app(
+            settings, host=SERVICES["api"]["command"][1], on_ready=nothing, on_failure=nothing
+        ),
+        "query": lambda settings: query_node.create_app(settings, on_ready=nothing, on_failure=nothing),
+        "worker": connect_redis,
+        "migrate": lambda settings: settings.database_url,
+    }
+    assert set(applications) == OURS
+    for name, take in applications.items():
+        for variable, value in SERVICES[name]["environment"].items():
+            monkeypatch.setenv(variable, re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value))
+        assert take(Settings.read()) is not None
+
+
+def nothing(*_: object) -> None:
+    pass
 
 
 def test_redis_keeps_what_was_accepted_and_refuses_when_full() -> None:
