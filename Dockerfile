@@ -25,8 +25,7 @@ COPY --chmod=755 .ci/container-entrypoint /usr/local/bin/container-entrypoint
 ENV PATH=/opt/iqdb/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
-    NUMBA_CACHE_DIR=/var/cache/iqdb/kernels \
-    IQDB_INDEX_DIR=/var/lib/iqdb/index
+    NUMBA_CACHE_DIR=/var/cache/iqdb/kernels
 WORKDIR /var/lib/iqdb
 USER iqdb
 # The kernels are compiled now, so that a container is ready within seconds. On another kind of processor than

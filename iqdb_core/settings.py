@@ -75,7 +75,7 @@ class Settings(BaseSettings):
     )
     index_dir: str = option(
         "",
-        "where the index keeps its files; `{n}` in it is the first number that no other process has taken",
+        "where the index keeps its files; a query node's `{n}` is the first number that no other has taken",
         INDEXES,
         Group.PLACES,
         shown="`DBFILE.index`",

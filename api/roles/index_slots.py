@@ -42,7 +42,7 @@ def claim_directory(pattern: str, stack: ExitStack) -> str:
             directory.parent.mkdir(parents=True, exist_ok=True)
             claim = os.open(f"{directory}.claim", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as exc:
-            raise ConfigError(f"the index directory cannot be made: {exc.strerror}") from exc
+            raise ConfigError(f"the index directory {directory} cannot be made: {exc.strerror}") from exc
         try:
             fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -110,7 +110,8 @@ def open_index(
             index = opened_index(settings, store.store_id)
         except OSError as error:
             raise ConfigError(
-                f"the index cannot be opened: {error.strerror or error}; nothing was changed"
+                f"the index {settings.index_directory()} cannot be opened: {error.strerror or error}; "
+                f"nothing was changed; --index-dir says where it may be"
             ) from error
     startup.stack.callback(_save_and_close, index)
     if index.lineage is None and index.applied_seq > 0:

@@ -142,6 +142,17 @@ def test_what_cannot_work_is_said_in_one_sentence(tmp_path: Path) -> None:
     assert rubbish.read_bytes() == b"this is no database" * 1000
 
 
+@pytest.mark.parametrize(("role", "place"), [("http", "file/index"), ("query", "file/{n}")])
+def test_an_index_that_cannot_be_there_is_named(tmp_path: Path, role: str, place: str) -> None:
+    (tmp_path / "file").touch()
+    database = str(tmp_path / "iqdb.sqlite")
+    assert run("upgrade", f"--database-url={database}").returncode == 0
+    named = [database] if role == "http" else [f"--database-url={database}"]
+    ended = run_process(role, "127.0.0.1", "0", *named, f"--index-dir={tmp_path / place}")
+    assert (ended.returncode, ended.stderr.count("\n")) == (1, 1), ended.stderr
+    assert str(tmp_path / place).replace("{n}", "0") in ended.stderr
+
+
 def test_a_port_in_use_is_said_in_one_sentence(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         ended = run_process("http", "127.0.0.1", str(taken.getsockname()[1]), str(tmp_path / "a.sqlite"))
