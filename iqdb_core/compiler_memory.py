@@ -30,7 +30,10 @@ class _Mapping(NamedTuple):
 
 
 def load_lean() -> None:
-    """Import what of the compiler loads kernels, without scipy: 12 MB of linear algebra that none uses."""
+    """Import what of the compiler loads kernels, without scipy: 12 MB of linear algebra that none uses.
+
+    Nor are all installed packages looked through for extensions of the compiler, of which none is needed.
+    """
     if "numba" in sys.modules or "scipy" in sys.modules:
         return
     sys.modules["scipy"] = None  # type: ignore[assignment] # Python's way to say that there is none
@@ -38,6 +41,7 @@ def load_lean() -> None:
         # The only part that looks for scipy; what was compiled of numpy's functions refers to it.
         with lasting():
             importlib.import_module("numba.np.arraymath")
+            vars(importlib.import_module("numba.core.entrypoints"))["_already_initialized"] = True
     finally:
         del sys.modules["scipy"]
 

@@ -28,6 +28,8 @@ _SEARCH: Final = "iqdb_core.index.ranking.search:"
 """Where the form is that takes as long to compile as all others together."""
 _NICENESS: Final = 5
 """Answers go before compiling."""
+_HEAD_START_S: Final = 0.2
+"""Whoever waited for the server is answered before the rest is loaded, which takes as much processor."""
 _COLLECT_AFTER: Final = (50_000, 20, 100)
 """A compiler makes objects by the million and few in cycles: to collect seldom saves a tenth of its time, and
 costs 2 % of its memory."""
@@ -130,9 +132,10 @@ class Compilation:
                 self._compile_aside()
             if self._is_closed:
                 return
-            compiler_memory.load_lean()
             if self._is_kept:
                 self._use_what_is_wanted()
+                self._over.wait(_HEAD_START_S)
+            compiler_memory.load_lean()
             for room in self._rooms:
                 if self._is_closed:
                     return
@@ -152,7 +155,9 @@ class Compilation:
             self._wanted[room].wait()
             if self._all_wanted.is_set():
                 return
-            self._use(room)
+            compiler_memory.load_lean()
+            forms.use_preferred(lambda place, room=room: is_in_room(place, room))  # type: ignore[misc]
+            self._ready[room].set()
         self._all_wanted.wait()
 
     def _warm_up(self, room: Room) -> None:

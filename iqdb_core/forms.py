@@ -101,10 +101,11 @@ def use_compiled(chosen: Callable[[str], bool] = lambda _: True) -> None:
             form.use_compiled()
 
 
-def use_preferred() -> None:
-    """Take the forms again that are taken where nothing else was said."""
+def use_preferred(chosen: Callable[[str], bool] = lambda _: True) -> None:
+    """Take the forms again that are taken where nothing else was said; see `use_plain`."""
     for form in _forms:
-        form.use_preferred()
+        if chosen(form.compiled):
+            form.use_preferred()
 
 
 @contextmanager

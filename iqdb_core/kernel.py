@@ -89,19 +89,21 @@ def _cached(function: Callable[P, R], options: dict[str, bool | str]) -> Any:
         config.CACHE_DIR = str(folder)
         return _cached(function, options)
     _keep_by_content(compiled._cache._cache_file, _stamp(Path(function.__code__.co_filename)))  # noqa: SLF001
-    _load_without_compiler(compiled._cache)  # noqa: SLF001
+    _load_without_compiler(compiled._cache, allocates=bool(options["_nrt"]))  # noqa: SLF001
     return compiled
 
 
-def _load_without_compiler(cache: Any) -> None:
+def _load_without_compiler(cache: Any, *, allocates: bool) -> None:
     """Let one function's cache load code without all that numba needs to compile any.
 
-    That is 50 modules, a third of the time that a server with compiled kernels takes to load them, and 8 MB.
-    Should there be something to compile after all, numba imports them then.
+    That is 50 modules, a third of the time that a server with compiled kernels takes to load them, and 8 MB;
+    and numba's counting of references to arrays, which is compiled anew by each process, unless this function
+    makes arrays. Should there be something to compile after all, numba imports and makes them then.
     """
 
     def load_overload(signature: Any, target_context: Any) -> Any:
-        rtsys.initialize(target_context)
+        if allocates:
+            rtsys.initialize(target_context)
         with cache._guard_against_spurious_io_errors():  # noqa: SLF001
             return cache._load_overload(signature, target_context)  # noqa: SLF001
 

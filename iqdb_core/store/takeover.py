@@ -154,12 +154,15 @@ def differences(compared: Sequence[ComparedRow]) -> Iterator[_Difference]:
         return
     row_ids, post_ids, *image_columns = list(zip(*compared, strict=True))[:6]
     states = states_of(image_columns)
-    for row_id, post_id, (state, digest), row in zip(row_ids, post_ids, states, compared, strict=True):
+    at_takeover = _average_digests(compared, [state for state, _ in states])
+    for row_id, post_id, (state, digest), row, other in zip(
+        row_ids, post_ids, states, compared, at_takeover, strict=True
+    ):
         known = None if row[6] is None else FeedRow(*row[6:])
         if (
             known is not None
             and (known.row_id, known.state) == (row_id, state)
-            and known.digest in (digest, _average_digest(row, state, known))
+            and known.digest in (digest, other)
         ):
             continue
         if not is_image_id(post_id):
@@ -170,11 +173,19 @@ def differences(compared: Sequence[ComparedRow]) -> Iterator[_Difference]:
         yield post_id, state, row_id, digest, known
 
 
-def _average_digest(row: ComparedRow, state: int, known: FeedRow) -> int | None:
-    """Return the digest that a first takeover would have written, where it may have written the feed's."""
-    if known.digest >= 0 or state != LIVE:
-        return None
-    return average_digests(np.array([row[2:5]], np.float64))[0]
+def _average_digests(compared: Sequence[ComparedRow], states: Sequence[int]) -> list[int | None]:
+    """Return the digests that a first takeover would have written, where it may have written the feed's."""
+    found: list[int | None] = [None] * len(compared)
+    asked = [
+        number
+        for number, (row, state) in enumerate(zip(compared, states, strict=True))
+        if state == LIVE and row[-1] is not None and row[-1] < 0
+    ]
+    if asked:
+        averages = np.array([compared[number][2:5] for number in asked], np.float64)
+        for number, digest in zip(asked, average_digests(averages), strict=True):
+            found[number] = digest
+    return found
 
 
 def unreadable(compared: Sequence[ComparedRow]) -> Iterator[ComparedRow]:

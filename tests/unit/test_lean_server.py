@@ -108,10 +108,16 @@ def test_the_compiler_still_works_when_its_memory_was_given_back() -> None:
 
 
 KEPT = """
-import gc, json, sys
+import gc, glob, json, sys
+from pathlib import Path
 from iqdb_core import compiler_memory, forms, index, signature
 compiler_memory.load_lean()
 found = gc.get_freeze_count()
+import numpy
+from iqdb_core.index.simd.words import checksum_words
+from numba.core.runtime import rtsys
+checksum_words(numpy.zeros(100, numpy.uint64))
+counts = rtsys._init
 for room in (index, signature):
     with forms.compiled_here():
         room.warm_up()
@@ -120,15 +126,25 @@ modules = [module for name, module in sys.modules.items() if name.startswith("iq
 kernels = [one for module in modules for one in vars(module).values() if isinstance(one, Dispatcher)]
 hits = sum(sum(one.stats.cache_hits.values()) for one in kernels)
 misses = sum(sum(one.stats.cache_misses.values()) for one in kernels)
+uncounted = [one for one in kernels if not one.targetoptions["_nrt"]]
+code = []
+for files in [one._cache._cache_file for one in uncounted]:
+    begin = files._index_name.removesuffix("nbi") + files._source_stamp[:8]
+    code += [path.read_bytes() for path in Path(files._cache_path).glob(glob.escape(begin) + "*.nbc")]
+wrong = sum(b"NRT_" in one for one in code)
 needed_to_compile = ["numba.typed.typeddict", "numba.np.polynomial.polynomial_core", "scipy"]
-print(json.dumps([hits, misses, [name for name in needed_to_compile if name in sys.modules], found]))
+print(json.dumps([hits, misses, [name for name in needed_to_compile if name in sys.modules], found,
+    counts, len(code), wrong]))
 """
 
 
 def test_kernels_that_were_kept_are_loaded_without_what_compiles() -> None:
     subprocess.run([sys.executable, "-c", KEPT], check=True, capture_output=True)  # so that they are
     done = subprocess.run([sys.executable, "-c", KEPT], check=True, capture_output=True, text=True)
-    hits, misses, loaded, frozen = json.loads(done.stdout)
+    hits, misses, loaded, frozen, counts, uncounted, wrong = json.loads(done.stdout)
+    assert not counts, "a kernel that makes no array is loaded without what counts references to arrays"
+    assert uncounted > 80
+    assert wrong == 0, "code that calls it would end the process"
     assert hits > 20
     assert misses == 0
     assert loaded == []
