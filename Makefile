@@ -12,7 +12,7 @@ TEST_PROCESSES ?= $(shell echo $$(($$($(BIN)/python -c 'import os; print(len(os.
 # Python is compiled once, and not by each of the hundreds of processes that start.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test test-long check-shared lint check cluster bench clean
+.PHONY: run test test-long check-shared check-image lint check cluster bench clean
 
 run: $(VENV)/.installed
 	@exec $(BIN)/iqdb http $(HOST) $(PORT) $(DB)
@@ -20,13 +20,16 @@ run: $(VENV)/.installed
 # The kernels are compiled once, and not by every process that finds none.
 test: $(VENV)/.installed-test
 	$(BIN)/python -m iqdb_core.compiling
-	$(BIN)/python -m pytest -m "not long and not shared" -n $(TEST_PROCESSES) --dist worksteal --durations=15
+	$(BIN)/python -m pytest -m "not long and not shared and not container" -n $(TEST_PROCESSES) --dist worksteal --durations=15
 
 test-long: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m "long"
 
 check-shared: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m "shared"
+
+check-image: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m "container"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
