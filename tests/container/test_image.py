@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 IMAGE = "iqdb-server"
 TOKEN = "secret"
 PICTURES = [pictures.picture(seed, (160, 120)) for seed in range(12)]
-HARDENED = ["--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
+HARDENED = ["--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]  # noqa: S108
 SERVER = ["http", "0.0.0.0", "5588"]  # noqa: S104 - of the container
 DEADLINE_S = 120
 
