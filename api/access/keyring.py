@@ -135,7 +135,7 @@ def read_tokens(file: Path) -> tuple[Token, ...]:
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except OSError as exc:
-        raise WrongUsage(f"the file of tokens {file} cannot be read: {exc.strerror}") from exc
+        raise WrongUsage(f"the file of tokens cannot be read: {exc.strerror}") from exc
     except UnicodeDecodeError as exc:
         raise WrongUsage("the file of tokens is not UTF-8 text") from exc
     tokens = []
