@@ -77,8 +77,11 @@ def query_urls_of(settings: Settings) -> list[str]:
     if not urls:
         raise WrongUsage("query_urls names no query node")
     for url in urls:
-        if split_web_address(url.removeprefix(PREFIX)) is None:
-            raise WrongUsage(f"'query_urls' are addresses like http://HOST:PORT, unlike {url!r}")
+        parts = split_web_address(url.removeprefix(PREFIX))
+        if parts is None or (url.startswith(PREFIX) and parts.scheme != "http"):
+            raise WrongUsage(
+                f"'query_urls' are addresses like http://HOST:PORT or dns+http://NAME:PORT, unlike {url!r}"
+            )
     return urls
 
 

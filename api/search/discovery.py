@@ -1,7 +1,7 @@
 """Query nodes behind one name: every address that the name has is a node.
 
 An address of the form `dns+http://NAME:PORT` asks for it, because elsewhere several addresses of one name are
-one server. Called by `node_pool`.
+one server. Not with TLS, whose certificates are of names and not of addresses. Called by `node_pool`.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Discovery:
         self._looked_s = now_s
         for url in self._names:
             parts = urlsplit(url)
-            port = parts.port or (443 if parts.scheme == "https" else 80)
+            port = parts.port or 80
             try:
                 async with asyncio.timeout(LIMIT_S):
                     addresses = await self._resolver(parts.hostname or "", port)

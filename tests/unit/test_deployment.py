@@ -22,8 +22,9 @@ from api.roles import front_end, query_node
 from api.roles.cli import COMMANDS, load
 from api.roles.index_slots import PLACE
 from api.roles.process import GRACE_S
-from api.roles.queue_parts import connect_redis
+from api.roles.queue_parts import connect_redis, query_urls_of
 from api.search.discovery import PREFIX
+from iqdb_core.errors import WrongUsage
 from iqdb_core.settings import OF_OTHERS, Settings
 
 if TYPE_CHECKING:
@@ -160,6 +161,22 @@ def test_the_roles_take_their_settings(monkeypatch: pytest.MonkeyPatch) -> None:
         for variable, value in SERVICES[name]["environment"].items():
             monkeypatch.setenv(variable, re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value))
         assert take(Settings.read()) is not None
+
+
+@pytest.mark.parametrize(
+    "url", ["dns+https://query:5589", "dns+query:5589", "dns+", "dns+dns+http://query", "query"]
+)
+def test_addresses_that_cannot_be_query_nodes_are_refused(url: str) -> None:
+    with pytest.raises(WrongUsage, match="are addresses like"):
+        query_urls_of(Settings.read(query_urls=f"http://127.0.0.1:5589,{url}"))
+
+
+@pytest.mark.parametrize("url", ["dns+http://query", "http://[::1]:5589", "https://query.example.org/node"])
+def test_addresses_of_query_nodes_are_taken(url: str) -> None:
+    assert query_urls_of(Settings.read(query_urls=f"{url}/, dns+http://query:5589")) == [
+        url,
+        "dns+http://query:5589",
+    ]
 
 
 def nothing(*_: object) -> None:
