@@ -74,15 +74,17 @@ def image(engine: list[str]) -> str:
 class Container:
     """One container of the embedded server."""
 
-    def __init__(self, engine: list[str], image: str, options: list[str], arguments: list[str]) -> None:
+    def __init__(self, engine: list[str]) -> None:
         self._engine = engine
         self._name = f"iqdb-test-{uuid.uuid4().hex[:8]}"
-        port = free_port()
+        self._port = free_port()
+        self.client = client_of(self._port)
+
+    def run(self, image: str, options: list[str], arguments: list[str]) -> None:
         self._run(
-            *("run", "--detach", "--name", self._name, "--publish", f"127.0.0.1:{port}:5588"),
+            *("run", "--detach", "--name", self._name, "--publish", f"127.0.0.1:{self._port}:5588"),
             *("--env", f"IQDB_TOKEN={TOKEN}", *HARDENED, *options, image, *arguments),
         )
-        self.client = client_of(port)
 
     def stop(self) -> int:
         """Stop it as an operator does, and return its exit code."""
@@ -98,7 +100,7 @@ class Container:
 
     def remove(self) -> None:
         self.client.close()
-        self._run("rm", "--force", "--volumes", self._name)
+        self._run("rm", "--force", "--volumes", self._name)  # also one that could not be started
 
     def _run(self, *words: str) -> str:
         return said(*self._engine, *words)
@@ -143,9 +145,12 @@ def container(
             [*SERVER, "/data/iqdb.db"],
         ),
     }[request.param]
-    container = Container(engine, image, options, arguments)
-    yield container
-    container.remove()
+    container = Container(engine)
+    try:
+        container.run(image, options, arguments)
+        yield container
+    finally:
+        container.remove()
 
 
 def test_a_container_serves_without_rights_and_keeps_what_it_took(container: Container) -> None:
@@ -173,7 +178,7 @@ def stack(engine: list[str], image: str) -> Iterator[httpx.Client]:
         with client_of(port) as client:
             yield client
     finally:
-        said(*compose, "down", "--volumes", **environment)
+        said(*compose, "down", "--volumes", "--remove-orphans", **environment)
 
 
 def test_the_compose_file_brings_up_every_role(stack: httpx.Client) -> None:
