@@ -158,6 +158,8 @@ class Compilation:
             compiler_memory.load_lean()
             forms.use_preferred(lambda place, room=room: is_in_room(place, room))  # type: ignore[misc]
             self._ready[room].set()
+            if room == "index":
+                index.load_for_queries()
         self._all_wanted.wait()
 
     def _warm_up(self, room: Room) -> None:

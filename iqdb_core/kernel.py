@@ -78,6 +78,24 @@ def kernel(*, inline: bool = False, allocates: bool = False) -> Callable[[Callab
     return compile_later
 
 
+def load_kept(compiled: Any) -> None:
+    """Load the code of a kernel that was kept for this kind of machine, without calling it.
+
+    Parameters
+    ----------
+    compiled : callable
+        What the decorator returned.
+    """
+    cache = compiled._cache  # noqa: SLF001
+    if not hasattr(cache, "_cache_file"):  # there is no place for that
+        return
+    codegen = compiled.targetctx.codegen()
+    for key in cache._cache_file._load_index():  # noqa: SLF001
+        arguments = key[0]
+        if key == cache._index_key(arguments, codegen):  # noqa: SLF001
+            compiled.compile(arguments)
+
+
 def _cached(function: Callable[P, R], options: dict[str, bool | str]) -> Any:
     """Return numba's dispatcher of a function, its code kept on disk; None if there is no place for that."""
     try:

@@ -7,6 +7,7 @@ its first use.
 
 from __future__ import annotations
 
+import importlib
 from typing import Final
 
 import numpy as np
@@ -17,6 +18,10 @@ from iqdb_core.index.ranking.arithmetic import MIN_SHARED_SEGMENTS
 from iqdb_core.model import CHANNELS, KEPT, Asked, ChangeBatch, Signature
 from iqdb_core.temporary import TemporaryFolder
 
+_OF_A_QUERY: Final = (
+    ("iqdb_core.index.ranking.search", "search_all"),
+    ("iqdb_core.index.row_code.coding", "decode_positions"),
+)
 _CAPACITY: Final = 16
 _ROUNDS: Final = 6
 
@@ -44,6 +49,14 @@ def warm_up() -> None:
         for part in range(2 * MIN_SHARED_SEGMENTS):  # enough segments for two threads to share
             index.apply(_changes(random, part * _CAPACITY + 1, is_live=True, first_id=part * _CAPACITY))
         index.query(query)
+
+
+def load_for_queries() -> None:
+    """Load what a query calls, of what was kept, without calling it: for a server that will soon be asked."""
+    # Not before: whoever compiles nothing loads no compiler.
+    kernel = importlib.import_module("iqdb_core.kernel")
+    for module, name in _OF_A_QUERY:
+        kernel.load_kept(getattr(importlib.import_module(module), name))
 
 
 def _changes(random: np.random.Generator, first_seq: int, *, is_live: bool, first_id: int = 0) -> ChangeBatch:

@@ -151,6 +151,41 @@ def test_kernels_that_were_kept_are_loaded_without_what_compiles() -> None:
     assert frozen > 10_000, "the modules of the compiler are not looked through again and again"
 
 
+AHEAD = """
+import json, sys
+from iqdb_core import index
+from iqdb_core.index.ranking.query_call import search_all
+from iqdb_core.index.row_code.coding import decode_positions
+from iqdb_core.kernel import load_kept
+from iqdb_core.model import Signature
+kernels = search_all, decode_positions
+def known():
+    misses = sum(sum(one.stats.cache_misses.values()) for one in kernels)
+    return [len(one.overloads) for one in kernels], misses
+cache = type(search_all._cache)
+ours = cache._index_key
+cache._index_key = lambda self, arguments, codegen: (arguments, "another machine")
+index.load_for_queries()
+of_others = known()
+cache._index_key = ours
+index.load_for_queries()
+loaded = known()
+with index.ImageIndex.open(None, store_id="here") as opened:
+    opened.query(Signature((0.5, 0.1, 0.1), b"\\1\\0" * 120))
+print(json.dumps([of_others, loaded, known()]))
+"""
+
+
+def test_what_queries_call_is_loaded_ahead_where_it_was_kept_for_this_machine() -> None:
+    subprocess.run([sys.executable, "-c", KEPT], check=True, capture_output=True)  # so that it is
+    done = subprocess.run([sys.executable, "-c", AHEAD], check=True, capture_output=True, text=True)
+    of_others, loaded, after_a_query = json.loads(done.stdout)
+    assert of_others == [[0, 0], 0]
+    assert all(loaded[0])
+    assert loaded[1] == 0
+    assert after_a_query == loaded, "nothing is left for the query itself"
+
+
 def test_the_ledger_gives_every_name_that_it_offers() -> None:
     for name in jobs.__all__:
         assert getattr(jobs, name).__name__ == name
