@@ -88,7 +88,7 @@ class Container:
 
     def stop(self) -> int:
         """Stop it as an operator does, and return its exit code."""
-        self._run("stop", "--time", "60", self._name)
+        self._run("stop", "-t", "60", self._name)
         return int(self._run("inspect", "--format", "{{.State.ExitCode}}", self._name))
 
     def start(self) -> None:
