@@ -12,6 +12,7 @@ from tests.fixtures import pictures
 from tests.fixtures.browsers import browser, proxy
 from tests.fixtures.servers import ServerProcess, embedded_server
 from tests.fixtures.visits import Visit
+from tests.fixtures.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -144,7 +145,8 @@ def test_only_the_latest_answer_is_shown(visit: Visit) -> None:
     held: list[Any] = []
     visit.page.route("**/query*", lambda route: route.continue_() if held else held.append(route))
     visit.choose(known(1))
-    visit.until("document.getElementById('message').textContent.includes('Searching')")
+    # Not before its request has left, or that of the second would be held instead.
+    wait_until(lambda: visit.page.evaluate("true") and held, 60)
     visit.choose(known(2))
     visit.says("Found it.")
     assert len(held) == 1
