@@ -14,6 +14,7 @@ from iqdb_core.errors import ConfigError, StoreInvalid, StoreUnavailable
 from iqdb_core.settings import Settings
 from iqdb_core.signature import warm_up
 from iqdb_core.store import open_store
+from worker.ending import LEAVE_S, end_in_time
 from worker.process_resources import open_ledger
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ def prepare_at_start(
                 tell_store_id(check(settings()))
             except (ConfigError, StoreInvalid) as error:
                 end(error)
+            end_in_time(sender.hostname, settings().task_time_limit_s + LEAVE_S)
             warm_up()  # before the fork: a child that replaces a killed one finds its kernels loaded
 
     def say_ready(sender: Any, **_: Any) -> None:

@@ -8,6 +8,7 @@ import socket
 import threading
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 from api.roles.hints import HintListener
@@ -17,6 +18,7 @@ from iqdb_core.jobs import JobLedger, RedisPort, Submission, WorkLedger, connect
 from iqdb_core.settings import Settings
 from tests.fixtures.redis import RedisServer
 from tests.fixtures.waiting import wait_until
+from tests.fixtures.workers import WorkerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -91,6 +93,35 @@ def test_the_sender_of_messages_does_not_wait_for_ever(peer: SilentPeer) -> None
     send = create_sender(Settings.read(redis_url=peer.url))
     assert ends(lambda: send(1)) is not None
     assert peer.connections
+
+
+@pytest.mark.parametrize("has_heartbeat", ["true", "false"])
+def test_a_worker_ends_in_time_though_redis_hangs(tmp_path: Path, has_heartbeat: str) -> None:
+    server = RedisServer(tmp_path / "redis")
+    server.start()
+    worker = WorkerProcess(
+        tmp_path / "log",
+        {
+            "IQDB_REDIS_URL": server.url,
+            "IQDB_DATABASE_URL": f"{tmp_path}/images.sqlite",
+            "IQDB_REMOTE_CONTROL": has_heartbeat,
+            "IQDB_TASK_TIME_LIMIT_S": "2",
+            "IQDB_WORKER_PROCESSES": "1",
+        },
+    ).start()
+    try:
+        worker.wait_ready()
+        children = worker.children()
+        assert children
+        os.kill(server.pid, signal.SIGSTOP)
+        assert worker.terminate() == 1
+        assert "still not ended 7 seconds" in worker.text()
+        wait_until(
+            lambda: not any(map(psutil.pid_exists, children)), DEADLINE_S, what="its children end, too"
+        )
+    finally:
+        worker.kill()
+        server.kill()
 
 
 def test_the_subscription_is_made_anew(peer: SilentPeer) -> None:

@@ -26,6 +26,7 @@ from api.roles.queue_parts import connect_redis, query_urls_of
 from api.search.discovery import PREFIX
 from iqdb_core.errors import WrongUsage
 from iqdb_core.settings import OF_OTHERS, Settings
+from worker.ending import LEAVE_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -202,7 +203,7 @@ def test_data_is_in_named_volumes() -> None:
 
 def test_workers_get_time_to_finish() -> None:
     grace_s = int(SERVICES["worker"]["stop_grace_period"].removesuffix("s"))
-    assert grace_s > Settings().task_time_limit_s
+    assert grace_s > Settings().task_time_limit_s + LEAVE_S
 
 
 def test_front_ends_and_query_nodes_get_time_to_finish() -> None:
