@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
@@ -156,7 +157,7 @@ class Compilation:
             if self._all_wanted.is_set():
                 return
             compiler_memory.load_lean()
-            forms.use_preferred(lambda place, room=room: is_in_room(place, room))  # type: ignore[misc]
+            forms.use_preferred(partial(is_in_room, room=room))
             self._ready[room].set()
             if room == "index":
                 index.load_for_queries()
@@ -169,7 +170,7 @@ class Compilation:
         self._use(room)
 
     def _use(self, room: Room) -> None:
-        forms.use_compiled(lambda place: is_in_room(place, room))
+        forms.use_compiled(partial(is_in_room, room=room))
         self._ready[room].set()
 
     def _end(self) -> None:

@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from tests.fixtures import pictures
+from tests.fixtures.cluster import node_states
 from tests.fixtures.ports import free_port
 from tests.fixtures.waiting import wait_until
 
@@ -183,7 +184,7 @@ def stack(engine: list[str], image: str) -> Iterator[httpx.Client]:
 
 def test_the_compose_file_brings_up_every_role(stack: httpx.Client) -> None:
     wait_until(lambda: is_ready(stack), DEADLINE_S, every_s=0.5)
-    wait_until(lambda: states_of(stack) == ["ready", "ready"], DEADLINE_S, every_s=0.5)
+    wait_until(lambda: node_states(stack) == ["ready", "ready"], DEADLINE_S, every_s=0.5)
     add_all(stack)
     assert finds_all(stack)
     status = stack.get("/status").json()
@@ -191,7 +192,3 @@ def test_the_compose_file_brings_up_every_role(stack: httpx.Client) -> None:
     assert status["queue"]["state"] == "ready"
     # It reports with each of its sweeps.
     wait_until(lambda: len(stack.get("/status").json()["workers"]) == 1, DEADLINE_S, every_s=0.5)
-
-
-def states_of(client: httpx.Client) -> list[str]:
-    return [node["state"] for node in client.get("/status").json()["nodes"]]

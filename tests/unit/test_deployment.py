@@ -26,6 +26,7 @@ from api.roles.queue_parts import connect_redis, query_urls_of
 from api.search.discovery import PREFIX
 from iqdb_core.errors import WrongUsage
 from iqdb_core.settings import OF_OTHERS, Settings
+from iqdb_core.store.address import parse_address
 from worker.ending import LEAVE_S
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def test_the_roles_take_their_settings(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         "query": lambda settings: query_node.create_app(settings, on_ready=nothing, on_failure=nothing),
         "worker": connect_redis,
-        "migrate": lambda settings: settings.database_url,
+        "migrate": lambda settings: parse_address(settings.database_url),
     }
     assert set(applications) == OURS
     for name, take in applications.items():

@@ -39,7 +39,9 @@ def test_uv_looks_where_pip_was_told_to_look(
     assert found["UV_INDEX_STRATEGY"] == "unsafe-best-match"
 
 
-@pytest.mark.parametrize("setting", ["NO_INDEX", "A_SETTING_THAT_IS_TO_COME"])
+@pytest.mark.parametrize(
+    "setting", ["PROXY", "CLIENT_CERT", "ONLY_BINARY", "NO_INDEX", "A_SETTING_THAT_IS_TO_COME"]
+)
 def test_what_uv_cannot_be_told_is_left_to_pip(
     settings_for_uv: Callable[[], dict[str, str]], monkeypatch: pytest.MonkeyPatch, setting: str
 ) -> None:
