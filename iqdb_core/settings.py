@@ -406,7 +406,7 @@ def flags_of(name: str) -> list[str]:
 
 
 def alias_of(name: str) -> str | None:
-    """Return an older or shorter name of an option on the command line, which help does not show."""
+    """Return an older or shorter name of an option on the command line; help names it beside the option."""
     alias: str | None = _extra(Settings.model_fields[name])["alias"]
     return alias
 

@@ -21,6 +21,11 @@ from iqdb_core.errors import IqdbError, WrongUsage
 _FORWARDED: Final = frozenset({b"x-forwarded-for", b"forwarded", b"x-real-ip"})
 _PORT: Final = re.compile(r":\d*$")
 _UNLIMITED: Final = frozenset({"/live", "/ready"})
+_PAGE: Final = re.compile(r"/|/static/.*")
+"""A visitor's browser asks for all of its files at once."""
+_SMALL_PICTURE: Final = re.compile(r"/images/[^/]+/(preview\.png|thumbnail)")
+_SMALL_PICTURE_COST: Final = 1 / 50
+"""Of a request: the page shows 48 of them for one search."""
 
 
 class Unauthorized(IqdbError):
@@ -95,8 +100,9 @@ class AccessPolicy:
             elif name in _FORWARDED or (name == b"host" and not _is_local(value)):
                 is_forwarded = True
         token = None if given is None else self.keyring.find(given)
-        if self.rate.is_on:
-            wait_s = self.rate.take(_caller(token, address))
+        if self.rate.is_on and not _PAGE.fullmatch(path):
+            cost = _SMALL_PICTURE_COST if _SMALL_PICTURE.fullmatch(path) else 1.0
+            wait_s = self.rate.take(_caller(token, address), cost)
             if wait_s:
                 raise TooOften(wait_s)
         needed = right_for(method, path)
@@ -123,8 +129,13 @@ class AccessPolicy:
         if self.keyring:
             raise Unauthorized(f"this needs the header 'Authorization: Bearer TOKEN', TOKEN with {need}")
         if needed is Right.WRITE:
+            where = (
+                "it takes writes from its own machine only, as localhost"
+                if self.anonymous >= needed
+                else "it takes no writes where other machines reach it"
+            )
             raise Unauthorized(
-                "this server has no tokens, so it takes writes from its own machine only, as localhost; "
+                f"this server has no tokens, so {where}; "
                 "start it with IQDB_TOKEN, or with --open to let everyone write"
             )
         raise Unauthorized(f"this needs a token with {need}, and the server has none; set IQDB_TOKENS")

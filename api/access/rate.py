@@ -39,14 +39,20 @@ class RateLimit:
         """Whether there is a limit at all."""
         return self._per_s > 0
 
-    def take(self, caller: str) -> int:
-        """Count one request; return 0, or after how many whole seconds the caller may ask again."""
+    def take(self, caller: str, cost: float = 1.0) -> int:
+        """Count a request that costs as much as `cost` others, at most 1.
+
+        Returns
+        -------
+        int
+            0, or after how many whole seconds the caller may ask again.
+        """
         if not self._per_s:
             return 0
         now = self._clock()
         level = self._level(caller, now)
-        wait_s = 0 if level >= 1 else math.ceil(min(LONGEST_WAIT_S, (1 - level) / self._per_s))
-        self._put(caller, level - (wait_s == 0), now)
+        wait_s = 0 if level >= cost else math.ceil(min(LONGEST_WAIT_S, (cost - level) / self._per_s))
+        self._put(caller, level if wait_s else level - cost, now)
         return wait_s
 
     def charge(self, caller: str, count: int) -> None:

@@ -121,12 +121,15 @@ def _annotation(name: str, field: FieldInfo, *, is_hidden: bool) -> Any:
     # Numbers are taken as text: the model says better than Typer what is wrong with one.
     is_number = field.annotation in {int, float}
     kind: Any = str if is_number else field.annotation
-    default = shown_default(name)
+    default, alias = shown_default(name), alias_of(name)
+    also = f"; also {alias}" if alias else ""
     return Annotated[
         kind | None,
         typer.Option(
             *flags_of(name),
-            help=f"{field.description} (default: {default})".replace("`", "").replace(" (default: none)", ""),
+            help=f"{field.description}{also} (default: {default})".replace("`", "").replace(
+                " (default: none)", ""
+            ),
             metavar="N" if is_number else None,
             show_default=False,
             hidden=is_hidden,

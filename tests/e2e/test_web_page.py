@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from iqdb_core.model import Write
+from iqdb_core.signature import from_image_bytes
 from iqdb_core.store import open_store
 from tests.fixtures import pictures
 from tests.fixtures.browsers import browser, proxy
@@ -187,7 +189,12 @@ def test_a_picture_without_detail_is_told_apart(visit: Visit) -> None:
 
 
 def test_names_come_from_sources_and_never_run(visit: Visit) -> None:
-    sources = ["holiday/<b>beach</b>.jpg", "https://example.org/art/7", "javascript:alert(1)"]
+    sources = [
+        "holiday/<b>beach</b>.jpg",
+        "https://example.org/%E5%86%99%E7%9C%9F/view.php?id=3",
+        "https://example.org/%E2%80%AEgpj.exe",
+        "javascript:alert(1)",
+    ]
     visit.page.route(
         "**/page.json", lambda route: route.fulfill(json={"link": "", "thumbnail": "", "pictures": False})
     )
@@ -199,10 +206,15 @@ def test_names_come_from_sources_and_never_run(visit: Visit) -> None:
         ),
     )
     visit.choose(known(1))
-    visit.says("Found 3 copies.")
-    assert visit.names == ["b>.jpg", "example.org/art/7", "javascript:alert(1)"]
+    visit.says("Found 4 copies.")
+    assert visit.names == [
+        "b>.jpg",
+        "example.org/写真/view.php?id=3",
+        "example.org/%E2%80%AEgpj.exe",
+        "javascript:alert(1)",
+    ]
     links = visit.page.locator("#copies a.name")
-    assert [link.get_attribute("href") for link in links.all()] == ["https://example.org/art/7"]
+    assert [link.get_attribute("href") for link in links.all()] == sources[1:3]
 
 
 # --- what goes wrong
@@ -279,6 +291,11 @@ def test_a_private_server_asks_for_its_token_and_shows_thumbnails(window: Any, t
         store.set_sources({2: "mine.png"})
         store.close()
         visit = Visit(window, private.url)
+        visit.says("This server asks for a token.")
+        visit.page.fill("#token", "guess")
+        visit.page.keyboard.press("Enter")
+        visit.says("This server does not know the token.")
+        visit.page.evaluate("sessionStorage.clear()")
         visit.page.route("https://small.example/**", small_picture)
         visit.page.route("**/query*", with_sources)
         visit.choose(known(1))
@@ -370,6 +387,122 @@ def test_nothing_sticks_out_of_its_card_on_a_phone(window: Any, server: ServerPr
         )
         assert outside == 0
     visit.close()
+
+
+def test_an_answer_that_is_cut_short_says_so(visit: Visit) -> None:
+    match = {"score": 99.0, "likelihood": 0.99999, "turn": "none"}
+    visit.answers(200, json.dumps([{"post_id": number, **match} for number in range(48)]))
+    visit.choose(known(1))
+    visit.says("Found 48 copies or more.")
+
+
+def test_the_only_picture_has_no_copy(window: Any, tmp_path: Path) -> None:
+    with embedded_server(tmp_path / "iqdb.sqlite") as alone:
+        alone.client.post("/images/7", files={"file": known(1)})
+        visit = Visit(window, alone.url)
+        assert visit.page.get_attribute("#text", "placeholder") == "or an id, or a hash"
+        visit.page.fill("#text", "7")
+        visit.page.keyboard.press("Enter")
+        visit.says("No copy known.")
+        visit.close()
+
+
+def test_a_file_that_cannot_be_read_is_no_fault_of_the_server(visit: Visit, tmp_path: Path) -> None:
+    file = tmp_path / "mine.png"
+    file.write_bytes(known(1))
+    visit.page.set_input_files("#file", file)
+    visit.says("Found it.")
+    file.unlink()
+    search = visit.page.get_by_role("button", name="Search").first
+    search.click()
+    visit.says("This file cannot be read.")
+    assert visit.page.is_hidden("#progress")
+
+
+def test_search_without_a_text_asks_the_same_again(visit: Visit) -> None:
+    search = visit.page.get_by_role("button", name="Search").first
+    search.click()
+    visit.says("Type an address (https://…), an id, or a hash.")
+    visit.page.fill("#text", "12345")
+    visit.choose(known(1))
+    visit.says("Found it.")
+    assert visit.page.input_value("#text") == ""
+    with visit.page.expect_response("**/query*"):
+        search.click()
+    visit.says("Found it.")
+    assert visit.page.is_visible("#preview")
+
+
+def test_on_a_phone_the_answer_comes_into_view(window: Any, server: ServerProcess) -> None:
+    visit = Visit(window, server.url, size=(360, 640))
+    visit.choose(pictures.picture(1, (300, 500)))
+    visit.says("No copy known.")
+    visit.until("document.getElementById('message').getBoundingClientRect().bottom < innerHeight")
+    visit.choose(known(1))
+    visit.says("Found it.")
+    visit.until("document.querySelector('#copies .card').getBoundingClientRect().top < innerHeight / 2")
+    visit.close()
+
+
+def test_a_rate_limit_leaves_the_page_whole(window: Any, tmp_path: Path) -> None:
+    path = tmp_path / "iqdb.sqlite"
+    store = open_store(str(path))
+    store.apply([Write(number, 1, from_image_bytes(STRANGER.read_bytes())) for number in range(30)])
+    store.close()
+    with embedded_server(path, "--rate-limit", "2") as slow:
+        visit = Visit(window, slow.url)
+        visit.choose(STRANGER.read_bytes())
+        visit.says("Found 30 copies.")
+        images = "[...document.querySelectorAll('#copies img')]"
+        visit.page.evaluate(f"{images}.forEach((image) => {{ image.loading = 'eager' }})")
+        visit.until(f"{images}.every((image) => image.naturalWidth === 128)")
+        visit.close()
+        assert visit.errors == []
+
+
+def test_what_the_page_must_know_is_asked_until_it_is_there(visit: Visit) -> None:
+    tries: list[Any] = []
+
+    def refuse_first(route: Any) -> None:
+        tries.append(route)
+        if len(tries) == 1:
+            route.fulfill(status=503, body=STARTING, headers={"Retry-After": "1"})
+        else:
+            route.continue_()
+
+    visit.page.route("**/page.json", refuse_first)
+    visit.page.reload()
+    visit.until("document.getElementById('count').textContent === 'The server is starting.'")
+    visit.until("document.getElementById('count').textContent === '3 pictures known'")
+    visit.choose(known(1))
+    visit.says("Found it.")
+
+
+def test_a_picture_that_is_brought_to_the_sketch_is_shown(visit: Visit) -> None:
+    visit.page.click("#tab-sketch")
+    visit.choose(known(1))
+    visit.says("Found it.")
+    assert visit.page.is_visible("#preview")
+    assert visit.page.get_attribute("#tab-picture", "aria-selected") == "true"
+
+
+def test_an_empty_canvas_is_not_searched(visit: Visit) -> None:
+    asked: list[str] = []
+    visit.page.on("request", lambda request: asked.append(request.url) if "query?" in request.url else None)
+    visit.page.click("#tab-sketch")
+    visit.page.click("#find")
+    visit.says("Paint something first.")
+    assert asked == []
+    visit.page.click("#fill")
+    visit.says("These look most like it.")
+    visit.page.click("#clear")
+    assert visit.page.is_hidden("#found")
+    count = len(asked)
+    visit.page.click("#fill")
+    visit.page.click("#undo")
+    visit.page.click("#fill")  # later than what the fill before had begun
+    visit.says("These look most like it.")
+    assert len(asked) == count + 1
 
 
 def test_who_searches_with_a_damaged_file_is_told(visit: Visit) -> None:

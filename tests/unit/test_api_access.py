@@ -252,6 +252,24 @@ class TestRate:
         clock.now += told.value.wait_s
         policy.check("POST", "/query", bearer(b"r"), "192.0.2.2")
 
+    def test_a_page_of_small_pictures_costs_one_request(self) -> None:
+        policy = AccessPolicy(RING, Right.READ, Right.READ, RateLimit(0.2, Clock()))
+        for path in ("/", "/static/main.js", "/static/page.json") * 50:
+            policy.check("GET", path, [], "192.0.2.1")
+        for number in range(24):
+            policy.check("GET", f"/images/{number}/preview.png", [], "192.0.2.1")
+            policy.check("GET", f"/images/{number}/thumbnail", [], "192.0.2.1")
+        with pytest.raises(TooOften):
+            policy.check("GET", "/status", [], "192.0.2.1")
+
+    @pytest.mark.parametrize(
+        ("anonymous", "said"), [(Right.ADMIN, "from its own machine only"), (Right.READ, "takes no writes")]
+    )
+    def test_why_nobody_may_write_is_said_as_it_is(self, anonymous: Right, said: str) -> None:
+        policy = AccessPolicy(Keyring(), anonymous, Right.READ)
+        with pytest.raises(Unauthorized, match=said):
+            policy.check("POST", "/images/1", [(b"x-forwarded-for", b"192.0.2.7")], "127.0.0.1")
+
     def test_a_slow_rate_says_how_long_to_wait(self) -> None:
         limit = RateLimit(0.01, Clock())
         assert (limit.take("a"), limit.take("a")) == (0, 100)

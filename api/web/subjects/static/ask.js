@@ -10,16 +10,18 @@ export function parsePrecisely(text) {
   return JSON.parse(text.replace(/"post_id":(\d+)/g, '"post_id":"$1"'));
 }
 
-// question: {file} | {hash} | {id} | {url} | {sketch}; resolves to {matches, detail, isDamaged}.
-export function ask(question, { signal, onProgress, maxBytes, canFetch }) {
+// question: {file} | {hash} | {id} | {url} | {sketch}; resolves to {matches, isCut, detail, isDamaged}, where
+// isCut says that there may be more.
+export async function ask(question, { signal, onProgress, maxBytes, canFetch }) {
   if (question.url && !canFetch) {
     const more = "Save the picture and drop it here, or copy the picture itself and paste it.";
-    return Promise.reject(new Trouble("This server does not fetch addresses.", { more }));
+    throw new Trouble("This server does not fetch addresses.", { more });
   }
   const picture = question.file ?? question.sketch;
   if (picture && maxBytes && picture.size > maxBytes) {
-    return Promise.reject(troubleOf(413, "", { size: picture.size, maxBytes }));
+    throw troubleOf(413, "", { size: picture.size, maxBytes });
   }
+  if (picture) await checkReadable(picture);
   const form = new FormData();
   if (picture) form.append("file", picture, picture.name || "picture");
   if (question.hash) form.append("hash", question.hash);
@@ -38,7 +40,8 @@ export function ask(question, { signal, onProgress, maxBytes, canFetch }) {
         const detail = request.getResponseHeader("X-Query-Detail");
         const matches = parsePrecisely(request.responseText);
         const isDamaged = request.getResponseHeader("X-Query-Damaged") === "true";
-        resolve({ matches, detail: detail === null ? undefined : Number(detail), isDamaged });
+        const isCut = matches.length >= LIMIT;
+        resolve({ matches, isCut, detail: detail === null ? undefined : Number(detail), isDamaged });
       } catch {
         reject(new Trouble("Something that is not this server answered in its place."));
       }
@@ -46,8 +49,17 @@ export function ask(question, { signal, onProgress, maxBytes, canFetch }) {
     // A proxy that refuses a large body often hangs up before it was sent: then nobody answers at all.
     request.onerror = () => reject(unreachable());
     signal.addEventListener("abort", () => request.abort());
-    request.send(form);
+    if (!signal.aborted) request.send(form);
   });
+}
+
+// A browser says of a folder, or of a file that is gone by now, only that it could not send it.
+async function checkReadable(picture) {
+  try {
+    await picture.slice(0, 1).arrayBuffer();
+  } catch {
+    throw new Trouble("This file cannot be read.", { more: "Is it a folder, or was it moved or deleted?" });
+  }
 }
 
 export async function getJson(path) {

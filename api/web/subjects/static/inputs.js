@@ -2,12 +2,15 @@
 import { isAddress } from "./words.js";
 
 const byId = (id) => document.getElementById(id);
-const MISREAD = "Type an address (https://…), an id, or a hash.";
 
-// onQuestion({file} | {hash} | {id} | {url}); onTrouble(sentence).
-export function watchInputs(onQuestion, onTrouble) {
+// onQuestion({file} | {hash} | {id} | {url}); onTrouble(sentence); onNothing(sentence): a search for an empty line.
+export function watchInputs(canFetch, { onQuestion, onTrouble, onNothing }) {
   const file = byId("file");
   const drop = byId("drop");
+  const wanted = canFetch ? "an address (https://…), an id, or a hash" : "an id or a hash";
+  const misread = `Type ${wanted}.`;
+  byId("text").placeholder = canFetch ? "or an address, id, hash" : "or an id, or a hash";
+  byId("text-label").textContent = canFetch ? "Address, id or hash of a picture" : "Id or hash of a picture";
 
   file.addEventListener("change", () => {
     const chosen = first(file.files);
@@ -16,7 +19,8 @@ export function watchInputs(onQuestion, onTrouble) {
   });
   byId("form").addEventListener("submit", (event) => {
     event.preventDefault();
-    readText(byId("text").value);
+    if (byId("text").value.trim()) readText(byId("text").value);
+    else onNothing(misread);
   });
   let depth = 0; // of the elements that a dragged file is over
   document.addEventListener("dragenter", (event) => {
@@ -50,7 +54,7 @@ export function watchInputs(onQuestion, onTrouble) {
     else onTrouble(otherwise);
   }
 
-  function readText(text, otherwise = MISREAD) {
+  function readText(text, otherwise = misread) {
     const asked = questionOf(text.trim());
     if (!asked) return onTrouble(otherwise);
     byId("text").value = text.trim();

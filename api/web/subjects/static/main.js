@@ -9,7 +9,8 @@ import { createTabs } from "./tabs.js";
 import { token } from "./token.js";
 
 const byId = (id) => document.getElementById(id);
-const config = await getJson("static/page.json");
+const RETRY_S = 3;
+const config = await getConfig();
 const picture = createQueryPicture();
 const results = createResults(config, picture.point);
 let current = null; // {question, abort} of the latest search
@@ -18,6 +19,8 @@ const tabOf = (question) => (question.sketch ? "tab-sketch" : "tab-picture");
 
 async function search(question) {
   questions.set(tabOf(question), question);
+  showTab(tabOf(question));
+  if (question.file) byId("text").value = ""; // it is of an older question
   current?.abort.abort();
   const search = { question, abort: new AbortController() };
   current = search;
@@ -29,7 +32,10 @@ async function search(question) {
 async function tryToAnswer(search) {
   const { question } = search;
   const isCurrent = () => current === search;
+  // Nothing may move under the brush of who is still painting.
+  const reveal = () => (question.sketch && !question.isAsked) || results.reveal();
   results.say("Searching …", { isBusy: true });
+  reveal();
   const onProgress = (share) => {
     if (isCurrent() && share < 1) results.say("Sending the picture …", { isBusy: true, share });
     else if (isCurrent()) results.say("Searching …", { isBusy: true });
@@ -38,11 +44,13 @@ async function tryToAnswer(search) {
     const options = { signal: search.abort.signal, onProgress, maxBytes: config.max_bytes, canFetch: config.fetch };
     const answer = await ask(question, options);
     if (!isCurrent()) return;
-    picture.rest(results.show(answer, Boolean(question.sketch)));
+    picture.rest(results.show(answer, question));
     showCount();
   } catch (trouble) {
-    if (isCurrent()) explain(trouble, search);
+    if (!isCurrent()) return;
+    explain(trouble, search);
   }
+  reveal();
 }
 
 function explain(trouble, search) {
@@ -68,7 +76,22 @@ async function showCount() {
     byId("count").textContent = images === 1 ? "1 picture known" : `${images.toLocaleString("en")} pictures known`;
   } catch (trouble) {
     byId("count").textContent = trouble.message;
+    if (trouble.wants === "token" && !current) results.say(trouble.message, trouble);
     if (trouble.retryS !== undefined) setTimeout(showCount, trouble.retryS * 1000);
+  }
+}
+
+// What the page must know of its server, however long that takes.
+async function getConfig() {
+  for (;;) {
+    try {
+      const config = await getJson("static/page.json");
+      byId("count").textContent = "";
+      return config;
+    } catch (trouble) {
+      byId("count").textContent = trouble.message;
+      await new Promise((resolve) => setTimeout(resolve, (trouble.retryS ?? RETRY_S) * 1000));
+    }
   }
 }
 
@@ -78,24 +101,39 @@ function stop() {
   results.hide();
 }
 
-watchInputs(search, (sentence) => {
+function refuse(sentence) {
   stop();
   picture.hide();
   results.say(sentence, { isError: true });
+  results.reveal();
+}
+
+watchInputs(config.fetch, {
+  onQuestion: search,
+  onTrouble: refuse,
+  onNothing: (sentence) => (questions.has("tab-picture") ? search(questions.get("tab-picture")) : refuse(sentence)),
 });
-createTabs(document.querySelector("[role=tablist]"), (tab) => {
+const showTab = createTabs(document.querySelector("[role=tablist]"), (tab) => {
   // Nothing may move under the brush when the first results appear.
   if (tab === "tab-sketch") byId("main").classList.add("asked");
   if (current && tabOf(current.question) === tab) return;
   if (questions.has(tab)) search(questions.get(tab));
   else stop();
 });
-createSketch((blob) => search({ sketch: blob }));
+createSketch({
+  onSketch: (blob, isAsked) => search({ sketch: blob, isAsked }),
+  onEmpty: (isAsked) => {
+    questions.delete("tab-sketch");
+    stop();
+    if (isAsked) results.say("Paint something first.", { isError: true });
+  },
+});
 byId("again").addEventListener("click", () => current && tryToAnswer(current));
 byId("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
   token.value = byId("token").value;
   byId("token").value = "";
+  if (!current) results.hide();
   showCount();
   if (current) search(current.question);
 });

@@ -3,6 +3,7 @@ import { card } from "./cards.js";
 import { BADGES, isLowDetail, kindOf, summary } from "./words.js";
 
 const byId = (id) => document.getElementById(id);
+const LOWEST = 0.6; // of the height of the window: what begins below is hardly seen
 
 export function createResults(config, onPoint) {
   const saying = document.querySelector(".saying");
@@ -30,10 +31,10 @@ export function createResults(config, onPoint) {
     byId("strangers").open = false;
   }
 
-  function show({ matches, detail, isDamaged }, isSketch) {
+  function show({ matches, isCut, detail, isDamaged }, question) {
     clear();
     const cards = (list) => list.map((match) => card(match, config, onPoint));
-    if (isSketch) {
+    if (question.sketch) {
       const sentence = matches.length ? "These look most like it." : "No pictures are known yet.";
       say(sentence);
       byId("copies").replaceChildren(...cards(matches));
@@ -43,7 +44,8 @@ export function createResults(config, onPoint) {
     const strangers = matches.filter((match) => kindOf(match) === "alike");
     const more = isLowDetail(detail) ? "Plain pictures look like each other, whatever they show." : moreOf(copies);
     const damage = isDamaged ? "A part of your picture is missing: the file is damaged." : "";
-    say(summary(copies, matches.length, detail), { more: [more, damage].filter(Boolean).join(" ") });
+    const found = { count: matches.length, isCut, detail, isOfKnown: Boolean(question.id) };
+    say(summary(copies, found), { more: [more, damage].filter(Boolean).join(" ") });
     byId("copies").replaceChildren(...cards(copies));
     byId("alike").replaceChildren(...cards(strangers));
     byId("strangers").hidden = strangers.length === 0;
@@ -56,10 +58,16 @@ export function createResults(config, onPoint) {
     return `and ${probable} that ${probable === 1 ? "is" : "are"} ${BADGES.probable.toLowerCase()}.`;
   }
 
+  // On a small screen what is said stands below the picture: show it to who has asked for it.
+  function reveal() {
+    const { top } = saying.getBoundingClientRect();
+    if (top < 0 || top > innerHeight * LOWEST) saying.scrollIntoView();
+  }
+
   function hide() {
     clear();
     byId("found").hidden = true;
   }
 
-  return { say, clear, hide, show };
+  return { say, clear, hide, reveal, show };
 }

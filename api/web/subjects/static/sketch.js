@@ -8,8 +8,9 @@ const COLOURS = [
 ];
 const PAUSE_MS = 500; // after a stroke, before it is searched
 
-// onSketch(blob): the visitor wants to know what this finds.
-export function createSketch(onSketch) {
+// onSketch(blob, isAsked): the visitor wants to know what this finds, and has said so if isAsked.
+// onEmpty(isAsked): there is nothing on the canvas any more, or yet.
+export function createSketch({ onSketch, onEmpty }) {
   const canvas = byId("canvas");
   const pen = canvas.getContext("2d");
   let strokes = []; // {colour, size, points} or {colour} for a fill
@@ -57,11 +58,12 @@ export function createSketch(onSketch) {
   }
   function later() {
     clearTimeout(waiting);
-    waiting = setTimeout(search, PAUSE_MS);
+    waiting = setTimeout(() => search(), PAUSE_MS);
   }
-  function search() {
+  function search(isAsked = false) {
     clearTimeout(waiting);
-    canvas.toBlob(onSketch, "image/png");
+    if (strokes.length === 0) return onEmpty(isAsked);
+    canvas.toBlob((blob) => onSketch(blob, isAsked), "image/png");
   }
 
   canvas.addEventListener("pointerdown", (event) => {
@@ -89,13 +91,14 @@ export function createSketch(onSketch) {
     strokes.pop();
     repaint();
     if (strokes.length) later();
+    else search();
   });
   byId("clear").addEventListener("click", () => {
-    clearTimeout(waiting);
     strokes = [];
     repaint();
+    search();
   });
-  byId("find").addEventListener("click", search);
+  byId("find").addEventListener("click", () => search(true));
   choose(colour);
   repaint();
 }

@@ -23,6 +23,7 @@ export function troubleOf(status, text, { size, maxBytes, question = {}, retry }
   switch (status) {
     case 401:
     case 403:
+      if (said.includes("not one of this")) return new Trouble("This server does not know the token.", { wants: "token" });
       return new Trouble("This server asks for a token.", { more: sentence(said), wants: "token" });
     case 404:
       if (question.id) return new Trouble(`No picture with the id ${question.id} is known.`);

@@ -46,23 +46,34 @@ export function nameOf(match) {
   const { source } = match;
   if (!source) return `#${match.post_id}`;
   if (!isAddress(source)) return source.split(/[\\/]/).pop() || source;
-  const { host, pathname } = new URL(source);
-  return host + (pathname === "/" ? "" : pathname);
+  const { host, pathname, search } = new URL(source);
+  return host + (pathname === "/" ? "" : readable(pathname)) + readable(search);
+}
+
+// Percent signs become letters again, but not such as cannot be seen or turn the line around.
+function readable(part) {
+  try {
+    return decodeURI(part).replace(/[\p{C}\p{Z}]/gu, encodeURIComponent);
+  } catch {
+    return part; // not UTF-8
+  }
 }
 
 export function isAddress(text) {
   return /^https?:\/\//i.test(text) && URL.canParse(text);
 }
 
-export function summary(copies, count, detail) {
+// count: of all matches; isCut: there may be more; isOfKnown: the question is a known picture, which is left out.
+export function summary(copies, { count, isCut, detail, isOfKnown }) {
   if (detail !== undefined && detail < LOW_DETAIL_BITS && !copies.some((match) => kindOf(match) === "same")) {
     return "This picture has too little detail to tell.";
   }
-  if (count === 0) return "No pictures are known yet.";
+  if (count === 0 && !isOfKnown) return "No pictures are known yet.";
   if (copies.length === 0) return "No copy known.";
   const same = copies.filter((match) => kindOf(match) === "same").length;
-  if (same === 0) return copies.length === 1 ? "Probably one copy." : `Probably ${copies.length} copies.`;
-  return same === 1 ? "Found it." : `Found ${same} copies.`;
+  const orMore = isCut && copies.length === count ? " or more" : "";
+  if (same === 0) return copies.length === 1 ? "Probably one copy." : `Probably ${copies.length} copies${orMore}.`;
+  return same === 1 ? "Found it." : `Found ${same} copies${orMore}.`;
 }
 
 export function isLowDetail(detail) {
