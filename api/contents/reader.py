@@ -67,6 +67,7 @@ class ContentsReader:
         self._lock = threading.Lock()
         self._is_closing = False
         self._exports = 0
+        self._open_exports: set[_Export] = set()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="contents")
 
     async def ids_after(self, after: int, limit: int) -> list[ListedImage]:
@@ -110,13 +111,14 @@ class ContentsReader:
         """Yield every image as lines of JSON, all of one moment, in some hundreds of lines at a time."""
         self._begin_export()
         try:
-            images = await self._run(lambda store: store.export())
-            chunks = _chunks(images)
+            export = await self._run(lambda store: _Export(store.export()))
+            self._open_exports.add(export)
             try:
-                while chunk := await self._run(lambda _: next(chunks, b"")):
+                while chunk := await self._run(lambda _: export.next()):
                     yield chunk
             finally:
-                await self._run(lambda _: _close(images))
+                if not self._is_closing:  # else `close` ends it: then there may be no thread any more
+                    await self._run(lambda _: self._end_export(export))
         finally:
             self._exports -= 1
 
@@ -135,9 +137,15 @@ class ContentsReader:
     def close(self) -> None:
         """Wait for the reads in flight and close the store, if it was opened here."""
         self.stop_waiting()
+        for export in list(self._open_exports):
+            self._end_export(export)
         self._threads.shutdown(wait=True)
         if self._store is not None:
             self._close_store(self._store)
+
+    def _end_export(self, export: _Export) -> None:
+        export.close()
+        self._open_exports.discard(export)
 
     def _begin_export(self) -> None:
         if self._exports >= MAX_EXPORTS:
@@ -181,6 +189,32 @@ def _chunks(images: Iterator[ExportedImage]) -> Generator[bytes]:
         yield b"\n".join(lines) + b"\n"
 
 
-def _close(images: Iterator[ExportedImage]) -> None:
-    if isinstance(images, Generator):
-        images.close()
+class _Export:
+    """An export under way; whoever closes it waits for the chunk that is being read.
+
+    Parameters
+    ----------
+    images : iterator of ExportedImage
+        Holds a connection of the store until it is closed.
+    """
+
+    def __init__(self, images: Iterator[ExportedImage]) -> None:
+        self._images = images
+        self._chunks = _chunks(images)
+        self._lock = threading.Lock()
+        self._is_closed = False
+
+    def next(self) -> bytes:
+        """Return the next chunk; empty at the end. Raises StoreUnavailable if it was closed before that."""
+        with self._lock:
+            if self._is_closed:
+                raise StoreUnavailable("the server is stopping")
+            return next(self._chunks, b"")
+
+    def close(self) -> None:
+        """End it, and free its connection. Closing twice is harmless."""
+        with self._lock:
+            self._is_closed = True
+            self._chunks.close()
+            if isinstance(self._images, Generator):
+                self._images.close()

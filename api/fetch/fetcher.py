@@ -13,6 +13,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from tempfile import SpooledTemporaryFile
 from typing import BinaryIO, Final, cast
 
@@ -82,6 +83,8 @@ class Fetcher:
         self._client = httpx.AsyncClient(
             trust_env=False,
             follow_redirects=False,
+            # Nobody's: what one site sets would be sent to every other one at the same address.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             # A kept connection belongs to an address, and would be taken for another name at it.
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
             timeout=httpx.Timeout(None, connect=min(5.0, options.timeout_s)),

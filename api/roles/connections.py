@@ -1,4 +1,4 @@
-"""How connections arrive: accepted as fast as they come, and dropped where a head never ends.
+"""How connections arrive: accepted as fast as they come, and dropped where a head never ends, or an answer.
 
 Knows HTTP only as far as the head of a request. Used by `process`.
 """
@@ -24,6 +24,8 @@ MAX_HEAD_BYTES: Final = 64 * 1024
 """A hash in a query string takes 0.6 KB; cookies of a whole domain some more."""
 HEAD_TIMEOUT_S: Final = 20.0
 """From a connection, or the first byte of a request, to the end of its head."""
+STALL_S: Final = 60.0
+"""How long a client may take nothing of its answer: an export holds a snapshot meanwhile."""
 LINGER_S: Final = 1.0
 """How long one who was refused may go on sending, unheard, and read why."""
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
@@ -116,6 +118,8 @@ class BoundedProtocol(HttpToolsProtocol):
     """The headers that say how long the body of an upgrading request is; empty without a body."""
     _is_resuming = False
     _is_refused = False
+    _sent = (0, 0.0)
+    """Bytes that have left, and when that number was new."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a head."""
@@ -209,7 +213,14 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_response_complete()
 
     def end_if_slow(self, now: float) -> None:
-        """Drop the connection if its head should have ended by now."""
+        """Drop the connection if its head should have ended by now, or if its answer is not taken."""
+        waiting = self.transport.get_write_buffer_size()
+        n_sent = self._writes.n_written - waiting
+        if not waiting or n_sent != self._sent[0]:
+            self._sent = (n_sent, now)
+        elif now - self._sent[1] > STALL_S:
+            self.transport.abort()
+            return
         if self.head_since is not None and now - self.head_since > HEAD_TIMEOUT_S:
             self._refuse(408, f"the head of the request did not end within {HEAD_TIMEOUT_S:g} seconds")
 

@@ -23,7 +23,7 @@ class OneWriteTransport:
     loop : asyncio.AbstractEventLoop
     """
 
-    __slots__ = ("_is_called", "_loop", "_pieces", "_size", "_transport")
+    __slots__ = ("_is_called", "_loop", "_pieces", "_size", "_transport", "n_written")
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
@@ -31,6 +31,8 @@ class OneWriteTransport:
         self._pieces: list[bytes] = []
         self._size = 0
         self._is_called = False
+        self.n_written = 0
+        """Bytes that the transport was given."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -50,7 +52,9 @@ class OneWriteTransport:
         if self._pieces:
             pieces, self._pieces, self._size = self._pieces, [], 0
             if not self._transport.is_closing():
-                self._transport.write(b"".join(pieces))
+                data = b"".join(pieces)
+                self.n_written += len(data)
+                self._transport.write(data)
 
     def write_eof(self) -> None:
         """Write what is kept, and say that nothing follows."""

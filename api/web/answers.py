@@ -7,14 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import orjson
-from starlette.responses import Response
+from starlette.responses import FileResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from api.ingestion.interface import Added
 from iqdb_core import codec
 from iqdb_core.model import Match, Signature
+
+_OF_A_PART: Final = frozenset({b"range", b"if-range"})
 
 
 class Dialect(Enum):
@@ -42,6 +46,29 @@ class JsonResponse(Response):
         self.raw_headers = [(b"content-length", b"%d" % len(body)), (b"content-type", b"application/json")]
         for name, value in (headers or {}).items():
             self.raw_headers.append((name.lower().encode("latin-1"), value.encode("latin-1")))
+
+
+class WholeFile(FileResponse):
+    """A file that is sent from its beginning to its end.
+
+    Where each answer has a file of its own, a part of it fits to no other. And to a range that is none the base
+    answers in its own words, which are not JSON.
+
+    Parameters
+    ----------
+    path : Path
+    others
+        As of `FileResponse`.
+    """
+
+    def __init__(self, path: Path, **others: Any) -> None:
+        super().__init__(path, **others)
+        self.headers["Accept-Ranges"] = "none"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        headers = [(name, value) for name, value in scope["headers"] if name not in _OF_A_PART]
+        await super().__call__({**scope, "headers": headers}, receive, send)
 
 
 def json_response(body: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

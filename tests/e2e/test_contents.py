@@ -104,6 +104,16 @@ def test_everything_is_exported_as_a_file_of_iqdb(client: httpx.Client, tmp_path
         assert get(other.client, "/status")["images"] == len(IDS)
 
 
+@pytest.mark.parametrize("asked", ["bytes=100-", "bytes=abc", "bytes=999999999-"])
+@pytest.mark.parametrize("path", ["/export?format=sqlite", "/"])
+def test_no_file_is_sent_in_parts(client: httpx.Client, path: str, asked: str) -> None:
+    whole = client.get(path)
+    answer = client.get(path, headers={"Range": asked})
+    assert answer.status_code == 200
+    assert answer.headers["accept-ranges"] == "none"
+    assert len(answer.content) == len(whole.content) > 100
+
+
 def test_a_mirror_follows_the_feed(client: httpx.Client) -> None:
     mirror: dict[int, str] = {}
     since: dict[str, str] = {}

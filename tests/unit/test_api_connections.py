@@ -17,6 +17,7 @@ from api.roles import connections
 from api.roles.connections import MAX_HEAD_BYTES, BoundedProtocol
 from api.roles.one_write import MOST_BYTES, OneWriteTransport
 from api.roles.process import _Server
+from tests.fixtures.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -185,6 +186,53 @@ def test_a_head_that_does_not_end_is_dropped(monkeypatch: pytest.MonkeyPatch) ->
             await server.on_tick(0)
             assert b" 408 " in await reader.read()
             writer.close()
+
+    run(scenario)
+
+
+def test_who_takes_nothing_of_an_answer_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[str] = []
+
+    async def endless(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await empty(scope, receive, send)
+            return
+        await receive()
+        gone = asyncio.ensure_future(receive())
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while not gone.done():
+            await send({"type": "http.response.body", "body": b"x" * 65536, "more_body": True})
+        ended.append(gone.result()["type"])
+
+    async def scenario() -> None:
+        async with serving(endless) as (server, listener):
+            slow, stalled = [await asyncio.open_connection(*listener.getsockname(), limit=1024) for _ in "ab"]
+            for _, writer in (slow, stalled):
+                writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+
+            def served() -> list[Any]:
+                return list(server.server_state.connections)
+
+            def are_stuck() -> bool:
+                return len(served()) == 2 and all(one.transport.get_write_buffer_size() for one in served())
+
+            def n_written() -> int:
+                return sum(one._writes.n_written for one in served())
+
+            await until(are_stuck)
+            await server.on_tick(0)
+            monkeypatch.setattr(connections, "STALL_S", 0.0)
+            before = n_written()
+            while n_written() == before:
+                await slow[0].read(65536)
+            await until(are_stuck)
+            await server.on_tick(0)
+            await until(lambda: ended)
+            assert len(served()) == 1
+            assert await slow[0].read(1)
+            slow[1].close()
+            stalled[1].close()
+            await until(lambda: len(ended) == 2)
 
     run(scenario)
 

@@ -9,11 +9,16 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from api.contents.cursor import Cursor
-from api.contents.reader import READ_S, ContentsReader
+from api.contents.reader import CHUNK_IMAGES, READ_S, ContentsReader
 from api.roles.process import GRACE_S
 from iqdb_core.errors import StoreUnavailable
+from iqdb_core.model import Write
+from iqdb_core.store import open_store
+from tests.fixtures.stores import signature
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from iqdb_core.store import SignatureStore
 
 
@@ -29,6 +34,29 @@ class HangingStore:
             return []
 
         return read
+
+
+def test_closing_ends_exports_that_nobody_reads_on(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "iqdb.sqlite"))
+    store.apply([Write(number, 1, signature(number)) for number in range(2 * CHUNK_IMAGES)])
+
+    async def scenario() -> None:
+        reader = ContentsReader(lambda: store)
+        stalled, ended = reader.export_lines(), reader.export_lines()
+        for lines in (stalled, ended):
+            assert (await anext(lines)).count(b"\n") == CHUNK_IMAGES
+        await ended.aclose()
+        reader.close()
+        store.apply([Write(0, 2, None)])
+        store.close()
+        # The last connection folds the log into the file, unless somebody reads yet.
+        assert not (tmp_path / "iqdb.sqlite-wal").exists()
+        # A part that looks like the whole would be taken for it.
+        with pytest.raises((StoreUnavailable, RuntimeError)):
+            await anext(stalled)
+        await stalled.aclose()
+
+    asyncio.run(scenario())
 
 
 def test_no_read_of_a_database_that_hangs_outlasts_the_end_of_a_server() -> None:

@@ -179,6 +179,24 @@ def test_what_was_checked_is_what_is_connected_to() -> None:
     run(scenario())
 
 
+def test_cookies_are_neither_kept_nor_sent() -> None:
+    def with_cookie(_: str, path: str) -> Answer:
+        if path == "/to":
+            return 302, {"Location": "/picture", "Set-Cookie": "on-the-way=1"}, b""
+        return 200, {"Set-Cookie": "visitor=stranger; Path=/"}, PICTURE
+
+    async def scenario() -> None:
+        async with HttpPeer(with_cookie) as peer:
+            fetcher = Fetcher(options(), "0")
+            for path in ("to", "picture", "to"):
+                await (await fetcher.fetch(f"{peer.url}/{path}")).close()
+            await fetcher.close()
+            assert len(peer.heads) == 5
+            assert "cookie" not in "".join(peer.heads).lower()
+
+    run(scenario())
+
+
 def test_redirects_are_followed_and_each_is_checked() -> None:
     async def scenario() -> None:
         async with HttpPeer(serve) as peer:

@@ -21,6 +21,7 @@ def headers(**values: str) -> list[tuple[bytes, bytes]]:
         {"origin": "http://localhost:5588", "host": "localhost:5588"},
         {"origin": "https://a.example", "host": "127.0.0.1:5588", "x_forwarded_host": "a.example"},
         {"sec_fetch_site": "cross-site", "authorization": "Bearer x"},
+        {"sec_fetch_site": "cross-site", "authorization": "bearer x"},
     ],
 )
 def test_own_pages_other_clients_and_bearers_of_tokens_may_write(given: dict[str, str]) -> None:
@@ -38,6 +39,9 @@ def test_own_pages_other_clients_and_bearers_of_tokens_may_write(given: dict[str
         {"origin": "null", "host": "localhost:5588"},
         {"origin": "http://[bad", "host": "localhost:5588"},
         {"origin": "http://localhost:5588"},
+        {"sec_fetch_site": "cross-site", "authorization": "Basic dXNlcjpwdw=="},
+        {"origin": "http://evil.example", "authorization": "Negotiate YII="},
+        {"sec_fetch_site": "cross-site", "authorization": "Bearer"},
     ],
 )
 def test_foreign_pages_may_not(given: dict[str, str]) -> None:

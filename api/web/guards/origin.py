@@ -1,7 +1,8 @@
 """Writes that a page of another site makes its visitor's browser send: refused.
 
 A browser says where a request comes from (`Sec-Fetch-Site`, or `Origin` in older ones); other clients say
-nothing. A request that bears a token is no such forgery: a foreign page cannot know it.
+nothing. A request that bears a token is no such forgery: a foreign page cannot know it. What else is in its
+header `Authorization` says nothing: a browser adds a password that its visitor once typed by itself.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 from api.access.policy import Forbidden
 
 _OWN: Final = frozenset({b"same-origin", b"none"})
+_BEARER: Final = b"bearer "
 _HOSTS: Final = frozenset({b"host", b"x-forwarded-host"})
 
 
@@ -28,7 +30,7 @@ def check_origin(headers: Iterable[tuple[bytes, bytes]]) -> None:
     origin: bytes | None = None
     hosts: list[bytes] = []
     for name, value in headers:
-        if name == b"authorization":
+        if name == b"authorization" and value[: len(_BEARER)].lower() == _BEARER:
             return
         if name == b"sec-fetch-site":
             site = value.strip().lower()

@@ -8,11 +8,11 @@ from typing import Any, Final
 from fastapi import APIRouter
 from starlette.background import BackgroundTask
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 
 from api.contents.cursor import Cursor
 from api.contents.reader import ContentsReader, line_of
-from api.web.answers import Dialect, json_response
+from api.web.answers import Dialect, WholeFile, json_response
 from api.web.document.openapi_contents import CHANGES, EXPORT, LIST, MISSING
 from api.web.errors import BadRequest
 from api.web.reading.body import Body
@@ -103,7 +103,7 @@ async def export(request: Request) -> Response:
     except BaseException:
         folder.close()
         raise
-    return FileResponse(file, headers=headers, media_type=media_type, background=BackgroundTask(folder.close))
+    return WholeFile(file, headers=headers, media_type=media_type, background=BackgroundTask(folder.close))
 
 
 async def _rest(first: bytes, lines: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:

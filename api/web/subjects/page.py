@@ -8,10 +8,10 @@ from typing import Final
 
 from fastapi import APIRouter
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 
 from api.pictures.thumbnails import Thumbnails
-from api.web.answers import json_response
+from api.web.answers import WholeFile, json_response
 from api.web.errors import UnknownPage
 from iqdb_core.errors import WrongUsage
 from iqdb_core.web_address import split_web_address
@@ -81,7 +81,7 @@ class PageOptions:
 @router.get("/")
 async def index(request: Request) -> Response:
     """Serve the page."""
-    return FileResponse(_STATIC / "index.html", headers=page_options_of(request).headers())
+    return WholeFile(_STATIC / "index.html", headers=page_options_of(request).headers())
 
 
 @router.get("/static/page.json")
@@ -104,7 +104,7 @@ async def static_file(request: Request, name: str) -> Response:
     path = _FILES.get(name)
     if path is None:
         raise UnknownPage("there is no such file")
-    return FileResponse(path, media_type=_KINDS[path.suffix], headers=page_options_of(request).headers())
+    return WholeFile(path, media_type=_KINDS[path.suffix], headers=page_options_of(request).headers())
 
 
 def page_options_of(request: Request) -> PageOptions:
