@@ -51,8 +51,8 @@ class JsonResponse(Response):
 class WholeFile(FileResponse):
     """A file that is sent from its beginning to its end.
 
-    Where each answer has a file of its own, a part of it fits to no other. And to a range that is none the base
-    answers in its own words, which are not JSON.
+    Where each answer has a file of its own, a part of it fits to no other. And a range that is none would be
+    answered in words that are not JSON.
 
     Parameters
     ----------

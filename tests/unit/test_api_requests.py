@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.requests import Request
 
 from api.ingestion.picture import Channels
 from api.web.answers import Dialect
 from api.web.errors import BadRequest
-from api.web.reading.parameters import Parameters
+from api.web.reading.parameters import Parameters, query_values
 from api.web.reading.requests import MAX_LIMIT, image_id_from, json_image_id, picture_of, question_of
 from iqdb_core import codec
 from iqdb_core.errors import InvalidImageId, IqdbError
@@ -87,6 +88,18 @@ def test_a_hash_counts_more_than_a_picture_beside_it() -> None:
     assert picture_of(said(hash=HASH, channels={"r": 1})) == signature
     assert picture_of(said(hash=HASH, file="x")) == signature
     assert isinstance(picture_of(said(channels={"r": 1})), Channels)
+
+
+@pytest.mark.parametrize("query", [b"source=%E6%97.jpg", b"post_id=%ff&a=b"])
+def test_a_query_string_that_is_no_text_is_refused(query: bytes) -> None:
+    """Altered silently, a source would name another file, and two files would become one."""
+    with pytest.raises(BadRequest, match="not UTF-8"):
+        query_values(Request({"type": "http", "query_string": query, "headers": []}))
+
+
+def test_a_query_string_may_have_any_letters() -> None:
+    request = Request({"type": "http", "query_string": b"source=%E5%86%99+a;b&c=", "headers": []})
+    assert query_values(request) == {"source": "写 a;b"}
 
 
 @pytest.mark.parametrize(

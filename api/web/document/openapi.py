@@ -52,10 +52,12 @@ def answers(schema: object, *, queued: bool = False) -> dict[str, Any]:
 
 
 def _body(form: dict[str, Any], json: dict[str, Any], *, required: bool) -> dict[str, Any]:
+    fields = {name: schema for name, schema in form.items() if schema is not _FILE}
     return {
         "required": required,
         "content": {
             "multipart/form-data": {"schema": {"type": "object", "properties": form}},
+            "application/x-www-form-urlencoded": {"schema": {"type": "object", "properties": fields}},
             "application/json": {"schema": {"type": "object", "properties": json}},
         },
     }
@@ -76,16 +78,23 @@ ADD: Final[dict[str, Any]] = {
     "responses": answers(_IMAGE, queued=True),
 }
 GET: Final[dict[str, Any]] = {"responses": answers(_IMAGE)}
-DELETE: Final[dict[str, Any]] = {"responses": answers({"type": "object", "properties": {"post_id": _ID}})}
+DELETE: Final[dict[str, Any]] = {
+    "responses": answers({"type": "object", "properties": {"post_id": _ID}}, queued=True)
+}
+EACH_QUERY: Final = [
+    query_parameter("limit", _LIMIT),
+    query_parameter("mode", MODE),
+    query_parameter("min_score", {"type": "number"}),
+]
+"""What every query may say."""
 QUERY: Final[dict[str, Any]] = {
     "parameters": [
         query_parameter("hash", _HASH),
-        query_parameter("limit", _LIMIT),
-        query_parameter("mode", MODE),
-        query_parameter("min_score", {"type": "number"}),
+        query_parameter("post_id", _ID),
+        *EACH_QUERY,
     ],
     "requestBody": _body(
-        {"file": _FILE, "hash": _HASH},
+        {"file": _FILE, "hash": _HASH, "post_id": _ID},
         {
             "hash": _HASH,
             "post_id": _ID,

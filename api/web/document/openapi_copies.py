@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from api.web.document.openapi import QUERY, answers, query_parameter
+from api.web.document.openapi import EACH_QUERY, QUERY, answers, query_parameter
 from api.web.document.openapi_more import EXAMPLE_HASH
 
 ID: Final = {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}
@@ -74,7 +74,7 @@ DUPLICATES: Final[dict[str, Any]] = {
     ),
 }
 QUERY_BATCH: Final[dict[str, Any]] = {
-    "parameters": COPIES_PARAMETERS,
+    "parameters": [*EACH_QUERY, *COPIES_PARAMETERS],
     "requestBody": {
         "required": True,
         "content": {

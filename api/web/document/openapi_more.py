@@ -24,6 +24,7 @@ _JOB: Final = {
     },
     "required": ["job_id", "post_id", "state"],
 }
+_QUEUED: Final = {"type": "object", "properties": {"post_id": ID, "job_id": {"type": "string"}}}
 _IDS: Final = {"type": "array", "items": ID, "minItems": 1, "maxItems": 1000}
 
 
@@ -102,7 +103,13 @@ DELETE_MANY: Final[dict[str, Any]] = {
         "required": True,
         "content": json_of({"oneOf": [_IDS, _object({"post_ids": _IDS})]}, [1, 2, 3]),
     },
-    "responses": _ok(json_of(_object({"post_ids": {"type": "array", "items": ID}}), {"post_ids": [1, 2, 3]})),
+    "responses": {
+        **_ok(json_of(_object({"post_ids": {"type": "array", "items": ID}}), {"post_ids": [1, 2, 3]})),
+        "202": {
+            "description": "Accepted; `jobs` names those that are not done yet",
+            "content": json_of(_object({"post_ids": _IDS, "jobs": {"type": "array", "items": _QUEUED}})),
+        },
+    },
 }
 JOB: Final[dict[str, Any]] = {"responses": _ok(json_of(_JOB))}
 JOBS: Final[dict[str, Any]] = {

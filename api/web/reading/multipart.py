@@ -176,7 +176,10 @@ class Form:
     def _on_part_end(self) -> None:
         part = self._part
         if part.file is None:
-            self.items.append((part.name, part.text.decode("utf-8", "replace")))
+            try:
+                self.items.append((part.name, part.text.decode()))
+            except UnicodeDecodeError:
+                raise BadRequest(f"{part.name!r} is not UTF-8") from None
             return
         if self._pending:  # its end came with its last bytes, and another part may follow in them
             part.file.write(b"".join(self._pending))

@@ -111,7 +111,10 @@ def query_values(request: Request) -> dict[str, Any]:
         return {}
     text = raw.decode("latin-1")
     if "%" in text or "+" in text or ";" in text:
-        return _merged({}, request.query_params.multi_items())
+        try:
+            return _merged({}, _fields(text))
+        except UnicodeDecodeError:
+            raise BadRequest("the query string is not UTF-8") from None
     # Nothing is escaped, as in every query by hash: splitting is all there is to do.
     pairs = (pair.partition("=") for pair in text.split("&"))
     return _merged({}, ((name, value) for name, _, value in pairs if name or value))
@@ -177,10 +180,14 @@ def _dialect(kind: str) -> Dialect:
 async def _form_values(body: Body) -> list[tuple[str, str]]:
     data = await body.whole(MAX_FORM_FIELDS * MAX_FIELD_BYTES)
     try:
-        text = data.decode()
-        return parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FORM_FIELDS, errors="strict")
+        return _fields(data.decode(), MAX_FORM_FIELDS)
     except ValueError:
         raise BadRequest(f"the form is not UTF-8, or has more than {MAX_FORM_FIELDS} fields") from None
+
+
+def _fields(text: str, most: int | None = None) -> list[tuple[str, str]]:
+    """Return names and values; raises ValueError for more than `most`, or for what is not UTF-8."""
+    return parse_qsl(text, keep_blank_values=True, max_num_fields=most, errors="strict")
 
 
 def _merged(values: dict[str, Any], items: Iterable[tuple[str, Any]]) -> dict[str, Any]:
