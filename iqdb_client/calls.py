@@ -114,9 +114,12 @@ def get(image_id: int) -> Call[Image]:
     return Call("GET", f"/images/{image_id}", Image.from_body)
 
 
-def delete(image_ids: Sequence[int]) -> Call[None]:
-    """Delete images; unknown ids are no error."""
-    return Call("DELETE", "/images", _deleted, json=list(image_ids))
+def delete(image_ids: Sequence[int]) -> list[Call[list[str]]]:
+    """Delete images, some at a time; unknown ids are no error. Each returns what is yet to be done."""
+    return [
+        Call("DELETE", "/images", _jobs_of, json=list(image_ids[start : start + MAX_BATCH]))
+        for start in range(0, len(image_ids), MAX_BATCH)
+    ]
 
 
 def query(picture: Picture | int, question: Question) -> Call[Matches]:
@@ -194,7 +197,7 @@ def duplicates(after: int, min_likelihood: float | None) -> Call[Mapping[str, An
     parameters = {} if after < 0 else {"after": str(after)}
     if min_likelihood is not None:
         parameters["min_likelihood"] = str(min_likelihood)
-    return Call("GET", "/duplicates", dict, parameters)
+    return Call("GET", "/duplicates", lambda body: {**body, "groups": body["groups"]}, parameters)
 
 
 def export(form: str) -> Call[None]:
@@ -240,6 +243,7 @@ def _note_damage(matches: Matches, headers: Mapping[str, str]) -> None:
     matches.is_damaged = headers.get("X-Query-Damaged") == "true"
 
 
-def _deleted(body: Mapping[str, Any]) -> None:
-    if "jobs" in body:
-        raise Late([job["job_id"] for job in body["jobs"]])
+def _jobs_of(body: Mapping[str, Any]) -> list[str]:
+    """Return the jobs of deletes that are not done yet, after checking that it is an answer to them."""
+    body["post_ids"]
+    return [job["job_id"] for job in body.get("jobs", ())]

@@ -12,7 +12,7 @@ import httpx
 
 from iqdb_client import calls
 from iqdb_client.calls import Call
-from iqdb_client.errors import Unavailable
+from iqdb_client.errors import Late, Refused, Unavailable
 from iqdb_client.retrying import BUSY, OnWait, Patience, Retries
 from iqdb_client.values import (
     Change,
@@ -28,6 +28,8 @@ from iqdb_client.values import (
 )
 
 T = TypeVar("T")
+_NEVER: Final = (httpx.UnsupportedProtocol, httpx.LocalProtocolError)
+"""What cannot be sent, however often it is tried: an address without http://, a token of two lines."""
 PAGE: Final = 1000
 LISTED: Final = 10_000
 """Images of a page of a list, as many as the server gives at once."""
@@ -55,12 +57,16 @@ def _content(call: Call[Any]) -> dict[str, Any]:
 
 
 def _result(call: Call[T], answer: httpx.Response) -> T:
-    if answer.status_code in {HTTPStatus.OK, HTTPStatus.ACCEPTED}:
+    if answer.status_code not in {HTTPStatus.OK, HTTPStatus.ACCEPTED}:
+        raise calls.refusal(answer.status_code, answer.content)
+    try:
         value = call.read(answer.json())
-        if call.complete is not None:
-            call.complete(value, answer.headers)
-        return value
-    raise calls.refusal(answer.status_code, answer.content)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        # The page of a proxy, or of another program at this address.
+        raise Refused(answer.status_code, "what answers there is no iqdb server") from error
+    if call.complete is not None:
+        call.complete(value, answer.headers)
+    return value
 
 
 def _busy(answer: httpx.Response) -> tuple[str, str | None]:
@@ -82,7 +88,8 @@ class Client:
     token : str or None
         Sent as "Authorization: Bearer TOKEN".
     timeout_s : float
-        How long one request may stay without progress.
+        How long one request may stay without progress; longer than the server waits for an add (its
+        `--add-timeout-s`, 60), or a write that is late seems lost, and is sent again.
     patience_s : float
         How long a server that is busy, starting or away is asked again; 0 asks once.
     contact_s : float or None
@@ -103,7 +110,7 @@ class Client:
         url: str,
         *,
         token: str | None = None,
-        timeout_s: float = 60.0,
+        timeout_s: float = 90.0,
         patience_s: float = 60.0,
         contact_s: float | None = None,
         on_wait: OnWait | None = None,
@@ -145,8 +152,9 @@ class Client:
 
     def delete(self, *post_ids: int) -> None:
         """Delete images; unknown ones are no error."""
-        for start in range(0, len(post_ids), calls.MAX_BATCH):
-            self._run(calls.delete(post_ids[start : start + calls.MAX_BATCH]))
+        late = [job_id for call in calls.delete(post_ids) for job_id in self._run(call)]
+        if late:
+            raise Late(late)
 
     def query(self, picture: Picture | int, question: Question | None = None, **options: Any) -> Matches:
         """Return what is most like a picture, or like the image with an id; `options` are Question's."""
@@ -225,6 +233,8 @@ class Client:
                 if answer.status_code not in BUSY:
                     return answer
                 answer.read()
+            except _NEVER as error:
+                raise _gave_up(call, str(error)) from error
             except httpx.TransportError as error:
                 cause = str(error) or type(error).__name__
             else:
@@ -243,7 +253,7 @@ class AsyncClient:
         url: str,
         *,
         token: str | None = None,
-        timeout_s: float = 60.0,
+        timeout_s: float = 90.0,
         patience_s: float = 60.0,
         contact_s: float | None = None,
         on_wait: OnWait | None = None,
@@ -285,8 +295,9 @@ class AsyncClient:
 
     async def delete(self, *post_ids: int) -> None:
         """See `Client.delete`."""
-        for start in range(0, len(post_ids), calls.MAX_BATCH):
-            await self._run(calls.delete(post_ids[start : start + calls.MAX_BATCH]))
+        late = [job_id for call in calls.delete(post_ids) for job_id in await self._run(call)]
+        if late:
+            raise Late(late)
 
     async def query(
         self, picture: Picture | int, question: Question | None = None, **options: Any
@@ -367,6 +378,8 @@ class AsyncClient:
                 if answer.status_code not in BUSY:
                     return answer
                 await answer.aread()
+            except _NEVER as error:
+                raise _gave_up(call, str(error)) from error
             except httpx.TransportError as error:
                 cause = str(error) or type(error).__name__
             else:

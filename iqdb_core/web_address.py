@@ -8,6 +8,13 @@ from urllib.parse import SplitResult, urlsplit
 _NOT_IN_A_HOST: Final = frozenset(" ;,'\"{}")
 
 
+def without_user(url: str) -> str:
+    """Return an address as it may be shown to anyone: without a name or password before its host."""
+    scheme, separator, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"
+
+
 def split_web_address(text: str) -> SplitResult | None:
     """Return the pieces of an address of the web; None for text that is none.
 

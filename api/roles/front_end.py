@@ -33,6 +33,7 @@ from api.web.services import Services
 from iqdb_core.jobs import Keys
 from iqdb_core.settings import Settings
 from iqdb_core.store import open_store
+from iqdb_core.web_address import without_user
 
 
 def create_app(
@@ -100,7 +101,7 @@ def load(settings: Settings, startup: Startup[Services], instruments: Instrument
             max_upload_bytes=settings.max_upload_bytes,
             timeout_s=settings.add_timeout_s,
         )
-        nodes = ", ".join(query_urls)
+        nodes = ", ".join(map(without_user, query_urls))
         contents = ContentsReader(lambda: open_store(settings.database_url), lambda store: store.close())
         stack.callback(contents.close)
         startup.on_signal(contents.stop_waiting)

@@ -17,6 +17,7 @@ import httpx
 
 from api.node.protocol import NODE_HEADER, PROTOCOL_VERSION
 from iqdb_core.errors import SearchUnavailable
+from iqdb_core.web_address import without_user
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +81,9 @@ class QueryNode:
         *,
         longest_rest_s: float = LONGEST_REST_S,
     ) -> None:
-        self.url = url
+        self.url = without_user(url)
+        """As it is shown, in the status, the log and the metrics."""
+        self._base = url
         self.in_flight = 0
         self.state = NodeState.READY
         self.trouble = ""
@@ -139,7 +142,7 @@ class QueryNode:
         self.in_flight += 1
         try:
             async with asyncio.timeout(limit_s):  # of the whole: the client's own limits are per read
-                answer = await self._client.request(method, self.url + path, **request)
+                answer = await self._client.request(method, self._base + path, **request)
         except TimeoutError:
             raise NodeTrouble(NodeState.AWAY, f"no answer within {limit_s:g} seconds") from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:

@@ -86,6 +86,21 @@ class Bench:
         await until(lambda: self.states == list(states))
 
 
+def test_a_password_of_a_node_is_shown_to_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        async with HttpPeer(well()) as node, HttpPeer(stranger) as other:
+            search = RemoteSearch([peer.url.replace("//", "//node:sekret@") for peer in (node, other)])
+            assert await search.query(SIGNATURE, 1, None) == MATCHES
+            status = await search.status()
+            assert {one["url"] for one in status["nodes"]} == {node.url, other.url}
+            assert "sekret" not in str(status)
+            assert any("authorization: basic" in head.lower() for head in node.heads)
+            await search.close()
+
+    run(scenario())
+    assert "sekret" not in caplog.text
+
+
 def test_a_silent_node_is_left_out_after_one_time_limit() -> None:
     async def scenario() -> None:
         async with Bench(silent, well()) as bench:
