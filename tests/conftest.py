@@ -21,7 +21,12 @@ from iqdb_core.temporary import TemporaryFolder
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-pytest_plugins = ["tests.fixtures.databases", "tests.fixtures.ledgers", "tests.fixtures.role_logs"]
+pytest_plugins = [
+    "tests.fixtures.databases",
+    "tests.fixtures.ledgers",
+    "tests.fixtures.page",
+    "tests.fixtures.role_logs",
+]
 
 for name in [name for name in os.environ if name.startswith("IQDB_")]:
     del os.environ[name]  # a developer's shell must not leak into the product under test
