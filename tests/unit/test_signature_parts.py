@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageOps
 
+from iqdb_core import forms
 from iqdb_core.errors import ImageTooLarge
 from iqdb_core.model import Rectangle
 from iqdb_core.signature import DecodeLimits, from_image_bytes, parts_from_image_bytes
@@ -262,3 +263,51 @@ def test_both_forms_agree_on_a_photo(rectangle: tuple[int, int, int, int]) -> No
             compiled, in_numpy = (compiled,), (in_numpy,)
         for one, other in zip(compiled, in_numpy, strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+def _grey(values: NDArray[np.float64], *, is_down: bool) -> NDArray[np.uint32]:
+    """Return pixels of these greys, each all across a row, or a column."""
+    rows = np.repeat(values.astype(np.uint32)[:, None] * np.uint32(0x010101), 120, axis=1)
+    return np.ascontiguousarray(rows.T if is_down else rows)
+
+
+def _parts_in_numpy(pixels: NDArray[np.uint32]) -> list[Rectangle]:
+    """Return what `find_parts` does before its kernels are compiled."""
+
+    def is_ours(place: str) -> bool:
+        return place.startswith(lines.__name__)
+
+    forms.use_plain(is_ours)
+    try:
+        return find_parts(pixels)
+    finally:
+        forms.use_preferred(is_ours)
+
+
+@pytest.mark.parametrize("is_down", [False, True])
+def test_smooth_runs_from_both_sides_may_meet(is_down: bool) -> None:
+    """Both begin with one colour, and between them is a jump: nothing is left when both are peeled off."""
+    runs = np.concatenate([np.linspace(100, 160, 150), np.linspace(60, 100, 150)])
+    pixels = _grey(runs, is_down=is_down)
+    assert find_parts(pixels) == _parts_in_numpy(pixels) != []
+
+
+@st.composite
+def _bands(draw: st.DrawFn) -> NDArray[np.uint32]:
+    """Draw bands of smooth runs between a few greys, sometimes with something in the middle."""
+    greys = st.sampled_from([60, 100, 104, 160])
+    runs = [
+        np.linspace(draw(greys), draw(greys), draw(st.integers(1, 90)))
+        for _ in range(draw(st.integers(1, 5)))
+    ]
+    pixels = _grey(np.concatenate(runs), is_down=draw(st.booleans()))
+    if draw(st.booleans()):
+        middle = pixels[20:-20, 20:-20]
+        middle[:] = np.random.default_rng(1).integers(0, 0xFFFFFF, middle.shape)
+    return pixels
+
+
+@given(pixels=_bands())
+@settings(max_examples=60, deadline=None)
+def test_both_forms_find_the_same_parts(pixels: NDArray[np.uint32]) -> None:
+    assert find_parts(pixels) == _parts_in_numpy(pixels)

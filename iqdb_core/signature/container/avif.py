@@ -42,15 +42,22 @@ def read(data: bytes) -> Still:
         if brands & _HEIC_BRANDS:
             return Still("HEIC", data)
         raise UnsupportedFormat("of ISO media files only AVIF and HEIC pictures are read")
+    return Still("AVIF", b"".join(_readable_boxes(data)))
+
+
+def _readable_boxes(data: bytes) -> Iterator[bytes | memoryview]:
+    """Yield the boxes at the top of a file in order, each of its own length, as the decoder reads them."""
+    whole = memoryview(data)
     begin = 0
     for _ in range(_MAX_BOXES):
         name, end = _box(data, begin)
-        if name in _DESCRIBING and (at := data.find(_EXIF, begin, end)) >= 0:
-            data = data[:at] + data[at:end].replace(_EXIF, _HIDDEN) + data[end:]
-        if name == b"meta":
-            data = data[:begin] + _with_one_list(data[begin:end]) + data[end:]
+        if name in _DESCRIBING:
+            box = data[begin:end].replace(_EXIF, _HIDDEN)
+            yield _with_one_list(box) if name == b"meta" else box
+        else:
+            yield whole[begin:end]
         if end >= len(data):
-            return Still("AVIF", data)
+            return
         begin = end
     raise CorruptImage(f"the AVIF is in more than {_MAX_BOXES} pieces")
 

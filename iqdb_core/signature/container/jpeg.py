@@ -45,7 +45,11 @@ _ADOBE_BYTES: Final = 12
 _FEW_SCANS: Final = 25
 """No reason to count exactly; encoders write about ten."""
 _COEFFICIENTS: Final = 64
-_MARKER: Final = re.compile(rb"\xff+([^\x00\xff])")
+_ALL_SENT: Final = (1 << _COEFFICIENTS) - 1
+_MOST_IN_SCAN: Final = 4
+"""Components that a scan may have; libjpeg reads no other."""
+_MARKER: Final = re.compile(rb"\xff([^\x00\xff])")
+"""Without the fill bytes before it: where any number of those is allowed, each begins a search of its own."""
 _MARKER_AFTER_SCAN: Final = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
 
 
@@ -133,7 +137,11 @@ def _head(data: bytes) -> tuple[_Head, int]:
             raise CorruptImage("the JPEG is cut short before its first scan")
         else:
             head.take(marker, content)
-    raise CorruptImage(f"the JPEG is in more than {MAX_PIECES} pieces")
+    raise _too_many_pieces()
+
+
+def _too_many_pieces() -> CorruptImage:
+    return CorruptImage(f"the JPEG is in more than {MAX_PIECES} pieces")
 
 
 def _next_marker(data: bytes, position: int) -> tuple[int, int]:
@@ -183,15 +191,16 @@ def _count_scans(data: bytes, position: int) -> int:
     if at_most <= _FEW_SCANS:
         return at_most
     scans = 1
-    while match := _MARKER_AFTER_SCAN.search(data, position):
+    for _ in range(MAX_PIECES):
+        match = _MARKER_AFTER_SCAN.search(data, position)
+        if match is None or match[1][0] == _END:
+            return scans
         marker = match[1][0]
-        if marker == _END:
-            break
         scans += marker == _SCAN
         position = match.end()
         if marker not in {0x01, _START}:
             position = _segment_end(data, position)
-    return scans
+    raise _too_many_pieces()
 
 
 def _scans_end(data: bytes, position: int) -> int:
@@ -199,7 +208,10 @@ def _scans_end(data: bytes, position: int) -> int:
     end = position
     position = _segment_end(data, position)
     is_in_scan = True
-    while match := _MARKER_AFTER_SCAN.search(data, position):
+    for _ in range(MAX_PIECES):
+        match = _MARKER_AFTER_SCAN.search(data, position)
+        if match is None:
+            return 0 if is_in_scan else end
         marker = match[1][0]
         if is_in_scan:
             end = match.start()
@@ -211,22 +223,23 @@ def _scans_end(data: bytes, position: int) -> int:
         position = match.end()
         if marker not in _WITHOUT_LENGTH:
             position = _segment_end(data, position)
-    return 0 if is_in_scan else end
+    raise _too_many_pieces()
 
 
 def _is_complete(data: bytes, begin: int, frame: _Frame) -> bool:
     """Whether the scans bring every coefficient of every component to its full precision."""
-    sent: dict[int, list[bool]] = {component: [False] * _COEFFICIENTS for component in frame.components}
+    sent = dict.fromkeys(frame.components, 0)  # a bit for each coefficient
     for _ in range(MAX_PIECES):
         if begin < 2:
             break
         count = data[begin + 2] if begin + 2 < len(data) else 0
         header = data[begin + 3 : begin + 6 + 2 * count]
-        if count and len(header) == 3 + 2 * count:
+        if 0 < count <= _MOST_IN_SCAN and len(header) == 3 + 2 * count:
             first, last, precision = header[-3:] if frame.is_progressive else (0, _COEFFICIENTS - 1, 0)
+            brought = _ALL_SENT & (2 << last) - (1 << first) if first <= last else 0
             for component in header[: 2 * count : 2]:
                 if component in sent:
-                    for place in range(first, min(last, _COEFFICIENTS - 1) + 1):
-                        sent[component][place] = precision & 15 == 0
+                    sent[component] &= ~brought
+                    sent[component] |= 0 if precision & 15 else brought
         begin = data.find(bytes((0xFF, _SCAN)), begin) + 2
-    return all(all(places) for places in sent.values())
+    return all(places == _ALL_SENT for places in sent.values())

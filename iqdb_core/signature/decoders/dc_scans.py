@@ -40,10 +40,12 @@ _FRAMES: Final = frozenset({0xC0, 0xC1, _FRAME})
 _SCAN: Final = 0xDA
 _END: Final = 0xD9
 _INTERVAL: Final = 0xDD
+_RESTARTS: Final = range(0xD0, 0xD8)
 _WITHOUT_LENGTH: Final = frozenset({0x01, *range(0xD0, 0xD9)})
-_MARKER: Final = re.compile(rb"\xff+([^\x00\xff])")
+_MARKER: Final = re.compile(rb"\xff([^\x00\xff])")
 _AFTER_SCAN: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-_RESTART: Final = re.compile(rb"\xff+[\xd0-\xd7]")
+_RESTART: Final = re.compile(rb"\xff[\xd0-\xd7]")
+"""All without the fill bytes before them: where any number is allowed, each begins a search of its own."""
 _CODE_BITS: Final = 16
 _SLOTS: Final = 16
 """Tables from here on are for other coefficients than the averages."""
@@ -96,8 +98,7 @@ def _missing_groups(data: bytes) -> int:
         elif marker == _INTERVAL:
             interval = int.from_bytes(data[begin + 2 : end], "big")
         elif marker == _SCAN and frame is not None and interval:
-            parts = 1 + len(_RESTART.findall(data, end, _pixels_end(data, end)))
-            missing = groups_in(data[begin:end], frame) - parts * interval
+            missing = groups_in(data[begin:end], frame) - (1 + _restarts(data, end)) * interval
     return missing
 
 
@@ -174,6 +175,12 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         position = _pixels_end(data, end) if marker == _SCAN else end
 
 
+def _restarts(data: bytes, begin: int) -> int:
+    """Return how many restarts there are in the scan whose data begins here."""
+    end = _pixels_end(data, begin)
+    return sum(data.count(bytes((0xFF, marker)), begin, end) for marker in _RESTARTS)
+
+
 def _pixels_end(data: bytes, begin: int) -> int:
     match = _AFTER_SCAN.search(data, begin)
     return match.start() if match else len(data)
@@ -233,7 +240,7 @@ def _rewritten(
 
 
 def _pieces(pixels: bytes, interval: int) -> list[bytes]:
-    """Return what lies between restarts, without the zeros that keep it apart from markers."""
+    """Return what lies between restarts, without fill bytes and the zeros that keep it apart from markers."""
     pieces = _RESTART.split(pixels)
     if len(pieces) > 1 and not interval:
         raise NotRewritten

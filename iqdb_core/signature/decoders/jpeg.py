@@ -22,7 +22,9 @@ from iqdb_core.signature.picture import Loaded
 _MODES: Final = {1: "L", 3: "RGB", 4: "CMYK"}
 _ENDLESS: Final = END * 40_000
 """More than the longest segment: libjpeg reads end markers as content, too, while it is inside of one."""
-_MARKER: Final = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
+_MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+"""Without the fill bytes before it: where any number of those is allowed, each begins a search of its own."""
+_FILL: Final = b"\xff"
 _GREY: Final = 128
 _ONES: Final = b"\xff\0" * 8
 _ZEROS: Final = bytes(8)
@@ -137,4 +139,4 @@ def _is_short(still: Still) -> bool:
     if marker is None:
         return True
     with _Decoder(still) as decoder:
-        return decoder.finish(still.data[: marker.start()] + _ONES)
+        return decoder.finish(still.data[: marker.start()].rstrip(_FILL) + _ONES)

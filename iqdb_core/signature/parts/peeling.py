@@ -60,10 +60,10 @@ def _peel(sheet: Sheet, box: Box, colour: NDArray[np.int64], *, is_run: bool) ->
     """Take a colour, or the smooth run of colours that begins with it, off all four sides."""
     while box.height > 0 and box.width > 0:
         top = _run(sheet.side(box, is_down=False, is_far=False), colour, is_run=is_run)
-        if top >= box.height:
-            return Box(box.top, box.top, box.left, box.right)
         bottom = _run(sheet.side(box, is_down=False, is_far=True), colour, is_run=is_run)
         inner = Box(box.top + top, box.bottom - bottom, box.left, box.right)
+        if inner.height <= 0:  # all of it belongs, or two smooth runs meet at a jump; there are no columns
+            return Box(box.top, box.top, box.left, box.right)
         left = _run(sheet.side(inner, is_down=True, is_far=False), colour, is_run=is_run)
         if left >= box.width:
             return Box(box.top, box.top, box.left, box.right)
