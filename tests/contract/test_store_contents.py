@@ -16,6 +16,7 @@ from iqdb_core.store import open_store
 from iqdb_core.store.contents import export as export_module
 from iqdb_core.store.databases import sqlite
 from iqdb_core.store.schema import IMAGES_SQLITE
+from tests.fixtures import programs
 from tests.fixtures.stores import IqdbFile, all_changes, delete, live_images, put, signature, stands_alone
 from tests.fixtures.waiting import wait_until
 
@@ -181,6 +182,32 @@ def test_a_backup_that_fails_leaves_nothing(filled: SignatureStore, tmp_path: Pa
     with pytest.raises(StoreUnavailable, match="No space left"):
         filled.backup(tmp_path / "full.sqlite", fail)
     assert [path.name for path in tmp_path.iterdir() if "store" not in path.name] == ["there"]
+
+
+def test_a_backup_to_a_full_disk_names_the_backup(tmp_path: Path) -> None:
+    script = """
+        import resource
+        import sys
+        from pathlib import Path
+        from iqdb_core.errors import StoreUnavailable
+        from iqdb_core.store import open_store
+        from tests.fixtures.stores import put
+
+        store = open_store(sys.argv[1])
+        store.apply([put(k, 1) for k in range(400)])
+        assert store.fold_log()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, resource.RLIM_INFINITY))
+        try:
+            store.backup(Path(sys.argv[2]))
+        except StoreUnavailable as error:
+            print(error)
+        store.close()
+    """
+    told = programs.run(script, tmp_path / "store.sqlite", tmp_path / "full.sqlite")
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.startswith("full.sqlite cannot be written: ")
+    assert "store.sqlite" not in told.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["store.sqlite"]
 
 
 def test_a_sound_store_has_no_findings(filled: SignatureStore) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import signal
+from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -160,6 +162,53 @@ def test_a_store_in_use_is_copied_to_its_end(source: str, store_url: str) -> Non
     copy_store(source, store_url, progress=keep_writing, batch=20)
     live.close()
     assert dict(contents(store_url)[0]) == dict(contents(source)[0])
+
+
+def test_sources_that_change_while_a_store_is_copied_are_those_of_the_copy(
+    store_url: str, tmp_path: Path
+) -> None:
+    source = str(tmp_path / "source.sqlite")
+    live = open_store(source)
+    live.apply([replace(put(k, 1 + k), source=f"source {k}") for k in range(20)])
+
+    def change(done: int, _total: int) -> None:
+        if done == 10:
+            live.apply([delete(3, 1000)])
+            live.apply([put(3, 1001)])
+            live.set_sources({4: "", 5: "new", 15: "newer"})
+
+    copy_store(source, store_url, progress=change, batch=10)
+    expected = live.sources_of(range(20))
+    assert expected == {k: f"source {k}" for k in range(20) if k not in {3, 4}} | {5: "new", 15: "newer"}
+    with closing(open_store(store_url)) as copy:
+        assert copy.sources_of(range(20)) == expected
+    live.set_sources({6: "", 7: "of later", 19: ""})
+    copy_store(source, store_url, batch=7)
+    with closing(open_store(store_url)) as copy:
+        assert copy.sources_of(range(20)) == live.sources_of(range(20))
+    live.close()
+
+
+def test_an_image_added_again_without_a_source_loses_that_of_a_copy_that_was_interrupted(
+    store_url: str, tmp_path: Path
+) -> None:
+    """The rows themselves say it: a copy that is interrupted again is not left with another's source."""
+    source = str(tmp_path / "source.sqlite")
+    live = open_store(source)
+    live.apply([replace(put(3, 1), source="old")])
+    copy_store(source, store_url)
+    live.apply([delete(3, 1000)])
+    live.apply([put(3, 1001), put(4, 1002)])
+    live.close()
+
+    def fail(_done: int, _total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        copy_store(source, store_url, progress=fail)
+    with closing(open_store(store_url)) as copy:
+        assert copy.get(3) == signature(1001)
+        assert copy.sources_of([3]) == {}
 
 
 def test_a_target_with_other_data_is_refused(source: str, store_url: str, tmp_path: Path) -> None:

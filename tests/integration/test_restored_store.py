@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final
 
@@ -81,6 +82,49 @@ def test_a_file_put_in_place_of_the_one_being_served(tmp_path: Path) -> None:
         hashed = {"hash": codec.to_hash(signature(9))}
         assert server.client.post("/images/301", data=hashed).status_code == 200
         assert 301 in found(server.client)
+
+
+def test_a_file_put_over_one_whose_log_is_not_empty_is_not_served(tmp_path: Path) -> None:
+    database, backup = tmp_path / "iqdb.sqlite", tmp_path / "backup.sqlite"
+    write(str(database), 1, 10)
+    shutil.copy(database, backup)
+    content = backup.read_bytes()
+    with embedded_server(database) as server, closing(sqlite3.connect(database)) as reader:
+        # Who reads an older state keeps the log from being emptied.
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM images").fetchone()
+        for image_id in range(101, 106):
+            hashed = {"hash": codec.to_hash(signature(image_id))}
+            assert server.client.post(f"/images/{image_id}", data=hashed).status_code == 200
+        backup.rename(database)
+        remedy = "stop the server, remove iqdb.sqlite-wal and iqdb.sqlite-shm, start it again"
+        wait_until(lambda: remedy in server.client.get("/status").json().get("store_error", ""), 60)
+        refused = server.client.post("/images/301", data={"hash": codec.to_hash(signature(9))})
+        assert refused.status_code == 503
+        assert found(server.client) == {*range(1, 11), *range(101, 106)}
+        assert server.terminate() == 0
+        assert remedy in server.errors()
+    assert database.read_bytes() == content
+    for log in tmp_path.glob("iqdb.sqlite-*"):
+        log.unlink()
+    with embedded_server(database) as server:
+        assert found(server.client) == set(range(1, 11))
+
+
+def test_a_server_that_stops_after_its_file_was_moved_away_loses_nothing(tmp_path: Path) -> None:
+    database, away = tmp_path / "iqdb.sqlite", tmp_path / "away.sqlite"
+    write(str(database), 1, 10)
+    with embedded_server(database) as server, closing(sqlite3.connect(database)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM images").fetchone()
+        for image_id in range(101, 106):
+            hashed = {"hash": codec.to_hash(signature(image_id))}
+            assert server.client.post(f"/images/{image_id}", data=hashed).status_code == 200
+        database.rename(away)
+        assert server.terminate() == 0
+    assert not database.exists()
+    away.rename(database)
+    assert content(str(database)) == {*range(1, 11), *range(101, 106)}
 
 
 class PostgresBackup:

@@ -21,7 +21,7 @@ from iqdb_core.store.databases import sqlite_contents, sqlite_takeover
 from iqdb_core.store.databases.sqlite_engine import SqliteEngines, driver_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -33,6 +33,10 @@ _IDS_PER_SELECT: Final = 500
 """Below SQLite's oldest limit of 999 parameters."""
 _PAGES_PER_STEP: Final = 4096
 _MAX_DAMAGE: Final = 20
+_FAULTS_OF_READING: Final = frozenset(
+    {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ}
+)
+"""What a copy can fail with that is the fault of the file which is copied, not of the new one."""
 
 _COUNTER: Final = "SELECT head_seq, live_count, max_revision, image_rows, image_mix FROM iqdb_store"
 _BEFORE_WRITES: Final = _COUNTER.replace(" FROM", ", (SELECT max(id) FROM images) FROM")
@@ -153,10 +157,11 @@ class SqliteBackend:
             if progress is not None:
                 progress(total - remaining, total)
 
-        with self.reading() as connection, closing(sqlite3.connect(path)) as target:
+        with self.reading() as connection:
             # What was read keeps the copy at this moment: else each write of others makes it begin anew.
             self.counter(connection)
-            driver_of(connection).backup(target, pages=_PAGES_PER_STEP, progress=tell, sleep=0)
+            with _copy_at(path) as target:
+                driver_of(connection).backup(target, pages=_PAGES_PER_STEP, progress=tell, sleep=0)
         return True
 
     def counter(self, connection: sa.Connection) -> Counter:
@@ -263,6 +268,24 @@ class SqliteBackend:
     def close(self) -> None:
         """Fold the log into the file and give back every connection."""
         self._engines.close()
+
+
+@contextlib.contextmanager
+def _copy_at(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open a new file for a copy; what it fails with must not be told of the file that is copied.
+
+    Raises
+    ------
+    OSError
+        The new file cannot be written: no error of SQLite's, which who reads would take for one of his own.
+    """
+    try:
+        with closing(sqlite3.connect(path)) as target:
+            yield target
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", None) in _FAULTS_OF_READING:
+            raise
+        raise OSError(str(error)) from error
 
 
 def fingerprint(driver: sqlite3.Connection) -> tuple[int, int]:

@@ -9,23 +9,24 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import sqlite3
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 from sqlalchemy.pool import QueuePool
 
 from iqdb_core.errors import StoreError, StoreInvalid, StoreUnavailable
 from iqdb_core.store.databases.sqlite_log import LogFolder
+from iqdb_core.store.databases.sqlite_place import Place
 from iqdb_core.store.databases.writer_turn import WriterTurn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from iqdb_core.store.address import SqliteAddress, StoreTimeouts
+    from iqdb_core.store.databases.sqlite_place import FileId
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +36,6 @@ _WRITER_CACHE_KIB: Final = 65_536
 _LOG_PAGES: Final = 4000
 """Pages of the log that are folded into the file at once; with SQLite's 1000, each large group does it."""
 _LOG_LIMIT_BYTES: Final = 64 * 2**20
-_FILE: Final = "iqdb_file"
 
 # What cannot heal by trying again; every other failure of SQLite is a lock, a full disk or the like.
 _PERMANENT: Final = {
@@ -50,6 +50,12 @@ _PERMANENT: Final = {
 }
 
 
+class _Connection(sqlite3.Connection):
+    """A connection that knows which file it was opened on."""
+
+    file: FileId | None = None
+
+
 class SqliteEngines:
     """One connection that writes and several that read one file.
 
@@ -62,8 +68,8 @@ class SqliteEngines:
     def __init__(self, address: SqliteAddress, timeouts: StoreTimeouts) -> None:
         self._address = address
         self._lock_s = timeouts.lock_s
-        self._is_prepared = False
         self._turn = WriterTurn(address.path, timeouts.lock_s)
+        self._place = Place(address, self._turn.taken)
         self._log_folder = LogFolder(self.fold_log)
         self._in_use = threading.Lock()
         self._kept: sa.Connection | None = None
@@ -76,25 +82,30 @@ class SqliteEngines:
         engine = sa.create_engine(
             "sqlite+pysqlite://", creator=creator, poolclass=QueuePool, pool_timeout=self._lock_s, **pool
         )
-        sa.event.listen(engine, "connect", self._remember_file)
         sa.event.listen(engine, "checkout", self._check_file)
         return engine
 
-    def _connect(self, mode: str) -> sqlite3.Connection:
+    def _connect(self, mode: str) -> _Connection:
+        before = self._place.look()
         connection = sqlite3.connect(
             f"{self._address.path.as_uri()}?mode={mode}",
             uri=True,
             timeout=self._lock_s,
             isolation_level=None,
             check_same_thread=False,
+            factory=_Connection,
         )
+        connection.file = self._place.file()
+        if self._place.is_served and connection.file != before:
+            connection.close()  # it has read nothing yet, and so opened no log
+            raise StoreUnavailable(f"{self._address} is being replaced")
         # A broken row may hold text that is none; it must not keep the others from being read.
         connection.text_factory = partial(str, encoding="utf-8", errors="replace")
         return connection
 
     def _connect_writer(self) -> sqlite3.Connection:
         # A file that was moved away must not come back empty.
-        connection = self._connect("rw" if self._is_prepared else "rwc")
+        connection = self._connect("rw" if self._place.is_served else "rwc")
         try:
             connection.execute("PRAGMA journal_mode = WAL").fetchall()
             connection.execute("PRAGMA synchronous = FULL")
@@ -111,29 +122,16 @@ class SqliteEngines:
         connection.execute("PRAGMA query_only = ON")
         return connection
 
-    def _remember_file(self, _connection: object, record: Any) -> None:
-        record.info[_FILE] = self._file()
-
-    def _check_file(self, _connection: object, record: Any, _proxy: object) -> None:
+    def _check_file(self, connection: _Connection, _record: object, _proxy: object) -> None:
         """Leave a connection to a file that another one has replaced, for example a backup put back."""
-        file = self._file()
-        if file is None and self._is_prepared:
-            raise StoreUnavailable(f"{self._address} is not there any more")
-        if record.info[_FILE] != file:
+        if connection.file != self._place.look():
             raise sa.exc.InvalidatePoolError
-
-    def _file(self) -> tuple[int, int] | None:
-        try:
-            found = self._address.path.stat()
-        except OSError:
-            return None
-        return found.st_dev, found.st_ino
 
     def create(self) -> None:
         """Make the file if it is missing, and turn its write-ahead log on."""
-        with self._connected():
-            self._is_prepared = True
-        if self._has_log():  # left by a process that was killed
+        with self._connected() as connection:
+            self._place.serve(_file_of(connection))
+        if self._place.has_log():  # left by a process that was killed
             self.note_write()
 
     def note_write(self) -> None:
@@ -161,7 +159,7 @@ class SqliteEngines:
             self._in_use.release()
 
     def _kept_or_new(self) -> sa.Connection:
-        if self._kept is not None and self._kept.info[_FILE] != self._file():
+        if self._kept is not None and _file_of(self._kept) != self._place.file():
             self._let_go()
         if self._kept is None:
             self._kept = self._writer.connect()
@@ -181,18 +179,24 @@ class SqliteEngines:
     @contextlib.contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         """One read transaction: all its statements see the state that the first one saw."""
-        with self.errors(), self.reader.connect() as connection:
+        with self.errors(), self._reader_of_now() as connection:
             driver_of(connection).execute("BEGIN")
             yield connection
+
+    def _reader_of_now(self) -> sa.Connection:
+        self._place.follow()
+        return self.reader.connect()
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[sa.Connection]:
         """One write transaction, in turn with the writers of other processes."""
-        with self.errors(), self._turn.taken(), self._connected() as connection:
-            driver = driver_of(connection)
-            driver.execute("BEGIN IMMEDIATE")
-            yield connection
-            driver.commit()
+        with self.errors(), self._turn.taken():
+            self._place.follow_in_turn()
+            with self._connected() as connection:
+                driver = driver_of(connection)
+                driver.execute("BEGIN IMMEDIATE")
+                yield connection
+                driver.commit()
         self.note_write()
 
     @contextlib.contextmanager
@@ -228,7 +232,7 @@ class SqliteEngines:
     def _store_error(self, exc: BaseException | None) -> StoreError:
         code = getattr(exc, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
         # A file that was ours may be moved back, and descriptors become free.
-        is_away = self._is_prepared and code == sqlite3.SQLITE_CANTOPEN
+        is_away = self._place.is_served and code == sqlite3.SQLITE_CANTOPEN
         if code in _PERMANENT and not is_away:
             return StoreInvalid(f"{self._address} {_PERMANENT[code]} ({exc})")
         return StoreUnavailable(f"{self._address}: {exc}")
@@ -241,7 +245,7 @@ class SqliteEngines:
         bool
             Whether all of it is there now; not while somebody writes or reads an older state.
         """
-        if not self._has_log():
+        if not self._place.has_log():
             return True
         with self.errors(), self._turn.taken(), self._connected() as connection:
             driver = driver_of(connection)
@@ -254,30 +258,46 @@ class SqliteEngines:
                 driver.execute(f"PRAGMA busy_timeout = {self._lock_s * 1000:.0f}").fetchall()
         return not busy
 
-    def _has_log(self) -> bool:
-        try:
-            return os.stat(f"{self._address.path}-wal").st_size > 0  # noqa: PTH116 - SQLite's own name for it
-        except OSError:
-            return False
-
     def close(self) -> None:
         """Fold the log into the file and give back every connection."""
         self._log_folder.close()
         self.reader.dispose()
-        if self._is_prepared:
-            self._is_prepared = False
-            with self.errors(), self._connected() as connection:
-                driver = driver_of(connection)
-                driver.rollback()  # pragmas of the journal work outside of transactions only
-                driver.execute("PRAGMA busy_timeout = 0").fetchall()
-                try:
-                    driver.execute("PRAGMA journal_mode = DELETE").fetchall()
-                except sqlite3.OperationalError as exc:
-                    # Another process has the file open; the last one to close it folds the log in.
-                    _log.info("%s keeps its log: %s", self._address, exc, extra={"action": "log_kept"})
-        self._let_go()
-        self._writer.dispose()
-        self._turn.close()
+        try:
+            if self._place.is_kept:
+                self._remove_log()
+            elif self._place.is_served:
+                # SQLite, too, leaves it where it is then, when the last connection is closed.
+                self._tell_log_left()
+        finally:
+            self._place.serve(None)
+            self._let_go()
+            self._writer.dispose()
+            self._turn.close()
+
+    def _remove_log(self) -> None:
+        with self.errors(), self._connected() as connection:
+            driver = driver_of(connection)
+            driver.rollback()  # pragmas of the journal work outside of transactions only
+            driver.execute("PRAGMA busy_timeout = 0").fetchall()
+            try:
+                driver.execute("PRAGMA journal_mode = DELETE").fetchall()
+            except sqlite3.OperationalError as exc:
+                # Another process has the file open; the last one to close it folds the log in.
+                _log.info("%s keeps its log: %s", self._address, exc, extra={"action": "log_kept"})
+
+    def _tell_log_left(self) -> None:
+        if not self._place.has_log():
+            return
+        if self._place.file() is None:
+            said = "its log was left where it is, and belongs to the file that was moved away"
+        else:
+            said = self._place.remedy()
+        _log.warning("%s: %s", self._address, said, extra={"action": "log_left"})
+
+
+def _file_of(connection: sa.Connection) -> FileId | None:
+    driver = driver_of(connection)
+    return driver.file if isinstance(driver, _Connection) else None
 
 
 def driver_of(connection: sa.Connection) -> sqlite3.Connection:
