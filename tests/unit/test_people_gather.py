@@ -8,6 +8,7 @@ import os
 import re
 import socket
 import tarfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,15 @@ def found(
 ) -> list[Item]:
     compiled = None if pattern is None else re.compile(pattern)
     names = [str(argument) for argument in arguments]
-    return list(gather(names, id_pattern=compiled, max_bytes=max_bytes, passed=passed or Passed()))
+    return list(
+        gather(
+            names,
+            id_pattern=compiled,
+            max_bytes=max_bytes,
+            passed=passed or Passed(),
+            stopping=threading.Event(),
+        )
+    )
 
 
 @pytest.fixture
@@ -89,7 +98,7 @@ def test_names_without_an_id_are_listed_and_the_others_go_on(tmp_path: Path, pat
     passed = Passed()
     items = found(tmp_path, tmp_path / "all.tar", pattern=pattern, passed=passed)
     assert [item.image_id for item in items] == [7, 8]
-    unreadable = {(Path(name).name, reason) for name, reason in passed.unreadable or []}
+    unreadable = {(Path(name).name, reason) for name, reason in passed.unreadable}
     assert unreadable == {
         (name, "no id was found in its name") for name in ("a.png", "other.png", "all.tar!other.png")
     }
@@ -108,7 +117,7 @@ def test_members_of_an_archive_come_with_their_bytes(folder: Path, tmp_path: Pat
         "all/.git/d.png": b".git/d.png",
     }
     assert passed.other_files == 1
-    assert passed.unreadable is None
+    assert passed.unreadable == []
 
 
 def test_an_archive_that_is_cut_short_gives_what_it_has(folder: Path, tmp_path: Path) -> None:
@@ -120,7 +129,6 @@ def test_an_archive_that_is_cut_short_gives_what_it_has(folder: Path, tmp_path: 
     archive.write_bytes(archive.read_bytes()[:3000])
     passed = Passed()
     assert [item.picture for item in found(archive, passed=passed, max_bytes=10_000)][:1] == [b"a.JPG"]
-    assert passed.unreadable is not None
     assert "cannot be read to its end" in passed.unreadable[0][1]
 
 
@@ -131,7 +139,6 @@ def test_a_member_larger_than_the_limit_is_noted(folder: Path, tmp_path: Path) -
         tar.add(folder / "b.png", "b.png")
     passed = Passed()
     assert found(archive, passed=passed) == []
-    assert passed.unreadable is not None
     assert "2,000 bytes" in passed.unreadable[0][1]
 
 
@@ -187,6 +194,7 @@ def test_one_file_may_have_several_ids_in_a_list(folder: Path, tmp_path: Path) -
         ("list.ndjson", '{"id": 1, "hash": 12}\n', "line 1: 'hash' is none: "),
         ("list.ndjson", '{"id": 1, "file": "a.png"}\n[]\n', "line 2: not an object"),
         ("list.ndjson", "nothing\n", "line 1: not JSON"),
+        ("list.ndjson", "[" * 100_000, "line 1: not JSON"),
         ("list.ndjson", '{"id": 1, "file": 2}\n', "line 1: 'file'"),
         ("list.ndjson", '{"id": 1, "file": ["a.png"]}\n', "line 1: 'file'"),
         ("list.csv", "id,file\n" + "9" * 5000 + ",a.png\n", "line 2: 'id'"),
@@ -202,6 +210,42 @@ def test_a_list_in_another_encoding_is_refused_in_words(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_bytes("id,file\n1,ä.png\n".encode("latin-1"))
     with pytest.raises(ConfigError, match="UTF-8"):
         found(tmp_path / "list.csv")
+
+
+def test_a_list_that_cannot_be_read_is_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").symlink_to(
+        "/proc/self/mem"
+    )  # a regular file, of which the first byte is an error
+    with pytest.raises(ConfigError, match=r"list\.csv cannot be read: Input/output error"):
+        found(tmp_path / "list.csv")
+    assert count([str(tmp_path / "list.csv")]) is None
+
+
+@pytest.mark.timeout(30)
+def test_a_note_takes_no_longer_where_there_are_many() -> None:
+    passed = Passed()
+    for number in range(400_000):
+        passed.note(str(number), "no id was found in its name")
+    assert len(passed.unreadable) == 400_000
+
+
+@pytest.mark.parametrize("how", ["folder", "pattern", "list"])
+def test_nothing_more_is_looked_through_when_it_is_to_end(tmp_path: Path, how: str) -> None:
+    for number in range(3):
+        (tmp_path / f"{number}.png").touch()
+    (tmp_path / "list.csv").write_text("id,file\n" + "".join(f"{n},{n}.png\n" for n in range(3)))
+    arguments: dict[str, list[object]] = {
+        "folder": [tmp_path, tmp_path],
+        "pattern": [tmp_path / "*.png"],
+        "list": [tmp_path / "list.csv"],
+    }
+    stopping = threading.Event()
+    items = gather(
+        list(map(str, arguments[how])), id_pattern=None, max_bytes=1000, passed=Passed(), stopping=stopping
+    )
+    assert Path(next(items).source or "").name == "0.png"
+    stopping.set()
+    assert list(items) == []
 
 
 def test_as_many_are_counted_as_are_found(folder: Path, tmp_path: Path) -> None:
@@ -283,7 +327,7 @@ def test_what_is_no_regular_file_is_listed_and_never_opened(tmp_path: Path, how:
     passed = Passed()
     items = found(*arguments[how], passed=passed)
     assert [Path(item.source or "").name for item in items] == ["good.jpg"]
-    assert {Path(name).name: reason for name, reason in passed.unreadable or []} == wrong
+    assert {Path(name).name: reason for name, reason in passed.unreadable} == wrong
     assert count(list(map(str, arguments[how]))) is not None
 
 

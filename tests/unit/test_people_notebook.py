@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from api.roles.people.notebook import Notebook, notebook_path
-from iqdb_core.errors import ConfigError
+from iqdb_core.errors import ConfigError, StoreUnavailable
 from tests.fixtures import programs
 
 
@@ -54,6 +56,64 @@ def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "files").write_bytes(b"no database" * 1000)
     with pytest.raises(ConfigError, match="cannot be used"):
         Notebook(tmp_path / "files")
+
+
+def test_a_database_of_others_is_refused(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "files")) as connection:
+        connection.execute("CREATE TABLE files (name TEXT)")
+    with pytest.raises(ConfigError, match="is it no notebook"):
+        Notebook(tmp_path / "files")
+
+
+@pytest.mark.parametrize("place", ["file/deep/files", "folder", "/proc/nothing/files"])
+def test_a_place_where_none_can_be_is_named(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ConfigError, match="cannot be opened: ") as caught:
+        Notebook(tmp_path / place)
+    assert str(caught.value).startswith(f"{tmp_path / place}, where ")
+    assert "XDG_STATE_HOME" in str(caught.value)
+
+
+def test_a_full_disk_is_told_and_gone_on_after(tmp_path: Path) -> None:
+    program = """
+        import pathlib, resource, sys
+        from api.roles.people.notebook import Notebook
+        from iqdb_core.errors import StoreUnavailable
+        notebook = Notebook(pathlib.Path(sys.argv[1]))
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
+        try:
+            notebook.assign({f"{number:0500}": number for number in range(20_000)})
+        except StoreUnavailable as error:
+            print(error)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        notebook.assign({"a": 17})
+    """
+    ended = programs.run(program, tmp_path / "files")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.startswith(f"{tmp_path / 'files'}, where 'iqdb add' notes")
+    assert "cannot be written: " in ended.stdout
+    with Notebook(tmp_path / "files") as notebook:
+        assert notebook.known(["a", f"{0:0500}"]) == {"a": (17, None)}
+
+
+def test_one_that_is_damaged_inside_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "files"
+    keys = {f"{number:0500}": number for number in range(1000)}
+    with Notebook(path) as notebook:
+        notebook.assign(keys)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:16_384] + b"\xff" * (len(whole) - 16_384))
+    with Notebook(path) as notebook, pytest.raises(StoreUnavailable, match="cannot be read: "):
+        notebook.known(list(keys))
+
+
+def test_who_has_no_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setenv("HOME", "~nobody-of-this-name")  # what is found for a user who is in no list
+    with pytest.raises(ConfigError, match="XDG_STATE_HOME"):
+        notebook_path("x", "http://one")
 
 
 def test_each_database_and_server_has_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -62,7 +62,13 @@ def add(
         _stopping_on_interrupt() as stopping,
         show.bar("adding", lambda: count(paths)) as progress,
     ):
-        items = gather(paths, id_pattern=pattern, max_bytes=settings.max_upload_bytes, passed=passed)
+        items = gather(
+            paths,
+            id_pattern=pattern,
+            max_bytes=settings.max_upload_bytes,
+            passed=passed,
+            stopping=stopping,
+        )
         tally = add_all(
             items,
             target,
@@ -72,7 +78,7 @@ def add(
             stopping=stopping,
         )
         name = target.name
-    unreadable = passed.unreadable or []
+    unreadable = passed.unreadable
     if json:
         refused = [{"file": file, "reason": reason} for file, reason in [*tally.refused, *unreadable]]
         show.as_json({**asdict(tally), "refused": refused, "other_files": passed.other_files})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final, TextIO
@@ -55,13 +55,7 @@ def duplicates(
 
     Plain pictures, which resemble each other anyhow, are left out.
     """
-    with opened(settings) as target, ExitStack() as stack:
-        out: TextIO = sys.stdout
-        if output is not None:
-            try:
-                out = stack.enter_context(output.open("a", encoding="utf-8", newline=""))
-            except OSError as error:
-                raise ConfigError(f"{output} cannot be written: {error.strerror}") from error
+    with opened(settings) as target, _written(output) as out:
         form = form or _format_for(out)
         is_new = after < 0 if output is None else out.tell() == 0
         if form is DuplicatesFormat.CSV and is_new:
@@ -83,7 +77,7 @@ def duplicates(
                 if page.next_after is None:
                     break
                 position = page.next_after
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, OSError):
             show.say(f"interrupted; go on with --after {position}")
             raise
         finally:
@@ -91,6 +85,19 @@ def duplicates(
     show.say(
         f"{groups:,} groups among {looked_at:,} images; {extra:,} images are there once more than needed"
     )
+
+
+@contextmanager
+def _written(output: Path | None) -> Iterator[TextIO]:
+    """Yield what is written to: a file at its end, or standard output."""
+    if output is None:
+        yield sys.stdout
+        return
+    try:
+        with output.open("a", encoding="utf-8", newline="") as out:
+            yield out
+    except OSError as error:  # also when it is closed: a full disk may be told only then
+        raise ConfigError(f"{output} cannot be written: {error.strerror}") from error
 
 
 def _format_for(out: TextIO) -> DuplicatesFormat:

@@ -57,9 +57,10 @@ def looked_at(path: Path) -> os.stat_result | str:
 
 
 def source_of(name: str) -> str | None:
-    """Return what is kept as source of a file: its name, None if that is too long.
+    """Return what is kept as source of a file: its name, None if that is too long or has a zero character.
 
-    Bytes that are not UTF-8 become replacement characters; nothing else can be stored or sent.
+    Bytes that are not UTF-8 become replacement characters; nothing else can be stored or sent. Zero
+    characters are in no file's name, but may be in that of an archive's member.
     """
     source = os.fsencode(name).decode("utf-8", "replace")
-    return source if len(source) <= MAX_SOURCE_CHARACTERS else None
+    return source if len(source) <= MAX_SOURCE_CHARACTERS and "\0" not in source else None

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import itertools
 import os
-import tarfile
+import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from re import Pattern
-from typing import Final
+from typing import Final, TypeVar
 
+from api.roles.people.archive import BadArchive, Member, members_of
 from api.roles.people.files import is_file, looked_at, path_of, source_of
 from api.roles.people.manifest import Row, is_image_id, read_manifest
 from api.roles.people.target import reason_of
@@ -53,6 +55,7 @@ PICTURE_SUFFIXES: Final = frozenset(
 MANIFEST_SUFFIXES: Final = frozenset({".csv", ".ndjson", ".jsonl"})
 _NO_ID: Final = "no id was found in its name"
 TAR_SUFFIXES: Final = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".txz")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +88,30 @@ class Passed:
     """What was left out while gathering, to be told at the end."""
 
     other_files: int = 0
-    unreadable: list[tuple[str, str]] | None = None
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
 
     def note(self, name: str, reason: str) -> None:
         """Remember something that could not be read."""
-        self.unreadable = [*(self.unreadable or []), (name, reason)]
+        self.unreadable.append((name, reason))
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What is wanted of all files alike; see `gather`."""
+
+    id_pattern: Pattern[str] | None
+    max_bytes: int
+    passed: Passed
+    stopping: threading.Event
 
 
 def gather(
-    arguments: Iterable[str], *, id_pattern: Pattern[str] | None, max_bytes: int, passed: Passed
+    arguments: Iterable[str],
+    *,
+    id_pattern: Pattern[str] | None,
+    max_bytes: int,
+    passed: Passed,
+    stopping: threading.Event,
 ) -> Iterator[Item]:
     """Yield the pictures that the arguments name, in a stable order.
 
@@ -108,28 +126,39 @@ def gather(
         Larger files and members of archives are noted and passed over.
     passed : Passed
         **Changed**: what was left out, and why: whatever is no regular file, and names without an id.
+    stopping : Event
+        When set, the rest is left, also where there is much to look through and nothing to yield.
 
     Raises
     ------
     ConfigError
         An argument that names nothing, or a list that is none.
     """
+    wish = _Wish(id_pattern, max_bytes, passed, stopping)
     for argument in arguments:
-        path = path_of(argument)
-        if os.path.isdir(path):  # noqa: PTH112 - that of Path fails for a name that is too long
-            for found in _walk(path, passed):
-                yield from _file(found, id_pattern, max_bytes, passed)
-        elif os.path.lexists(path):
-            yield from _of_file(path, id_pattern, max_bytes, passed)
-        elif glob.has_magic(argument):
-            names = _matching(path)
-            if not names:
-                raise ConfigError(f"nothing matches {argument}")
-            for name in names:
-                if not Path(name).is_dir():
-                    yield from _of_file(Path(name), id_pattern, max_bytes, passed)
-        else:
-            raise ConfigError(f"there is no file or folder {argument}")
+        yield from _of_argument(argument, wish)
+
+
+def _of_argument(argument: str, wish: _Wish) -> Iterator[Item]:
+    path = path_of(argument)
+    if os.path.isdir(path):  # noqa: PTH112 - that of Path fails for a name that is too long
+        for found in _walk(path, wish.passed, wish.stopping):
+            yield from _file(found, wish)
+    elif os.path.lexists(path):
+        yield from _of_file(path, wish)
+    elif glob.has_magic(argument):
+        names = _matching(path)
+        if not names:
+            raise ConfigError(f"nothing matches {argument}")
+        for name in _until(wish.stopping, names):
+            if not Path(name).is_dir():
+                yield from _of_file(Path(name), wish)
+    else:
+        raise ConfigError(f"there is no file or folder {argument}")
+
+
+def _until(stopping: threading.Event, things: Iterable[_T]) -> Iterator[_T]:
+    return itertools.takewhile(lambda _: not stopping.is_set(), things)
 
 
 def count(arguments: Iterable[str]) -> int | None:
@@ -142,7 +171,7 @@ def count(arguments: Iterable[str]) -> int | None:
         path = path_of(argument)
         try:
             if path.is_dir():
-                total += sum(1 for _ in _walk(path, Passed()))
+                total += sum(1 for _ in _walk(path, Passed(), threading.Event()))
                 continue
             for name in [path] if is_file(path) else filter(is_file, map(Path, _matching(path))):
                 if name.name.lower().endswith(TAR_SUFFIXES):
@@ -158,22 +187,23 @@ def _matching(pattern: Path) -> list[str]:
     return sorted(glob.glob(str(pattern), recursive=True))  # noqa: PTH207 - the pattern may be absolute
 
 
-def _of_file(path: Path, id_pattern: Pattern[str] | None, max_bytes: int, passed: Passed) -> Iterator[Item]:
+def _of_file(path: Path, wish: _Wish) -> Iterator[Item]:
     name = path.name.lower()
     is_readable = is_file(path)
     if is_readable and path.suffix.lower() in MANIFEST_SUFFIXES:
-        for row in read_manifest(path):
+        without_pattern = replace(wish, id_pattern=None)
+        for row in _until(wish.stopping, read_manifest(path)):
             if isinstance(row.picture, str):
                 yield Item(f"#{row.image_id}", row.image_id, row.source, _digest(row), row.picture)
                 continue
-            for item in _file(row.picture, None, max_bytes, passed):
+            for item in _file(row.picture, without_pattern):
                 # One file may stand in a list under several ids.
                 key = f"{item.key}#{row.image_id}"
                 yield Item(key, row.image_id, row.source or item.source, item.version, item.picture)
     elif is_readable and name.endswith(TAR_SUFFIXES):
-        yield from _members(path, id_pattern, max_bytes, passed)
+        yield from _members(path, wish)
     else:
-        yield from _file(path, id_pattern, max_bytes, passed)
+        yield from _file(path, wish)
 
 
 def _digest(row: Row) -> str:
@@ -181,13 +211,13 @@ def _digest(row: Row) -> str:
     return hashlib.sha256(f"{row.picture} {row.source}".encode()).hexdigest()[:32]
 
 
-def _walk(folder: Path, passed: Passed) -> Iterator[Path]:
+def _walk(folder: Path, passed: Passed, stopping: threading.Event) -> Iterator[Path]:
     def refuse(error: OSError) -> None:
         passed.note(str(error.filename), reason_of(error))
 
-    for place, folders, files in os.walk(folder, onerror=refuse):
+    for place, folders, files in _until(stopping, os.walk(folder, onerror=refuse)):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
+        for name in _until(stopping, sorted(files)):
             if name.startswith("."):
                 continue
             if Path(name).suffix.lower() in PICTURE_SUFFIXES:
@@ -196,46 +226,51 @@ def _walk(folder: Path, passed: Passed) -> Iterator[Path]:
                 passed.other_files += 1
 
 
-def _file(path: Path, id_pattern: Pattern[str] | None, max_bytes: int, passed: Passed) -> Iterator[Item]:
+def _file(path: Path, wish: _Wish) -> Iterator[Item]:
     """Yield the item of one file, or note why there is none."""
     absolute = Path(os.path.abspath(path))  # noqa: PTH100 - links stay as they are named
     key = str(absolute)
     found = looked_at(absolute)
-    image_id, has_id = _id_in(path.name, id_pattern)
+    image_id, has_id = _id_in(path.name, wish.id_pattern)
     if isinstance(found, str):
-        passed.note(key, found)
-    elif found.st_size > max_bytes:
-        passed.note(key, _too_large(found.st_size, max_bytes))
+        wish.passed.note(key, found)
+    elif found.st_size > wish.max_bytes:
+        wish.passed.note(key, _too_large(found.st_size, wish.max_bytes))
     elif not has_id:
-        passed.note(key, _NO_ID)
+        wish.passed.note(key, _NO_ID)
     else:
         yield Item(key, image_id, source_of(key), f"{found.st_size} {found.st_mtime_ns}", absolute)
 
 
-def _members(path: Path, id_pattern: Pattern[str] | None, max_bytes: int, passed: Passed) -> Iterator[Item]:
+def _members(path: Path, wish: _Wish) -> Iterator[Item]:
     archive = os.path.abspath(path)  # noqa: PTH100
     try:
-        with tarfile.open(path, "r|*") as members:
-            for member in members:
-                name = Path(member.name).name
-                if not member.isfile() or name.startswith("."):
-                    continue
-                if Path(name).suffix.lower() not in PICTURE_SUFFIXES:
-                    passed.other_files += 1
-                    continue
-                key = f"{archive}!{member.name}"
-                if member.size > max_bytes:
-                    passed.note(key, _too_large(member.size, max_bytes))
-                    continue
-                image_id, has_id = _id_in(name, id_pattern)
-                if not has_id:
-                    passed.note(key, _NO_ID)
-                    continue
-                file = members.extractfile(member)
-                data = b"" if file is None else file.read()
-                yield Item(key, image_id, source_of(key), f"{member.size} {int(member.mtime)}", data)
-    except (tarfile.TarError, OSError, EOFError) as error:
-        passed.note(archive, f"the archive cannot be read to its end: {reason_of(error)}")
+        for member in members_of(path, wish.stopping):
+            yield from _member(archive, member, wish)
+    except BadArchive as error:
+        if wish.stopping.is_set():
+            return  # nothing is wrong with it
+        wish.passed.note(archive, f"the archive cannot be read to its end: {error}")
+
+
+def _member(archive: str, member: Member, wish: _Wish) -> Iterator[Item]:
+    """Yield the item of one member, or note why there is none."""
+    name = Path(member.name).name
+    if name.startswith("."):
+        return
+    if Path(name).suffix.lower() not in PICTURE_SUFFIXES:
+        wish.passed.other_files += 1
+        return
+    key = f"{archive}!{member.name}"
+    image_id, has_id = _id_in(name, wish.id_pattern)
+    if member.size > wish.max_bytes:
+        wish.passed.note(key, _too_large(member.size, wish.max_bytes))
+    elif member.has_too_many_pieces:
+        wish.passed.note(key, "it is stored in too many pieces")
+    elif not has_id:
+        wish.passed.note(key, _NO_ID)
+    else:
+        yield Item(key, image_id, source_of(key), member.version, member.read())
 
 
 def _too_large(size: int, max_bytes: int) -> str:

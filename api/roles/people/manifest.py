@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from api.roles.people.target import reason_of
 from iqdb_core import codec
 from iqdb_core.errors import ConfigError, InvalidHash, InvalidSource
 from iqdb_core.model import MAX_IMAGE_ID, MAX_SOURCE_CHARACTERS
@@ -40,7 +41,7 @@ def read_manifest(path: Path) -> Iterator[Row]:
     Raises
     ------
     ConfigError
-        A line that lacks one or says it wrongly; the message names the line.
+        A line that lacks one or says it wrongly; the message names the line. Or it cannot be read.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as text:
@@ -55,6 +56,8 @@ def read_manifest(path: Path) -> Iterator[Row]:
                         yield _row(_object(line, path, number), path, number)
     except (UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"{path} is no list of ids and files or hashes in UTF-8") from error
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {reason_of(error)}") from error
 
 
 def is_image_id(text: str) -> bool:
@@ -65,7 +68,7 @@ def is_image_id(text: str) -> bool:
 def _object(line: str, path: Path, number: int) -> Mapping[str, Any]:
     try:
         value = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}, line {number}: not JSON") from error
     if not isinstance(value, dict):
         raise ConfigError(f"{path}, line {number}: not an object")

@@ -10,11 +10,13 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
-from iqdb_core.errors import ConfigError
+from api.roles.people.target import reason_of
+from iqdb_core.errors import ConfigError, StoreUnavailable
 
 _TABLE: Final = """
 CREATE TABLE IF NOT EXISTS files (
@@ -34,18 +36,25 @@ class Notebook:
     ----------
     path : Path
         Created if absent.
+
+    Raises
+    ------
+    ConfigError
+        It cannot be opened there, or is none. All methods raise StoreUnavailable where it cannot be read or
+        written any more.
     """
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._connection = sqlite3.connect(path, timeout=_WAIT_S, isolation_level=None)
+        self._path = path
+        self._connection = _connected(path)
         try:
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA locking_mode=EXCLUSIVE")
             self._connection.execute("BEGIN EXCLUSIVE")
             self._connection.execute(_TABLE)
+            self._connection.execute("SELECT key, post_id, version FROM files LIMIT 0")
             self._connection.execute("COMMIT")
-        except sqlite3.DatabaseError as error:
+        except sqlite3.Error as error:
             self._connection.close()
             raise ConfigError(
                 f"{path} cannot be used: {error}; is another 'iqdb add' running, or is it no notebook?"
@@ -59,27 +68,21 @@ class Notebook:
 
     def largest_id(self) -> int:
         """Return the largest id written down; -1 for none."""
-        found = self._connection.execute("SELECT max(post_id) FROM files").fetchone()[0]
-        return -1 if found is None else int(found)
+        found = self._row("SELECT max(post_id) FROM files")
+        return -1 if found is None or found[0] is None else int(found[0])
 
     def known(self, keys: Sequence[str]) -> Known:
         """Return what is known of those files that have an id."""
         found: Known = {}
         for key in keys:
-            row = self._connection.execute(
-                "SELECT post_id, version FROM files WHERE key = ?", (_stored(key),)
-            ).fetchone()
+            row = self._row("SELECT post_id, version FROM files WHERE key = ?", _stored(key))
             if row is not None:
                 found[key] = (int(row[0]), row[1])
         return found
 
     def held(self, image_ids: Sequence[int]) -> set[int]:
         """Return which of these ids a file has."""
-        found = set()
-        for image_id in image_ids:
-            if self._connection.execute("SELECT 1 FROM files WHERE post_id = ?", (image_id,)).fetchone():
-                found.add(image_id)
-        return found
+        return {one for one in image_ids if self._row("SELECT 1 FROM files WHERE post_id = ?", one)}
 
     def assign(self, ids: Mapping[str, int]) -> None:
         """Write down ids before anything is added with them; an id that another file had goes to this one."""
@@ -95,10 +98,43 @@ class Notebook:
             ((version, _stored(key)) for key, version in versions.items()),
         )
 
+    def _row(self, statement: str, *values: object) -> Any:
+        with self._in_words("read"):
+            return self._connection.execute(statement, values).fetchone()
+
     def _write(self, statement: str, rows: Iterable[tuple[object, ...]]) -> None:
-        self._connection.execute("BEGIN")
-        self._connection.executemany(statement, rows)
-        self._connection.execute("COMMIT")
+        with self._in_words("written"):
+            self._connection.execute("BEGIN")
+            self._connection.executemany(statement, rows)
+            self._connection.execute("COMMIT")
+
+    @contextmanager
+    def _in_words(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            self._roll_back()
+            raise StoreUnavailable(
+                f"{self._path}, where 'iqdb add' notes what it has added, cannot be {what}: {error};"
+                " look whether the disk is full, and run the same command again"
+            ) from error
+
+    def _roll_back(self) -> None:
+        # What other threads have added is written down after a failure, if it can be.
+        with suppress(sqlite3.Error):
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return sqlite3.connect(path, timeout=_WAIT_S, isolation_level=None)
+    except (OSError, sqlite3.Error) as error:
+        raise ConfigError(
+            f"{path}, where 'iqdb add' notes what it has added, cannot be opened: {reason_of(error)}; make it"
+            " a file that can be written, or name another place: with --db, or XDG_STATE_HOME for a server"
+        ) from error
 
 
 def _stored(key: str) -> str | bytes:
@@ -111,11 +147,26 @@ def _stored(key: str) -> str | bytes:
 
 
 def notebook_path(database: str, url: str) -> Path:
-    """Return where the notebook of a server is, or of a database if `url` is empty."""
+    """Return where the notebook of a server is, or of a database if `url` is empty.
+
+    Raises
+    ------
+    ConfigError
+        It belongs into the user's state folder, and there is none.
+    """
     if not url and "://" not in database:
         return Path(f"{database}.files")
     if not url and database.startswith("sqlite:///"):
         return Path(f"{database.removeprefix('sqlite:///')}.files")
-    home = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    home = Path(os.environ.get("XDG_STATE_HOME") or _home() / ".local" / "state")
     name = hashlib.sha256((url or database).encode()).hexdigest()[:16]
     return home / "iqdb" / f"{name}.files"
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError as error:  # a user without a name, as in a container
+        raise ConfigError(
+            "there is no home folder, where 'iqdb add' could note what it has added; XDG_STATE_HOME names one"
+        ) from error

@@ -1,0 +1,120 @@
+"""`iqdb add` with archives, lists and places that are not as they should be: told, and the rest goes in."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import tarfile
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.fixtures import pictures
+from tests.fixtures.command_line import Running, run
+from tests.fixtures.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+PHOTOS = [path for path in pictures.photos() if path.suffix == ".jpg"][:2]
+MANY = "9" * 20
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with two pictures."""
+    for name, photo in zip(("a.jpg", "good.jpg"), PHOTOS, strict=True):
+        shutil.copyfile(photo, tmp_path / name)
+    return tmp_path
+
+
+def pack(folder: Path, headers: Mapping[str, str]) -> None:
+    """Make an archive of one picture with an extended header."""
+    content = (folder / "a.jpg").read_bytes()
+    with tarfile.open(folder / "a.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+        header = tarfile.TarInfo("a.jpg")
+        header.size = len(content)
+        header.pax_headers = dict(headers)
+        archive.addfile(header, io.BytesIO(content))
+
+
+@pytest.mark.parametrize(
+    ("headers", "added"),
+    [
+        ({"size": MANY}, 1),
+        ({"GNU.sparse.map": "0,x"}, 1),
+        ({"mtime": "nan"}, 2),
+        ({"mtime": "inf"}, 2),
+        ({"path": "x\0y.jpg"}, 2),
+    ],
+)
+def test_what_comes_after_a_strange_archive_goes_in(
+    folder: Path, headers: Mapping[str, str], added: int
+) -> None:
+    pack(folder, headers)
+    for run_added, unchanged in ((added, 0), (0, added)):
+        ended = run("add", "a.tar", "good.jpg", "--json", folder=folder)
+        assert ended.returncode == (0 if added == 2 else 3), ended.stderr
+        told = json.loads(ended.stdout)
+        assert (told["added"], told["unchanged"]) == (run_added, unchanged)
+
+
+def test_a_signal_ends_what_takes_long_to_read_over(folder: Path) -> None:
+    with (folder / "a.tar").open("wb") as archive:
+        for number in range(16):
+            content = pictures.picture(number, (40, 30))
+            header = tarfile.TarInfo(f"{number}.png")
+            header.size = len(content)
+            archive.write(header.tobuf() + content.ljust(-(-len(content) // 512) * 512, b"\0"))
+        large = tarfile.TarInfo("large.jpg")
+        large.size = 1 << 42
+        archive.write(large.tobuf(tarfile.GNU_FORMAT))
+    os.truncate(folder / "a.tar", 1 << 42)  # a hole, which takes an hour to read
+
+    def count() -> int:
+        with closing(sqlite3.connect(folder / "iqdb.sqlite")) as connection:
+            return int(connection.execute("SELECT count(*) FROM images").fetchone()[0])
+
+    with Running("add", "a.tar", folder=folder) as started:
+        notebook = folder / "iqdb.sqlite.files"
+        wait_until(lambda: started.poll() is not None or (notebook.exists() and count() == 16), 100)
+        started.send_signal(signal.SIGTERM)
+        code, errors = started.wait_end(), started.errors()
+    assert (code, "Traceback" in errors) == (130, False), errors
+    assert "added 16" in errors
+    assert "cannot be read to its end" not in errors
+
+
+@pytest.mark.parametrize(
+    ("place", "options"),
+    [("/proc/nothing", ("--url", "http://127.0.0.1:9")), ("n.sqlite.files", ("--db", "n.sqlite"))],
+)
+def test_where_nothing_can_be_noted_is_named(folder: Path, place: str, options: tuple[str, ...]) -> None:
+    (folder / "n.sqlite.files").mkdir()
+    ended = run("add", "a.jpg", *options, folder=folder, environment={"XDG_STATE_HOME": "/proc/nothing"})
+    assert ended.returncode == 1
+    (reason,) = [line for line in ended.stderr.splitlines() if line.startswith("iqdb: ")]
+    assert place in reason
+    assert "cannot be opened" in reason
+
+
+def test_a_list_that_is_no_json_is_told(folder: Path) -> None:
+    (folder / "list.ndjson").write_text("[" * 100_000)
+    ended = run("add", "list.ndjson", folder=folder)
+    assert (ended.returncode, ended.stderr.splitlines()[-1]) == (1, "iqdb: list.ndjson, line 1: not JSON")
+
+
+@pytest.mark.parametrize("form", ["csv", "ndjson"])
+def test_duplicates_on_a_full_disk_are_told(folder: Path, form: str) -> None:
+    shutil.copyfile(folder / "a.jpg", folder / "b.jpg")
+    assert run("add", ".", folder=folder).returncode == 0
+    ended = run("duplicates", "--format", form, "--output", "/dev/full", folder=folder)
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1] == "iqdb: /dev/full cannot be written: No space left on device"
