@@ -8,7 +8,11 @@ from typing import Any, Final
 
 _QUOTED: Final = re.compile(r"""(['"])(?:(?!\1).)*\1""", re.DOTALL)
 _PATH: Final = re.compile(r"(?<![\w.])(?:/[^\s/:;,]+)+/?")
-_ADDRESS: Final = re.compile(r"\b\w+://\S+|\b\d{1,3}(?:\.\d{1,3}){3}\b|\[?[0-9a-fA-F]*:(?::[0-9a-fA-F]*)+\]?")
+_ADDRESS: Final = re.compile(
+    r"\b\w+://\S+|\b\d{1,3}(?:\.\d{1,3}){3}\b"
+    # Not from the middle of digits: each of a long hash would begin a search of its own.
+    r"|(?<![0-9a-fA-F])\[?[0-9a-fA-F]*:(?::[0-9a-fA-F]*)+\]?"
+)
 
 
 def said(values: Mapping[str, Any]) -> dict[str, Any]:
