@@ -76,6 +76,7 @@ def load(
         stack.callback(committer.close)
         search = LocalSearch(index, follower, store=store, observe=instruments.observe)
         stack.callback(search.close)
+        startup.on_signal(search.let_go)
         waits = Waits(startup.loop)
         startup.on_signal(waits.let_go)
         ingestion = EmbeddedIngestion(

@@ -51,5 +51,6 @@ def load(
         stack.callback(hints.close)
         search = LocalSearch(index, follower, store=store, observe=instruments.observe)
         stack.callback(search.close)
+        startup.on_signal(search.let_go)
         compilation.begin()
         return NodeServices(search, follower, f"{index.image_count:,} images", stack.pop_all().close)

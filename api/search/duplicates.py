@@ -6,12 +6,14 @@ is quick; only what clears it is looked at closely. Called by `local`, and by th
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from iqdb_core.duplicates import MAX_GROUP, Group, Near, Pair, groups_of
+from iqdb_core.duplicates import MAX_GROUP, Found, Group, GroupWalk, Near, Pair
+from iqdb_core.errors import IndexNotReady, IqdbError
 from iqdb_core.index import ImageIndex
 from iqdb_core.likelihood_words import LIKELY
 from iqdb_core.model import Asked, Signature
@@ -20,7 +22,11 @@ MOST_NEAR: Final = 50
 """Copies of one image that are looked at, unless there are more."""
 PAGE_IMAGES: Final = 2_000
 PAGE_S: Final = 0.5
-"""A page ends after so many images, or so much time."""
+"""A page ends after so many images, or so much time; a group that is under way then may be finished."""
+WALK_S: Final = 1.0
+"""A server ends the group, too, after so much time since the page began: less than a node may take."""
+WALKS: Final = 2
+"""So many pages are looked for at once. Each takes as long as hundreds of queries."""
 MIN_SCORE: Final = 60.0
 MIN_DETAIL: Final = 60.0
 
@@ -66,7 +72,23 @@ class DuplicatesPage:
     next_after: int | None
 
 
-def find_duplicates(index: ImageIndex, wanted: DuplicatesWanted, ids: Sequence[int]) -> DuplicatesPage:
+class TooManyWalks(IqdbError):
+    """As many pages of duplicates are being looked for as may at once."""
+
+    retryable = True
+
+    def __init__(self) -> None:
+        super().__init__(f"{WALKS} pages of duplicates are being looked for; ask again later")
+
+
+def find_duplicates(
+    index: ImageIndex,
+    wanted: DuplicatesWanted,
+    ids: Sequence[int],
+    *,
+    walk_s: float = math.inf,
+    is_stopped: Callable[[], bool] = lambda: False,
+) -> DuplicatesPage:
     """Return the next groups.
 
     Parameters
@@ -75,46 +97,64 @@ def find_duplicates(index: ImageIndex, wanted: DuplicatesWanted, ids: Sequence[i
     wanted : DuplicatesWanted
     ids : sequence of int
         The next `PAGE_IMAGES` live images above `wanted.after`, ascending; fewer at the end of the store.
+    walk_s : float
+        A group is told in part when the page has taken so long, seconds; whoever sets the bars could make a
+        thousand searches of one.
+    is_stopped : callable
+        Whether nobody is to wait for this any more; asked before each search.
+
+    Raises
+    ------
+    IndexNotReady
+        It was stopped.
     """
-    end = time.monotonic() + PAGE_S
-    looked_at: list[int] = []
-
-    def timely() -> Iterator[int]:
-        for image_id in ids:
-            if looked_at and time.monotonic() > end:
-                return
-            looked_at.append(image_id)
-            yield image_id
-
-    groups = tuple(groups_of(timely(), _Near(index, wanted).of))
-    is_end = len(looked_at) == len(ids) < PAGE_IMAGES
-    return DuplicatesPage(groups, len(looked_at), None if is_end or not looked_at else looked_at[-1])
+    began = time.monotonic()
+    walk = GroupWalk(_Near(index, wanted, is_stopped).of, is_late=lambda: time.monotonic() > began + walk_s)
+    groups: list[Group] = []
+    looked_at = 0
+    for image_id in ids:
+        if looked_at and time.monotonic() > began + PAGE_S:
+            break
+        group = walk.group_at(image_id)
+        if walk.is_cut and looked_at:
+            # It begins the next page, which has all of its time for it.
+            break
+        looked_at += 1
+        if group is not None:
+            groups.append(group)
+    is_end = looked_at == len(ids) < PAGE_IMAGES
+    return DuplicatesPage(tuple(groups), looked_at, None if is_end or not looked_at else ids[looked_at - 1])
 
 
 class _Near:
     """The copies of one image after another, for as long as a page takes.
 
     Images of one signature have the same, and one picture may be there hundreds of times: what was found for
-    the last signature is kept.
+    the last signature is kept, and shared.
     """
 
-    def __init__(self, index: ImageIndex, wanted: DuplicatesWanted) -> None:
+    def __init__(
+        self, index: ImageIndex, wanted: DuplicatesWanted, is_stopped: Callable[[], bool] = lambda: False
+    ) -> None:
         self._index = index
         self._wanted = wanted
+        self._is_stopped = is_stopped
         self._signature: Signature | None = None
-        self._found: list[Near] = []
+        self._found: Found = {}
 
-    def of(self, image_id: int) -> list[Near]:
+    def of(self, image_id: int) -> Found:
+        if self._is_stopped():
+            raise IndexNotReady("the server is stopping")
         signature = self._index.get(image_id)
         if signature is None:
-            return []
+            return {}
         if signature != self._signature:
             self._signature, self._found = signature, self._search(signature)
-        return [near for near in self._found if near.image_id != image_id]
+        return self._found
 
-    def _search(self, signature: Signature) -> list[Near]:
+    def _search(self, signature: Signature) -> Found:
         if len(self._index.query(signature, 2, self._wanted.min_score)) < 2:
-            return []
+            return {}
         for limit in (MOST_NEAR, MAX_GROUP + 1):
             copies = self._index.find_copies(
                 [Asked(signature)],
@@ -126,8 +166,10 @@ class _Near:
             if len(copies.matches) < limit:
                 break
         if copies.detail < self._wanted.min_detail:
-            return []
-        return [Near(match.image_id, match.likelihood, match.score) for match in copies.matches]
+            return {}
+        return {
+            match.image_id: Near(match.image_id, match.likelihood, match.score) for match in copies.matches
+        }
 
 
 def page_body(page: DuplicatesPage) -> dict[str, Any]:

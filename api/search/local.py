@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
 from api.metrics.stages import Observe, Stage, Timed, ignore
-from api.search.duplicates import PAGE_IMAGES, DuplicatesPage, DuplicatesWanted, find_duplicates
+from api.search.duplicates import (
+    PAGE_IMAGES,
+    WALK_S,
+    WALKS,
+    DuplicatesPage,
+    DuplicatesWanted,
+    TooManyWalks,
+    find_duplicates,
+)
 from api.search.health import said
 from api.search.interface import CopiesWanted
 from iqdb_core.errors import IndexNotReady, IndexStateError, StoreError, StoreUnavailable, UnknownImage
@@ -75,6 +85,11 @@ class LocalSearch:
         self._threads = ThreadPoolExecutor(QUERY_THREADS, thread_name_prefix="query")
         # Of their own: a database that hangs must not hold up queries, which do not need it.
         self._readers = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="read")
+        # Of their own, too, and nothing waits for one: queries come first, and pages that nobody reads any
+        # more must not pile up.
+        self._walkers = ThreadPoolExecutor(WALKS, thread_name_prefix="walk")
+        self._free_walks = threading.Semaphore(WALKS)
+        self._is_stopping = threading.Event()
 
     async def query(self, signature: Signature, limit: int, min_score: float | None) -> list[Match]:
         """See `Search`."""
@@ -99,15 +114,22 @@ class LocalSearch:
         return await loop.run_in_executor(self._threads, self._find_copies, asked, wanted)
 
     async def duplicates(self, wanted: DuplicatesWanted) -> DuplicatesPage:
-        """See `Search`."""
+        """See `Search`; TooManyWalks while `WALKS` others are being answered."""
         self._follower.check_whole()
         try:
             listed = await self._read(lambda: self._store.ids_after(wanted.after, PAGE_IMAGES))
         except TimeoutError:
             raise StoreUnavailable(f"the database does not answer within {STORE_S:g} seconds") from None
-        ids = [image.image_id for image in listed]
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, find_duplicates, self._index, wanted, ids)
+        return await self._walk(wanted, [image.image_id for image in listed])
+
+    async def _walk(self, wanted: DuplicatesWanted, ids: Sequence[int]) -> DuplicatesPage:
+        if not self._free_walks.acquire(blocking=False):
+            raise TooManyWalks
+        find = partial(find_duplicates, walk_s=WALK_S, is_stopped=self._is_stopping.is_set)
+        page = self._walkers.submit(find, self._index, wanted, ids)
+        # When the thread is free, not when the client is gone.
+        page.add_done_callback(lambda _: self._free_walks.release())
+        return await asyncio.wrap_future(page)
 
     async def sources(self, image_ids: Sequence[int]) -> dict[int, str]:
         """See `Search`."""
@@ -204,7 +226,13 @@ class LocalSearch:
                 min_detail=wanted.min_detail,
             )
 
+    def let_go(self) -> None:
+        """End walks for duplicates, now and from now on: they hold requests in flight. Only sets a flag."""
+        self._is_stopping.set()
+
     def close(self) -> None:
-        """Wait for the queries in flight and end the threads."""
+        """Wait for the queries in flight and end the threads; of a walk, only for the search under way."""
+        self.let_go()
+        self._walkers.shutdown(wait=True)
         self._threads.shutdown(wait=True)
         self._readers.shutdown(wait=True)

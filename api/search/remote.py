@@ -15,7 +15,7 @@ import orjson
 
 from api.node.copies import pack_asked, unpack_copies
 from api.node.protocol import unpack_matches
-from api.search.duplicates import DuplicatesPage, DuplicatesWanted, page_of
+from api.search.duplicates import DuplicatesPage, DuplicatesWanted, TooManyWalks, page_of
 from api.search.interface import CopiesWanted
 from api.search.node_pool import NodePool
 from api.search.query_node import NodeState, NodeTrouble, QueryNode
@@ -88,6 +88,8 @@ class RemoteSearch:
         if wanted.after >= 0:
             parameters["after"] = wanted.after
         answer = await self.pool.ask("GET", "/duplicates", params=parameters)
+        if answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
+            raise TooManyWalks
         if answer.status_code == httpx.codes.FAILED_DEPENDENCY:
             with _understood():
                 told = answer.json()

@@ -23,6 +23,7 @@ from api.contents.cursor import InvalidCursor, OtherHistory
 from api.contents.reader import TooManyExports
 from api.fetch.failures import FetchBusy, FetchFailed, FetchRefused
 from api.ingestion.picture import BodyTooLarge
+from api.search.duplicates import TooManyWalks
 from api.search.health import public
 from api.web.answers import json_response
 from iqdb_core import errors
@@ -75,6 +76,7 @@ STATUSES: Final[dict[type[errors.IqdbError], HTTPStatus]] = {
     FetchBusy: HTTPStatus.TOO_MANY_REQUESTS,
     OtherHistory: HTTPStatus.CONFLICT,
     TooManyExports: HTTPStatus.TOO_MANY_REQUESTS,
+    TooManyWalks: HTTPStatus.TOO_MANY_REQUESTS,
     errors.UnknownImage: HTTPStatus.NOT_FOUND,
     errors.UnknownJob: HTTPStatus.NOT_FOUND,
     UnknownPage: HTTPStatus.NOT_FOUND,
