@@ -6,11 +6,14 @@ framework.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import importlib.metadata
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
@@ -19,6 +22,8 @@ from typer.core import TyperCommand, TyperGroup
 from api.roles.printable import printable_lines
 from iqdb_core.errors import IqdbError, WrongUsage
 from iqdb_core.lasting import lasting
+
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +146,28 @@ def load(name: str) -> Any:
     return typer.main.get_group(module.app).commands[name]
 
 
+def _open_streams() -> None:
+    """Write into nothing where a supervisor has closed what is written to; Python has None for it then."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until the process ends
+            setattr(sys, name, nowhere)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exits 0 when all went well, 1 on a failure, 2 on wrong usage."""
-    app(args=None if arguments is None else list(arguments), prog_name="iqdb")
+    _open_streams()
+    try:
+        try:
+            app(args=None if arguments is None else list(arguments), prog_name="iqdb")
+        finally:
+            sys.stdout.flush()  # what fails at the end of Python fails without a sentence
+    except OSError as error:
+        if error.errno not in _NO_ROOM or error.filename is not None:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed
+        sys.stderr.write(f"iqdb: the output cannot be written: {error.strerror}\n")
+        sys.exit(1)
 
 
 if __name__ == "__main__":

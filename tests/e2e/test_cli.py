@@ -5,8 +5,12 @@ from __future__ import annotations
 import io
 import shutil
 import sqlite3
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING
+
+import pytest
 
 from api.roles.progress import ProgressLine, notice_if_slow
 from tests.fixtures import pictures
@@ -102,3 +106,19 @@ def test_short_work_is_not_mentioned() -> None:
     line(1, 2)
     line.close()
     assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize("out", ["/dev/full", "&-"])
+@pytest.mark.parametrize("command", ["status --db {}", "export - --db {}", "--version", "--help"])
+def test_output_that_goes_nowhere_is_no_traceback(command: str, out: str, tmp_path: Path) -> None:
+    database = tmp_path / "iqdb.sqlite"
+    shutil.copyfile(pictures.FIXTURES / "data" / "small-40.sqlite", database)
+    ended = subprocess.run(
+        ["/bin/sh", "-c", f"{sys.executable} -m api {command.format(database)} >{out}"],
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    is_full = out == "/dev/full"
+    said = "iqdb: the output cannot be written: No space left on device\n" if is_full else ""
+    assert (ended.returncode, ended.stderr) == (int(is_full), said)
