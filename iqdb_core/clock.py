@@ -1,7 +1,8 @@
 """When was a write accepted? Revisions that only ever grow, from a clock that may not.
 
 Knows no database: whoever accepts writes makes one, with the store's newest revision as its floor, so that
-a restart on a machine whose clock was set back still counts on.
+a restart on a machine whose clock was set back still counts on. Where two processes do so at once, neither
+knows how far the other has counted; a write tells, when it meets one of the other's.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from iqdb_core.model import WriteOutcome
 
 
 class RevisionClock:
@@ -27,6 +30,8 @@ class RevisionClock:
     def __init__(self, now_us: Callable[[], int], floor: int) -> None:
         self._now_us = now_us
         self._last = floor
+        self._others = (floor, floor)
+        """Revisions that another clock gave: above the first, up to the second."""
         self._lock = threading.Lock()
 
     def next(self) -> int:
@@ -34,3 +39,26 @@ class RevisionClock:
         with self._lock:
             self._last = max(self._last + 1, self._now_us())
             return self._last
+
+    def is_outrun(self, revision: int, outcome: WriteOutcome) -> bool:
+        """Tell whether a write was found stale only because another process had counted further.
+
+        Then it has to be numbered anew. So it is where both are ahead of the clock, and what it met is not of
+        this one. From now on revisions are beyond all that the store had.
+
+        Parameters
+        ----------
+        revision : int
+            Of the write, from this clock.
+        outcome : WriteOutcome
+            What became of it.
+        """
+        with self._lock:
+            if outcome.newest_revision > self._last:
+                self._others = (self._last, outcome.newest_revision)
+                self._last = outcome.newest_revision
+            # Where revisions tell the time at which a write was accepted, what is newer was accepted later.
+            if not outcome.is_stale or revision <= self._now_us():
+                return False
+            first, last = self._others
+            return outcome.revision == revision or first < outcome.revision <= last

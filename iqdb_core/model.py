@@ -6,7 +6,7 @@ text.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -189,10 +189,15 @@ class WriteOutcome:
         of the newer one.
     is_stale : bool
         True when a newer write was already there and nothing changed.
+    revision, newest_revision : int
+        The newest of the image, of this write or of the newer one, and that of the whole store. No part of
+        what is compared.
     """
 
     seq: int
     is_stale: bool
+    revision: int = field(default=0, compare=False)
+    newest_revision: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any
 
 from api.ingestion.group_commit import Committed, GroupCommitter
@@ -77,15 +78,18 @@ class EmbeddedIngestion:
         return await asyncio.gather(*(one(*each) for each in zip(news, revisions, strict=True)))
 
     async def _add(self, new: NewImage, revision: int) -> Added:
+        def write_of(read: ReadImage) -> Write:
+            return Write(new.image_id, revision, read.signature, source=new.source)
+
         def commit(read: ReadImage) -> Future[Committed]:
-            return self._committer.submit(Write(new.image_id, revision, read.signature, source=new.source))
+            return self._committer.submit(write_of(read))
 
         try:
             async with self._waits.work():
                 read, committed = await self._hasher.read_and(new.picture, commit)
         except TimeoutError:
             raise IndexNotReady("the server is stopping, and did not come to this image") from None
-        await self._wait_applied(committed)
+        await self._wait_applied(await self._settled(write_of(read), committed))
         return Added(new.image_id, read.signature, read.is_damaged)
 
     async def delete(self, image_ids: Sequence[int]) -> list[Queued]:
@@ -107,7 +111,15 @@ class EmbeddedIngestion:
         return {}
 
     async def _write(self, write: Write) -> None:
-        await self._wait_applied(await asyncio.wrap_future(self._committer.submit(write)))
+        committed = await asyncio.wrap_future(self._committer.submit(write))
+        await self._wait_applied(await self._settled(write, committed))
+
+    async def _settled(self, write: Write, committed: Committed) -> Committed:
+        """Return what became of a write, which is numbered anew if another process has outrun it."""
+        while self._clock.is_outrun(write.revision, committed.outcome):
+            write = replace(write, revision=self._clock.next())
+            committed = await asyncio.wrap_future(self._committer.submit(write))
+        return committed
 
     async def _wait_applied(self, committed: Committed) -> None:
         if committed.is_applied:

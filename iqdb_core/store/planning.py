@@ -101,7 +101,12 @@ def make_plan(
     newest = max((write.revision for write in winners.values()), default=0)
     plan.counter = Counter(seq, live, max(counter.max_revision, newest), rows, mix)
     plan.outcomes = [
-        WriteOutcome(seqs.get(write.image_id) or stored[write.image_id].seq, is_stale)
+        WriteOutcome(
+            seqs.get(write.image_id) or stored[write.image_id].seq,
+            is_stale,
+            (winners.get(write.image_id) or stored[write.image_id]).revision,
+            plan.counter.max_revision,
+        )
         for write, is_stale in zip(writes, stale, strict=True)
     ]
     return plan

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Self
@@ -73,8 +74,18 @@ class DatabaseTarget:
             else:
                 outcomes.append(Added(is_damaged=read.is_damaged))
                 writes.append(Write(entry.image_id, revision, read.signature, source=entry.source))
-        self._store.apply(writes)
+        self._apply(writes)
         return outcomes
+
+    def _apply(self, writes: Sequence[Write]) -> None:
+        """Apply writes; those that another process has outrun are numbered anew."""
+        while writes:
+            outrun = [
+                write
+                for write, outcome in zip(writes, self._store.apply(writes), strict=True)
+                if self._clock.is_outrun(write.revision, outcome)
+            ]
+            writes = [replace(write, revision=self._clock.next()) for write in outrun]
 
     def missing(self, image_ids: Sequence[int]) -> set[int]:
         """See `Target`."""
@@ -149,7 +160,7 @@ class DatabaseTarget:
 
     def remove(self, image_ids: Sequence[int]) -> None:
         """See `Target`."""
-        self._store.apply([Write(image_id, self._clock.next(), None) for image_id in image_ids])
+        self._apply([Write(image_id, self._clock.next(), None) for image_id in image_ids])
 
     def status(self) -> dict[str, Any]:
         """See `Target`."""
