@@ -33,6 +33,9 @@ from iqdb_core.settings_terms import (
 
 PREFIX: Final = "IQDB_"
 MIB: Final = 1024 * 1024
+LEAST_TASK_S: Final = 10
+"""A task claims for 2 seconds, begins images for a quarter of its limit more, then waits for the store as
+long: what is left has to do for one image."""
 OF_OTHERS: Final = frozenset(
     {"IQDB_API_HOST", "IQDB_API_PORT", "IQDB_QUERY_HOST", "IQDB_QUERY_PORT", "IQDB_PORT"}
 )
@@ -170,7 +173,8 @@ class Settings(BaseSettings):
     private: bool = option(False, "let nobody read without a token", FRONT_ENDS, Group.ACCESS, shown="off")
     rate_limit: float = option(
         0.0,
-        "requests per second and token or address; more are answered 429 (each query of a batch counts)",
+        "requests per second and token or address; more are answered 429 (each query of a batch counts, the"
+        " page's own files do not, fifty small pictures count as one)",
         FRONT_ENDS,
         Group.ACCESS,
         at_least=0,
@@ -296,7 +300,7 @@ class Settings(BaseSettings):
         "a process that works longer on one task is killed, seconds; below the visibility timeout",
         WORKER,
         Group.WORKER,
-        above=0,
+        at_least=LEAST_TASK_S,
         at_most=MOST_S,
     )
     worker_max_memory_mib: int = option(

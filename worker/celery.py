@@ -18,6 +18,7 @@ from iqdb_core.errors import WrongUsage
 from iqdb_core.jobs.keys import QUEUE, Keys
 from iqdb_core.jobs.messages import transport_options
 from iqdb_core.settings import Settings
+from worker import transport
 from worker.lost_acks import AcknowledgementWatch
 from worker.process_resources import ProcessResources, open_ledger
 from worker.requests import request_class
@@ -31,6 +32,7 @@ REMOTE_CONTROL: Final = "IQDB_REMOTE_CONTROL"
 def create_app(read_settings: Callable[[], Settings]) -> Celery:
     """Return the application of one worker; connects to nothing and reads no setting yet."""
     settings = cache(read_settings)
+    transport.use()
     app = Celery("iqdb", set_as_current=False)
     app.add_defaults(lambda: configuration(settings()))
     resources = ProcessResources(settings)

@@ -9,27 +9,25 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from typing import Final
 
 from iqdb_core.errors import IqdbError
 from iqdb_core.jobs import JobReader, Keys, RedisPort
+from iqdb_core.jobs.reading import silence_s
 from iqdb_core.settings import Settings
-
-_SILENT_S: Final = 30.0
 
 
 def main() -> None:
     """Exit 0 if a worker of this machine reported lately; else 1, saying why on standard error."""
     try:
         settings = Settings.read()
+        limit_s = silence_s(settings.sweep_s)
         port = RedisPort.connect(settings.redis_url, sentinel_master=settings.redis_sentinel_master)
         try:
-            workers = JobReader(port, keys=Keys(settings.redis_prefix)).workers()
+            workers = JobReader(port, keys=Keys(settings.redis_prefix), silent_s=limit_s).workers()
         finally:
             port.close()
     except IqdbError as error:
         sys.exit(str(error))
-    limit_s = max(_SILENT_S, 3 * settings.sweep_s)
     if not any(age_s < limit_s for name, age_s in workers.items() if is_of(name, socket.gethostname())):
         sys.exit("no worker of this machine has reported lately")
 

@@ -31,7 +31,7 @@ class QueueCollector(Collector):
             depth = self._ledger.depth()
             lanes = self._ledger.lanes()
             stages = self._ledger.stages()
-            workers = self._ledger.workers()
+            workers = self._ledger.count_workers()
         except QueueUnavailable:
             yield gauge("iqdb_queue_up", "1 if the queue answers.", 0)
             return
@@ -59,7 +59,7 @@ class QueueCollector(Collector):
                 [stage], list(zip(bounds, accumulate(totals.counts), strict=True)), totals.total_s
             )
         yield spent
-        yield gauge("iqdb_workers", "Workers that gave a sign of life lately.", len(workers))
+        yield gauge("iqdb_workers", "Workers that gave a sign of life lately.", workers)
 
 
 class NodeCollector(Collector):

@@ -12,6 +12,7 @@ from iqdb_core.errors import QueueUnavailable, StoreUnavailable, WrongUsage
 from iqdb_core.jobs import JobLedger, Keys, QueueLimits, RedisPort
 from iqdb_core.jobs.keys import QUEUE
 from iqdb_core.jobs.messages import TASK_INGEST, transport_options
+from iqdb_core.jobs.reading import silence_s
 from iqdb_core.settings import Settings
 from iqdb_core.store import open_store
 from iqdb_core.web_address import split_web_address
@@ -33,6 +34,7 @@ def open_ledger(settings: Settings) -> JobLedger:
         revision_floor=facts.highest_revision,
         store_id=lambda: facts.store_id,
         keys=Keys(settings.redis_prefix),
+        silent_s=silence_s(settings.sweep_s),
     )
 
 

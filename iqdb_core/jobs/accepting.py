@@ -14,9 +14,10 @@ from typing import Any, Final
 
 from iqdb_core.errors import ForeignQueue, QueueFull, QueueUnavailable
 from iqdb_core.jobs.connection import Command, RedisPort
+from iqdb_core.jobs.headroom import Headroom, RedisFull, retry_after_s
 from iqdb_core.jobs.keys import DEFAULT_KEYS, Keys
 from iqdb_core.jobs.model import Acceptance, Accepted, JobKind, Lane, Submission
-from iqdb_core.jobs.reading import JobReader
+from iqdb_core.jobs.reading import SILENT_S, JobReader
 from iqdb_core.jobs.scripts import ACCEPT, NEXT_REVISION, SEED
 
 _STAGING_S: Final = 900
@@ -26,6 +27,8 @@ _PIECE_BYTES: Final = 4 * 1024 * 1024
 does nothing else meanwhile, and needs memory for another copy or two."""
 _HURRY_PERCENT: Final = 5
 """The queue takes so much more of what someone waits for: a crawler that fills it locks nobody out."""
+_RECORD_BYTES: Final = 1024
+"""About what Redis needs for a job besides its payload."""
 _LONGEST_RETRY_S: Final = 60.0
 _IDLE_RETRY_S: Final = 10.0
 """Where nothing was worked off lately, nobody knows."""
@@ -76,6 +79,8 @@ class JobLedger(JobReader):
     store_id : callable, optional
         Returns the id of the store that the jobs are for; asked after `revision_floor`.
     keys : Keys
+    silent_s : float
+        See `JobReader`.
 
     Attributes
     ----------
@@ -90,8 +95,9 @@ class JobLedger(JobReader):
         revision_floor: Callable[[], int] | None = None,
         store_id: Callable[[], str] = str,
         keys: Keys = DEFAULT_KEYS,
+        silent_s: float = SILENT_S,
     ) -> None:
-        super().__init__(port, keys=keys)
+        super().__init__(port, keys=keys, silent_s=silent_s)
         self.limits = limits
         self._revision_floor = revision_floor
         self._read_store_id = store_id
@@ -100,6 +106,7 @@ class JobLedger(JobReader):
         self._last_revision = 0
         self._breaks = 0
         self._run_id = ""
+        self._headroom = Headroom(port)
 
     # The clock of revisions.
 
@@ -209,13 +216,16 @@ class JobLedger(JobReader):
         Raises
         ------
         QueueFull
-            With these the queue would hold more than its limits.
+            With these the queue would hold more than its limits, or Redis would be nearly full.
         QueueUnavailable, ForeignQueue, StoreUnavailable
             As in `seed`.
         """
         if not submissions:
             return Acceptance([], 0, 0, 0)
         job_ids = [secrets.token_hex(12) for _ in submissions]
+        size = sum(len(submission.payload) + _RECORD_BYTES for submission in submissions)
+        is_waited_for = all(submission.lane is Lane.INTERACTIVE for submission in submissions)
+        self._check_memory(size, _room(is_waited_for))
         self._reseed_after_break()
         answer = self._offer(submissions, job_ids)
         if answer[0] == b"unseeded":
@@ -229,6 +239,7 @@ class JobLedger(JobReader):
             raise QueueUnavailable("Redis could not take the payloads")
         revisions = [int(revision) for revision in answer[4:]]
         self._remember(revisions[-1])
+        self._headroom.add(size)
         jobs = [
             Accepted(job_id, submission.image_id, revision)
             for job_id, submission, revision in zip(job_ids, submissions, revisions, strict=True)
@@ -245,6 +256,26 @@ class JobLedger(JobReader):
         QueueUnavailable
             Redis is away.
         """
+        room = _room(lane is Lane.INTERACTIVE)
+        self._check_memory(payload_bytes, room)
+        held_jobs, held, jobs_per_s, bytes_per_s = self._figures()
+        limits = self.limits
+        if held_jobs + jobs > limits.max_jobs * room or held + payload_bytes > limits.max_bytes * room:
+            raise limits.refusal(held_jobs, held, jobs_per_s, bytes_per_s)
+        return held_jobs, held
+
+    def _check_memory(self, payload_bytes: int, room: float) -> None:
+        """Raise QueueFull if Redis is too full for so many bytes more; raises QueueUnavailable, too."""
+        shortage = self._headroom.shortage(payload_bytes, room)
+        if shortage is None:
+            return
+        jobs, held, _, bytes_per_s = self._figures()
+        limits = self.limits
+        wait_s = retry_after_s(*shortage, bytes_per_s)
+        raise RedisFull(QueueFull(jobs, limits.max_jobs, held, limits.max_bytes, wait_s), *shortage)
+
+    def _figures(self) -> tuple[int, int, float, float]:
+        """Return the jobs and bytes that the queue holds, and how many of each are worked off in a second."""
         queued, running, held, drain = self._port.read(
             [
                 ("ZCARD", f"{self._prefix}jobs:queued"),
@@ -253,12 +284,7 @@ class JobLedger(JobReader):
                 ("HMGET", f"{self._prefix}drain", "jobs_per_s", "bytes_per_s"),
             ]
         )
-        held = int(held or 0)
-        room = 1 + _HURRY_PERCENT / 100 if lane is Lane.INTERACTIVE else 1
-        limits = self.limits
-        if queued + running + jobs > limits.max_jobs * room or held + payload_bytes > limits.max_bytes * room:
-            raise limits.refusal(queued + running, held, float(drain[0] or 0), float(drain[1] or 0))
-        return queued + running, held
+        return queued + running, int(held or 0), float(drain[0] or 0), float(drain[1] or 0)
 
     def _offer(self, submissions: Sequence[Submission], job_ids: Sequence[str]) -> list[Any]:
         pieces: list[list[Command]] = [[]]
@@ -286,3 +312,8 @@ class JobLedger(JobReader):
             before_repeating=self._reseed_if_replaced,
         )
         return answer
+
+
+def _room(is_waited_for: bool) -> float:
+    """Return how much of its limits the queue may take: more of what someone waits for."""
+    return 1 + _HURRY_PERCENT / 100 if is_waited_for else 1.0

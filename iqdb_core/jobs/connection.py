@@ -5,6 +5,7 @@ Knows no keys and no jobs. The ledgers stand on it; a process makes its own afte
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Self
@@ -26,7 +27,7 @@ Argument = str | bytes | int
 Command = tuple[Argument, ...]
 
 _REFUSED_FOR_NOW: Final = (
-    *("OOM", "MISCONF", "READONLY", "LOADING", "MASTERDOWN", "BUSY ", "NOREPLICAS"),
+    *("OOM", "MISCONF", "READONLY", "LOADING", "MASTERDOWN", "BUSY ", "NOREPLICAS", "UNBLOCKED"),
     *("DENIED", "NOPERM"),
 )
 """Answers of a server that cannot serve now: full memory, full disk, a replica, a start; or that does not let
@@ -86,18 +87,22 @@ class RedisPort:
             if url.startswith("sentinel://"):
                 return cls(_master_behind(url, sentinel_master, options))
             if not url.startswith(("redis://", "rediss://")):
+                shown = without_secrets(url)
                 raise WrongUsage(
-                    f"the address of Redis starts with redis://, rediss:// or sentinel://, not {url!r}"
+                    f"the address of Redis starts with redis://, rediss:// or sentinel://, not {shown!r}"
                 )
             database = urlsplit(url).path.strip("/") or "0"
             if not database.isdecimal():
-                raise WrongUsage(f"the address of Redis ends with the number of a database, not {database!r}")
+                but = "" if "@" in database else f", not {database!r}"  # of a password with a slash in it
+                raise WrongUsage(f"the address of Redis ends with the number of a database{but}")
             client = redis.Redis.from_url(url, **options)
             pool = client.connection_pool
             pool.connection_class(**pool.connection_kwargs)  # refuses options that are none; connects nowhere
             return cls(client)
         except (ValueError, TypeError) as error:
-            raise WrongUsage(f"the address of Redis is not understood: {error}") from error
+            # What is wrong may be a part of a password that should have been quoted.
+            what = f"{without_secrets(url)!r} and what follows" if "@" in url else str(error)
+            raise WrongUsage(f"the address of Redis is not understood: {what}") from error
 
     def close(self) -> None:
         """Close every connection; the port may be used again and then opens new ones."""
@@ -171,6 +176,21 @@ class RedisPort:
         (answer,) = self.read([("INFO", "server")])
         return str(answer["run_id"])
 
+    def memory(self) -> tuple[int, int] | None:
+        """Return the bytes of memory in use and the most; None if there is no limit, or it may not be asked.
+
+        Raises
+        ------
+        QueueUnavailable
+            Redis does not answer.
+        """
+        with translated():
+            (answer,) = self._execute([("INFO", "memory")])
+        if isinstance(answer, Exception):  # a user's rights; or it cannot serve now, and says so elsewhere
+            return None
+        used, most = (int(answer.get(name, 0)) for name in ("used_memory", "maxmemory"))
+        return (used, most) if most else None
+
     def _execute(
         self,
         commands: Sequence[Command],
@@ -224,12 +244,27 @@ def translated() -> Iterator[None]:
     """Raise QueueUnavailable where Redis cannot serve; mistakes of ours pass unchanged."""
     try:
         yield
-    except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as error:
-        raise QueueUnavailable(f"Redis does not answer: {error}") from error
+    except redis.exceptions.DataError:  # we gave it something that cannot be sent
+        raise
+    except redis.exceptions.InvalidResponse as error:
+        raise QueueUnavailable(f"what answers there is not Redis: {error}") from error
     except redis.exceptions.ResponseError as error:
         if isinstance(error, _REFUSED_FOR_NOW_TYPES) or any(word in str(error) for word in _REFUSED_FOR_NOW):
             raise QueueUnavailable(f"Redis refuses for now: {error}") from error
         raise
+    except redis.exceptions.RedisError as error:
+        raise QueueUnavailable(f"Redis does not answer: {error}") from error
+
+
+def without_secrets(url: str) -> str:
+    """Return the scheme of an address that may be malformed, and its host if that is certainly no secret."""
+    scheme, mark, rest = url.partition("://")
+    if not mark:
+        scheme, rest = "", url
+    authority, *others = re.split("[/?#;]", rest)
+    is_split = any("@" in one for one in others)  # by such a sign in the password
+    host = "" if is_split else authority.rpartition("@")[2]
+    return f"{scheme.rpartition('@')[2]}{mark}{host}"
 
 
 def _raise_first(answers: Sequence[Any]) -> None:
@@ -244,7 +279,7 @@ def _master_behind(url: str, name: str, options: Mapping[str, Any]) -> redis.Red
         raise WrongUsage("sentinels need the name of their master: IQDB_REDIS_SENTINEL_MASTER")
     parts = [urlsplit(one if "://" in one else f"sentinel://{one}") for one in url.split(";") if one]
     if not all(part.hostname for part in parts):
-        raise WrongUsage(f"the address of a sentinel is sentinel://HOST:PORT, not {url!r}")
+        raise WrongUsage(f"the address of a sentinel is sentinel://HOST:PORT, not {without_secrets(url)!r}")
     database = next((part.path.strip("/") for part in reversed(parts) if part.path.strip("/")), "0")
     user = next((part.username for part in parts if part.username), None)
     password = next((part.password for part in parts if part.password), None)

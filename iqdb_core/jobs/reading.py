@@ -15,6 +15,18 @@ from iqdb_core.jobs.stages import StageTotals, read_stages
 MICROSECONDS: Final = 1_000_000
 """Per second; all times in Redis are whole microseconds since 1970 by its own clock."""
 
+SILENT_S: Final = 30.0
+"""A worker that was not heard of for so long is taken for dead, unless it reports rarely; see `silence_s`."""
+_FORGOTTEN_S: Final = 300.0
+"""Entries of workers that are older mean nothing; sweeps remove them, while some worker sweeps."""
+_OLDEST: Final = 100
+"""So many of the oldest jobs are looked at to find one that was put back."""
+
+
+def silence_s(sweep_s: float) -> float:
+    """Return after how much silence a worker is taken for dead that reports every `sweep_s` seconds."""
+    return max(SILENT_S, 3 * sweep_s)
+
 
 class JobReader:
     """Reads the ledger and changes nothing; safe to use from several threads.
@@ -23,10 +35,13 @@ class JobReader:
     ----------
     port : RedisPort
     keys : Keys
+    silent_s : float
+        After so much silence a worker does not count.
     """
 
-    def __init__(self, port: RedisPort, *, keys: Keys = DEFAULT_KEYS) -> None:
+    def __init__(self, port: RedisPort, *, keys: Keys = DEFAULT_KEYS, silent_s: float = SILENT_S) -> None:
         self._port = port
+        self._silent_s = silent_s
         self._keys = keys
         self._prefix = keys.prefix
 
@@ -139,18 +154,41 @@ class JobReader:
     def lanes(self) -> dict[str, tuple[int, float]]:
         """Return of each lane how many jobs wait in it and the age of the oldest; raises QueueUnavailable.
 
+        "later" are those that were put back and may not be claimed yet; they go into a lane when they are
+        due, and their oldest may be a little younger than it says.
+
         Ages are seconds since acceptance by the revision, which is a clock as long as nobody set it forward.
         """
         names = [*Lane, "suspect"]
         keys = [f"{self._prefix}lane:{name}" for name in names]
         counts = [("ZCARD", key) for key in keys]
         firsts = [("ZRANGE", key, 0, 0, "WITHSCORES") for key in keys]
-        *rows, time = self._port.read([*counts, *firsts, ("TIME",)])
+        *rows, later, time = self._port.read([*counts, *firsts, ("ZCARD", f"{self._prefix}later"), ("TIME",)])
+        oldest = [row[0] if row else None for row in rows[len(keys) :]]
+        oldest.append(self._oldest_put_back() if later else None)
         now_s = int(time[0]) + int(time[1]) / MICROSECONDS
-        ages_s = [
-            max(0.0, now_s - float(row[0][1]) / MICROSECONDS) if row else 0.0 for row in rows[len(keys) :]
-        ]
-        return {str(name): (row, age_s) for name, row, age_s in zip(names, rows, ages_s, strict=False)}
+        ages_s = [max(0.0, now_s - float(one[1]) / MICROSECONDS) if one else 0.0 for one in oldest]
+        counted = [*rows[: len(keys)], later]
+        return {
+            str(name): (count, age_s)
+            for name, count, age_s in zip([*names, "later"], counted, ages_s, strict=True)
+        }
+
+    def _oldest_put_back(self) -> tuple[bytes, float] | None:
+        """Return the oldest job that was put back, or one that is certainly older, with its revision.
+
+        Redis keeps those jobs by the time at which they are due. While the store is away they are the oldest
+        of all.
+        """
+        query: Command = ("ZRANGE", f"{self._prefix}jobs:queued", 0, _OLDEST - 1, "WITHSCORES")
+        rows = self._port.read([query])[0]
+        if not rows:
+            return None
+        dues = self._port.read([("ZSCORE", f"{self._prefix}later", job_id) for job_id, _ in rows])
+        job_id, revision = next(
+            (row for row, due in zip(rows, dues, strict=True) if due is not None), rows[-1]
+        )
+        return job_id, float(revision)
 
     def stages(self) -> dict[str, StageTotals]:
         """Return what all workers spent on each stage of their work; raises QueueUnavailable."""
@@ -160,7 +198,13 @@ class JobReader:
         """Return the workers heard of lately and how many seconds ago; raises QueueUnavailable."""
         rows, time = self._port.read([("ZRANGE", f"{self._prefix}workers", 0, -1, "WITHSCORES"), ("TIME",)])
         now_s = int(time[0]) + int(time[1]) / MICROSECONDS
-        return {row[0].decode(): max(0.0, now_s - float(row[1]) / MICROSECONDS) for row in rows}
+        ages_s = {row[0].decode(): max(0.0, now_s - float(row[1]) / MICROSECONDS) for row in rows}
+        limit_s = max(_FORGOTTEN_S, self._silent_s)
+        return {name: age_s for name, age_s in ages_s.items() if age_s < limit_s}
+
+    def count_workers(self) -> int:
+        """Return how many workers gave a sign of life lately; raises QueueUnavailable."""
+        return sum(age_s < self._silent_s for age_s in self.workers().values())
 
 
 def _to_job(job_id: str, answer: dict[bytes, bytes]) -> Job:

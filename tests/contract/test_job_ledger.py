@@ -156,7 +156,7 @@ def test_accepting_twice_because_an_answer_was_lost_changes_nothing(ledger: JobL
 
 
 def test_lanes_tell_how_many_wait_and_for_how_long(ledger: JobLedger) -> None:
-    assert ledger.lanes() == {"interactive": (0, 0.0), "bulk": (0, 0.0), "suspect": (0, 0.0)}
+    assert ledger.lanes() == dict.fromkeys(["interactive", "bulk", "suspect", "later"], (0, 0.0))
     ledger.accept([Submission.of_delete(1), Submission.of_delete(2, lane=Lane.INTERACTIVE)])
     wait_until(lambda: ledger.lanes()["bulk"][1] > 0.01, 20)
     ledger.accept([Submission.of_delete(3)])

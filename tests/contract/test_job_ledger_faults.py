@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import struct
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
 from redis._parsers.base import BaseParser
 
-from iqdb_core.errors import QueueUnavailable, WrongUsage
+from api.roles.hints import HintListener
+from iqdb_core.errors import QueueFull, QueueUnavailable, WrongUsage
 from iqdb_core.jobs import Claim, Done, JobLedger, JobState, PutBack, RedisPort, Submission, WorkLedger
 from iqdb_core.jobs.connection import translated
 from iqdb_core.model import Signature
@@ -122,6 +125,7 @@ def test_a_redis_that_does_not_let_us_in_is_said_so_until_it_does(
         "READONLY You can't write against a read only replica. script: 1ef2, on @user_script:8.",
         "ERR Error running script (call to f_1ef2): @user_script: 8: -READONLY You can't write.",
         "LOADING Redis is loading the dataset in memory",
+        "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",
         "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
         "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
         "NOREPLICAS Not enough good replicas to write.",
@@ -159,7 +163,7 @@ def test_a_full_redis_refuses_new_jobs_and_lets_workers_free_it(server: RedisSer
     with server.client() as client:
         client.config_set("maxmemory", client.info("memory")["used_memory"] - 100_000)
         for refused in (Submission.of_image(2, b"x" * 1000), Submission.of_delete(2)):
-            with pytest.raises(QueueUnavailable):
+            with pytest.raises((QueueUnavailable, QueueFull)):
                 ledger.accept([refused])
         assert ledger.depth().queued == 40
         # Starting, finishing and sweeping go on: they are what makes room.
@@ -171,10 +175,21 @@ def test_a_full_redis_refuses_new_jobs_and_lets_workers_free_it(server: RedisSer
     wait_until(lambda: is_accepted(ledger), 5)
 
 
+def test_a_server_whose_memory_may_not_be_asked_for_takes_jobs(server: RedisServer, port: RedisPort) -> None:
+    ledger = JobLedger(port, revision_floor=lambda: 0)
+    ledger.seed()
+    with server.client() as client:
+        client.config_set("maxmemory", 2**30)
+        assert (port.memory() or (0, 0))[1] == 2**30
+        client.execute_command("ACL", "SETUSER", "default", "-info")
+    assert port.memory() is None
+    assert ledger.accept([Submission.of_image(1, b"x")])
+
+
 def is_accepted(ledger: JobLedger) -> bool:
     try:
         return bool(ledger.accept([Submission.of_image(2, b"x" * 1000)]))
-    except QueueUnavailable:
+    except (QueueUnavailable, QueueFull):
         return False
 
 
@@ -195,3 +210,55 @@ def test_a_redis_that_nobody_started_is_unavailable_at_once() -> None:
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(WrongUsage):
         RedisPort.connect(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("http://:sekret@127.0.0.1:1/0", "http://me:sekret@h", ":sekret@h", "http://h?password=sekret@h"),
+        *("sentinel://:sekret@/0", "sentinel://a;sentinel://:sekret@/0", "sentinel://:sekret@h/x"),
+        *("redis://:sekret@h:port/0", "redis://:sekret@h/x", "redis://:sekret@h?y=1"),
+        *(
+            "redis://:sekret/more@h/0",
+            "redis://:more/sekret@h/0",
+            "redis://:a#sekret@h/0",
+            "redis://[:sekret@h",
+        ),
+    ],
+)
+def test_a_refused_address_is_told_without_its_password(url: str) -> None:
+    with pytest.raises(WrongUsage) as refused:
+        RedisPort.connect(url, sentinel_master="mymaster")
+    assert "sekret" not in str(refused.value)
+    assert "me:" not in str(refused.value)
+
+
+def test_what_is_wrong_with_an_address_is_still_said() -> None:
+    with pytest.raises(WrongUsage, match=r"not 'http://127\.0\.0\.1:1'"):
+        RedisPort.connect("http://:sekret@127.0.0.1:1/0")
+
+
+@pytest.fixture
+def web_port() -> Iterator[int]:
+    """The port of a web server."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server.server_port
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_something_else_at_the_address_is_said_not_to_be_redis(web_port: int) -> None:
+    url = f"redis://127.0.0.1:{web_port}/0"
+    port = RedisPort.connect(url)
+    hints = HintListener(RedisPort.connect(url), "channel", print)
+    try:
+        for call in (JobLedger(port, revision_floor=lambda: 0).seed, WorkLedger(port).claim):
+            with pytest.raises(QueueUnavailable, match="not Redis"):
+                call()
+        wait_until(lambda: hints.breaks >= 2, 30)
+    finally:
+        hints.close()
+        port.close()

@@ -13,12 +13,14 @@ from iqdb_core.jobs import (
     JobState,
     Keys,
     Lane,
+    PutBack,
     QueueLimits,
     RedisPort,
     Submission,
     WorkLedger,
 )
 from tests.fixtures.ledgers import accept_one, keys
+from tests.fixtures.waiting import wait_until
 
 if TYPE_CHECKING:
     from tests.fixtures.redis import RedisServer
@@ -45,6 +47,22 @@ def test_who_is_waited_for_goes_first_and_alone(ledger: JobLedger, work: WorkLed
     assert [job.job_id for job in first.jobs] == [*hurried, deletion]
     second = work.finish_and_claim(first, [Done(job.job_id, 1, None) for job in first.jobs])
     assert [job.job_id for job in second.jobs] == bulk[:32]
+
+
+def test_jobs_that_were_put_back_are_counted_until_they_are_due(
+    ledger: JobLedger, work: WorkLedger, redis_server: RedisServer
+) -> None:
+    accept_bulk(ledger, 3)
+    claim = work.claim(2)
+    work.finish(claim, [PutBack(job.job_id, 100.0, is_deferred=True) for job in claim.jobs])
+    wait_until(lambda: ledger.lanes()["later"][1] > 0.01, 20)
+    lanes = ledger.lanes()
+    assert [lanes[name][0] for name in ("later", "bulk", "suspect", "interactive")] == [2, 1, 0, 0]
+    assert lanes["bulk"][1] <= lanes["later"][1] < 60
+    assert sum(count for count, _ in lanes.values()) == ledger.depth().queued
+    with redis_server.client() as client:  # the oldest of many others is no younger
+        client.zadd("iqdb:jobs:queued", {f"other{number}": number for number in range(200)})
+        assert ledger.lanes()["later"][1] > lanes["later"][1]
 
 
 def test_bulk_has_its_share_however_many_are_waited_for(ledger: JobLedger, work: WorkLedger) -> None:

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from api.roles.far_collectors import QueueCollector
 from iqdb_core.errors import UnknownJob
 from iqdb_core.jobs import (
     Claim,
     Done,
     Failed,
     JobLedger,
+    JobReader,
     JobState,
     Keys,
     PutBack,
@@ -22,6 +24,7 @@ from iqdb_core.jobs import (
     Submission,
     WorkLedger,
 )
+from iqdb_core.jobs.reading import silence_s
 from tests.fixtures.ledgers import accept_one, keys
 from tests.fixtures.waiting import wait_until
 
@@ -102,6 +105,29 @@ def test_workers_are_listed_while_they_report(ledger: JobLedger, work: WorkLedge
     assert all(0 <= age_s < 5 for age_s in workers.values())
     work.leave("one")
     assert set(ledger.workers()) == {"two"}
+
+
+def test_workers_that_fell_silent_do_not_count_and_are_forgotten(
+    ledger: JobLedger, work: WorkLedger, redis_server: RedisServer
+) -> None:
+    """The last worker died by SIGKILL: nobody is left to take it off the list."""
+
+    def report(name: str, ago_s: float) -> None:
+        work.sweep(name)
+        with redis_server.client() as client:
+            client.zincrby("iqdb:workers", -ago_s * 1_000_000, name)
+
+    report("here", 0)
+    report("silent", 31)
+    report("long gone", 301)
+    assert set(ledger.workers()) == {"here", "silent"}
+    assert ledger.count_workers() == 1
+    rarely = JobReader(ledger._port, silent_s=silence_s(60))
+    assert rarely.count_workers() == 2
+    with redis_server.client() as client:
+        client.zincrby("iqdb:workers", -31 * 1_000_000, "here")
+    metrics = {family.name: family for family in QueueCollector(ledger).collect()}
+    assert [sample.value for sample in metrics["iqdb_workers"].samples] == [0]
 
 
 # Retention and listing.

@@ -17,6 +17,7 @@ from iqdb_core.jobs.messages import transport_options
 from tests.fixtures.ports import free_port
 from tests.fixtures.redis import RedisServer
 from tests.fixtures.waiting import wait_until
+from tests.fixtures.workers import WorkerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -145,6 +146,37 @@ def test_work_goes_on_after_a_failover(master: RedisServer, replica: RedisServer
     wait_until(finish, 60, what="the replica has taken over")
     assert [ledger.get(job_id).state for job_id in job_ids] == [JobState.DONE] * 3
     port.close()
+
+
+def test_an_idle_worker_outlives_a_planned_failover(
+    tmp_path: Path,
+    master: RedisServer,
+    replica: RedisServer,  # noqa: ARG001 - it takes over
+    sentinel: Sentinel,
+) -> None:
+    environment = {
+        "IQDB_REDIS_URL": sentinel.url,
+        "IQDB_REDIS_SENTINEL_MASTER": MASTER,
+        "IQDB_DATABASE_URL": f"{tmp_path}/images.sqlite",
+        "IQDB_WORKER_PROCESSES": "1",
+        "IQDB_SWEEP_S": "1",
+    }
+    worker = WorkerProcess(tmp_path / "worker.log", environment).start()
+    port = RedisPort.connect(sentinel.url, sentinel_master=MASTER)
+    ledger = JobLedger(port, revision_floor=lambda: 0)
+    try:
+        worker.wait_ready()
+        with redis.Redis(port=sentinel.port) as client:
+            client.execute_command("SENTINEL", "FAILOVER", MASTER)
+        with master.client() as client:
+            wait_until(lambda: client.role()[0] == b"slave", 90, what="the master has become a replica")
+        wait_until(lambda: is_accepted(ledger), 60, what="the replica has taken over")
+        wait_until(lambda: ledger.depth().queued + ledger.depth().running == 0, 90, what="it works on")
+        assert worker.is_running()
+        assert "Unrecoverable" not in worker.text()
+    finally:
+        worker.kill()
+        port.close()
 
 
 def test_sentinels_need_the_name_of_their_master() -> None:

@@ -108,6 +108,7 @@ def test_a_worker_ends_in_time_though_redis_hangs(tmp_path: Path, has_heartbeat:
             "IQDB_TASK_TIME_LIMIT_S": "2",
             "IQDB_WORKER_PROCESSES": "1",
         },
+        module="tests.fixtures.poisoned_worker",  # whose time limit may be short
     ).start()
     try:
         worker.wait_ready()

@@ -12,109 +12,24 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from iqdb_core.jobs import JobLedger, JobState, RedisPort, Submission
+from iqdb_core.jobs import JobLedger, JobState
 from iqdb_core.signature import from_image_bytes
-from iqdb_core.store import open_store
 from tests.fixtures.noise import noise_png
+from tests.fixtures.plants import VISIBILITY_S, Plant
 from tests.fixtures.poisoned_worker import HANGS, KILLS, SEGFAULTS, SLOW
-from tests.fixtures.redis import RedisServer
 from tests.fixtures.waiting import wait_until
-from tests.fixtures.workers import Sender, WorkerProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.fixtures.databases import PostgresServer
 
 pytestmark = pytest.mark.waits
-VISIBILITY_S = 5
 IMAGES = [noise_png(seed) for seed in range(64)]
 SIGNATURES = [from_image_bytes(image) for image in IMAGES]
 PARTLY_SLOW = [SLOW + image if number % 8 == 0 else image for number, image in enumerate(IMAGES)]
 """A part is slow, so that something is in hand whenever a process or Redis dies."""
-
-
-class Plant:
-    """A Redis, a database and workers.
-
-    Parameters
-    ----------
-    folder : Path
-    database_url : str
-    """
-
-    def __init__(self, folder: Path, database_url: str) -> None:
-        self._folder = folder
-        self.redis = RedisServer(folder / "redis")
-        self.redis.start()
-        self._port = RedisPort.connect(self.redis.url)
-        self.store = open_store(database_url)
-        self.ledger = JobLedger(self._port, revision_floor=self.store.max_revision)
-        self.sender = Sender(self.redis.url, VISIBILITY_S)
-        self.workers: list[WorkerProcess] = []
-        self.environment = {
-            "IQDB_DATABASE_URL": database_url,
-            "IQDB_REDIS_URL": self.redis.url,
-            "IQDB_WORKER_PROCESSES": "2",
-            "IQDB_VISIBILITY_TIMEOUT_S": str(VISIBILITY_S),
-            "IQDB_TASK_TIME_LIMIT_S": str(VISIBILITY_S - 2),
-            "IQDB_SWEEP_S": "0.5",
-        }
-
-    def start_worker(self) -> WorkerProcess:
-        log = self._folder / f"worker-{len(self.workers)}.log"
-        worker = WorkerProcess(log, self.environment, module="tests.fixtures.poisoned_worker")
-        self.workers.append(worker)
-        return worker.start()
-
-    def accept(self, payloads: Sequence[bytes], *, first_id: int = 0) -> list[str]:
-        submissions = [Submission.of_image(first_id + number, data) for number, data in enumerate(payloads)]
-        return [one.job_id for one in self.ledger.accept(submissions)]
-
-    def submit(self, payloads: Sequence[bytes], *, first_id: int = 0) -> list[str]:
-        job_ids = self.accept(payloads, first_id=first_id)
-        self.sender.send(job_ids)
-        return job_ids
-
-    def states(self, job_ids: Sequence[str]) -> list[str]:
-        return [job.state.value if job else "unknown" for job in self.ledger.get_many(job_ids)]
-
-    def wait_final(self, job_ids: Sequence[str], deadline_s: float = 60) -> None:
-        final = {"done", "failed"}
-        wait_until(
-            lambda: set(self.states(job_ids)) <= final, deadline_s, every_s=0.05, what="all jobs are final"
-        )
-
-    def wait_done(self, job_ids: Sequence[str], count: int, deadline_s: float = 60) -> None:
-        wait_until(lambda: self.states(job_ids).count("done") >= count, deadline_s, every_s=0.05)
-
-    def wait_running(self, job_ids: Sequence[str]) -> None:
-        wait_until(lambda: "running" in self.states(job_ids), 30)
-
-    def stored_ids(self) -> list[int]:
-        batch = self.store.changes_since(0, 10_000)
-        return sorted(int(one) for one, live in zip(batch.image_ids, batch.is_live, strict=True) if live)
-
-    def assert_clean(self) -> None:
-        """Nothing of finished work stays behind, neither ours nor Celery's."""
-        with self.redis.client() as client:
-            left = {key for key in client.keys("*") if b":payload:" in key}
-            assert not left
-            assert all(key.startswith(b"iqdb:") for key in client.keys("*"))
-            wait_until(
-                lambda: not client.hlen("iqdb:celery:unacked"), 4 * VISIBILITY_S, what="all acknowledged"
-            )
-        depth = self.ledger.depth()
-        assert (depth.queued, depth.running, depth.payload_bytes) == (0, 0, 0)
-
-    def close(self) -> None:
-        for worker in self.workers:
-            worker.kill()
-        self.sender.close()
-        self._port.close()
-        self.store.close()
-        self.redis.kill()
 
 
 @pytest.fixture
@@ -294,9 +209,9 @@ def test_a_worker_that_is_well_keeps_its_connection(plant: Plant) -> None:
 
 def check_health(plant: Plant) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "worker.check"]
-    return subprocess.run(
-        command, env={**os.environ, **plant.environment}, capture_output=True, text=True, check=False
-    )
+    lasting = {"IQDB_VISIBILITY_TIMEOUT_S": "60", "IQDB_TASK_TIME_LIMIT_S": "45"}  # only tests may be hasty
+    environment = {**os.environ, **plant.environment, **lasting}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
 def test_workers_report_and_take_their_leave(plant: Plant) -> None:
@@ -356,7 +271,7 @@ def test_a_database_that_restarts_costs_no_job(tmp_path: Path, private_postgres:
 
 def test_a_worker_of_another_database_touches_nothing(plant: Plant, tmp_path: Path) -> None:
     store = plant.store
-    JobLedger(plant._port, revision_floor=store.max_revision, store_id=lambda: store.store_id).seed()
+    JobLedger(plant.port, revision_floor=store.max_revision, store_id=lambda: store.store_id).seed()
     job_ids = plant.submit(IMAGES[:3])
     plant.environment["IQDB_DATABASE_URL"] = f"{tmp_path}/another.sqlite"
     worker = plant.start_worker().wait_ready()

@@ -51,6 +51,7 @@ def test_defaults_fit_together() -> None:
         ({"VISIBILITY_TIMEOUT_S": "9" * 15}, "IQDB_VISIBILITY_TIMEOUT_S must be at most 1,000,000,000, not"),
         ({"ACCESS_LOG": "maybe"}, "IQDB_ACCESS_LOG must be true or false, not 'maybe'"),
         ({"LOG_LEVEL": "loud"}, "IQDB_LOG_LEVEL must be one of debug, info, warning, error, not 'loud'"),
+        ({"TASK_TIME_LIMIT_S": "2"}, "IQDB_TASK_TIME_LIMIT_S must be a whole number of at least 10, not '2'"),
         ({"TASK_TIME_LIMIT_S": "60"}, "IQDB_TASK_TIME_LIMIT_S (60) must be below"),
         ({"VISIBILITY_TIMEOUT_S": "30"}, "must be below IQDB_VISIBILITY_TIMEOUT_S (30)"),
     ],

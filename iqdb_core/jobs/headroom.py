@@ -1,0 +1,91 @@
+"""How much of the memory of Redis is left: the ledger refuses jobs while Celery's own small writes still fit.
+
+Only work makes room, and without those writes no worker works. Of `maxmemory` and not of what the ledger
+holds: records, other programs and copies on their way need memory, too.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from iqdb_core.errors import QueueFull
+from iqdb_core.jobs.connection import RedisPort
+
+FULL: Final = 0.9
+"""Beyond this part of `maxmemory` nothing is accepted."""
+_ASK_S: Final = 1.0
+_IDLE_RETRY_S: Final = 10.0
+_LONGEST_RETRY_S: Final = 60.0
+
+
+class RedisFull(QueueFull):
+    """The queue is below its limits, but Redis has hardly any memory left.
+
+    Parameters
+    ----------
+    refused : QueueFull
+        What the queue holds, and its limits.
+    used, most : int
+        Bytes of memory in use, and at most.
+    """
+
+    def __init__(self, refused: QueueFull, used: int, most: int) -> None:
+        super().__init__(
+            *(refused.jobs, refused.max_jobs, refused.payload_bytes, refused.max_bytes),
+            retry_after_s=refused.retry_after_s,
+        )
+        self.args = (f"the queue's memory is nearly full: {used} of {most} bytes are in use",)
+
+
+class Headroom:
+    """Knows from second to second how full Redis is; safe to use from several threads.
+
+    Parameters
+    ----------
+    port : RedisPort
+    now : callable
+        Monotonic seconds.
+    """
+
+    def __init__(self, port: RedisPort, now: Callable[[], float] = time.monotonic) -> None:
+        self._port = port
+        self._now = now
+        self._asked_s = float("-inf")
+        self._memory: tuple[int, int] | None = None
+        self._added = 0
+
+    def shortage(self, payload_bytes: int, room: float) -> tuple[int, int] | None:
+        """Return the bytes in use and the most if so many more are too many, else None.
+
+        Parameters
+        ----------
+        payload_bytes : int
+        room : float
+            How much fuller than `FULL` Redis may be, as a factor.
+
+        Raises
+        ------
+        QueueUnavailable
+            Redis is away.
+        """
+        now_s = self._now()
+        if now_s >= self._asked_s + _ASK_S:
+            self._memory, self._added, self._asked_s = self._port.memory(), 0, now_s
+        memory = self._memory
+        if memory is None:
+            return None
+        used, most = memory[0] + self._added, memory[1]
+        return (used, most) if used + payload_bytes > FULL * room * most else None
+
+    def add(self, payload_bytes: int) -> None:
+        """Note that so much went to Redis since it was asked; a note lost between threads does no harm."""
+        self._added += payload_bytes
+
+
+def retry_after_s(used: int, most: int, bytes_per_s: float) -> float:
+    """Return when to try again, by the rate at which the queue drains."""
+    if bytes_per_s <= 0:
+        return _IDLE_RETRY_S
+    return max(1.0, min(_LONGEST_RETRY_S, (used - FULL * most + 0.02 * most) / bytes_per_s))

@@ -1,0 +1,129 @@
+"""Real workers on a Redis that is there and refuses to serve: it is full, or the replica of another."""
+
+from __future__ import annotations
+
+import threading
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
+
+import pytest
+
+from api.web.errors import status_of
+from iqdb_core.errors import QueueFull
+from iqdb_core.jobs import JobLedger, Lane, Submission
+from tests.fixtures.noise import noise_png
+from tests.fixtures.plants import Plant
+from tests.fixtures.poisoned_worker import SLOW
+from tests.fixtures.ports import free_port
+from tests.fixtures.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.waits
+FILLER = b"no image" + bytes(500_000)
+
+
+@pytest.fixture
+def plant(tmp_path: Path) -> Iterator[Plant]:
+    plant = Plant(tmp_path, f"sqlite:///{tmp_path}/images.sqlite")
+    yield plant
+    plant.close()
+
+
+def goes_through(plant: Plant, image_id: int) -> None:
+    job_ids = plant.submit([noise_png(image_id)], first_id=image_id)
+    plant.wait_done(job_ids, 1, 90)
+
+
+def test_a_worker_outlives_a_master_that_becomes_a_replica(plant: Plant) -> None:
+    plant.environment["IQDB_SWEEP_S"] = "30"  # not the sweep: Redis ends the wait of Celery itself
+    worker = plant.start_worker().wait_ready()
+    goes_through(plant, 1)
+    with plant.redis.client() as client:
+        client.execute_command("REPLICAOF", "127.0.0.1", str(free_port()))
+        wait_until(
+            lambda: "Trying again in" in worker.text() or not worker.is_running(), 60, what="it is refused"
+        )
+        client.execute_command("REPLICAOF", "NO", "ONE")
+    goes_through(plant, 2)
+    assert worker.is_running()
+    assert "Unrecoverable" not in worker.text()
+    assert "Frequent restarts" not in worker.text()
+
+
+def fill(ledger: JobLedger) -> list[str]:
+    """Accept until the queue is full, and return the ids of the jobs."""
+    job_ids: list[str] = []
+    while len(job_ids) < 1000:
+        try:
+            job_ids += [one.job_id for one in ledger.accept([Submission.of_image(len(job_ids), FILLER)])]
+        except QueueFull:
+            break
+    return job_ids
+
+
+def test_a_full_redis_is_drained_by_a_worker_that_starts_on_it(plant: Plant) -> None:
+    with plant.redis.client() as client:
+        client.config_set("maxmemory", client.info("memory")["used_memory"] + 16 * 1024 * 1024)
+    job_ids = fill(plant.ledger)
+    assert 10 < len(job_ids) < 1000
+    with pytest.raises(QueueFull, match="memory") as refused:
+        plant.ledger.check_room(1, 2 * len(FILLER), Lane.BULK)
+    assert status_of(refused.value) == HTTPStatus.TOO_MANY_REQUESTS
+    plant.start_worker().wait_ready()
+    plant.wait_final(job_ids)
+    plant.assert_clean()
+    wait_until(lambda: has_room(plant.ledger), 10)
+
+
+def has_room(ledger: JobLedger) -> bool:
+    try:
+        return bool(ledger.accept([Submission.of_image(1, b"x")]))
+    except QueueFull:
+        return False
+
+
+def test_a_worker_waits_for_a_redis_that_others_have_filled(plant: Plant) -> None:
+    job_ids = plant.accept([noise_png(1)])
+    with plant.redis.client() as client:
+        client.config_set("maxmemory", 1)
+        worker = plant.start_worker()
+        wait_until(
+            lambda: "Trying again in" in worker.text() or not worker.is_running(), 60, what="it is refused"
+        )
+        client.config_set("maxmemory", 0)
+    plant.wait_final(job_ids)
+    assert worker.is_running()
+
+
+def test_a_worker_outlives_a_redis_that_others_fill_while_it_works(plant: Plant) -> None:
+    worker = plant.start_worker().wait_ready()
+    with plant.redis.client() as client:
+        job_ids = plant.submit([SLOW + noise_png(1)])
+        plant.wait_running(job_ids)
+        client.config_set("maxmemory", 1)  # the acknowledgement will be refused
+        wait_until(
+            lambda: "Trying again in" in worker.text() or not worker.is_running(), 60, what="it is refused"
+        )
+        client.config_set("maxmemory", 0)
+    plant.wait_final(job_ids)
+    goes_through(plant, 2)
+    assert worker.is_running()
+
+
+def test_a_worker_waits_where_something_else_answers_than_redis(plant: Plant) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        plant.environment["IQDB_REDIS_URL"] = f"redis://127.0.0.1:{server.server_port}/0"
+        worker = plant.start_worker()
+        wait_until(
+            lambda: "Trying again in" in worker.text() or not worker.is_running(), 60, what="it is refused"
+        )
+        assert worker.is_running()
+        assert "Traceback" not in worker.text()
+        server.shutdown()
+        thread.join()
