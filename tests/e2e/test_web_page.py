@@ -249,6 +249,7 @@ def test_a_private_server_asks_for_its_token_and_shows_thumbnails(window: Any, t
         store.close()
         visit = Visit(window, private.url)
         visit.says("This server asks for a token.")
+        assert visit.page.text_content("#more") == "Whoever runs it can give you one."
         visit.page.fill("#token", "guess")
         visit.page.keyboard.press("Enter")
         visit.says("This server does not know the token.")

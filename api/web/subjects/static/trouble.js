@@ -24,7 +24,11 @@ export function troubleOf(status, text, { size, maxBytes, question = {}, retry }
     case 401:
     case 403:
       if (said.includes("not one of this")) return new Trouble("This server does not know the token.", { wants: "token" });
-      return new Trouble("This server asks for a token.", { more: sentence(said), wants: "token" });
+      // How a program sends one is of no use to a visitor.
+      return new Trouble("This server asks for a token.", {
+        more: said.includes("Bearer") ? "Whoever runs it can give you one." : sentence(said),
+        wants: "token",
+      });
     case 404:
       if (question.id) return new Trouble(`No picture with the id ${question.id} is known.`);
       break;
