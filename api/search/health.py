@@ -12,6 +12,7 @@ _ADDRESS: Final = re.compile(
     r"\b\w+://\S+|\b\d{1,3}(?:\.\d{1,3}){3}\b"
     # Not from the middle of digits: each of a long hash would begin a search of its own.
     r"|(?<![0-9a-fA-F])\[?[0-9a-fA-F]*:(?::[0-9a-fA-F]*)+\]?"
+    r"|(?<![0-9a-fA-F:])\[?(?:[0-9a-fA-F]{1,4}:){3}[0-9a-fA-F:]*\]?"  # three colons: no time of day
 )
 
 

@@ -14,8 +14,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from iqdb_core.duplicates import MAX_GROUP
+from iqdb_core.model import Write
+from iqdb_core.store import open_store
 from tests.fixtures import pictures
 from tests.fixtures.command_line import Running, run
+from tests.fixtures.stores import signature
 from tests.fixtures.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -118,3 +122,13 @@ def test_duplicates_on_a_full_disk_are_told(folder: Path, form: str) -> None:
     ended = run("duplicates", "--format", form, "--output", "/dev/full", folder=folder)
     assert ended.returncode == 1
     assert ended.stderr.splitlines()[-1] == "iqdb: /dev/full cannot be written: No space left on device"
+
+
+def test_a_group_that_is_told_in_part_says_so(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "iqdb.sqlite"))
+    store.apply([Write(number, 1, signature(1)) for number in range(MAX_GROUP + 2)])
+    store.close()
+    ended = run("duplicates", "--format", "ndjson", folder=tmp_path)
+    told = [json.loads(line) for line in ended.stdout.splitlines()]
+    assert [one["truncated"] for one in told if len(one["images"]) == MAX_GROUP] == [True]
+    assert "not all images are told of " in ended.stderr

@@ -23,6 +23,9 @@ from api.search.health import public, said
         ("no answer from 10.1.2.3 or ::1", "no answer from ... or ..."),
         ("the database is locked and/or busy", "the database is locked and/or busy"),
         ("", ""),
+        ("no answer from 2001:db8:1:2:3:4:5:6, nor [2001:db8:1::7]:6379", "no answer from ..., nor ...:6379"),
+        ("since 12:30:45 it is away", "since 12:30:45 it is away"),
+        pytest.param("a:" * 200_000, "...", id="a long row of digits and colons"),
         pytest.param("a" * 1_000_000, "a" * 1_000_000, id="a long hash, which may not take minutes"),
     ],
 )

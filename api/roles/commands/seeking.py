@@ -62,7 +62,7 @@ def duplicates(
             csv.writer(out).writerow(COLUMNS)
         line = ProgressLine("looking for duplicates")
         total = int(target.status()["images"])
-        looked_at = groups = extra = 0
+        looked_at = groups = extra = parts = 0
         position = after
         try:
             while True:
@@ -70,6 +70,7 @@ def duplicates(
                 for group in page.groups:
                     groups += 1
                     extra += len(group.image_ids) - 1
+                    parts += not group.is_whole
                     _write(out, group, groups, target.sources(group.image_ids), form)
                 out.flush()
                 looked_at += page.looked_at
@@ -85,6 +86,8 @@ def duplicates(
     show.say(
         f"{groups:,} groups among {looked_at:,} images; {extra:,} images are there once more than needed"
     )
+    if parts:
+        show.say(f"not all images are told of {parts:,} of the groups, which are too large")
 
 
 @contextmanager
@@ -119,7 +122,8 @@ def _write(out: Any, group: Group, number: int, sources: dict[int, str], form: D
         {"post_ids": [pair.first, pair.second], "likelihood": pair.likelihood, "score": pair.score}
         for pair in group.pairs
     ]
-    out.write(show.json_line({"images": images, "pairs": pairs}))
+    truncated = {} if group.is_whole else {"truncated": True}
+    out.write(show.json_line({"images": images, "pairs": pairs, **truncated}))
 
 
 def _rows(group: Group, number: int, sources: dict[int, str]) -> Iterator[list[object]]:
