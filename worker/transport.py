@@ -31,14 +31,8 @@ class Transport(plain.Transport):
         return _writable(self, super().establish_connection())  # type: ignore[no-untyped-call]
 
 
-class SentinelTransport(plain.SentinelTransport):
+class SentinelTransport(Transport, plain.SentinelTransport):
     """Connections to the master that sentinels name."""
-
-    connection_errors = _LOST
-
-    def establish_connection(self) -> Any:
-        """Do the same as `Transport`."""
-        return _writable(self, super().establish_connection())  # type: ignore[no-untyped-call]
 
 
 def use() -> None:

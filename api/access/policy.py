@@ -96,7 +96,7 @@ class AccessPolicy:
         given, is_forwarded = None, False
         for name, value in headers:
             if name == b"authorization":
-                given = _bearer(value)
+                given = bearer_of(value)
             elif name in _FORWARDED or (name == b"host" and not _is_local(value)):
                 is_forwarded = True
         token = None if given is None else self.keyring.find(given)
@@ -112,7 +112,7 @@ class AccessPolicy:
     def charge(self, headers: Iterable[tuple[bytes, bytes]], address: str | None, count: int) -> None:
         """Count what a request holds beyond one, against the rate of who sent it."""
         if self.rate.is_on:
-            given = next((_bearer(value) for name, value in headers if name == b"authorization"), None)
+            given = next((bearer_of(value) for name, value in headers if name == b"authorization"), None)
             token = None if given is None else self.keyring.find(given)
             self.rate.charge(_caller(token, address), count)
 
@@ -189,6 +189,7 @@ def _caller(token: Token | None, address: str | None) -> str:
     return f"token {token.name}" if token else caller_of(address or "unknown")
 
 
-def _bearer(value: bytes) -> bytes | None:
+def bearer_of(value: bytes) -> bytes | None:
+    """Return the token in a header `Authorization`, None if it is of another scheme."""
     scheme, _, given = value.partition(b" ")
     return given.strip() if scheme.lower() == b"bearer" else None

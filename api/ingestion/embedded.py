@@ -78,18 +78,15 @@ class EmbeddedIngestion:
         return await asyncio.gather(*(one(*each) for each in zip(news, revisions, strict=True)))
 
     async def _add(self, new: NewImage, revision: int) -> Added:
-        def write_of(read: ReadImage) -> Write:
-            return Write(new.image_id, revision, read.signature, source=new.source)
-
         def commit(read: ReadImage) -> Future[Committed]:
-            return self._committer.submit(write_of(read))
+            return self._committer.submit(Write(new.image_id, revision, read.signature, source=new.source))
 
         try:
             async with self._waits.work():
                 read, committed = await self._hasher.read_and(new.picture, commit)
         except TimeoutError:
             raise IndexNotReady("the server is stopping, and did not come to this image") from None
-        await self._wait_applied(await self._settled(write_of(read), committed))
+        await self._wait_applied(await self._settled(committed))
         return Added(new.image_id, read.signature, read.is_damaged)
 
     async def delete(self, image_ids: Sequence[int]) -> list[Queued]:
@@ -111,14 +108,15 @@ class EmbeddedIngestion:
         return {}
 
     async def _write(self, write: Write) -> None:
-        committed = await asyncio.wrap_future(self._committer.submit(write))
-        await self._wait_applied(await self._settled(write, committed))
+        await self._wait_applied(await self._settled(await self._commit(write)))
 
-    async def _settled(self, write: Write, committed: Committed) -> Committed:
+    async def _commit(self, write: Write) -> Committed:
+        return await asyncio.wrap_future(self._committer.submit(write))
+
+    async def _settled(self, committed: Committed) -> Committed:
         """Return what became of a write, which is numbered anew if another process has outrun it."""
-        while self._clock.is_outrun(write.revision, committed.outcome):
-            write = replace(write, revision=self._clock.next())
-            committed = await asyncio.wrap_future(self._committer.submit(write))
+        while self._clock.is_outrun(committed.write.revision, committed.outcome):
+            committed = await self._commit(replace(committed.write, revision=self._clock.next()))
         return committed
 
     async def _wait_applied(self, committed: Committed) -> None:

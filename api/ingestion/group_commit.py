@@ -36,11 +36,13 @@ class Committed(NamedTuple):
 
     Parameters
     ----------
+    write : Write
     outcome : WriteOutcome
     is_applied : bool
         Whether it is known to be in the index of this process already; False where nobody can tell yet.
     """
 
+    write: Write
     outcome: WriteOutcome
     is_applied: bool
 
@@ -123,9 +125,9 @@ class GroupCommitter:
             self._fail(group, error)
         else:
             is_applied = self._on_commit(changes)
-            for (_, future), outcome in zip(group, outcomes, strict=True):
+            for (write, future), outcome in zip(group, outcomes, strict=True):
                 if future.set_running_or_notify_cancel():
-                    future.set_result(Committed(outcome, is_applied))
+                    future.set_result(Committed(write, outcome, is_applied))
 
     @staticmethod
     def _fail(group: list[Pending], error: Exception) -> None:

@@ -133,9 +133,7 @@ class _Near:
     the last signature is kept, and shared.
     """
 
-    def __init__(
-        self, index: ImageIndex, wanted: DuplicatesWanted, is_stopped: Callable[[], bool] = lambda: False
-    ) -> None:
+    def __init__(self, index: ImageIndex, wanted: DuplicatesWanted, is_stopped: Callable[[], bool]) -> None:
         self._index = index
         self._wanted = wanted
         self._is_stopped = is_stopped

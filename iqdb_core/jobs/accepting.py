@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from iqdb_core.errors import ForeignQueue, QueueFull, QueueUnavailable
 from iqdb_core.jobs.connection import Command, RedisPort
-from iqdb_core.jobs.headroom import Headroom, RedisFull, retry_after_s
+from iqdb_core.jobs.headroom import FULL, ROOM, Headroom, RedisFull, drained_s, retry_after_s
 from iqdb_core.jobs.keys import DEFAULT_KEYS, Keys
 from iqdb_core.jobs.model import Acceptance, Accepted, JobKind, Lane, Submission
 from iqdb_core.jobs.reading import SILENT_S, JobReader
@@ -29,11 +29,6 @@ _HURRY_PERCENT: Final = 5
 """The queue takes so much more of what someone waits for: a crawler that fills it locks nobody out."""
 _RECORD_BYTES: Final = 1024
 """About what Redis needs for a job besides its payload."""
-_LONGEST_RETRY_S: Final = 60.0
-_IDLE_RETRY_S: Final = 10.0
-"""Where nothing was worked off lately, nobody knows."""
-_ROOM: Final = 0.02
-"""A refused client is to come back when about this part of the limits has been worked off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +49,14 @@ class QueueLimits:
     def refusal(self, jobs: int, held: int, jobs_per_s: float, bytes_per_s: float) -> QueueFull:
         """Return the error for a queue that holds `jobs` and `held` bytes and drains at these rates."""
         waits = [
-            (over + _ROOM * limit) / rate if rate > 0 else _IDLE_RETRY_S
+            drained_s(over, limit, rate)
             for over, limit, rate in (
                 (jobs - self.max_jobs, self.max_jobs, jobs_per_s),
                 (held - self.max_bytes, self.max_bytes, bytes_per_s),
             )
-            if over > -_ROOM * limit
+            if over > -ROOM * limit
         ]
-        wait_s = max(1.0, min(_LONGEST_RETRY_S, max(waits, default=1.0)))
-        return QueueFull(jobs, self.max_jobs, held, self.max_bytes, wait_s)
+        return QueueFull(jobs, self.max_jobs, held, self.max_bytes, retry_after_s(waits))
 
 
 class JobLedger(JobReader):
@@ -269,10 +263,11 @@ class JobLedger(JobReader):
         shortage = self._headroom.shortage(payload_bytes, room)
         if shortage is None:
             return
+        used, most = shortage
         jobs, held, _, bytes_per_s = self._figures()
+        wait_s = retry_after_s([drained_s(used - FULL * most, most, bytes_per_s)])
         limits = self.limits
-        wait_s = retry_after_s(*shortage, bytes_per_s)
-        raise RedisFull(QueueFull(jobs, limits.max_jobs, held, limits.max_bytes, wait_s), *shortage)
+        raise RedisFull(used, most, (jobs, limits.max_jobs, held, limits.max_bytes), wait_s)
 
     def _figures(self) -> tuple[int, int, float, float]:
         """Return the jobs and bytes that the queue holds, and how many of each are worked off in a second."""

@@ -7,7 +7,7 @@ holds: records, other programs and copies on their way need memory, too.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from iqdb_core.errors import QueueFull
@@ -16,8 +16,11 @@ from iqdb_core.jobs.connection import RedisPort
 FULL: Final = 0.9
 """Beyond this part of `maxmemory` nothing is accepted."""
 _ASK_S: Final = 1.0
-_IDLE_RETRY_S: Final = 10.0
 _LONGEST_RETRY_S: Final = 60.0
+_IDLE_RETRY_S: Final = 10.0
+"""Where nothing was worked off lately, nobody knows."""
+ROOM: Final = 0.02
+"""A refused client is to come back when about this part of the limits has been worked off."""
 
 
 class RedisFull(QueueFull):
@@ -25,17 +28,15 @@ class RedisFull(QueueFull):
 
     Parameters
     ----------
-    refused : QueueFull
-        What the queue holds, and its limits.
     used, most : int
         Bytes of memory in use, and at most.
+    held : tuple of int
+        The first four of `QueueFull`.
+    retry_after_s : float
     """
 
-    def __init__(self, refused: QueueFull, used: int, most: int) -> None:
-        super().__init__(
-            *(refused.jobs, refused.max_jobs, refused.payload_bytes, refused.max_bytes),
-            retry_after_s=refused.retry_after_s,
-        )
+    def __init__(self, used: int, most: int, held: tuple[int, int, int, int], retry_after_s: float) -> None:
+        super().__init__(*held, retry_after_s)
         self.args = (f"the queue's memory is nearly full: {used} of {most} bytes are in use",)
 
 
@@ -84,8 +85,11 @@ class Headroom:
         self._added += payload_bytes
 
 
-def retry_after_s(used: int, most: int, bytes_per_s: float) -> float:
-    """Return when to try again, by the rate at which the queue drains."""
-    if bytes_per_s <= 0:
-        return _IDLE_RETRY_S
-    return max(1.0, min(_LONGEST_RETRY_S, (used - FULL * most + 0.02 * most) / bytes_per_s))
+def drained_s(over: float, limit: float, per_s: float) -> float:
+    """Return when there is room again below a limit, by the rate at which the queue drains."""
+    return (over + ROOM * limit) / per_s if per_s > 0 else _IDLE_RETRY_S
+
+
+def retry_after_s(waits: Sequence[float]) -> float:
+    """Return when to try again where there must be room below several limits."""
+    return max(1.0, min(_LONGEST_RETRY_S, max(waits, default=1.0)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -17,6 +17,7 @@ from tests.fixtures.stores import live_images, put, signature
 from tests.fixtures.waiting import wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     import httpx
@@ -33,6 +34,21 @@ def write(url: str, first_id: int, count: int) -> None:
 def content(url: str) -> set[int]:
     with closing(open_store(url)) as store:
         return set(live_images(store))
+
+
+def add(client: httpx.Client, image_ids: Iterable[int]) -> None:
+    for image_id in image_ids:
+        answer = client.post(f"/images/{image_id}", data={"hash": codec.to_hash(signature(image_id))})
+        assert answer.status_code == 200
+
+
+@contextmanager
+def log_kept(database: Path) -> Iterator[None]:
+    """Read an older state, which keeps the log from being emptied."""
+    with closing(sqlite3.connect(database)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM images").fetchone()
+        yield
 
 
 def found(client: httpx.Client) -> set[int]:
@@ -70,9 +86,7 @@ def test_a_file_put_in_place_of_the_one_being_served(tmp_path: Path) -> None:
     shutil.copy(database, backup)
     write(str(backup), 201, 7)
     with embedded_server(database) as server:
-        for image_id in range(101, 106):
-            hashed = {"hash": codec.to_hash(signature(image_id))}
-            assert server.client.post(f"/images/{image_id}", data=hashed).status_code == 200
+        add(server.client, range(101, 106))
         for log in tmp_path.glob("iqdb.sqlite-*"):
             log.unlink()
         backup.rename(database)
@@ -89,13 +103,8 @@ def test_a_file_put_over_one_whose_log_is_not_empty_is_not_served(tmp_path: Path
     write(str(database), 1, 10)
     shutil.copy(database, backup)
     content = backup.read_bytes()
-    with embedded_server(database) as server, closing(sqlite3.connect(database)) as reader:
-        # Who reads an older state keeps the log from being emptied.
-        reader.execute("BEGIN")
-        reader.execute("SELECT count(*) FROM images").fetchone()
-        for image_id in range(101, 106):
-            hashed = {"hash": codec.to_hash(signature(image_id))}
-            assert server.client.post(f"/images/{image_id}", data=hashed).status_code == 200
+    with embedded_server(database) as server, log_kept(database):
+        add(server.client, range(101, 106))
         backup.rename(database)
         remedy = "stop the server, remove iqdb.sqlite-wal and iqdb.sqlite-shm, start it again"
         wait_until(lambda: remedy in server.client.get("/status").json().get("store_error", ""), 60)
@@ -114,12 +123,8 @@ def test_a_file_put_over_one_whose_log_is_not_empty_is_not_served(tmp_path: Path
 def test_a_server_that_stops_after_its_file_was_moved_away_loses_nothing(tmp_path: Path) -> None:
     database, away = tmp_path / "iqdb.sqlite", tmp_path / "away.sqlite"
     write(str(database), 1, 10)
-    with embedded_server(database) as server, closing(sqlite3.connect(database)) as reader:
-        reader.execute("BEGIN")
-        reader.execute("SELECT count(*) FROM images").fetchone()
-        for image_id in range(101, 106):
-            hashed = {"hash": codec.to_hash(signature(image_id))}
-            assert server.client.post(f"/images/{image_id}", data=hashed).status_code == 200
+    with embedded_server(database) as server, log_kept(database):
+        add(server.client, range(101, 106))
         database.rename(away)
         assert server.terminate() == 0
     assert not database.exists()

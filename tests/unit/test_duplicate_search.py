@@ -92,12 +92,8 @@ def test_a_group_that_is_not_told_whole_says_so() -> None:
     assert not group.is_whole
 
 
-class Slow(ImageIndex):
-    """An index of 40 images whose clock goes on by `search_s` with each search of a walk."""
-
-    now = 0.0
-    search_s = 0.0
-    searches = 0
+class Watched(ImageIndex):
+    """An index that says when a walk begins to look at an image."""
 
     def query(
         self,
@@ -108,9 +104,23 @@ class Slow(ImageIndex):
         is_sketch: bool = False,
     ) -> list[Match]:
         if limit == FIRST_LOOK:
-            self.now += self.search_s
-            self.searches += 1
+            self.on_first_look()
         return super().query(signature, limit, min_score, is_sketch=is_sketch)
+
+    def on_first_look(self) -> None:
+        raise NotImplementedError
+
+
+class Slow(Watched):
+    """An index of 40 images whose clock goes on by `search_s` with each search of a walk."""
+
+    now = 0.0
+    search_s = 0.0
+    searches = 0
+
+    def on_first_look(self) -> None:
+        self.now += self.search_s
+        self.searches += 1
 
 
 @pytest.fixture
@@ -185,7 +195,7 @@ def test_a_stopped_walk_searches_no_more(slow: Slow) -> None:
     assert slow.searches == 3
 
 
-class Held(ImageIndex):
+class Held(Watched):
     """An index in which the first look of a walk does not end before `go_on` is set."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -194,19 +204,10 @@ class Held(ImageIndex):
         self.go_on = threading.Event()
         self.looks = 0
 
-    def query(
-        self,
-        signature: Signature,
-        limit: int = 10,
-        min_score: float | None = None,
-        *,
-        is_sketch: bool = False,
-    ) -> list[Match]:
-        if limit == FIRST_LOOK:
-            self.looks += 1
-            self.began.release()
-            assert self.go_on.wait(30)
-        return super().query(signature, limit, min_score, is_sketch=is_sketch)
+    def on_first_look(self) -> None:
+        self.looks += 1
+        self.began.release()
+        assert self.go_on.wait(30)
 
 
 class Released(LocalSearch):

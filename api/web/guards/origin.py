@@ -11,10 +11,9 @@ from collections.abc import Iterable
 from typing import Final
 from urllib.parse import urlsplit
 
-from api.access.policy import Forbidden
+from api.access.policy import Forbidden, bearer_of
 
 _OWN: Final = frozenset({b"same-origin", b"none"})
-_BEARER: Final = b"bearer "
 _HOSTS: Final = frozenset({b"host", b"x-forwarded-host"})
 
 
@@ -30,7 +29,7 @@ def check_origin(headers: Iterable[tuple[bytes, bytes]]) -> None:
     origin: bytes | None = None
     hosts: list[bytes] = []
     for name, value in headers:
-        if name == b"authorization" and value[: len(_BEARER)].lower() == _BEARER:
+        if name == b"authorization" and bearer_of(value):
             return
         if name == b"sec-fetch-site":
             site = value.strip().lower()
