@@ -117,8 +117,9 @@ class ContentsReader:
                 while chunk := await self._run(lambda _: export.next()):
                     yield chunk
             finally:
+                # Not waited for: when a client goes, whatever is awaited here is cancelled with the answer.
                 if not self._is_closing:  # else `close` ends it: then there may be no thread any more
-                    await self._run(lambda _: self._end_export(export))
+                    self._threads.submit(self._end_export, export)
         finally:
             self._exports -= 1
 

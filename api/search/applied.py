@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
 from api.search.interface import Search
-from iqdb_core.errors import IqdbError
 
 
 class AppliedTogether:
@@ -35,8 +33,7 @@ class AppliedTogether:
 
     async def _ask_after(self, before: asyncio.Task[None] | None) -> None:
         if before is not None:
-            with contextlib.suppress(IqdbError):  # told to those who waited for it
-                await asyncio.shield(before)
+            await asyncio.wait({before})  # how it ended is told to those who waited for it
         seq, self._gathered_seq = self._gathered_seq, 0
         self._asking, self._next = self._next, None
         await self._search.wait_applied(seq, self._timeout_s)

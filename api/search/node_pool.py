@@ -80,8 +80,18 @@ class NodePool:
         """Return the nodes that are left in peace now."""
         return [node for node in self.nodes if node.is_resting]
 
-    async def ask(self, method: str, path: str, **request: Any) -> httpx.Response:
+    async def ask(
+        self, method: str, path: str, *, takes_long: bool = False, **request: Any
+    ) -> httpx.Response:
         """Return the first good answer of any node; its status is below 500.
+
+        Parameters
+        ----------
+        method, path : str
+        takes_long : bool
+            Whether the answer is work, where others take milliseconds: a node may take as long as the only
+            one, another is asked only if it fails, and nothing is learned from how long it took.
+        request : of httpx
 
         Raises
         ------
@@ -89,10 +99,11 @@ class NodePool:
             No node answers; the message says why.
         """
         nodes = await self.awake()
-        answer = await self._first(nodes, method, path, **request)
+        answer = await self._first(nodes, method, path, takes_long=takes_long, **request)
         if answer is None:
             # Those who rest may be well again without anyone having looked.
-            answer = await self._first(await self.woken(nodes), method, path, **request)
+            others = await self.woken(nodes)
+            answer = await self._first(others, method, path, takes_long=takes_long, **request)
         if answer is None:
             raise SearchUnavailable(self.trouble())
         return answer
@@ -134,7 +145,7 @@ class NodePool:
         await self._client.aclose()
 
     async def _first(
-        self, nodes: Sequence[QueryNode], method: str, path: str, **request: Any
+        self, nodes: Sequence[QueryNode], method: str, path: str, *, takes_long: bool, **request: Any
     ) -> httpx.Response | None:
         """Return the first good answer of `nodes`, asked one after the other, or None."""
         loop = asyncio.get_running_loop()
@@ -146,18 +157,19 @@ class NodePool:
             while left or asked:
                 if left:
                     node = left.pop(0)
-                    limit_s = self.limit_s(is_last=not left)
+                    limit_s = self.limit_s(is_last=takes_long or not left)
                     asked.add(loop.create_task(node.request(method, path, limit_s=limit_s, **request)))
                 done, asked = await asyncio.wait(
                     asked,
-                    timeout=self._hedge_after_s() if left else None,
+                    timeout=self._hedge_after_s() if left and not takes_long else None,
                     return_when=asyncio.FIRST_COMPLETED,
                 )
                 if not done and not self._spend_hedge():
                     done, asked = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
                 good = [task for task in done if not isinstance(task.exception(), NodeTrouble)]
                 if good:
-                    self._usual_s += _SMOOTHING * (loop.time() - began - self._usual_s)
+                    if not takes_long:
+                        self._usual_s += _SMOOTHING * (loop.time() - began - self._usual_s)
                     return good[0].result()
             return None
         finally:

@@ -25,7 +25,6 @@ FIRST_REST_S: Final = 0.5
 LONGEST_REST_S: Final = 30.0
 PROBE_S: Final = 1.0
 """How long a probe may take; a node that is well answers it in a millisecond."""
-CONNECT_S: Final = 1.0
 
 
 class NodeState(StrEnum):
@@ -92,6 +91,7 @@ class QueryNode:
         self._longest_rest_s = longest_rest_s
         self._rest: asyncio.Task[None] | None = None
         self._probe: asyncio.Task[bool] | None = None
+        self._is_forgotten = False
 
     @property
     def is_resting(self) -> bool:
@@ -121,14 +121,17 @@ class QueryNode:
         """Ask whether the node is well and up to date, which ends its rest; callers share one probe."""
         if self._probe is None:
             self._probe = asyncio.create_task(self._ask_health())
-        return await asyncio.shield(self._probe)
+        probe = self._probe
+        await asyncio.wait({probe})  # not of the task itself: `forget` cancels it, and not those who wait
+        return not probe.cancelled() and probe.result()
 
     def fall_behind(self) -> None:
         """Let the node rest: it lacks a change that another node has."""
         self._lie_down(NodeTrouble(NodeState.BEHIND, "it has not caught up yet"))
 
     def forget(self) -> list[asyncio.Task[Any]]:
-        """End the rest and the probe that are under way; return their tasks."""
+        """End the rest and the probe that are under way, and begin none again; return their tasks."""
+        self._is_forgotten = True
         tasks: list[asyncio.Task[Any]] = [task for task in (self._rest, self._probe) if task is not None]
         for task in tasks:
             task.cancel()
@@ -171,7 +174,7 @@ class QueryNode:
                 "query node %s is %s: %s", self.url, trouble.state, trouble, extra={"action": "node_rests"}
             )
         self.state, self.trouble = trouble.state, str(trouble)
-        if self._rest is None:
+        if self._rest is None and not self._is_forgotten:
             self._rest = asyncio.create_task(self._rest_until_well())
 
     async def _rest_until_well(self) -> None:

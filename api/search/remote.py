@@ -87,7 +87,7 @@ class RemoteSearch:
         }
         if wanted.after >= 0:
             parameters["after"] = wanted.after
-        answer = await self.pool.ask("GET", "/duplicates", params=parameters)
+        answer = await self.pool.ask("GET", "/duplicates", takes_long=True, params=parameters)
         if answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
             raise TooManyWalks
         if answer.status_code == httpx.codes.FAILED_DEPENDENCY:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import pytest
 
 from api.node.protocol import NODE_HEADER, PROTOCOL_VERSION, pack_matches
 from api.search import discovery
+from api.search.applied import AppliedTogether
 from api.search.duplicates import DuplicatesWanted
 from api.search.interface import CopiesWanted
 from api.search.node_pool import NodePool
@@ -295,6 +297,76 @@ def test_every_address_of_a_name_is_a_node() -> None:
             assert pool.nodes[0] is first  # what is known of a node is kept
             await pool.close()
 
+    run(scenario())
+
+
+def test_who_waits_for_a_node_that_leaves_the_name_is_answered_by_another() -> None:
+    async def scenario() -> None:
+        addresses = ["127.0.0.1"]
+
+        async def resolver(_: str, __: int) -> list[str]:
+            return list(addresses)
+
+        async with HttpPeer(silent) as old, HttpPeer(well(), host="127.0.0.2", port=old.port):
+            search = RemoteSearch([])
+            url = f"dns+http://query.internal:{old.port}"
+            search.pool = NodePool([url], limit_s=0.3, last_limit_s=0.3, resolver=resolver)
+            with pytest.raises(SearchUnavailable):
+                await search.query(SIGNATURE, 1, None)
+            applied = AppliedTogether(search, 60)
+            asked = len(old.requests)
+            waiting = [asyncio.create_task(applied.wait(1))]
+            await until(lambda: len(old.requests) > asked)  # the probe, which nobody answers
+            waiting += [asyncio.create_task(applied.wait(2)), asyncio.create_task(search.wait_applied(3, 60))]
+            addresses[:] = ["127.0.0.2"]
+            search.pool._discovery._looked_s = -1000.0
+            assert await search.query(SIGNATURE, 1, None) == MATCHES
+            await asyncio.gather(*waiting)
+            await applied.wait(4)
+            await search.close()
+
+    run(scenario())
+
+
+def test_a_node_that_left_is_left_in_peace() -> None:
+    async def scenario() -> None:
+        async with Bench(silent) as bench:
+            pool = bench.search.pool
+            (node,) = pool.nodes
+            request = asyncio.create_task(node.request("GET", "/status", limit_s=0.3))
+            await until(lambda: bench.peers[0].requests)
+            pool._set_nodes([])
+            with pytest.raises(SearchUnavailable):
+                await request
+            assert node.is_resting
+            assert node._rest is None
+
+    run(scenario())
+
+
+def test_what_takes_long_is_asked_of_one_node_and_teaches_nothing() -> None:
+    def page(method: str, path: str) -> Answer | None:
+        if path.startswith("/duplicates"):
+            told = {"groups": [], "looked_at": 0, "next": None}
+            return json_answer(200, told, **SIGNED) if is_free.is_set() else None
+        return cast("Answer", well()(method, path))
+
+    async def scenario() -> None:
+        async with Bench(page, page, limit_s=0.1) as bench:
+            pool = bench.search.pool
+            usual_s, paths = pool._usual_s, [peer.requests for peer in bench.peers]
+            walk = asyncio.create_task(bench.search.duplicates(DuplicatesWanted()))
+            # Longer than a second node is asked after, and than the limit of what is quick.
+            _, pending = await asyncio.wait({walk}, timeout=0.4)
+            assert pending
+            assert sum("/duplicates" in path for path in itertools.chain(*paths)) == 1
+            assert bench.states == [NodeState.READY] * 2
+            walk.cancel()
+            is_free.set()
+            await bench.search.duplicates(DuplicatesWanted())
+            assert pool._usual_s == usual_s
+
+    is_free = asyncio.Event()
     run(scenario())
 
 
