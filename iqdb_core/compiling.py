@@ -188,7 +188,8 @@ class Compilation:
         with self._lock:
             if self._is_closed:
                 return
-            self._children = _start_children(self._parts)
+            for parts in _shares(self._parts):  # one by one: `close` ends those that could be started
+                self._children.append(_child(parts))
         codes = [child.wait() for child in self._children]
         if any(codes):
             if not self._is_closed:
@@ -197,11 +198,11 @@ class Compilation:
             _say_kept(self._parts)
 
 
-def _start_children(parts: Sequence[str]) -> list[subprocess.Popen[bytes]]:
-    """Start a process for the search, which takes about as long as all the rest, and one for that."""
+def _shares(parts: Sequence[str]) -> list[list[str]]:
+    """Share parts out to processes: one for the search, which takes about as long as all the rest."""
     search = [part for part in parts if part == "search"]
     rest = [part for part in parts if part != "search"]
-    return [_child(group) for group in (search, rest) if group]
+    return [share for share in (search, rest) if share]
 
 
 def _say_kept(parts: Sequence[str]) -> None:
@@ -243,7 +244,8 @@ def compile_everything() -> int:
     if are_kept(tuple(_PARTS)):
         return 0
     parts = [part for room in _PARTS.values() for part in room]
-    codes = [child.wait() for child in _start_children(parts)]
+    children = [_child(share) for share in _shares(parts)]
+    codes = [child.wait() for child in children]
     if any(codes):
         return 1
     _say_kept(parts)

@@ -8,18 +8,17 @@ whoever must wait until a write can be found.
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import logging
 import math
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from iqdb_core.errors import IndexNotReady, IndexStateError, StoreError, StoreInvalid
-from iqdb_core.following import FollowerState, Waiter, call_all
+from iqdb_core.following import FollowerState, Waiter, Waiters, call_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,8 +98,7 @@ class Follower:
         self._wake = threading.Event()
         self._lock = threading.Lock()
         self._turn = threading.Lock()
-        self._waiters: list[tuple[int, int, Waiter]] = []
-        self._arrivals = itertools.count()
+        self._waiters = Waiters()
 
     @property
     def applied_seq(self) -> int:
@@ -287,11 +285,15 @@ class Follower:
         with self._lock:
             failure = self._failure()
             if failure is None and seq > self._applied_seq:
-                heapq.heappush(self._waiters, (seq, next(self._arrivals), waiter))
+                self._waiters.add(seq, waiter)
                 self._wake.set()
-                return lambda: setattr(waiter, "callback", None)
+                return partial(self._withdraw, waiter)
         callback(None if seq <= self._applied_seq else failure)
         return lambda: None
+
+    def _withdraw(self, waiter: Waiter) -> None:
+        with self._lock:
+            self._waiters.withdraw(waiter)
 
     def _failure(self) -> IndexStateError | None:
         """Return why nothing more will be applied, None while something may."""
@@ -428,19 +430,16 @@ class Follower:
 
     def _apply(self, batch: ChangeBatch) -> None:
         self._sink.apply(batch)
-        released = []
         with self._lock:
             self._applied_seq = batch.last_seq
             if batch.feed is not None:
                 self._lineage = batch.feed.after
-            while self._waiters and self._waiters[0][0] <= self._applied_seq:
-                released.append(heapq.heappop(self._waiters)[2])
+            released = self._waiters.take_up_to(self._applied_seq)
         self._head_seen = max(self._head_seen, batch.last_seq)
         call_all(released, None)
 
     def _release_all(self) -> None:
         with self._lock:
             failure = self._failure()
-            released = [waiter for _, _, waiter in self._waiters]
-            self._waiters.clear()
+            released = self._waiters.take_all()
         call_all(released, failure)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+import itertools
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
@@ -51,6 +53,47 @@ class Waiter:
 
     def __init__(self, callback: Callable[[IndexStateError | None], None]) -> None:
         self.callback: Callable[[IndexStateError | None], None] | None = callback
+
+
+class Waiters:
+    """Those who wait for a seq. Whoever calls holds the lock that guards them."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[int, int, Waiter]] = []
+        self._arrivals = itertools.count()
+        self._withdrawn = 0
+
+    def __len__(self) -> int:
+        """Return how many entries there are, some of which may be withdrawn."""
+        return len(self._heap)
+
+    def add(self, seq: int, waiter: Waiter) -> None:
+        """Let one wait."""
+        heapq.heappush(self._heap, (seq, next(self._arrivals), waiter))
+
+    def withdraw(self, waiter: Waiter) -> None:
+        """Let one wait no longer; what it takes is freed once such ones may be more than half of all."""
+        if waiter.callback is None:
+            return
+        waiter.callback = None
+        self._withdrawn += 1
+        if 2 * self._withdrawn > len(self._heap):
+            self._heap = [entry for entry in self._heap if entry[2].callback is not None]
+            heapq.heapify(self._heap)
+            self._withdrawn = 0
+
+    def take_up_to(self, seq: int) -> list[Waiter]:
+        """Return those who wait for no more than `seq`; they wait no longer."""
+        taken = []
+        while self._heap and self._heap[0][0] <= seq:
+            taken.append(heapq.heappop(self._heap)[2])
+        return taken
+
+    def take_all(self) -> list[Waiter]:
+        """Return all; they wait no longer."""
+        taken = [waiter for _, _, waiter in self._heap]
+        self._heap.clear()
+        return taken
 
 
 def call_all(waiters: list[Waiter], failure: IndexStateError | None) -> None:

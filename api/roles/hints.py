@@ -39,7 +39,7 @@ class HintListener:
     Attributes
     ----------
     breaks : int
-        How often it stopped listening because Redis was away or silent.
+        How often it stopped listening: because Redis was away or silent, or of something unforeseen.
     """
 
     def __init__(
@@ -74,6 +74,11 @@ class HintListener:
             except QueueUnavailable as error:
                 self.breaks += 1
                 log.info("no hints of changes for now: %s", error, extra={"action": "wake_lost"})
+                self._stop.wait(_RETRY_S)
+            except Exception:
+                # Whatever it was, as a message that nobody of ours sent: without hints all is slower.
+                self.breaks += 1
+                log.exception("hints of changes are listened for again", extra={"action": "wake_lost"})
                 self._stop.wait(_RETRY_S)
 
     def _listen(self) -> None:

@@ -7,6 +7,7 @@ import io
 import os
 import resource
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 
 from iqdb_core.errors import IndexStateError
 from iqdb_core.index import ImageIndex, IndexOptions
-from iqdb_core.index.disk import sealer
+from iqdb_core.index.disk import checkpoint, sealer
 from iqdb_core.machine import raise_file_limit
 from tests.fixtures.index_rows import Feed, cheap_rows, signature_at
 
@@ -186,3 +187,32 @@ def test_a_query_whose_files_went_meanwhile_is_answered_by_the_next_snapshot(
         index._directory.files.close()
         with pytest.raises(IndexStateError, match=r"\.rows was removed by someone else"):
             index.query(signature_at(*rows, 7), 50)
+
+
+def test_a_checkpoint_that_failed_is_tried_again_before_the_next_would_be_due(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(5)
+    feed = Feed()
+    save = checkpoint.save
+    tries: list[int] = []
+
+    def fail_at_first(*arguments: Any, **named: Any) -> None:
+        tries.append(1)
+        if len(tries) == 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        save(*arguments, **named)
+
+    with opened(tmp_path, replace(OPTIONS, checkpoint_interval_s=3600.0)) as index:
+        index.apply(feed.puts(range(100), cheap_rows(rng, 100)))
+        index.save_checkpoint()
+        index.apply(feed.puts(range(10), cheap_rows(rng, 10)))
+        checkpoints = index._checkpoints
+        assert not checkpoints.is_due(index._snapshot)
+        checkpoints._time_s -= 3600.0
+        monkeypatch.setattr(checkpoint, "save", fail_at_first)
+        with pytest.raises(OSError, match="No space"):
+            index.save_checkpoint()
+        assert checkpoints.is_due(index._snapshot)
+        index.save_checkpoint()
+        assert not checkpoints.is_due(index._snapshot)

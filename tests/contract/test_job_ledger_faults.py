@@ -262,3 +262,27 @@ def test_something_else_at_the_address_is_said_not_to_be_redis(web_port: int) ->
     finally:
         hints.close()
         port.close()
+
+
+def test_a_message_that_nobody_of_ours_sent_costs_no_hint_after_it(
+    server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard: list[str] = []
+    began: list[bool] = []
+    hints = HintListener(
+        RedisPort.connect(server.url),
+        "channel",
+        lambda data: heard.append(data.decode()),
+        on_connect=lambda: began.append(True),
+    )
+    try:
+        with server.client() as client:
+            wait_until(lambda: began, 30)
+            client.publish("channel", b"\xff")
+            wait_until(lambda: len(began) == 2, 30, what="it listens again")
+            client.publish("channel", b"heard")
+            wait_until(lambda: heard == ["heard"], 30)
+    finally:
+        hints.close()
+    assert hints.breaks == 1
+    assert "UnicodeDecodeError" in caplog.text

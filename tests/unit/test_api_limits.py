@@ -226,3 +226,30 @@ def test_a_slow_sender_gives_way_to_a_newcomer(monkeypatch: pytest.MonkeyPatch) 
         crowd.leave()
 
     asyncio.run(scenario())
+
+
+def test_a_sender_whose_time_is_just_over_gives_way_like_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both are due in one turn of the loop: the limit of the slow one, and the newcomer."""
+    monkeypatch.setattr(limits, "YOUNG_S", 1e-6)
+
+    async def scenario() -> None:
+        crowd = Crowd(limited(max_pending=1, idle_s=0.2))
+        await crowd.enter("/query", 1)
+        (slow,) = crowd.app._reads._inside
+        loop = asyncio.get_running_loop()
+        assert slow._waiting is not None
+        due = slow._waiting.when()
+        assert due is not None
+        newcomer: list[asyncio.Task[int]] = []
+        loop.call_at(due - 0.001, lambda: newcomer.append(loop.create_task(crowd.ask("/query"))))
+
+        def be_busy() -> None:
+            while loop.time() < due + 0.01:
+                pass
+
+        loop.call_at(due - 0.01, be_busy)
+        await asyncio.wait(crowd.tasks, timeout=60)
+        assert await newcomer[0] == 200
+        assert isinstance(crowd.tasks[0].exception(), BodyTimeout)
+
+    asyncio.run(scenario())

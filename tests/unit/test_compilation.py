@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import subprocess
 import threading
 from typing import TYPE_CHECKING
 
@@ -107,3 +110,27 @@ def test_closing_ends_all_waiting(gate: threading.Event) -> None:
     assert not waiter.is_alive()
     assert not gate.is_set()
     assert not compilation.is_fast
+
+
+def test_closing_ends_a_child_whose_neighbour_could_not_be_started(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start_one(_: object) -> subprocess.Popen[bytes]:
+        if started:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        started.append(subprocess.Popen(["sleep", "600"]))
+        return started[0]
+
+    monkeypatch.setattr(compiling, "are_kept", lambda _: False)
+    monkeypatch.setattr(compiling, "_child", start_one)
+    compilation = Compilation(("index",), on_compiling=nothing, on_fast=nothing)
+    try:
+        compilation.wait("index")
+        assert "could not be compiled" in caplog.text
+        compilation.close()
+        assert started[0].wait(60) != 0
+    finally:
+        started[0].kill()
+        forms.use_preferred()

@@ -181,9 +181,9 @@ class _Metered:
         return self._waiting is not None and is_old and self.rate() < FAST_BYTES_PER_S
 
     def give_way(self) -> None:
-        """End the wait for more of the body."""
+        """End the wait for more of the body, if its own time is not just over."""
         self._must_go = True
-        if self._waiting is not None:
+        if self._waiting is not None and not self._waiting.expired():
             self._waiting.reschedule(self._clock())
 
     def _trouble(self) -> BodyTimeout:

@@ -105,9 +105,9 @@ class CheckpointKeeper:
         set of int
             Segments of the previous checkpoint, whose files may go if nothing else needs them.
         """
-        self._time_s = time.monotonic()
         numbers = numbers_of(snapshot.members)
         if self.seq == snapshot.applied_seq and self._numbers == numbers:
+            self._time_s = time.monotonic()
             return set()
         outdated = set(self._numbers)
         # Should the save fail at its very end, either checkpoint may be the one on disk.
@@ -116,6 +116,7 @@ class CheckpointKeeper:
             snapshot.applied_seq, snapshot.lineage, snapshot.members, snapshot.head.live_rows(), counts
         )
         checkpoint.save(self._sealer, store_id=self._store_id, content=content)
+        self._time_s = time.monotonic()  # one that failed is due again as soon as maintenance tries again
         self._numbers = numbers
         self.seq = snapshot.applied_seq
         self._directory.forget_refused()
