@@ -15,6 +15,7 @@ import numpy as np
 from iqdb_core.index.evidence.leading import with_leader
 from iqdb_core.index.evidence.likelihood import (
     FIRST_PARTS,
+    USUAL_BUCKETS,
     Evidence,
     Population,
     detail_of,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from iqdb_core.index.evidence.sharing import Shared
     from iqdb_core.index.ranking.arithmetic import Columns, Telling
     from iqdb_core.model import Signature
 
@@ -105,7 +107,7 @@ def find_copies(
         The images searched.
     searcher : Searcher
     """
-    asked_for = _rows_of([one.signature for one in asked])
+    asked_for = rows_of([one.signature for one in asked])
     held = held_by(asked_for)
     found, signatures = _candidates(asked, held, wanted, population, searcher)
     if len(found.asked) == 0:
@@ -114,15 +116,12 @@ def find_copies(
     others = held_by(signatures)
     shared = shared_by(held, others, found.asked, found.rows)
     scores = scores_of(held, asked_for.averages, searcher.nonempty, shared, averages)
+    judged = scores
+    if population.is_small:
+        usual = searcher.nonempty | USUAL_BUCKETS
+        judged = scores_of(held, asked_for.averages, usual, shared, averages)
     evidence = Evidence(held, asked_for.averages, population)
-    logits = log_odds(
-        evidence.about(shared, averages),
-        scores,
-        population.image_count,
-        trust=evidence.trusts[found.asked],
-        is_plain=np.array([one.part is None and one.turn == "none" for one in asked])[found.asked],
-        is_late=_is_late(asked)[found.asked],
-    )
+    logits = odds_of(asked, evidence, shared, averages, judged, population.image_count)
     found = found._replace(scores=scores)
     places = _wanted_places(found, wanted)
     own = np.flatnonzero(found.asked[places] == 0)
@@ -154,6 +153,41 @@ def find_copies(
         )
     ]
     return Copies(copies, detail_of(asked[0].signature, population))
+
+
+def odds_of(
+    asked: Sequence[Asked],
+    evidence: Evidence,
+    shared: Shared,
+    averages: NDArray[np.float64],
+    scores: NDArray[np.float64],
+    image_count: int,
+) -> NDArray[np.float64]:
+    """Return the log odds that each of n pairs shows the same.
+
+    Parameters
+    ----------
+    asked : sequence of Asked
+        The first of each pair, which `shared.asked` numbers.
+    evidence : Evidence
+        Of their signatures.
+    shared : Shared
+        Of the pairs.
+    averages : (n, 3) float64 ndarray
+        Those of the other of each pair.
+    scores : (n,) float64 ndarray
+        As in an index of many images.
+    image_count : int
+        Images searched.
+    """
+    return log_odds(
+        evidence.about(shared, averages),
+        scores,
+        image_count,
+        trust=evidence.trusts[shared.asked],
+        is_plain=np.array([one.part is None and one.turn == "none" for one in asked])[shared.asked],
+        is_late=_is_late(asked)[shared.asked],
+    )
 
 
 def _candidates(
@@ -221,7 +255,8 @@ def _is_late(asked: Sequence[Asked]) -> NDArray[np.bool_]:
     return np.array([one.part in late for one in asked])
 
 
-def _rows_of(signatures: Sequence[Signature]) -> Signatures:
+def rows_of(signatures: Sequence[Signature]) -> Signatures:
+    """Return signatures as columns."""
     return Signatures(
         np.array([one.averages for one in signatures]),
         np.stack([one.signed_positions() for one in signatures]),

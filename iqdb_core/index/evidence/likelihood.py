@@ -54,6 +54,8 @@ _FEWEST_IMAGES: Final = 10_000
 there are few says little about whether one is a copy, and strangers would seem likely."""
 _LEAST_DIFFERENCES: Final = (0.01, 0.005, 0.003)
 """Equal averages are no proof: strangers of few colours have them too."""
+_MOST_APART: Final = 2.0
+"""More than the averages of pictures can be apart; a hash, or a file, may hold any."""
 _LEAST_SHARE: Final = 1e-6
 _MOST_SHARE: Final = 0.95
 _BITS: Final = 1 / np.log(2)
@@ -74,6 +76,9 @@ def _general_shares() -> NDArray[np.float64]:
 
 
 _GENERAL_SHARES: Final = _general_shares()
+USUAL_BUCKETS: Final = _GENERAL_SHARES >= 1 / _FEWEST_IMAGES
+"""(98,304,) bool: which some image of so many can be expected to hold. Where few images hold few buckets,
+IQDB's rule that nothing else counts gives them all high scores, strangers, too."""
 _LOG_KINDS: Final = np.log(np.array(COPY_KINDS))
 _LOG_KEPT: Final = np.log(KEPT_SHARES).transpose(1, 2, 0).copy()
 _LOG_LOST: Final = np.log(1 - np.array(KEPT_SHARES)).transpose(1, 2, 0).copy()
@@ -101,6 +106,11 @@ class Population:
 
     counts: NDArray[np.int32]
     image_count: int
+
+    @property
+    def is_small(self) -> bool:
+        """Whether there are fewer images than matches are judged by."""
+        return self.image_count < _FEWEST_IMAGES
 
     def shares(self, buckets: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return how often a stranger holds each bucket, 0..1."""
@@ -178,7 +188,8 @@ class Evidence:
 
     def _apart(self, shared: Shared, averages: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return by how much the averages of each pair are apart, by channel; 0 where they do not count."""
-        apart = np.abs(averages - self._averages[shared.asked])
+        with np.errstate(over="ignore"):
+            apart = np.minimum(np.abs(averages - self._averages[shared.asked]), _MOST_APART)
         of_channels: NDArray[np.float64] = apart * self._channels[shared.asked]
         return of_channels
 

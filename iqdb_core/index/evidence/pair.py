@@ -1,0 +1,65 @@
+"""Two pictures compared, with no index: judged as if they met among many others.
+
+Answers: how likely does a picture show what another one shows, or a part or turn of it? Called by whoever has
+both signatures.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from iqdb_core.index.evidence.copies import odds_of, rows_of
+from iqdb_core.index.evidence.likelihood import (
+    USUAL_BUCKETS,
+    Evidence,
+    Population,
+    details_of,
+    likelihoods,
+)
+from iqdb_core.index.evidence.sharing import held_by, scores_of, shared_by
+from iqdb_core.model import BUCKETS, Copy
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from iqdb_core.model import Asked, Signature
+
+_STRANGERS: Final = Population(np.zeros(BUCKETS, np.int32), 0)
+"""Nothing is known of the others but what is usual."""
+
+
+def compare(asked: Sequence[Asked], signature: Signature) -> Copy:
+    """Return how likely a picture shows what one of several signatures describes.
+
+    Parameters
+    ----------
+    asked : sequence of Asked
+        The signature of the whole picture first, then those of its parts and turns; at least one.
+    signature : Signature
+        Of the other picture.
+
+    Returns
+    -------
+    Copy
+        Of the signature that fits best; its id is 1. The score is the one of an index that holds what
+        pictures usually hold: in an index of one image IQDB's rule gives near 100 to anything.
+    """
+    asked_for, other = rows_of([one.signature for one in asked]), rows_of([signature])
+    held, held_by_other = held_by(asked_for), held_by(other)
+    shared = shared_by(held, held_by_other, np.arange(len(asked)), np.zeros(len(asked), np.int64))
+    averages = np.repeat(other.averages, len(asked), axis=0)
+    scores = scores_of(held, asked_for.averages, USUAL_BUCKETS, shared, averages)
+    evidence = Evidence(held, asked_for.averages, _STRANGERS)
+    logits = odds_of(asked, evidence, shared, averages, scores, _STRANGERS.image_count)
+    best = int(logits.argmax())
+    return Copy(
+        image_id=1,
+        score=float(scores[best]),
+        signature=signature,
+        likelihood=float(likelihoods(logits[best : best + 1])[0]),
+        detail=float(details_of(held_by_other, other.averages, _STRANGERS)[0]),
+        part=asked[best].part,
+        turn=asked[best].turn,
+    )
