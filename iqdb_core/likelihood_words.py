@@ -1,4 +1,4 @@
-"""What likelihoods mean in words.
+"""From which likelihood on a match is called what.
 
 Numbers only; knows no index and loads nothing. Used by whoever shows matches to people.
 """
@@ -12,8 +12,3 @@ CERTAIN: Final = 0.9999
 LIKELY: Final = 0.999
 """From here on it probably is. Of 10,000 real signatures without a copy to find none named a stranger with
 0.99; with parts and turns about one query in a thousand has one here: see docs/recall.md."""
-
-
-def word_of(likelihood: float) -> str:
-    """Return "certain", "likely" or "unsure"."""
-    return "certain" if likelihood >= CERTAIN else "likely" if likelihood >= LIKELY else "unsure"

@@ -5,32 +5,11 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final, TextIO
 
 COMPILING: Final = "preparing for this machine, which takes half a minute, once"
 _REDRAW_S = 0.5
 _WIDTH = 30
-
-
-@contextmanager
-def notice_if_slow(message: str, *, stream: TextIO | None = None, delay_s: float = 1.5) -> Iterator[None]:
-    """Write one line on standard error if the block takes longer than `delay_s`."""
-    out = stream or sys.stderr
-
-    def tell() -> None:
-        out.write(f"iqdb: {message}\n")
-        out.flush()
-
-    timer = threading.Timer(delay_s, tell)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-        timer.join()
 
 
 class ProgressLine:

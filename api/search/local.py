@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from time import perf_counter
 from typing import Any, Final, Protocol, TypeVar
 
 from api.metrics.stages import Observe, Stage, Timed, ignore
@@ -31,7 +32,10 @@ log = logging.getLogger(__name__)
 
 INLINE_IMAGES: Final = 200_000
 INLINE_LIMIT: Final = 100
-"""Up to this many images and matches, a query takes less time than handing it to a thread and back."""
+"""Up to this many images and matches a query that need not wait for its turn takes less time than handing it
+to a thread and back, once arithmetic is compiled."""
+INLINE_S: Final = 0.002
+"""While queries take longer none is answered on the event loop, where everybody else would wait for it."""
 QUERY_THREADS: Final = 8
 STORE_THREADS: Final = 2
 STORE_S: Final = 1.0
@@ -90,10 +94,11 @@ class LocalSearch:
         self._walkers = ThreadPoolExecutor(WALKS, thread_name_prefix="walk")
         self._free_walks = threading.Semaphore(WALKS)
         self._is_stopping = threading.Event()
+        self._took_s = 0.0
 
     async def query(self, signature: Signature, limit: int, min_score: float | None) -> list[Match]:
         """See `Search`."""
-        if self._index.image_count <= INLINE_IMAGES and limit <= INLINE_LIMIT:
+        if self._is_quick(limit):
             return self._query(signature, limit, min_score)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, self._query, signature, limit, min_score)
@@ -157,7 +162,7 @@ class LocalSearch:
             "images": self._index.image_count,
             "applied_seq": follower.applied_seq,
             "head_seq": max(follower.head_seen, follower.applied_seq),
-            "lag_seq": max(0, follower.head_seen - follower.applied_seq),
+            "lag_seq": follower.lag_seq,
             "follower": follower.state,
             "maintenance": said({"state": stats.maintenance, "message": stats.maintenance_error}),
             "checkpoint": said(
@@ -203,10 +208,24 @@ class LocalSearch:
         finally:
             withdraw()
 
+    def _is_quick(self, limit: int) -> bool:
+        """Return whether a query can be expected to hold the event loop for hardly any time."""
+        index = self._index
+        return (
+            limit <= INLINE_LIMIT
+            and index.image_count <= INLINE_IMAGES
+            and self._took_s <= INLINE_S
+            and index.has_free_turn
+        )
+
     def _query(self, signature: Signature, limit: int, min_score: float | None) -> list[Match]:
         self._follower.check_whole()
-        with Timed(self._observe, Stage.SCAN):
+        start = perf_counter()
+        try:
             return self._index.query(signature, limit, min_score)
+        finally:
+            self._took_s = perf_counter() - start
+            self._observe(Stage.SCAN, self._took_s)
 
     async def _read(self, read: Callable[[], T]) -> T:
         """Return what the store says; raises StoreError, and TimeoutError after `STORE_S` seconds."""

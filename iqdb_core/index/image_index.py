@@ -126,6 +126,11 @@ class ImageIndex:
         """Live images, exactly."""
         return self._snapshot.image_count
 
+    @property
+    def has_free_turn(self) -> bool:
+        """Whether a query that begins now would not have to wait for others."""
+        return self._threads.has_free_turn
+
     def apply(self, batch: ChangeBatch) -> None:
         """Apply a batch whole, then publish it as one new snapshot.
 
@@ -244,29 +249,6 @@ class ImageIndex:
         wanted = CopyFilter(limit, offset, min_score, min_likelihood, min_detail, exclude)
         return self._answered(
             lambda snapshot: snapshot.copies(asked, wanted, self._counts.counts, self._threads)
-        )
-
-    def copies_of(
-        self,
-        image_id: int,
-        *,
-        limit: int,
-        min_score: float | None = None,
-        min_likelihood: float | None = None,
-    ) -> Copies | None:
-        """Return the copies of an image among the others, or None if it is unknown; see `find_copies`.
-
-        A high `min_score` makes it cheap.
-        """
-        signature = self.get(image_id)
-        if signature is None:
-            return None
-        return self.find_copies(
-            [Asked(signature)],
-            limit=limit,
-            min_score=min_score,
-            min_likelihood=min_likelihood,
-            exclude=(image_id,),
         )
 
     def get(self, image_id: int) -> Signature | None:

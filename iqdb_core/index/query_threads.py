@@ -38,6 +38,11 @@ class QueryThreads:
         self._waiting: deque[threading.Lock] = deque()
         self._pool = ThreadPoolExecutor(helpers, thread_name_prefix="scan") if helpers else None
 
+    @property
+    def has_free_turn(self) -> bool:
+        """Whether whoever asks now need not wait, as far as can be told."""
+        return self._running < self._turns
+
     def turn(self, wanted: int) -> _Turn:
         """Return what `with` waits for; it gives how many threads may help, at most `wanted`."""
         return _Turn(self, wanted)

@@ -7,12 +7,11 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
-from api.roles.progress import ProgressLine, notice_if_slow
+from api.roles.progress import ProgressLine
 from tests.fixtures import pictures
 from tests.fixtures.command_line import run
 from tests.fixtures.servers import embedded_server
@@ -90,16 +89,6 @@ def test_progress_is_one_line() -> None:
     assert log.getvalue() == "copying: 25%, 50 of 200\n"
 
 
-def test_slow_work_is_noticed_once() -> None:
-    stream, written = io.StringIO(), threading.Event()
-    stream.flush = written.set  # type: ignore[method-assign]
-    with notice_if_slow("compiling", stream=stream, delay_s=0):
-        assert written.wait(10)
-    with notice_if_slow("not this", stream=stream, delay_s=60):
-        pass
-    assert stream.getvalue() == "iqdb: compiling\n"
-
-
 def test_short_work_is_not_mentioned() -> None:
     stream = io.StringIO()
     line = ProgressLine("copying", stream=stream, delay_s=60)
@@ -121,4 +110,6 @@ def test_output_that_goes_nowhere_is_no_traceback(command: str, out: str, tmp_pa
     )
     is_full = out == "/dev/full"
     said = "iqdb: the output cannot be written: No space left on device\n" if is_full else ""
-    assert (ended.returncode, ended.stderr) == (int(is_full), said)
+    # Beside other load it takes so long that progress is told.
+    told = "".join(line for line in ended.stderr.splitlines(True) if not line.startswith("reading the"))
+    assert (ended.returncode, told) == (int(is_full), said)

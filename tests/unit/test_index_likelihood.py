@@ -279,10 +279,6 @@ def test_pages_filters_and_exclusions(index: ImageIndex) -> None:
     assert [m.image_id for m in index.find_copies(asked, limit=10, min_likelihood=0.9).matches] == [29, 30]
     assert [m.image_id for m in index.find_copies(asked, limit=10, min_score=50.0).matches] == [29, 30]
     assert index.find_copies(asked, limit=10, min_detail=1e6).matches == []
-    others = index.copies_of(29, limit=5, min_likelihood=0.9)
-    assert others is not None
-    assert [match.image_id for match in others.matches] == [30]
-    assert index.copies_of(10**9, limit=5) is None
     for wrong in ({"limit": 0}, {"limit": 1, "offset": -1}):
         with pytest.raises(ValueError, match="at least"):
             index.find_copies(asked, **wrong)

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from iqdb_core.likelihood_words import CERTAIN, LIKELY, word_of
+from api.roles.people.likeness import words_of
+from iqdb_client import Match
+from iqdb_core.likelihood_words import CERTAIN, LIKELY
 
 
 @pytest.mark.parametrize(
-    ("likelihood", "word"),
-    [(1.0, "certain"), (CERTAIN, "certain"), (LIKELY, "likely"), (LIKELY - 1e-9, "unsure"), (0.0, "unsure")],
+    ("likelihood", "words"),
+    [
+        (1.0, "the same picture"),
+        (CERTAIN, "the same picture"),
+        (LIKELY, "probably"),
+        (LIKELY - 1e-9, "looks alike"),
+        (0.0, "looks alike"),
+        (None, ""),
+    ],
 )
-def test_the_word_of_a_likelihood(likelihood: float, word: str) -> None:
-    assert word_of(likelihood) == word
+def test_the_words_of_a_likelihood(likelihood: float | None, words: str) -> None:
+    assert words_of(Match(1, 50.0, "iqdb_", None, likelihood)) == words
