@@ -1,6 +1,6 @@
 """The rows of a decoded Pillow image, upright and on white, as the kernels want them.
 
-With `decode` and `packed` the only user of Pillow. Copies no more than a band of rows at a time. Called by
+Takes Pillow's images and turns them with Pillow. Copies no more than a band of rows at a time. Called by
 `decode` only.
 """
 

@@ -30,7 +30,8 @@ class DecodeLimits:
     colour JPEG, PNG, BMP and TIFF 4; JPEG XL 7; AVIF 9; progressive JPEG 10, of CMYK 12, a damaged one 18;
     WebP 16, a cut one 26. The rest (bands of 2**16 pixels, the kernels' sums) is a few MB for any image. An
     AVIF whose container lies about its size is only stopped by libavif's own limit of 2**28 pixels, 0.5 GB.
-    Damaged PNG, GIF and BMP files are held twice.
+    Damaged PNG, GIF and BMP files are held twice; cut PNGs and GIFs whose palette has no room for white take
+    4 bytes more.
     """
 
     max_pixels: int = 100_000_000
@@ -49,8 +50,8 @@ class Picture:
         The rows from the top, packed as `packed` does, on white; each is valid until the next is asked for.
         May raise CorruptImage.
     is_damaged : bool
-        Whether something is missing that the file should have held; it shows as grey in a JPEG and as white
-        elsewhere.
+        Whether something is missing that the file should have held; it shows as grey in a JPEG, as the row
+        above in an interlaced PNG or GIF, and as white elsewhere.
     """
 
     width: int

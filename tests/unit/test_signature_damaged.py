@@ -128,17 +128,71 @@ def test_a_png_that_announces_more_rows_than_it_has_is_treated_as_cut() -> None:
         read_image(png(32, 30, raw))
 
 
-def png(width: int, height: int, raw: bytes, *, interlaced: bool = False) -> bytes:
-    """Return a PNG of 24 bits with these inflated bytes."""
+def chunk(name: bytes, content: bytes) -> bytes:
+    """Return a chunk of a PNG."""
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
-    def chunk(name: bytes, content: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-        )
 
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, interlaced)
-    parts = (chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(raw)), chunk(b"IEND", b""))
+def png(
+    width: int,
+    height: int,
+    raw: bytes,
+    *,
+    kind: tuple[int, int] = (8, 2),
+    more: bytes = b"",
+    interlaced: bool = False,
+) -> bytes:
+    """Return a PNG with these inflated bytes, of 24 bits unless `kind` names other bits and colour type."""
+    header = struct.pack(">IIBBBBB", width, height, *kind, 0, 0, interlaced)
+    parts = (chunk(b"IHDR", header), more, chunk(b"IDAT", zlib.compress(raw)), chunk(b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.mark.parametrize("whitest", [None, 255], ids=["no white", "white"])
+@pytest.mark.parametrize("has_transparency", [False, True])
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_missing_rows_are_white_also_where_the_palette_is_full(
+    bits: int, whitest: int | None, *, has_transparency: bool
+) -> None:
+    """As in a picture of the same pixels that has no palette and ends at the same row."""
+    random = np.random.default_rng(bits)
+    palette = random.integers(0, 90, (1 << bits, 4), dtype=np.uint8)
+    if whitest is not None:
+        palette[0] = whitest
+    if not has_transparency:
+        palette[:, 3] = 255
+    indices = random.integers(0, 1 << bits, (60, 64))
+    digits = np.unpackbits(indices.astype(np.uint8)[:, :, None], axis=2)[:, :, 8 - bits :]
+    rows = [b"\0" + np.packbits(row).tobytes() for row in digits]
+    plain = [b"\0" + row.tobytes() for row in palette[indices]]
+    more = (
+        chunk(b"PLTE", palette[:, :3].tobytes()) + chunk(b"tRNS", palette[:, 3].tobytes()) * has_transparency
+    )
+    for n_rows in (60, 59, 37, 30):
+        shown = png(64, 60, b"".join(rows[:n_rows]), kind=(bits, 3), more=more)
+        twin = png(64, 60, b"".join(plain[:n_rows]), kind=(8, 6))
+        assert (pixels(shown) == pixels(twin)).all()
+        assert (pixels(shown)[n_rows:] == 255).all()
+        assert read_image(shown) == read_image(twin)
+        assert read_image(shown).is_damaged == (n_rows < 60)
+    with pytest.raises(CorruptImage, match="less than half"):
+        read_image(png(64, 60, b"".join(rows[:28]), kind=(bits, 3), more=more))
+
+
+@pytest.mark.parametrize("has_transparency", [False, True])
+def test_missing_rows_of_a_sideways_picture_with_a_full_palette_are_white(*, has_transparency: bool) -> None:
+    picture = colours(5, (64, 60)).quantize(256)
+    palette = np.minimum(np.array(picture.getpalette()), 200).astype(np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    more = chunk(b"PLTE", palette.tobytes()) + chunk(b"tRNS", bytes((0, 100))) * has_transparency
+    more += chunk(b"eXIf", exif.tobytes()[6:])
+    rows = [b"\0" + row.tobytes() for row in np.asarray(picture)]
+    whole, cut = (pixels(png(64, 60, b"".join(rows[:n]), kind=(8, 3), more=more)) for n in (60, 40))
+    assert whole.shape == cut.shape == (64, 60, 3)
+    assert (cut[:, 20:] == whole[:, 20:]).all()
+    assert (cut[:, :20] == 255).all()
+    assert not (whole[:, :20] == 255).all()
 
 
 def test_missing_rows_of_an_interlaced_png_look_like_those_above() -> None:

@@ -1,7 +1,8 @@
 """A PNG whose compressed data may end early or be damaged.
 
-A whole file is left to Pillow. Of another, the rows that are there are inflated, white ones are put in place
-of the others, and Pillow decodes the result. Called by `iqdb_core.signature.decode`.
+A whole file is left to Pillow. Of another, the rows that are there are inflated, white ones (in an interlaced
+picture those above) are put in place of the others, and Pillow decodes the result. Called by
+`iqdb_core.signature.decode`.
 """
 
 from __future__ import annotations
@@ -156,7 +157,7 @@ def _mended(still: Still) -> Loaded:
         whole = header.height
     if 2 * present < whole - 1:
         raise CorruptImage("the PNG is damaged: less than half of its rows are there")
-    colours, blank = _with_white(still, header)
+    colours, blank, has_white = _with_white(still, header)
     done = sum(size * there for (size, _), there in zip(parts, rows, strict=True))
     del raw[done:]
     for (size, count), there in zip(parts, rows, strict=True):
@@ -169,6 +170,10 @@ def _mended(still: Still) -> Loaded:
     if header.is_interlaced:
         for row in range(1 + 2 * rows[-1], header.height, 2):
             image.paste(image.crop((0, row - 1, header.width, row)), (0, row))
+    elif not has_white:
+        converted = image.convert("RGBA" if "transparency" in image.info else "RGB")
+        converted.paste("white", (0, rows[0], header.width, header.height))
+        return Loaded(converted, is_damaged=True)
     return Loaded(image, is_damaged=True)
 
 
@@ -187,21 +192,24 @@ def _rows_in(raw: bytearray, parts: list[tuple[int, int]]) -> list[int]:
     return rows + [0] * (len(parts) - len(rows))
 
 
-def _with_white(still: Still, header: _Header) -> tuple[bytes, bytes]:
-    """Return the chunks that describe colours, and a byte that stands for white pixels."""
+def _with_white(still: Still, header: _Header) -> tuple[bytes, bytes, bool]:
+    """Return the chunks that describe colours, a byte that stands for white pixels, and whether it does.
+
+    It does not if each entry of a palette is another colour: then it stands for the brightest.
+    """
     begin, end = len(MAGIC) + 25, still.pixels_begin - 8
     colours = still.data[begin:end]
     if header.colours != _PALETTE:
-        return colours, b"\xff"
+        return colours, b"\xff", True
     (length,) = struct.unpack_from(">I", colours) if colours[4:8] == b"PLTE" else (0,)
-    palette = colours[8 : 8 + length]
+    palette = colours[8 : 8 + length][: 3 << header.bits]
     if len(palette) // 3 < 1 << header.bits:
         palette += _WHITE
         colours = chunk(b"PLTE", palette) + colours[length + 12 :]
         index = len(palette) // 3 - 1
-    else:  # as white as it has
+    else:
         index = max(range(len(palette) // 3), key=lambda n: sum(palette[3 * n : 3 * n + 3]))
     repeated = 0
     for _ in range(8 // header.bits):
         repeated = repeated << header.bits | index
-    return colours, bytes((repeated & 255,))
+    return colours, bytes((repeated & 255,)), palette[3 * index : 3 * index + 3] == _WHITE
