@@ -6,6 +6,8 @@ from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 _NOT_IN_A_HOST: Final = frozenset(" ;,'\"{}")
+_MAX_LABEL: Final = 63
+"""Characters between two dots of a host's name, as DNS has it."""
 
 
 def without_user(url: str) -> str:
@@ -22,8 +24,13 @@ def split_web_address(text: str) -> SplitResult | None:
     """
     try:
         parts = urlsplit(text)
-        is_host = bool(parts.hostname) and parts.port != 0
+        is_host = _is_host(parts.hostname or "") and parts.port != 0
     except ValueError:  # half an IPv6 address, a port that is none
         return None
     is_address = is_host and parts.scheme in {"http", "https"} and text.isprintable()
     return parts if is_address and not _NOT_IN_A_HOST & set(parts.netloc) else None
+
+
+def _is_host(name: str) -> bool:
+    """Tell whether a name could be looked up: whoever tries with one that cannot fails in odd ways."""
+    return all(0 < len(label) <= _MAX_LABEL for label in name.removesuffix(".").split("."))

@@ -1,8 +1,9 @@
 """Fetches a picture by its address, for a client that is not trusted.
 
-Every address is looked up once, checked, and connected to as it was checked, so a name that changes between
-check and connection changes nothing; redirects are followed by hand, each checked alike. No proxies of the
-environment, no cookies, no kept connections, no compressed answers. Called by the routes.
+Every name is looked up once, all its addresses are checked, and they are tried in turn as they were checked,
+so a name that changes between check and connection changes nothing; redirects are followed by hand, each
+checked alike. No proxies of the environment, no cookies, no kept connections, so that nothing is to be closed
+at the end, and no compressed answers. Called by the routes.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import fnmatch
 import logging
-from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from tempfile import SpooledTemporaryFile
@@ -30,6 +31,8 @@ MAX_URL: Final = 2000
 MAX_REDIRECTS: Final = 5
 MAX_AT_ONCE: Final = 8
 SLOT_WAIT_S: Final = 3.0
+CONNECT_S: Final = 5.0
+"""For one of a name's addresses, less where they are many: the last one is to have its turn, too."""
 SPOOL_BYTES: Final = 1024 * 1024
 _PORTS: Final = {"http": 80, "https": 443}
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -87,7 +90,6 @@ class Fetcher:
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             # A kept connection belongs to an address, and would be taken for another name at it.
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
-            timeout=httpx.Timeout(None, connect=min(5.0, options.timeout_s)),
             headers={
                 "User-Agent": f"iqdb-server/{version}",
                 "Accept": "image/*",
@@ -125,24 +127,10 @@ class Fetcher:
         finally:
             self._slots.release()
 
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._client.aclose()
-
     async def _follow(self, text: str) -> UploadFile:
         url = self._parse(text)
         for _ in range(MAX_REDIRECTS + 1):
-            request = self._client.build_request(
-                "GET",
-                url.copy_with(host=await self._address_of(url), fragment=None),
-                headers={"Host": url.netloc.decode("ascii"), **self._referer(_host(url))},
-                extensions={"sni_hostname": _host(url)},
-            )
-            try:
-                answer = await self._client.send(request, stream=True)
-            except UnicodeError:  # the client reads where it would be sent to, though it does not go there
-                raise FetchFailed(f"{_host(url)} redirects to what is no address") from None
-            async with aclosing(answer):
+            async with aclosing(await self._answer(url, await self._addresses_of(url))) as answer:
                 if answer.status_code not in _REDIRECTS:
                     return await self._read(answer, url)
                 location = answer.headers.get("location")
@@ -153,6 +141,29 @@ class Fetcher:
                 raise FetchRefused(f"{_host(url)} redirects from https to http")
             url = following
         raise FetchFailed(f"{_host(url)} redirects more than {MAX_REDIRECTS} times")
+
+    async def _answer(self, url: httpx.URL, addresses: Sequence[str]) -> httpx.Response:
+        """Return the answer, unread, of the first address that lets us in; fails as the last of them."""
+        connect_s = min(CONNECT_S, self._options.timeout_s / len(addresses))
+        *others, last = addresses
+        for address in others:
+            with suppress(httpx.ConnectError, httpx.ConnectTimeout):
+                return await self._answer_at(address, url, connect_s)
+        return await self._answer_at(last, url, connect_s)
+
+    async def _answer_at(self, address: str, url: httpx.URL, connect_s: float) -> httpx.Response:
+        request = self._client.build_request(
+            "GET",
+            url.copy_with(host=address, fragment=None),
+            headers={"Host": url.netloc.decode("ascii"), **self._referer(_host(url))},
+            extensions={"sni_hostname": _host(url)},
+            timeout=httpx.Timeout(None, connect=connect_s),
+        )
+        try:
+            return await self._client.send(request, stream=True)
+        except (httpx.InvalidURL, ValueError):
+            # The client reads where it would be sent to, though it does not go there.
+            raise FetchFailed(f"{_host(url)} redirects to what is no address") from None
 
     def _parse(self, text: str) -> httpx.URL:
         if len(text) > MAX_URL:
@@ -173,14 +184,15 @@ class Fetcher:
             raise FetchRefused(f"{host} is not one of the hosts that this server fetches from")
         return url
 
-    async def _address_of(self, url: httpx.URL) -> str:
+    async def _addresses_of(self, url: httpx.URL) -> list[str]:
+        """Return all addresses of a name, in the order to try them; at least one."""
         try:
             addresses = await self._resolver(_host(url), url.port or _PORTS[url.scheme])
         except (OSError, UnicodeError):
             raise FetchFailed(f"there is no host {_host(url)}") from None
         if not addresses or (not self._options.private and not all(map(is_public, addresses))):
             raise FetchRefused(f"{_host(url)} is not on the public internet")
-        return addresses[0]
+        return addresses
 
     def _referer(self, host: str) -> dict[str, str]:
         name = host.rstrip(".").lower()

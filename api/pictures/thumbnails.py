@@ -58,15 +58,22 @@ class Thumbnails:
 
     async def thumbnail(self, file: FileVersion) -> bytes | None:
         """Return a file as a small JPEG; None if it shows nothing (any more)."""
+        kept = self._kept_of(file)
+        if kept is not None:
+            return kept
         async with self._turns:
-            kept = self._kept.get(file)
-            if kept is not None:
-                self._kept.move_to_end(file)
-                return kept
-            made = await asyncio.to_thread(self._make, file)
-            if made is not None:
-                self._keep(file, made)
+            made = self._kept_of(file)  # another request may have made it meanwhile
+            if made is None:
+                made = await asyncio.to_thread(self._make, file)
+                if made is not None:
+                    self._keep(file, made)
             return made
+
+    def _kept_of(self, file: FileVersion) -> bytes | None:
+        kept = self._kept.get(file)
+        if kept is not None:
+            self._kept.move_to_end(file)
+        return kept
 
     def _make(self, file: FileVersion) -> bytes | None:
         data = self._folder.read(file)

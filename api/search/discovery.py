@@ -65,7 +65,7 @@ class Discovery:
             try:
                 async with asyncio.timeout(LIMIT_S):
                     addresses = await self._resolver(parts.hostname or "", port)
-            except (OSError, TimeoutError) as error:
+            except (OSError, TimeoutError, UnicodeError) as error:  # UnicodeError: a name that cannot be
                 log.warning(
                     "the query nodes' name %s is not found: %s",
                     parts.hostname,

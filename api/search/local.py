@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from time import perf_counter
+from time import thread_time
 from typing import Any, Final, Protocol, TypeVar
 
 from api.metrics.stages import Observe, Stage, Timed, ignore
@@ -35,7 +35,8 @@ INLINE_LIMIT: Final = 100
 """Up to this many images and matches a query that need not wait for its turn takes less time than handing it
 to a thread and back, once arithmetic is compiled."""
 INLINE_S: Final = 0.002
-"""While queries take longer none is answered on the event loop, where everybody else would wait for it."""
+"""While queries take more of a processor's time, as before arithmetic is compiled, none is answered on the
+event loop, where everybody else would wait for it."""
 QUERY_THREADS: Final = 8
 STORE_THREADS: Final = 2
 STORE_S: Final = 1.0
@@ -220,12 +221,12 @@ class LocalSearch:
 
     def _query(self, signature: Signature, limit: int, min_score: float | None) -> list[Match]:
         self._follower.check_whole()
-        start = perf_counter()
+        start = thread_time()
         try:
-            return self._index.query(signature, limit, min_score)
+            with Timed(self._observe, Stage.SCAN):
+                return self._index.query(signature, limit, min_score)
         finally:
-            self._took_s = perf_counter() - start
-            self._observe(Stage.SCAN, self._took_s)
+            self._took_s = thread_time() - start
 
     async def _read(self, read: Callable[[], T]) -> T:
         """Return what the store says; raises StoreError, and TimeoutError after `STORE_S` seconds."""

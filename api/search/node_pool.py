@@ -58,6 +58,8 @@ class NodePool:
         self._client = httpx.AsyncClient(
             timeout=httpx.Timeout(None, connect=min(1.0, limit_s)),  # the whole request has a limit instead
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
+            trust_env=False,  # no proxy leads to a neighbour; certificates are those of the environment
+            verify=httpx.create_ssl_context(),
         )
         self._longest_rest_s = longest_rest_s
         self._discovery = Discovery(urls, resolver)

@@ -148,7 +148,7 @@ class QueryNode:
                 answer = await self._client.request(method, self._base + path, **request)
         except TimeoutError:
             raise NodeTrouble(NodeState.AWAY, f"no answer within {limit_s:g} seconds") from None
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             raise NodeTrouble(NodeState.AWAY, str(error) or type(error).__name__) from error
         finally:
             self.in_flight -= 1

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -54,13 +56,10 @@ def serve(_: str, path: str) -> Answer | None:
 
 
 async def fetched(fetcher: Fetcher, url: str) -> bytes:
-    try:
-        upload = await fetcher.fetch(url)
-        data = await upload.read()
-        await upload.close()
-        return data
-    finally:
-        await fetcher.close()
+    upload = await fetcher.fetch(url)
+    data = await upload.read()
+    await upload.close()
+    return data
 
 
 @pytest.mark.parametrize(
@@ -190,7 +189,6 @@ def test_cookies_are_neither_kept_nor_sent() -> None:
             fetcher = Fetcher(options(), "0")
             for path in ("to", "picture", "to"):
                 await (await fetcher.fetch(f"{peer.url}/{path}")).close()
-            await fetcher.close()
             assert len(peer.heads) == 5
             assert "cookie" not in "".join(peer.heads).lower()
 
@@ -221,6 +219,43 @@ def test_redirects_are_followed_and_each_is_checked() -> None:
                 with pytest.raises(FetchFailed, match=words):
                     await fetched(Fetcher(options(), "0"), f"{peer.url}/{path}")
             assert len([one for one in peer.requests if "loop" in one]) == 6
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    "target", ["mailto:a@b", "javascript:alert(1)", "data:image/png;base64,AAAA", "http:ok"]
+)
+def test_a_redirect_to_what_is_no_web_address_is_told(target: str) -> None:
+    async def scenario() -> None:
+        async with HttpPeer(lambda *_: (302, {"Location": target}, b"")) as peer:
+            with pytest.raises(FetchFailed, match="redirects to what is no address"):
+                await fetched(Fetcher(options(), "0"), peer.url)
+            assert len(peer.requests) == 1
+
+    run(scenario())
+
+
+def test_where_nobody_answers_at_one_address_the_next_is_tried() -> None:
+    async def scenario() -> None:
+        async with HttpPeer(serve) as peer:
+            with socket.create_server(("127.0.0.3", peer.port), backlog=0) as full, ExitStack() as held:
+                # A queue that is full: further connections wait for an answer that does not come.
+                for _ in range(2):
+                    waiting = held.enter_context(socket.socket())
+                    waiting.setblocking(False)
+                    with suppress(BlockingIOError):
+                        waiting.connect(full.getsockname())
+
+                async def resolver(host: str, _: int) -> list[str]:
+                    dead = ["127.0.0.2", "127.0.0.3"]  # one refuses, one is silent
+                    return dead if host == "dead.example" else [*dead, "127.0.0.1"]
+
+                fetcher = Fetcher(options(timeout_s=3.0), "0", resolver)
+                assert await fetched(fetcher, f"http://some.example:{peer.port}/picture") == PICTURE
+                with pytest.raises(FetchFailed, match="does not answer"):
+                    await fetched(fetcher, f"http://dead.example:{peer.port}/picture")
+            assert peer.requests == ["GET /picture"]
 
     run(scenario())
 

@@ -103,6 +103,27 @@ def test_a_password_of_a_node_is_shown_to_nobody(caplog: pytest.LogCaptureFixtur
     assert "sekret" not in caplog.text
 
 
+def test_nodes_are_asked_past_the_proxies_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "socks5://127.0.0.1:9")
+
+    async def scenario() -> None:
+        async with Bench(well()) as bench:
+            assert await bench.search.query(SIGNATURE, 1, None) == MATCHES
+
+    run(scenario())
+
+
+def test_a_node_whose_name_no_lookup_takes_is_away() -> None:
+    async def scenario() -> None:
+        search = RemoteSearch(["http://xn--a:1"])
+        with pytest.raises(SearchUnavailable, match="no query node answers"):
+            await search.query(SIGNATURE, 1, None)
+        await search.close()
+
+    run(scenario())
+
+
 def test_a_silent_node_is_left_out_after_one_time_limit() -> None:
     async def scenario() -> None:
         async with Bench(silent, well()) as bench:

@@ -2,19 +2,35 @@ from __future__ import annotations
 
 import asyncio
 import io
+import threading
 from pathlib import Path
 
 from PIL import Image
 
-from api.pictures.folder import PictureFolder
+from api.pictures.folder import FileVersion, PictureFolder
 from api.pictures.thumbnails import SIDE, Thumbnails, tag_of
 from iqdb_core.signature import DecodeLimits
 from tests.fixtures import pictures
+from tests.fixtures.waiting import until
 
 
-def thumbnails(folder: Path, cache_bytes: int = 1 << 20) -> Thumbnails:
+class SlowFolder(PictureFolder):
+    """A folder whose files take as long to be read as the test says."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.is_read = threading.Event()
+        self.reads: list[str] = []
+
+    def read(self, file: FileVersion) -> bytes | None:
+        self.reads.append(file.path.name)
+        self.is_read.wait()
+        return super().read(file)
+
+
+def thumbnails(folder: Path | PictureFolder, cache_bytes: int = 1 << 20) -> Thumbnails:
     return Thumbnails(
-        PictureFolder(folder),
+        folder if isinstance(folder, PictureFolder) else PictureFolder(folder),
         limits=DecodeLimits(max_pixels=1_000_000),
         max_bytes=500_000,
         cache_bytes=cache_bytes,
@@ -69,5 +85,33 @@ def test_what_is_no_picture_or_too_large_is_not_shown(tmp_path: Path) -> None:
             file = await ones.find(name)
             assert file is not None
             assert await ones.thumbnail(file) is None
+
+    asyncio.run(look())
+
+
+def test_what_is_kept_waits_for_nobody_and_is_made_once(tmp_path: Path) -> None:
+    for name in "abc":
+        (tmp_path / name).write_bytes(pictures.picture(ord(name), (200, 200)))
+
+    async def look() -> None:
+        folder = SlowFolder(tmp_path)
+        ones = thumbnails(folder)
+        a, b, c = [await ones.find(name) for name in "abc"]
+        assert a is not None
+        assert b is not None
+        assert c is not None
+        folder.is_read.set()
+        made = await ones.thumbnail(a)
+        folder.is_read.clear()
+        tasks = [asyncio.create_task(ones.thumbnail(file)) for file in (b, b, c, c)]
+        try:
+            await until(lambda: len(folder.reads) == 3)  # all turns are taken
+            assert await asyncio.wait_for(ones.thumbnail(a), 60) is made
+            assert folder.reads == ["a", "b", "b"]
+        finally:
+            folder.is_read.set()
+            shown = await asyncio.gather(*tasks)
+        assert None not in shown
+        assert await ones.thumbnail(b) in shown[:2]
 
     asyncio.run(look())
