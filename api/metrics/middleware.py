@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import perf_counter
 from typing import Final
 
@@ -21,11 +22,17 @@ class RequestCounter:
     ----------
     app : ASGI application
     instruments : Instruments
+    route_of : callable
+        Returns the route that a path belongs to, None for one that belongs to none: most requests that are
+        refused are refused before they have found their route.
     """
 
-    def __init__(self, app: ASGIApp, *, instruments: Instruments) -> None:
+    def __init__(
+        self, app: ASGIApp, *, instruments: Instruments, route_of: Callable[[str], str | None]
+    ) -> None:
         self._app = app
         self._instruments = instruments
+        self._route_of = route_of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on and count how it ended."""
@@ -46,9 +53,8 @@ class RequestCounter:
         finally:
             # Paths and methods that a stranger makes up must not become labels: each would stay for ever.
             method = scope["method"] if scope["method"] in _METHODS else "other"
-            self._instruments.count_request(method, _route(scope), status, perf_counter() - start)
+            self._instruments.count_request(method, self._route(scope), status, perf_counter() - start)
 
-
-def _route(scope: Scope) -> str:
-    path = getattr(scope.get("route"), "path", None)
-    return path if isinstance(path, str) else "other"
+    def _route(self, scope: Scope) -> str:
+        path = getattr(scope.get("route"), "path", None)
+        return path if isinstance(path, str) else self._route_of(scope["path"]) or "other"

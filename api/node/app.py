@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import Final
 
 import orjson
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -29,6 +29,7 @@ from api.web.reading.copies import MAX_EXCLUDED, MAX_OFFSET
 from api.web.reading.parameters import Parameters, query_values
 from api.web.reading.requests import DEFAULT_LIMIT, MAX_LIMIT, image_id_from
 from api.web.reading.sketch import Rank
+from api.web.routes import Application
 from api.web.subjects import metrics
 from api.web.subjects.duplicates import duplicates_wanted
 from iqdb_core import codec
@@ -58,14 +59,14 @@ def create_query_node(
     instruments: Instruments,
     on_ready: Callable[[str], None],
     on_failure: OnDeath,
-) -> FastAPI:
+) -> Application:
     """Return the query node's application; see `loading.create_loading_app`."""
     app = create_loading_app("iqdb query node", load, on_ready=on_ready, on_failure=on_failure)
     app.state.instruments = instruments
     app.include_router(router)
     app.include_router(metrics.router)
     app.add_middleware(NodeHeader)
-    app.add_middleware(RequestCounter, instruments=instruments)
+    app.add_middleware(RequestCounter, instruments=instruments, route_of=app.path_of)
     return app
 
 

@@ -90,5 +90,5 @@ def create_front_end(
     describe(app)
     app.add_middleware(AccessControl, policy=access)
     app.add_middleware(RequestLimits, options=limits)
-    app.add_middleware(RequestCounter, instruments=instruments)
+    app.add_middleware(RequestCounter, instruments=instruments, route_of=app.path_of)
     return app

@@ -112,7 +112,7 @@ def create_loading_app(
     *,
     on_ready: Callable[[str], None],
     on_failure: OnDeath,
-) -> FastAPI:
+) -> Application:
     """Return an application without routes, whose services are loaded in the background once it runs.
 
     Parameters

@@ -91,13 +91,7 @@ class Routes:
     async def _respond(self, request: Request) -> ASGIApp:
         """Return what sends the answer."""
         scope = request.scope
-        path: str = scope["path"]
-        if path[-1:] == "/" and path != "/":
-            path = path.rstrip("/") or "/"
-        methods = self._fixed.get(path)
-        words: list[str] = []
-        if methods is None:
-            methods, words = self._match(path)
+        path, methods, words = self._look_up(scope["path"])
         if methods is None:
             if path != self._description:
                 raise HTTPException(HTTPStatus.NOT_FOUND)
@@ -111,6 +105,22 @@ class Routes:
             return partial(self._by_fastapi, path)
         given = (request,) if entry.takes_request else ()
         return await entry.handler(*given, **dict(zip(entry.names, words, strict=True)))
+
+    def path_of(self, path: str) -> str | None:
+        """Return the path of the route that a request for `path` belongs to, whatever its method."""
+        path, methods, _ = self._look_up(path)
+        if methods is None:
+            return path if path == self._description else None
+        return next(iter(methods.values())).route.path
+
+    def _look_up(self, path: str) -> tuple[str, Methods | None, list[str]]:
+        """Return a path as the table has it, what it leads to, and its words."""
+        if path[-1:] == "/" and path != "/":
+            path = path.rstrip("/") or "/"
+        methods = self._fixed.get(path)
+        if methods is not None:
+            return path, methods, []
+        return path, *self._match(path)
 
     def _match(self, path: str) -> tuple[Methods | None, list[str]]:
         given = path.split("/")
@@ -163,16 +173,25 @@ class Application(FastAPI):
     def __init__(self, **options: Any) -> None:
         super().__init__(docs_url=None, redoc_url=None, redirect_slashes=False, **options)
         self.api_routes: list[APIRoute] = []
+        self._table: Routes | None = None
 
     def include_router(self, router: APIRouter, **options: Any) -> None:
         """Add the routes of a subject."""
         super().include_router(router, **options)
         self.api_routes += [route for route in router.routes if isinstance(route, APIRoute)]
 
+    def path_of(self, path: str) -> str | None:
+        """Return the path of the route that a request for `path` belongs to, such as `/images/{image_id}`.
+
+        None where there is none, and before the first request.
+        """
+        return None if self._table is None else self._table.path_of(path)
+
     def build_middleware_stack(self) -> ASGIApp:
         """Return the added middleware, the last added outermost, around the routes."""
         added, self.user_middleware = self.user_middleware, []
-        app: ASGIApp = Routes(self.api_routes, super().build_middleware_stack(), self.openapi_url)
+        self._table = Routes(self.api_routes, super().build_middleware_stack(), self.openapi_url)
+        app: ASGIApp = self._table
         self.user_middleware = added
         for cls, args, kwargs in reversed(added):
             app = cls(app, *args, **kwargs)

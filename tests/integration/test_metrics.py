@@ -11,6 +11,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from iqdb_core.following import FollowerState
 from tests.fixtures.cluster import Cluster, running_cluster
 from tests.fixtures.noise import noise_png
 from tests.fixtures.servers import ServerProcess, embedded_server
@@ -62,6 +63,8 @@ def test_requests_and_stages_are_counted(tmp_path: Path) -> None:
         assert client.post("/query", files={"file": noise_png(1)}).status_code == 200
         client.get("/images/99")
         client.get("/no/such/path")
+        client.put("/images/1/")
+        client.get("/openapi.json")
         client.request("BREW", "/images/1")
         samples = samples_of(client)
 
@@ -72,7 +75,10 @@ def test_requests_and_stages_are_counted(tmp_path: Path) -> None:
     assert requests("POST", "/query", "200") == 1
     assert requests("GET", "/images/{image_id}", "404") == 1
     assert requests("GET", "other", "404") == 1
-    assert {dict(labels)["method"] for labels in samples["iqdb_requests_total"]} <= {"GET", "POST", "other"}
+    assert requests("PUT", "/images/{image_id}", "405") == 1
+    assert requests("GET", "/openapi.json", "200") == 1
+    methods = {dict(labels)["method"] for labels in samples["iqdb_requests_total"]}
+    assert methods <= {"GET", "POST", "PUT", "other"}
     stages = {dict(labels)["stage"]: count for labels, count in samples["iqdb_stage_seconds_count"].items()}
     assert stages == {"decode": 3, "hash": 3, "scan": 1, "commit": 2}
     assert all(seconds > 0 for seconds in samples["iqdb_stage_seconds_sum"].values())
@@ -80,6 +86,22 @@ def test_requests_and_stages_are_counted(tmp_path: Path) -> None:
     assert samples["iqdb_lag_seq"][()] == 0
     assert samples["process_resident_memory_bytes"][()] > 2**20
     assert samples["iqdb_follower_state"][(("state", "following"),)] == 1
+
+
+def test_requests_that_are_refused_before_they_are_routed_are_counted_by_route(tmp_path: Path) -> None:
+    with embedded_server(tmp_path / "iqdb.sqlite", "--tokens", "admin:secret") as fresh:
+        assert fresh.client.post("/images/9", files={"file": noise_png(1)}).status_code == 401
+        assert fresh.client.post("/nowhere/9", files={"file": noise_png(1)}).status_code == 401
+        admin = {"Authorization": "Bearer secret"}
+        assert fresh.client.delete("/query", headers=admin).status_code == 405
+        fresh.client.headers.update(admin)
+        samples = samples_of(fresh.client)["iqdb_requests_total"]
+    told = {(one["method"], one["route"], one["status"]) for one in map(dict, samples)}
+    assert told >= {
+        ("POST", "/images/{image_id}", "401"),
+        ("POST", "other", "401"),
+        ("DELETE", "/query", "405"),
+    }
 
 
 def test_front_ends_tell_of_the_queue_and_of_the_nodes(cluster: Cluster) -> None:
@@ -129,6 +151,17 @@ def test_dashboard_and_alerts_ask_for_what_there_is(cluster: Cluster, server: Se
         assert set(rule) == {"alert", "expr", "for", "labels", "annotations"}
         assert rule["labels"]["severity"] in {"warning", "critical"}
         assert set(rule["annotations"]) == {"summary", "description"}
+
+
+def test_an_alert_fires_for_every_state_in_which_an_index_does_not_follow() -> None:
+    expressions = [rule["expr"] for group in ALERTS["groups"] for rule in group["rules"]]
+    excluded = [re.findall(r'iqdb_follower_state\{state!~"([^"]*)"\}\) > 0', one) for one in expressions]
+    passed_over = [found[0] for found in excluded if found]
+    assert passed_over
+    well = {FollowerState.STARTING, FollowerState.FOLLOWING, FollowerState.REBUILDING}
+    for state in FollowerState:
+        fires = any(re.fullmatch(words, state.value) is None for words in passed_over)
+        assert fires == (state not in well), state
 
 
 def test_the_dashboard_is_one() -> None:

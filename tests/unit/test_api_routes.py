@@ -46,6 +46,19 @@ def test_a_path_leads_to_its_function(app: Application) -> None:
     assert get(app, "/openapi.json").status_code == 200
 
 
+def test_a_path_has_a_route_whatever_becomes_of_the_request(app: Application) -> None:
+    assert app.path_of("/whole") is None, "nothing was asked yet"
+    get(app, "/whole")
+    for path, route in (
+        ("/whole/", "/whole"),
+        ("/images/3", "/images/{image_id}"),
+        ("/openapi.json", "/openapi.json"),
+        ("/images/", None),
+        ("/docs", None),
+    ):
+        assert app.path_of(path) == route
+
+
 @pytest.mark.parametrize(
     "path", ["/whole%0A", "/whole%0A/", "/openapi.json%0A", "/docs", "/images/3/%0A", "//whole"]
 )

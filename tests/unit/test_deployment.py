@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import json
 import os
 import re
 import shlex
@@ -25,7 +26,8 @@ from api.roles.process import GRACE_S
 from api.roles.queue_parts import connect_redis, query_urls_of
 from api.search.discovery import PREFIX
 from iqdb_core.errors import WrongUsage
-from iqdb_core.settings import OF_OTHERS, Settings
+from iqdb_core.settings import OF_OTHERS, Settings, group_of
+from iqdb_core.settings_terms import Group
 from iqdb_core.store.address import parse_address
 from worker.ending import LEAVE_S
 
@@ -148,6 +150,15 @@ def test_settings_are_ones_that_exist_and_reach_the_services() -> None:
     assert SERVICES["postgres"]["environment"]["POSTGRES_DB"] == "iqdb"
 
 
+def test_who_may_do_what_is_passed_on_to_the_front_end() -> None:
+    """Else an operator's tokens are dropped without a word."""
+    asked = {name for name, field in Settings.model_fields.items() if group_of(field) is Group.ACCESS}
+    assert {"token", "tokens", "private"} <= asked
+    environment = SERVICES["api"]["environment"]
+    for variable in sorted(f"IQDB_{name.upper()}" for name in asked):
+        assert re.fullmatch(rf"\$\{{{variable}:-\w*\}}", environment.get(variable, "")), variable
+
+
 def test_the_roles_take_their_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """As each role reads them when it starts; what is behind the addresses is not asked yet."""
     applications = {
@@ -220,10 +231,32 @@ def test_nginx_passes_what_the_server_takes() -> None:
     proxy = (ROOT / "deploy" / "iqdb-proxy.conf").read_text()
     [seconds] = re.findall(r"proxy_read_timeout (\d+)s;", proxy)
     assert int(seconds) > Settings.model_fields["add_timeout_s"].default
+    assert "limit_req_status 429;" in text
+    assert "limit_conn_status 429;" in text
     for line in (*text.splitlines(), *proxy.splitlines()):
         code = line.partition("#")[0].strip()
         assert not code or code[-1] in ";{}", line
     assert text.count("{") == text.count("}")
+
+
+def test_what_nginx_refuses_it_refuses_as_the_server_does() -> None:
+    """In JSON, with Retry-After where trying again helps; and it never refuses those who watch the server."""
+    text = (ROOT / "deploy" / "nginx.conf").read_text()
+    pages = dict(re.findall(r"error_page ([\d ]+) = (@\w+);", text))
+    assert {status for statuses in pages for status in statuses.split()} == {"413", "429", "502", "504"}
+    blocks = dict(re.findall(r"^    location (\S[^{\n]*) \{\n(.*?)^    \}", text, re.MULTILINE | re.DOTALL))
+    answered = {}
+    for name in pages.values():
+        [status, body] = re.findall(r"return (\d+) '(.*)';", blocks[name])[0]
+        assert set(json.loads(body)) == {"message"}
+        assert "default_type application/json;" in blocks[name]
+        answered[name] = int(status)
+        assert ("add_header Retry-After 1 always;" in blocks[name]) == (answered[name] in {429, 503}), name
+    assert set(answered.values()) == {413, 429, 503}
+    assert "limit_req" in blocks["/"]
+    for path in ("= /live", "= /ready"):
+        assert "proxy_pass http://iqdb;" in blocks[path]
+        assert "limit_" not in blocks[path]
 
 
 def test_the_unit_starts_a_role_and_gives_it_time() -> None:
