@@ -14,6 +14,7 @@ from iqdb_client.clients import AsyncClient, Client
 from iqdb_client.errors import ClientError, Late, NotFound, Refused, Unauthorized, Unavailable
 from iqdb_client.values import (
     Change,
+    ChangePage,
     Image,
     Job,
     JobPage,
@@ -29,6 +30,7 @@ from iqdb_client.values import (
 __all__ = [
     "AsyncClient",
     "Change",
+    "ChangePage",
     "Client",
     "ClientError",
     "Image",

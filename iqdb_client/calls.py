@@ -15,6 +15,7 @@ from typing import Any, Final, Generic, TypeVar
 from iqdb_client.errors import ClientError, Late, NotFound, Refused, Unauthorized
 from iqdb_client.values import (
     Change,
+    ChangePage,
     Image,
     Job,
     JobPage,
@@ -63,9 +64,12 @@ class Call(Generic[T]):
     complete: Callable[[T, Mapping[str, str]], None] | None = None
 
 
-def add(image_id: int, picture: Picture, *, source: str | None = None) -> Call[Image]:
+def add(
+    image_id: int, picture: Picture, *, source: str | None = None, if_absent: bool = False
+) -> Call[Image]:
     """Add or replace one image, and wait until it can be found."""
     parameters = {} if source is None else {"source": source}
+    parameters |= _replacing(if_absent)
     if isinstance(picture, str):
         parameters["hash"] = picture
     return Call("POST", f"/images/{image_id}", _added, parameters, files=_file_part("file", picture))
@@ -83,7 +87,11 @@ def add_later(image_id: int, picture: Picture, *, source: str | None = None) -> 
 
 
 def add_many(
-    pictures: Mapping[int, Picture], *, sources: Mapping[int, str] | None = None, wait: bool = True
+    pictures: Mapping[int, Picture],
+    *,
+    sources: Mapping[int, str] | None = None,
+    wait: bool = True,
+    if_absent: bool = False,
 ) -> Call[list[Outcome]]:
     """Add or replace up to 1,000 images, each with its own outcome."""
     sources = sources or {}
@@ -99,7 +107,7 @@ def add_many(
     def read(body: Mapping[str, Any]) -> list[Outcome]:
         return [Outcome.from_body(each) for each in body["images"]]
 
-    parameters = {} if wait else {"wait": "false"}
+    parameters = ({} if wait else {"wait": "false"}) | _replacing(if_absent)
     if pictures and all(isinstance(picture, str) for picture in pictures.values()):
         images = [
             {"post_id": image_id, "hash": picture, "source": sources.get(image_id)}
@@ -182,13 +190,13 @@ def missing(image_ids: Sequence[int]) -> Call[list[int]]:
     )
 
 
-def changes(since: int, limit: int) -> Call[list[Change]]:
-    """Return the changes above a seq, in commit order."""
+def changes(since: int | str, limit: int, wait_s: int = 0) -> Call[ChangePage]:
+    """Return the changes after a cursor, in commit order; those above a bare seq unchecked."""
     return Call(
         "GET",
         "/changes",
-        lambda body: [Change.from_body(each) for each in body["changes"]],
-        {"since": str(since), "limit": str(limit)},
+        lambda body: ChangePage(tuple(Change.from_body(each) for each in body["changes"]), body["next"]),
+        {"since": str(since), "limit": str(limit), "wait_s": str(wait_s)},
     )
 
 
@@ -217,6 +225,11 @@ def refusal(status: int, body: bytes) -> ClientError:
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         return Unauthorized(status, message)
     return Refused(status, message)
+
+
+def _replacing(if_absent: bool) -> dict[str, str]:
+    """Return the parameter that says whether an image may be replaced."""
+    return {"if_absent": "true"} if if_absent else {}
 
 
 def _file_part(name: str, picture: Picture) -> Callable[[], Files] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final, Self, TypeVar
 
@@ -12,10 +12,12 @@ import httpx
 
 from iqdb_client import calls
 from iqdb_client.calls import Call
-from iqdb_client.errors import Late, Refused, Unavailable
+from iqdb_client.environment import usable_environment
+from iqdb_client.errors import ClientError, Late, Refused, Unavailable
 from iqdb_client.retrying import BUSY, OnWait, Patience, Retries
 from iqdb_client.values import (
     Change,
+    ChangePage,
     Image,
     Job,
     JobPage,
@@ -28,18 +30,29 @@ from iqdb_client.values import (
 )
 
 T = TypeVar("T")
-_NEVER: Final = (httpx.UnsupportedProtocol, httpx.LocalProtocolError)
-"""What cannot be sent, however often it is tried: an address without http://, a token of two lines."""
+_Http = TypeVar("_Http")
+_NEVER: Final = (httpx.UnsupportedProtocol, httpx.LocalProtocolError, httpx.InvalidURL, UnicodeError)
+"""What cannot be sent, however often it is tried: an address without http://, a token of two lines, a host
+whose name cannot be, or a redirect to one, which is read though nobody goes there.
+"""
 PAGE: Final = 1000
 LISTED: Final = 10_000
 """Images of a page of a list, as many as the server gives at once."""
 
 
-def _options(url: str, token: str | None, timeout_s: float, contact_s: float) -> dict[str, Any]:
+def _made(
+    kind: Callable[..., _Http], url: str, token: str | None, timeout_s: float, contact_s: float
+) -> _Http:
+    """Return a client of httpx; raises ClientError where it cannot be made."""
     # Header text is bytes; the server reads what is beyond ASCII as UTF-8.
     headers = {} if token is None else {"Authorization": f"Bearer {token}".encode()}
     timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, contact_s))
-    return {"base_url": url.rstrip("/"), "headers": headers, "timeout": timeout}
+    try:
+        base_url = httpx.URL(url.rstrip("/"))
+    except (httpx.InvalidURL, UnicodeError) as error:
+        raise ClientError(f"the address of the server is none: {error}") from error
+    with usable_environment():
+        return kind(base_url=base_url, headers=headers, timeout=timeout)
 
 
 def _retries(patience_s: float, contact_s: float | None, on_wait: OnWait | None) -> Retries:
@@ -99,6 +112,8 @@ class Client:
 
     Raises
     ------
+    ClientError
+        `url` is none, or the environment names proxies or certificates that cannot be used.
     Refused
         By every method: the server said no, and why. NotFound and Unauthorized are kinds of it.
     Unavailable
@@ -116,7 +131,7 @@ class Client:
         on_wait: OnWait | None = None,
     ) -> None:
         self._retries = _retries(patience_s, contact_s, on_wait)
-        self._http = httpx.Client(**_options(url, token, timeout_s, contact_s or timeout_s))
+        self._http = _made(httpx.Client, url, token, timeout_s, contact_s or timeout_s)
 
     def __enter__(self) -> Self:
         return self
@@ -128,9 +143,14 @@ class Client:
         """Close the connections."""
         self._http.close()
 
-    def add(self, post_id: int, picture: Picture, *, source: str | None = None) -> Image:
-        """Add or replace an image; it can be found when this returns."""
-        return self._run(calls.add(post_id, picture, source=source))
+    def add(
+        self, post_id: int, picture: Picture, *, source: str | None = None, if_absent: bool = False
+    ) -> Image:
+        """Add or replace an image; it can be found when this returns.
+
+        With `if_absent` none is replaced: an id that has an image raises Refused with status 409.
+        """
+        return self._run(calls.add(post_id, picture, source=source, if_absent=if_absent))
 
     def add_later(self, post_id: int, picture: Picture, *, source: str | None = None) -> Outcome:
         """Add or replace an image without waiting for more than that it is safe."""
@@ -142,9 +162,13 @@ class Client:
         *,
         sources: Mapping[int, str] | None = None,
         wait: bool = True,
+        if_absent: bool = False,
     ) -> list[Outcome]:
-        """Add or replace up to 1,000 images; each has its own outcome, in order."""
-        return self._run(calls.add_many(pictures, sources=sources, wait=wait))
+        """Add or replace up to 1,000 images; each has its own outcome, in order.
+
+        With `if_absent` none is replaced: the status of an id that has an image is 409.
+        """
+        return self._run(calls.add_many(pictures, sources=sources, wait=wait, if_absent=if_absent))
 
     def get(self, post_id: int) -> Image:
         """Return an image; raises NotFound."""
@@ -177,9 +201,9 @@ class Client:
         for image in self.listed(after):
             yield image.post_id
 
-    def listed(self, after: int | None = None) -> Iterator[Listed]:
-        """Yield the ids and sources of all images, ascending, page by page."""
-        while page := self._run(calls.images_after(after, LISTED)):
+    def listed(self, after: int | None = None, *, page_images: int = LISTED) -> Iterator[Listed]:
+        """Yield the ids and sources of all images above an id, ascending, page by page."""
+        while page := self._run(calls.images_after(after, page_images)):
             yield from page
             after = page[-1].post_id
 
@@ -191,11 +215,35 @@ class Client:
             for found in self._run(calls.missing(post_ids[start : start + PAGE]))
         ]
 
-    def changes(self, since: int = 0) -> Iterator[Change]:
-        """Yield the changes above a seq in commit order, to the end of the feed."""
-        while page := self._run(calls.changes(since, PAGE)):
-            yield from page
-            since = page[-1].seq
+    def changes(self, since: int | str = 0) -> Iterator[Change]:
+        """Yield the changes after a cursor in commit order, to the end of the feed.
+
+        Who goes on from there another time takes `changes_page`, whose `next` is a cursor.
+        """
+        while (page := self.changes_page(since)).changes:
+            yield from page.changes
+            since = page.next
+
+    def changes_page(self, since: int | str = 0, limit: int = PAGE, wait_s: int = 0) -> ChangePage:
+        """Return a page of changes, for mirrors: the latest of each image, in commit order.
+
+        Parameters
+        ----------
+        since : int or str
+            The `next` of the page before, or 0. A bare seq says nothing of the history that it belongs to,
+            so that a database that was put back goes unnoticed.
+        limit : int
+            Most changes, 1..1000.
+        wait_s : int
+            How long the server waits for a change while there is none, 0..20 seconds.
+
+        Raises
+        ------
+        Refused
+            With status 409 the database was put back to another state than the mirror's: empty the mirror
+            and begin again from 0.
+        """
+        return self._run(calls.changes(since, limit, wait_s))
 
     def duplicates(self, after: int = -1, min_likelihood: float | None = None) -> Mapping[str, Any]:
         """Return a page of groups of images that show the same picture; `next` of it is the next `after`."""
@@ -259,7 +307,7 @@ class AsyncClient:
         on_wait: OnWait | None = None,
     ) -> None:
         self._retries = _retries(patience_s, contact_s, on_wait)
-        self._http = httpx.AsyncClient(**_options(url, token, timeout_s, contact_s or timeout_s))
+        self._http = _made(httpx.AsyncClient, url, token, timeout_s, contact_s or timeout_s)
 
     async def __aenter__(self) -> Self:
         return self
@@ -271,9 +319,11 @@ class AsyncClient:
         """Close the connections."""
         await self._http.aclose()
 
-    async def add(self, post_id: int, picture: Picture, *, source: str | None = None) -> Image:
+    async def add(
+        self, post_id: int, picture: Picture, *, source: str | None = None, if_absent: bool = False
+    ) -> Image:
         """See `Client.add`."""
-        return await self._run(calls.add(post_id, picture, source=source))
+        return await self._run(calls.add(post_id, picture, source=source, if_absent=if_absent))
 
     async def add_later(self, post_id: int, picture: Picture, *, source: str | None = None) -> Outcome:
         """See `Client.add_later`."""
@@ -285,9 +335,10 @@ class AsyncClient:
         *,
         sources: Mapping[int, str] | None = None,
         wait: bool = True,
+        if_absent: bool = False,
     ) -> list[Outcome]:
         """See `Client.add_many`."""
-        return await self._run(calls.add_many(pictures, sources=sources, wait=wait))
+        return await self._run(calls.add_many(pictures, sources=sources, wait=wait, if_absent=if_absent))
 
     async def get(self, post_id: int) -> Image:
         """See `Client.get`."""
@@ -322,9 +373,9 @@ class AsyncClient:
         async for image in self.listed(after):
             yield image.post_id
 
-    async def listed(self, after: int | None = None) -> AsyncIterator[Listed]:
+    async def listed(self, after: int | None = None, *, page_images: int = LISTED) -> AsyncIterator[Listed]:
         """See `Client.listed`."""
-        while page := await self._run(calls.images_after(after, LISTED)):
+        while page := await self._run(calls.images_after(after, page_images)):
             for image in page:
                 yield image
             after = page[-1].post_id
@@ -337,12 +388,16 @@ class AsyncClient:
             found += page
         return found
 
-    async def changes(self, since: int = 0) -> AsyncIterator[Change]:
+    async def changes(self, since: int | str = 0) -> AsyncIterator[Change]:
         """See `Client.changes`."""
-        while page := await self._run(calls.changes(since, PAGE)):
-            for change in page:
+        while (page := await self.changes_page(since)).changes:
+            for change in page.changes:
                 yield change
-            since = page[-1].seq
+            since = page.next
+
+    async def changes_page(self, since: int | str = 0, limit: int = PAGE, wait_s: int = 0) -> ChangePage:
+        """See `Client.changes_page`."""
+        return await self._run(calls.changes(since, limit, wait_s))
 
     async def duplicates(self, after: int = -1, min_likelihood: float | None = None) -> Mapping[str, Any]:
         """See `Client.duplicates`."""

@@ -239,16 +239,27 @@ class Change:
     post_id : int
     hash : str or None
         None: it was deleted.
+    source : str or None
+        Name, path or page, where one was given.
     """
 
     seq: int
     post_id: int
     hash: str | None
+    source: str | None = None
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> Change:
         """Read one from an answer."""
-        return cls(body["seq"], body["post_id"], body.get("hash"))
+        return cls(body["seq"], body["post_id"], body.get("hash"), body.get("source"))
+
+
+@dataclass(frozen=True, slots=True)
+class ChangePage:
+    """Some changes in commit order, and the cursor of those after them, however many there are yet."""
+
+    changes: tuple[Change, ...]
+    next: str
 
 
 @dataclass(frozen=True, slots=True)
