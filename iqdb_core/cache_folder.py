@@ -38,7 +38,8 @@ def private_temporary_folder() -> Path | None:
 
 def is_kept(part: str) -> bool:
     """Return whether `say_kept` was called of this part of the same program on the same machine."""
-    return any((folder / _mark(part)).exists() for folder in _folders())
+    # Not Path.exists: it raises where a folder may not be entered.
+    return any(os.path.exists(folder / _mark(part)) for folder in _folders())  # noqa: PTH110
 
 
 def say_kept(part: str) -> None:

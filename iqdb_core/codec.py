@@ -1,7 +1,7 @@
-"""Signatures to and from bytes (264) and text ("iqdb_..."), with strict validation.
+"""Signatures to and from bytes (264) and text ("iqdb_..."), and where an image is from: strictly validated.
 
-Answers: is this a signature, and which one? Never touches images, SQL or HTTP. Called wherever a signature
-crosses a border.
+Answers: is this a signature, and which one? May that text be a source? Never touches images, SQL or HTTP.
+Called wherever either crosses a border.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from iqdb_core.errors import InvalidHash
-from iqdb_core.model import CHANNELS, KEPT, PLANE, POSITION_BYTES, Signature
+from iqdb_core.errors import InvalidHash, InvalidSource
+from iqdb_core.model import CHANNELS, KEPT, MAX_SOURCE_CHARACTERS, PLANE, POSITION_BYTES, Signature
 
 HASH_PREFIX: Final = "iqdb_"
 HASH_DIGITS: Final = CHANNELS * 16 + CHANNELS * KEPT * 4
@@ -119,3 +119,21 @@ def positions_are_valid(positions: NDArray[np.int16]) -> bool:
     magnitudes = np.abs(positions).view(np.uint16)
     magnitudes -= 1
     return bool(np.maximum.reduce(magnitudes, axis=None) < PLANE - 1)
+
+
+def check_source(source: str) -> None:
+    """Refuse what is no source.
+
+    Raises
+    ------
+    InvalidSource
+        Over 2,000 characters, or characters that no database can hold.
+    """
+    if len(source) > MAX_SOURCE_CHARACTERS:
+        raise InvalidSource(f"a source has at most {MAX_SOURCE_CHARACTERS} characters, not {len(source)}")
+    try:
+        source.encode()
+    except UnicodeEncodeError:
+        raise InvalidSource("a source is text, and this one has halves of characters") from None
+    if "\0" in source:
+        raise InvalidSource("a source is text, and this one has a zero character")

@@ -84,11 +84,28 @@ class StoreInvalid(StoreError):
     """The database is not one of ours or IQDB's, or is from a newer version."""
 
 
+class StoreIncomplete(StoreInvalid):
+    """Tables of a store, or the row of its counter, are not there: so it is while a backup is put back.
+
+    Trying again helps when the restore has ended; who follows a store gives one up that stays so.
+    """
+
+    retryable = True
+
+
 class UnknownImage(IqdbError):
     """No image has this id."""
 
     def __init__(self, image_id: int) -> None:
         super().__init__(f"no image has the id {image_id}")
+        self.image_id = image_id
+
+
+class ImageExists(IqdbError):
+    """An image has this id already, and was not to be replaced."""
+
+    def __init__(self, image_id: int) -> None:
+        super().__init__(f"an image has the id {image_id} already")
         self.image_id = image_id
 
 
@@ -169,6 +186,12 @@ class QueueFull(IqdbError):
 
 class UnknownJob(IqdbError):
     """No job has this id, or its record has expired."""
+
+
+class JobLost(IqdbError):
+    """The queue no longer knows a job whose end was waited for; what it was to write may be sent again."""
+
+    retryable = True
 
 
 class JobFailed(IqdbError):

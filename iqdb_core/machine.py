@@ -15,7 +15,10 @@ _ARENA_SETTINGS: Final = ("MALLOC_ARENA_MAX", "GLIBC_TUNABLES", "LD_PRELOAD")
 
 
 def usable_cores() -> int:
-    """Return how many cores this process may run on, at least 1; a container's share of them is respected."""
+    """Return how many cores this process may run on, at least 1.
+
+    A container's set of cores is respected (`--cpuset-cpus`); a quota of processor time (`--cpus`) is not.
+    """
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -170,12 +170,15 @@ class Write:
     source : str or None
         Name, path or page of the image, at most 2,000 characters. Empty removes the one that is stored, None
         leaves it as it is; a deletion removes it whatever stands here.
+    if_absent : bool
+        Put it only where no image has the id; of a deletion it says nothing.
     """
 
     image_id: int
     revision: int
     signature: Signature | None
     source: str | None = None
+    if_absent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +192,8 @@ class WriteOutcome:
         of the newer one.
     is_stale : bool
         True when a newer write was already there and nothing changed.
+    is_taken : bool
+        True when it was `if_absent`, an image has the id and nothing changed. Such a write is not stale.
     revision, newest_revision : int
         The newest of the image, of this write or of the newer one, and that of the whole store. No part of
         what is compared.
@@ -196,6 +201,7 @@ class WriteOutcome:
 
     seq: int
     is_stale: bool
+    is_taken: bool = False
     revision: int = field(default=0, compare=False)
     newest_revision: int = field(default=0, compare=False)
 

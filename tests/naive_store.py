@@ -25,11 +25,17 @@ class NaiveStore:
     def apply(self, writes: Sequence[Write]) -> list[WriteOutcome]:
         """Apply writes one by one in the order of their revisions; then number the images that changed."""
         stale = {}
+        taken = {}
         changed: dict[int, None] = {}
         for place, write in sorted(enumerate(writes), key=lambda item: item[1].revision):
             newest = self.latest.get(write.image_id)
-            stale[place] = newest is not None and write.revision <= newest.revision
-            if not stale[place]:
+            is_live = newest is not None and newest.signature is not None
+            is_again = is_live and (newest.revision, newest.signature) == (write.revision, write.signature)
+            is_picture = write.signature is not None
+            taken[place] = write.if_absent and is_picture and is_live and not is_again
+            is_newer = newest is None or write.revision > newest.revision
+            stale[place] = not is_newer and not taken[place]
+            if is_newer and not taken[place]:
                 self.latest[write.image_id] = write
                 changed.setdefault(write.image_id)
                 if write.signature is None:
@@ -39,7 +45,10 @@ class NaiveStore:
         for image_id in changed:
             self.head_seq += 1
             self.seqs[image_id] = self.head_seq
-        return [WriteOutcome(self.seqs[write.image_id], stale[place]) for place, write in enumerate(writes)]
+        return [
+            WriteOutcome(self.seqs[write.image_id], stale[place], taken[place])
+            for place, write in enumerate(writes)
+        ]
 
     def set_sources(self, sources: Mapping[int, str]) -> int:
         """Set the sources of images that are there."""

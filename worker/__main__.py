@@ -12,6 +12,7 @@ from iqdb_core.errors import ConfigError, StoreInvalid
 from iqdb_core.settings import Settings
 from worker.celery import create_app
 from worker.check import worker_name
+from worker.ending import OrderlyWorker
 from worker.startup import check, end
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(processName)s %(name)s: %(message)s"
@@ -20,8 +21,8 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(processName)s %(name)s: %(message)s"
 def main() -> None:
     """Run a worker until it is told to stop.
 
-    SIGTERM ends it after the tasks in hand. Exit status 2 for settings that cannot work, 1 for a database
-    that is not ours.
+    SIGTERM, SIGINT and SIGHUP end it after the tasks in hand. Exit status 2 for settings that cannot work, 1
+    for a database that is not ours.
     """
     try:
         settings = Settings.read()
@@ -29,7 +30,8 @@ def main() -> None:
         check(settings)
     except (ConfigError, StoreInvalid) as error:
         end(error)
-    worker = create_app(lambda: settings).Worker(
+    worker = OrderlyWorker(
+        app=create_app(lambda: settings),
         hostname=worker_name(),
         pool_cls="prefork",
         loglevel=settings.log_level.upper(),

@@ -23,6 +23,7 @@ from worker.lost_acks import AcknowledgementWatch
 from worker.process_resources import ProcessResources, open_ledger
 from worker.requests import request_class
 from worker.startup import end, prepare_at_start
+from worker.store_id import StoreId
 from worker.sweep import Sweeper, sweep_step
 from worker.tasks import register, send_messages
 
@@ -37,14 +38,14 @@ def create_app(read_settings: Callable[[], Settings]) -> Celery:
     app.add_defaults(lambda: configuration(settings()))
     resources = ProcessResources(settings)
     watch = AcknowledgementWatch()
-    store_ids = [""]
+    store_id = StoreId(lambda: settings().database_url)
     sweeper = Sweeper(
-        lambda: open_ledger(settings(), store_id=lambda: store_ids[-1]),
+        lambda: open_ledger(settings(), store_id=store_id),
         lambda count: send_messages(app, count),
     )
     register(app, resources.handler, request_class(watch, resources.claimant_of, sweeper.forfeit))
     app.steps["consumer"].add(sweep_step(sweeper, watch, lambda: settings().sweep_s))
-    prepare_at_start(app, settings, store_ids.append)
+    prepare_at_start(app, settings, store_id.learn)
     return app
 
 

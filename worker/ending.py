@@ -1,4 +1,4 @@
-"""A worker that is told to end does so in time, whatever Redis does.
+"""A worker that is told to end does so in order, and in time, whatever Redis does.
 
 Celery takes its leave of Redis when it ends, and its heartbeat asks a Redis that does not answer again for
 ever: such a worker would run until somebody kills it. Nothing is lost when it goes without a word: jobs that
@@ -15,12 +15,39 @@ from contextlib import suppress
 from typing import Any, Final
 
 from billiard import active_children
-from celery.signals import worker_shutting_down
+from celery.apps.worker import Worker, install_worker_int_handler, install_worker_term_handler
+from celery.platforms import EX_OK
+from celery.signals import worker_process_init, worker_shutting_down
 
 logger = logging.getLogger(__name__)
 
 LEAVE_S: Final = 5.0
 """How long a worker may take its leave when the tasks in hand have ended, or their time is over."""
+
+
+class OrderlyWorker(Worker):  # type: ignore[misc]  # celery carries no types
+    """A worker of Celery that ends after the tasks in hand, with status 0, at SIGINT and SIGHUP too.
+
+    To Celery SIGINT is a failure, and SIGHUP means to start anew by running the file of the program: not even
+    found under the same name, and a closed terminal wants no new worker. Ignored, as `nohup` has it, it stays
+    so.
+    """
+
+    def install_platform_tweaks(self, worker: Any) -> None:
+        """Set the handlers of signals, as Celery does when it starts."""
+        is_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        super().install_platform_tweaks(worker)
+        install_worker_int_handler(worker, exitcode=EX_OK)
+        if is_ignored:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        else:
+            install_worker_term_handler(worker, sig="SIGHUP")
+        worker_process_init.connect(_leave_hangups_to_the_parent, weak=False)
+
+
+def _leave_hangups_to_the_parent(**_: Any) -> None:
+    """Keep a child alive when its terminal is closed: the parent lets it finish, and no image is to blame."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def end_in_time(hostname: str, limit_s: float) -> None:

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Final, Protocol, TypeVar
 
 from iqdb_core import codec
-from iqdb_core.errors import IqdbError
+from iqdb_core.errors import ImageExists, IqdbError
 from iqdb_core.jobs import Claim, ClaimedJob, Done, Failed, Idling, JobKind, PutBack, WorkLedger
 from iqdb_core.jobs.messages import CLAIM_JOBS
 from iqdb_core.model import Signature, Write, WriteOutcome
@@ -207,17 +207,58 @@ class IngestHandler:
     def _commit(self, hashed: Sequence[tuple[ClaimedJob, _Read]]) -> list[Done | Failed | PutBack]:
         if not hashed:
             return []
-        writes = [Write(job.image_id, job.revision, read.signature, job.source) for job, read in hashed]
         try:
-            outcomes = self._patiently(lambda: self._open_store().apply(writes))
-        except IqdbError as error:
-            logger.warning("%s jobs put back, their images cannot be stored now: %s", len(writes), error)
-            delay_s = self._delay_s([job for job, _ in hashed])
-            return [PutBack(job.job_id, delay_s, is_deferred=True) for job, _ in hashed]
+            outcomes = self._applied([_write_of(job, read) for job, read in hashed])
+        except Exception as error:
+            if isinstance(error, IqdbError) and error.retryable:
+                logger.warning("%s jobs put back, their images cannot be stored now: %s", len(hashed), error)
+            else:
+                logger.exception("%s jobs could not be stored", len(hashed))
+                if len(hashed) > 1:
+                    return self._committed_apart(hashed)
+            return self._deferred(hashed)
         return [
-            Done(job.job_id, outcome.seq, read.signature, read.is_damaged)
-            for (job, read), outcome in zip(hashed, outcomes, strict=True)
+            _final_word(job, read, outcome) for (job, read), outcome in zip(hashed, outcomes, strict=True)
         ]
+
+    def _committed_apart(self, hashed: Sequence[tuple[ClaimedJob, _Read]]) -> list[Done | Failed | PutBack]:
+        """Commit jobs one by one, of which one may keep all from being stored.
+
+        Where others can be stored, a job that cannot is to blame. Where none can, it is the store's fault.
+        """
+        outcomes = [outcome for one in hashed for outcome in self._commit([one])]
+        if all(isinstance(outcome, PutBack) for outcome in outcomes):
+            return outcomes
+        return [
+            replace(outcome, is_deferred=False, is_to_blame=True) if isinstance(outcome, PutBack) else outcome
+            for outcome in outcomes
+        ]
+
+    def _deferred(self, hashed: Sequence[tuple[ClaimedJob, _Read]]) -> list[Done | Failed | PutBack]:
+        delay_s = self._delay_s([job for job, _ in hashed])
+        return [PutBack(job.job_id, delay_s, is_deferred=True) for job, _ in hashed]
+
+    def _applied(self, writes: list[Write]) -> list[WriteOutcome]:
+        """Commit writes; those that only another clock outran are numbered anew, and committed again."""
+        outcomes = self._patiently(partial(self._apply, writes))
+        while stale := [number for number, outcome in enumerate(outcomes) if outcome.is_stale]:
+            met = [(writes[number].revision, outcomes[number]) for number in stale]
+            moved = dict(zip(stale, self._patiently(partial(self._ledger.renumber, met)), strict=True))
+            again = {
+                number: replace(writes[number], revision=revision)
+                for number, revision in moved.items()
+                if revision is not None
+            }
+            if not again:
+                break
+            logger.warning("%s writes met those of a clock that is ahead, and are numbered anew", len(again))
+            anew = self._patiently(partial(self._apply, list(again.values())))
+            for (number, write), outcome in zip(again.items(), anew, strict=True):
+                writes[number], outcomes[number] = write, outcome
+        return outcomes
+
+    def _apply(self, writes: Sequence[Write]) -> list[WriteOutcome]:
+        return self._open_store().apply(writes)
 
     def _delay_s(self, jobs: Sequence[ClaimedJob]) -> float:
         deferrals = min(max(job.deferrals for job in jobs), 10)
@@ -238,3 +279,14 @@ class IngestHandler:
                 logger.warning("trying again in %.1f s: %s", wait, error)
                 self._sleep(wait)
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
+
+
+def _write_of(job: ClaimedJob, read: _Read) -> Write:
+    return Write(job.image_id, job.revision, read.signature, job.source, job.if_absent)
+
+
+def _final_word(job: ClaimedJob, read: _Read, outcome: WriteOutcome) -> Done | Failed:
+    """Return the final word on a job whose write was in the transaction."""
+    if outcome.is_taken:
+        return Failed(job.job_id, str(ImageExists(job.image_id)), ImageExists.__name__, outcome.seq)
+    return Done(job.job_id, outcome.seq, read.signature, read.is_damaged)

@@ -13,7 +13,7 @@ from iqdb_core.jobs import Idling, Keys, RedisPort, Retention, WorkLedger
 from iqdb_core.jobs.stages import StageTally
 from iqdb_core.settings import Settings
 from iqdb_core.signature import DecodeLimits
-from iqdb_core.store import SignatureStore, open_store
+from iqdb_core.store import SignatureStore, StoreTimeouts, open_store
 from worker.handlers import IngestHandler, Patience
 from worker.stages import WatchedStore, watched_read
 
@@ -33,6 +33,12 @@ def open_ledger(settings: Settings, claimant: str = "", store_id: Callable[[], s
         store_id=store_id,
         keys=Keys(settings.redis_prefix),
     )
+
+
+def _store_timeouts(settings: Settings) -> StoreTimeouts:
+    """Return what a task has time for: one that a store outlasts is killed, and blames its images."""
+    limit_s = settings.task_time_limit_s
+    return StoreTimeouts(lock_s=min(StoreTimeouts().lock_s, limit_s / 8), statement_s=limit_s / 4)
 
 
 class ProcessResources:
@@ -73,7 +79,7 @@ class ProcessResources:
 
         def opened() -> SignatureStore:
             if not stores:
-                stores.append(open_store(settings.database_url))
+                stores.append(open_store(settings.database_url, timeouts=_store_timeouts(settings)))
             return stores[0]
 
         tally = StageTally(

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from celery import Celery
 from celery.signals import worker_init, worker_ready
 
-from iqdb_core.errors import ConfigError, StoreInvalid, StoreUnavailable
+from iqdb_core.errors import ConfigError, StoreError, StoreInvalid
 from iqdb_core.settings import Settings
 from iqdb_core.signature import warm_up
 from iqdb_core.store import open_store
@@ -61,7 +61,8 @@ def end(error: Exception) -> NoReturn:
 def check(settings: Settings) -> str:
     """Find out whether these settings can work; makes or upgrades the tables, too.
 
-    A database or a Redis that is only away is no reason to end: both are waited for.
+    A database or a Redis that is only away, or into which a backup is being put back, is no reason to end:
+    they are waited for.
 
     Returns
     -------
@@ -78,7 +79,9 @@ def check(settings: Settings) -> str:
     open_ledger(settings).close()
     try:
         store = open_store(settings.database_url)
-    except StoreUnavailable as error:
+    except StoreError as error:
+        if not error.retryable:
+            raise
         logger.warning("starting without the database: %s", error)
         return ""
     store.close()

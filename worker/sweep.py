@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from celery import bootsteps
 
-from iqdb_core.errors import ForeignQueue, QueueUnavailable
+from iqdb_core.errors import ConfigError, ForeignQueue, QueueUnavailable
 from iqdb_core.jobs import WorkLedger
 from worker.lost_acks import AcknowledgementWatch
 
@@ -44,7 +44,7 @@ class Sweeper:
         """Report that the worker `name` is there, and send what is missing; raises QueueUnavailable."""
         try:
             missing = self._opened().sweep(name)
-        except ForeignQueue as error:
+        except (ForeignQueue, ConfigError) as error:
             if time.monotonic() > self._complained_s + _COMPLAINT_S:
                 self._complained_s = time.monotonic()
                 logger.error("this worker does nothing: %s", error)  # noqa: TRY400 - the sentence says it

@@ -9,8 +9,10 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from billiard import current_process
 from celery import Celery
@@ -24,6 +26,9 @@ from worker.handlers import IngestHandler
 
 logger = logging.getLogger(__name__)
 
+_SILENT_S: Final = 60.0
+"""Every message and every sweep meets the same error: some in a second."""
+
 
 def register(app: Celery, handler: Callable[[], IngestHandler], request: type[Request]) -> None:
     """Define the task `iqdb.ingest` on `app`.
@@ -36,13 +41,45 @@ def register(app: Celery, handler: Callable[[], IngestHandler], request: type[Re
     request : type
         By which Celery follows a message; see `worker.requests`.
     """
+    complaint = Complaint()
 
-    # An IqdbError here means that Redis or the store stayed away: worth a line in the log, no traceback.
+    # Celery has a line for an IqdbError, at level info and without a traceback. That is enough where Redis or
+    # the store stayed away: the handler has warned at each of its tries. What cannot heal is told here.
     @app.task(name=TASK_INGEST, Request=request, throws=(IqdbError,), shared=False)
     def ingest() -> None:
         with undisturbed():
-            if handler().handle():
+            try:
+                is_more = handler().handle() > 0
+            except IqdbError as error:
+                complaint.tell(error)
+                raise
+            if is_more:
                 send_messages(app, 1)
+
+
+class Complaint:
+    """Says in the log of one process that it does nothing, and why; not again for a minute.
+
+    Parameters
+    ----------
+    now : callable
+        Monotonic seconds.
+    """
+
+    def __init__(self, *, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._told_at_s = float("-inf")
+
+    def tell(self, error: IqdbError) -> None:
+        """Log an error that trying again cannot mend; others are none of its business."""
+        if error.retryable or self._now() < self._told_at_s + _SILENT_S:
+            return
+        self._told_at_s = self._now()
+        logger.error(
+            "this worker does nothing: %s",
+            error,
+            extra={"action": "does_nothing"},
+        )
 
 
 def send_messages(app: Celery, count: int) -> None:

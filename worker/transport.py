@@ -2,16 +2,22 @@
 
 Redis is full, or its disk is; a master became the replica of another. To Celery such answers are mistakes of
 its own, for which it ends the worker; started again it ends at once. Here they count as a lost connection,
-and a connection is made only once Redis takes writes: until then Celery waits, longer and longer.
+and a connection is made only once Redis takes writes: until then Celery waits, longer and longer. Nor does an
+item of a queue that is no message end a worker.
 """
 
 from __future__ import annotations
 
+import json
+import logging
 from typing import Any, Final
 
 from kombu import transport
 from kombu.transport import redis as plain
+from kombu.transport.virtual.base import Message as PlainMessage
 from redis.exceptions import InvalidResponse, ResponseError
+
+logger = logging.getLogger(__name__)
 
 _PROBE: Final = "probe"
 _CLASSES: Final = {"redis": "Transport", "rediss": "Transport", "sentinel": "SentinelTransport"}
@@ -21,9 +27,46 @@ worker that complains again and again can be mended from outside, one that has e
 The last is the answer of something that is not Redis."""
 
 
+class _NoMessage(Exception):
+    """An item of a queue that does not have the form of a message."""
+
+
+class _Message(PlainMessage):
+    """A message; raises _NoMessage for what is none."""
+
+    def __init__(self, payload: Any, channel: Any = None, **options: Any) -> None:
+        try:
+            super().__init__(payload, channel=channel, **options)  # type: ignore[no-untyped-call]
+            _ = self.delivery_info["exchange"], self.delivery_info["routing_key"]
+        except (LookupError, TypeError, AttributeError, ValueError) as error:
+            raise _NoMessage(repr(error)) from error
+
+
+class _Reading:
+    """What all channels do with an item of a queue that is no message: somebody else put it there."""
+
+    Message = _Message
+
+    def _brpop_read(self, **options: Any) -> Any:
+        try:
+            return super()._brpop_read(**options)  # type: ignore[misc]
+        except (_NoMessage, json.JSONDecodeError, UnicodeDecodeError) as error:
+            logger.warning("an item of the queue was left out: %s", error)
+            return True
+
+
+class Channel(_Reading, plain.Channel):
+    """Queues in one Redis."""
+
+
+class SentinelChannel(_Reading, plain.SentinelChannel):
+    """Queues in the master that sentinels name."""
+
+
 class Transport(plain.Transport):
     """Connections to one Redis."""
 
+    Channel: Any = Channel
     connection_errors = _LOST
 
     def establish_connection(self) -> Any:
@@ -33,6 +76,8 @@ class Transport(plain.Transport):
 
 class SentinelTransport(Transport, plain.SentinelTransport):
     """Connections to the master that sentinels name."""
+
+    Channel: Any = SentinelChannel
 
 
 def use() -> None:

@@ -52,6 +52,11 @@ class JobAcceptor:
         self._roomy_until_s = 0.0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="accept")
 
+    @property
+    def store_id(self) -> str:
+        """Name of the store that jobs are for; empty while that is not known."""
+        return self._ledger.store_id
+
     async def accept(self, submissions: Sequence[Submission]) -> list[Accepted]:
         """Accept all of `submissions` or none; on return they are not lost any more.
 

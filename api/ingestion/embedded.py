@@ -15,7 +15,7 @@ from api.ingestion.picture import NewImage
 from api.ingestion.waits import Waits
 from api.search.interface import Search
 from iqdb_core.clock import RevisionClock
-from iqdb_core.errors import IndexNotReady, UnknownJob
+from iqdb_core.errors import ImageExists, IndexNotReady, UnknownJob
 from iqdb_core.jobs.model import Job, JobPage, JobState
 from iqdb_core.model import Write
 from iqdb_core.signature import ReadImage
@@ -39,6 +39,8 @@ class EmbeddedIngestion:
         Ends waits when the process is to end.
     timeout_s : float
         How long to wait for the index.
+    store_id : str
+        Name of the store that is written to.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class EmbeddedIngestion:
         clock: RevisionClock,
         waits: Waits,
         timeout_s: float,
+        store_id: str,
     ) -> None:
         self._hasher = hasher
         self._committer = committer
@@ -57,6 +60,7 @@ class EmbeddedIngestion:
         self._waits = waits
         self._timeout_s = timeout_s
         self._clock = clock
+        self._store_id = store_id
 
     async def check_room(self, body_bytes: int, *, wait: bool) -> None:
         """See `Ingestion`: embedded, there is no queue to be full."""
@@ -79,14 +83,19 @@ class EmbeddedIngestion:
 
     async def _add(self, new: NewImage, revision: int) -> Added:
         def commit(read: ReadImage) -> Future[Committed]:
-            return self._committer.submit(Write(new.image_id, revision, read.signature, source=new.source))
+            write = Write(new.image_id, revision, read.signature, new.source, new.if_absent)
+            return self._committer.submit(write)
 
         try:
             async with self._waits.work():
                 read, committed = await self._hasher.read_and(new.picture, commit)
         except TimeoutError:
             raise IndexNotReady("the server is stopping, and did not come to this image") from None
-        await self._wait_applied(await self._settled(committed))
+        settled = await self._settled(committed)
+        # Also where another image has the id: whoever is told so may look at it.
+        await self._wait_applied(settled)
+        if settled.outcome.is_taken:
+            raise ImageExists(new.image_id)
         return Added(new.image_id, read.signature, read.is_damaged)
 
     async def delete(self, image_ids: Sequence[int]) -> list[Queued]:
@@ -105,7 +114,7 @@ class EmbeddedIngestion:
 
     async def status(self) -> dict[str, Any]:
         """See `Ingestion`: embedded, there is no queue."""
-        return {}
+        return {"store_id": self._store_id}
 
     async def _write(self, write: Write) -> None:
         await self._wait_applied(await self._settled(await self._commit(write)))

@@ -8,20 +8,24 @@ ingestion.
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Final, NamedTuple, Protocol
 
 from api.metrics.stages import Observe, Stage, Timed, ignore
-from iqdb_core.errors import IqdbError, StoreUnavailable
+from iqdb_core.errors import IqdbError, StoreError, StoreUnavailable
 from iqdb_core.model import ChangeBatch, Write, WriteOutcome
 
 log = logging.getLogger(__name__)
 
 MAX_GROUP: Final = 1024
 """Writes per transaction: bounds its length, far above what decoding can supply in the time of one flush."""
+TELL_AGAIN_S: Final = 60.0
+"""How often it is mentioned in the log that nothing can be committed."""
 
 
 class WritableStore(Protocol):
@@ -73,8 +77,15 @@ class GroupCommitter:
         self._queue: queue.SimpleQueue[Pending | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._is_closed = False
+        self._last_error: str | None = None
+        self._told_s = -math.inf
         self._thread = threading.Thread(target=self._run, name="commit", daemon=True)
         self._thread.start()
+
+    @property
+    def last_error(self) -> str | None:
+        """Why the last commit failed; None if it did not."""
+        return self._last_error
 
     def submit(self, write: Write) -> Future[Committed]:
         """Queue a write; the future resolves once it is durable, or fails with the store's error."""
@@ -117,17 +128,33 @@ class GroupCommitter:
             with Timed(self._observe, Stage.COMMIT):
                 outcomes, changes = self._store.apply_and_read([write for write, _ in group])
         except IqdbError as error:
+            if isinstance(error, StoreError):
+                self._report(error)
             self._fail(group, error)
         except (
             Exception
         ) as error:  # the thread must outlive any bug below it, and its callers must hear of it
             log.exception("a commit of %d writes failed", len(group), extra={"action": "commit_failed"})
+            self._last_error = f"{type(error).__name__}: {error}"
             self._fail(group, error)
         else:
+            if self._last_error is not None:
+                log.info("writes are stored again", extra={"action": "commit_back"})
+                self._last_error = None
             is_applied = self._on_commit(changes)
             for (write, future), outcome in zip(group, outcomes, strict=True):
                 if future.set_running_or_notify_cancel():
                     future.set_result(Committed(write, outcome, is_applied))
+
+    def _report(self, error: StoreError) -> None:
+        """Keep what may heal for whoever asks, and warn of it: at once, and then once a minute.
+
+        Each caller hears of his own write only; a full disk concerns whoever runs the server.
+        """
+        self._last_error = str(error)
+        if time.monotonic() - self._told_s >= TELL_AGAIN_S:
+            self._told_s = time.monotonic()
+            log.warning("writes are refused: %s", error, extra={"action": "no_commit"})
 
     @staticmethod
     def _fail(group: list[Pending], error: Exception) -> None:

@@ -9,20 +9,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from time import perf_counter
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from starlette.datastructures import UploadFile
 
 from api.ingestion.picture import Channels, Picture, upload_bytes
 from api.metrics.stages import Observe, Stage, ignore
+from iqdb_core.errors import IqdbError
 from iqdb_core.model import Asked, Signature
 from iqdb_core.signature import DecodeLimits, ReadAsked, ReadImage, read_asked, read_image, turned
 
 T = TypeVar("T")
+Gone = Callable[[], Awaitable[None]]
+"""Returns once nobody waits for a picture any more."""
+
+
+class Abandoned(IqdbError):
+    """Nobody waits for this picture any more."""
 
 
 class Hasher:
@@ -52,11 +59,14 @@ class Hasher:
         """Return the picture's signature; raises ImageError, InvalidChannels or BodyTooLarge."""
         return (await self.read(picture)).signature
 
-    async def read(self, picture: Picture) -> ReadImage:
-        """Return the picture's signature, and whether a file is damaged; raises as `signature`."""
+    async def read(self, picture: Picture, *, gone: Gone | None = None) -> ReadImage:
+        """Return the picture's signature, and whether a file is damaged; raises as `signature`.
+
+        With `gone` also Abandoned, and then a picture that waited for a decoder is not decoded.
+        """
         if isinstance(picture, Signature):
             return ReadImage(picture, is_damaged=False)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._read, picture)
+        return await self._in_thread(lambda: self._read(picture), gone)
 
     async def read_and(self, picture: Picture, then: Callable[[ReadImage], Future[T]]) -> tuple[ReadImage, T]:
         """Do as `read`, and begin in the decoder's thread what comes after it.
@@ -98,8 +108,10 @@ class Hasher:
         finally:
             task.cancel()
 
-    async def asked(self, picture: Picture, *, turns: str | None, has_parts: bool) -> ReadAsked:
-        """Return what a search for copies of a picture looks for; raises as `signature`.
+    async def asked(
+        self, picture: Picture, *, turns: str | None, has_parts: bool, gone: Gone | None = None
+    ) -> ReadAsked:
+        """Return what a search for copies of a picture looks for; raises as `read`.
 
         Parameters
         ----------
@@ -108,12 +120,31 @@ class Hasher:
             See `iqdb_core.signature.turned`.
         has_parts : bool
             Those of parts of the picture, too; only a file has any.
+        gone : callable or None
+            See `read`.
         """
         if not has_parts or isinstance(picture, Signature | Channels):
-            whole = await self.read(picture)
+            whole = await self.read(picture, gone=gone)
             return ReadAsked(turned([Asked(whole.signature)], turns), whole.is_damaged)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._read_asked, picture, turns)
+        return await self._in_thread(lambda: self._read_asked(picture, turns), gone)
+
+    async def _in_thread(self, work: Callable[[], T], gone: Gone | None) -> T:
+        task = self._threads.submit(work)
+        done = asyncio.wrap_future(task)
+        if gone is None:
+            return await done
+        watch = asyncio.ensure_future(gone())
+        ends: set[asyncio.Future[Any]] = {done, watch}
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            is_gone = not watch.cancel()
+            has_begun = not task.cancel()
+        if is_gone:
+            if has_begun:  # it reads its file, which is closed when this ends
+                await asyncio.gather(done, return_exceptions=True)
+            raise Abandoned("the client went away")
+        return await done
 
     def _read_asked(self, picture: UploadFile, turns: str | None) -> ReadAsked:
         data = upload_bytes(picture, self._max_upload_bytes)

@@ -62,7 +62,7 @@ class Ingestion(Protocol):
         """Raise QueueFull if a body of this length would be refused, before it is read."""
 
     async def add(self, new: NewImage, *, wait: bool) -> Added | Queued:
-        """Add or replace one image; raises why it fails.
+        """Add or replace one image; raises why it fails, `ImageExists` where it was to replace none.
 
         With `wait` it is findable on return, unless it is `Queued` because that takes too long.
         """
@@ -83,4 +83,4 @@ class Ingestion(Protocol):
         """Return a page of jobs."""
 
     async def status(self) -> dict[str, Any]:
-        """Return what `GET /status` says of ingestion."""
+        """Return what `GET /status` says of ingestion, and of the store that it writes to."""

@@ -49,11 +49,14 @@ class NewImage:
     picture : Picture
     source : str or None
         Where it came from; None leaves what is known of that as it is.
+    if_absent : bool
+        Replace no image: where one has the id already, it is `ImageExists`.
     """
 
     image_id: int
     picture: Picture
     source: str | None = None
+    if_absent: bool = False
 
 
 async def read_upload(upload: UploadFile, max_bytes: int) -> bytes:

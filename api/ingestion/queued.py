@@ -24,9 +24,9 @@ from api.search.interface import Search
 from iqdb_core.errors import (
     IndexNotReady,
     JobFailed,
+    JobLost,
     QueueUnavailable,
     SearchUnavailable,
-    UnknownJob,
 )
 from iqdb_core.jobs import Job, JobPage, JobReader, JobState, Lane, Submission
 from iqdb_core.model import Signature
@@ -156,6 +156,11 @@ class QueueIngestion:
 
     async def status(self) -> dict[str, Any]:
         """See `Ingestion`."""
+        store_id = self._acceptor.store_id
+        named = {"store_id": store_id} if store_id else {}
+        return named | await self._queue_status()
+
+    async def _queue_status(self) -> dict[str, Any]:
         try:
             depth, workers = await asyncio.gather(
                 self._threads.run(self._ledger.depth), self._threads.run(self._ledger.workers)
@@ -191,10 +196,12 @@ class QueueIngestion:
         if isinstance(picture, Channels):
             picture = await self._hash_channels(picture)
         if isinstance(picture, Signature):
-            return Submission.of_signature(new.image_id, picture, lane=lane, source=new.source)
+            return Submission.of_signature(
+                new.image_id, picture, lane=lane, source=new.source, if_absent=new.if_absent
+            )
         async with self._reads:
             data = await read_upload(picture, self._max_upload_bytes)
-        return Submission.of_image(new.image_id, data, lane=lane, source=new.source)
+        return Submission.of_image(new.image_id, data, lane=lane, source=new.source, if_absent=new.if_absent)
 
     async def _settle(self, queued: Sequence[Queued]) -> list[Outcome]:
         """Wait until jobs are final and what they wrote is findable; those that are not in time stay queued.
@@ -236,7 +243,7 @@ def _any_queued(outcomes: Mapping[int, Outcome]) -> bool:
 
 def _outcome(queued: Queued, job: Job | None) -> Added | Failed:
     if job is None:
-        return Failed(queued.image_id, UnknownJob(f"the record of job {queued.job_id} has expired"))
+        return Failed(queued.image_id, JobLost(f"there is no record of job {queued.job_id} any more"))
     if job.state is JobState.FAILED:
         return Failed(job.image_id, JobFailed(job.reason or "failed", job.error))
     empty = Signature((0.0, 0.0, 0.0), b"")  # a deletion has no signature, and nobody looks at this one

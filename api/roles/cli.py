@@ -6,9 +6,11 @@ framework.
 
 from __future__ import annotations
 
+import codecs
 import errno
 import importlib
 import importlib.metadata
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -147,11 +149,22 @@ def load(name: str) -> Any:
 
 
 def _open_streams() -> None:
-    """Write into nothing where a supervisor has closed what is written to; Python has None for it then."""
+    """Make the standard streams take whatever is written.
+
+    Where a supervisor has closed one, Python has None for it: it goes into nothing then. Files and other
+    programs get UTF-8, which is what reads an export again; a terminal gets what it can show.
+    """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until the process ends
             setattr(sys, name, nowhere)
+    out = sys.stdout
+    if not isinstance(out, io.TextIOWrapper) or codecs.lookup(out.encoding).name == "utf-8":
+        return
+    if out.isatty():
+        out.reconfigure(errors="backslashreplace")
+    else:
+        out.reconfigure(encoding="utf-8", errors=out.errors)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -6,7 +6,7 @@ has those of queue and query nodes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -62,3 +62,21 @@ class IndexCollector(Collector):
         )
         states = [state.value for state in FollowerState]
         yield _one_of("iqdb_follower_state", _FOLLOWING, states, self._follower.state.value)
+
+
+class WritesCollector(Collector):
+    """Whether this process can store what it is sent.
+
+    Parameters
+    ----------
+    last_error : callable
+        Returns why the last commit failed, None if it did not.
+    """
+
+    def __init__(self, last_error: Callable[[], str | None]) -> None:
+        self._last_error = last_error
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield the metric of trouble."""
+        text = "1 while writes cannot be stored; the log and /status say why."
+        yield gauge("iqdb_write_trouble", text, float(self._last_error() is not None))

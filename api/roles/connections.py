@@ -8,8 +8,11 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import math
+import os
+import resource
 import socket
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import httptools
 import orjson
@@ -17,6 +20,11 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import Server
 
 from api.roles.one_write import OneWriteTransport
+from api.web.reading.body import has_body
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +36,15 @@ STALL_S: Final = 60.0
 """How long a client may take nothing of its answer: an export holds a snapshot meanwhile."""
 LINGER_S: Final = 1.0
 """How long one who was refused may go on sending, unheard, and read why."""
+REST_S: Final = 5.0
+"""How long one who was answered early may go on sending: many read nothing before they have sent all."""
+RESERVED_FILES: Final = 128
+"""Descriptors that no connection gets, at most half of all: for the index, the database, uploads, exports."""
+TELL_AGAIN_S: Final = 60.0
+"""How often it is mentioned in the log that connections wait."""
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
+_REQUEST_LINE_BYTES: Final = len(b"GET  HTTP/1.1\r\n")
+"""Of a request line without its address."""
 _AT_ONCE: Final = 256
 _PAUSE_S: Final = 0.5
 
@@ -38,7 +54,7 @@ class Acceptor:
 
     The loop's own server takes one connection in a turn of the loop: while many clients keep it busy, each
     of which may be answered in every turn, those that wait to be let in wait for many turns. This one lets in
-    all that wait.
+    all that wait, as long as that leaves descriptors for what the process does beside talking.
 
     Parameters
     ----------
@@ -59,6 +75,7 @@ class Acceptor:
         )
         self._tasks: set[asyncio.Task[Any]] = set()
         self._is_closed = False
+        self._told_s = -math.inf
         listener.setblocking(False)
         self._listen()
 
@@ -76,15 +93,17 @@ class Acceptor:
             self._loop.add_reader(self._listener, self._accept)
 
     def _accept(self) -> None:
+        limit, reserved = _file_limits()
         for _ in range(_AT_ONCE):
             try:
+                if self._next_number() >= limit - reserved:
+                    self._pause(f"{reserved} of the {limit} files of this process (ulimit -n) are for others")
+                    return
                 connection, _ = self._listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
-            except OSError as error:  # too many open files: those that wait can wait some more
-                log.warning("connections are not accepted for now: %s", error, extra={"action": "no_accept"})
-                self._loop.remove_reader(self._listener)
-                self._loop.call_later(_PAUSE_S, self._listen)
+            except OSError as error:  # too many open files, here or on the whole machine
+                self._pause(str(error))
                 return
             connection.setblocking(False)
             if connection.family != socket.AF_UNIX:
@@ -93,6 +112,25 @@ class Acceptor:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
+    def _next_number(self) -> int:
+        """Return the number of the next descriptor; raises OSError where there is none.
+
+        The system gives out the lowest that is free, so that it tells how many are taken at least, by
+        connections that are not served yet and by everything else, too.
+        """
+        number = os.dup(self._listener.fileno())
+        os.close(number)
+        return number
+
+    def _pause(self, reason: str) -> None:
+        """Let those that wait to be let in wait some more."""
+        now = self._loop.time()
+        if now - self._told_s >= TELL_AGAIN_S:
+            self._told_s = now
+            log.warning("connections are not accepted for now: %s", reason, extra={"action": "no_accept"})
+        self._loop.remove_reader(self._listener)
+        self._loop.call_later(_PAUSE_S, self._listen)
+
     async def _serve(self, connection: socket.socket) -> None:
         try:
             await self._loop.connect_accepted_socket(self._create, connection)
@@ -100,8 +138,19 @@ class Acceptor:
             connection.close()  # gone before it was let in
 
 
+def _file_limits() -> tuple[float, int]:
+    """Return how many files this process may open, and how many of them are not for connections."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return math.inf, 0
+    return limit, min(RESERVED_FILES, limit // 2)
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's protocol with a limit for the head of a request, in bytes and in time.
+
+    A request that is answered before its body has ended is the last of its connection, which ends soon: the
+    limits of bodies hold as long as somebody reads them, and nobody does after the answer.
 
     Also quiet: a stranger cannot write a line of the log with a malformed request. And a request that offers
     to go on in another protocol (`Upgrade`, as HTTP/2 clients do without TLS) is answered in HTTP/1.1, with
@@ -118,6 +167,8 @@ class BoundedProtocol(HttpToolsProtocol):
     """The headers that say how long the body of an upgrading request is; empty without a body."""
     _is_resuming = False
     _is_refused = False
+    _is_last = False
+    """Whether the answer under way says that the connection ends with it."""
     _sent = (0, 0.0)
     """Bytes that have left, and when that number was new."""
 
@@ -173,22 +224,21 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         super().on_message_begin()
         self._has_begun = True
-        self._header_bytes = self._unfinished_bytes = 0
+        self._header_bytes, self._unfinished_bytes = _REQUEST_LINE_BYTES, 0
         if self.head_since is None:
             self.head_since = self.loop.time()
 
     def on_url(self, url: bytes) -> None:
         """Take a piece of the address."""
         if not self._is_resuming:
+            self._count(len(url))
             super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take one header."""
         if self._is_resuming:
             return
-        self._header_bytes += len(name) + len(value) + len(b": \r\n")
-        if self._header_bytes > MAX_HEAD_BYTES:
-            raise ValueError("the head is too large")  # ends the parser, see data_received
+        self._count(len(name) + len(value) + len(b": \r\n"))
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -208,9 +258,14 @@ class BoundedProtocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Send the answer, and go on to the next request."""
+        """Send the answer, and go on to the next request, if this one has ended."""
         self._writes.flush()
         super().on_response_complete()
+        # Where another request was waiting, it is the one of `cycle`: this one had ended then.
+        has_ended = not (self.cycle.response_complete and self.cycle.more_body)
+        if (self._is_last or not has_ended) and not self.transport.is_closing():
+            self._is_refused = True
+            self._end_within(REST_S)
 
     def end_if_slow(self, now: float) -> None:
         """Drop the connection if its head should have ended by now, or if its answer is not taken."""
@@ -223,6 +278,32 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         if self.head_since is not None and now - self.head_since > HEAD_TIMEOUT_S:
             self._refuse(408, f"the head of the request did not end within {HEAD_TIMEOUT_S:g} seconds")
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override]
+        if has_body(cycle.scope["headers"]):
+            app = functools.partial(self._run_with_body, cycle, app)
+        super()._start_asgi_task(cycle, app)  # type: ignore[arg-type]  # uvicorn has its own types for the same
+
+    async def _run_with_body(
+        self, cycle: RequestResponseCycle, app: ASGIApp, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Run `app`; an answer that comes before the body has ended says that the connection ends with it."""
+
+        async def send_and_say(message: Message) -> None:
+            if message["type"] != "http.response.start" or not cycle.more_body:
+                await send(message)
+                return
+            self._is_last = True
+            cycle.keep_alive = False  # which makes uvicorn say so
+            await send(message)
+            cycle.keep_alive = True  # or uvicorn would close at once, see `_end_within`
+
+        await app(scope, receive, send_and_say)
+
+    def _count(self, head_bytes: int) -> None:
+        self._header_bytes += head_bytes
+        if self._header_bytes > MAX_HEAD_BYTES:
+            raise ValueError("the head is too large")  # ends the parser, see data_received
 
     def _refuse_head(self) -> None:
         self._refuse(431, f"the head of the request is larger than {MAX_HEAD_BYTES} bytes")
@@ -240,7 +321,13 @@ class BoundedProtocol(HttpToolsProtocol):
             STATUS_LINE[status] + b"content-type: application/json\r\nconnection: close\r\n"
             b"content-length: %d\r\n\r\n" % len(body) + body
         )
-        # Closed at once, with bytes unread, the connection would be reset and the answer lost.
+        self._end_within(LINGER_S)
+
+    def _end_within(self, linger_s: float) -> None:
+        """Say that nothing follows, and close in a while.
+
+        Closed at once, with bytes unread, the connection would be reset and the answer lost.
+        """
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        self.loop.call_later(LINGER_S, self.transport.close)
+        self.loop.call_later(linger_s, self.transport.close)

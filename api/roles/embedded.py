@@ -13,7 +13,7 @@ from api.ingestion.embedded import EmbeddedIngestion
 from api.ingestion.group_commit import GroupCommitter
 from api.ingestion.waits import Waits
 from api.metrics.instruments import Instruments
-from api.roles.collectors import IndexCollector
+from api.roles.collectors import IndexCollector, WritesCollector
 from api.roles.index_ahead import IndexAhead
 from api.roles.parts import (
     access_of,
@@ -26,6 +26,7 @@ from api.roles.parts import (
     page_of,
     start_compilation,
 )
+from api.search.health import said
 from api.search.local import LocalSearch
 from api.web.app import create_front_end
 from api.web.loading import OnDeath, Startup
@@ -74,6 +75,7 @@ def load(
         stack.callback(hasher.close)
         committer = GroupCommitter(store, follower.offer, observe=instruments.observe)
         stack.callback(committer.close)
+        instruments.add(WritesCollector(lambda: committer.last_error))
         search = LocalSearch(index, follower, store=store, observe=instruments.observe)
         stack.callback(search.close)
         startup.on_signal(search.let_go)
@@ -86,10 +88,19 @@ def load(
             clock=RevisionClock(lambda: time.time_ns() // 1000, store.max_revision()),
             waits=waits,
             timeout_s=settings.add_timeout_s,
+            store_id=store.store_id,
         )
         compilation.begin()
         summary = f"{index.image_count:,} images in {settings.database_url}"
         contents = ContentsReader(lambda: store)
         stack.callback(contents.close)
         startup.on_signal(contents.stop_waiting)
-        return Services(ingestion, search, hasher, contents, summary, stack.pop_all().close)
+        return Services(
+            ingestion,
+            search,
+            hasher,
+            contents,
+            summary,
+            stack.pop_all().close,
+            lambda: said({"write_error": committer.last_error}),
+        )

@@ -25,7 +25,7 @@ from api.roles.parts import (
     page_of,
     start_compilation,
 )
-from api.roles.queue_parts import connect_redis, create_sender, open_ledger, query_urls_of, seed
+from api.roles.queue_parts import Seeding, connect_redis, create_sender, open_ledger, query_urls_of
 from api.search.remote import RemoteSearch
 from api.web.app import create_front_end
 from api.web.loading import OnDeath, Startup
@@ -67,7 +67,9 @@ def load(settings: Settings, startup: Startup[Services], instruments: Instrument
         startup.step("connecting")
         ledger = open_ledger(settings)
         stack.callback(ledger.close)
-        seed(ledger)
+        seeding = Seeding(ledger)
+        stack.callback(seeding.close)
+        seeding.begin()
         start_compilation(("signature",), settings, startup).begin()
         hasher = create_hasher(settings, instruments)
         stack.callback(hasher.close)

@@ -9,10 +9,12 @@ import inspect
 import os
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from typing import Annotated, Any, Final, get_type_hints
+from pathlib import Path
+from typing import Annotated, Any, Final, get_args, get_type_hints
 
 import typer
 from pydantic.fields import FieldInfo
+from typer.models import ArgumentInfo
 
 from api.roles.ending import ending_in_order
 from api.roles.process import configure_logging, say
@@ -59,7 +61,7 @@ def with_settings(
     def decorate(function: Callable[..., int | None]) -> Callable[..., None]:
         own = list(inspect.signature(function).parameters.values())[1:]
         hints = get_type_hints(function, include_extras=True)
-        own = [parameter.replace(annotation=hints[parameter.name]) for parameter in own]
+        own = [parameter.replace(annotation=_never_empty(hints[parameter.name])) for parameter in own]
         taken = {parameter.name for parameter in own}
         options = [
             inspect.Parameter(
@@ -109,6 +111,32 @@ def with_settings(
         return command
 
     return decorate
+
+
+def _word(text: str) -> str:
+    """Return an argument as it is; raises WrongUsage for an empty one.
+
+    Most often that is a variable of a shell that is not set; as a path it would mean the current folder.
+    """
+    if not text:
+        raise WrongUsage("an argument is empty; if it is a variable, it is not set")
+    return text
+
+
+def _path(text: str) -> Path:
+    return Path(_word(text))
+
+
+_PARSERS: Final = ((str, _word), (list[str], _word), (Path, _path), (list[Path], _path))
+
+
+def _never_empty(annotation: Any) -> Any:
+    """Return the annotation of a parameter; what is an argument in words refuses an empty one from now on."""
+    kind, *more = get_args(annotation) or (annotation,)
+    for info in more:
+        if isinstance(info, ArgumentInfo) and info.parser is None:
+            info.parser = next((parser for one, parser in _PARSERS if one == kind), None)
+    return annotation
 
 
 def _refuse(settings: Settings, without: Mapping[str, str]) -> None:

@@ -6,6 +6,7 @@ import importlib.metadata
 import logging
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -181,8 +182,9 @@ def start_compilation(rooms: Sequence[Room], settings: Settings, startup: Startu
     startup.stack.callback(compilation.close)
     startup.on_stop(compilation.close)
     file = file_of(settings.database_url)
-    if file is not None and file.is_file() and file.stat().st_size > LARGE_FILE_BYTES:
-        compilation.begin("index")
+    with suppress(OSError):  # opening it says what is wrong
+        if file is not None and file.stat().st_size > LARGE_FILE_BYTES:
+            compilation.begin("index")
     return compilation
 
 

@@ -1,7 +1,7 @@
 """Run an ASGI application under uvicorn as a well-behaved process.
 
-One ready line; SIGINT and SIGTERM finish what is in flight and exit 0, a second one ends at once; a failure
-exits 1 with one sentence, a setting that cannot work 2.
+One ready line; SIGINT, SIGTERM and SIGHUP finish what is in flight and exit 0, a second one ends at once; a
+failure exits 1 with one sentence, a setting that cannot work 2.
 """
 
 from __future__ import annotations
@@ -50,16 +50,23 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Hand SIGINT and SIGTERM on; uvicorn would raise them again after its shutdown."""
+        """Hand signals on; uvicorn would raise them again after its shutdown, and knows no SIGHUP.
+
+        That one stays ignored where it is, as `nohup` has it.
+        """
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            numbers.append(signal.SIGHUP)
         previous = {
-            number: signal.signal(number, lambda caught, _: self._on_signal(caught))
-            for number in (signal.SIGINT, signal.SIGTERM)
+            number: signal.signal(number, lambda caught, _: self._on_signal(caught)) for number in numbers
         }
         try:
             yield
         finally:
             for number, handler in previous.items():
-                signal.signal(number, handler)
+                # A closed terminal and its shell send one SIGHUP each: the other may come any moment now.
+                is_over = number == signal.SIGHUP and self.should_exit
+                signal.signal(number, signal.SIG_IGN if is_over else handler)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to serve on `sockets`."""
@@ -116,8 +123,9 @@ class Process:
     def run(self, app: ASGIApp, *, access_log: bool, on_stop: Callable[[], None]) -> int:
         """Serve until a signal or `fail`; return the exit code.
 
-        The first SIGINT or SIGTERM finishes what is in flight, closes everything and counts as success; while
-        the server is still loading it does so within `STOP_S`. The second one ends the process at once.
+        The first SIGINT, SIGTERM or SIGHUP finishes what is in flight, closes everything and counts as
+        success; while the server is still loading it does so within `STOP_S`. The second one ends the process
+        at once, unless it is a SIGHUP.
         `on_stop` is called at the first, for what would hold up requests in flight.
         """
         if access_log:
@@ -141,6 +149,8 @@ class Process:
 
     def _on_signal(self, number: int) -> None:
         if self._is_stopping:
+            if number == signal.SIGHUP:
+                return
             _end_now(128 + number)
         self._is_stopping = True
         if self._server is not None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
+from typing import Final
 
 from celery import Celery
 
 from api.search.discovery import PREFIX
-from iqdb_core.errors import QueueUnavailable, StoreUnavailable, WrongUsage
+from iqdb_core.errors import IqdbError, QueueUnavailable, StoreIncomplete, StoreUnavailable, WrongUsage
 from iqdb_core.jobs import JobLedger, Keys, QueueLimits, RedisPort
 from iqdb_core.jobs.keys import QUEUE
 from iqdb_core.jobs.messages import TASK_INGEST, transport_options
@@ -18,6 +20,10 @@ from iqdb_core.store import open_store
 from iqdb_core.web_address import split_web_address
 
 log = logging.getLogger(__name__)
+
+_NOT_NOW: Final = (QueueUnavailable, StoreUnavailable, StoreIncomplete)
+_LEAVE_S: Final = 1.0
+"""A try that has begun is waited for so long: it may be connecting to a store that says nothing."""
 
 
 def connect_redis(settings: Settings) -> RedisPort:
@@ -38,13 +44,50 @@ def open_ledger(settings: Settings) -> JobLedger:
     )
 
 
-def seed(ledger: JobLedger) -> None:
-    """Seed the ledger's clock if that is possible now."""
-    try:
-        ledger.seed()
-    except (QueueUnavailable, StoreUnavailable) as error:
-        # The ledger refuses to guess: it asks again by itself before it gives out the first revision.
-        log.warning("starting without the queue or the store: %s", error, extra={"action": "seed_later"})
+class Seeding:
+    """Seeds the ledger's clock, and says whose jobs it holds; goes on trying until that is done.
+
+    A ledger whose clock is known takes jobs all the same while the store is away. But only who has seeded it
+    notices the queue of another store, or takes over that of a store which was replaced.
+
+    Parameters
+    ----------
+    ledger : JobLedger
+    pause_s : float
+        Seconds between two tries.
+    """
+
+    def __init__(self, ledger: JobLedger, *, pause_s: float = 5.0) -> None:
+        self._ledger = ledger
+        self._pause_s = pause_s
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._go_on, name="seeding", daemon=True)
+
+    def begin(self) -> None:
+        """Try once; the further tries are made by a thread."""
+        try:
+            self._ledger.seed()
+        except _NOT_NOW as error:
+            log.warning("starting without the queue or the store: %s", error, extra={"action": "seed_later"})
+            self._thread.start()
+
+    def _go_on(self) -> None:
+        while not self._stopping.wait(self._pause_s):
+            try:
+                self._ledger.seed()
+            except _NOT_NOW:
+                continue
+            except IqdbError as error:
+                log.error("the queue cannot be used: %s", error, extra={"action": "seed_failed"})  # noqa: TRY400
+                return
+            log.info("the queue and the store are there", extra={"action": "seeded"})
+            return
+
+    def close(self) -> None:
+        """Try no more."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(_LEAVE_S)
 
 
 def create_sender(settings: Settings) -> Callable[[int], None]:

@@ -22,6 +22,7 @@ from api.access.policy import Forbidden, TooOften, Unauthorized
 from api.contents.cursor import InvalidCursor, OtherHistory
 from api.contents.reader import TooManyExports
 from api.fetch.failures import FetchBusy, FetchFailed, FetchRefused
+from api.ingestion.hashing import Abandoned
 from api.ingestion.picture import BodyTooLarge
 from api.search.duplicates import TooManyWalks
 from api.search.health import public
@@ -75,11 +76,14 @@ STATUSES: Final[dict[type[errors.IqdbError], HTTPStatus]] = {
     FetchFailed: HTTPStatus.BAD_GATEWAY,
     FetchBusy: HTTPStatus.TOO_MANY_REQUESTS,
     OtherHistory: HTTPStatus.CONFLICT,
+    errors.ImageExists: HTTPStatus.CONFLICT,
     TooManyExports: HTTPStatus.TOO_MANY_REQUESTS,
     TooManyWalks: HTTPStatus.TOO_MANY_REQUESTS,
     errors.UnknownImage: HTTPStatus.NOT_FOUND,
     errors.UnknownJob: HTTPStatus.NOT_FOUND,
     UnknownPage: HTTPStatus.NOT_FOUND,
+    # Nobody reads this answer; it only closes the request in an orderly way.
+    Abandoned: HTTPStatus.BAD_REQUEST,
     BodyTimeout: HTTPStatus.REQUEST_TIMEOUT,
     BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.ImageTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -92,7 +96,9 @@ STATUSES: Final[dict[type[errors.IqdbError], HTTPStatus]] = {
     TooOften: HTTPStatus.TOO_MANY_REQUESTS,
     NoRoom: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.StoreIncomplete: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.QueueUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.JobLost: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.ForeignQueue: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.SearchUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.IndexNotReady: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -108,8 +114,10 @@ STATUSES: Final[dict[type[errors.IqdbError], HTTPStatus]] = {
 
 _UNSAID: Final[dict[type[errors.IqdbError], str]] = {
     errors.StoreUnavailable: "the database does not answer now; try again",
+    errors.StoreIncomplete: "the database is not whole now, as while a backup is put back; try again",
     errors.StoreError: "the database cannot be used; the server's log says why",
     errors.QueueUnavailable: "the queue does not answer now; try again",
+    errors.JobLost: "the queue has lost this job, and whether it was done is not known; send it again",
     errors.ForeignQueue: "the queue belongs to another database; the server's log says more",
     errors.CheckpointInvalid: "the index cannot be used; the server's log says why",
     errors.ConfigError: "the server is not set up for this; its log says why",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from starlette.requests import Request
 
@@ -29,6 +30,8 @@ class Services:
         What is being served, for the ready line.
     close : callable
         Finishes what is in flight and frees everything, in reverse order of making. Blocking.
+    trouble : callable
+        Returns what `/status` says beside what the seams tell: what fails in this process, and why.
     """
 
     ingestion: Ingestion
@@ -37,6 +40,7 @@ class Services:
     contents: ContentsReader
     summary: str
     close: Callable[[], None]
+    trouble: Callable[[], Mapping[str, Any]] = dict
 
 
 def services_of(request: Request) -> Services:

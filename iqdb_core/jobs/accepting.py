@@ -102,6 +102,11 @@ class JobLedger(JobReader):
         self._run_id = ""
         self._headroom = Headroom(port)
 
+    @property
+    def store_id(self) -> str:
+        """Name of the store that the jobs are for; empty until it was asked for that."""
+        return self._store_id
+
     # The clock of revisions.
 
     def seed_revision_floor(self, revision: int) -> None:
@@ -288,7 +293,7 @@ class JobLedger(JobReader):
         for job_id, submission in zip(job_ids, submissions, strict=True):
             length = len(submission.payload)
             records += [job_id, submission.kind.value, submission.lane.value, submission.image_id, length]
-            records.append(submission.source or "")
+            records += [submission.source or "", "1" if submission.if_absent else ""]
             if submission.kind is JobKind.DELETE:
                 continue
             if size and size + length > _PIECE_BYTES:

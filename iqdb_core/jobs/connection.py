@@ -6,6 +6,7 @@ Knows no keys and no jobs. The ledgers stand on it; a process makes its own afte
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Self
@@ -16,7 +17,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from iqdb_core.errors import QueueUnavailable, WrongUsage
+from iqdb_core.errors import ConfigError, QueueUnavailable, WrongUsage
 from iqdb_core.jobs.scripts import Script
 
 SOCKET_TIMEOUT_S: Final = 5.0
@@ -41,6 +42,14 @@ _REFUSED_FOR_NOW_TYPES: Final = (
 """Those of them whose word the client library takes off, unless a script met them."""
 
 
+_UNKNOWN: Final = "unknown command"
+"""What a server says that has it under another name (`rename-command`), switched off, or never had it."""
+
+
+class _ClosedAtRest(redis.exceptions.RedisError):
+    """A connection that nobody used was closed by the other side; another server may answer now."""
+
+
 class RedisPort:
     """A pool of connections to one Redis, safe to use from several threads.
 
@@ -52,11 +61,14 @@ class RedisPort:
     Attributes
     ----------
     breaks : int
-        How often a connection broke or stayed silent; what answers afterwards may be another server.
+        How often a connection broke, also at rest, or stayed silent; what answers afterwards may be another
+        server.
     """
 
     def __init__(self, client: redis.Redis) -> None:
         self._client: Any = client  # redis-py's generic calls carry no types
+        pool = client.connection_pool
+        pool.connection_class = _telling(pool.connection_class)
         self.breaks = 0
 
     @classmethod
@@ -131,6 +143,8 @@ class RedisPort:
         ------
         QueueUnavailable
             Redis is away, still loading, out of memory or read-only, or does not let us in.
+        ConfigError
+            It does not know a command that is needed.
         """
         return self.run_all([(script, arguments)], before=before, before_repeating=before_repeating)[0]
 
@@ -148,7 +162,9 @@ class RedisPort:
             if any(isinstance(answer, redis.exceptions.NoScriptError) for answer in answers):
                 # One that did run runs twice, which every script may.
                 loads: list[Command] = [("SCRIPT", "LOAD", script.text) for script, _ in calls]
-                answers = self._execute([*loads, *short], before_repeating)[len(calls) :]
+                answers = self._execute([*loads, *short], before_repeating)
+                _raise_first(answers[: len(calls)])
+                answers = answers[len(calls) :]
             _raise_first(answers)
             return answers
 
@@ -172,9 +188,22 @@ class RedisPort:
             return answers
 
     def run_id(self) -> str:
-        """Return the random name that the server got when it was started; raises QueueUnavailable."""
-        (answer,) = self.read([("INFO", "server")])
-        return str(answer["run_id"])
+        """Return the random name that the server got when it was started.
+
+        Where it may not be asked, or does not say, that is another name each time: then nobody can tell
+        whether the server is still the same, and has to take it for another.
+
+        Raises
+        ------
+        QueueUnavailable
+            Redis does not answer, or cannot serve now.
+        """
+        with translated():
+            (answer,) = self._execute([("INFO", "server")])
+            if isinstance(answer, redis.exceptions.NoPermissionError) or _is_unknown_command(answer):
+                return secrets.token_hex(20)
+            _raise_first([answer])
+        return str(answer.get("run_id") or secrets.token_hex(20))
 
     def memory(self) -> tuple[int, int] | None:
         """Return the bytes of memory in use and the most; None if there is no limit, or it may not be asked.
@@ -203,19 +232,26 @@ class RedisPort:
         Once more over a new connection when there is no answer: whatever we send may run twice. Waiting
         longer is the caller's choice.
         """
-        for is_last in (False, True):
+        tries, has_looked = 2, False
+        while True:
             pipeline = self._client.pipeline(transaction=is_whole)
             for command in commands:
                 pipeline.execute_command(*command)
             try:
                 return list(pipeline.execute(raise_on_error=False))
+            except _ClosedAtRest:  # nothing was sent, which is no try: but once only, or it might never end
+                self.breaks += 1
+                self._client.connection_pool.disconnect(inuse_connections=False)  # they were closed, too
+                if has_looked:
+                    raise
+                has_looked = True
             except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
                 self.breaks += 1
-                if is_last:
+                tries -= 1
+                if tries == 0:
                     raise
-                if before_repeating is not None:
-                    before_repeating()
-        raise AssertionError  # the second round returns or raises
+            if before_repeating is not None:
+                before_repeating()
 
     def subscribe(self, channel: str, *, is_confirmed: bool = False) -> redis.client.PubSub:
         """Return a subscription with a connection of its own.
@@ -235,13 +271,38 @@ class RedisPort:
             subscription: redis.client.PubSub = self._client.pubsub(
                 ignore_subscribe_messages=not is_confirmed
             )
-            subscription.subscribe(channel)
+            try:
+                subscription.subscribe(channel)
+            except _ClosedAtRest:
+                self.breaks += 1
+                subscription.subscribe(channel)
             return subscription
+
+
+def _telling(kind: Any) -> Any:
+    """Return a class of connections that do not hide it when they were closed at rest.
+
+    The pool would connect anew without a word, perhaps to a server that lacks what the other one had.
+    """
+
+    class Telling(kind):  # type: ignore[misc]
+        def can_read(self, timeout: float = 0) -> bool:
+            """Tell whether something can be read; the pool asks before it lends a connection."""
+            try:
+                return bool(super().can_read(timeout))
+            except (redis.exceptions.ConnectionError, OSError) as error:
+                self.disconnect()
+                raise _ClosedAtRest(str(error)) from error
+
+    return Telling
 
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Raise QueueUnavailable where Redis cannot serve; mistakes of ours pass unchanged."""
+    """Raise QueueUnavailable where Redis cannot serve, ConfigError where it lacks a command we need.
+
+    Mistakes of ours pass unchanged.
+    """
     try:
         yield
     except redis.exceptions.DataError:  # we gave it something that cannot be sent
@@ -251,9 +312,18 @@ def translated() -> Iterator[None]:
     except redis.exceptions.ResponseError as error:
         if isinstance(error, _REFUSED_FOR_NOW_TYPES) or any(word in str(error) for word in _REFUSED_FOR_NOW):
             raise QueueUnavailable(f"Redis refuses for now: {error}") from error
+        if _is_unknown_command(error):
+            said = str(error).partition(", with args")[0]  # which may be a whole script
+            raise ConfigError(
+                f"Redis lacks a command that the queue needs, renamed or switched off perhaps: {said}"
+            ) from error
         raise
     except redis.exceptions.RedisError as error:
         raise QueueUnavailable(f"Redis does not answer: {error}") from error
+
+
+def _is_unknown_command(answer: object) -> bool:
+    return isinstance(answer, redis.exceptions.ResponseError) and _UNKNOWN in str(answer).lower()
 
 
 def without_secrets(url: str) -> str:

@@ -10,8 +10,8 @@ from enum import StrEnum
 from typing import Final, Self
 
 from iqdb_core import codec
-from iqdb_core.errors import InvalidImageId, InvalidSource
-from iqdb_core.model import MAX_IMAGE_ID, MAX_SOURCE_CHARACTERS, Signature
+from iqdb_core.errors import InvalidImageId
+from iqdb_core.model import MAX_IMAGE_ID, Signature
 
 BUCKETS_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Upper bounds of a histogram of durations, inclusive, seconds; what is longer is beyond the last."""
@@ -58,6 +58,8 @@ class Submission:
     lane : Lane
     source : str or None
         Where the image is from, at most 2,000 characters; handed on to the store.
+    if_absent : bool
+        Replace no image: where one has the id, the job fails.
 
     Raises
     ------
@@ -72,36 +74,44 @@ class Submission:
     payload: bytes
     lane: Lane = Lane.BULK
     source: str | None = None
+    if_absent: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.image_id <= MAX_IMAGE_ID:
             raise InvalidImageId(f"an image id is an integer of 0..{MAX_IMAGE_ID}, not {self.image_id}")
-        if self.source is not None and not _is_source(self.source):
-            raise InvalidSource(f"a source is text of at most {MAX_SOURCE_CHARACTERS} characters")
+        if self.source is not None:
+            codec.check_source(self.source)
 
     @classmethod
     def of_image(
-        cls, image_id: int, data: bytes, *, lane: Lane = Lane.BULK, source: str | None = None
+        cls,
+        image_id: int,
+        data: bytes,
+        *,
+        lane: Lane = Lane.BULK,
+        source: str | None = None,
+        if_absent: bool = False,
     ) -> Self:
         """Submit an image's bytes, to be decoded by a worker."""
-        return cls(image_id, JobKind.IMAGE, data, lane, source)
+        return cls(image_id, JobKind.IMAGE, data, lane, source, if_absent)
 
     @classmethod
     def of_signature(
-        cls, image_id: int, signature: Signature, *, lane: Lane = Lane.BULK, source: str | None = None
+        cls,
+        image_id: int,
+        signature: Signature,
+        *,
+        lane: Lane = Lane.BULK,
+        source: str | None = None,
+        if_absent: bool = False,
     ) -> Self:
         """Submit a signature that is known already."""
-        return cls(image_id, JobKind.SIGNATURE, codec.to_bytes(signature), lane, source)
+        return cls(image_id, JobKind.SIGNATURE, codec.to_bytes(signature), lane, source, if_absent)
 
     @classmethod
     def of_delete(cls, image_id: int, *, lane: Lane = Lane.BULK) -> Self:
         """Submit a deletion; unknown ids are no error."""
         return cls(image_id, JobKind.DELETE, b"", lane)
-
-
-def _is_source(text: str) -> bool:
-    is_whole = not any("\ud800" <= character <= "\udfff" for character in text)
-    return len(text) <= MAX_SOURCE_CHARACTERS and "\0" not in text and is_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +172,8 @@ class Job:
     signature : Signature or None
         What was stored; None unless done, and for a deletion.
     seq : int or None
-        From this seq on the feed holds the write (or a newer one to the same image); None unless done.
+        From this seq on the feed holds the write (or a newer one to the same image), or the image that has
+        the id of a job that was to replace none; None in every other case.
     created_s, updated_s : float
         When it was accepted, and when it became final or was put back; seconds since 1970 by the clock of
         Redis.
@@ -244,6 +255,8 @@ class ClaimedJob:
     payload : bytes
         Empty where there is none: of a deletion, or when it is lost.
     source : str or None
+    if_absent : bool
+        Replace no image; False of jobs that a version accepted which knew no such thing.
     """
 
     job_id: str
@@ -254,6 +267,7 @@ class ClaimedJob:
     deferrals: int
     payload: bytes
     source: str | None = None
+    if_absent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,11 +339,14 @@ class Failed:
     error : str
         Name of the error's class in `iqdb_core.errors`, for programs; empty where no error of ours is behind
         it.
+    seq : int or None
+        From which on the feed holds what was in the way.
     """
 
     job_id: str
     reason: str
     error: str = ""
+    seq: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,12 @@ Keys, below the prefix:
 
     store            id of the store that the jobs are for
     clock            last revision given out, microseconds
+    shifts           list, newest first: up to which revision those moved that were yet to be written, by what
     finish_clock     last place given out in the lists of final jobs, microseconds
     bytes            sum of the payloads of jobs that are not final
     drain            hash: since jobs bytes, what became final lately; jobs_per_s bytes_per_s, how fast
-    job:ID           hash: state kind lane image_id revision bytes source holder attempts deferrals reason
-                     error signature seq damaged created updated
+    job:ID           hash: state kind lane image_id revision bytes source if_absent holder attempts deferrals
+                     reason error signature seq damaged created updated
     staged:ID        a payload that is not accepted yet; expires
     payload:ID       what the worker needs; gone when the job is final
     jobs             sorted set of all jobs by revision
@@ -56,6 +57,7 @@ class Script:
 
 ACCEPT: Final = Script.load("accept")
 NEXT_REVISION: Final = Script.load("next_revision")
+RENUMBER: Final = Script.load("renumber")
 SEED: Final = Script.load("seed")
 CLAIM: Final = Script.load("claim")
 FINISH: Final = Script.load("finish")

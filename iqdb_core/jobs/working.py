@@ -19,7 +19,8 @@ from iqdb_core.jobs.keys import DEFAULT_KEYS, Keys
 from iqdb_core.jobs.messages import CLAIM_JOBS, VISIBILITY_TIMEOUT_S
 from iqdb_core.jobs.model import Claim, ClaimedJob, Done, Failed, Idling, JobKind, PutBack
 from iqdb_core.jobs.reading import MICROSECONDS
-from iqdb_core.jobs.scripts import CLAIM, FINISH, FORFEIT, SWEEP
+from iqdb_core.jobs.scripts import CLAIM, FINISH, FORFEIT, RENUMBER, SWEEP
+from iqdb_core.model import WriteOutcome
 
 _CLAIM_BYTES: Final = 16 * 1024 * 1024
 """Most payload bytes in one claim, unless a single job has more: what a process holds besides an image."""
@@ -169,6 +170,32 @@ class WorkLedger:
         ]
         return self._claimed(ticket, self._port.run_all(calls)[1])
 
+    def renumber(self, stale: Sequence[tuple[int, WriteOutcome]]) -> list[int | None]:
+        """Return new revisions for writes that were found stale only because another clock was ahead.
+
+        Parameters
+        ----------
+        stale : sequence of (int, WriteOutcome)
+            Revisions of writes, and what became of them.
+
+        Returns
+        -------
+        list of int or None
+            None where the newer write is one of this ledger, or was made later. All revisions that are given
+            out from now on are above these.
+
+        Raises
+        ------
+        QueueUnavailable
+            Redis is away.
+        """
+        if not stale:
+            return []
+        newest = max(outcome.newest_revision for _, outcome in stale)
+        words = [word for revision, outcome in stale for word in (revision, outcome.revision)]
+        answer = self._port.run(RENUMBER, self._prefix, newest, *words)
+        return [int(word) if word else None for word in answer]
+
     def forfeit(self, claimant: str) -> None:
         """Say that another claimant has died: its claim ends now, and its images are suspects.
 
@@ -232,6 +259,7 @@ class WorkLedger:
                 deferrals=int(row[5]),
                 payload=payloads.get(row[0], b""),
                 source=row[6] or None,
+                if_absent=bool(row[7]),
             )
             for row in rows
         ]
@@ -246,9 +274,9 @@ class WorkLedger:
                     raw = codec.to_bytes(signature) if signature is not None else b""
                     words += [job_id, "done", raw, seq, "1" if is_damaged else ""]
                     head_seq = max(int(head_seq or 0), seq)
-                case Failed(job_id, reason, error):
+                case Failed(job_id, reason, error, in_the_way):
                     short = reason[:_REASON_CHARACTERS].encode("utf-8", "backslashreplace")
-                    words += [job_id, "failed", short, error, ""]
+                    words += [job_id, "failed", short, error, "" if in_the_way is None else in_the_way]
                 case PutBack(job_id, delay_s, is_to_blame, is_deferred):
                     flags = ("1" if is_to_blame else "", "1" if is_deferred else "")
                     words += [job_id, "back", int(delay_s * MICROSECONDS), *flags]

@@ -4,7 +4,7 @@ from iqdb_core.store.address import StoreTimeouts
 from iqdb_core.store.contents.check import CheckReport, Finding
 from iqdb_core.store.contents.export import ExportedImage
 from iqdb_core.store.contents.listing import ListedImage
-from iqdb_core.store.opening import open_store
+from iqdb_core.store.opening import open_store, read_store_id
 from iqdb_core.store.receiver import Receiver
 from iqdb_core.store.signature_store import SignatureStore
 
@@ -17,4 +17,5 @@ __all__ = [
     "SignatureStore",
     "StoreTimeouts",
     "open_store",
+    "read_store_id",
 ]

@@ -77,6 +77,7 @@ def parse_address(url: str) -> SqliteAddress | PostgresAddress:
         raise WrongUsage(f"a store is an SQLite file or a Postgres database, not {scheme}://")
     try:
         parsed = sa.make_url(f"postgresql+psycopg://{rest}")
+        parsed.get_dialect()().create_connect_args(parsed)  # refuses several servers that are not well named
     except (sa.exc.ArgumentError, ValueError) as exc:
         raise WrongUsage("the address of the Postgres database cannot be read") from exc
     if not parsed.database:

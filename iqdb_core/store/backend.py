@@ -1,4 +1,4 @@
-"""What must a database offer to carry the store? Records and one Protocol.
+"""What must a database offer to carry the store? Records, what holds for each, and one Protocol.
 
 Knows no SQL; `sqlite` and `postgres` implement it. `signature_store` holds the rules and speaks only to it.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+
+from iqdb_core.errors import StoreIncomplete
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
@@ -133,6 +135,19 @@ class FirstPass(NamedTuple):
 ComparedRow = tuple[Any, ...]
 """One row of `images` as it is (id, post_id, avglf1, avglf2, avglf3, sig), and what the feed knows
 of its post (the fields of a FeedRow, all None where it knows nothing)."""
+
+
+def counter_row(row: tuple[Any, ...] | None) -> tuple[Any, ...]:
+    """Return what was read of the counter row, which every store has.
+
+    Raises
+    ------
+    StoreIncomplete
+        It is not there: a restore makes tables long before it fills them.
+    """
+    if row is None:
+        raise StoreIncomplete("the table iqdb_store is empty, as while a backup is put back")
+    return row
 
 
 def pair_mix(row_id: int, post_id: int) -> int:

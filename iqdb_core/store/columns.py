@@ -61,9 +61,10 @@ def digests(averages: NDArray[np.float64], positions: NDArray[np.int16]) -> list
 def average_digests(averages: NDArray[np.float64]) -> list[int]:
     """Return -1..-2**23 for each of n rows, computed from the averages alone.
 
-    What a database can compute by itself, so that a takeover need not read every signature into Python. A
-    picture that takes another's row has other averages. Negative, so that it is not taken for one of
-    `digests`; only meant for averages below LARGEST_USUAL_AVERAGE.
+    What a database can compute by itself, so that a takeover need not read every signature into Python. Does
+    not tell a picture from the same one mirrored, flipped or turned, whose averages are equal to the bit; so
+    only meant for rows that are too old to be replaced under the same id (see `takeover`), and for averages
+    below LARGEST_USUAL_AVERAGE. Negative, so that it is not taken for one of `digests`.
     """
     usual = np.clip(averages, -LARGEST_USUAL_AVERAGE, LARGEST_USUAL_AVERAGE)
     scaled = (usual * AVERAGE_SCALE).astype(np.int64) & AVERAGE_MASK

@@ -2,7 +2,8 @@
 
 Goes on where it stopped, be it by SIGKILL: how far the copy has come is committed with the rows themselves.
 Keeps revisions and tombstones, so that writes accepted before the move keep their order after it. Changes
-nothing in an IQDB file, and in a store only what opening it changes. Called by the command line.
+nothing in an IQDB file, and in a store only what opening it changes; one of an older schema keeps that, so
+that the program which made it opens it again. Called by the command line.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import sqlalchemy as sa
 
 from iqdb_core.errors import StoreInvalid
 from iqdb_core.model import MAX_IMAGE_ID, Signature, Write
-from iqdb_core.store import schema, sources
+from iqdb_core.store import schema, sources, takeover
 from iqdb_core.store.address import StoreTimeouts, parse_address
 from iqdb_core.store.backend import BEFORE_ALL, LIVE
 from iqdb_core.store.columns import are_signatures
@@ -32,12 +33,17 @@ DEFAULT_BATCH: Final = 8192
 _STATEMENT_S: Final = 3600.0
 """Counting a large table takes longer than any statement of a server may."""
 
-# Both give: cursor, post_id, revision, state, source, avglf1, avglf2, avglf3, sig. State 2 (broken) is not
+# All give: cursor, post_id, revision, state, source, avglf1, avglf2, avglf3, sig. State 2 (broken) is not
 # copied.
 _STORE_ROWS: Final = sa.text(
     "SELECT f.seq, f.post_id, f.revision, f.state, s.source, i.avglf1, i.avglf2, i.avglf3, i.sig"
     " FROM iqdb_feed AS f LEFT JOIN images AS i ON i.id = f.row_id AND f.state = 1"
     " LEFT JOIN iqdb_sources AS s ON s.post_id = f.post_id"
+    " WHERE f.seq > :after AND f.state <> 2 ORDER BY f.seq LIMIT :limit"
+)
+_STORE_ROWS_OF_VERSION_1: Final = sa.text(
+    "SELECT f.seq, f.post_id, f.revision, f.state, NULL, i.avglf1, i.avglf2, i.avglf3, i.sig"
+    " FROM iqdb_feed AS f LEFT JOIN images AS i ON i.id = f.row_id AND f.state = 1"
     " WHERE f.seq > :after AND f.state <> 2 ORDER BY f.seq LIMIT :limit"
 )
 _FILE_ROWS: Final = sa.text(
@@ -58,6 +64,7 @@ _SET_COPY: Final = sa.text(
     "INSERT INTO iqdb_copy (source, source_cursor, target_seq, skipped)"
     " VALUES (:source, :cursor, :seq, :skipped)"
 )
+_OTHER_DATA: Final = "the target holds other data than the beginning of a copy of this source"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +102,9 @@ def copy_store(
     Parameters
     ----------
     source_url : str
-        An IQDB file (left exactly as it is) or a store on either database. A store may be in use: what
+        An IQDB file (left exactly as it is) or a store on either database, which may be in use: what
         changes meanwhile is copied too, until nothing is new. Sources that change without their image are
-        brought up to date once, at the end.
+        brought up to date once, at the end. A store of an older schema keeps it.
     target_url : str
         Made if it is missing. Empty, or holding the beginning of a copy of the same source.
     progress : callable of (done, total), optional
@@ -125,6 +132,7 @@ def copy_store(
     source, target = make_backend(source_address, timeouts), make_backend(target_address, timeouts)
     try:
         reader = _open_source(source)
+        _refuse_other_data(target, reader.identity)
         make_current(target, None)
         return _copy(reader, target, batch, progress)
     finally:
@@ -135,9 +143,10 @@ def copy_store(
 class _Reader:
     """The rows of a source in a fixed order."""
 
-    def __init__(self, backend: Backend, identity: str, *, is_store: bool) -> None:
+    def __init__(self, backend: Backend, identity: str, *, is_store: bool, has_sources: bool = False) -> None:
         self._backend = backend
         self._is_store = is_store
+        self._has_sources = has_sources
         self.identity = identity
 
     def read(self, after: int, limit: int) -> Sequence[Sequence[Any]]:
@@ -146,12 +155,14 @@ class _Reader:
             return self._rows(connection, after, limit)
 
     def _rows(self, connection: sa.Connection, after: int, limit: int) -> Sequence[Sequence[Any]]:
-        query = _STORE_ROWS if self._is_store else _FILE_ROWS
+        query = _FILE_ROWS
+        if self._is_store:
+            query = _STORE_ROWS if self._has_sources else _STORE_ROWS_OF_VERSION_1
         return connection.execute(query, {"after": after, "limit": limit}).fetchall()
 
     def sources(self, after: int, limit: int) -> dict[int, str]:
         """Return the next sources, by image id in ascending order."""
-        if not self._is_store:
+        if not self._has_sources:
             return {}
         with self._backend.reading() as connection:
             return _pairs(connection.execute(_SOURCES_AFTER, {"after": after, "limit": limit}))
@@ -173,16 +184,45 @@ class _Reader:
 
 def _open_source(backend: Backend) -> _Reader:
     with backend.reading() as connection:
-        is_store = schema.version(connection, backend.name) is not None
-        if not is_store and not schema.check_images(connection, backend.name):
+        found = schema.version(connection, backend.name)
+        if found is None and not schema.check_images(connection, backend.name):
             raise StoreInvalid(f"{backend.name} holds no images: it is neither a store nor a file of IQDB")
-    if is_store:
+        # One of an older schema is read as it is, so that its program can open it again; unless the feed has
+        # yet to hear what other programs did.
+        is_read_as_it_is = found is None or (
+            found != schema.NEWEST_VERSION and _is_in_step(backend, connection)
+        )
+    if not is_read_as_it_is:
         make_current(backend, None)
     with backend.reading() as connection:
-        if is_store:
-            return _Reader(backend, backend.store_id(connection), is_store=True)
+        if found is not None:
+            has_sources = sa.inspect(connection).has_table("iqdb_sources")
+            identity = backend.store_id(connection)
+            return _Reader(backend, identity, is_store=True, has_sources=has_sources)
         rows, mix = backend.fingerprint(connection)
         return _Reader(backend, f"iqdb-{rows}-{mix}", is_store=False)
+
+
+def _is_in_step(backend: Backend, connection: sa.Connection) -> bool:
+    """Tell whether a store's feed knows `images` as they are."""
+    return not backend.may_change_elsewhere or takeover.is_in_step(backend, connection)
+
+
+def _refuse_other_data(target: Backend, identity: str) -> None:
+    """Refuse a target that a copy cannot begin or go on in before its tables are upgraded.
+
+    The program that made it may be an older one, which would refuse them.
+    """
+    target.prepare()
+    with target.reading() as connection:
+        if schema.version(connection, target.name) is None:
+            has_images = schema.check_images(connection, target.name)
+            if has_images and target.fingerprint(connection)[0]:
+                raise StoreInvalid(_OTHER_DATA)
+            return
+        if not _is_in_step(target, connection):
+            raise StoreInvalid(_OTHER_DATA)
+    _where_to_go_on(target, identity)
 
 
 def _copy(
@@ -225,7 +265,7 @@ def _where_to_go_on(target: Backend, identity: str) -> tuple[int, int, bool]:
     if state is None and head == 0:
         return BEFORE_ALL, 0, False
     if state is None or (state.source, state.target_seq) != (identity, head):
-        raise StoreInvalid("the target holds other data than the beginning of a copy of this source")
+        raise StoreInvalid(_OTHER_DATA)
     return state.source_cursor, state.skipped, True
 
 

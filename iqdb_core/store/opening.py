@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from iqdb_core.errors import StoreInvalid
 from iqdb_core.store import schema, takeover
 from iqdb_core.store.address import PostgresAddress, SqliteAddress, StoreTimeouts, parse_address
 from iqdb_core.store.databases.sqlite import SqliteBackend
@@ -15,6 +16,7 @@ from iqdb_core.store.signature_store import SignatureStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from iqdb_core.store.backend import Backend
     from iqdb_core.store.receiver import Receiver
@@ -64,6 +66,83 @@ def open_store(
         raise
 
 
+def back_up_older(
+    url: str,
+    path: Path,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    timeouts: StoreTimeouts = _DEFAULT_TIMEOUTS,
+) -> int | None:
+    """Back up a store of an older schema without upgrading it, so that there is a way back.
+
+    Parameters
+    ----------
+    url : str
+        As for `open_store`; nothing is made where nothing is.
+    path : Path
+        There when it is whole; must not exist before. From an SQLite file it has the schema of the store,
+        from Postgres the newest.
+    progress : callable of (done, total), optional
+        In pages or images.
+    timeouts : StoreTimeouts
+
+    Returns
+    -------
+    int or None
+        Live images in it. None if this is no store of an older schema: `open_store` says what it is, and
+        `SignatureStore.backup` backs it up.
+
+    Raises
+    ------
+    WrongUsage
+        The address names no database of these kinds.
+    StoreInvalid, StoreUnavailable
+        As from `SignatureStore.backup`.
+    """
+    from iqdb_core.store.contents.backup import back_up  # noqa: PLC0415 - as in SignatureStore.backup
+
+    backend = make_backend(parse_address(url), timeouts)
+    try:
+        try:
+            with backend.reading() as connection:
+                found = schema.version(connection, backend.name)
+        except StoreInvalid:
+            return None
+        if found is None or found == schema.NEWEST_VERSION:
+            return None
+        return back_up(backend, path, progress)
+    finally:
+        backend.close()
+
+
+def read_store_id(url: str, timeouts: StoreTimeouts = _DEFAULT_TIMEOUTS) -> str:
+    """Return the id of the store at an address, where nothing is made or upgraded.
+
+    Parameters
+    ----------
+    url : str
+        As for `open_store`.
+    timeouts : StoreTimeouts
+
+    Returns
+    -------
+    str
+        '' where there is no store yet, or one that has to be upgraded first.
+
+    Raises
+    ------
+    WrongUsage, StoreInvalid, StoreUnavailable
+        As from `open_store`.
+    """
+    backend = make_backend(parse_address(url), timeouts)
+    try:
+        with backend.reading() as connection:
+            is_current = schema.version(connection, backend.name) == schema.NEWEST_VERSION
+            return backend.store_id(connection) if is_current else ""
+    finally:
+        backend.close()
+
+
 def make_backend(address: SqliteAddress | PostgresAddress, timeouts: StoreTimeouts) -> Backend:
     """Return what carries a store at this address, without touching it."""
     if isinstance(address, SqliteAddress):
@@ -84,7 +163,8 @@ def make_current(
         if is_current and receiver is not None:
             receiver.expect(backend.store_id(connection), backend.counter(connection).head_seq)
         in_step = is_current and (
-            not backend.may_change_elsewhere or takeover.is_in_step(backend, connection)
+            not backend.may_change_elsewhere
+            or (takeover.is_in_step(backend, connection) and takeover.knows_newest(connection))
         )
     if in_step:
         return
@@ -99,5 +179,7 @@ def make_current(
         changes = 0
         if found is None or not takeover.is_in_step(backend, connection):
             changes = takeover.bring_in_step(backend, connection, progress, receiver)
+        else:
+            takeover.tell_newest_again(backend, connection)
         if changes:
             _log.info("%s changes by other programs taken in", changes, extra={"action": "taken_over"})

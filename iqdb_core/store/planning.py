@@ -6,6 +6,7 @@ Called by `SignatureStore.apply` inside its transaction, with what the feed hold
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from iqdb_core.model import Write, WriteOutcome
@@ -68,7 +69,7 @@ def make_plan(
     newest_row_id : int
         Rows that are new to `images` get the ids after it.
     """
-    winners, stale = _winners(writes, stored)
+    winners, fates = _winners(writes, stored)
     columns = signature_columns([write.signature for write in winners.values() if write.signature])
     images = zip(columns[0].tolist(), digests(*columns), strict=True)
     plan = Plan(counter, columns)
@@ -103,31 +104,57 @@ def make_plan(
     plan.outcomes = [
         WriteOutcome(
             seqs.get(write.image_id) or stored[write.image_id].seq,
-            is_stale,
+            fate is _Fate.STALE,
+            fate is _Fate.TAKEN,
             (winners.get(write.image_id) or stored[write.image_id]).revision,
             plan.counter.max_revision,
         )
-        for write, is_stale in zip(writes, stale, strict=True)
+        for write, fate in zip(writes, fates, strict=True)
     ]
     return plan
 
 
-def _winners(writes: Sequence[Write], stored: Mapping[int, FeedRow]) -> tuple[dict[int, Write], list[bool]]:
-    """Return for each id the write that stays, and for each write whether it is stale."""
+class _Fate(Enum):
+    """What becomes of a write; one that is done may be overtaken by a later one of its batch."""
+
+    DONE = auto()
+    STALE = auto()
+    TAKEN = auto()
+
+
+def _winners(writes: Sequence[Write], stored: Mapping[int, FeedRow]) -> tuple[dict[int, Write], list[_Fate]]:
+    """Return for each id the write that stays, and what becomes of each write."""
     winners: dict[int, Write] = {}
-    stale = [False] * len(writes)
+    fates = [_Fate.DONE] * len(writes)
     for place in sorted(range(len(writes)), key=lambda place: writes[place].revision):
         write = writes[place]
         before = stored.get(write.image_id)
         earlier = winners.get(write.image_id)
-        if (before is not None and write.revision <= before.revision) or (
+        if write.if_absent and write.signature is not None and _is_taken(write, before, earlier):
+            fates[place] = _Fate.TAKEN
+        elif (before is not None and write.revision <= before.revision) or (
             earlier is not None and write.revision <= earlier.revision
         ):
-            stale[place] = True
+            fates[place] = _Fate.STALE
         elif earlier is not None and write.signature and write.source is None:
             # A deletion that nobody sees any more took the source with it.
             source = earlier.source if earlier.signature else ""
             winners[write.image_id] = replace(write, source=source)
         else:
             winners[write.image_id] = write
-    return winners, stale
+    return winners, fates
+
+
+def _is_taken(write: Write, before: FeedRow | None, earlier: Write | None) -> bool:
+    """Tell whether an image that another write put has the id: one of the same batch, or the stored one.
+
+    The same revision and the same signature are the same write once more, as of a worker that committed and
+    died. The same revision alone is not: two processes may have counted to it at the same moment.
+    """
+    if earlier is not None:
+        is_again = (earlier.revision, earlier.signature) == (write.revision, write.signature)
+        return earlier.signature is not None and not is_again
+    if before is None or before.state != LIVE or write.signature is None:
+        return False
+    (digest,) = digests(*signature_columns([write.signature]))
+    return (before.revision, before.digest) != (write.revision, digest)

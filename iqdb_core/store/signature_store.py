@@ -17,6 +17,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from iqdb_core.codec import check_source
 from iqdb_core.errors import StoreUnavailable, UnknownImage
 from iqdb_core.model import MAX_IMAGE_ID, FeedState, Signature
 from iqdb_core.store import sources
@@ -169,7 +170,7 @@ class SignatureStore:
         """
         self._check_open()
         for source in sources_by_id.values():
-            sources.check_source(source)
+            check_source(source)
         known = {image_id: text for image_id, text in sources_by_id.items() if 0 <= image_id <= MAX_IMAGE_ID}
         if not known:
             return 0

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 
-from iqdb_core.errors import InvalidSource
-from iqdb_core.model import MAX_SOURCE_CHARACTERS
 from iqdb_core.store.backend import LIVE
 
 if TYPE_CHECKING:
@@ -28,24 +26,6 @@ _PUT: Final = sa.text(
     "INSERT INTO iqdb_sources (post_id, source) VALUES (:post_id, :source)"
     " ON CONFLICT (post_id) DO UPDATE SET source = excluded.source"
 )
-
-
-def check_source(source: str) -> None:
-    """Refuse what is no source.
-
-    Raises
-    ------
-    InvalidSource
-        Over 2,000 characters, or characters that no database can hold.
-    """
-    if len(source) > MAX_SOURCE_CHARACTERS:
-        raise InvalidSource(f"a source has at most {MAX_SOURCE_CHARACTERS} characters, not {len(source)}")
-    try:
-        source.encode()
-    except UnicodeEncodeError:
-        raise InvalidSource("a source is text, and this one has halves of characters") from None
-    if "\0" in source:
-        raise InvalidSource("a source is text, and this one has a zero character")
 
 
 def read(connection: sa.Connection, image_ids: Sequence[int]) -> dict[int, str]:

@@ -3,6 +3,12 @@
 For a file of IQDB that we see for the first time that is everything; later it is what IQDB added, replaced
 or removed in between. Rows that are no signature stay where they are and are reported once. Changes nothing
 in `images`. Called when a database is opened, inside one transaction.
+
+IQDB never updates a row: it deletes it and inserts another, whose id is the one after the largest. So a row
+is replaced under its own id only where all rows behind it were deleted as well, and of the newest rows the
+feed knows all of their content. What may go unnoticed is a row before the newest thousand whose successors
+were all put back as they were: for good if its averages are the same, as those of a mirrored picture are, and
+its feed row is of a first takeover; else until something makes the whole table be compared.
 """
 
 from __future__ import annotations
@@ -26,13 +32,17 @@ if TYPE_CHECKING:
 
 _ANY_FEED: Final = sa.text("SELECT seq FROM iqdb_feed LIMIT 1")
 _COUNT: Final = sa.text("SELECT count(*) FROM images")
+_NEWEST_BY_AVERAGES: Final = sa.text(
+    "SELECT 1 FROM (SELECT post_id FROM images ORDER BY id DESC LIMIT :tail) AS i"
+    " JOIN iqdb_feed AS f ON f.post_id = i.post_id WHERE f.digest < 0 LIMIT 1"
+)
 _BATCH: Final = 8192
 _TAIL: Final = 1000
 _BEHIND_ALL: Final = 2**63 - 1
 
 
 def is_in_step(backend: Backend, connection: sa.Connection) -> bool:
-    """Tell cheaply whether `images` is as the store left it.
+    """Tell cheaply whether `images` is as the store left it, as far as the feed knows that.
 
     Compares which post has which row (a scan of one index), and the contents of the newest rows: IQDB gives
     a row the id after the largest, so only there can a row have been replaced by one with the same id.
@@ -42,6 +52,37 @@ def is_in_step(backend: Backend, connection: sa.Connection) -> bool:
         return False
     newest = backend.compared_rows(connection, _BEHIND_ALL, _TAIL, newest_first=True)
     return not any(differences(newest))
+
+
+def knows_newest(connection: sa.Connection) -> bool:
+    """Tell whether the feed knows the newest rows of `images` by more than their averages.
+
+    It does not where they were taken over by an earlier version, or have become the newest since, because
+    those behind them were deleted.
+    """
+    return connection.execute(_NEWEST_BY_AVERAGES, {"tail": _TAIL}).first() is None
+
+
+def tell_newest_again(backend: Backend, connection: sa.Connection) -> None:
+    """Write a feed row with a whole digest for each of the newest rows that is known by its averages only.
+
+    Each gets a new seq: IQDB may have replaced the picture by the same one turned, and whoever follows the
+    feed may hold the old one.
+
+    Parameters
+    ----------
+    backend : Backend
+    connection : sqlalchemy.Connection
+        Of a write transaction, in which `is_in_step`.
+    """
+    before = backend.counter(connection)
+    feed = _Feed(before)
+    feed.put_newest_again(backend, connection)
+    if feed.seq == before.head_seq:
+        return
+    lineage.mark(connection, before.head_seq, feed.seq)
+    counter = before._replace(head_seq=feed.seq, live_count=feed.live, max_revision=feed.revision)
+    backend.set_counter(connection, counter)
 
 
 def bring_in_step(
@@ -65,8 +106,9 @@ def bring_in_step(
     Returns
     -------
     int
-        Changes written. They carry the revision after the one they replace (0 for a new image), so that a
-        write accepted later still wins and a redelivered older one does not.
+        Changes by other programs. They carry the revision after the one they replace (0 for a new image), so
+        that a write accepted later still wins and a redelivered older one does not. What is only told again
+        is not counted.
     """
     before = backend.counter(connection)
     is_first = before.head_seq == 0 and connection.execute(_ANY_FEED).first() is None
@@ -74,6 +116,8 @@ def bring_in_step(
         taken = first_takeover.take_over(backend, connection, rows, progress, receiver)
         if taken is not None:
             changes, live, mix = taken
+            found = _newest_by_averages(backend, connection)
+            backend.put_feed(connection, [known._replace(digest=digest) for *_, digest, known in found])
             backend.set_counter(connection, Counter(changes, live, before.max_revision, rows, mix))
             return changes
     rows, mix = backend.fingerprint(connection)
@@ -88,9 +132,11 @@ def bring_in_step(
         backend.put_feed(connection, [feed.follow(row.post_id, TOMBSTONE, None, 0, row) for row in gone])
         sources.remove(connection, [row.post_id for row in gone])
         after = gone[-1].post_id
+    changes = feed.seq - before.head_seq
+    feed.put_newest_again(backend, connection)
     lineage.mark(connection, before.head_seq, feed.seq)
     backend.set_counter(connection, Counter(feed.seq, feed.live, feed.revision, rows, mix))
-    return feed.seq - before.head_seq
+    return changes
 
 
 def _compared(backend: Backend, connection: sa.Connection, feed: _Feed) -> Generator[int]:
@@ -100,6 +146,27 @@ def _compared(backend: Backend, connection: sa.Connection, feed: _Feed) -> Gener
         backend.put_feed(connection, feed.follow_unknown(compared) or feed.follow_known(compared))
         after = compared[-1][0]
         yield len(compared)
+
+
+def _newest_by_averages(
+    backend: Backend, connection: sa.Connection
+) -> list[tuple[int, int, int, int, FeedRow]]:
+    """Return those of the newest rows that the feed knows by their averages only, by ascending id.
+
+    Returns
+    -------
+    list of (post_id, state, row_id, digest, FeedRow)
+        As `differences` has them, though they may be none.
+    """
+    newest = backend.compared_rows(connection, _BEHIND_ALL, _TAIL, newest_first=True)
+    compared = [row for row in reversed(newest) if row[-1] is not None and row[-1] < 0]
+    if not compared:
+        return []
+    states = states_of(list(zip(*compared, strict=True))[2:6])
+    return [
+        (row[1], state, row[0], digest, FeedRow(*row[6:]))
+        for row, (state, digest) in zip(compared, states, strict=True)
+    ]
 
 
 class _Feed:
@@ -129,6 +196,12 @@ class _Feed:
     def follow_known(self, compared: Sequence[ComparedRow]) -> list[FeedRow]:
         """Return the next rows of the feed for what it does not know as it is."""
         return [self.follow(*found) for found in differences(compared)]
+
+    def put_newest_again(self, backend: Backend, connection: sa.Connection) -> None:
+        """Append the newest rows that the feed knows by their averages only."""
+        backend.put_feed(
+            connection, [self.follow(*found) for found in _newest_by_averages(backend, connection)]
+        )
 
     def follow(
         self, post_id: int, state: int, row_id: int | None, digest: int, known: FeedRow | None

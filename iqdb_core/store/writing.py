@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from iqdb_core.codec import positions_are_valid
+from iqdb_core.codec import check_source, positions_are_valid
 from iqdb_core.errors import InvalidHash, InvalidImageId, StoreInvalid
 from iqdb_core.model import MAX_IMAGE_ID, POSITION_BYTES, ChangeBatch, FeedState
 from iqdb_core.store import lineage, sources
@@ -40,7 +40,7 @@ def check_writes(writes: Sequence[Write]) -> None:
         if not 0 <= write.image_id <= MAX_IMAGE_ID:
             raise InvalidImageId(f"an image id is 0..2**63-1, not {write.image_id}")
         if write.source is not None:
-            sources.check_source(write.source)
+            check_source(write.source)
     signatures = [write.signature for write in writes if write.signature is not None]
     if not all(map(math.isfinite, chain.from_iterable([signature.averages for signature in signatures]))):
         raise InvalidHash("the averages of a signature are finite numbers")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import pytest
 from redis._parsers.base import BaseParser
 
 from api.roles.hints import HintListener
-from iqdb_core.errors import QueueFull, QueueUnavailable, WrongUsage
+from iqdb_core.errors import ConfigError, QueueFull, QueueUnavailable, WrongUsage
 from iqdb_core.jobs import Claim, Done, JobLedger, JobState, PutBack, RedisPort, Submission, WorkLedger
 from iqdb_core.jobs.connection import translated
 from iqdb_core.model import Signature
@@ -184,6 +185,73 @@ def test_a_server_whose_memory_may_not_be_asked_for_takes_jobs(server: RedisServ
         client.execute_command("ACL", "SETUSER", "default", "-info")
     assert port.memory() is None
     assert ledger.accept([Submission.of_image(1, b"x")])
+
+
+@pytest.fixture
+def renamed(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[RedisPort]:
+    """A port to a server that does not know a command by its name."""
+    server = RedisServer(tmp_path / "redis", options=("--rename-command", request.param, ""))
+    server.start()
+    port = RedisPort.connect(server.url)
+    yield port
+    port.close()
+    server.kill()
+
+
+@pytest.mark.parametrize("renamed", ["INFO"], indirect=True)
+def test_a_server_that_does_not_know_info_takes_jobs(renamed: RedisPort) -> None:
+    ledger = JobLedger(renamed, revision_floor=lambda: 0)
+    ledger.seed()
+    assert renamed.memory() is None
+    assert ledger.accept([Submission.of_image(1, b"x")])
+
+
+@pytest.mark.parametrize("renamed", ["SCRIPT", "EVALSHA"], indirect=True)
+def test_a_server_without_a_command_that_is_needed_is_a_mistake_of_settings(renamed: RedisPort) -> None:
+    ledger, work = JobLedger(renamed, revision_floor=lambda: 0), WorkLedger(renamed)
+    for call in (ledger.seed, ledger.next_revision, work.claim, lambda: work.sweep("w")):
+        with pytest.raises(ConfigError, match="lacks a command"):
+            call()
+
+
+def test_another_server_is_noticed_also_by_who_had_nothing_to_do_meanwhile(
+    server: RedisServer, port: RedisPort
+) -> None:
+    in_store = [0]
+    ledger = JobLedger(port, revision_floor=lambda: in_store[-1])
+    ledger.seed()
+    for give_out in (
+        ledger.next_revision,
+        lambda: ledger.accept([Submission.of_delete(1)])[0].revision,
+    ):
+        in_store.append(give_out() + 10**9)
+        server.restart()
+        assert give_out() > in_store[-1]
+
+
+def test_connections_that_were_closed_at_rest_cost_no_call(server: RedisServer, port: RedisPort) -> None:
+    ledger = JobLedger(port, revision_floor=lambda: 0)
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda _: ledger.accept([Submission.of_image(1, b"x")]), range(64)))
+        with server.client() as client:
+            for _ in range(3):
+                client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+                list(threads.map(lambda _: ledger.accept([Submission.of_image(1, b"x")]), range(8)))
+    assert ledger.depth().queued == 64 + 24
+
+
+def test_a_server_that_may_not_be_asked_who_it_is_is_taken_for_another_after_each_break(
+    server: RedisServer, port: RedisPort
+) -> None:
+    """A replica that took over may lack the newest revisions, and nobody could tell."""
+    in_store = [0]
+    ledger = JobLedger(port, revision_floor=lambda: in_store[-1])
+    with server.client() as client:
+        client.execute_command("ACL", "SETUSER", "default", "-info")
+        ledger.seed()
+        in_store.append(ledger.next_revision() + 10**9)
+        client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        assert ledger.next_revision() > in_store[-1]
 
 
 def is_accepted(ledger: JobLedger) -> bool:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
 from api.roles.far_collectors import QueueCollector
-from iqdb_core.errors import UnknownJob
+from api.roles.queue_parts import Seeding
+from iqdb_core.errors import ForeignQueue, StoreUnavailable, UnknownJob
 from iqdb_core.jobs import (
     Claim,
     Done,
@@ -131,6 +133,66 @@ def test_workers_that_fell_silent_do_not_count_and_are_forgotten(
 
 
 # Retention and listing.
+
+
+def test_a_worker_that_learns_that_its_store_is_another_is_none_any_more(redis_port: RedisPort) -> None:
+    """It started while its store was away; the store that was here before has been replaced."""
+    JobLedger(redis_port, revision_floor=lambda: 0, store_id=lambda: "old").seed()
+    new = JobLedger(redis_port, revision_floor=lambda: 0, store_id=lambda: "new")
+    known = [""]
+    work = WorkLedger(redis_port, store_id=lambda: known[-1])
+    work.sweep("early")
+    with pytest.raises(ForeignQueue):
+        new.seed()
+    known.append("new")
+    with pytest.raises(ForeignQueue):
+        work.sweep("early")
+    assert new.workers() == {}
+    new.seed()
+    work.sweep("early")
+    assert list(new.workers()) == ["early"]
+
+
+def test_a_front_end_that_started_before_it_could_take_over_does_so_later(redis_port: RedisPort) -> None:
+    JobLedger(redis_port, revision_floor=lambda: 0, store_id=lambda: "old").seed()
+    silent = WorkLedger(redis_port)
+    silent.sweep("of the old store")
+    new = JobLedger(redis_port, revision_floor=lambda: 0, store_id=lambda: "new")
+    with closing(Seeding(new, pause_s=0.05)) as seeding:
+        seeding.begin()
+        with pytest.raises(ForeignQueue):
+            accept_one(new)
+        silent.leave("of the old store")
+        wait_until(lambda: can_accept(new), 20)
+
+
+def test_a_front_end_that_started_without_its_store_learns_which_it_is(redis_port: RedisPort) -> None:
+    JobLedger(redis_port, revision_floor=lambda: 0, store_id=lambda: "old").seed()
+    WorkLedger(redis_port).sweep("of the old store")
+    is_away = threading.Event()
+    is_away.set()
+
+    def floor() -> int:
+        if is_away.is_set():
+            raise StoreUnavailable("away")
+        return 0
+
+    front_end = JobLedger(
+        redis_port, revision_floor=floor, store_id=lambda: "" if is_away.is_set() else "new"
+    )
+    with closing(Seeding(front_end, pause_s=0.05)) as seeding:
+        seeding.begin()
+        accept_one(front_end)  # what is accepted while the store is away is done when it is back
+        is_away.clear()
+        wait_until(lambda: not can_accept(front_end), 20, what="it notices that the queue is another's")
+
+
+def can_accept(ledger: JobLedger) -> bool:
+    try:
+        accept_one(ledger)
+    except ForeignQueue:
+        return False
+    return True
 
 
 def finish_all(ledger: JobLedger, work: WorkLedger, count: int) -> list[str]:

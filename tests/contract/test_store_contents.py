@@ -241,6 +241,7 @@ def test_what_does_not_agree_is_found_and_mended(filled: SignatureStore, kind: s
     assert filled.check().found == report.found, "looking changes nothing"
     mended = filled.check(repair=True)
     assert mended.findings == report.findings
+    assert mended.repaired == mended.found > 0
     assert filled.check().findings == []
     with filled._backend.reading() as connection:
         rows = connection.execute(sa.text("SELECT post_id FROM images")).scalars().all()
@@ -250,11 +251,20 @@ def test_what_does_not_agree_is_found_and_mended(filled: SignatureStore, kind: s
     assert filled.check().findings == []
 
 
+def test_more_than_are_listed_are_counted_as_mended(filled: SignatureStore) -> None:
+    filled.apply([put(k, 10**6) for k in range(100, 1300)])
+    run(filled, "DELETE FROM iqdb_feed WHERE post_id >= 100")
+    mended = filled.check(repair=True)
+    assert mended.repaired == mended.found > len(mended.findings) == 1000
+    assert filled.check().found == 0
+
+
 def test_a_row_that_is_no_signature_is_named_and_left_alone(filled: SignatureStore) -> None:
     run(filled, "UPDATE images SET sig = substr(sig, 1, 7) WHERE post_id = 5")
     for _ in range(2):
         report = filled.check(repair=True)
         assert ("image", 5) in [(finding.kind, finding.image_id) for finding in report.findings]
+        assert report.repaired == report.found - 1
     assert [finding.kind for finding in filled.check().findings] == ["image"]
     assert 5 not in live_images(filled)
 

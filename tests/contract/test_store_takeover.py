@@ -12,14 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iqdb_core.model import Signature
-from iqdb_core.store import open_store
-from iqdb_core.store.columns import AVERAGE_DIGEST_MASK, average_digests
+from iqdb_core.signature.turns import Turn, turned_signature
+from iqdb_core.store import open_store, takeover
+from iqdb_core.store.columns import AVERAGE_DIGEST_MASK, average_digests, digests, signature_columns
 from iqdb_core.store.databases import sqlite_takeover
+from tests.contract.test_store_receiver import Recorder
 from tests.contract.test_store_sqlite import BROKEN_ROWS
-from tests.fixtures.stores import IQDB_TABLE, IqdbFile, all_changes, put, signature
+from tests.fixtures.stores import IQDB_TABLE, IqdbFile, all_changes, delete, put, signature
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from iqdb_core.store import SignatureStore
 
 averages = st.floats(-999_999, 999_999)
 
@@ -108,3 +112,134 @@ def test_a_picture_that_takes_anothers_row_is_noticed(path: Path, iqdb: IqdbFile
         assert [(seq, image_id) for seq, image_id, _ in all_changes(store, cursor=5)] == [(6, 4)]
         store.apply([put(4, 10)])
         assert store.check().findings == []
+
+
+N_IMAGES = 9
+
+
+def turned(number: int, turn: Turn = Turn.MIRROR) -> Signature:
+    """Return signature `number` of the picture turned: its averages are the same to the bit."""
+    found = turned_signature(signature(number), turn)
+    assert found.averages == signature(number).averages
+    assert found != signature(number)
+    return found
+
+
+def fill(iqdb: IqdbFile) -> None:
+    for number in range(N_IMAGES):
+        iqdb.add(number, signature(number))
+
+
+def told_since(store: SignatureStore, cursor: int) -> dict[int, Signature | None]:
+    return {image_id: found for _, image_id, found in all_changes(store, cursor=cursor)}
+
+
+def known_digests(iqdb: IqdbFile) -> dict[int, int]:
+    return dict(iqdb.run("SELECT post_id, digest FROM iqdb_feed"))
+
+
+def whole_digest(found: Signature) -> int:
+    return digests(*signature_columns([found]))[0]
+
+
+def forget_whole_digests(iqdb: IqdbFile) -> None:
+    """Make the feed what a takeover by an older version has left."""
+    for image_id, found in iqdb.live().items():
+        (digest,) = average_digests(np.array([found.averages]))
+        iqdb.run("UPDATE iqdb_feed SET digest = ? WHERE post_id = ?", digest, image_id)
+
+
+@pytest.fixture
+def short_tail(monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(takeover, "_TAIL", 3)
+    return 3
+
+
+@pytest.mark.usefixtures("small_groups")
+@pytest.mark.parametrize("is_received", [True, False])
+@pytest.mark.parametrize("turn", [turn for turn in Turn if turn is not Turn.NONE])
+def test_a_picture_that_is_replaced_by_itself_turned_is_noticed(
+    path: Path, iqdb: IqdbFile, turn: Turn, *, is_received: bool
+) -> None:
+    fill(iqdb)
+    open_store(str(path), receiver=Recorder(is_willing=is_received)).close()
+    iqdb.replace(8, turned(8, turn))
+    with closing(open_store(str(path))) as store:
+        assert told_since(store, N_IMAGES) == {8: turned(8, turn)}
+        assert store.get(8) == turned(8, turn)
+    assert known_digests(iqdb)[8] == whole_digest(turned(8, turn))
+    with closing(open_store(str(path))) as store:
+        assert store.head_seq() == N_IMAGES + 1, "nothing is taken in again"
+
+
+def test_several_of_the_newest_pictures_are_replaced_by_themselves_turned(path: Path, iqdb: IqdbFile) -> None:
+    fill(iqdb)
+    open_store(str(path)).close()
+    for number in (6, 7, 8):
+        iqdb.remove(number)
+    for number in (6, 7, 8):
+        iqdb.add(number, signature(7) if number == 7 else turned(number))
+    with closing(open_store(str(path))) as store:
+        assert told_since(store, N_IMAGES) == {6: turned(6), 8: turned(8)}
+
+
+def test_a_first_takeover_knows_the_newest_rows_whole(path: Path, iqdb: IqdbFile, short_tail: int) -> None:
+    fill(iqdb)
+    with closing(open_store(str(path))) as store:
+        assert [(seq, image_id) for seq, image_id, _ in all_changes(store)] == [
+            (number + 1, number) for number in range(N_IMAGES)
+        ]
+        assert store.check().findings == []
+    for image_id, digest in known_digests(iqdb).items():
+        assert (digest == whole_digest(signature(image_id))) == (image_id >= N_IMAGES - short_tail)
+    with closing(open_store(str(path))) as store:
+        assert store.head_seq() == N_IMAGES
+
+
+def test_a_file_that_an_older_version_took_over_is_healed_at_the_next_start(
+    path: Path, iqdb: IqdbFile, short_tail: int
+) -> None:
+    """Also where the index holds the old picture already: it is told of the new one."""
+    fill(iqdb)
+    open_store(str(path)).close()
+    forget_whole_digests(iqdb)
+    iqdb.replace(8, turned(8))
+    compared: list[int] = []
+    with closing(open_store(str(path), progress=lambda done, _: compared.append(done))) as store:
+        assert compared == [], "a start does not wait for a look at all of it"
+        assert told_since(store, N_IMAGES) == {6: signature(6), 7: signature(7), 8: turned(8)}
+        assert store.live_count() == N_IMAGES
+        assert store.check().findings == []
+        store.apply([put(8, 1, 20)])
+        assert store.get(8) == turned(8), "the revision of what was replaced is no longer new"
+        store.apply([put(8, 2, 20)])
+        assert store.get(8) == signature(20)
+    with closing(open_store(str(path))) as store:
+        assert store.head_seq() == N_IMAGES + short_tail + 1
+
+
+@pytest.mark.usefixtures("short_tail")
+def test_rows_that_have_become_the_newest_are_told_again(path: Path, iqdb: IqdbFile) -> None:
+    fill(iqdb)
+    with closing(open_store(str(path))) as store:
+        store.apply([delete(image_id, 10) for image_id in (6, 7, 8)])
+        before = store.head_seq()
+    iqdb.replace(5, turned(5))
+    with closing(open_store(str(path))) as store:
+        assert told_since(store, before) == {3: signature(3), 4: signature(4), 5: turned(5)}
+        assert store.check().findings == []
+
+
+@pytest.mark.usefixtures("short_tail")
+def test_iqdb_turns_a_picture_and_does_other_things_too(path: Path, iqdb: IqdbFile) -> None:
+    fill(iqdb)
+    open_store(str(path)).close()
+    for image_id in (0, 6, 7, 8):
+        iqdb.remove(image_id)
+    iqdb.replace(5, turned(5))
+    with closing(open_store(str(path))) as store:
+        told = told_since(store, N_IMAGES)
+        assert told == dict.fromkeys((0, 6, 7, 8)) | {3: signature(3), 4: signature(4), 5: turned(5)}
+        assert store.check().findings == []
+    for image_id, digest in known_digests(iqdb).items():
+        assert (digest >= 0) == (image_id not in (1, 2)), "these two are none of the newest"

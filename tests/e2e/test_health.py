@@ -53,8 +53,15 @@ def test_answers_go_on_while_the_database_is_away(tmp_path: Path) -> None:
             refused = client.post("/images/2", files=picture)
             assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
             assert str(tmp_path) not in refused.text
+            status = client.get("/status")
+            assert status.json()["write_error"]
+            assert str(tmp_path) not in status.text
+            assert "iqdb_write_trouble 1.0" in client.get("/metrics").text
         wait_until(lambda: "store_error" in client.get("/status").json(), 30)
         aside.rename(file)
         wait_until(lambda: client.post("/images/2", files=picture).status_code == 200, 30)
         assert client.get("/images/1").json()["source"] == "a.png"
+        assert "write_error" not in client.get("/status").json()
+        assert "iqdb_write_trouble 0.0" in client.get("/metrics").text
+        assert server.errors().count("writes are refused") == 1
         assert server.terminate() == 0

@@ -216,6 +216,7 @@ def test_a_setting_that_cannot_work_exits_2_wherever_it_stands(
         ("upgrade", "--database-url", "x" * 5000),
         ("api", "127.0.0.1", "0", "--query-urls", ","),
         ("api", "127.0.0.1", "0", "--query-urls", "http://["),
+        ("api", "127.0.0.1", "0", "--query-urls", "dns+http://a..b:1"),
         ("api", "127.0.0.1", "0", "--redis-url", "redis://127.0.0.1?nonsense=1"),
         ("query", "127.0.0.1", "0", "--redis-prefix", "two words"),
         ("worker", "--redis-url", "nonsense"),

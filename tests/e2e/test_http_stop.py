@@ -16,7 +16,7 @@ from iqdb_core import codec
 from iqdb_core.model import Write
 from iqdb_core.store import open_store
 from tests.fixtures import pictures
-from tests.fixtures.servers import ServerProcess, embedded_server
+from tests.fixtures.servers import COMMAND, ServerProcess, embedded_server
 from tests.fixtures.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -67,6 +67,37 @@ def test_a_second_signal_ends_at_once_and_nothing_acknowledged_is_lost(tmp_path:
             assert server.process.wait(5) == 128 + signal.SIGTERM
     with embedded_server(database) as server:
         assert server.client.get("/images/1").status_code == 200
+
+
+def test_a_closed_terminal_ends_a_server_in_order(tmp_path: Path) -> None:
+    """It sends SIGHUP, and so does its shell: neither cuts what is in flight."""
+    with embedded_server(tmp_path / "iqdb.sqlite") as server:
+        picture = pictures.picture(1, (60, 40))
+        head = "POST /images/2 HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\n"
+        head += f"Content-Length: {len(picture)}\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", int(server.url.rsplit(":", 1)[1]))) as dawdler:
+            dawdler.settimeout(30)
+            dawdler.sendall(head.encode() + picture[:-1])
+            wait_until(lambda: server.client.get("/live").status_code == 200, 30, what="it answers")
+            for _ in range(2):
+                server.process.send_signal(signal.SIGHUP)
+                with pytest.raises(subprocess.TimeoutExpired):
+                    server.process.wait(0.4)
+            dawdler.sendall(picture[-1:])
+            assert dawdler.recv(65_536).startswith(b"HTTP/1.1 200")
+        assert server.process.wait(20) == 0
+        assert "Traceback" not in server.errors()
+
+
+def test_a_server_that_is_to_outlive_its_terminal_does(tmp_path: Path) -> None:
+    """As `nohup` starts it: with SIGHUP ignored."""
+    program = ("sh", "-c", 'trap \'\' HUP; exec "$0" "$@"', *COMMAND)
+    with embedded_server(tmp_path / "iqdb.sqlite", program=program) as server:
+        server.process.send_signal(signal.SIGHUP)
+        for _ in range(3):
+            assert server.client.get("/status").status_code == 200
+        assert server.process.poll() is None
+        assert server.terminate() == 0
 
 
 def test_one_who_waits_for_changes_holds_nobody_up(tmp_path: Path) -> None:

@@ -6,16 +6,18 @@ import json
 import os
 import shutil
 import sqlite3
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.fixtures import pictures
-from tests.fixtures.command_line import run, run_process
-from tests.fixtures.servers import embedded_server
+from tests.fixtures.command_line import ROOT, run, run_process
+from tests.fixtures.servers import COMMAND, embedded_server
 
 PHOTOS = [path for path in pictures.photos() if path.suffix == ".jpg"][:3]
 NAMES = [os.fsdecode(b"stra\xdfe.jpg"), "a[bold][nosuch]:smile:\x1b[31m.jpg", "~odd[/red].jpg"]
+CZECH = "\u0159eka.jpg"
 SHOWN = ["stra\ufffde.jpg", "a[bold][nosuch]:smile:\ufffd[31m.jpg", "~odd[/red].jpg"]
 
 
@@ -124,3 +126,60 @@ def test_an_export_comes_back_as_a_list(folder: Path) -> None:
         added = run("add", "mixed.ndjson", *url, "--json", folder=folder, environment=state)
         assert json.loads(added.stdout)["added"] == 4, added.stderr
         assert before in server.client.get("/export").text.replace('":', '": ').replace(',"', ', "')
+
+
+@pytest.fixture
+def czech(tmp_path: Path) -> Path:
+    """A folder with two copies of a picture, one under a name that is not ASCII, and their database."""
+    for name in (CZECH, "copy.jpg"):
+        shutil.copyfile(PHOTOS[0], tmp_path / name)
+    assert run("add", ".", folder=tmp_path).returncode == 0
+    return tmp_path
+
+
+def run_with_encoding(encoding: str, *arguments: str, folder: Path, stdout: int = subprocess.PIPE) -> bytes:
+    """Run a command in a Python that is told how to write, and return what it wrote."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": encoding}
+    ended = subprocess.run(
+        [*COMMAND, *arguments],
+        cwd=folder,
+        env=environment,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout or b""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("duplicates",),
+        ("duplicates", "--format", "table"),
+        ("search", "copy.jpg"),
+        ("search", "copy.jpg", "--json"),
+        ("hash", CZECH),
+    ],
+)
+def test_a_name_is_written_though_the_environment_says_ascii(czech: Path, command: tuple[str, ...]) -> None:
+    assert CZECH in run_with_encoding("ascii", *command, folder=czech).decode()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_an_export_comes_back_whatever_the_environment_says(czech: Path, encoding: str) -> None:
+    written = run_with_encoding(encoding, "export", "-", folder=czech)
+    assert written.decode() == run("export", "-", folder=czech).stdout
+    (czech / "all.ndjson").write_bytes(written)
+    added = run("add", "all.ndjson", "--db", "other.sqlite", "--json", folder=czech)
+    assert json.loads(added.stdout)["added"] == 2, added.stderr
+
+
+def test_a_terminal_is_written_what_it_can_show(czech: Path) -> None:
+    master, terminal = os.openpty()
+    with os.fdopen(master, "rb", buffering=0) as shown:
+        try:
+            run_with_encoding("ascii", "export", "-", folder=czech, stdout=terminal)
+        finally:
+            os.close(terminal)
+        assert b"\\u0159eka.jpg" in shown.read(4096)

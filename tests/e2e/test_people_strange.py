@@ -16,9 +16,11 @@ import pytest
 
 from iqdb_core.duplicates import MAX_GROUP
 from iqdb_core.model import Write
+from iqdb_core.signature import read_image
 from iqdb_core.store import open_store
 from tests.fixtures import pictures
-from tests.fixtures.command_line import Running, run
+from tests.fixtures.command_line import Running, run, run_process
+from tests.fixtures.servers import embedded_server
 from tests.fixtures.stores import signature
 from tests.fixtures.waiting import wait_until
 
@@ -132,3 +134,59 @@ def test_a_group_that_is_told_in_part_says_so(tmp_path: Path) -> None:
     told = [json.loads(line) for line in ended.stdout.splitlines()]
     assert [one["truncated"] for one in told if len(one["images"]) == MAX_GROUP] == [True]
     assert "not all images are told of " in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [("add",), ("hash",), ("search",), ("compare", "good.jpg"), ("export",), ("backup",)]
+)
+def test_an_empty_argument_is_refused(folder: Path, words: tuple[str, ...]) -> None:
+    ended = run(*words, "", folder=folder)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == "iqdb: an argument is empty; if it is a variable, it is not set\n"
+    assert {found.name for found in folder.iterdir()} == {"a.jpg", "good.jpg"}
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> dict[str, str]:
+    """An environment with a browser that notes what it is told to open."""
+    (tmp_path / "browser.sh").write_text(f"""#!/bin/sh\nprintf '%s\\n' "$@" >> '{tmp_path}/opened'\n""")
+    (tmp_path / "browser.sh").chmod(0o755)
+    return {"BROWSER": str(tmp_path / "browser.sh")}
+
+
+def opened(folder: Path) -> list[str]:
+    """Return what the browser was told to open."""
+    noted = folder / "opened"
+    return noted.read_text().splitlines() if noted.exists() else []
+
+
+NOTHING_TO_OPEN = [
+    *("--new-instance", "-profile=/tmp/x", "javascript:alert(1)", "smb://evil/x", "file:///etc/passwd"),
+    *("a.jpg", "/usr/nothing.tar!a.jpg", "/usr"),
+]
+
+
+def test_only_addresses_of_the_web_and_files_are_opened(folder: Path, browser: dict[str, str]) -> None:
+    page, known = "https://example.org/posts/7?a=b", str(folder / "good.jpg")
+    picture = read_image((folder / "a.jpg").read_bytes()).signature
+    for revision, source in enumerate([page, known, *NOTHING_TO_OPEN], 1):
+        store = open_store(str(folder / "iqdb.sqlite"))
+        store.apply([Write(1, revision, picture, source=source)])
+        store.close()
+        ended = run_process("search", "a.jpg", "--open", folder=folder, environment=browser)
+        assert ended.returncode == 0, ended.stderr
+        is_opened = source in {page, known}
+        assert ("is not opened" in ended.stderr, source in ended.stderr) == (not is_opened, not is_opened)
+    assert opened(folder) == [page, (folder / "good.jpg").as_uri()]
+
+
+def test_a_file_that_a_server_names_is_not_opened(folder: Path, browser: dict[str, str]) -> None:
+    with embedded_server(folder / "served.sqlite") as server:
+        at = ("--url", str(server.client.base_url))
+        for source in (str(folder / "good.jpg"), "--version", "https://example.org/"):
+            sent = {"file": (folder / "a.jpg").read_bytes()}
+            server.client.post("/images/1", files=sent, data={"source": source}).raise_for_status()
+            ended = run_process("search", "a.jpg", *at, "--open", folder=folder, environment=browser)
+            is_opened = source == "https://example.org/"
+            assert (ended.returncode, "is not opened" in ended.stderr) == (0, not is_opened), ended.stderr
+    assert opened(folder) == ["https://example.org/"]

@@ -11,6 +11,7 @@ from api.roles.people.local import DatabaseTarget
 from iqdb_core import codec
 from iqdb_core.model import Write
 from iqdb_core.store import open_store
+from tests.fixtures.cluster import running_cluster
 from tests.fixtures.command_line import run
 from tests.fixtures.servers import ServerProcess, embedded_server
 from tests.fixtures.stores import signature
@@ -65,3 +66,18 @@ def test_what_the_server_wrote_can_be_changed_by_a_command(server: ServerProcess
     assert server.client.get("/images/5").status_code == 200
     assert {image.image_id for image in store.ids_after(-1, 100)} == {*range(N_IMAGES)} - {3, 4}
     store.close()
+
+
+def test_what_a_command_wrote_can_be_changed_by_workers(tmp_path: Path) -> None:
+    database = tmp_path / "iqdb.sqlite"
+    store = open_store(str(database))
+    store.apply([Write(0, IN_2100, signature(0))])
+    store.close()
+    with running_cluster(tmp_path, str(database)) as cluster:
+        assert run("add", listed(tmp_path, 100), "--db", database).returncode == 0
+        for image_id in (0, 3):
+            assert cluster.client.delete(f"/images/{image_id}").status_code == 200
+            assert cluster.client.get(f"/images/{image_id}").status_code == 404
+        added = cluster.client.post("/images/5", data={"hash": hash_of(7)})
+        assert added.status_code == 200
+        assert added.json()["hash"] == cluster.client.get("/images/5").json()["hash"] == hash_of(7)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -175,3 +176,26 @@ def test_accepted_writes_are_202_when_they_take_long(tmp_path: Path) -> None:
         cluster.queries[0].kill()
         assert client.post("/images/4", files={"file": files[0]}).status_code == 202
         assert client.get("/status").json()["queue"]["interactive"] == 0
+
+
+def test_a_queue_that_lost_the_job_says_that_it_may_be_sent_again(tmp_path: Path) -> None:
+    with (
+        running_cluster(tmp_path, f"{tmp_path}/iqdb.sqlite", workers=0) as cluster,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        client = cluster.client
+        waiting = pool.submit(client.post, "/images/1", files={"file": pictures.picture(1, (64, 48))})
+        with cluster.redis.client() as redis:
+            wait_until(lambda: redis.keys("*jobs:queued"), WAIT_S)
+            redis.flushall()
+        answer = waiting.result(WAIT_S)
+        assert answer.status_code == 503
+        assert int(answer.headers["Retry-After"]) > 0
+        assert "send it again" in answer.json()["message"]
+        cluster.start_worker().wait_ready()
+        wait_until(
+            lambda: (
+                client.post("/images/1", files={"file": pictures.picture(1, (64, 48))}).status_code == 200
+            ),
+            WAIT_S,
+        )

@@ -11,7 +11,7 @@ import pytest
 
 from api.web.errors import status_of
 from iqdb_core.errors import QueueFull
-from iqdb_core.jobs import JobLedger, Lane, Submission
+from iqdb_core.jobs import JobLedger, Keys, Lane, Submission
 from tests.fixtures.noise import noise_png
 from tests.fixtures.plants import Plant
 from tests.fixtures.poisoned_worker import SLOW
@@ -52,6 +52,21 @@ def test_a_worker_outlives_a_master_that_becomes_a_replica(plant: Plant) -> None
     assert worker.is_running()
     assert "Unrecoverable" not in worker.text()
     assert "Frequent restarts" not in worker.text()
+
+
+def test_items_of_the_queue_that_are_no_messages_are_left_out(plant: Plant) -> None:
+    worker = plant.start_worker().wait_ready()
+    goes_through(plant, 1)
+    items = [b"garbage", b"\xff", b"{}", b"[1]", b"null", b'{"properties": {"delivery_tag": 1}}']
+    items.append(b'{"body": "W10=", "properties": {"delivery_tag": "x", "body_encoding": "rot13"}}')
+    with plant.redis.client() as client:
+        client.lpush(Keys().queue, *items)
+        wait_until(lambda: worker.text().count("was left out") == len(items), 60)
+        goes_through(plant, 2)
+        assert client.llen(Keys().queue) == 0
+    assert worker.text().count("Connected to redis") == 1
+    assert "Traceback" not in worker.text()
+    plant.assert_clean()
 
 
 def fill(ledger: JobLedger) -> list[str]:

@@ -211,3 +211,40 @@ def test_a_query_node_lives_through_a_restore_whose_tables_vanish(postgres_url: 
         assert node.terminate() == 0
     finally:
         node.close()
+
+
+def test_a_query_node_lives_through_a_restore_whose_tables_are_still_empty(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    write(postgres_url, 1, 10)
+    environment = {
+        "IQDB_DATABASE_URL": postgres_url,
+        "IQDB_INDEX_DIR": str(tmp_path / "index"),
+        "IQDB_REDIS_URL": f"redis://127.0.0.1:{free_port()}/0",
+    }
+    node = ServerProcess(["query", "127.0.0.1", "0"], tmp_path / "node.log", environment)
+    front_end: ServerProcess | None = None
+    try:
+        node.wait_ready()
+        front = environment | {"IQDB_QUERY_URLS": node.url}
+        front_end = ServerProcess(["api", "127.0.0.1", "0"], tmp_path / "api.log", front).wait_ready()
+        assert front_end.client.get("/changes?since=0").status_code == 200
+        with psycopg.connect(postgres_url, autocommit=True) as connection:
+            connection.execute("CREATE TABLE kept AS SELECT * FROM iqdb_store")
+            connection.execute("DELETE FROM iqdb_store")
+            wait_until(lambda: "store_error" in node.client.get("/status").json(), 60)
+            assert "iqdb_store is empty" in node.client.get("/status").json()["store_error"]
+            assert node.client.get("/signatures/10").content == codec.to_bytes(signature(10))
+            refused = front_end.client.get("/changes?since=0")
+            assert (refused.status_code, "Retry-After" in refused.headers) == (503, True), refused.text
+            connection.execute("INSERT INTO iqdb_store SELECT * FROM kept")
+        write(postgres_url, 11, 1)
+        wait_until(lambda: node.client.get("/signatures/11").status_code == 200, 60)
+        assert front_end.client.get("/changes?since=10").status_code == 200
+        assert "store_error" not in node.client.get("/status").json()
+        assert front_end.terminate() == 0
+        assert node.terminate() == 0
+    finally:
+        if front_end is not None:
+            front_end.close()
+        node.close()

@@ -177,21 +177,53 @@ def test_an_acknowledgement_that_redis_never_got_does_not_idle_the_worker(plant:
     plant.assert_clean()
 
 
-@pytest.mark.parametrize("is_group", [False, True])
-def test_a_worker_told_to_end_finishes_what_it_has_in_hand(plant: Plant, is_group: bool) -> None:
+@pytest.mark.parametrize(
+    ("number", "is_group"),
+    [(signal.SIGTERM, False), (signal.SIGTERM, True), (signal.SIGHUP, True), (signal.SIGINT, True)],
+)
+def test_a_worker_told_to_end_finishes_what_it_has_in_hand(
+    plant: Plant, number: signal.Signals, is_group: bool
+) -> None:
     worker = plant.start_worker().wait_ready()
     job_ids = plant.submit(PARTLY_SLOW)
     wait_until(lambda: plant.states(job_ids).count("running") >= 32, 20)
-    if is_group:  # as honcho, systemd and a closed terminal do
+    if is_group:  # as honcho, systemd, Ctrl-C and a closed terminal do
         for pid in worker.children():
-            os.kill(pid, signal.SIGTERM)
-    assert worker.terminate() == 0
+            os.kill(pid, number)
+    assert worker.terminate(number=number) == 0
+    assert "Traceback" not in worker.text()
     assert "running" not in plant.states(job_ids)
     jobs = [job for job in plant.ledger.get_many(job_ids) if job is not None]
     assert all(job.attempts == 0 for job in jobs)
     plant.start_worker().wait_ready()
     plant.wait_final(job_ids)
     plant.assert_clean()
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
+def test_a_worker_that_has_nothing_to_do_ends_in_order(plant: Plant, number: signal.Signals) -> None:
+    worker = plant.start_worker().wait_ready()
+    wait_until(lambda: len(plant.ledger.workers()) == 1, 20)
+    assert worker.terminate(number=number) == 0
+    assert plant.ledger.workers() == {}
+    assert worker.text().count("worker is ready") == 1
+
+
+def test_a_worker_that_is_to_outlive_its_terminal_does(plant: Plant) -> None:
+    """As `nohup` starts it: with SIGHUP ignored."""
+    plant.environment["STARTED_BY"] = "Python anew, which inherits what is ignored"
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        worker = plant.start_worker()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    worker.wait_ready()
+    children = worker.children()
+    for pid in (*children, worker.pid):
+        os.kill(pid, signal.SIGHUP)
+    plant.wait_final(plant.submit(IMAGES))
+    assert worker.children() == children
+    assert worker.terminate() == 0
 
 
 def test_a_worker_that_is_well_keeps_its_connection(plant: Plant) -> None:

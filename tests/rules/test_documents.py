@@ -62,6 +62,29 @@ def test_every_setting_of_a_role_is_an_option_of_its_command(role: str) -> None:
         assert name in given or set("/".join(flags_of(name)).split("/")) <= given
 
 
+def test_every_thread_is_in_the_list_of_threads() -> None:
+    code = "\n".join(
+        path.read_text() for room in ("api", "iqdb_core", "worker") for path in (ROOT / room).rglob("*.py")
+    )
+    named = set(re.findall(r'thread_name_prefix="([\w-]+)"', code))
+    named |= set(re.findall(r'\bThread\([^\n]*\bname="([\w-]+)"', code))
+    named |= set(re.findall(r'^_THREAD: Final = "([\w-]+)"', code, re.MULTILINE))
+    assert {"follower", "decode", "load"} <= named
+    [threads] = re.findall(r"^- \*\*Threads\*\*: (.*?)^- ", ARCHITECTURE, re.MULTILINE | re.DOTALL)
+    assert set(re.findall(r"`([\w-]+)`", threads)) == named
+
+
+def test_every_user_of_pillow_is_named() -> None:
+    signature = ROOT / "iqdb_core" / "signature"
+    users = {
+        path.relative_to(signature).parts[0].removesuffix(".py")
+        for path in signature.rglob("*.py")
+        if re.search(r"^\s*(?:from|import) PIL\b", path.read_text(), re.MULTILINE)
+    }
+    [named] = re.findall(r"([^;]*) are the only users of Pillow;", ARCHITECTURE)
+    assert set(re.findall(r"`(\w+)`", named)) == users
+
+
 def test_every_role_and_status_is_documented() -> None:
     commands = (ROOT / "docs" / "commands.md").read_text()
     for role in COMMANDS:

@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from iqdb_core.errors import UnknownImage
 from iqdb_core.follower import Follower
 from iqdb_core.model import Mark, Write
+from iqdb_core.signature.turns import Turn, turned_signature
 from iqdb_core.store import open_store
 from iqdb_core.store.migrate import copy_store
 from tests.fixtures.stores import IqdbFile, all_changes, live_images, signature
@@ -26,15 +27,20 @@ if TYPE_CHECKING:
 
 IMAGE_IDS = st.sampled_from([0, 1, 2, 3, 4, 5, 2**63 - 1])
 NUMBERS = st.integers(0, 8)
+PICTURES = st.builds(
+    lambda number, turn: turned_signature(signature(number), turn), NUMBERS, st.sampled_from(Turn)
+)
+"""What IQDB puts: pictures, some of which are others turned, with the same averages."""
 SOURCES = st.sampled_from(["", "cat.jpg", "https://example.org/7", "\u00e9\U0001f431"])
 WRITES = st.builds(
-    lambda image_id, revision, number, source: Write(
-        image_id, revision, None if number is None else signature(number), source
+    lambda image_id, revision, number, source, if_absent: Write(
+        image_id, revision, None if number is None else signature(number), source, if_absent
     ),
     IMAGE_IDS,
     st.integers(1, 60),
     st.one_of(st.none(), NUMBERS),
     st.one_of(st.none(), SOURCES),
+    st.booleans(),
 )
 
 
@@ -93,14 +99,14 @@ class StoreMachine(RuleBasedStateMachine):
         left_behind, self.store = self.store, open_store(str(self.path))
         left_behind.close()
 
-    @rule(edits=st.lists(st.tuples(IMAGE_IDS, st.one_of(st.none(), NUMBERS)), min_size=1, max_size=5))
-    def iqdb_edits(self, edits: list[tuple[int, int | None]]) -> None:
+    @rule(edits=st.lists(st.tuples(IMAGE_IDS, st.one_of(st.none(), PICTURES)), min_size=1, max_size=5))
+    def iqdb_edits(self, edits: list[tuple[int, Signature | None]]) -> None:
         self.store.close()
         file = IqdbFile(self.path)
-        for image_id, number in edits:
+        for image_id, found in edits:
             file.remove(image_id)
-            if number is not None:
-                file.add(image_id, signature(number))
+            if found is not None:
+                file.add(image_id, found)
         edited = file.live()
         self.store = open_store(str(self.path))
         assert live_images(self.store) == edited

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
+from api.ingestion import group_commit
 from api.ingestion.group_commit import MAX_GROUP, GroupCommitter
-from iqdb_core.errors import StoreUnavailable
+from iqdb_core.errors import ConfigError, IqdbError, StoreUnavailable
 from iqdb_core.model import ChangeBatch, Write, WriteOutcome
 from iqdb_core.store.columns import empty_batch
 
@@ -78,6 +80,35 @@ def test_a_failed_commit_fails_its_writes_and_the_next_one_works(error: Exceptio
         committer.submit(Write(1, 1, None)).result(10)
     store.error = None
     assert committer.submit(Write(1, 2, None)).result(10).outcome.seq == 2
+    committer.close()
+
+
+def test_a_store_that_fails_again_and_again_is_told_of_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SlowStore()
+    store.go_on.set()
+    committer = GroupCommitter(store, lambda _: False)
+
+    def fail(error: IqdbError) -> list[str]:
+        store.error = error
+        caplog.clear()
+        with pytest.raises(type(error)):
+            committer.submit(Write(1, 1, None)).result(10)
+        return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+    told = [fail(StoreUnavailable("the disk is full")) for _ in range(20)]
+    assert told == [["writes are refused: the disk is full"]] + [[]] * 19
+    assert committer.last_error == "the disk is full"
+    store.error = None
+    with caplog.at_level(logging.INFO):
+        committer.submit(Write(1, 2, None)).result(10)
+    assert "writes are stored again" in caplog.text
+    assert committer.last_error is None
+    assert fail(ConfigError("no trouble of the store")) == []
+    assert committer.last_error is None
+    monkeypatch.setattr(group_commit, "TELL_AGAIN_S", 0.0)
+    assert fail(StoreUnavailable("still full")) == ["writes are refused: still full"]
     committer.close()
 
 

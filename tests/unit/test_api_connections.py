@@ -101,6 +101,8 @@ async def exchange(listener: socket.socket, *pieces: bytes) -> tuple[int, dict[s
         [b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * (MAX_HEAD_BYTES // 5) + b"\r\n"],
         [b"GET / HTTP/1.1\r\nX: ", *[b"y" * 20_000] * 4],
         [b"GET /", *[b"y" * 20_000] * 4],
+        [b"GET /" + b"y" * MAX_HEAD_BYTES + b" HTTP/1.1\r\n\r\n"],
+        [b"GET /" + b"y" * (MAX_HEAD_BYTES - 1) + b" HTTP/1.1\r\n\r\n"],
     ],
 )
 def test_a_head_that_is_too_large_is_refused(pieces: list[bytes]) -> None:

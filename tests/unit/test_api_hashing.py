@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 import pytest
 from starlette.datastructures import UploadFile
 
-from api.ingestion.hashing import Hasher
+from api.ingestion.hashing import Abandoned, Hasher
 from api.ingestion.picture import BodyTooLarge
+from api.metrics.stages import Stage
 from iqdb_core.errors import ImageError, StoreUnavailable
 from iqdb_core.signature import DecodeLimits, ReadImage, from_image_bytes
 from tests.fixtures.noise import noise_png
+from tests.fixtures.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,6 +49,61 @@ def test_what_follows_begins_in_the_decoders_thread(hasher: Hasher) -> None:
     read, told = asyncio.run(hasher.read_and(upload(IMAGE), then))
     assert (read.signature, told) == (SIGNATURE, "stored True")
     assert names[0].startswith("decode")
+
+
+def test_what_nobody_waits_for_any_more_is_not_decoded() -> None:
+    """But what has begun is: its file is read, and must not be closed meanwhile."""
+    decoded: list[Stage] = []
+    made = Hasher(
+        decoders=1,
+        limits=DecodeLimits(),
+        max_upload_bytes=100_000,
+        observe=lambda stage, _: decoded.append(stage),
+    )
+    begun, go_on = threading.Event(), threading.Event()
+
+    class HeldFile(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            begun.set()
+            assert go_on.wait(60)
+            return super().read(size)
+
+    async def scenario() -> None:
+        leave, stay = asyncio.Event(), asyncio.Event()
+
+        def ask(gone: asyncio.Event, file: io.BytesIO | None = None) -> asyncio.Task[object]:
+            async def until_gone() -> None:
+                await gone.wait()
+
+            picture = UploadFile(file or io.BytesIO(IMAGE))
+            if len(asked) % 2:
+                return asyncio.ensure_future(made.read(picture, gone=until_gone))
+            return asyncio.ensure_future(made.asked(picture, turns=None, has_parts=True, gone=until_gone))
+
+        asked: list[asyncio.Task[object]] = []
+        for gone, file in [(leave, HeldFile(IMAGE)), *[(leave, None)] * 20, (stay, None)]:
+            asked.append(ask(gone, file))
+        await until(begun.is_set)
+        leave.set()
+        await until(lambda: all(task.done() for task in asked[1:-1]))
+        assert not asked[0].done()
+        go_on.set()
+        found = await asyncio.gather(*asked, return_exceptions=True)
+        assert [type(one) for one in found[:-1]] == [Abandoned] * 21
+        assert isinstance(found[-1], ReadImage)
+        assert found[-1].signature == SIGNATURE
+
+    asyncio.run(scenario())
+    made.close()
+    assert decoded.count(Stage.DECODE) == 1
+
+
+def test_who_stays_hears_what_is_wrong_with_a_picture(hasher: Hasher) -> None:
+    async def never() -> None:
+        await asyncio.Event().wait()
+
+    with pytest.raises(ImageError):
+        asyncio.run(hasher.read(upload(b"no picture"), gone=never))
 
 
 def test_a_known_signature_needs_no_thread(hasher: Hasher) -> None:

@@ -119,3 +119,12 @@ def test_a_service_without_a_home_compiles_once(tmp_path: Path) -> None:
             check=False,
         )
         assert done.stdout.strip() == hits, done.stderr
+
+
+def test_a_place_that_cannot_be_looked_at_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(
+        "NUMBA_CACHE_DIR", "x" * 300
+    )  # as little to be entered as a closed folder, for root too
+    assert not cache_folder.is_kept("search")
+    cache_folder.say_kept("search")
+    assert not cache_folder.can_keep()

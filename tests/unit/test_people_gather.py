@@ -54,6 +54,7 @@ def test_a_folder_is_searched_whole_and_in_order(folder: Path) -> None:
     assert {item.image_id for item in items} == {None}
     assert all(Path(item.key).is_absolute() and item.source == item.key for item in items)
     assert passed.other_files == 1
+    assert passed.left_out_folders == 1
 
 
 def test_a_file_named_by_itself_is_always_tried(folder: Path) -> None:
@@ -73,7 +74,9 @@ def test_what_is_not_there_is_said(folder: Path) -> None:
 
 def test_a_link_to_a_folder_is_not_followed(folder: Path) -> None:
     (folder / "loop").symlink_to(folder)
-    assert len(found(folder)) == 3
+    passed = Passed()
+    assert len(found(folder, passed=passed)) == 3
+    assert passed.left_out_folders == 2
 
 
 def test_a_changed_file_has_another_version(folder: Path) -> None:

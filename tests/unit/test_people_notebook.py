@@ -32,6 +32,23 @@ def test_an_id_belongs_to_one_file(tmp_path: Path) -> None:
         assert notebook.known(["a", "b"]) == {"b": (1, None)}
 
 
+def test_what_is_of_another_store_is_forgotten(tmp_path: Path) -> None:
+    path = tmp_path / "files"
+    with Notebook(path) as notebook:
+        notebook.assign({"a": 1})
+        notebook.belong_to("first")
+        assert notebook.known(["a"]) == {"a": (1, None)}, "it was written down before any was named"
+    with Notebook(path) as notebook:
+        notebook.belong_to("first")
+        assert notebook.known(["a"]) == {"a": (1, None)}
+        notebook.belong_to("second")
+        assert (notebook.known(["a"]), notebook.largest_id()) == ({}, -1)
+        notebook.assign({"b": 1})
+    with Notebook(path) as notebook:
+        notebook.belong_to("second")
+        assert notebook.known(["b"]) == {"b": (1, None)}
+
+
 def test_an_id_is_on_disk_before_anything_is_added_with_it(tmp_path: Path) -> None:
     path = tmp_path / "files"
     program = (
@@ -118,7 +135,7 @@ def test_who_has_no_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_each_database_and_server_has_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    assert notebook_path("a.sqlite", "") == Path("a.sqlite.files")
+    assert notebook_path("a.sqlite", "") == Path("a.sqlite.files").absolute()
     assert notebook_path("sqlite:////data/a.sqlite", "") == Path("/data/a.sqlite.files")
     one, two = notebook_path("x", "http://one"), notebook_path("x", "http://two")
     assert one != two

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from api.roles.people import show
 from api.roles.people.add import Tally
+from api.roles.people.gather import Passed
 from api.roles.printable import printable, printable_lines
 from iqdb_client import Match
 
@@ -38,8 +39,33 @@ def test_a_name_is_shown_as_it_is_in_tables(shown: io.StringIO) -> None:
     assert EVIL not in shown.getvalue()
 
 
+@pytest.mark.parametrize("columns", [80, 50, 40, 30])
+def test_ids_and_scores_are_shown_whole_on_a_narrow_terminal(
+    monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=columns, **show._PLAIN)
+    monkeypatch.setattr(show, "out", console)
+    found = [
+        Match(2**40 + number, 100.0, "iqdb_", source="/srv/a b/c.jpg", likelihood=0.99, turn="rotated-90")
+        for number in range(3)
+    ]
+    show.matches(found)
+    words = stream.getvalue().split()
+    assert all(str(match.post_id) in words for match in found)
+    assert words.count("100") == 3
+
+
+def test_what_was_left_out_is_said(shown: io.StringIO) -> None:
+    show.summary(Tally(added=2), Passed(other_files=1000, left_out_folders=3))
+    assert shown.getvalue() == (
+        "added 2, 0 were there already, passed over 1,000 files that are no pictures,"
+        " left out 3 links to folders and hidden folders\n"
+    )
+
+
 def test_a_name_is_shown_as_it_is_in_lists_of_errors(shown: io.StringIO) -> None:
-    show.summary(Tally(refused=[(EVIL, EVIL)]), 0, [(EVIL, "no")])
+    show.summary(Tally(refused=[(EVIL, EVIL)]), Passed(unreadable=[(EVIL, "no")]))
     assert shown.getvalue().count(SHOWN) == 3
     assert "\x1b[31m" not in shown.getvalue()
 

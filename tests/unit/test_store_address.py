@@ -45,6 +45,8 @@ def test_postgres(scheme: str) -> None:
         "mysql://db/iqdb",
         "postgresql://",
         "postgresql://db:port/x",
+        "postgresql:///x?host=one:5432&host=two:5433&port=5432",
+        "postgresql:///x?host=one:five&host=two:5433",
     ],
 )
 def test_what_names_no_store(url: str) -> None:

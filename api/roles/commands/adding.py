@@ -62,6 +62,9 @@ def add(
         _stopping_on_interrupt() as stopping,
         show.bar("adding", lambda: count(paths)) as progress,
     ):
+        store_id = target.status().get("store_id")
+        if store_id is not None:  # older servers do not tell
+            notebook.belong_to(store_id)
         items = gather(
             paths,
             id_pattern=pattern,
@@ -81,9 +84,10 @@ def add(
     unreadable = passed.unreadable
     if json:
         refused = [{"file": file, "reason": reason} for file, reason in [*tally.refused, *unreadable]]
-        show.as_json({**asdict(tally), "refused": refused, "other_files": passed.other_files})
+        left_out = {"other_files": passed.other_files, "left_out_folders": passed.left_out_folders}
+        show.as_json({**asdict(tally), "refused": refused, **left_out})
     else:
-        show.summary(tally, passed.other_files, unreadable)
+        show.summary(tally, passed)
     if stopping.is_set():
         show.say("interrupted; run the same command again to go on")
         return INTERRUPTED

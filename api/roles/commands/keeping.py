@@ -21,6 +21,7 @@ from iqdb_client import Image
 from iqdb_core.errors import WrongUsage
 from iqdb_core.settings import Settings
 from iqdb_core.store.contents.files import new_file
+from iqdb_core.store.opening import back_up_older
 
 app: Final = typer.Typer()
 
@@ -117,12 +118,15 @@ def backup(
 ) -> None:
     """Copy the whole database into a file while it is in use; IQDB opens the copy, too.
 
-    To restore, stop the server and put the file in the database's place.
+    To restore, stop the server and put the file in the database's place. A database of an older version is
+    copied as it is, and not upgraded.
     """
-    with opened_database(settings) as database:
-        line = ProgressLine("copying")
-        count = database.store.backup(file, line)
-        line.close()
+    line = ProgressLine("copying")
+    count = back_up_older(settings.database_url, file, line)
+    if count is None:
+        with opened_database(settings) as database:
+            count = database.store.backup(file, line)
+    line.close()
     show.say(f"{file} holds {count:,} images")
 
 
@@ -136,7 +140,10 @@ def check(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="as JSON")] = False,
 ) -> int:
-    """Check that images, feed, counters and sources of a database agree. Exit code 5: they do not."""
+    """Check that images, feed, counters and sources of a database agree. Exit code 5: they do not.
+
+    After a repair, 5 says that something is left which could not be mended.
+    """
     with opened_database(settings) as database:
         line = ProgressLine("checking")
         report = database.store.check(repair=repair, progress=line)

@@ -12,8 +12,8 @@ import typer
 from api.roles.options import DECODING, TARGET, with_settings
 from api.roles.people import show
 from api.roles.people.arithmetic import Arithmetic
-from api.roles.people.files import reason_to_pass
-from api.roles.people.likeness import words_of
+from api.roles.people.files import is_file, reason_to_pass
+from api.roles.people.likeness import verdict_of
 from api.roles.people.local import compared
 from api.roles.people.opening import opened, picture_of
 from api.roles.people.target import reason_of
@@ -24,6 +24,7 @@ from iqdb_core.errors import ImageError
 from iqdb_core.likelihood_words import LIKELY
 from iqdb_core.settings import Settings
 from iqdb_core.signature import DecodeLimits, read_image
+from iqdb_core.web_address import split_web_address
 
 app: Final = typer.Typer()
 
@@ -48,7 +49,7 @@ def search(
     everything: Annotated[bool, typer.Option("--all", help="also what merely looks alike")] = False,
     turns: Annotated[Turns | None, typer.Option(help="also turned copies")] = None,
     json: Annotated[bool, typer.Option("--json", help="tell the matches as JSON")] = False,
-    open_best: Annotated[bool, typer.Option("--open", help="open the best match's file or page")] = False,
+    open_best: Annotated[bool, typer.Option("--open", help="open the best match's file or web page")] = False,
 ) -> int:
     """Find copies of a picture: scaled, cropped, bordered, in a screenshot, mirrored.
 
@@ -63,10 +64,30 @@ def search(
         show.matches_as_json(found)
     else:
         show.matches(found)
-    if open_best and found and found[0].source:
-        source = found[0].source
-        webbrowser.open(Path(source).as_uri() if Path(source).is_absolute() else source)
+    if open_best and found:
+        _open(found[0].source, is_of_this_machine=not settings.url)
     return 0 if found else NOTHING_FOUND
+
+
+def _open(source: str | None, *, is_of_this_machine: bool) -> None:
+    """Show where an image comes from, or say why not.
+
+    A source says what whoever added the image wanted: it may be an option of the browser, or name a program.
+    """
+    if not source:
+        show.say("the best match has no source to open")
+        return
+    address = split_web_address(source)
+    if address is not None:
+        shown = address.geturl()
+    elif is_of_this_machine and Path(source).is_absolute() and is_file(Path(source)):
+        shown = Path(source).as_uri()
+    else:
+        kinds = "a web address or a file that is there" if is_of_this_machine else "a web address"
+        show.say(f"the best match's source is not opened: {source} is not {kinds}")
+        return
+    if not webbrowser.open(shown):
+        show.say(f"there is no browser to open {source}")
 
 
 @app.command(name="hash")
@@ -121,7 +142,7 @@ def compare(
     else:
         show.pairs(
             {
-                "verdict": words_of(match),
+                "verdict": verdict_of(match.likelihood or 0.0),
                 "likelihood": f"{match.likelihood:.3f}",
                 "score": f"{match.score:.1f}",
                 "turned": match.turn,

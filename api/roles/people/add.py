@@ -11,16 +11,17 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from api.roles.people.gather import Item
-from api.roles.people.notebook import Known, Notebook
-from api.roles.people.recognise import Recognition
-from api.roles.people.target import Added, Entry, Target
-from iqdb_core.errors import ConfigError
-from iqdb_core.model import MAX_IMAGE_ID
+from api.roles.people.notebook import Notebook
+from api.roles.people.places import Placed, Places
+from api.roles.people.target import Added, Target
 
 CHUNK: Final = 16
 """Pictures that one thread adds at once, in one transaction or one request."""
 HASHES: Final = 512
 """The same of hashes, of which nothing has to be decoded."""
+MOST_TIMES: Final = 12
+"""How often a picture gets another id because somebody else has got the one before."""
+OUTRUN: Final = "others got each id that was given to it; run the same command again"
 
 
 @dataclass(slots=True)
@@ -47,8 +48,11 @@ class Progress(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Chunk:
-    items: list[Item]
+    """Pictures under way; `times` is how often others had got their ids before."""
+
+    placed: Placed
     result: Future[list[Added]]
+    times: int
 
 
 def add_all(
@@ -85,115 +89,94 @@ def add_all(
     IqdbError, ClientError
         The target refuses or fails as a whole. What was added before is in, and known to the notebook.
     """
-    tally = Tally()
-    under_way: deque[_Chunk] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="add") as pool:
-        recognition = Recognition(target, pool)
-        ids = _Ids(recognition, notebook)
+        run = _Run(target, notebook, pool, stopping)
         try:
-            for chunk in _chunks(items, tally):
+            for chunk in _chunks(items, run.tally):
                 if stopping.is_set():
                     break
-                known = notebook.known([item.key for item in chunk])
-                rest = _not_there(chunk, known, recognition, notebook, tally)
-                entries = _to_add(rest, known, ids, target, notebook, tally)
-                if entries:
-                    result = pool.submit(target.add, [entry for _, entry in entries])
-                    under_way.append(_Chunk([item for item, _ in entries], result))
-                while len(under_way) > threads:
-                    _finish(under_way.popleft(), notebook, tally)
-                progress(tally)
+                run.begin(chunk)
+                while len(run.under_way) > threads:
+                    run.finish_oldest()
+                progress(run.tally)
         finally:
             # Also when something failed: what the other threads have added is written down.
-            _finish_all(under_way, notebook, tally, progress)
-    return tally
+            run.finish_all(progress)
+    return run.tally
 
 
-def _finish_all(under_way: deque[_Chunk], notebook: Notebook, tally: Tally, progress: Progress) -> None:
-    failure: BaseException | None = None
-    while under_way:
-        try:
-            _finish(under_way.popleft(), notebook, tally)
-        except Exception as error:  # noqa: BLE001 - raised below, once the others are written down
-            failure = failure or error
-        progress(tally)
-    if failure is not None:
-        raise failure
+class _Run:
+    """What one call of `add_all` has in hand."""
 
-
-def _finish(chunk: _Chunk, notebook: Notebook, tally: Tally) -> None:
-    outcomes = chunk.result.result()
-    done: dict[str, str] = {}
-    for item, outcome in zip(chunk.items, outcomes, strict=True):
-        if outcome.reason is None:
-            done[item.key] = item.version
-        else:
-            tally.refused.append((item.key, outcome.reason))
-        if outcome.is_damaged:
-            tally.damaged.append(item.key)
-    notebook.added(done)
-    tally.added += len(done)
-
-
-def _not_there(
-    chunk: list[Item], known: Known, recognition: Recognition, notebook: Notebook, tally: Tally
-) -> list[Item]:
-    """Return a chunk without what is there though the notebook knows nothing of it, which is written down."""
-    unknown = [item for item in chunk if item.key not in known and item.image_id is None]
-    if not unknown:
-        return chunk
-    found = recognition.ids_of(unknown)
-    # What is there under another key as well, as a file of a list, stays with that.
-    held = notebook.held(list(found.values()))
-    notebook.assign({key: image_id for key, image_id in found.items() if image_id not in held})
-    notebook.added({item.key: item.version for item in unknown if found.get(item.key, -1) not in {-1, *held}})
-    tally.unchanged += len(found)
-    return [item for item in chunk if item.key not in found]
-
-
-def _to_add(
-    chunk: list[Item], known: Known, ids: _Ids, target: Target, notebook: Notebook, tally: Tally
-) -> list[tuple[Item, Entry]]:
-    """Return what of a chunk has to be added, with ids that are written down."""
-    same = {
-        known[item.key][0]
-        for item in chunk
-        if item.key in known
-        and known[item.key][1] == item.version
-        and item.image_id in {None, known[item.key][0]}
-    }
-    gone = target.missing(sorted(same)) if same else set()
-    entries = []
-    assigned: dict[str, int] = {}
-    for item in chunk:
-        had = known.get(item.key)
-        image_id = item.image_id if item.image_id is not None else had[0] if had else ids.next()
-        if had is not None and had[1] == item.version and image_id == had[0] and image_id not in gone:
-            tally.unchanged += 1
-            continue
-        if had is None or had[0] != image_id:
-            assigned[item.key] = image_id
-        entries.append((item, Entry(image_id, item.picture, item.source)))
-    notebook.assign(assigned)
-    return entries
-
-
-class _Ids:
-    """Gives out ids above all that are in use."""
-
-    def __init__(self, recognition: Recognition, notebook: Notebook) -> None:
-        self._recognition = recognition
+    def __init__(
+        self, target: Target, notebook: Notebook, pool: ThreadPoolExecutor, stopping: threading.Event
+    ) -> None:
+        self.tally = Tally()
+        self.under_way: deque[_Chunk] = deque()
+        self._target = target
         self._notebook = notebook
-        self._numbers: Iterator[int] | None = None
+        self._pool = pool
+        self._stopping = stopping
+        self._places = Places(target, notebook, pool)
 
-    def next(self) -> int:
-        if self._numbers is None:
-            largest = max(self._recognition.largest_id(), self._notebook.largest_id())
-            self._numbers = itertools.count(max(1, largest + 1))
-        number = next(self._numbers)
-        if number > MAX_IMAGE_ID:
-            raise ConfigError("there is no id left to give out: the largest possible one is in use")
-        return number
+    def begin(self, chunk: list[Item]) -> None:
+        """Begin to add those of a chunk that are not there unchanged."""
+        placed = self._places.of(chunk)
+        self.tally.unchanged += len(chunk) - len(placed)
+        self._submit(placed, 0)
+
+    def finish_oldest(self) -> None:
+        """Wait for the chunk that was begun first, and begin again with those whose ids others have."""
+        chunk = self.under_way.popleft()
+        taken = self._finish(chunk)
+        if taken and not self._stopping.is_set():
+            self._begin_again(taken, chunk.times + 1)
+
+    def finish_all(self, progress: Progress) -> None:
+        """Do so with all; the first failure is raised once the others are written down."""
+        failure: BaseException | None = None
+        while self.under_way:
+            try:
+                if failure is None:
+                    self.finish_oldest()
+                else:
+                    self._finish(self.under_way.popleft())
+            except Exception as error:  # noqa: BLE001 - raised below
+                failure = failure or error
+            progress(self.tally)
+        if failure is not None:
+            raise failure
+
+    def _submit(self, placed: Placed, times: int) -> None:
+        if placed:
+            result = self._pool.submit(self._target.add, [entry for _, entry in placed])
+            self.under_way.append(_Chunk(placed, result, times))
+
+    def _finish(self, chunk: _Chunk) -> Placed:
+        """Write down what was added, and return what was not because others have the ids."""
+        outcomes = chunk.result.result()
+        done: dict[str, str] = {}
+        taken: Placed = []
+        for (item, entry), outcome in zip(chunk.placed, outcomes, strict=True):
+            if outcome.is_taken:
+                taken.append((item, entry))
+            elif outcome.reason is None:
+                done[item.key] = item.version
+            else:
+                self.tally.refused.append((item.key, outcome.reason))
+            if outcome.is_damaged:
+                self.tally.damaged.append(item.key)
+        self._notebook.added(done)
+        self.tally.added += len(done)
+        return taken
+
+    def _begin_again(self, taken: Placed, times: int) -> None:
+        if times > MOST_TIMES:
+            self.tally.refused += [(item.key, OUTRUN) for item, _ in taken]
+            return
+        placed = self._places.again(taken, times)
+        self.tally.unchanged += len(taken) - len(placed)
+        self._submit(placed, times)
 
 
 def _chunks(items: Iterable[Item], tally: Tally) -> Iterator[list[Item]]:

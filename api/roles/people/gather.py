@@ -88,6 +88,8 @@ class Passed:
     """What was left out while gathering, to be told at the end."""
 
     other_files: int = 0
+    left_out_folders: int = 0
+    """Links to folders, and hidden folders."""
     unreadable: list[tuple[str, str]] = field(default_factory=list)
 
     def note(self, name: str, reason: str) -> None:
@@ -118,7 +120,7 @@ def gather(
     Parameters
     ----------
     arguments : iterable of str
-        Folders (searched whole, hidden files and links to folders left out), files, patterns such as
+        Folders (searched whole, what is hidden and links to folders left out), files, patterns such as
         `**/*.png`, tar archives, CSV or NDJSON lists of id and file.
     id_pattern : compiled pattern or None
         Finds the id in a file's name: its first group, or all of what matched.
@@ -151,7 +153,7 @@ def _of_argument(argument: str, wish: _Wish) -> Iterator[Item]:
         if not names:
             raise ConfigError(f"nothing matches {argument}")
         for name in _until(wish.stopping, names):
-            if not Path(name).is_dir():
+            if not os.path.isdir(name):  # noqa: PTH112 - that of Path fails in a folder that is closed
                 yield from _of_file(Path(name), wish)
     else:
         raise ConfigError(f"there is no file or folder {argument}")
@@ -216,7 +218,11 @@ def _walk(folder: Path, passed: Passed, stopping: threading.Event) -> Iterator[P
         passed.note(str(error.filename), reason_of(error))
 
     for place, folders, files in _until(stopping, os.walk(folder, onerror=refuse)):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        seen = len(folders)
+        folders[:] = sorted(
+            name for name in folders if not name.startswith(".") and not Path(place, name).is_symlink()
+        )
+        passed.left_out_folders += seen - len(folders)
         for name in _until(stopping, sorted(files)):
             if name.startswith("."):
                 continue

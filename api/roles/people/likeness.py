@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from iqdb_client import Match
 from iqdb_core.likelihood_words import CERTAIN, LIKELY
 
+_EVEN: Final = 0.5
+
 
 def words_of(match: Match) -> str:
-    """Return what a match's likelihood means."""
+    """Return what the likelihood of a match of a search means."""
     if match.likelihood is None:
         return ""
     if match.likelihood >= CERTAIN:
         return "the same picture"
     return "probably" if match.likelihood >= LIKELY else "looks alike"
+
+
+def verdict_of(likelihood: float) -> str:
+    """Return whether two pictures show the same that somebody compared."""
+    if likelihood >= CERTAIN:
+        return "the same picture"
+    if likelihood >= LIKELY:
+        return "probably the same"
+    return "perhaps the same" if likelihood >= _EVEN else "probably not the same"

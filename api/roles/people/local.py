@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Self
-
-import numpy as np
 
 from api.roles.people.arithmetic import Arithmetic
 from api.roles.people.show import say
@@ -21,8 +19,8 @@ from iqdb_core import codec
 from iqdb_core.clock import RevisionClock
 from iqdb_core.errors import ImageError, UnknownImage, WrongUsage
 from iqdb_core.follower import Follower
-from iqdb_core.index import ImageIndex
-from iqdb_core.model import Asked, ChangeBatch, Copy, Signature, Write
+from iqdb_core.index import ImageIndex, compare
+from iqdb_core.model import Asked, Copy, Signature, Write
 from iqdb_core.signature import DecodeLimits, ReadAsked, ReadImage, read_asked, read_image
 from iqdb_core.signature import turned as turned_copies
 from iqdb_core.store import SignatureStore, open_store
@@ -62,8 +60,8 @@ class DatabaseTarget:
     def add(self, entries: Sequence[Entry]) -> list[Added]:
         """See `Target`."""
         outcomes: list[Added] = []
-        writes = []
-        for entry in entries:
+        writes: dict[int, Write] = {}
+        for place, entry in enumerate(entries):
             # Numbered before it is read: an add by someone else meanwhile is the newer one.
             revision = self._clock.next()
             try:
@@ -73,27 +71,41 @@ class DatabaseTarget:
                 outcomes.append(Added(reason_of(error)))
             else:
                 outcomes.append(Added(is_damaged=read.is_damaged))
-                writes.append(Write(entry.image_id, revision, read.signature, source=entry.source))
-        self._apply(writes)
+                writes[place] = Write(entry.image_id, revision, read.signature, entry.source, entry.if_absent)
+        for place in self._apply(writes):
+            outcomes[place] = Added(is_taken=True)
         return outcomes
 
-    def _apply(self, writes: Sequence[Write]) -> None:
-        """Apply writes; those that another process has outrun are numbered anew."""
+    def _apply(self, writes: Mapping[int, Write]) -> list[int]:
+        """Apply numbered writes, and return the numbers of those whose ids are taken.
+
+        Those that another process has outrun get a new revision.
+        """
+        taken = []
         while writes:
-            outrun = [
-                write
-                for write, outcome in zip(writes, self._store.apply(writes), strict=True)
-                if self._clock.is_outrun(write.revision, outcome)
-            ]
-            writes = [replace(write, revision=self._clock.next()) for write in outrun]
+            outrun = {}
+            outcomes = self._store.apply(list(writes.values()))
+            for (place, write), outcome in zip(writes.items(), outcomes, strict=True):
+                if self._clock.is_outrun(write.revision, outcome):
+                    outrun[place] = replace(write, revision=self._clock.next())
+                elif outcome.is_taken:
+                    taken.append(place)
+            writes = outrun
+        return taken
 
     def missing(self, image_ids: Sequence[int]) -> set[int]:
         """See `Target`."""
         return set(self._store.missing(image_ids))
 
-    def listed(self) -> Iterator[tuple[int, str | None]]:
+    def there(self, image_ids: Sequence[int]) -> dict[int, str | None]:
         """See `Target`."""
-        after = -1
+        gone = self.missing(image_ids)
+        found = [image_id for image_id in image_ids if image_id not in gone]
+        sources = self._store.sources_of(found)
+        return {image_id: sources.get(image_id) for image_id in found}
+
+    def listed(self, after: int = -1) -> Iterator[tuple[int, str | None]]:
+        """See `Target`."""
         while page := self._store.ids_after(after, LISTED):
             for image in page:
                 yield image.image_id, image.source
@@ -160,11 +172,12 @@ class DatabaseTarget:
 
     def remove(self, image_ids: Sequence[int]) -> None:
         """See `Target`."""
-        self._apply([Write(image_id, self._clock.next(), None) for image_id in image_ids])
+        self._apply({image_id: Write(image_id, self._clock.next(), None) for image_id in image_ids})
 
     def status(self) -> dict[str, Any]:
         """See `Target`."""
-        return {"images": self._store.live_count(), "head_seq": self._store.head_seq()}
+        store = self._store
+        return {"images": store.live_count(), "head_seq": store.head_seq(), "store_id": store.store_id}
 
     def close(self) -> None:
         """See `Target`."""
@@ -226,18 +239,7 @@ def _compared(first: Picture, second: Picture, limits: DecodeLimits) -> Match:
     for name, is_damaged in (("first", asked.is_damaged), ("second", other.is_damaged)):
         if is_damaged:
             say(f"the {name} picture {IS_DAMAGED}")
-    known = other.signature
-    batch = ChangeBatch(
-        seqs=np.ones(1, np.int64),
-        image_ids=np.ones(1, np.int64),
-        is_live=np.ones(1, np.bool_),
-        averages=np.array([known.averages]),
-        positions=known.signed_positions()[None].astype(np.int16),
-    )
-    with ImageIndex.open(None, store_id="compare") as index:
-        index.apply(batch)
-        best = index.find_copies(asked.asked, limit=1).matches[0]
-    return _match(best, None)
+    return _match(compare(asked.asked, other.signature), None)
 
 
 def _match(copy: Copy, source: str | None) -> Match:

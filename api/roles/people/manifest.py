@@ -11,9 +11,9 @@ from typing import Any
 
 from api.roles.people.target import reason_of
 from iqdb_core import codec
+from iqdb_core.codec import check_source
 from iqdb_core.errors import ConfigError, InvalidHash, InvalidSource
 from iqdb_core.model import MAX_IMAGE_ID, MAX_SOURCE_CHARACTERS
-from iqdb_core.store.sources import check_source
 
 _ID_NAMES = ("id", "post_id", "image_id")
 _FILE_NAMES = ("file", "path", "filename")

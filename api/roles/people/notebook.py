@@ -2,7 +2,8 @@
 
 An SQLite file beside the database, or in the user's state folder for a server. An id is written down before
 the image is added with it, so that whatever is killed in between is done again under the same id, and
-nothing is there twice. Losing the file costs time: `recognise` finds again what is there.
+nothing is there twice. Losing the file costs time: `recognise` finds again what is there. So it is emptied
+where another store is found at its place.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from typing import Any, Final, Self
 
 from api.roles.people.target import reason_of
 from iqdb_core.errors import ConfigError, StoreUnavailable
+from iqdb_core.store.address import SqliteAddress, parse_address
 
 _TABLE: Final = """
 CREATE TABLE IF NOT EXISTS files (
     key TEXT PRIMARY KEY, post_id INTEGER NOT NULL UNIQUE, version TEXT
 ) WITHOUT ROWID
 """
+_STORE_TABLE: Final = "CREATE TABLE IF NOT EXISTS store (store_id TEXT NOT NULL)"
 _WAIT_S: Final = 10.0
 
 Known = dict[str, tuple[int, str | None]]
@@ -52,6 +55,7 @@ class Notebook:
             self._connection.execute("PRAGMA locking_mode=EXCLUSIVE")
             self._connection.execute("BEGIN EXCLUSIVE")
             self._connection.execute(_TABLE)
+            self._connection.execute(_STORE_TABLE)
             self._connection.execute("SELECT key, post_id, version FROM files LIMIT 0")
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
@@ -65,6 +69,23 @@ class Notebook:
 
     def __exit__(self, *_: object) -> None:
         self._connection.close()
+
+    def belong_to(self, store_id: str) -> None:
+        """Say of which store the ids are.
+
+        What is written down of another one is forgotten; what was written down before any was named is taken
+        to be of this one.
+        """
+        noted = self._row("SELECT store_id FROM store")
+        if noted == (store_id,):
+            return
+        with self._in_words("written"):
+            self._connection.execute("BEGIN")
+            if noted is not None:
+                self._connection.execute("DELETE FROM files")
+            self._connection.execute("DELETE FROM store")
+            self._connection.execute("INSERT INTO store VALUES (?)", (store_id,))
+            self._connection.execute("COMMIT")
 
     def largest_id(self) -> int:
         """Return the largest id written down; -1 for none."""
@@ -149,15 +170,16 @@ def _stored(key: str) -> str | bytes:
 def notebook_path(database: str, url: str) -> Path:
     """Return where the notebook of a server is, or of a database if `url` is empty.
 
+    A file has one notebook, whichever of its names it is opened by.
+
     Raises
     ------
     ConfigError
-        It belongs into the user's state folder, and there is none.
+        It belongs into the user's state folder, and there is none; or there can be no such database.
     """
-    if not url and "://" not in database:
-        return Path(f"{database}.files")
-    if not url and database.startswith("sqlite:///"):
-        return Path(f"{database.removeprefix('sqlite:///')}.files")
+    address = None if url else parse_address(database)
+    if isinstance(address, SqliteAddress):
+        return Path(f"{os.path.realpath(address.path)}.files")
     home = Path(os.environ.get("XDG_STATE_HOME") or _home() / ".local" / "state")
     name = hashlib.sha256((url or database).encode()).hexdigest()[:16]
     return home / "iqdb" / f"{name}.files"

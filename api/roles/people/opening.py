@@ -18,6 +18,7 @@ from api.roles.people.show import say
 from api.roles.people.target import Target, reason_of
 from api.roles.progress import ProgressLine
 from iqdb_client import ClientError
+from iqdb_client.environment import usable_environment
 from iqdb_core import codec
 from iqdb_core.errors import ConfigError, InvalidHash, SearchUnavailable, WrongUsage
 from iqdb_core.settings import Settings
@@ -52,13 +53,16 @@ def opened(settings: Settings, *, make: bool = False, hash_here: bool = False) -
     if settings.url:
         if split_web_address(settings.url) is None:
             raise WrongUsage(f"the address of a server looks like http://HOST:PORT, unlike {settings.url!r}")
-        with ServerTarget(
-            settings.url, token=settings.token or None, hash_here=hash_here, max_pixels=settings.max_pixels
-        ) as server:
-            try:
+        try:
+            with ServerTarget(
+                settings.url,
+                token=settings.token or None,
+                hash_here=hash_here,
+                max_pixels=settings.max_pixels,
+            ) as server:
                 yield server
-            except ClientError as error:
-                raise SearchUnavailable(f"{settings.url}: {error}") from error
+        except ClientError as error:
+            raise SearchUnavailable(f"{settings.url}: {error}") from error
         return
     with opened_database(settings, make=make) as database:
         yield database
@@ -66,9 +70,12 @@ def opened(settings: Settings, *, make: bool = False, hash_here: bool = False) -
 
 @contextmanager
 def opened_database(settings: Settings, *, make: bool = False) -> Iterator[DatabaseTarget]:
-    """Open the database of the settings; see `opened`."""
+    """Open the database of the settings; see `opened`. Raises ConfigError if there is none to be opened."""
     path = file_of(settings.database_url)
-    is_new = path is not None and not path.exists()
+    try:
+        is_new = path is not None and not path.exists()
+    except OSError as error:  # a folder above it may not be entered
+        raise ConfigError(f"the database {path} cannot be opened: {reason_of(error)}") from error
     if is_new and not make:
         raise ConfigError(f"there is no database {path}; 'iqdb add' makes one, --db names another")
     line = ProgressLine("reading the database")
@@ -110,15 +117,14 @@ def fetched(url: str) -> bytes:
     """Return what an address gives. Raises ConfigError with the reason if it gives nothing or too much."""
     data = bytearray()
     try:
-        with (
-            httpx.Client(follow_redirects=True, timeout=FETCH_TIMEOUT_S) as client,
-            client.stream("GET", url) as answer,
-        ):
+        with usable_environment():
+            http = httpx.Client(follow_redirects=True, timeout=FETCH_TIMEOUT_S)
+        with http, http.stream("GET", url) as answer:
             answer.raise_for_status()
             for piece in answer.iter_bytes():
                 data += piece
                 if len(data) > MAX_FETCH_BYTES:
                     raise ConfigError(f"{url} gives more than {MAX_FETCH_BYTES:,} bytes")
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except (ClientError, httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
         raise ConfigError(f"nothing could be had from {url}: {error}") from error
     return bytes(data)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -23,6 +25,11 @@ CONTACT_S: Final = 5.0
 """How long a server that has not answered at all is tried: its address may be wrong."""
 NOTICE_S: Final = 2.0
 """Who waits longer is told for what."""
+JOB_S: Final = 600.0
+"""How long an image is waited for that is accepted and queued behind others."""
+LOOK_S: Final = 0.5
+RUN: Final = 1000
+"""Ids within so many are asked for in one request."""
 
 
 class ServerTarget:
@@ -49,6 +56,13 @@ class ServerTarget:
     def add(self, entries: Sequence[Entry]) -> list[Added]:
         """See `Target`."""
         outcomes: dict[int, Added] = {}
+        for if_absent in (False, True):
+            outcomes |= self._add([one for one in entries if one.if_absent is if_absent], if_absent)
+        return [outcomes[entry.image_id] for entry in entries]
+
+    def _add(self, entries: Sequence[Entry], if_absent: bool) -> dict[int, Added]:
+        """Add pictures that are all to replace images, or none, and tell by id what became of them."""
+        outcomes: dict[int, Added] = {}
         damaged = set()
         pictures: dict[int, Picture] = {}
         for entry in entries:
@@ -61,11 +75,29 @@ class ServerTarget:
                     damaged.add(entry.image_id)
         sources = {entry.image_id: entry.source for entry in entries if entry.source is not None}
         if pictures:
-            for outcome in self._client.add_many(pictures, sources=sources):
+            for outcome in self._client.add_many(pictures, sources=sources, if_absent=if_absent):
+                if if_absent and outcome.job_id is not None:
+                    outcomes[outcome.post_id] = self._ended(outcome.post_id, outcome.job_id)
+                    continue
+                if if_absent and outcome.status == HTTPStatus.CONFLICT:
+                    outcomes[outcome.post_id] = Added(is_taken=True)
+                    continue
                 is_damaged = outcome.post_id in damaged or bool(outcome.image and outcome.image.is_damaged)
                 is_in = outcome.reason is None
                 outcomes[outcome.post_id] = Added(outcome.reason, is_damaged=is_in and is_damaged)
-        return [outcomes[entry.image_id] for entry in entries]
+        return outcomes
+
+    def _ended(self, image_id: int, job_id: str) -> Added:
+        """Wait for a job that is accepted: only its end tells whether the id was free."""
+        end_s = time.monotonic() + JOB_S
+        while (job := self._client.job(job_id)).state not in {"done", "failed"}:
+            if time.monotonic() > end_s:
+                return Added(f"it is accepted, but not done yet: see job {job_id}")
+            time.sleep(LOOK_S)
+        if job.state == "done":
+            return Added()
+        # Whatever else is wrong with the picture is told when it is added under another id.
+        return Added(is_taken=True) if not self.missing([image_id]) else Added(job.reason or "it failed")
 
     def _prepared(self, picture: Picture) -> tuple[Picture, bool]:
         """Return what is sent, and whether it is known to be damaged."""
@@ -83,9 +115,21 @@ class ServerTarget:
         """See `Target`."""
         return set(self._client.missing(image_ids))
 
-    def listed(self) -> Iterator[tuple[int, str | None]]:
+    def there(self, image_ids: Sequence[int]) -> dict[int, str | None]:
         """See `Target`."""
-        return ((image.post_id, image.source) for image in self._client.listed())
+        found: dict[int, str | None] = {}
+        for first, last in _runs(image_ids):
+            # One page has them all; no other is asked for.
+            for image in self._client.listed(_above(first - 1), page_images=last - first + 1):
+                if image.post_id <= last:
+                    found[image.post_id] = image.source
+                if image.post_id >= last:
+                    break
+        return {image_id: found[image_id] for image_id in image_ids if image_id in found}
+
+    def listed(self, after: int = -1) -> Iterator[tuple[int, str | None]]:
+        """See `Target`."""
+        return ((image.post_id, image.source) for image in self._client.listed(_above(after)))
 
     def is_same(self, image_id: int, picture: Picture) -> bool:
         """See `Target`."""
@@ -158,3 +202,22 @@ class ServerTarget:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _above(after: int) -> int | None:
+    """Return the id after which a list begins, None for the beginning."""
+    return after if after >= 0 else None
+
+
+def _runs(image_ids: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Yield the first and last of ids that are near each other, ascending."""
+    first = last = -1
+    for image_id in sorted(image_ids):
+        if first < 0:
+            first = image_id
+        elif image_id - first >= RUN:
+            yield first, last
+            first = image_id
+        last = image_id
+    if first >= 0:
+        yield first, last

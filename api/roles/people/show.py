@@ -27,6 +27,7 @@ from rich.table import Table
 from rich.text import Text
 
 from api.roles.people.add import Tally
+from api.roles.people.gather import Passed
 from api.roles.people.likeness import words_of
 from api.roles.printable import escaped, printable
 from iqdb_client import Match
@@ -90,9 +91,9 @@ def bar(label: str, count: Callable[[], int | None]) -> Iterator[Any]:
         yield show
 
 
-def summary(tally: Tally, other_files: int, unreadable: Sequence[tuple[str, str]]) -> None:
+def summary(tally: Tally, passed: Passed) -> None:
     """Say what became of all files, and list those that were refused and those that are damaged."""
-    refused = [*tally.refused, *unreadable]
+    refused = [*tally.refused, *passed.unreadable]
     if refused:
         say(f"{len(refused):,} could not be read:")
         _list([f"{name}: {reason}" for name, reason in refused])
@@ -100,8 +101,10 @@ def summary(tally: Tally, other_files: int, unreadable: Sequence[tuple[str, str]
         say(f"{len(tally.damaged):,} could be read only in part, and were added:")
         _list(tally.damaged)
     parts = [f"added {tally.added:,}", f"{tally.unchanged:,} were there already"]
-    if other_files:
-        parts.append(f"passed over {other_files:,} files that are no pictures")
+    if passed.other_files:
+        parts.append(f"passed over {passed.other_files:,} files that are no pictures")
+    if passed.left_out_folders:
+        parts.append(f"left out {passed.left_out_folders:,} links to folders and hidden folders")
     say(", ".join(parts))
 
 
@@ -118,10 +121,11 @@ def matches(found: Sequence[Match]) -> None:
         say("no copy is known")
         return
     table = Table(box=None, pad_edge=False)
-    table.add_column("id", justify="right")
+    longest_id = max(len(str(match.post_id)) for match in found)
+    table.add_column("id", justify="right", min_width=longest_id, no_wrap=True)
     table.add_column("likeness")
-    table.add_column("score", justify="right")
-    table.add_column("turned")
+    table.add_column("score", justify="right", min_width=len("score"), no_wrap=True)
+    table.add_column("turned", overflow="fold")
     table.add_column("source", overflow="fold")
     for match in found:
         turned = "" if match.turn in {None, "none"} else str(match.turn)

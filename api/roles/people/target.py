@@ -23,11 +23,14 @@ class Entry:
     picture : Path, bytes or str
         A file, its bytes, or a hash.
     source : str or None
+    if_absent : bool
+        Replace no image: the id was given out here, and somebody else may have got it meanwhile.
     """
 
     image_id: int
     picture: Picture
     source: str | None
+    if_absent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +43,13 @@ class Added:
         Why it was refused.
     is_damaged : bool
         It is in, though a part of the picture is missing.
+    is_taken : bool
+        It is not in: an image has the id, and was not to be replaced.
     """
 
     reason: str | None = None
     is_damaged: bool = False
+    is_taken: bool = False
 
 
 class Target(Protocol):
@@ -59,8 +65,11 @@ class Target(Protocol):
     def missing(self, image_ids: Sequence[int]) -> set[int]:
         """Return which of these ids are not there."""
 
-    def listed(self) -> Iterator[tuple[int, str | None]]:
-        """Yield the ids and sources of all images, by ascending id."""
+    def there(self, image_ids: Sequence[int]) -> dict[int, str | None]:
+        """Return those of these ids that are there, with the sources of their images."""
+
+    def listed(self, after: int = -1) -> Iterator[tuple[int, str | None]]:
+        """Yield the ids and sources of all images above an id, ascending."""
 
     def is_same(self, image_id: int, picture: Picture) -> bool:
         """Tell whether an image has the hash of a picture. Called from several threads at once.
@@ -78,7 +87,7 @@ class Target(Protocol):
         """Delete images; unknown ids are no error."""
 
     def status(self) -> dict[str, Any]:
-        """Return how many images there are, and what else is known."""
+        """Return how many images there are, and what else is known: `store_id` names the store."""
 
     def duplicates(self, after: int, min_likelihood: float) -> DuplicatesPage:
         """Return the next groups of images that show the same picture."""

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from iqdb_core.following import FollowerState
+from iqdb_core.model import MAX_SOURCE_CHARACTERS
+
 _HASH: Final = {"type": "string", "description": "'iqdb_' and 528 hexadecimal digits, or the digits alone"}
 _ID: Final = {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}
 _PLANE: Final = {
@@ -19,21 +22,27 @@ _PLANE: Final = {
 _CHANNELS: Final = {"type": "object", "properties": {"r": _PLANE, "g": _PLANE, "b": _PLANE}}
 MODE: Final = {"type": "string", "enum": ["sketch"]}
 _FILE: Final = {"type": "string", "format": "binary"}
-_IMAGE: Final = {
-    "type": "object",
-    "properties": {
-        "post_id": _ID,
-        "hash": _HASH,
-        "signature": {
-            "type": "object",
-            "properties": {
-                "avglf": {"type": "array", "items": {"type": "number"}},
-                "sig": {"type": "array", "items": {"type": "array", "items": {"type": "integer"}}},
-            },
+_SOURCE: Final = {
+    "type": "string",
+    "maxLength": MAX_SOURCE_CHARACTERS,
+    "description": "Where the image comes from: a name, path or page",
+}
+IMAGE_PROPERTIES: Final[dict[str, Any]] = {
+    "post_id": _ID,
+    "hash": _HASH,
+    "signature": {
+        "type": "object",
+        "properties": {
+            "avglf": {"type": "array", "items": {"type": "number"}},
+            "sig": {"type": "array", "items": {"type": "array", "items": {"type": "integer"}}},
         },
+        "description": "Not in answers to JSON",
     },
 }
-_MATCH: Final = {"type": "object", "properties": {**_IMAGE["properties"], "score": {"type": "number"}}}  # type: ignore[dict-item]
+DAMAGED: Final[dict[str, Any]] = {
+    "const": True,
+    "description": "A part of the picture was missing; there only where one was",
+}
 _LIMIT: Final = {"type": "integer", "minimum": 1, "maximum": 1000, "default": 10}
 
 
@@ -69,15 +78,22 @@ def query_parameter(name: str, schema: dict[str, Any]) -> dict[str, Any]:
 
 
 _WAIT: Final = query_parameter("wait", {"type": "boolean", "default": True})
+_IF_ABSENT: Final = query_parameter("if_absent", {"type": "boolean", "default": False})
 
 ADD: Final[dict[str, Any]] = {
-    "parameters": [query_parameter("hash", _HASH), _WAIT],
+    "parameters": [query_parameter("hash", _HASH), query_parameter("source", _SOURCE), _WAIT, _IF_ABSENT],
     "requestBody": _body(
-        {"file": _FILE, "hash": _HASH}, {"channels": _CHANNELS, "hash": _HASH}, required=False
+        {"file": _FILE, "hash": _HASH, "source": _SOURCE},
+        {"channels": _CHANNELS, "hash": _HASH, "source": _SOURCE, "if_absent": {"type": "boolean"}},
+        required=False,
     ),
-    "responses": answers(_IMAGE, queued=True),
+    "responses": answers(
+        {"type": "object", "properties": {**IMAGE_PROPERTIES, "damaged": DAMAGED}}, queued=True
+    ),
 }
-GET: Final[dict[str, Any]] = {"responses": answers(_IMAGE)}
+GET: Final[dict[str, Any]] = {
+    "responses": answers({"type": "object", "properties": {**IMAGE_PROPERTIES, "source": _SOURCE}})
+}
 DELETE: Final[dict[str, Any]] = {
     "responses": answers({"type": "object", "properties": {"post_id": _ID}}, queued=True)
 }
@@ -87,26 +103,67 @@ EACH_QUERY: Final = [
     query_parameter("min_score", {"type": "number"}),
 ]
 """What every query may say."""
-QUERY: Final[dict[str, Any]] = {
-    "parameters": [
-        query_parameter("hash", _HASH),
-        query_parameter("post_id", _ID),
-        *EACH_QUERY,
-    ],
-    "requestBody": _body(
-        {"file": _FILE, "hash": _HASH, "post_id": _ID},
-        {
-            "hash": _HASH,
-            "post_id": _ID,
-            "channels": _CHANNELS,
-            "limit": _LIMIT,
-            "mode": MODE,
-            "min_score": {"type": "number"},
-        },
-        required=False,
-    ),
-    "responses": answers({"type": "array", "items": _MATCH}),
-}
+BODY_OF_QUERY: Final = _body(
+    {"file": _FILE, "hash": _HASH, "post_id": _ID},
+    {"hash": _HASH, "post_id": _ID, "channels": _CHANNELS},
+    required=False,
+)
+"""The picture of a query; what else it may say is beside it in every kind of body."""
+BY_ID_OR_HASH: Final = [query_parameter("hash", _HASH), query_parameter("post_id", _ID)]
 STATUS: Final[dict[str, Any]] = {
-    "responses": answers({"type": "object", "properties": {"images": {"type": "integer"}}})
+    "responses": answers(
+        {
+            "type": "object",
+            "properties": {
+                "images": {"type": "integer"},
+                **{name: {"type": "integer"} for name in ("applied_seq", "head_seq", "lag_seq")},
+                "follower": {"enum": [state.value for state in FollowerState]},
+                "maintenance": {
+                    "type": "object",
+                    "properties": {"state": {"type": "string"}, "message": {"type": "string"}},
+                },
+                "checkpoint": {
+                    "type": "object",
+                    "properties": {
+                        "seq": {"type": "integer"},
+                        "age_s": {"type": "integer"},
+                        "refused": {"type": "string"},
+                    },
+                },
+                **{
+                    name: {"type": "string"}
+                    for name in ("store_error", "disk_error", "write_error", "restarted")
+                },
+                "nodes": {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "properties": {"url": {"type": "string"}, "state": {"type": "string"}},
+                        "additionalProperties": True,
+                    },
+                    "description": "What each query node says of itself",
+                },
+                "store_id": {"type": "string"},
+                "queue": {
+                    "type": "object",
+                    "properties": {
+                        "state": {"enum": ["ready", "away"]},
+                        "message": {"type": "string"},
+                        **{
+                            name: {"type": "integer"}
+                            for name in ("queued", "interactive", "running", "failed", "bytes")
+                        },
+                        "oldest_s": {"type": "number"},
+                    },
+                },
+                "workers": {
+                    "type": "object",
+                    "additionalProperties": {"type": "number"},
+                    "description": "Seconds since each was last heard of, by name",
+                },
+                "version": {"type": "string"},
+                "uptime_s": {"type": "integer"},
+            },
+        }
+    )
 }

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from api.web.document.openapi import EACH_QUERY, QUERY, answers, query_parameter
+from api.web.document.openapi import (
+    BODY_OF_QUERY,
+    BY_ID_OR_HASH,
+    DAMAGED,
+    EACH_QUERY,
+    IMAGE_PROPERTIES,
+    answers,
+    query_parameter,
+)
 from api.web.document.openapi_more import EXAMPLE_HASH
 
 ID: Final = {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}
@@ -25,18 +33,57 @@ COPIES_PARAMETERS: Final = [
     query_parameter("min_likelihood", _LIKELIHOOD),
     query_parameter("min_detail", _NUMBER),
 ]
-COPY_PROPERTIES: Final[dict[str, Any]] = {
-    "likelihood": _LIKELIHOOD,
-    "detail": {"type": "number", "minimum": 0},
-    "turn": {"type": "string"},
-    "part": {
-        "type": "object",
-        "properties": {name: {"type": "integer"} for name in ("x", "y", "width", "height")},
+_MATCH: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {
+        **IMAGE_PROPERTIES,
+        "score": _NUMBER,
+        "likelihood": {**_LIKELIHOOD, "description": "With find=copies or turns, as the three that follow"},
+        "detail": {"type": "number", "minimum": 0},
+        "turn": {"type": "string"},
+        "part": {
+            "type": "object",
+            "properties": {name: {"type": "integer"} for name in ("x", "y", "width", "height")},
+            "description": "Where in the picture of the query, if not all of it",
+        },
+        "source": {"type": "string", "description": "With find=copies, turns or mode=sketch, if it is known"},
     },
-    "source": {"type": "string"},
 }
-FIND: Final[dict[str, Any]] = {**QUERY, "parameters": [*QUERY["parameters"], *COPIES_PARAMETERS]}
-"""`QUERY` with the words of a search for copies."""
+_LISTED: Final = {"type": "array", "items": ID, "maxItems": 1000}
+
+
+def _body_with_words() -> dict[str, Any]:
+    """Return the body of a query with all that it may say: the names of the query string are its own, too."""
+    said = {one["name"]: one["schema"] for one in (*EACH_QUERY, *COPIES_PARAMETERS)}
+    content = {}
+    for kind, described in BODY_OF_QUERY["content"].items():
+        properties = {**described["schema"]["properties"], **said}
+        if kind == "application/json":
+            properties["exclude"] = {"anyOf": [said["exclude"], ID, _LISTED]}
+        content[kind] = {"schema": {"type": "object", "properties": properties}}
+    return {**BODY_OF_QUERY, "content": content}
+
+
+def _answers_of_query() -> dict[str, Any]:
+    found = answers({"type": "array", "items": _MATCH})
+    found["200"]["headers"] = {
+        "X-Query-Detail": {
+            "description": "Bits of evidence that the picture can give at most; with find=copies or turns",
+            "schema": {"type": "number"},
+        },
+        "X-Query-Damaged": {
+            "description": "A part of the picture was missing; there only where one was",
+            "schema": {"const": "true"},
+        },
+    }
+    return found
+
+
+FIND: Final[dict[str, Any]] = {
+    "parameters": [*BY_ID_OR_HASH, *EACH_QUERY, *COPIES_PARAMETERS],
+    "requestBody": _body_with_words(),
+    "responses": _answers_of_query(),
+}
 _PAIR: Final = {
     "type": "object",
     "properties": {
@@ -90,7 +137,12 @@ QUERY_BATCH: Final[dict[str, Any]] = {
                                 "type": "object",
                                 "description": "By id, hash or channels; each has its own outcome",
                             },
-                        }
+                        },
+                        # What is wrong with one is told in the outcome of each query.
+                        **{
+                            one["name"]: {"description": "As of /query"}
+                            for one in (*EACH_QUERY, *COPIES_PARAMETERS)
+                        },
                     },
                     "required": ["queries"],
                 },
@@ -117,8 +169,8 @@ QUERY_BATCH: Final[dict[str, Any]] = {
                             "status": {"type": "integer"},
                             "message": {"type": "string"},
                             "detail": {"type": "number"},
-                            "damaged": {"type": "boolean"},
-                            "matches": {"type": "array", "items": {"type": "object"}},
+                            "damaged": DAMAGED,
+                            "matches": {"type": "array", "items": _MATCH},
                         },
                     },
                 }

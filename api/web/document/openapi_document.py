@@ -20,6 +20,7 @@ from api.web.document.openapi_more import (
     EXAMPLE_HASH,
     HASH_PATTERN,
     ID,
+    IF_ABSENT,
     JOB,
     JOBS,
     LIVE,
@@ -56,7 +57,7 @@ _REASONS: Final = {
     "403": "The token has a lesser right",
     "404": "There is no such image or job",
     "408": "The body stopped in the middle",
-    "409": "The database was put back to another state",
+    "409": "An image has the id already, or the database was put back to another state",
     "413": "More bytes or pixels than allowed",
     "422": "The bytes are no picture that is read, or a damaged one",
     "429": "Too many requests at once or from one caller, or the queue is full",
@@ -165,8 +166,9 @@ def _complete_parameter(parameter: dict[str, Any], path: str, *, has_body: bool)
         parameter["schema"] = ID
     if parameter["name"] == "exclude":
         parameter["schema"] = {"type": "string", "pattern": "^([0-9]+(,[0-9]+)*)?$"}
-    if parameter["name"] == "wait":
-        parameter |= WAIT
+    for known in (WAIT, IF_ABSENT):
+        if parameter["name"] == known["name"]:
+            parameter |= known
     if parameter["name"] == "hash":
         parameter["schema"] = {"type": "string", "pattern": HASH_PATTERN}
         if not has_body:  # beside an example of a body, this one would count
@@ -175,8 +177,8 @@ def _complete_parameter(parameter: dict[str, Any], path: str, *, has_body: bool)
 
 def _complete_body(content: dict[str, Any]) -> None:
     """Add the picture as the whole body; null counts as absent in JSON, as serialisers send it."""
-    form = content["multipart/form-data"]["schema"]["properties"]
-    form["url"] = content["application/json"]["schema"]["properties"]["url"] = _URL
+    for described in content.values():
+        described["schema"]["properties"]["url"] = _URL
     content |= {kind: {"schema": {"type": "string", "format": "binary"}} for kind in _RAW}
     properties = dict(content["application/json"]["schema"]["properties"])
     properties["hash"] = {"type": "string", "pattern": STRICT_HASH_PATTERN}
@@ -209,7 +211,7 @@ def _statuses(method: str, path: str, operation: Mapping[str, Any]) -> Iterator[
             yield from ("422", "502")
     if ("{" in path and method == "get") or path.startswith("/query"):
         yield "404"
-    if path == "/changes":
+    if path == "/changes" or (method, path) == ("post", "/images/{image_id}"):
         yield "409"
 
 

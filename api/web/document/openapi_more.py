@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from api.web.document.openapi import DAMAGED, IMAGE_PROPERTIES
+
 ID: Final = {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}
 HASH_PATTERN: Final = "^((iqdb_)?[0-9a-fA-F]{528})?$"
 """Of parameters, where an empty value counts as none, as HTML forms send them."""
@@ -21,6 +23,7 @@ _JOB: Final = {
         "state": {"enum": ["queued", "running", "done", "failed"]},
         "reason": {"type": "string", "description": "Why it failed, or why it waits"},
         "hash": {"type": "string", "description": "Of a job that is done"},
+        "damaged": DAMAGED,
     },
     "required": ["job_id", "post_id", "state"],
 }
@@ -50,24 +53,34 @@ _OUTCOMES: Final = _object(
             "type": "array",
             "items": _object(
                 {"post_id": ID, "status": {"type": "integer"}},
-                {"hash": {"type": "string"}, "job_id": {"type": "string"}, "message": {"type": "string"}},
+                {
+                    "hash": {"type": "string"},
+                    "signature": IMAGE_PROPERTIES["signature"],
+                    "damaged": DAMAGED,
+                    "job_id": {"type": "string"},
+                    "message": {"type": "string"},
+                },
             ),
         }
     }
 )
+_YES_OR_NO: Final = "^([Tt][Rr][Uu][Ee]|[Yy][Ee][Ss]|1|[Ff][Aa][Ll][Ss][Ee]|[Nn][Oo]|0)?$"
 WAIT: Final = {
     "name": "wait",
     "in": "query",
     "required": False,
-    "schema": {
-        "type": "string",
-        "pattern": "^([Tt][Rr][Uu][Ee]|[Yy][Ee][Ss]|1|[Ff][Aa][Ll][Ss][Ee]|[Nn][Oo]|0)?$",
-        "default": "true",
-    },
+    "schema": {"type": "string", "pattern": _YES_OR_NO, "default": "true"},
     "description": "Whether to answer only when the image is findable",
 }
+IF_ABSENT: Final = {
+    "name": "if_absent",
+    "in": "query",
+    "required": False,
+    "schema": {"type": "string", "pattern": _YES_OR_NO, "default": "false"},
+    "description": "Replace no image: an id that has one is answered 409",
+}
 ADD_MANY: Final[dict[str, Any]] = {
-    "parameters": [WAIT],
+    "parameters": [WAIT, IF_ABSENT],
     "requestBody": {
         "required": True,
         "content": {
@@ -89,7 +102,8 @@ ADD_MANY: Final[dict[str, Any]] = {
                             "minItems": 1,
                             "maxItems": 1000,
                         }
-                    }
+                    },
+                    {"if_absent": {"type": ["boolean", "null"]}},
                 ),
                 "example": {"images": [{"post_id": 1, "hash": EXAMPLE_HASH}]},
             },

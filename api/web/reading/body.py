@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncIterator, Iterable
 
 from starlette.requests import ClientDisconnect, Request
 
 from api.ingestion.picture import BodyTooLarge
+from iqdb_core.errors import IqdbError
 
 
 class Body:
@@ -61,7 +63,14 @@ class Body:
         return chunk
 
 
-def has_body(headers: list[tuple[bytes, bytes]]) -> bool:
+async def departure(request: Request) -> None:
+    """Return once the client is gone; for when its body has been read."""
+    with contextlib.suppress(IqdbError):  # one that goes on sending, against the limits, is no better
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+
+def has_body(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     """Tell whether a request announces a body: a length that is not 0, or chunks."""
     for name, value in headers:
         if name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):

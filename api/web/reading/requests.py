@@ -15,13 +15,17 @@ from api.ingestion.picture import Channels, Picture
 from api.web.errors import BadRequest
 from api.web.reading.parameters import Parameters, query_values
 from iqdb_core import codec
+from iqdb_core.codec import check_source
 from iqdb_core.errors import InvalidImageId
 from iqdb_core.model import MAX_IMAGE_ID
-from iqdb_core.store.sources import check_source
 
 DEFAULT_LIMIT: Final = 10
 MAX_LIMIT: Final = 1000
 MAX_ID_DIGITS: Final = 19
+IF_ABSENT: Final = "if_absent"
+"""Says that no image is to be replaced."""
+_YES: Final = frozenset({"true", "1", "yes"})
+_NO: Final = frozenset({"false", "0", "no"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +92,26 @@ def source_of(given: Parameters) -> str | None:
     return text
 
 
+def is_said(name: str, value: object) -> bool:
+    """Tell whether a request says yes to something, given as text or as JSON; what is left out is a no.
+
+    Raises
+    ------
+    BadRequest
+        Neither true nor false.
+    """
+    if value is None or isinstance(value, bool):
+        return bool(value)
+    text = value.lower() if isinstance(value, str) else None
+    if text in _YES or text in _NO:
+        return text in _YES
+    raise BadRequest(f"{name} is true or false")
+
+
 def wants_to_wait(request: Request) -> bool:
     """Tell whether to answer only when the work is done: `wait=false` or `Prefer: respond-async` says no."""
     text = str(query_values(request).get("wait", ""))
-    if text.lower() in {"false", "0", "no"}:
-        return False
-    if text.lower() not in {"", "true", "1", "yes"}:
-        raise BadRequest("wait is true or false")
+    if text:
+        return is_said("wait", text)
     preferences = request.headers.get("prefer", "").lower().replace(";", ",").split(",")
-    return bool(text) or "respond-async" not in (item.strip() for item in preferences)
+    return "respond-async" not in (item.strip() for item in preferences)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, Final
 
 from fastapi import APIRouter
@@ -17,12 +18,19 @@ from api.web.answers import Dialect, added_body, json_response
 from api.web.errors import BadRequest, message_of, status_of
 from api.web.reading.body import Body
 from api.web.reading.multipart import form_items
-from api.web.reading.parameters import FORM, MULTIPART, content_kind, json_object, parsed_json
-from api.web.reading.requests import image_id_from, json_image_id, wants_to_wait
+from api.web.reading.parameters import (
+    FORM,
+    MULTIPART,
+    content_kind,
+    json_object,
+    parsed_json,
+    query_values,
+)
+from api.web.reading.requests import IF_ABSENT, image_id_from, is_said, json_image_id, wants_to_wait
 from api.web.services import services_of
 from iqdb_core import codec
+from iqdb_core.codec import check_source
 from iqdb_core.errors import IqdbError
-from iqdb_core.store.sources import check_source
 
 router: Final = APIRouter()
 
@@ -64,28 +72,31 @@ async def delete_images(request: Request) -> Response:
 @asynccontextmanager
 async def _batch(request: Request) -> AsyncIterator[tuple[Dialect, Items]]:
     """Yield the ids and pictures of a batch; a part that is at fault alone stands there as its error."""
+    if_absent = is_said(IF_ABSENT, query_values(request).get(IF_ABSENT))
     body = Body(request)
     kind = content_kind(request)
     first = await body.first()
     if kind == MULTIPART and first.lstrip()[:1] != b"{":
         limits = {"max_files": MAX_BATCH, "max_fields": 2 * MAX_BATCH, "max_field_bytes": 8192}
         async with form_items(body, request.headers["content-type"], **limits) as parts:
-            yield Dialect.DANBOORU, _checked(_named_items(list(parts)))
+            yield Dialect.DANBOORU, _checked(_named_items(list(parts)), if_absent=if_absent)
         return
     if not first or (kind == FORM and first.lstrip()[:1] != b"{"):
         raise BadRequest("send multipart/form-data with a part for each image, or application/json")
-    images = (await json_object(body)).get("images")
+    said = await json_object(body)
+    images = said.get("images")
     if not isinstance(images, list) or not all(isinstance(image, dict) for image in images):
         raise BadRequest("give 'images' as a list of objects with 'post_id' and 'hash'")
-    yield Dialect.E621, _checked([_json_item(image) for image in images])
+    if_absent = is_said(IF_ABSENT, said.get(IF_ABSENT)) or if_absent
+    yield Dialect.E621, _checked([_json_item(image) for image in images], if_absent=if_absent)
 
 
-def _checked(items: Items) -> Items:
+def _checked(items: Items, *, if_absent: bool) -> Items:
     if not 1 <= len(items) <= MAX_BATCH:
         raise BadRequest(f"a batch has 1..{MAX_BATCH} images")
     if len({one.image_id for one in items}) != len(items):
         raise BadRequest("a batch names an id more than once")
-    return items
+    return [replace(one, if_absent=if_absent) if isinstance(one, NewImage) else one for one in items]
 
 
 def _named_items(parts: Sequence[tuple[str, UploadFile | str]]) -> Items:

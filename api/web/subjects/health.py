@@ -21,7 +21,8 @@ router: Final = APIRouter()
 async def status(request: Request) -> Response:
     """Return the exact number of images, and how the parts of the server are."""
     services = services_of(request)
-    body = await services.search.status() | await services.ingestion.status() | process_body(request)
+    body = await services.search.status() | await services.ingestion.status()
+    body |= {**services.trouble(), **process_body(request)}
     if "images" not in body:
         return json_response(body, status=503, headers={"Retry-After": str(RETRY_AFTER_S)})
     return json_response(body)

@@ -17,7 +17,7 @@ from api.web.answers import Dialect, added_body, image_body, json_response, name
 from api.web.document.openapi import ADD, DELETE, GET
 from api.web.reading.fetching import parameters_with_picture
 from api.web.reading.parameters import dialect_of
-from api.web.reading.requests import image_id_from, picture_of, source_of, wants_to_wait
+from api.web.reading.requests import IF_ABSENT, image_id_from, is_said, picture_of, source_of, wants_to_wait
 from api.web.services import services_of
 
 router: Final = APIRouter()
@@ -25,11 +25,12 @@ router: Final = APIRouter()
 
 @router.post("/images/{image_id}", openapi_extra=ADD)
 async def add_image(request: Request, image_id: str) -> Response:
-    """Add an image, or replace the one that has this id."""
+    """Add an image, or replace the one that has this id, unless that is not wanted."""
     number = image_id_from(image_id)
     wait = wants_to_wait(request)
     with await parameters_with_picture(request) as said:
-        new = NewImage(number, picture_of(said), source_of(said))
+        if_absent = is_said(IF_ABSENT, said.get(IF_ABSENT))
+        new = NewImage(number, picture_of(said), source_of(said), if_absent)
         outcome = await services_of(request).ingestion.add(new, wait=wait)
     return added_response(outcome, said.dialect)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Final
 
 from fastapi import APIRouter
@@ -12,10 +13,11 @@ from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api.ingestion.hashing import Gone
 from api.web.answers import Dialect, json_response
 from api.web.document.openapi_copies import QUERY_BATCH
 from api.web.errors import BadRequest, message_of, status_of
-from api.web.reading.body import Body
+from api.web.reading.body import Body, departure
 from api.web.reading.multipart import form_items
 from api.web.reading.parameters import MULTIPART, Parameters, content_kind, json_object, query_values
 from api.web.services import Services, services_of
@@ -35,10 +37,11 @@ async def query_batch(request: Request) -> Response:
     """Answer up to 100 queries, in their order; what is said in the query string holds for all of them."""
     services = services_of(request)
     turns = asyncio.Semaphore(AT_ONCE)
+    gone = partial(departure, request)
 
     async def one(name: str, said: Parameters) -> dict[str, Any]:
         async with turns:
-            return {"name": name} | await _result(services, said)
+            return {"name": name} | await _result(services, said, gone)
 
     async with _queries(request) as queries:
         client = request.client.host if request.client else None
@@ -47,9 +50,9 @@ async def query_batch(request: Request) -> Response:
     return json_response({"results": results})
 
 
-async def _result(services: Services, said: Parameters) -> dict[str, Any]:
+async def _result(services: Services, said: Parameters, gone: Gone) -> dict[str, Any]:
     try:
-        found = await answer(services, said)
+        found = await answer(services, said, gone)
     except IqdbError as error:
         return {"status": int(status_of(error)), "message": message_of(error)}
     body: dict[str, Any] = {"status": 200, "matches": found.bodies}

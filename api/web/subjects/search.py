@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api.ingestion.hashing import Gone
 from api.ingestion.picture import Picture
 from api.search.interface import CopiesWanted
 from api.web.answers import json_response, match_bodies
 from api.web.document.openapi_copies import FIND
+from api.web.reading.body import departure
 from api.web.reading.copies import copies_wanted, copy_bodies, window_of
 from api.web.reading.fetching import parameters_with_picture
 from api.web.reading.parameters import Parameters
@@ -53,7 +56,7 @@ class Answer(NamedTuple):
 async def query(request: Request) -> Response:
     """Return the images most like a picture, best first."""
     with await parameters_with_picture(request) as said:
-        found = await answer(services_of(request), said)
+        found = await answer(services_of(request), said, partial(departure, request))
     headers = {}
     if found.detail is not None:
         headers[DETAIL_HEADER] = f"{found.detail:.1f}"
@@ -62,20 +65,20 @@ async def query(request: Request) -> Response:
     return json_response(found.bodies, headers=headers)
 
 
-async def answer(services: Services, said: Parameters) -> Answer:
-    """Return what a query found."""
+async def answer(services: Services, said: Parameters, gone: Gone) -> Answer:
+    """Return what a query found; a picture that nobody waits for any more is not searched, see `Hasher`."""
     asked = question_of(said)
     rank = ranking_of(services.search, said)
     wanted = copies_wanted(said)
     if wanted is not None:
-        copies, is_damaged = await find_copies(services, asked.picture, wanted)
+        copies, is_damaged = await find_copies(services, asked.picture, wanted, gone)
         sources = await services.search.sources([match.image_id for match in copies.matches])
         return Answer(copy_bodies(copies, sources, said.dialect), copies.detail, is_damaged)
     window = window_of(said)
     if isinstance(asked.picture, int):
         read = ReadImage(await services.search.get(asked.picture), is_damaged=False)
     else:
-        read = await services.hasher.read(asked.picture)
+        read = await services.hasher.read(asked.picture, gone=gone)
     # What is left out must not be missing at the end.
     limit = window.offset + window.limit + len(window.exclude)
     matches = await rank(read.signature, limit, asked.min_score)
@@ -89,7 +92,7 @@ async def answer(services: Services, said: Parameters) -> Answer:
 
 
 async def find_copies(
-    services: Services, picture: Picture | int, wanted: CopiesWanted
+    services: Services, picture: Picture | int, wanted: CopiesWanted, gone: Gone
 ) -> tuple[Copies, bool]:
     """Search for copies of a picture, or of a known image, which is not among its own copies.
 
@@ -103,5 +106,5 @@ async def find_copies(
         known = await services.search.get(picture)
         wanted = replace(wanted, exclude=wanted.exclude | {picture})
         return await services.search.find_copies(turned([Asked(known)], wanted.turns), wanted), False
-    read = await services.hasher.asked(picture, turns=wanted.turns, has_parts=wanted.has_parts)
+    read = await services.hasher.asked(picture, turns=wanted.turns, has_parts=wanted.has_parts, gone=gone)
     return await services.search.find_copies(read.asked, wanted), read.is_damaged

@@ -6,7 +6,7 @@
 -- ARGV[5]   id of the store that the jobs are for
 -- ARGV[6]   no revision at or below this one is given out
 -- ARGV[7]   key of Celery's queue
--- ARGV[8..] per job: id, kind, lane, image id, bytes, source
+-- ARGV[8..] per job: id, kind, lane, image id, bytes, source, '1' if it is to replace no image or ''
 --
 -- A payload waits under `staged:ID`, with a time to live, and moves to `payload:ID` here. So a repetition of
 -- what was sent, at any point, never touches an accepted job.
@@ -14,7 +14,7 @@
 -- Answers {'ok', messages to send, jobs, bytes, revision...} with the figures of the queue afterwards,
 -- {'full', jobs, bytes, jobs per second, bytes per second}, {'unseeded'}, {'unstaged'} or {'foreign'}.
 
-local FIRST, WORDS = 8, 6
+local FIRST, WORDS = 8, 7
 local ids, total, is_waited_for, is_urgent = {}, 0, true, false
 for i = FIRST, #ARGV, WORDS do
   ids[#ids + 1] = ARGV[i]
@@ -67,6 +67,7 @@ for i = FIRST, #ARGV, WORDS do
   redis.call('HSET', P .. 'job:' .. id, 'state', 'queued', 'kind', ARGV[i + 1], 'lane', ARGV[i + 2],
     'image_id', ARGV[i + 3], 'revision', place, 'bytes', ARGV[i + 4], 'created', text(t))
   if ARGV[i + 5] ~= '' then redis.call('HSET', P .. 'job:' .. id, 'source', ARGV[i + 5]) end
+  if ARGV[i + 6] ~= '' then redis.call('HSET', P .. 'job:' .. id, 'if_absent', ARGV[i + 6]) end
   redis.call('ZADD', P .. 'jobs', place, id)
   redis.call('ZADD', P .. 'jobs:queued', place, id)
   redis.call('ZADD', P .. 'lane:' .. ARGV[i + 2], place, id)

@@ -15,8 +15,8 @@
 -- wait, every fourth claim is of bulk, so its oldest job never starves. A claim is of one lane: nobody waits
 -- for the images of others.
 --
--- Answers {jobs still waiting, {id, kind, image id, revision, attempts, deferrals, source}...} or
--- {'foreign'}.
+-- Answers {jobs still waiting, {id, kind, image id, revision, attempts, deferrals, source, '1' if it is to
+-- replace no image or ''}...} or {'foreign'}.
 
 even_when_full()
 if is_foreign(ARGV[2]) then return {'foreign'} end
@@ -26,11 +26,11 @@ local t, claimant, holder = now(), ARGV[3], ARGV[3] .. ' ' .. ARGV[4]
 local answer = {0}
 
 local function row(id, job)
-  return {id, job[2], job[3], job[4], job[5] or '0', job[6] or '0', job[8] or ''}
+  return {id, job[2], job[3], job[4], job[5] or '0', job[6] or '0', job[8] or '', job[10] or ''}
 end
 local function read(id)
   return redis.call('HMGET', P .. 'job:' .. id, 'state', 'kind', 'image_id', 'revision', 'attempts',
-    'deferrals', 'bytes', 'source', 'holder')
+    'deferrals', 'bytes', 'source', 'holder', 'if_absent')
 end
 
 note_busy(claimant)

@@ -9,7 +9,7 @@
 -- ARGV[8]   claimant
 -- ARGV[9]   ticket of the claim
 -- ARGV[10..] per job: id, 'done', signature, seq, '1' if its picture is damaged or ''
---                     id, 'failed', reason, class of the error, ''
+--                     id, 'failed', reason, class of the error, seq of what was in the way or ''
 --                     id, 'back', delay in microseconds, '1' if it is to blame or '', '1' if it is deferred
 --                     or ''
 --
@@ -39,6 +39,7 @@ local function finish(id, key, i)
   if ARGV[i + 1] == 'failed' then
     redis.call('HSET', key, 'state', 'failed', 'updated', text(place), 'reason', ARGV[i + 2],
       'error', ARGV[i + 3])
+    if ARGV[i + 4] ~= '' then redis.call('HSET', key, 'seq', ARGV[i + 4]) end
   else
     redis.call('HSET', key, 'state', 'done', 'updated', text(place), 'signature', ARGV[i + 2],
       'seq', ARGV[i + 3])

@@ -12,7 +12,10 @@
 -- lost, or never sent, is replaced at the next sweep, and one too many finds nothing to do.
 
 even_when_full()
-if is_foreign(ARGV[8]) then return 'foreign' end
+if is_foreign(ARGV[8]) then
+  redis.call('ZREM', P .. 'workers', ARGV[7])  -- it may have come before it knew
+  return 'foreign'
+end
 local t, limit = now(), tonumber(ARGV[5])
 redis.call('ZADD', P .. 'workers', text(t), ARGV[7])
 redis.call('ZREMRANGEBYSCORE', P .. 'workers', '-inf', text(t - 300 * 1000000))

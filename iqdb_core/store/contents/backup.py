@@ -1,7 +1,7 @@
 """A copy of the whole store while it is used, as one SQLite file that IQDB and we open.
 
 Everything is of one moment: images, feed with its tombstones, sources, lineage and counter. Called by
-`SignatureStore`.
+`SignatureStore`, and for stores of an older schema, which it takes as they are, by `opening`.
 """
 
 from __future__ import annotations
@@ -71,7 +71,10 @@ def _copy_rows(
     """Copy every table of one snapshot, a page at a time."""
     with backend.snapshot() as connection:
         total, done = backend.counter(connection).image_rows, 0
+        there = sa.inspect(connection).get_table_names()
         for table, key, columns in _TABLES:
+            if table not in there:  # its schema is older: the copy's is as a migration would leave it
+                continue
             if table in _MADE_ANEW:
                 target.execute(f"DELETE FROM {table}")  # noqa: S608 - names of ours
             names = ", ".join(columns)

@@ -64,7 +64,8 @@ class CheckReport:
     findings : list of Finding
         The first thousand of them.
     repaired : int
-        How many changes to images the repair added to the feed; followers see them like any other.
+        How many of those found are mended: what a second look, in the transaction of the repair, finds no
+        more. Rows of images that are no signatures stay, and with them their findings.
     """
 
     images: int = 0
@@ -90,13 +91,25 @@ def check(
     if report.found:
         return report  # nothing that is read from such a file can be believed, and nothing written to it
     with backend.repairing() if repair else backend.snapshot() as connection:
-        _check_counter(backend, connection, report)
-        _check_images(backend, connection, report, progress)
-        _check_vanished(backend, connection, report)
-        _check_rest(connection, report)
+        _look(backend, connection, report, progress)
         if repair and report.found:
-            _mend(backend, connection, report)
+            _mend(backend, connection)
+            left = CheckReport()
+            _look(backend, connection, left, progress)
+            report.repaired = max(report.found - left.found, 0)
     return report
+
+
+def _look(
+    backend: Backend,
+    connection: sa.Connection,
+    report: CheckReport,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    _check_counter(backend, connection, report)
+    _check_images(backend, connection, report, progress)
+    _check_vanished(backend, connection, report)
+    _check_rest(connection, report)
 
 
 def _check_counter(backend: Backend, connection: sa.Connection, report: CheckReport) -> None:
@@ -157,8 +170,11 @@ def _check_rest(connection: sa.Connection, report: CheckReport) -> None:
         report.add(Finding("lineage", f"a mark stands at seq {seq}, which was not given out yet"))
 
 
-def _mend(backend: Backend, connection: sa.Connection, report: CheckReport) -> None:
-    """Bring feed and counter in step with the images, and drop what belongs to none."""
+def _mend(backend: Backend, connection: sa.Connection) -> None:
+    """Bring feed and counter in step with the images, and drop what belongs to none.
+
+    What changes of images is added to the feed, where followers see it like any other change.
+    """
     counter, right = backend.counter(connection), _right_counter(backend, connection)
     mended = counter._replace(
         head_seq=max(counter.head_seq, right.head_seq),
@@ -167,5 +183,5 @@ def _mend(backend: Backend, connection: sa.Connection, report: CheckReport) -> N
     )
     backend.set_counter(connection, mended)
     connection.execute(sa.text(f"DELETE {_MARKS_AHEAD}"))
-    report.repaired = takeover.bring_in_step(backend, connection, None)
+    takeover.bring_in_step(backend, connection, None)
     connection.execute(sa.text(f"DELETE {_LOST_SOURCES}"))

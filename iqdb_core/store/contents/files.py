@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from iqdb_core.errors import StoreInvalid, StoreUnavailable
@@ -23,11 +23,16 @@ def new_file(path: Path) -> Iterator[Path]:
     StoreInvalid
         `path` exists already, or its directory does not.
     StoreUnavailable
-        The disk is full or fails.
+        The disk is full or fails, the directory may not be used, or the name is too long: while it is
+        written, five characters more are in it.
     """
-    if path.exists():
+    try:
+        is_there, has_directory = path.exists(), path.parent.is_dir()
+    except OSError as error:
+        raise StoreUnavailable(f"{path.name} cannot be written: {error}") from error
+    if is_there:
         raise StoreInvalid(f"{path.name} exists already")
-    if not path.parent.is_dir():
+    if not has_directory:
         raise StoreInvalid(f"there is no directory for {path.name}")
     part = path.with_name(f"{path.name}.part")
     try:
@@ -40,7 +45,8 @@ def new_file(path: Path) -> Iterator[Path]:
         raise StoreUnavailable(f"{path.name} cannot be written: {error}") from error
     finally:
         for left in (part, part.with_name(f"{part.name}-journal")):
-            left.unlink(missing_ok=True)
+            with suppress(OSError):  # what kept it from being written keeps it from being removed
+                left.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from iqdb_core.model import CHANNELS, KEPT, ChangeBatch, Mark
 from iqdb_core.store import columns
-from iqdb_core.store.backend import Counter, FeedRow
+from iqdb_core.store.backend import Counter, FeedRow, counter_row
 from iqdb_core.store.databases.postgres_engine import PostgresEngines, driver_of
 
 if TYPE_CHECKING:
@@ -104,7 +104,8 @@ class PostgresBackend:
         self._engines = PostgresEngines(address, timeouts)
 
     def prepare(self) -> None:
-        """Do nothing: a server has no files of ours, and `check_images` refuses another program's table."""
+        """Refuse an encoding that not every text has; `check_images` refuses another program's table."""
+        self._engines.check_encoding()
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sa.Connection]:
@@ -116,7 +117,7 @@ class PostgresBackend:
     def writing(self) -> Iterator[sa.Connection]:
         """One write transaction, holding the lock of the counter row until it has committed."""
         with self._engines.errors(), self._engines.writer.begin() as connection:
-            _execute(connection, _LOCK_COUNTER)
+            _one(connection, _LOCK_COUNTER)  # where there is no row, nothing keeps the others out
             yield connection
 
     @contextlib.contextmanager
@@ -142,7 +143,7 @@ class PostgresBackend:
 
     def keep_writers_out(self, connection: sa.Connection) -> None:
         """Take the lock of the counter row."""
-        _execute(connection, _LOCK_COUNTER)
+        _one(connection, _LOCK_COUNTER)
 
     def damage(self, connection: sa.Connection) -> list[str]:  # noqa: ARG002
         """Return nothing: the server looks after its files."""
@@ -183,9 +184,9 @@ class PostgresBackend:
             feed = _execute(connection, _FEED_ROWS, (list(post_ids),))
             newest = _execute(connection, _NEWEST_ROW_ID)
             return (
-                Counter(*_row(counter)),
+                Counter(*counter_row(counter.fetchone())),
                 {row[1]: FeedRow(*row) for row in feed.fetchall()},
-                _row(newest)[0] or 0,
+                (newest.fetchone() or (None,))[0] or 0,
             )
 
     def together(self, connection: sa.Connection) -> AbstractContextManager[object]:
@@ -257,14 +258,8 @@ def _execute(connection: sa.Connection, statement: str, values: Sequence[Any] = 
 
 
 def _one(connection: sa.Connection, statement: str, values: Sequence[Any] = ()) -> tuple[Any, ...]:
-    return _row(_execute(connection, statement, values))
-
-
-def _row(cursor: psycopg.Cursor[Any]) -> tuple[Any, ...]:
-    row: tuple[Any, ...] | None = cursor.fetchone()
-    if row is None:
-        raise LookupError("a statement that always has an answer has none")
-    return row
+    """Return the one row of a statement that reads the counter row, or whose answer always has one."""
+    return counter_row(_execute(connection, statement, values).fetchone())
 
 
 def _as_arrays(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 import psycopg
 import sqlalchemy as sa
 
-from iqdb_core.errors import StoreError, StoreInvalid, StoreUnavailable
+from iqdb_core.errors import StoreError, StoreIncomplete, StoreInvalid, StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterator, Sequence
 
     from iqdb_core.store.address import PostgresAddress, StoreTimeouts
 
@@ -37,20 +37,30 @@ _SESSION: Final = {
     "enable_seqscan": "off",
     "max_parallel_workers_per_gather": "0",
 }
+_SERVERS: Final = {"host", "port"}
 _NETWORK: Final = {
     "keepalives_idle": "15",
     "keepalives_interval": "5",
     "keepalives_count": "3",
     "tcp_user_timeout": "30000",
 }
-_DURABLE: Final = (
-    b"SELECT set_config('synchronous_commit', 'on', false)"
-    b" WHERE current_setting('synchronous_commit') = 'off'"
+_OVERRULE: Final = (
+    b"SELECT CASE WHEN current_setting('synchronous_commit') = 'off'"
+    b" THEN set_config('synchronous_commit', 'on', false) END,"
+    b" CASE WHEN current_setting('transaction_timeout', true) <> '0'"
+    b" THEN set_config('transaction_timeout', '0', false) END"
 )
+"""Commits must not be lost. And a limit for whole transactions, which servers before 17 do not know, would
+end an upgrade: statements, and the pauses between them, have limits of ours."""
+_ENCODINGS: Final = {"UTF8", "SQL_ASCII"}
+"""Of databases that can hold any source; the latter keeps the bytes that it gets."""
 
 # SQLSTATE classes that cannot heal by trying again: feature, data, constraint, login, catalogue, schema,
 # syntax or privilege. What the server is not ready for (53, 55, 57, 40, 08, 25) can.
 _PERMANENT_CLASSES: Final = {"0A", "22", "23", "28", "3D", "3F", "42"}
+_MISSING: Final = {"42P01", "42P07", "42P10"}
+"""What a restore meets us with: no table, tables without a version of their schema (which we would make once
+more), no constraint for ON CONFLICT."""
 
 
 class DeadlineConnection(psycopg.Connection[Any]):
@@ -84,6 +94,11 @@ def _until(gen: Generator[Any, Any, Any], end: float) -> Generator[Any, Any, Any
         return done.value
 
 
+def _all(values: str | Sequence[str]) -> Sequence[str]:
+    """Return the values of a parameter that may have been given several times."""
+    return [values] if isinstance(values, str) else values
+
+
 class PostgresEngines:
     """Two pools to one database, one for reads of a single state, one for writes.
 
@@ -107,14 +122,19 @@ class PostgresEngines:
             # A writer that stops between two statements must not keep the counter row to itself.
             "idle_in_transaction_session_timeout": f"{timeouts.statement_s * 1000:.0f}",
         }
-        given = dict(self._address.url.query)
+        url = self._address.url
+        # SQLAlchemy knows the forms in which several servers are named.
+        servers = {name: value for name, value in url.query.items() if name in _SERVERS}
+        given = {name: " ".join(_all(value)) for name, value in url.query.items() if name not in _SERVERS}
         options = " ".join(f"-c {name}={value}" for name, value in session.items())
         connect_args = (
             _NETWORK | {"connect_timeout": f"{timeouts.connect_s:.0f}", "application_name": "iqdb"} | given
         )
         connect_args["options"] = f"{options} {given.get('options', '')}".strip()
+        # Whatever the environment, the role or the database say: text has to travel whole.
+        connect_args["client_encoding"] = "utf8"
         engine = sa.create_engine(
-            self._address.url.set(query={}),
+            url.set(query=servers),
             isolation_level=isolation_level,
             connect_args=connect_args,
             pool_pre_ping=True,
@@ -132,9 +152,20 @@ class PostgresEngines:
         limit_s = self._timeouts.statement_s
         connection.answer_s = limit_s + min(limit_s, _GRACE_S)
         connection.autocommit = True
-        connection.execute(_DURABLE)
+        connection.execute(_OVERRULE)
         connection.autocommit = False
         return connection
+
+    def check_encoding(self) -> None:
+        """Raise StoreInvalid for a database whose encoding does not have the letters of every source."""
+        with self.errors(), self.reader.connect() as connection:
+            encoding = driver_of(connection).info.parameter_status("server_encoding")
+        if encoding not in _ENCODINGS:
+            raise StoreInvalid(
+                f"{self._address} has the encoding {encoding}, which does not have every letter:"
+                " create one with ENCODING 'UTF8' TEMPLATE template0;"
+                " pg_dump and pg_restore bring over what is in this one"
+            )
 
     @contextlib.contextmanager
     def unlimited(self, connection: sa.Connection) -> Iterator[None]:
@@ -174,6 +205,8 @@ class PostgresEngines:
 
     def _store_error(self, exc: BaseException | None) -> StoreError:
         sqlstate = getattr(exc, "sqlstate", None) or ""
+        if sqlstate in _MISSING:
+            return StoreIncomplete(f"{self._address} is no store, or not whole now: {exc}")
         if sqlstate[:2] in _PERMANENT_CLASSES:
             return StoreInvalid(f"{self._address} is no store: {exc}")
         return StoreUnavailable(f"{self._address}: {exc}")

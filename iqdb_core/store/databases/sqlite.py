@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
-from iqdb_core.errors import StoreInvalid
+from iqdb_core.errors import StoreInvalid, StoreUnavailable
 from iqdb_core.model import Mark
 from iqdb_core.store import columns, schema
-from iqdb_core.store.backend import ComparedRow, Counter, FeedRow, FirstPass, ImageRow
+from iqdb_core.store.backend import ComparedRow, Counter, FeedRow, FirstPass, ImageRow, counter_row
 from iqdb_core.store.databases import sqlite_contents, sqlite_takeover
 from iqdb_core.store.databases.sqlite_engine import SqliteEngines, driver_of
 
@@ -111,10 +111,16 @@ class SqliteBackend:
     def prepare(self) -> None:
         """Refuse what is not ours, then make the file and turn its write-ahead log on."""
         path = self._address.path
-        if not path.parent.is_dir():
+        try:
+            has_directory, is_there = path.parent.is_dir(), path.exists()
+        except PermissionError as error:  # a directory above it may not be entered
+            raise StoreInvalid(f"{self.name} cannot be opened ({error.strerror})") from error
+        except OSError as error:
+            raise StoreUnavailable(f"{self.name} cannot be opened ({error.strerror})") from error
+        if not has_directory:
             raise StoreInvalid(f"{self.name}: there is no directory {path.parent}")
         with self._engines.errors():
-            if path.exists():
+            if is_there:
                 with self._engines.reader.connect() as connection:
                     schema.version(connection, self.name)
                     is_empty = not sa.inspect(connection).get_table_names()
@@ -166,7 +172,7 @@ class SqliteBackend:
 
     def counter(self, connection: sa.Connection) -> Counter:
         """Return the counter row."""
-        return Counter(*driver_of(connection).execute(_COUNTER).fetchone())
+        return Counter(*counter_row(driver_of(connection).execute(_COUNTER).fetchone()))
 
     def set_counter(self, connection: sa.Connection, counter: Counter) -> None:
         """Write the counter row."""
@@ -174,12 +180,13 @@ class SqliteBackend:
 
     def marks(self, connection: sa.Connection, seq: int) -> tuple[int, Mark | None]:
         """Return the newest seq, and the newest mark at or below `seq`."""
-        head_seq, mark_seq, token = driver_of(connection).execute(_MARKS, (seq,)).fetchone()
+        head_seq, mark_seq, token = counter_row(driver_of(connection).execute(_MARKS, (seq,)).fetchone())
         return head_seq, None if mark_seq is None else Mark(mark_seq, token)
 
     def store_id(self, connection: sa.Connection) -> str:
         """Return the store's id."""
-        return str(driver_of(connection).execute("SELECT store_id FROM iqdb_store").fetchone()[0])
+        found = driver_of(connection).execute("SELECT store_id FROM iqdb_store").fetchone()
+        return str(counter_row(found)[0])
 
     def feed_rows(self, connection: sa.Connection, post_ids: Sequence[int]) -> Mapping[int, FeedRow]:
         """Return the feed's rows for these posts."""
@@ -196,7 +203,7 @@ class SqliteBackend:
     ) -> tuple[Counter, Mapping[int, FeedRow], int]:
         """Return all that a group of writes needs to know."""
         known = self.feed_rows(connection, post_ids)
-        *counter, newest_row_id = driver_of(connection).execute(_BEFORE_WRITES).fetchone()
+        *counter, newest_row_id = counter_row(driver_of(connection).execute(_BEFORE_WRITES).fetchone())
         return Counter(*counter), known, newest_row_id or 0
 
     def together(self, connection: sa.Connection) -> AbstractContextManager[object]:  # noqa: ARG002

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 import sqlalchemy as sa
 from sqlalchemy.pool import QueuePool
 
-from iqdb_core.errors import StoreError, StoreInvalid, StoreUnavailable
+from iqdb_core.errors import StoreError, StoreIncomplete, StoreInvalid, StoreUnavailable
 from iqdb_core.store.databases.sqlite_log import LogFolder
 from iqdb_core.store.databases.sqlite_place import Place
 from iqdb_core.store.databases.writer_turn import WriterTurn
@@ -48,6 +48,8 @@ _PERMANENT: Final = {
     sqlite3.SQLITE_CANTOPEN: "cannot be opened",
     sqlite3.SQLITE_CONSTRAINT: "refuses the row",
 }
+_MISSING: Final = "no such table"
+"""How SQLite says so; it has no number for it."""
 
 
 class _Connection(sqlite3.Connection):
@@ -234,7 +236,8 @@ class SqliteEngines:
         # A file that was ours may be moved back, and descriptors become free.
         is_away = self._place.is_served and code == sqlite3.SQLITE_CANTOPEN
         if code in _PERMANENT and not is_away:
-            return StoreInvalid(f"{self._address} {_PERMANENT[code]} ({exc})")
+            kind = StoreIncomplete if str(exc).startswith(_MISSING) else StoreInvalid
+            return kind(f"{self._address} {_PERMANENT[code]} ({exc})")
         return StoreUnavailable(f"{self._address}: {exc}")
 
     def fold_log(self) -> bool:

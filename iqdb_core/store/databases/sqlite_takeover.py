@@ -1,7 +1,8 @@
 """A feed row for each image of an IQDB file, and a look at each, without a Python object for any.
 
-SQLite itself copies ids and computes digests; to be looked at only the positions come out, as one value for
-thousands of images. What is unusual is left to `first_takeover`. Called by `sqlite`.
+SQLite itself copies ids and computes digests, of averages only: `takeover` gives the newest rows whole ones.
+To be looked at only the positions come out, as one value for thousands of images. What is unusual is left to
+`first_takeover`. Called by `sqlite`.
 """
 
 from __future__ import annotations

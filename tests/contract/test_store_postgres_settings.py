@@ -1,0 +1,97 @@
+"""What Postgres, a database or a role may be set to without harm to the store, and what is refused."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from iqdb_core.errors import StoreInvalid
+from iqdb_core.store import open_store
+from tests.fixtures.stores import live_images, put, signature
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.fixtures.databases import PostgresServer
+
+SOURCE = "日本/é.jpg"
+
+
+def set_of_database(url: str, setting: str) -> None:
+    """Change a setting that the sessions of everybody begin with."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {connection.info.dbname} SET {setting}".encode())
+
+
+def keeps_what_it_is_given(url: str) -> bool:
+    """Tell whether an image with a source of many letters comes back as it was."""
+    with closing(open_store(url)) as store:
+        store.apply([put(7, 100)])
+        store.set_sources({7: SOURCE})
+        assert live_images(store) == {7: signature(100)}
+        return store.sources_of([7]) == {7: SOURCE}
+
+
+class TestEncodings:
+    @pytest.fixture
+    def encoded(self, postgres_server: PostgresServer, request: pytest.FixtureRequest) -> Iterator[str]:
+        """The address of a database with an encoding."""
+        name = f"in_{request.param.lower()}"
+        postgres_server.execute(
+            f"CREATE DATABASE {name} TEMPLATE template0 ENCODING '{request.param}' LOCALE 'C'"
+        )
+        yield postgres_server.url(name)
+        postgres_server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII", "SJIS"])
+    def test_what_a_database_has_its_clients_use_does_not_matter(
+        self, postgres_url: str, encoding: str
+    ) -> None:
+        set_of_database(postgres_url, f"client_encoding = '{encoding}'")
+        assert keeps_what_it_is_given(postgres_url)
+
+    @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+    def test_nor_does_what_the_environment_says(
+        self, postgres_url: str, encoding: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("PGCLIENTENCODING", encoding)
+        assert keeps_what_it_is_given(postgres_url)
+
+    @pytest.mark.parametrize("parameter", ["client_encoding=LATIN1", "options=-c%20client_encoding%3DLATIN1"])
+    def test_nor_does_what_the_address_says(self, postgres_url: str, parameter: str) -> None:
+        assert keeps_what_it_is_given(f"{postgres_url}&{parameter}")
+
+    @pytest.mark.parametrize("encoded", ["SQL_ASCII"], indirect=True)
+    def test_a_database_that_keeps_any_bytes_is_as_good(self, encoded: str) -> None:
+        assert keeps_what_it_is_given(encoded)
+
+    @pytest.mark.parametrize("encoded", ["LATIN1", "EUC_JP"], indirect=True)
+    def test_a_database_that_lacks_letters_is_refused_before_anything_is_made(self, encoded: str) -> None:
+        with pytest.raises(StoreInvalid, match="ENCODING 'UTF8'") as caught:
+            open_store(encoded)
+        assert not caught.value.retryable
+        with psycopg.connect(encoded) as connection:
+            tables = connection.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")
+            assert tables.fetchone() == (0,)
+
+
+def test_a_limit_for_whole_transactions_does_not_hold_for_ours(postgres_url: str) -> None:
+    with psycopg.connect(postgres_url) as connection:
+        if connection.info.server_version < 170_000:
+            pytest.skip("it came with Postgres 17")
+    set_of_database(postgres_url, "transaction_timeout = '50ms'")
+    with closing(open_store(postgres_url)) as store, store._backend.writing() as connection:
+        connection.exec_driver_sql("SELECT pg_sleep(0.2)")
+        assert connection.exec_driver_sql("SHOW transaction_timeout").scalar_one() == "0"
+
+
+def test_the_first_of_several_servers_that_answers_is_used(
+    postgres_url: str, postgres_server: PostgresServer
+) -> None:
+    address, _, folder = postgres_url.partition("?host=")
+    assert folder == str(postgres_server.home)
+    for servers in (f"host={folder}/nowhere&host={folder}", f"host={folder}/nowhere,{folder}"):
+        assert keeps_what_it_is_given(f"{address}?{servers}")

@@ -1,0 +1,69 @@
+"""Queries whose clients went away: what waits for a decoder is not decoded for nobody."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.fixtures import pictures
+from tests.fixtures.servers import embedded_server
+from tests.fixtures.waiting import wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import httpx
+
+ABANDONED = 30
+LARGE = pictures.flat((10, 200, 30), (8000, 7000))
+"""Takes far longer to decode than all that is sent meanwhile takes to arrive."""
+
+
+def total(client: httpx.Client, sample: str) -> float:
+    lines = client.get("/metrics").text.splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(sample))
+
+
+def n_decoded(client: httpx.Client) -> float:
+    return total(client, 'iqdb_stage_seconds_count{stage="decode"}')
+
+
+def n_ended(client: httpx.Client, route: str) -> float:
+    return total(client, f'iqdb_requests_total{{method="POST",route="{route}"')
+
+
+@pytest.mark.parametrize(
+    ("route", "headers"), [("/query", b"image/png"), ("/query/batch", b"multipart/form-data; boundary=x")]
+)
+def test_pictures_that_wait_for_a_decoder_are_dropped_with_their_clients(
+    tmp_path: Path, route: str, headers: bytes
+) -> None:
+    small = pictures.flat((200, 30, 10), (60, 50))
+    body = small
+    if "batch" in route:
+        part = b'--x\r\nContent-Disposition: form-data; name="%d"; filename="a"\r\n\r\n%b\r\n'
+        body = b"".join(part % (number, small) for number in range(3)) + b"--x--\r\n"
+    head = b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n"
+    request = head % (route.encode(), headers, len(body)) + body
+    with embedded_server(tmp_path / "iqdb.sqlite", "--decoders", "1") as server:
+        client, port = server.client, int(server.url.rsplit(":", 1)[1])
+        assert client.post("/images/1", files={"file": small}).status_code == 200
+        before = n_decoded(client)
+        answers: list[int] = []
+        holding = threading.Thread(
+            target=lambda: answers.append(client.post("/query", files={"file": LARGE}).status_code)
+        )
+        holding.start()
+        for _ in range(ABANDONED):
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as gone:
+                gone.sendall(request)
+        wait_until(lambda: n_ended(client, route) >= ABANDONED, 60)
+        holding.join(60)
+        assert answers == [200]
+        found = client.post("/query", files={"file": small})
+        assert (found.status_code, found.json()[0]["post_id"]) == (200, 1)
+        assert n_decoded(client) - before < ABANDONED / 2
+        assert "Traceback" not in server.errors()

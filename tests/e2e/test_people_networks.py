@@ -1,0 +1,77 @@
+"""Commands on addresses that cannot be, and with proxies of the environment that cannot be used."""
+
+from __future__ import annotations
+
+import http.server
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.fixtures.command_line import run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+LONG = "a" * 70
+
+
+class Redirecting(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(302)
+        self.send_header("Location", "http://xn--a/")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def redirecting() -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Redirecting) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    assert run("upgrade", folder=tmp_path).returncode == 0
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ALL_PROXY", "socks5://127.0.0.1:1"),
+        ("HTTP_PROXY", "foo://x"),
+        ("HTTPS_PROXY", "socks://x:1"),
+        ("HTTP_PROXY", "::"),
+        ("NO_PROXY", "[::1"),
+        ("SSL_CERT_FILE", "/nonexistent"),
+    ],
+)
+def test_a_proxy_that_cannot_be_used_is_told(folder: Path, name: str, value: str) -> None:
+    for command in (("search", "http://127.0.0.1:9/"), ("status", "--url", "http://127.0.0.1:9/")):
+        ended = run(*command, folder=folder, environment={name: value})
+        assert ended.returncode == 1
+        assert ended.stderr.startswith("iqdb: ")
+        assert "that the environment names cannot be used" in ended.stderr
+
+
+@pytest.mark.parametrize("host", ["a..b", ".x", f"{LONG}.de", "xn--a"])
+def test_a_host_that_cannot_be_is_told(folder: Path, host: str) -> None:
+    url = f"http://{host}/"
+    for command in (("search", url), ("status", "--url", url)):
+        ended = run(*command, folder=folder)
+        assert ended.returncode in {1, 2}
+        assert (ended.stderr.startswith("iqdb: "), url in ended.stderr) == (True, True), ended.stderr
+
+
+def test_a_redirect_to_such_a_host_is_told(folder: Path, redirecting: str) -> None:
+    for command in (("search", redirecting), ("status", "--url", redirecting)):
+        ended = run(*command, folder=folder)
+        assert (ended.returncode, ended.stderr.startswith("iqdb: ")) == (1, True), ended.stderr

@@ -1,0 +1,57 @@
+"""Whose worker is this? The id of the store, as the parent of a worker knows it.
+
+A parent that started while the store was away does not know it, and learns it when the store is back: who
+does not say to which store it belongs is taken for a worker of whichever store the queue is of.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
+from iqdb_core.errors import StoreError
+from iqdb_core.store import StoreTimeouts, read_store_id
+
+logger = logging.getLogger(__name__)
+
+_TIMEOUTS: Final = StoreTimeouts(connect_s=2.0, lock_s=2.0, statement_s=2.0)
+"""The parent does nothing else meanwhile."""
+_PAUSE_S: Final = 2.0
+_PAUSES: Final = 10
+"""A store that is slow to say nothing is asked the less often: a tenth of the parent's time at most."""
+
+
+class StoreId:
+    """The id of the store at an address, asked for until it is known.
+
+    Parameters
+    ----------
+    database_url : callable
+        Returns the address.
+    now : callable
+        Monotonic seconds.
+    """
+
+    def __init__(self, database_url: Callable[[], str], *, now: Callable[[], float] = time.monotonic) -> None:
+        self._database_url = database_url
+        self._now = now
+        self._known = ""
+        self._ask_at_s = float("-inf")
+
+    def learn(self, store_id: str) -> None:
+        """Take what somebody else found out; '' is nothing."""
+        self._known = store_id
+
+    def __call__(self) -> str:
+        """Return the id; '' while the store is away, or is none yet."""
+        start = self._now()
+        if not self._known and start >= self._ask_at_s:
+            try:
+                self._known = read_store_id(self._database_url(), _TIMEOUTS)
+            except StoreError as error:
+                logger.debug("still without the id of the store: %s", error)
+            end = self._now()
+            self._ask_at_s = end + max(_PAUSE_S, _PAUSES * (end - start))
+        return self._known
