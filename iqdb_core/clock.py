@@ -58,7 +58,7 @@ class RevisionClock:
                 self._others = (self._last, outcome.newest_revision)
                 self._last = outcome.newest_revision
             # Where revisions tell the time at which a write was accepted, what is newer was accepted later.
-            if not outcome.is_stale or revision <= self._now_us():
+            if not outcome.is_stale or outcome.is_again or revision <= self._now_us():
                 return False
             first, last = self._others
             return outcome.revision == revision or first < outcome.revision <= last

@@ -194,14 +194,17 @@ class WriteOutcome:
         True when a newer write was already there and nothing changed.
     is_taken : bool
         True when it was `if_absent`, an image has the id and nothing changed. Such a write is not stale.
+    is_again : bool
+        True for a stale write that met itself: the same revision of the same picture, or of a deletion. No
+        part of what is compared, as what follows.
     revision, newest_revision : int
-        The newest of the image, of this write or of the newer one, and that of the whole store. No part of
-        what is compared.
+        The newest of the image, of this write or of the newer one, and that of the whole store.
     """
 
     seq: int
     is_stale: bool
     is_taken: bool = False
+    is_again: bool = field(default=False, compare=False)
     revision: int = field(default=0, compare=False)
     newest_revision: int = field(default=0, compare=False)
 

@@ -75,6 +75,10 @@ class _Read:
     is_damaged: bool = False
 
 
+_Hashed = tuple[ClaimedJob, _Read]
+_Outcome = Done | Failed | PutBack
+
+
 class IngestHandler:
     """Turn accepted jobs into committed images. One per process; not for several threads.
 
@@ -109,6 +113,8 @@ class IngestHandler:
         self._sleep = sleep
         self._chance = chance
         self._image_s = 0.0
+        self._is_store_well = False
+        """Whether the last commit succeeded, of whatever."""
 
     def handle(self) -> int:
         """Claim and work until nothing waits any more or the time of a round is over.
@@ -178,7 +184,8 @@ class IngestHandler:
     def _hash(self, job: ClaimedJob) -> _Read | Failed | PutBack:
         """Return what is to be written for one job, or what becomes of it without that."""
         if job.attempts >= self._patience.max_attempts:
-            return Failed(job.job_id, f"set aside: the process that decoded it ended {job.attempts} times")
+            tries = f"each of {job.attempts} tries ended its process, or could not store it"
+            return Failed(job.job_id, f"set aside: {tries}")
         if not job.payload and job.kind is not JobKind.DELETE:
             return Failed(job.job_id, "its bytes are empty or were lost")
         try:
@@ -204,71 +211,107 @@ class IngestHandler:
                 image = self._read_image(job.payload)
                 return _Read(image.signature, image.is_damaged)
 
-    def _commit(self, hashed: Sequence[tuple[ClaimedJob, _Read]]) -> list[Done | Failed | PutBack]:
+    def _commit(self, hashed: Sequence[_Hashed]) -> list[_Outcome]:
         if not hashed:
             return []
+        end = self._now() + self._patience.retry_s
         try:
-            outcomes = self._applied([_write_of(job, read) for job, read in hashed])
+            return self._stored(hashed, end)
         except Exception as error:
-            if isinstance(error, IqdbError) and error.retryable:
+            if _heals(error):
                 logger.warning("%s jobs put back, their images cannot be stored now: %s", len(hashed), error)
-            else:
-                logger.exception("%s jobs could not be stored", len(hashed))
-                if len(hashed) > 1:
-                    return self._committed_apart(hashed)
-            return self._deferred(hashed)
+                return self._deferred(hashed)
+            logger.exception("%s jobs could not be stored", len(hashed))
+        if len(hashed) > 1:
+            return self._stored_apart(hashed, end)
+        was_well, self._is_store_well = self._is_store_well, False
+        return self._blamed(hashed) if was_well else self._deferred(hashed)
+
+    def _stored(self, hashed: Sequence[_Hashed], end: float) -> list[_Outcome]:
+        """Commit jobs in one transaction, and try until `end`; raises what keeps them from being stored."""
+        writes = [
+            Write(job.image_id, job.revision, read.signature, job.source, job.if_absent)
+            for job, read in hashed
+        ]
+        outcomes = self._applied(writes, end)
+        self._is_store_well = True
         return [
             _final_word(job, read, outcome) for (job, read), outcome in zip(hashed, outcomes, strict=True)
         ]
 
-    def _committed_apart(self, hashed: Sequence[tuple[ClaimedJob, _Read]]) -> list[Done | Failed | PutBack]:
+    def _stored_apart(self, hashed: Sequence[_Hashed], end: float) -> list[_Outcome]:
         """Commit jobs one by one, of which one may keep all from being stored.
 
-        Where others can be stored, a job that cannot is to blame. Where none can, it is the store's fault.
+        One that cannot be stored is to blame where others can: then it is not the store's fault.
         """
-        outcomes = [outcome for one in hashed for outcome in self._commit([one])]
-        if all(isinstance(outcome, PutBack) for outcome in outcomes):
-            return outcomes
+        outcomes: list[_Outcome] = []
+        failed: list[_Hashed] = []
+        left: Sequence[_Hashed] = []
+        for number, one in enumerate(hashed):
+            try:
+                outcomes += self._stored([one], end)
+            except Exception as error:
+                if _heals(error):
+                    left = hashed[number:]
+                    break
+                logger.exception("job %s of image %s cannot be stored", one[0].job_id, one[0].image_id)
+                failed.append(one)
+        self._is_store_well = bool(outcomes)
         return [
-            replace(outcome, is_deferred=False, is_to_blame=True) if isinstance(outcome, PutBack) else outcome
-            for outcome in outcomes
+            *outcomes,
+            *(self._blamed(failed) if outcomes else self._deferred(failed)),
+            *self._deferred(left),
         ]
 
-    def _deferred(self, hashed: Sequence[tuple[ClaimedJob, _Read]]) -> list[Done | Failed | PutBack]:
+    def _deferred(self, hashed: Sequence[_Hashed]) -> list[_Outcome]:
         delay_s = self._delay_s([job for job, _ in hashed])
         return [PutBack(job.job_id, delay_s, is_deferred=True) for job, _ in hashed]
 
-    def _applied(self, writes: list[Write]) -> list[WriteOutcome]:
-        """Commit writes; those that only another clock outran are numbered anew, and committed again."""
-        outcomes = self._patiently(partial(self._apply, writes))
-        while stale := [number for number, outcome in enumerate(outcomes) if outcome.is_stale]:
-            met = [(writes[number].revision, outcomes[number]) for number in stale]
-            moved = dict(zip(stale, self._patiently(partial(self._ledger.renumber, met)), strict=True))
+    def _blamed(self, hashed: Sequence[_Hashed]) -> list[_Outcome]:
+        delay_s = self._delay_s([job for job, _ in hashed])
+        return [PutBack(job.job_id, delay_s, is_to_blame=True) for job, _ in hashed]
+
+    def _applied(self, writes: Sequence[Write], end: float) -> list[WriteOutcome]:
+        """Commit writes; those that only another clock outran are numbered anew, and committed again.
+
+        Should another worker store a later write to the same image between the two, that one is replaced: it
+        takes an image that several write to, within milliseconds, while a clock is ahead.
+        """
+        outcomes = self._patiently(partial(self._apply, writes), end)
+        while stale := [
+            number for number, outcome in enumerate(outcomes) if outcome.is_stale and not outcome.is_again
+        ]:
+            met = [(writes[number], outcomes[number]) for number in stale]
+            moved = self._patiently(partial(self._ledger.renumber, met), end)
             again = {
                 number: replace(writes[number], revision=revision)
-                for number, revision in moved.items()
+                for number, revision in zip(stale, moved, strict=True)
                 if revision is not None
             }
             if not again:
                 break
             logger.warning("%s writes met those of a clock that is ahead, and are numbered anew", len(again))
-            anew = self._patiently(partial(self._apply, list(again.values())))
-            for (number, write), outcome in zip(again.items(), anew, strict=True):
-                writes[number], outcomes[number] = write, outcome
+            anew = self._patiently(partial(self._apply, list(again.values())), end)
+            for number, outcome in zip(again, anew, strict=True):
+                outcomes[number] = outcome
         return outcomes
 
     def _apply(self, writes: Sequence[Write]) -> list[WriteOutcome]:
         return self._open_store().apply(writes)
 
     def _delay_s(self, jobs: Sequence[ClaimedJob]) -> float:
-        deferrals = min(max(job.deferrals for job in jobs), 10)
+        deferrals = min(max((job.deferrals for job in jobs), default=0), 10)
         longest: float = min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2**deferrals)
         return longest * (0.5 + self._chance() / 2)
 
-    def _patiently(self, call: Callable[[], T]) -> T:
-        """Call until it succeeds, as long as its errors are of the kind that heals and time is left."""
+    def _patiently(self, call: Callable[[], T], end: float | None = None) -> T:
+        """Call until it succeeds, as long as its errors are of the kind that heals and time is left.
+
+        That is until `end`, or for `retry_s` from now on.
+        """
         pause = _FIRST_PAUSE_S
-        end = self._now() + self._patience.retry_s
+        if end is None:
+            end = self._now() + self._patience.retry_s
         while True:
             try:
                 return call()
@@ -281,8 +324,9 @@ class IngestHandler:
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
 
 
-def _write_of(job: ClaimedJob, read: _Read) -> Write:
-    return Write(job.image_id, job.revision, read.signature, job.source, job.if_absent)
+def _heals(error: Exception) -> bool:
+    """Tell whether trying again later can help, whatever is tried."""
+    return isinstance(error, IqdbError) and error.retryable
 
 
 def _final_word(job: ClaimedJob, read: _Read, outcome: WriteOutcome) -> Done | Failed:

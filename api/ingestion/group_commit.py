@@ -147,7 +147,7 @@ class GroupCommitter:
                     future.set_result(Committed(write, outcome, is_applied))
 
     def _report(self, error: StoreError) -> None:
-        """Keep what may heal for whoever asks, and warn of it: at once, and then once a minute.
+        """Keep the reason for whoever asks, and warn of it: at once, and then once a minute.
 
         Each caller hears of his own write only; a full disk concerns whoever runs the server.
         """

@@ -35,8 +35,8 @@ INLINE_LIMIT: Final = 100
 """Up to this many images and matches a query that need not wait for its turn takes less time than handing it
 to a thread and back, once arithmetic is compiled."""
 INLINE_S: Final = 0.002
-"""While queries take more of a processor's time, as before arithmetic is compiled, none is answered on the
-event loop, where everybody else would wait for it."""
+"""After a query that took more of a processor's time, as before arithmetic is compiled, none is answered on
+the event loop, where everybody else would wait for it, until one is quick again."""
 QUERY_THREADS: Final = 8
 STORE_THREADS: Final = 2
 STORE_S: Final = 1.0

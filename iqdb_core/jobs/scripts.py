@@ -7,7 +7,7 @@ Keys, below the prefix:
 
     store            id of the store that the jobs are for
     clock            last revision given out, microseconds
-    shifts           list, newest first: up to which revision those moved that were yet to be written, by what
+    shifts           list, oldest first: up to which revision those moved that were yet to be written, by what
     finish_clock     last place given out in the lists of final jobs, microseconds
     bytes            sum of the payloads of jobs that are not final
     drain            hash: since jobs bytes, what became final lately; jobs_per_s bytes_per_s, how fast

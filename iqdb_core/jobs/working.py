@@ -20,7 +20,7 @@ from iqdb_core.jobs.messages import CLAIM_JOBS, VISIBILITY_TIMEOUT_S
 from iqdb_core.jobs.model import Claim, ClaimedJob, Done, Failed, Idling, JobKind, PutBack
 from iqdb_core.jobs.reading import MICROSECONDS
 from iqdb_core.jobs.scripts import CLAIM, FINISH, FORFEIT, RENUMBER, SWEEP
-from iqdb_core.model import WriteOutcome
+from iqdb_core.model import Write, WriteOutcome
 
 _CLAIM_BYTES: Final = 16 * 1024 * 1024
 """Most payload bytes in one claim, unless a single job has more: what a process holds besides an image."""
@@ -170,13 +170,13 @@ class WorkLedger:
         ]
         return self._claimed(ticket, self._port.run_all(calls)[1])
 
-    def renumber(self, stale: Sequence[tuple[int, WriteOutcome]]) -> list[int | None]:
+    def renumber(self, stale: Sequence[tuple[Write, WriteOutcome]]) -> list[int | None]:
         """Return new revisions for writes that were found stale only because another clock was ahead.
 
         Parameters
         ----------
-        stale : sequence of (int, WriteOutcome)
-            Revisions of writes, and what became of them.
+        stale : sequence of (Write, WriteOutcome)
+            With the revisions that were given out; they met others than themselves.
 
         Returns
         -------
@@ -192,7 +192,9 @@ class WorkLedger:
         if not stale:
             return []
         newest = max(outcome.newest_revision for _, outcome in stale)
-        words = [word for revision, outcome in stale for word in (revision, outcome.revision)]
+        words = [
+            word for write, outcome in stale for word in (write.image_id, write.revision, outcome.revision)
+        ]
         answer = self._port.run(RENUMBER, self._prefix, newest, *words)
         return [int(word) if word else None for word in answer]
 

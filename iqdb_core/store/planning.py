@@ -104,8 +104,9 @@ def make_plan(
     plan.outcomes = [
         WriteOutcome(
             seqs.get(write.image_id) or stored[write.image_id].seq,
-            fate is _Fate.STALE,
+            fate in {_Fate.STALE, _Fate.AGAIN},
             fate is _Fate.TAKEN,
+            fate is _Fate.AGAIN,
             (winners.get(write.image_id) or stored[write.image_id]).revision,
             plan.counter.max_revision,
         )
@@ -119,6 +120,7 @@ class _Fate(Enum):
 
     DONE = auto()
     STALE = auto()
+    AGAIN = auto()
     TAKEN = auto()
 
 
@@ -130,7 +132,9 @@ def _winners(writes: Sequence[Write], stored: Mapping[int, FeedRow]) -> tuple[di
         write = writes[place]
         before = stored.get(write.image_id)
         earlier = winners.get(write.image_id)
-        if write.if_absent and write.signature is not None and _is_taken(write, before, earlier):
+        if _is_again(write, before, earlier):
+            fates[place] = _Fate.AGAIN
+        elif write.if_absent and write.signature is not None and _is_taken(before, earlier):
             fates[place] = _Fate.TAKEN
         elif (before is not None and write.revision <= before.revision) or (
             earlier is not None and write.revision <= earlier.revision
@@ -145,16 +149,23 @@ def _winners(writes: Sequence[Write], stored: Mapping[int, FeedRow]) -> tuple[di
     return winners, fates
 
 
-def _is_taken(write: Write, before: FeedRow | None, earlier: Write | None) -> bool:
-    """Tell whether an image that another write put has the id: one of the same batch, or the stored one.
+def _is_taken(before: FeedRow | None, earlier: Write | None) -> bool:
+    """Tell whether an image has the id: one of the same batch, or the stored one."""
+    if earlier is not None:
+        return earlier.signature is not None
+    return before is not None and before.state == LIVE
 
-    The same revision and the same signature are the same write once more, as of a worker that committed and
-    died. The same revision alone is not: two processes may have counted to it at the same moment.
+
+def _is_again(write: Write, before: FeedRow | None, earlier: Write | None) -> bool:
+    """Tell whether a write was done before, in the same batch or by a worker that committed and died.
+
+    The same revision alone does not tell: two processes may have counted to it at the same moment.
     """
     if earlier is not None:
-        is_again = (earlier.revision, earlier.signature) == (write.revision, write.signature)
-        return earlier.signature is not None and not is_again
-    if before is None or before.state != LIVE or write.signature is None:
+        return (earlier.revision, earlier.signature) == (write.revision, write.signature)
+    if before is None or before.revision != write.revision:
         return False
+    if write.signature is None or before.state != LIVE:
+        return write.signature is None and before.state == TOMBSTONE
     (digest,) = digests(*signature_columns([write.signature]))
-    return (before.revision, before.digest) != (write.revision, digest)
+    return before.digest == digest

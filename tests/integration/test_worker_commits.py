@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import random
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from iqdb_core.errors import StoreInvalid
-from iqdb_core.jobs import JobState, RedisPort, Submission
-from iqdb_core.model import Write, WriteOutcome
+from iqdb_core.errors import StoreInvalid, StoreUnavailable
+from iqdb_core.jobs import JobState, RedisPort, Submission, WorkLedger
+from iqdb_core.model import Signature, Write, WriteOutcome
 from iqdb_core.store import open_store
 from tests.fixtures.redis import RedisServer
-from tests.fixtures.worker_site import SIGNATURES, Site
+from tests.fixtures.worker_site import IMAGES, SIGNATURES, Site
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -39,6 +40,10 @@ def site(port: RedisPort, tmp_path: Path) -> Iterator[Site]:
     site.handler().handle()  # Redis knows all scripts, so that no end of a claim is told twice
     yield site
     store.close()
+
+
+class Killed(BaseException):
+    """The process ended here."""
 
 
 class Picky:
@@ -75,6 +80,44 @@ def test_a_job_that_cannot_be_stored_keeps_no_other_from_it(site: Site, error: E
     site.make_due()
     site.handler().handle()
     assert site.states(job_ids)[2] is done
+
+
+@pytest.mark.parametrize(
+    "poison",
+    [Submission.of_image(2, IMAGES[2]), Submission.of_signature(2, SIGNATURES[2])],
+    ids=["image", "hash"],
+)
+def test_a_job_that_can_never_be_stored_is_set_aside_while_others_are_stored(
+    site: Site, poison: Submission
+) -> None:
+    picky = Picky(site, StoreInvalid("a value that none can have"), 2)
+    handler = site.handler(open_store=lambda: picky)
+    (job_id,) = site.accept(poison)
+    for number in range(10, 20):
+        site.accept(Submission.of_signature(number, SIGNATURES[number]))
+        handler.handle()
+        site.make_due()
+    job = site.ledger.get(job_id)
+    assert (job.state, job.attempts) == (JobState.FAILED, 0)
+    assert "set aside" in (job.reason or "")
+    assert sorted(site.stored()) == [*range(10, 20)]
+
+
+def test_a_store_that_goes_while_jobs_are_stored_one_by_one_is_waited_for_once(site: Site) -> None:
+    """Or the task would outlast its time limit, and its process with it."""
+    job_ids = site.accept_images(10)
+    picky = Picky(site, StoreInvalid("a value that none can have"), 4)
+
+    class Going:
+        def apply(self, writes: Sequence[Write]) -> list[WriteOutcome]:
+            if len(writes) == 1 and writes[0].image_id > 4:
+                raise StoreUnavailable("away")
+            return picky.apply(writes)
+
+    site.handler(open_store=Going).handle()
+    assert site.seconds < 2 * 10  # of which one is retry_s
+    assert site.states(job_ids) == [JobState.DONE] * 4 + [JobState.QUEUED] * 6
+    assert [site.ledger.get(job_id).attempts for job_id in job_ids[4:]] == [1, 0, 0, 0, 0, 0]
 
 
 def test_a_store_that_takes_nothing_is_the_fault_of_no_image(site: Site) -> None:
@@ -126,3 +169,80 @@ def test_two_workers_keep_the_order_in_which_writes_were_accepted(site: Site) ->
     site.handler().handle()
     assert site.states(third) == [JobState.DONE]
     assert site.stored() == {}
+
+
+class Others:
+    """Workers on a site, one within the other, each of which may be killed around its commits."""
+
+    def __init__(self, site: Site, chance: random.Random) -> None:
+        self.site = site
+        self.chance = chance
+        self.depth = 0
+
+    def work(self) -> None:
+        """Claim once in another process."""
+        work = WorkLedger(self.site.port, keys=self.site.keys)
+        store = Interrupted(self)
+        handler = self.site.handler(ledger=work, open_store=lambda: store)
+        self.depth += 1
+        try:
+            claim = work.claim(self.chance.choice([1, 2, 32]))
+            if claim.jobs:
+                work.finish(claim, handler._work(claim.jobs))
+        except Killed:
+            WorkLedger(self.site.port, keys=self.site.keys).forfeit(work.claimant)
+            self.site.make_due()
+        finally:
+            self.depth -= 1
+
+
+class Interrupted:
+    """The store of one worker. Others are at work between its claim and its first commit."""
+
+    def __init__(self, others: Others) -> None:
+        self._others = others
+        self._has_begun = False
+
+    def apply(self, writes: Sequence[Write]) -> list[WriteOutcome]:
+        others = self._others
+        if not self._has_begun and others.depth < 3 and others.chance.random() < 0.5:
+            others.work()
+        self._has_begun = True
+        self._perhaps_die()
+        outcomes = others.site.store.apply(writes)
+        self._perhaps_die()
+        return outcomes
+
+    def _perhaps_die(self) -> None:
+        if self._others.chance.random() < 0.1:
+            raise Killed
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_what_was_accepted_last_stays_whoever_is_killed_and_whatever_clock_is_ahead(
+    site: Site, seed: int
+) -> None:
+    chance = random.Random(seed)
+    others = Others(site, chance)
+    last: dict[int, Signature | None] = {}
+    for round_ in range(12):
+        if round_ < 8 and chance.random() < 0.4:
+            # Somebody writes past the queue; what was accepted before may be older or newer than that.
+            ahead = max(site.store.max_revision(), in_an_hour() - AHEAD_US) + chance.choice([1, 5, AHEAD_US])
+            site.store.apply([Write(number, ahead, SIGNATURES[39]) for number in range(3)])
+            last.clear()
+        for _ in range(chance.randrange(4)):
+            number, picture = chance.randrange(3), chance.choice([None, *SIGNATURES[:30]])
+            last[number] = picture
+            site.accept(
+                Submission.of_delete(number) if picture is None else Submission.of_signature(number, picture)
+            )
+        others.work()
+    for _ in range(200):
+        if site.ledger.depth().queued + site.ledger.depth().running == 0:
+            break
+        site.make_due()
+        others.work()
+    stored = site.stored()
+    assert {number: stored.get(number) for number in last} == last
+    assert site.store.max_revision() < in_an_hour() + 30 * AHEAD_US

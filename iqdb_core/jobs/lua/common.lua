@@ -112,12 +112,12 @@ local function give_back(claimant, pause)
   local claim = redis.call('LRANGE', P .. 'claim:' .. claimant, 0, -1)
   for i = 2, #claim do
     local key = P .. 'job:' .. claim[i]
-    local job = redis.call('HMGET', key, 'state', 'holder', 'attempts', 'revision')
+    local job = redis.call('HMGET', key, 'state', 'holder', 'attempts', 'revision', 'kind')
     if job[1] == 'running' and job[2] == claimant .. ' ' .. claim[1] then
       if pause then
         to_queued(claim[i], due_after_death(pause, job[4], job[3]))
       else
-        if tonumber(job[3] or '0') > 0 then redis.call('HINCRBY', key, 'attempts', -1) end
+        if job[5] == 'image' and tonumber(job[3] or '0') > 0 then redis.call('HINCRBY', key, 'attempts', -1) end
         to_queued(claim[i])
       end
     end

@@ -51,9 +51,14 @@ local function finish(id, key, i)
 end
 
 local function put_back(id, key, i)
-  local job = redis.call('HMGET', key, 'state', 'holder', 'attempts')
+  local job = redis.call('HMGET', key, 'state', 'holder', 'attempts', 'kind')
   if job[1] ~= 'running' or job[2] ~= holder then return end
-  if ARGV[i + 3] == '' and tonumber(job[3] or '0') > 0 then redis.call('HINCRBY', key, 'attempts', -1) end
+  local is_counted = job[4] == 'image'  -- by its claim
+  if ARGV[i + 3] ~= '' and not is_counted then
+    redis.call('HINCRBY', key, 'attempts', 1)
+  elseif ARGV[i + 3] == '' and is_counted and tonumber(job[3] or '0') > 0 then
+    redis.call('HINCRBY', key, 'attempts', -1)
+  end
   if ARGV[i + 4] ~= '' then redis.call('HINCRBY', key, 'deferrals', 1) end
   redis.call('HSET', key, 'updated', text(t))
   local delay = tonumber(ARGV[i + 2])

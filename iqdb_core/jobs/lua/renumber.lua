@@ -1,50 +1,79 @@
 -- Number writes anew that the store found stale only because another clock had counted further than this one.
 --
 -- ARGV[2]   newest revision of the store
--- ARGV[3..] per write: its revision, the newer one that it met
+-- ARGV[3..] per write: id of its image, its revision as it was given out, the one that it met
 --
--- What a write met is another clock's if it is above all that was given out here, and ahead of the time: then
--- all that was given out here and may still be written moves up by as much, in its order, and the clock goes
--- on from there. Who was moved by then, and meets one that was, has to move as well.
+-- What a write met is another clock's if it is ahead of the time and was not given out here, or to another
+-- image: both count on beyond the time then. All that was given out here and may still be written moves beyond
+-- what the store has, in its order, and the clock goes on from there. Who was moved by then, and meets what
+-- was, moves as well. Where a revision stands now follows from all moves since it was given out, so that
+-- whoever asks twice gets the same answer.
 --
 -- Answers per write its new revision; '' where a newer one of ours is there, or one that was written later.
 
 even_when_full()
-local MOST_SHIFTS = 16
 local t = now()
 local clock = tonumber(redis.call('GET', P .. 'clock') or '0')
 local newest = tonumber(ARGV[2])
+local shifts = {}
+for i, shift in ipairs(redis.call('LRANGE', P .. 'shifts', 0, -1)) do
+  local last, by = string.match(shift, '^(%d+) (%d+)$')
+  shifts[i] = {tonumber(last), tonumber(by)}
+end
 
 local function oldest_of(state)
   local first = redis.call('ZRANGE', P .. 'jobs:' .. state, 0, 0, 'WITHSCORES')
   return first[2] and tonumber(first[2]) or math.huge
 end
 
-local function shifted(revision, met)
-  for _, shift in ipairs(redis.call('LRANGE', P .. 'shifts', 0, -1)) do
-    local last, by = string.match(shift, '^(%d+) (%d+)$')
-    if revision <= tonumber(last) and met > tonumber(last) and revision + tonumber(by) > met then
-      return revision + tonumber(by)
+-- Where a revision stands after all shifts.
+local function place_of(revision)
+  for _, shift in ipairs(shifts) do
+    if revision <= shift[1] then revision = revision + shift[2] end
+  end
+  return revision
+end
+
+-- The first place beyond `met` to which a shift moved a revision that was not what was met; nil if none did.
+local function place_beyond(revision, met)
+  for _, shift in ipairs(shifts) do
+    if revision <= shift[1] then
+      revision = revision + shift[2]
+      if met > shift[1] and revision > met then return revision end
     end
   end
 end
 
-local function renumbered(revision, met)
-  local is_beyond = met > math.max(clock, t)
-  local is_tie = met == revision and revision > t
-  if not is_beyond and not is_tie then return shifted(revision, met) end
-  local by = newest + 1 - math.min(revision, oldest_of('queued'), oldest_of('running'))
-  local last = math.max(clock, revision)
-  redis.call('LPUSH', P .. 'shifts', text(last) .. ' ' .. text(by))
-  redis.call('LTRIM', P .. 'shifts', 0, MOST_SHIFTS - 1)
+-- Whether a revision was given out here to a write of another image. The same one is that, too: whoever meets
+-- his own write does not ask.
+local function is_of_another(revision, met, image)
+  if met == revision then return true end
+  local id = redis.call('ZRANGEBYSCORE', P .. 'jobs', text(met), text(met), 'LIMIT', 0, 1)[1]
+  return id and redis.call('HGET', P .. 'job:' .. id, 'image_id') ~= image
+end
+
+local function renumbered(image, revision, met)
+  if met <= t or (met <= clock and not is_of_another(revision, met, image)) then
+    return place_beyond(revision, met)
+  end
+  local place = place_of(revision)
+  local oldest = math.min(revision, oldest_of('queued'), oldest_of('running'))
+  local last = math.max(clock, place)
+  local by = math.max(newest, last) + 1 - place_of(oldest)
+  while shifts[1] and shifts[1][1] < oldest do  -- nothing is left that it moves
+    table.remove(shifts, 1)
+    redis.call('LPOP', P .. 'shifts')
+  end
+  shifts[#shifts + 1] = {last, by}
+  redis.call('RPUSH', P .. 'shifts', text(last) .. ' ' .. text(by))
   clock = last + by
   redis.call('SET', P .. 'clock', text(clock))
-  return revision + by
+  return place + by
 end
 
 local answer = {}
-for i = 3, #ARGV, 2 do
-  local revision = renumbered(tonumber(ARGV[i]), tonumber(ARGV[i + 1]))
+for i = 3, #ARGV, 3 do
+  local revision = renumbered(ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]))
   answer[#answer + 1] = revision and text(revision) or ''
 end
 return answer
