@@ -13,6 +13,8 @@ from api.metrics.instruments import Instruments
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _NO_ANSWER: Final = 499
 """Counted where a request ended without an answer; no status that a server sends."""
+GONE: Final = "iqdb.gone"
+"""In the scope of a request that nobody waits for any more: whatever is sent is no answer to anybody."""
 
 
 class RequestCounter:
@@ -52,6 +54,8 @@ class RequestCounter:
             await self._app(scope, receive, watched)
         finally:
             # Paths and methods that a stranger makes up must not become labels: each would stay for ever.
+            if scope.get(GONE):
+                status = _NO_ANSWER
             method = scope["method"] if scope["method"] in _METHODS else "other"
             self._instruments.count_request(method, self._route(scope), status, perf_counter() - start)
 

@@ -37,7 +37,9 @@ STALL_S: Final = 60.0
 LINGER_S: Final = 1.0
 """How long one who was refused may go on sending, unheard, and read why."""
 REST_S: Final = 5.0
-"""How long one who was answered early may go on sending: many read nothing before they have sent all."""
+"""How long one who was answered early may be silent: many read nothing before they have sent all."""
+LONGEST_REST_S: Final = 15.0
+"""How long he may go on sending, unheard."""
 RESERVED_FILES: Final = 128
 """Descriptors that no connection gets, at most half of all: for the index, the database, uploads, exports."""
 TELL_AGAIN_S: Final = 60.0
@@ -113,10 +115,9 @@ class Acceptor:
             task.add_done_callback(self._tasks.discard)
 
     def _next_number(self) -> int:
-        """Return the number of the next descriptor; raises OSError where there is none.
+        """Return the lowest free descriptor, than which at least so many are open; raises OSError for none.
 
-        The system gives out the lowest that is free, so that it tells how many are taken at least, by
-        connections that are not served yet and by everything else, too.
+        It counts connections that are not served yet and everything else, too.
         """
         number = os.dup(self._listener.fileno())
         os.close(number)
@@ -167,6 +168,9 @@ class BoundedProtocol(HttpToolsProtocol):
     """The headers that say how long the body of an upgrading request is; empty without a body."""
     _is_resuming = False
     _is_refused = False
+    _rest_until = 0.0
+    """Until when what is sent unheard puts the end off, by the loop's clock."""
+    _ending: asyncio.TimerHandle | None = None
     _is_last = False
     """Whether the answer under way says that the connection ends with it."""
     _sent = (0, 0.0)
@@ -181,6 +185,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Take what arrived."""
         if self._is_refused:
+            self._unset_keepalive_if_required()  # it would end the connection before we do
+            if self.loop.time() < self._rest_until:
+                self._end_within(REST_S)
             return
         self._unset_keepalive_if_required()
         self._has_begun = False
@@ -261,10 +268,11 @@ class BoundedProtocol(HttpToolsProtocol):
         """Send the answer, and go on to the next request, if this one has ended."""
         self._writes.flush()
         super().on_response_complete()
-        # Where another request was waiting, it is the one of `cycle`: this one had ended then.
+        # With another request waiting, `cycle` is that one: it can only have come once this one had ended.
         has_ended = not (self.cycle.response_complete and self.cycle.more_body)
         if (self._is_last or not has_ended) and not self.transport.is_closing():
             self._is_refused = True
+            self._rest_until = self.loop.time() + LONGEST_REST_S - REST_S
             self._end_within(REST_S)
 
     def end_if_slow(self, now: float) -> None:
@@ -328,6 +336,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
         Closed at once, with bytes unread, the connection would be reset and the answer lost.
         """
-        if self.transport.can_write_eof():
+        if self._ending is not None:
+            self._ending.cancel()
+        elif self.transport.can_write_eof():
             self.transport.write_eof()
-        self.loop.call_later(linger_s, self.transport.close)
+        self._ending = self.loop.call_later(linger_s, self.transport.close)

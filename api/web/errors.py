@@ -24,6 +24,7 @@ from api.contents.reader import TooManyExports
 from api.fetch.failures import FetchBusy, FetchFailed, FetchRefused
 from api.ingestion.hashing import Abandoned
 from api.ingestion.picture import BodyTooLarge
+from api.metrics.middleware import GONE
 from api.search.duplicates import TooManyWalks
 from api.search.health import public
 from api.web.answers import json_response
@@ -82,7 +83,6 @@ STATUSES: Final[dict[type[errors.IqdbError], HTTPStatus]] = {
     errors.UnknownImage: HTTPStatus.NOT_FOUND,
     errors.UnknownJob: HTTPStatus.NOT_FOUND,
     UnknownPage: HTTPStatus.NOT_FOUND,
-    # Nobody reads this answer; it only closes the request in an orderly way.
     Abandoned: HTTPStatus.BAD_REQUEST,
     BodyTimeout: HTTPStatus.REQUEST_TIMEOUT,
     BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -181,15 +181,16 @@ async def _on_error(request: Request, error: Exception) -> Response:
 
 def answer_to(error: Exception, request: Request) -> Response:
     """Return the answer to a request that failed, and log what an operator should know of."""
-    if isinstance(error, errors.IqdbError):
+    if isinstance(error, errors.IqdbError) and not isinstance(error, Abandoned):
         return _to_known_error(error, request)
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
         log.warning("%s %s: %s", request.method, request.url.path, error, extra={"action": "no_room"})
         return error_response(NoRoom("the server has no room for this now; try again"))
     if isinstance(error, HTTPException):
         return json_response({"message": str(error.detail)}, status=error.status_code, headers=error.headers)
-    if isinstance(error, ClientDisconnect):
+    if isinstance(error, (ClientDisconnect, Abandoned)):
         # Nobody reads this answer; it only closes the request in an orderly way.
+        request.scope[GONE] = True
         return json_response({"message": "the client went away"}, status=HTTPStatus.BAD_REQUEST)
     log.error("%s %s failed", request.method, request.url.path, exc_info=error, extra={"action": "bug"})
     return json_response({"message": "internal error"}, status=HTTPStatus.INTERNAL_SERVER_ERROR)

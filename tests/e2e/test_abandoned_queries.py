@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from typing import TYPE_CHECKING
@@ -66,4 +67,6 @@ def test_pictures_that_wait_for_a_decoder_are_dropped_with_their_clients(
         found = client.post("/query", files={"file": small})
         assert (found.status_code, found.json()[0]["post_id"]) == (200, 1)
         assert n_decoded(client) - before < ABANDONED / 2
+        metrics = client.get("/metrics").text
+        assert not re.search(rf'iqdb_requests_total{{.*route="{route}",status="400"}}', metrics)
         assert "Traceback" not in server.errors()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import http.client
 import socket
+import time
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 import pytest
 
+from api.roles.connections import REST_S
 from iqdb_core.model import Write
 from iqdb_core.store import open_store
 from tests.fixtures.ports import free_port
@@ -51,8 +53,9 @@ EARLY = [
 ]
 
 
+@pytest.mark.waits
 def test_who_goes_on_after_an_early_answer_is_left(server: ServerProcess) -> None:
-    """With a byte now and then, which no limit of bodies sees any more."""
+    """With a byte now and then, which no limit of bodies sees any more. Who is only slow is waited for."""
     with ExitStack() as stack:
         clients = []
         for path, headers, status in EARLY:
@@ -71,7 +74,9 @@ def test_who_goes_on_after_an_early_answer_is_left(server: ServerProcess) -> Non
                     clients.remove(client)
             return not clients
 
+        begin_s = time.monotonic()
         wait_until(are_left, END_S, every_s=0.2, what="the connections end")
+        assert time.monotonic() - begin_s > REST_S + 1
 
 
 def test_who_sends_the_rest_sees_the_answer(server: ServerProcess) -> None:

@@ -355,3 +355,52 @@ def test_what_is_there_is_told_alike(tmp_path: Path) -> None:
                 assert target.there([2, 3]) == {}
                 assert target.there([2**63 - 1, 0]) == {0: "source 0", 2**63 - 1: None}
                 assert list(target.listed(1000)) == list(expected.items())[5:]
+
+
+@pytest.mark.parametrize("place", ["file", "url"])
+def test_ids_of_a_list_are_left_to_it(tmp_path: Path, place: str) -> None:
+    pictured = folder_of(tmp_path / "pictures", 100, 3)
+    others = folder_of(tmp_path / "others", 200, 3)
+    (tmp_path / "bad.jpg").write_bytes(b"this is no picture")
+    lines = [f"{number},others/{199 + number}.jpg\n" for number in (1, 2, 3)]
+    (tmp_path / "list.csv").write_text("".join(["id,file\n", *lines, "4,bad.jpg\n"]))
+    database = tmp_path / "iqdb.sqlite"
+    with ExitStack() as stack:
+        there: tuple[object, ...] = ("--db", database)
+        if place == "url":
+            there = ("--url", stack.enter_context(embedded_server(database)).url)
+        assert add(tmp_path, pictured, tmp_path / "list.csv", *there, code=3) == (6, 0)
+        assert add(tmp_path, pictured, tmp_path / "list.csv", *there, code=3) == (0, 6)
+        # A picture that has got an id by itself goes on to another one.
+        (tmp_path / "late.csv").write_text("id,file\n5,others/200.jpg\n")
+        assert add(tmp_path, pictured, tmp_path / "late.csv", *there) == (2, 2)
+        # One that was added before, in the same run, keeps it.
+        many = folder_of(tmp_path / "many", 300, 20)
+        (tmp_path / "late.csv").write_text("id,file\n9,others/200.jpg\n")
+        assert add(tmp_path, many, tmp_path / "late.csv", *there, code=3) == (20, 0)
+    found = stored(database)
+    assert {source for source, _ in found.values()} >= set(shown(pictured, many))
+    assert [found[number][1] for number in (1, 2, 3)] == [
+        from_image_bytes((others / f"{199 + number}.jpg").read_bytes()) for number in (1, 2, 3)
+    ]
+    assert len(found) == 7 + 20
+
+
+@pytest.mark.parametrize("place", ["file", "url"])
+def test_a_file_that_was_only_touched_is_no_new_one_though_its_image_has_a_better_source(
+    tmp_path: Path, place: str
+) -> None:
+    pictured = folder_of(tmp_path / "pictures", 100, 2)
+    database = tmp_path / "iqdb.sqlite"
+    with ExitStack() as stack:
+        server = stack.enter_context(embedded_server(database))
+        there = ("--db", database) if place == "file" else ("--url", server.url)
+        assert add(tmp_path, pictured, *there) == (2, 0)
+        post(server.client, 1, 100, "https://example.org/1")
+        os.utime(pictured / "100.jpg", (1, 1))
+        assert add(tmp_path, pictured, *there) == (0, 2)
+        assert add(tmp_path, pictured, *there) == (0, 2)
+    assert {image_id: source for image_id, (source, _) in stored(database).items()} == {
+        1: "https://example.org/1",
+        2: str(pictured / "101.jpg"),
+    }

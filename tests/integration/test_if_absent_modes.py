@@ -180,3 +180,17 @@ def test_what_is_accepted_and_late_is_waited_for(tmp_path: Path) -> None:
     ]
     assert store.sources_of([6, 7, 8]) == {8: "mine"}
     store.close()
+
+
+def test_who_says_anywhere_that_nothing_is_replaced_is_believed(client: httpx.Client) -> None:
+    image = {"post_id": 7, "hash": HASHES[1]}
+    answer = client.post("/images", json={"images": [{**image, "if_absent": True}]})
+    assert [one["status"] for one in answer.json()["images"]] == [409]
+    answer = client.post("/images", json={"images": [{**image, "if_absent": "perhaps"}]})
+    assert [one["status"] for one in answer.json()["images"]] == [400]
+    for path, body in (("/images/7", image), ("/images", {"images": [image]})):
+        for in_query, in_body in (("true", False), ("false", True)):
+            answer = client.post(path, params={"if_absent": in_query}, json={**body, "if_absent": in_body})
+            told = answer.json()["images"][0]["status"] if "images" in answer.json() else answer.status_code
+            assert told == 409, (path, in_query)
+    assert is_untouched(client)

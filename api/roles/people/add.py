@@ -21,6 +21,7 @@ HASHES: Final = 512
 """The same of hashes, of which nothing has to be decoded."""
 MOST_TIMES: Final = 12
 """How often a picture gets another id because somebody else has got the one before."""
+IN_USE: Final = "a picture added before it has got the id {}: add those with ids of their own first, or apart"
 OUTRUN: Final = "others got each id that was given to it; run the same command again"
 
 
@@ -92,7 +93,7 @@ def add_all(
     with ThreadPoolExecutor(threads, thread_name_prefix="add") as pool:
         run = _Run(target, notebook, pool, stopping)
         try:
-            for chunk in _chunks(items, run.tally):
+            for chunk in _chunks(items, run):
                 if stopping.is_set():
                     break
                 run.begin(chunk)
@@ -118,6 +119,10 @@ class _Run:
         self._pool = pool
         self._stopping = stopping
         self._places = Places(target, notebook, pool)
+
+    def refuses(self, image_id: int) -> bool:
+        """Tell whether an image of this run would be replaced by one that is to have its id."""
+        return self._places.are_in_use(image_id)
 
     def begin(self, chunk: list[Item]) -> None:
         """Begin to add those of a chunk that are not there unchanged."""
@@ -179,10 +184,11 @@ class _Run:
         self._submit(placed, times)
 
 
-def _chunks(items: Iterable[Item], tally: Tally) -> Iterator[list[Item]]:
+def _chunks(items: Iterable[Item], run: _Run) -> Iterator[list[Item]]:
     """Yield items in chunks; a file named twice counts once, an id belongs to the first that claims it."""
     keys: set[str] = set()
     claimed: set[int] = set()
+    tally = run.tally
     for chunk in _pieces(items):
         fresh = []
         for item in chunk:
@@ -193,6 +199,9 @@ def _chunks(items: Iterable[Item], tally: Tally) -> Iterator[list[Item]]:
                 continue
             keys.add(item.key)
             if item.image_id is not None:
+                if run.refuses(item.image_id):
+                    tally.refused.append((item.key, IN_USE.format(item.image_id)))
+                    continue
                 claimed.add(item.image_id)
             fresh.append(item)
         yield fresh

@@ -42,26 +42,38 @@ class Places:
         self._pool = pool
         self._recognition = Recognition(target, pool)
         self._ids = _Ids(target, self._recognition, notebook)
+        self._in_use: set[int] = set()
 
     def of(self, items: Sequence[Item]) -> Placed:
         """Return those of the items that have to be added; all others are there unchanged."""
         known = self._notebook.known([item.key for item in items])
+        self._ids.leave({item.image_id for item in items if item.image_id is not None})
         given = [item for item in items if item.image_id is None]
-        noted = [item for item in given if item.key in known and known[item.key][1] is not None]
+        noted = [
+            item
+            for item in given
+            if item.key in known
+            and known[item.key][1] is not None
+            and not self._ids.are_left(known[item.key][0])
+        ]
         there = self._target.there([known[item.key][0] for item in noted]) if noted else {}
-        own = self._own(noted, known, there)
+        own, done = self._own(noted, known, there)
+        self._in_use |= {known[item.key][0] for item in noted if item.key in own}
         lost = {item.key for item in noted} - own
-        done = self._recognised([item for item in given if item.key not in known or item.key in lost])
-        done |= {item.key for item in noted if item.key in own and known[item.key][1] == item.version}
+        done |= self._recognised([item for item in given if item.key not in known or item.key in lost])
         done |= self._explicit([item for item in items if item.image_id is not None], known)
         placed = [(item, self._entry(item, known, own, there)) for item in items if item.key not in done]
         self._note(placed, known)
         return placed
 
+    def are_in_use(self, image_id: int) -> bool:
+        """Tell whether a picture of this run has an id that nobody gave it."""
+        return image_id in self._in_use
+
     def again(self, taken: Placed, times: int) -> Placed:
         """Return with other ids those pictures whose ids somebody else has.
 
-        The others are there: an answer was lost, and what had been added was sent once more.
+        Those that are left out are there: an answer was lost, and what had been added was sent once more.
 
         Parameters
         ----------
@@ -92,23 +104,28 @@ class Places:
         if had is not None and item.key in own:
             return Entry(had, item.picture, item.source)
         # One that was never added, or is there no more, goes where it was to go, if that is free.
-        image_id = had if had is not None and had not in there else self._ids.next()
+        is_free = had is not None and had not in there and not self._ids.are_left(had)
+        image_id = had if had is not None and is_free else self._ids.next()
         return Entry(image_id, item.picture, item.source, if_absent=True)
 
     def _note(self, placed: Placed, known: Known) -> None:
         """Write down ids before anything is added with them."""
         ids = {item.key: entry.image_id for item, entry in placed}
+        self._in_use |= {entry.image_id for item, entry in placed if item.image_id is None}
         self._notebook.assign(
             {key: one for key, one in ids.items() if key not in known or known[key][0] != one}
         )
 
-    def _own(self, items: Sequence[Item], known: Known, there: Mapping[int, str | None]) -> set[str]:
-        """Return the keys of those whose image is still under their id.
+    def _own(
+        self, items: Sequence[Item], known: Known, there: Mapping[int, str | None]
+    ) -> tuple[set[str], set[str]]:
+        """Return the keys of those whose image is still under their id, and of those of them that it shows.
 
         Its source tells, or where that says nothing, or somebody has said better where it comes from, what it
-        shows. Of a file that changed nothing else can tell.
+        shows: also of a file that was only touched.
         """
         own: set[str] = set()
+        unchanged: set[str] = set()
         doubtful = []
         for item in items:
             image_id, version = known[item.key]
@@ -116,9 +133,12 @@ class Places:
             is_changed = version != item.version
             if has_source and (is_changed or item.source is not None):
                 own.add(item.key)
-            elif image_id in there and not is_changed:
+                unchanged |= set() if is_changed else {item.key}
+            elif image_id in there:
                 doubtful.append((item, image_id))
-        return own | self._same(doubtful)
+        same = self._same(doubtful)
+        self._notebook.added({item.key: item.version for item, _ in doubtful if item.key in same})
+        return own | same, unchanged | same
 
     def _same(self, pairs: Iterable[tuple[Item, int]]) -> set[str]:
         """Return the keys of those items that the images show."""
@@ -157,6 +177,7 @@ class _Ids:
         self._target = target
         self._recognition = recognition
         self._notebook = notebook
+        self._left: set[int] = set()
         self._largest: int | None = None
         """The largest one that an image had when it was asked last."""
         self._next = 1
@@ -164,10 +185,20 @@ class _Ids:
     def next(self) -> int:
         """Return an id that is in no use; raises ConfigError if none is left."""
         self._begin()
+        while self._next in self._left:
+            self._next += 1
         if self._next > MAX_IMAGE_ID:
             raise ConfigError("there is no id left to give out: the largest possible one is in use")
         self._next += 1
         return self._next - 1
+
+    def leave(self, image_ids: set[int]) -> None:
+        """Leave ids to pictures of this run that a name or a list gives them."""
+        self._left |= image_ids
+
+    def are_left(self, image_id: int) -> bool:
+        """Tell whether an id belongs to such a picture."""
+        return image_id in self._left
 
     def look_again(self, times: int) -> None:
         """Go on above the ids that others have got meanwhile.
@@ -180,7 +211,7 @@ class _Ids:
             largest = image_id
         gap = random.randrange(_GAP_IDS << (times - 1)) if times > 1 else 0
         self._largest = largest
-        self._next = max(self._next, min(largest + 1 + gap, MAX_IMAGE_ID), largest + 1)
+        self._next = max(self._next, largest + 1, min(largest + 1 + gap, MAX_IMAGE_ID))
 
     def _begin(self) -> int:
         if self._largest is None:

@@ -55,13 +55,14 @@ class ServerTarget:
 
     def add(self, entries: Sequence[Entry]) -> list[Added]:
         """See `Target`."""
-        outcomes: dict[int, Added] = {}
+        told: dict[int, Added] = {}
         for if_absent in (False, True):
-            outcomes |= self._add([one for one in entries if one.if_absent is if_absent], if_absent)
-        return [outcomes[entry.image_id] for entry in entries]
+            places = [place for place, one in enumerate(entries) if one.if_absent is if_absent]
+            told |= zip(places, self._add([entries[place] for place in places], if_absent), strict=True)
+        return [told[place] for place in range(len(entries))]
 
-    def _add(self, entries: Sequence[Entry], if_absent: bool) -> dict[int, Added]:
-        """Add pictures that are all to replace images, or none, and tell by id what became of them."""
+    def _add(self, entries: Sequence[Entry], if_absent: bool) -> list[Added]:
+        """Add pictures that are all to replace images, or none."""
         outcomes: dict[int, Added] = {}
         damaged = set()
         pictures: dict[int, Picture] = {}
@@ -85,7 +86,7 @@ class ServerTarget:
                 is_damaged = outcome.post_id in damaged or bool(outcome.image and outcome.image.is_damaged)
                 is_in = outcome.reason is None
                 outcomes[outcome.post_id] = Added(outcome.reason, is_damaged=is_in and is_damaged)
-        return outcomes
+        return [outcomes[entry.image_id] for entry in entries]
 
     def _ended(self, image_id: int, job_id: str) -> Added:
         """Wait for a job that is accepted: only its end tells whether the id was free."""

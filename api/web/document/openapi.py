@@ -83,8 +83,8 @@ _IF_ABSENT: Final = query_parameter("if_absent", {"type": "boolean", "default": 
 ADD: Final[dict[str, Any]] = {
     "parameters": [query_parameter("hash", _HASH), query_parameter("source", _SOURCE), _WAIT, _IF_ABSENT],
     "requestBody": _body(
-        {"file": _FILE, "hash": _HASH, "source": _SOURCE},
-        {"channels": _CHANNELS, "hash": _HASH, "source": _SOURCE, "if_absent": {"type": "boolean"}},
+        {"file": _FILE, "hash": _HASH, "source": _SOURCE, "if_absent": {"type": "boolean"}},
+        {"channels": _CHANNELS, "hash": _HASH, "source": _SOURCE, "if_absent": {"type": ["boolean", "null"]}},
         required=False,
     ),
     "responses": answers(

@@ -98,7 +98,9 @@ ADD_MANY: Final[dict[str, Any]] = {
                     {
                         "images": {
                             "type": "array",
-                            "items": _object({"post_id": ID}, {"hash": _ITS_OWN, "source": _ITS_OWN}),
+                            "items": _object(
+                                {"post_id": ID}, {"hash": _ITS_OWN, "source": _ITS_OWN, "if_absent": _ITS_OWN}
+                            ),
                             "minItems": 1,
                             "maxItems": 1000,
                         }

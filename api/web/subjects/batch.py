@@ -96,7 +96,9 @@ def _checked(items: Items, *, if_absent: bool) -> Items:
         raise BadRequest(f"a batch has 1..{MAX_BATCH} images")
     if len({one.image_id for one in items}) != len(items):
         raise BadRequest("a batch names an id more than once")
-    return [replace(one, if_absent=if_absent) if isinstance(one, NewImage) else one for one in items]
+    if not if_absent:
+        return items
+    return [replace(one, if_absent=True) if isinstance(one, NewImage) else one for one in items]
 
 
 def _named_items(parts: Sequence[tuple[str, UploadFile | str]]) -> Items:
@@ -114,10 +116,16 @@ def _json_item(image: dict[str, Any]) -> NewImage | Failed:
     text = image.get("hash")
     if not isinstance(text, str):
         return Failed(image_id, BadRequest("'hash' is a string"))
-    return _item(image_id, text, image.get("source"))
+    try:
+        if_absent = is_said(IF_ABSENT, image.get(IF_ABSENT))
+    except BadRequest as error:
+        return Failed(image_id, error)
+    return _item(image_id, text, image.get("source"), if_absent=if_absent)
 
 
-def _item(image_id: int, value: UploadFile | str, source: object) -> NewImage | Failed:
+def _item(
+    image_id: int, value: UploadFile | str, source: object, *, if_absent: bool = False
+) -> NewImage | Failed:
     try:
         if source is not None and not isinstance(source, str):
             raise BadRequest("'source' is a string")
@@ -126,7 +134,7 @@ def _item(image_id: int, value: UploadFile | str, source: object) -> NewImage | 
         picture = value if isinstance(value, UploadFile) else codec.from_hash(value)
     except IqdbError as error:
         return Failed(image_id, error)
-    return NewImage(image_id, picture, source or None)
+    return NewImage(image_id, picture, source or None, if_absent)
 
 
 def _outcome_body(result: Outcome, dialect: Dialect) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from api.ingestion.picture import NewImage
 from api.web.answers import Dialect, added_body, image_body, json_response, named_source
 from api.web.document.openapi import ADD, DELETE, GET
 from api.web.reading.fetching import parameters_with_picture
-from api.web.reading.parameters import dialect_of
+from api.web.reading.parameters import dialect_of, query_values
 from api.web.reading.requests import IF_ABSENT, image_id_from, is_said, picture_of, source_of, wants_to_wait
 from api.web.services import services_of
 
@@ -29,7 +29,9 @@ async def add_image(request: Request, image_id: str) -> Response:
     number = image_id_from(image_id)
     wait = wants_to_wait(request)
     with await parameters_with_picture(request) as said:
-        if_absent = is_said(IF_ABSENT, said.get(IF_ABSENT))
+        # Whoever says anywhere that nothing is to be replaced is believed.
+        in_query = query_values(request).get(IF_ABSENT)
+        if_absent = is_said(IF_ABSENT, said.get(IF_ABSENT)) or is_said(IF_ABSENT, in_query)
         new = NewImage(number, picture_of(said), source_of(said), if_absent)
         outcome = await services_of(request).ingestion.add(new, wait=wait)
     return added_response(outcome, said.dialect)
