@@ -58,7 +58,10 @@ class Search(Protocol):
         """Return the next groups of images that show the same picture; raises as `query`."""
 
     async def sources(self, image_ids: Sequence[int]) -> dict[int, str]:
-        """Return where images come from, of those of which it is known; nothing while the store is away."""
+        """Return where images come from, of those of which it is known.
+
+        Nothing while the store is away, or nobody answers: what is told of them elsewhere is worth more.
+        """
 
     async def get(self, image_id: int) -> Signature:
         """Return an image's signature; raises UnknownImage."""

@@ -102,7 +102,11 @@ class RemoteSearch:
         """See `Search`."""
         if not image_ids:
             return {}
-        answer = await self.pool.ask("POST", "/sources", params={}, content=orjson.dumps(list(image_ids)))
+        try:
+            answer = await self.pool.ask("POST", "/sources", content=orjson.dumps(list(image_ids)))
+        except SearchUnavailable as error:
+            log.info("answering without sources: %s", error, extra={"action": "no_sources"})
+            return {}
         with _understood():
             return dict(orjson.loads(_content(answer)))
 

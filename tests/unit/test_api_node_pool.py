@@ -103,6 +103,14 @@ def test_a_password_of_a_node_is_shown_to_nobody(caplog: pytest.LogCaptureFixtur
     assert "sekret" not in caplog.text
 
 
+def test_answers_do_without_sources_that_no_node_tells() -> None:
+    async def scenario() -> None:
+        async with Bench(starting) as bench:
+            assert await bench.search.sources([1, 2]) == {}
+
+    run(scenario())
+
+
 def test_nodes_are_asked_past_the_proxies_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "socks5://127.0.0.1:9")

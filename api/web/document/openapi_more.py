@@ -21,7 +21,7 @@ _JOB: Final = {
         "job_id": {"type": "string"},
         "post_id": ID,
         "state": {"enum": ["queued", "running", "done", "failed"]},
-        "reason": {"type": "string", "description": "Why it failed, or why it waits"},
+        "reason": {"type": "string", "description": "Why it failed"},
         "hash": {"type": "string", "description": "Of a job that is done"},
         "damaged": DAMAGED,
     },

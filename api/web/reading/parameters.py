@@ -34,7 +34,7 @@ class Parameters:
     """Named values of one request.
 
     Values of a query string or form are text, those of JSON what they are there; a part with a file is an
-    UploadFile. Empty text and null count as absent, as HTML forms and serialisers send them.
+    UploadFile. Empty text counts as absent but in JSON, as HTML forms send it; null counts as absent in JSON.
 
     Parameters
     ----------
