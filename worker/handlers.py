@@ -163,11 +163,11 @@ class IngestHandler:
             return CLAIM_JOBS
         return max(1, int(_CLAIM_S / self._image_s))
 
-    def _work(self, jobs: Sequence[ClaimedJob]) -> list[Done | Failed | PutBack]:
+    def _work(self, jobs: Sequence[ClaimedJob]) -> list[_Outcome]:
         """Decode and commit the jobs of one claim."""
         start = self._now()
-        outcomes: list[Done | Failed | PutBack] = []
-        hashed: list[tuple[ClaimedJob, _Read]] = []
+        outcomes: list[_Outcome] = []
+        hashed: list[_Hashed] = []
         for number, job in enumerate(jobs):
             if self._now() > start + self._patience.budget_s:
                 outcomes += [PutBack(one.job_id) for one in jobs[number:]]
@@ -277,24 +277,27 @@ class IngestHandler:
         Should another worker store a later write to the same image between the two, that one is replaced: it
         takes an image that several write to, within milliseconds, while a clock is ahead.
         """
-        outcomes = self._patiently(partial(self._apply, writes), end)
-        while stale := [
-            number for number, outcome in enumerate(outcomes) if outcome.is_stale and not outcome.is_again
-        ]:
-            met = [(writes[number], outcomes[number]) for number in stale]
-            moved = self._patiently(partial(self._ledger.renumber, met), end)
-            again = {
+        outcomes: dict[int, WriteOutcome] = {}
+        pending = dict(enumerate(writes))
+        while pending:
+            done = self._patiently(partial(self._apply, list(pending.values())), end)
+            outcomes |= zip(pending, done, strict=True)
+            met = {
+                number: (writes[number], outcomes[number])
+                for number in pending
+                if outcomes[number].is_stale and not outcomes[number].is_again
+            }
+            if not met:
+                break
+            moved = self._patiently(partial(self._ledger.renumber, list(met.values())), end)
+            pending = {
                 number: replace(writes[number], revision=revision)
-                for number, revision in zip(stale, moved, strict=True)
+                for number, revision in zip(met, moved, strict=True)
                 if revision is not None
             }
-            if not again:
-                break
-            logger.warning("%s writes met those of a clock that is ahead, and are numbered anew", len(again))
-            anew = self._patiently(partial(self._apply, list(again.values())), end)
-            for number, outcome in zip(again, anew, strict=True):
-                outcomes[number] = outcome
-        return outcomes
+            if pending:
+                logger.warning("%s writes met a clock that is ahead, and are numbered anew", len(pending))
+        return [outcomes[number] for number in range(len(writes))]
 
     def _apply(self, writes: Sequence[Write]) -> list[WriteOutcome]:
         return self._open_store().apply(writes)

@@ -12,8 +12,8 @@ from iqdb_core.errors import StoreInvalid, StoreUnavailable
 from iqdb_core.jobs import JobState, RedisPort, Submission, WorkLedger
 from iqdb_core.model import Signature, Write, WriteOutcome
 from iqdb_core.store import open_store
-from tests.fixtures.redis import RedisServer
-from tests.fixtures.worker_site import IMAGES, SIGNATURES, Site
+from tests.fixtures.redis import running_port
+from tests.fixtures.worker_site import IMAGES, SIGNATURES, Killed, Site
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,12 +24,8 @@ AHEAD_US = 3600 * 1_000_000
 
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisPort]:
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    server.start()
-    port = RedisPort.connect(server.url)
-    yield port
-    port.close()
-    server.kill()
+    with running_port(tmp_path_factory.mktemp("redis")) as port:
+        yield port
 
 
 @pytest.fixture
@@ -40,10 +36,6 @@ def site(port: RedisPort, tmp_path: Path) -> Iterator[Site]:
     site.handler().handle()  # Redis knows all scripts, so that no end of a claim is told twice
     yield site
     store.close()
-
-
-class Killed(BaseException):
-    """The process ended here."""
 
 
 class Picky:

@@ -15,9 +15,9 @@ from iqdb_core.model import Write, WriteOutcome
 from iqdb_core.signature import ReadImage, read_image
 from iqdb_core.store import SignatureStore, open_store
 from tests.fixtures.pictures import encoded
-from tests.fixtures.redis import RedisServer
+from tests.fixtures.redis import running_port
 from tests.fixtures.waiting import wait_until
-from tests.fixtures.worker_site import IMAGES, SIGNATURES, Site
+from tests.fixtures.worker_site import IMAGES, SIGNATURES, Killed, Site
 from worker.handlers import Patience
 
 if TYPE_CHECKING:
@@ -27,18 +27,10 @@ if TYPE_CHECKING:
 BROKEN = b"this is no image"
 
 
-class Killed(BaseException):
-    """The process ended here."""
-
-
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisPort]:
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    server.start()
-    port = RedisPort.connect(server.url)
-    yield port
-    port.close()
-    server.kill()
+    with running_port(tmp_path_factory.mktemp("redis")) as port:
+        yield port
 
 
 @pytest.fixture

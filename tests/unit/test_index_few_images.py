@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import itertools
 
-import numpy as np
 import pytest
 
-from iqdb_core.index import ImageIndex, compare
+from iqdb_core.index import compare
 from iqdb_core.likelihood_words import CERTAIN
-from iqdb_core.model import Asked, ChangeBatch, Signature
+from iqdb_core.model import Asked, Signature
 from iqdb_core.signature import from_image_bytes, turned
+from tests.fixtures.index_rows import index_of
 from tests.fixtures.pictures import photos, variants
 
 WHOLE = {"half", "q15", "crop8", "grey", "mirror", "watermark", "gamma", "webp"}
@@ -21,20 +21,6 @@ HUGE = (1e3, 1e38, 1e307, 1.7e308)
 @functools.cache
 def signatures() -> list[Signature]:
     return [from_image_bytes(path.read_bytes()) for path in photos()]
-
-
-def index_of(known: list[Signature]) -> ImageIndex:
-    index = ImageIndex.open(None, store_id="few")
-    index.apply(
-        ChangeBatch(
-            seqs=np.arange(1, len(known) + 1, dtype=np.int64),
-            image_ids=np.arange(len(known), dtype=np.int64),
-            is_live=np.ones(len(known), np.bool_),
-            averages=np.array([one.averages for one in known]),
-            positions=np.stack([one.signed_positions() for one in known]),
-        )
-    )
-    return index
 
 
 def test_different_pictures_are_no_copies_of_each_other_though_they_are_all_there_is() -> None:

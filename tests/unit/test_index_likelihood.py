@@ -23,6 +23,7 @@ from iqdb_core.index.rows import Signatures
 from iqdb_core.likelihood_words import CERTAIN
 from iqdb_core.model import BUCKETS, CHANNELS, KEPT, PLANE, SIDE, Asked, ChangeBatch, Rectangle, Signature
 from iqdb_core.signature import from_channels, from_image_bytes, parts_from_image_bytes, turned
+from tests.fixtures.index_rows import index_of
 from tests.fixtures.pictures import photos
 
 
@@ -292,20 +293,6 @@ def test_an_empty_index_has_no_copies() -> None:
     assert found.matches == []
 
 
-def _index_of(signatures: list[Signature]) -> ImageIndex:
-    opened = ImageIndex.open(None, store_id="photos", options=IndexOptions())
-    opened.apply(
-        ChangeBatch(
-            seqs=np.arange(1, len(signatures) + 1, dtype=np.int64),
-            image_ids=np.arange(len(signatures), dtype=np.int64),
-            is_live=np.ones(len(signatures), np.bool_),
-            averages=np.array([one.averages for one in signatures]),
-            positions=np.stack([one.signed_positions() for one in signatures]),
-        )
-    )
-    return opened
-
-
 @functools.cache
 def _photo_signatures() -> list[Signature]:
     return [from_image_bytes(path.read_bytes()) for path in photos()]
@@ -320,7 +307,7 @@ def test_crops_are_found_at_least_as_often_as_by_score(
 ) -> None:
     paths = photos()
     by_score = by_likelihood = 0
-    with _index_of(_photo_signatures()) as of_photos:
+    with index_of(_photo_signatures()) as of_photos:
         for image_id, path in enumerate(paths):
             with Image.open(path) as opened:
                 picture = opened.convert("RGB")
