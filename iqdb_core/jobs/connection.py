@@ -18,7 +18,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from iqdb_core.errors import ConfigError, QueueUnavailable, WrongUsage
-from iqdb_core.jobs.scripts import Script
+from iqdb_core.jobs.scripts import ALL, Script
 
 SOCKET_TIMEOUT_S: Final = 5.0
 CONNECT_TIMEOUT_S: Final = 2.0
@@ -160,11 +160,12 @@ class RedisPort:
         with translated():
             answers = self._execute([*before, *short], before_repeating, is_whole=bool(before))[len(before) :]
             if any(isinstance(answer, redis.exceptions.NoScriptError) for answer in answers):
-                # One that did run runs twice, which every script may.
-                loads: list[Command] = [("SCRIPT", "LOAD", script.text) for script, _ in calls]
+                # All of them, for whoever comes next: of scripts that belong together a server knows each or
+                # none, so that the second never runs without the first.
+                loads: list[Command] = [("SCRIPT", "LOAD", script.text) for script in ALL]
                 answers = self._execute([*loads, *short], before_repeating)
-                _raise_first(answers[: len(calls)])
-                answers = answers[len(calls) :]
+                _raise_first(answers[: len(loads)])
+                answers = answers[len(loads) :]
             _raise_first(answers)
             return answers
 

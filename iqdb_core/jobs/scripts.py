@@ -63,3 +63,5 @@ CLAIM: Final = Script.load("claim")
 FINISH: Final = Script.load("finish")
 FORFEIT: Final = Script.load("forfeit")
 SWEEP: Final = Script.load("sweep")
+
+ALL: Final = (ACCEPT, NEXT_REVISION, RENUMBER, SEED, CLAIM, FINISH, FORFEIT, SWEEP)

@@ -158,6 +158,19 @@ def test_scripts_that_redis_forgot_are_sent_again(server: RedisServer, port: Red
     assert work.finish_and_claim(claim, [Done(job_id, 1, None)]).jobs[0].image_id == 1
 
 
+def test_a_redis_that_another_taught_again_what_it_forgot_keeps_the_blame(
+    server: RedisServer, port: RedisPort
+) -> None:
+    ledger, work, other = JobLedger(port, revision_floor=lambda: 0), WorkLedger(port), WorkLedger(port)
+    job_id = ledger.accept([Submission.of_image(1, b"x")])[0].job_id
+    claim = work.claim()
+    with server.client() as client:
+        client.script_flush()
+    assert other.claim().jobs == []
+    again = work.finish_and_claim(claim, [PutBack(job_id, is_to_blame=True)])
+    assert [(job.job_id, job.attempts) for job in again.jobs] == [(job_id, 1)]
+
+
 def test_a_full_redis_refuses_new_jobs_and_lets_workers_free_it(server: RedisServer, port: RedisPort) -> None:
     ledger, work = JobLedger(port, revision_floor=lambda: 0), WorkLedger(port)
     job_ids = [one.job_id for one in ledger.accept([Submission.of_image(1, b"x" * 100_000)] * 40)]
