@@ -374,16 +374,21 @@ def test_ids_of_a_list_are_left_to_it(tmp_path: Path, place: str) -> None:
         # A picture that has got an id by itself goes on to another one.
         (tmp_path / "late.csv").write_text("id,file\n5,others/200.jpg\n")
         assert add(tmp_path, pictured, tmp_path / "late.csv", *there) == (2, 2)
-        # One that was added before, in the same run, keeps it.
+        # A list that is named after many pictures is read before them.
         many = folder_of(tmp_path / "many", 300, 20)
-        (tmp_path / "late.csv").write_text("id,file\n9,others/200.jpg\n")
-        assert add(tmp_path, many, tmp_path / "late.csv", *there, code=3) == (20, 0)
+        (tmp_path / "late.csv").write_text("id,file\n9,others/201.jpg\n")
+        assert add(tmp_path, many, tmp_path / "late.csv", *there) == (21, 0)
+        # One that was added before, in the same run, keeps its id.
+        more = folder_of(tmp_path / "more", 400, 20)
+        (tmp_path / "late.csv").write_text("id,file\n31,others/202.jpg\n")
+        assert add(tmp_path, more, tmp_path / "lat*", *there, code=3) == (20, 0)
     found = stored(database)
-    assert {source for source, _ in found.values()} >= set(shown(pictured, many))
-    assert [found[number][1] for number in (1, 2, 3)] == [
-        from_image_bytes((others / f"{199 + number}.jpg").read_bytes()) for number in (1, 2, 3)
+    assert {source for source, _ in found.values()} >= set(shown(pictured, many, more))
+    listed = {1: 200, 2: 201, 3: 202, 5: 200, 9: 201}
+    assert [found[number][1] for number in listed] == [
+        from_image_bytes((others / f"{name}.jpg").read_bytes()) for name in listed.values()
     ]
-    assert len(found) == 7 + 20
+    assert len(found) == 7 + 21 + 20
 
 
 @pytest.mark.parametrize("place", ["file", "url"])

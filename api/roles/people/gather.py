@@ -115,7 +115,9 @@ def gather(
     passed: Passed,
     stopping: threading.Event,
 ) -> Iterator[Item]:
-    """Yield the pictures that the arguments name, in a stable order.
+    """Yield the pictures that the arguments name, in a stable order: those of lists first.
+
+    The ids of a list are then known before any is given out to a picture without one.
 
     Parameters
     ----------
@@ -137,7 +139,7 @@ def gather(
         An argument that names nothing, or a list that is none.
     """
     wish = _Wish(id_pattern, max_bytes, passed, stopping)
-    for argument in arguments:
+    for argument in sorted(arguments, key=lambda argument: not _is_list(path_of(argument))):
         yield from _of_argument(argument, wish)
 
 
@@ -178,11 +180,15 @@ def count(arguments: Iterable[str]) -> int | None:
             for name in [path] if is_file(path) else filter(is_file, map(Path, _matching(path))):
                 if name.name.lower().endswith(TAR_SUFFIXES):
                     return None
-                is_list = name.suffix.lower() in MANIFEST_SUFFIXES
-                total += sum(1 for _ in read_manifest(name)) if is_list else 1
+                total += sum(1 for _ in read_manifest(name)) if _is_list(name) else 1
         except (OSError, ConfigError):
             return None  # `gather` says what is wrong
     return total
+
+
+def _is_list(path: Path) -> bool:
+    """Tell whether a file is a list, by its name."""
+    return path.suffix.lower() in MANIFEST_SUFFIXES
 
 
 def _matching(pattern: Path) -> list[str]:
@@ -192,7 +198,7 @@ def _matching(pattern: Path) -> list[str]:
 def _of_file(path: Path, wish: _Wish) -> Iterator[Item]:
     name = path.name.lower()
     is_readable = is_file(path)
-    if is_readable and path.suffix.lower() in MANIFEST_SUFFIXES:
+    if is_readable and _is_list(path):
         without_pattern = replace(wish, id_pattern=None)
         for row in _until(wish.stopping, read_manifest(path)):
             if isinstance(row.picture, str):
