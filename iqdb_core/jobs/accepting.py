@@ -129,7 +129,8 @@ class JobLedger(JobReader):
         Raises
         ------
         QueueUnavailable
-            Redis is away, or the clock is lost and nobody was named who knows the store's revisions.
+            Redis is away or forgets keys when it is full, or the clock is lost and nobody was named who knows
+            the store's revisions.
         ForeignQueue
             The queue holds jobs of another store.
         StoreUnavailable
@@ -137,6 +138,7 @@ class JobLedger(JobReader):
         """
         if self._revision_floor is None:
             raise QueueUnavailable("the clock of revisions is lost and has to be seeded from the store")
+        self._headroom.shortage(0, 1.0)
         floor = self._revision_floor()
         self._store_id = self._read_store_id()
         self.seed_revision_floor(floor)

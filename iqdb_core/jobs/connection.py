@@ -9,7 +9,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 from urllib.parse import unquote, urlsplit
 
 import redis
@@ -29,10 +29,10 @@ Command = tuple[Argument, ...]
 
 _REFUSED_FOR_NOW: Final = (
     *("OOM", "MISCONF", "READONLY", "LOADING", "MASTERDOWN", "BUSY ", "NOREPLICAS", "UNBLOCKED"),
-    *("DENIED", "NOPERM"),
+    *("DENIED", "NOPERM", "The user executing the script can't"),
 )
 """Answers of a server that cannot serve now: full memory, full disk, a replica, a start; or that does not let
-us in until its operator does something: a protected mode, a user's rights."""
+us in until its operator does something: a protected mode, a user's rights, also those that a script needs."""
 _REFUSED_FOR_NOW_TYPES: Final = (
     redis.exceptions.OutOfMemoryError,
     redis.exceptions.ReadOnlyError,
@@ -44,6 +44,14 @@ _REFUSED_FOR_NOW_TYPES: Final = (
 
 _UNKNOWN: Final = "unknown command"
 """What a server says that has it under another name (`rename-command`), switched off, or never had it."""
+
+
+class Memory(NamedTuple):
+    """What a server with a limit says of its memory: bytes in use, at most, and what happens then."""
+
+    used: int
+    most: int
+    policy: str
 
 
 class _ClosedAtRest(redis.exceptions.RedisError):
@@ -206,8 +214,8 @@ class RedisPort:
             _raise_first([answer])
         return str(answer.get("run_id") or secrets.token_hex(20))
 
-    def memory(self) -> tuple[int, int] | None:
-        """Return the bytes of memory in use and the most; None if there is no limit, or it may not be asked.
+    def memory(self) -> Memory | None:
+        """Return how full the server's memory is; None if there is no limit, or it may not be asked.
 
         Raises
         ------
@@ -219,7 +227,7 @@ class RedisPort:
         if isinstance(answer, Exception):  # a user's rights; or it cannot serve now, and says so elsewhere
             return None
         used, most = (int(answer.get(name, 0)) for name in ("used_memory", "maxmemory"))
-        return (used, most) if most else None
+        return Memory(used, most, str(answer.get("maxmemory_policy", ""))) if most else None
 
     def _execute(
         self,

@@ -1,7 +1,8 @@
 """How much of the memory of Redis is left: the ledger refuses jobs while Celery's own small writes still fit.
 
 Only work makes room, and without those writes no worker works. Of `maxmemory` and not of what the ledger
-holds: records, other programs and copies on their way need memory, too.
+holds: records, other programs and copies on their way need memory, too. A server that makes room by
+forgetting keys is refused: it would forget jobs that were accepted.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from iqdb_core.errors import QueueFull
-from iqdb_core.jobs.connection import RedisPort
+from iqdb_core.errors import QueueFull, QueueUnavailable
+from iqdb_core.jobs.connection import Memory, RedisPort
 
 FULL: Final = 0.9
 """Beyond this part of `maxmemory` nothing is accepted."""
+_FORGETTING: Final = "allkeys-"
+"""Policies that take any key. The others take only keys that expire: none of an accepted job."""
 _ASK_S: Final = 1.0
 _LONGEST_RETRY_S: Final = 60.0
 _IDLE_RETRY_S: Final = 10.0
@@ -54,7 +57,7 @@ class Headroom:
         self._port = port
         self._now = now
         self._asked_s = float("-inf")
-        self._memory: tuple[int, int] | None = None
+        self._memory: Memory | None = None
         self._added = 0
 
     def shortage(self, payload_bytes: int, room: float) -> tuple[int, int] | None:
@@ -69,7 +72,7 @@ class Headroom:
         Raises
         ------
         QueueUnavailable
-            Redis is away.
+            Redis is away, or forgets keys when its memory is full.
         """
         now_s = self._now()
         if now_s >= self._asked_s + _ASK_S:
@@ -77,7 +80,11 @@ class Headroom:
         memory = self._memory
         if memory is None:
             return None
-        used, most = memory[0] + self._added, memory[1]
+        if memory.policy.startswith(_FORGETTING):
+            raise QueueUnavailable(
+                f"Redis would forget accepted jobs: its maxmemory-policy is {memory.policy}; set noeviction"
+            )
+        used, most = memory.used + self._added, memory.most
         return (used, most) if used + payload_bytes > FULL * room * most else None
 
     def add(self, payload_bytes: int) -> None:
