@@ -184,7 +184,7 @@ class IngestHandler:
     def _hash(self, job: ClaimedJob) -> _Read | Failed | PutBack:
         """Return what is to be written for one job, or what becomes of it without that."""
         if job.attempts >= self._patience.max_attempts:
-            tries = f"each of {job.attempts} tries ended its process, or could not store it"
+            tries = f"each of {job.attempts} tries ended its process, or could not read or store it"
             return Failed(job.job_id, f"set aside: {tries}")
         if not job.payload and job.kind is not JobKind.DELETE:
             return Failed(job.job_id, "its bytes are empty or were lost")

@@ -181,6 +181,8 @@ def configure_logging(level: str) -> None:
     logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # Warns of every oddity of a form: a stranger could fill the log with it.
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
+    # Tells of each request to another role, and of fetched addresses with all that signs them.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 def _bound(host: str, port: int) -> list[socket.socket]:

@@ -41,7 +41,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     file = tmp_path_factory.mktemp("fetch") / "iqdb.sqlite"
-    with embedded_server(file, "--fetch-private", environment={"IQDB_FETCH": "on"}) as running:
+    options = ("--fetch-private", "--log-level", "info")
+    with embedded_server(file, *options, environment={"IQDB_FETCH": "on"}) as running:
         yield running
 
 
@@ -65,6 +66,11 @@ def test_what_is_wrong_is_told(server: ServerProcess, pictures: str) -> None:
     both = server.client.post("/query", data={"url": f"{pictures}/a.png"}, files={"file": noise_png(1)})
     assert both.status_code == 400
     assert server.client.post("/query", data={"url": "file:///etc/passwd"}).status_code == 400
+
+
+def test_what_signs_an_address_is_not_in_the_log(server: ServerProcess, pictures: str) -> None:
+    assert server.client.post("/query", data={"url": f"{pictures}/a.png?signed=gauze"}).status_code == 200
+    assert "gauze" not in server.log.read_text()
 
 
 @pytest.mark.parametrize(("environment", "words"), [({}, "IQDB_FETCH"), ({"IQDB_FETCH": "on"}, "public")])

@@ -121,7 +121,7 @@ def test_a_payload_that_kills_its_process_is_set_aside_alone(plant: Plant, poiso
     assert plant.states(job_ids) == ["done"] * 10 + ["failed"] + ["done"] * 10
     assert (
         plant.ledger.get(job_ids[10]).reason
-        == "set aside: each of 3 tries ended its process, or could not store it"
+        == "set aside: each of 3 tries ended its process, or could not read or store it"
     )
     plant.assert_clean()
 

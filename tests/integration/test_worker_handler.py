@@ -338,7 +338,7 @@ def test_a_payload_that_kills_is_set_aside_and_its_mates_go_on(site: Site) -> No
     assert work_and_bury(site, killer_of(IMAGES[2])) == 1
     poisoned = site.ledger.get(job_ids[2])
     assert poisoned.state is JobState.FAILED
-    assert poisoned.reason == "set aside: each of 3 tries ended its process, or could not store it"
+    assert poisoned.reason == "set aside: each of 3 tries ended its process, or could not read or store it"
     assert sorted(site.stored()) == [0, 1, 3, 4, 5]
     assert site.payloads() == []
 

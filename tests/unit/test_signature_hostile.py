@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import struct
 import time
 from collections.abc import Iterator
@@ -170,6 +171,14 @@ def test_flipped_bytes_end_in_an_error_or_a_picture(name: str) -> None:
             at = chance.randrange(end)
             data[at] = chance.choice((0, 1, 127, 128, 255, data[at] ^ 1 << chance.randrange(8)))
         outcome(bytes(data))
+
+
+@pytest.mark.parametrize("box", [b"mvhd", b"tkhd", b"mdhd", b"stts", b"stsz", b"ispe"])
+def test_numbers_of_an_animation_that_are_zero_end_in_an_error_or_a_picture(box: bytes) -> None:
+    whole = (IMAGES / "formats" / "animated.avif").read_bytes()
+    for found in re.finditer(box, whole):
+        for at in range(found.end(), found.end() + 24):
+            outcome(whole[:at] + bytes(4) + whole[at + 4 :])
 
 
 @given(

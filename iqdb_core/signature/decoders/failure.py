@@ -26,7 +26,7 @@ BAD_FILE: Final = (
     IndexError,
     KeyError,
     RuntimeError,
-    OverflowError,
+    ArithmeticError,
     struct.error,
     zlib.error,
     Image.DecompressionBombError,
