@@ -88,8 +88,8 @@ def _mark(part: str) -> str:
 def _fingerprint() -> str:
     """Return what is other for other content, another compiler or another processor."""
     digest = hashlib.blake2b(digest_size=12)
-    sources = [_LIBRARY / "kernel.py", _LIBRARY / "model.py", *_LIBRARY.glob("index/[rs]*/*.py")]
-    for source in sorted([*sources, *_LIBRARY.glob("signature/**/*.py")]):
+    shared = [_LIBRARY / name for name in ("kernel.py", "model.py", "index/rows.py")]
+    for source in sorted([*shared, *_LIBRARY.glob("index/[rs]*/*.py"), *_LIBRARY.glob("signature/**/*.py")]):
         digest.update(source.read_bytes())
     versions = [sys.version, importlib.metadata.version("numba"), platform.machine(), _processor()]
     digest.update("|".join([*versions, *(os.environ.get(name, "") for name in _SWITCHES)]).encode())

@@ -39,6 +39,8 @@ _COMPILED_TOGETHER: Final = {
 }
 """Folders whose kernels call kernels of other files: theirs and those of the folders named here. Everywhere
 else a kernel calls only those of its own file."""
+_SHARED: Final = ("kernel.py", "model.py", "index/rows.py")
+"""Files whose constants are compiled into kernels of others."""
 
 
 def kernel(*, inline: bool = False, allocates: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -156,8 +158,8 @@ def _stamp(file: Path) -> str:
     """Return what changes whenever the compiled code of a file's kernels would be wrong or another."""
     folder = file.parent.relative_to(_LIBRARY).as_posix() if file.is_relative_to(_LIBRARY) else ""
     digest = hashlib.blake2b(str(bool(config.BOUNDSCHECK)).encode(), digest_size=16)
-    for shared in (_LIBRARY / "kernel.py", _LIBRARY / "model.py"):
-        digest.update(_content_hash(shared))
+    for shared in _SHARED:
+        digest.update(_content_hash(_LIBRARY / shared))
     if folder in _COMPILED_TOGETHER:
         for part in _COMPILED_TOGETHER[folder]:
             digest.update(_folder_hash(_LIBRARY / part))
