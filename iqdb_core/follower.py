@@ -272,9 +272,9 @@ class Follower:
         ----------
         seq : int
         callback : callable of (None or IndexStateError)
-            Called at most once: at once and in this thread if nothing has to be waited for, else from the
-            follower's thread. It must be quick and not raise. It gets None when the seq is applied, or why
-            it never will be.
+            Called at most once: at once and in this thread if nothing has to be waited for, else from
+            whichever thread applies the seq or ends the follower. It must be quick and not raise. It gets
+            None when the seq is applied, or why it never will be.
 
         Returns
         -------
@@ -329,11 +329,9 @@ class Follower:
                     _log.info("changes are applied again", extra={"action": "sink_back"})
                 self._sink_error = None
                 self._told_s = -math.inf
-                self._invalid_since_s = None
                 if self._state is FollowerState.STORE_AWAY:
                     _log.info("the store is back", extra={"action": "store_back"})
                 self._state = FollowerState.FOLLOWING
-                self._store_error = None
                 retry_s = _FIRST_RETRY_S
                 self._wake.wait(self._poll_s)
         except BaseException as exc:  # noqa: BLE001 - nobody may go on believing that the index follows
@@ -371,20 +369,20 @@ class Follower:
             self._looks = look = self._looks + 1
             start = self._applied_seq
             reader: ThreadPoolExecutor | None = None
-            batch = self._store.changes_since(self._applied_seq, self._batch)
+            batch = self._read(self._applied_seq)
             while not self._stopping.is_set():
                 reason = self._other_history(batch)
                 if reason is not None:
                     self._start_again(reason)
                     start = 0
-                    batch = self._store.changes_since(0, self._batch)
+                    batch = self._read(0)
                     continue
                 self._note_head(batch)
                 following = None
                 if len(batch) == self._batch:
                     if reader is None:
                         reader = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="feed-reader"))
-                    following = reader.submit(self._store.changes_since, batch.last_seq, self._batch)
+                    following = reader.submit(self._read, batch.last_seq)
                 if len(batch) > 0:
                     self._apply(batch)
                     if progress is not None:
@@ -394,6 +392,12 @@ class Follower:
                     self._last_look = look
                     return
                 batch = following.result()
+
+    def _read(self, cursor: int) -> ChangeBatch:
+        batch = self._store.changes_since(cursor, self._batch)
+        self._store_error = None
+        self._invalid_since_s = None
+        return batch
 
     def _other_history(self, batch: ChangeBatch) -> str | None:
         """Return why the store is not the one whose changes the sink holds; None if it is."""
@@ -430,6 +434,7 @@ class Follower:
 
     def _apply(self, batch: ChangeBatch) -> None:
         self._sink.apply(batch)
+        self._sink_error = None
         with self._lock:
             self._applied_seq = batch.last_seq
             if batch.feed is not None:

@@ -7,8 +7,7 @@ Called by whoever adds or queries images.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Final, NamedTuple
@@ -16,10 +15,11 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from iqdb_core.errors import InvalidChannels, OutOfMemory
+from iqdb_core.errors import InvalidChannels
 from iqdb_core.model import CHANNELS, PLANE, SIDE, Asked, Rectangle, Signature
 from iqdb_core.signature.arithmetic import coefficients, create_shrinking, signed_positions
 from iqdb_core.signature.decode import decode
+from iqdb_core.signature.decoders.failure import memory_errors
 from iqdb_core.signature.parts import find_parts
 from iqdb_core.signature.picture import DecodeLimits, Picture
 from iqdb_core.signature.turns import turned
@@ -106,7 +106,7 @@ def read_image(
     -----
     Safe to call from several threads at once. Decoding and the kernels release the GIL.
     """
-    with _memory_errors():
+    with memory_errors():
         picture = decode(data, limits)
         shrinking = create_shrinking(picture.width, picture.height)
         hashing_s = 0.0
@@ -129,14 +129,6 @@ def from_image_bytes(
 ) -> Signature:
     """Return the signature of an image file; see `read_image`, which says more."""
     return read_image(data, limits=limits, on_hashed=on_hashed).signature
-
-
-@contextmanager
-def _memory_errors() -> Iterator[None]:
-    try:
-        yield
-    except MemoryError as error:
-        raise OutOfMemory("there is not enough memory to decode the image now") from error
 
 
 def parts_from_image_bytes(
@@ -174,7 +166,7 @@ def _read_with_parts(
     data: bytes, limits: DecodeLimits
 ) -> tuple[tuple[Signature, list[tuple[Rectangle, Signature]]], bool]:
     """Return the signatures of a file and of its parts, and whether it is damaged."""
-    with _memory_errors():
+    with memory_errors():
         picture = decode(data, limits)
         return _with_parts(picture), picture.is_damaged
 

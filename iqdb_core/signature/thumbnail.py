@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from iqdb_core.signature.decode import decode
+from iqdb_core.signature.decoders.failure import memory_errors
 from iqdb_core.signature.picture import DecodeLimits, Picture
 
 _QUALITY: Final = 82
@@ -35,10 +36,15 @@ def thumbnail(data: bytes, side: int, *, limits: DecodeLimits) -> bytes:
 
     Raises
     ------
-    UnsupportedFormat, CorruptImage, ImageTooLarge
+    UnsupportedFormat, CorruptImage, ImageTooLarge, OutOfMemory
         As `read_image`.
     """
-    picture = decode(data, limits)
+    with memory_errors():
+        return _made(decode(data, limits), side)
+
+
+def _made(picture: Picture, side: int) -> bytes:
+    """Return a small JPEG of a picture."""
     longest = max(picture.width, picture.height)
     share = min(1.0, side / longest)
     width, height = max(1, round(picture.width * share)), max(1, round(picture.height * share))

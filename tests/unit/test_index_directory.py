@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
 
 from iqdb_core.errors import IndexStateError
 from iqdb_core.index.disk.directory import IndexDirectory
+from iqdb_core.index.disk.open_files import OpenFiles
 from tests.fixtures import programs
 
 if TYPE_CHECKING:
@@ -39,6 +41,48 @@ def test_another_process_is_refused_and_a_killed_one_leaves_no_lock(tmp_path: Pa
         IndexDirectory(tmp_path)
     programs.end(owner)
     IndexDirectory(tmp_path).close()
+
+
+def test_a_full_disk_keeps_nobody_from_opening_and_no_failure_keeps_the_lock(tmp_path: Path) -> None:
+    script = """
+        import os, resource, sys
+        from pathlib import Path
+        from iqdb_core.index.disk.directory import IndexDirectory
+
+        path, open_files = Path(sys.argv[1]), lambda: len(os.listdir("/proc/self/fd"))
+        before, most = open_files(), resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, most[1]))
+        IndexDirectory(path).close()
+        resource.setrlimit(resource.RLIMIT_FSIZE, most)
+        list_names, IndexDirectory._names = IndexDirectory._names, lambda self: os.listdir("/nowhere")
+        try:
+            IndexDirectory(path)
+        except OSError:
+            print(open_files() - before)
+        IndexDirectory._names = list_names
+        IndexDirectory(path).close()
+    """
+    told = programs.run(script, tmp_path)
+    assert (told.returncode, told.stdout) == (0, "0\n"), told.stderr
+
+
+class ReadJustAfter(OpenFiles):
+    """Open files of which one is read as soon as it is dropped, as by a query on an older snapshot."""
+
+    def drop(self, path: Path) -> None:
+        super().drop(path)
+        with suppress(FileNotFoundError), self.reading(path):
+            pass
+
+
+def test_nothing_that_is_removed_stays_open(tmp_path: Path) -> None:
+    directory = IndexDirectory(tmp_path)
+    directory.files = ReadJustAfter()
+    directory.rows(7).write_bytes(b"rows")
+    with directory.files.reading(directory.rows(7)):
+        directory.remove([7])
+    assert len(directory.files) == 0
+    directory.close()
 
 
 def test_numbers_go_on_behind_those_of_any_file(tmp_path: Path) -> None:

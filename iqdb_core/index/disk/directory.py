@@ -18,6 +18,7 @@ import itertools
 import os
 import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -56,12 +57,17 @@ class IndexDirectory:
             self._folder = TemporaryFolder("index")
             path = self._folder.path / "index"
         self.path = path
-        self.path.mkdir(parents=True, exist_ok=True)
-        self._lock_fd = self._locked()
         self.files = OpenFiles()
         """Open files of this directory."""
-        taken = (int(match[1]) for name in self._names() if (match := _OURS.fullmatch(name)) and match[1])
-        self._numbers = itertools.count(max(taken, default=0) + 1)
+        self._lock_fd = -1
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock_fd = self._locked()
+            taken = (int(match[1]) for name in self._names() if (match := _OURS.fullmatch(name)) and match[1])
+            self._numbers = itertools.count(max(taken, default=0) + 1)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def is_temporary(self) -> bool:
@@ -88,8 +94,8 @@ class IndexDirectory:
     def remove(self, numbers: Iterable[int]) -> None:
         """Remove the files of segments; who still reads one finishes, and cannot open it again."""
         for number in numbers:
-            self.files.drop(self.rows(number))
             self.rows(number).unlink(missing_ok=True)
+            self.files.drop(self.rows(number))  # in this order: nobody opens it after that
             self.words(number).unlink(missing_ok=True)
 
     def remove_leftovers(self, numbers: set[int]) -> None:
@@ -126,9 +132,9 @@ class IndexDirectory:
     def close(self) -> None:
         """Release the lock; remove a temporary directory. Closing twice is harmless."""
         self.files.close()
+        if self._folder is not None:
+            self._folder.close()
         if self._lock_fd >= 0:
-            if self._folder is not None:
-                self._folder.close()
             os.close(self._lock_fd)
             self._lock_fd = -1
 
@@ -138,13 +144,20 @@ class IndexDirectory:
     def _locked(self) -> int:
         fd = os.open(self.path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
+            self._lock(fd)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    def _lock(self, fd: int) -> None:
+        try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             owner = os.read(fd, 32).decode("ascii", "replace").strip() or "unknown"
-            os.close(fd)
             raise IndexStateError(
                 f"the index directory {self.path} is in use by process {owner}; each needs its own"
             ) from None
-        os.ftruncate(fd, 0)
-        os.write(fd, f"{os.getpid()}\n".encode())
-        return fd
+        with suppress(OSError):  # a full disk: then nobody who is refused learns whose it is
+            os.ftruncate(fd, 0)
+            os.write(fd, f"{os.getpid()}\n".encode())

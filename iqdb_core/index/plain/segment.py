@@ -119,8 +119,14 @@ def are_postings_valid(address: int, n_words: int) -> bool:
             return False
     quarters = words.view(np.uint16)
     first = header[layout.H_DOCUMENTS_AT] * 4
-    return bool((quarters[first : first + n_images] < n_images).all()) and bool(
-        (quarters[rare_at * 4 : rare_end] < n_images).all()
+    rows_at, stride = header[layout.H_ROWS_AT], header[layout.H_STRIDE]
+    rows = words[rows_at : rows_at + n_rows * stride].reshape(n_rows, stride)
+    behind = rows[:, n_images >> 6 : header[layout.H_VECTORS] * layout.VECTOR_IMAGES // 64].copy()
+    behind[:, :1] >>= np.uint64(n_images & 63)
+    return not (
+        (quarters[first : first + n_images] >= n_images).any()
+        or (quarters[rare_at * 4 : rare_end] >= n_images).any()
+        or behind.any()
     )
 
 
@@ -130,4 +136,7 @@ def _is_group_valid(words: NDArray[np.uint64], at: int, end: int, n_images: int,
     if row >= n_rows or count > n_images or at + 1 + page_words + -(-count // 8) > end:
         return False
     marks = np.unpackbits(words[at + 1 : at + 1 + page_words].view(np.uint8))
-    return int(np.count_nonzero(marks)) == count
+    if np.count_nonzero(marks) != count:
+        return False
+    slots = _slots_of_group(words, at)
+    return count == 0 or bool(slots.max() < n_images)

@@ -22,6 +22,9 @@ from iqdb_core.index.segment.layout import (
     H_IMAGES,
     H_RARE_AT,
     H_ROWS,
+    H_ROWS_AT,
+    H_STRIDE,
+    H_VECTORS,
     PAGE_IMAGES,
     RARE_BIT,
     RARE_COUNT_SHIFT,
@@ -190,7 +193,7 @@ def is_in_grouped(words: NDArray[np.uint64], first: int, slot: int) -> bool:
 
 @kernel()
 def are_postings_valid(address, n_words):  # type: ignore[no-untyped-def]
-    """Return whether no directory entry, list or document number of a segment points outside it.
+    """Return whether no directory entry, posting, list or document number of a segment points outside it.
 
     Parameters
     ----------
@@ -239,20 +242,58 @@ def are_postings_valid(address, n_words):  # type: ignore[no-untyped-def]
         # What fills up the last word is 0, which is a slot of every segment.
         if np.int64(quarters[i]) >= n_images:
             return False
-    return True
+    return _are_rows_valid(words, n_images, n_rows)
 
 
 @kernel()
 def _is_grouped_valid(words, at, end, n_images, n_rows):  # type: ignore[no-untyped-def]
-    """Return whether a grouped list stays below `end`, has its row, and as many marks as it says."""
+    """Return whether a grouped list stays below `end`, has its row, and as many slots as it says."""
+    one = np.uint64(1)
     row = np.int64(words[at] & np.uint64(0xFFFFFFFF))
     count = np.int64(words[at] >> np.uint64(32))
     n_pages = (n_images + PAGE_IMAGES - 1) >> _PAGE_SHIFT
     page_words = (count + n_pages + 63) >> 6
     if row >= n_rows or count > n_images or at + 1 + page_words + ((count + 7) >> 3) > end:
         return False
+    pages_at = at + 1
+    lows_at = pages_at + page_words
     n_ones = 0
-    for i in range(page_words):
-        n_ones += np.int64(popcount(words[at + 1 + i]))
-    # With `count` ones among at least count + n_pages bits, the walk to any page and through it ends inside.
-    return n_ones == count
+    for i in range(pages_at, lows_at):
+        n_ones += np.int64(popcount(words[i]))
+    # With `count` ones and all of them before the last page's zero, no page is beyond the last, and the walk
+    # to any page and through it ends inside.
+    last_zero = count + n_pages - 1
+    if n_ones != count or words[lows_at - 1] >> np.uint64(last_zero & 63) != np.uint64(0):
+        return False
+    # Only the last page may have fewer images than a byte tells apart.
+    n_last = n_images - ((n_pages - 1) << _PAGE_SHIFT)
+    lows = words.view(np.uint8)
+    low = lows_at * 8 + count
+    position = last_zero - 1
+    while position >= 0:
+        if words[pages_at + (position >> 6)] >> np.uint64(position & 63) & one == np.uint64(0):
+            break
+        low -= 1
+        position -= 1
+        if np.int64(lows[low]) >= n_last:
+            return False
+    return True
+
+
+@kernel()
+def _are_rows_valid(words, n_images, n_rows):  # type: ignore[no-untyped-def]
+    """Return whether no row has a bit behind that of the last image."""
+    rows_at = np.int64(words[H_ROWS_AT])
+    stride = np.int64(words[H_STRIDE])
+    first = n_images >> 6
+    stop = np.int64(words[H_VECTORS]) * VECTOR_WORDS
+    if first == stop:
+        return True
+    for row in range(n_rows):
+        at = rows_at + row * stride
+        behind = words[at + first] >> np.uint64(n_images & 63)
+        for i in range(at + first + 1, at + stop):
+            behind |= words[i]
+        if behind != np.uint64(0):
+            return False
+    return True

@@ -1,7 +1,8 @@
 """What the exceptions of decoders mean.
 
 Tells files that are damaged from kinds of files that are not read, and both from memory that ran out and from
-bugs, which pass. Nothing of a decoder's own words goes into a message. Used by `decode` and the decoders.
+bugs, which pass. Nothing of a decoder's own words goes into a message. Used by `decode`, the decoders, and
+whoever decodes with them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
-from iqdb_core.errors import CorruptImage, UnsupportedFormat
+from iqdb_core.errors import CorruptImage, OutOfMemory, UnsupportedFormat
 
 BAD_FILE: Final = (
     OSError,
@@ -72,6 +73,15 @@ def decoder_errors(name: str, pixels: int = 0) -> Iterator[None]:
         if _UNREAD_KIND.search(words):
             raise UnsupportedFormat(f"a {name} of this kind is not read") from error
         raise CorruptImage(f"the {name} is damaged: its pixels cannot be decoded") from error
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Turn a MemoryError into an error of ours, which says that trying again can help."""
+    try:
+        yield
+    except MemoryError as error:
+        raise OutOfMemory("there is not enough memory to decode the image now") from error
 
 
 def _check_memory(pixels: int) -> None:

@@ -1,0 +1,102 @@
+"""What a follower says of store and sink is what they are now, not what they were."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from iqdb_core.errors import StoreError, StoreInvalid, StoreUnavailable
+from iqdb_core.follower import Follower
+from iqdb_core.following import FollowerState
+from iqdb_core.store import open_store
+from tests.fixtures.stores import put
+from tests.fixtures.waiting import wait_until
+from tests.unit.test_follower import LONG_S, DictSink, UnsteadySource
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+FULL = OSError(28, "No space left on device")
+
+
+class Scene:
+    """A store that can be away, a sink that can be full, and a follower between them."""
+
+    def __init__(self, path: Path) -> None:
+        self.store, self.sink = open_store(str(path)), DictSink()
+        self.source = UnsteadySource(self.store)
+        self.deaths: list[BaseException] = []
+        self.follower = Follower(
+            self.source,
+            self.sink,
+            cursor=0,
+            poll_s=0.01,
+            batch=2,
+            on_death=self.deaths.append,
+            invalid_patience_s=0.5,
+        )
+
+    def close(self) -> None:
+        self.follower.stop()
+        self.store.close()
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    made = Scene(tmp_path / "store.sqlite")
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("kind", [StoreUnavailable, StoreInvalid])
+def test_a_store_that_can_be_read_again_has_no_error_while_the_disk_is_full(
+    scene: Scene, kind: type[StoreError]
+) -> None:
+    scene.store.apply([put(1, 1)])
+    scene.source.failure, scene.sink.failure = kind("gone fishing"), FULL
+    scene.follower.start()
+    wait_until(lambda: scene.follower.store_error == "gone fishing", LONG_S)
+    scene.source.failure = None
+    wait_until(lambda: scene.follower.sink_error is not None, LONG_S)
+    assert (scene.follower.store_error, scene.follower.sink_error) == (None, FULL.strerror)
+
+
+def test_a_sink_that_took_changes_has_no_error_while_the_store_is_away(scene: Scene) -> None:
+    scene.store.apply([put(number, 1) for number in range(5)])
+    scene.sink.failure = FULL
+    scene.follower.start()
+    wait_until(lambda: scene.follower.sink_error is not None, LONG_S)
+    scene.sink.is_asked.clear()
+    scene.sink.gate.clear()
+    assert scene.sink.is_asked.wait(LONG_S)
+    scene.sink.failure, scene.source.failure = None, StoreUnavailable("gone fishing")
+    scene.sink.gate.set()
+    wait_until(lambda: scene.follower.state is FollowerState.STORE_AWAY, LONG_S)
+    assert scene.sink.batches == [2, 2]
+    assert (scene.follower.store_error, scene.follower.sink_error) == ("gone fishing", None)
+
+
+def test_only_time_without_a_store_is_counted_against_its_patience(scene: Scene) -> None:
+    scene.store.apply([put(1, 1)])
+    scene.source.failure, scene.sink.failure = StoreInvalid("tables vanish"), FULL
+    scene.follower.start()
+    wait_until(lambda: scene.follower.store_error is not None, LONG_S)
+    scene.source.failure = None
+    end = time.monotonic() + 0.6
+    wait_until(lambda: scene.follower.state is FollowerState.SINK_BLOCKED, LONG_S)
+    wait_until(lambda: time.monotonic() > end, LONG_S)
+    begun = time.monotonic()
+    scene.source.failure = StoreInvalid("again")
+    wait_until(lambda: scene.deaths, LONG_S)
+    assert time.monotonic() - begun >= 0.5
+
+
+def test_a_sink_that_stays_full_is_warned_of_once(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    scene.store.apply([put(1, 1)])
+    scene.sink.failure = FULL
+    scene.follower.start()
+    wait_until(lambda: scene.source.reads >= 4, LONG_S)
+    assert [record.action for record in caplog.records] == ["sink_blocked"]  # type: ignore[attr-defined]
