@@ -6,12 +6,15 @@ import errno
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import unquote
 
 import sqlalchemy as sa
 
 from iqdb_core.errors import WrongUsage
 
 _POSTGRES: Final = {"postgres", "postgresql", "postgresql+psycopg"}
+_SHOWN: Final = {"host", "port"}
+"""Parameters of an address that say which database it is; others may be secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,8 @@ class PostgresAddress:
     url: sa.URL
 
     def __str__(self) -> str:
-        return f"Postgres database {self.url.render_as_string(hide_password=True)}"
+        shown = {name: value for name, value in self.url.query.items() if name in _SHOWN}
+        return f"Postgres database {self.url.set(query=shown).render_as_string(hide_password=True)}"
 
 
 def parse_address(url: str) -> SqliteAddress | PostgresAddress:
@@ -65,8 +69,8 @@ def parse_address(url: str) -> SqliteAddress | PostgresAddress:
     Raises
     ------
     WrongUsage
-        Another scheme, an unreadable URL, a path that no file can have, or an SQLite database in memory: a
-        store is durable.
+        Another scheme, an unreadable URL, a connection option that libpq does not have, a path that no file
+        can have, or an SQLite database in memory: a store is durable.
     """
     scheme, separator, rest = url.partition("://")
     if not separator:
@@ -82,7 +86,18 @@ def parse_address(url: str) -> SqliteAddress | PostgresAddress:
         raise WrongUsage("the address of the Postgres database cannot be read") from exc
     if not parsed.database:
         raise WrongUsage("the address of the Postgres database names no database")
+    if unknown := parsed.query.keys() - _connection_options():
+        raise WrongUsage(f"Postgres has no connection option {', '.join(sorted(unknown))}")
+    if parsed.host:
+        parsed = parsed.set(host=unquote(parsed.host))  # as in libpq, a directory may stand here
     return PostgresAddress(parsed)
+
+
+def _connection_options() -> set[str]:
+    # Whoever never names a Postgres database never loads its driver.
+    from psycopg.pq import Conninfo  # noqa: PLC0415
+
+    return {option.keyword.decode() for option in Conninfo.get_defaults()}
 
 
 def _sqlite(path: str) -> SqliteAddress:

@@ -1,10 +1,10 @@
 """Which history is this? Marks in the store by which a restored or failed-over one is recognised.
 
-A mark (seq, random token) is written with the first change of every connection that writes, and every few
-thousand changes. Histories that part have other marks from there on: comparing the newest mark at or below a
-seq tells whether two of them are the same up to that seq. Comparing heads is not enough, for a restored store
-grows. Statements that both databases understand. Called by `writing` and `takeover`;
-the backends read marks.
+A mark (seq, random token) is written with the first change of every connection that writes (behind a pooler,
+to each server or database it leads to), and every few thousand changes. Histories that part have other marks
+from there on: comparing the newest mark at or below a seq tells whether two of them are the same up to that
+seq. Comparing heads is not enough, for a restored store grows. Statements that both databases understand.
+Called by `writing` and `takeover`; the backends read marks.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from iqdb_core.model import Mark
 
 CHANGES_PER_MARK: Final = 4096
 _MARKED_SEQ: Final = "iqdb_marked_seq"
+_HOLDER: Final = "iqdb_history_holder"
 _TOKEN_BYTES: Final = 8
 _PUT: Final = sa.text("INSERT INTO iqdb_lineage (seq, token) VALUES (:seq, :token)")
 
@@ -39,3 +40,10 @@ def mark(connection: sa.Connection, before: int, after: int) -> Mark | None:
     connection.execute(_PUT, {"seq": written.seq, "token": written.token})
     connection.info[_MARKED_SEQ] = written.seq
     return written
+
+
+def bind_to(connection: sa.Connection, holder: object) -> None:
+    """Let a connection that can outlive who holds the history forget its mark when that is another one."""
+    if connection.info.get(_HOLDER) != holder:
+        connection.info.pop(_MARKED_SEQ, None)
+        connection.info[_HOLDER] = holder

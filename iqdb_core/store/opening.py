@@ -1,14 +1,15 @@
 """Which store is behind this address? Opens, creates, upgrades or takes over a database.
 
-Called by composition roots.
+Does so again for a file that was put in the place of one that is open. Called by composition roots.
 """
 
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING
 
-from iqdb_core.errors import StoreInvalid
+from iqdb_core.errors import StoreIncomplete, StoreInvalid, StoreUnavailable
 from iqdb_core.store import schema, takeover
 from iqdb_core.store.address import PostgresAddress, SqliteAddress, StoreTimeouts, parse_address
 from iqdb_core.store.databases.sqlite import SqliteBackend
@@ -146,11 +147,33 @@ def read_store_id(url: str, timeouts: StoreTimeouts = _DEFAULT_TIMEOUTS) -> str:
 def make_backend(address: SqliteAddress | PostgresAddress, timeouts: StoreTimeouts) -> Backend:
     """Return what carries a store at this address, without touching it."""
     if isinstance(address, SqliteAddress):
-        return SqliteBackend(address, timeouts)
+        return SqliteBackend(address, timeouts, partial(_open_successor, address, timeouts))
     # Whoever never names a Postgres database never loads its driver.
     from iqdb_core.store.databases.postgres import PostgresBackend  # noqa: PLC0415
 
     return PostgresBackend(address, timeouts)
+
+
+def _open_successor(address: SqliteAddress, timeouts: StoreTimeouts) -> None:
+    """Do for a file that was put in the place of an open one what is done at the start.
+
+    Raises
+    ------
+    StoreUnavailable
+        It cannot be served, and may be replaced again: whoever has its predecessor open goes on with that.
+    """
+    backend = SqliteBackend(address, timeouts)
+    try:
+        with backend.reading() as connection:
+            if not schema.check_images(connection, backend.name):  # it may be written just now
+                raise StoreIncomplete(f"{backend.name} has no table images")
+        make_current(backend, None)
+        backend.fold_log()  # a log beside it would be taken for that of the file before
+    except StoreInvalid as error:
+        raise StoreUnavailable(f"another file was put here, and is not served: {error}") from error
+    finally:
+        backend.close()
+    _log.info("%s was replaced by another file, which is served now", address, extra={"action": "replaced"})
 
 
 def make_current(

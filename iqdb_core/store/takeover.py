@@ -2,7 +2,8 @@
 
 For a file of IQDB that we see for the first time that is everything; later it is what IQDB added, replaced
 or removed in between. Rows that are no signature stay where they are and are reported once. Changes nothing
-in `images`. Called when a database is opened, inside one transaction.
+in `images`. Called inside one transaction, when a database is opened and when another file is put in its
+place.
 
 IQDB never updates a row: it deletes it and inserts another, whose id is the one after the largest. So a row
 is replaced under its own id only where all rows behind it were deleted as well, and of the newest rows the

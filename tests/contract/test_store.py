@@ -105,7 +105,9 @@ def test_a_stale_write_changes_nothing_and_names_the_newer_seq(store: SignatureS
 def test_a_redelivered_task_is_stale_and_harmless(store: SignatureStore) -> None:
     writes = [put(7, 100), delete(8, 101), put(9, 102)]
     first = store.apply(writes)
-    assert store.apply(writes) == [replace(outcome, is_stale=True) for outcome in first]
+    again = store.apply(writes)
+    assert again == [replace(outcome, is_stale=True) for outcome in first]
+    assert [outcome.is_again for outcome in first + again] == [False] * 3 + [True] * 3
     assert store.head_seq() == 3
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iqdb_core.errors import InvalidImageId
-from iqdb_core.model import Write
+from iqdb_core.model import MAX_IMAGE_ID, Write
 from iqdb_core.store import SignatureStore, open_store
 from tests.fixtures.stores import delete, put, signature
 
@@ -86,3 +86,13 @@ def test_what_is_refused_changes_nothing(store: SignatureStore) -> None:
     with pytest.raises(InvalidImageId):
         store.apply_and_read([put(1, 1), put(-1, 2)])
     assert store.head_seq() == 0
+
+
+def test_what_is_counted_of_images_is_what_the_database_counts_of_them(store: SignatureStore) -> None:
+    """Of small and large ids alike: SQL and Python compute the same fingerprint."""
+    ids = [0, 1, 2**24 - 1, 2**24 + 5, 2**32 - 1, 2**32 + 7, 2**40 + 3, MAX_IMAGE_ID]
+    store.apply([put(image_id, 1 + number) for number, image_id in enumerate(ids)])
+    store.apply([delete(1, 100), put(9, 101)])
+    with store._backend.reading() as connection:
+        counter = store._backend.counter(connection)
+        assert store._backend.fingerprint(connection) == (counter.image_rows, counter.image_mix)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 from contextlib import closing
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import pytest
@@ -72,6 +73,18 @@ def test_an_export_is_all_of_one_moment(filled: SignatureStore, monkeypatch: pyt
     assert {image.image_id: image.signature for image in exported} == expected
     assert {image.image_id: image.source for image in exported if image.source is not None} == sources
     assert [image.image_id for image in filled.export(18)] == [19, 50, MAX_IMAGE_ID]
+
+
+@pytest.mark.parametrize("post_id", ["CAST(x'ff' AS TEXT)", "'text'", "x'ff'", "9e999", "1.5"])
+def test_an_export_ends_behind_what_is_no_id(path: Path, iqdb: IqdbFile, post_id: str) -> None:
+    for number in range(3):
+        iqdb.add(number, signature(number))
+    iqdb.run(f"UPDATE images SET post_id = {post_id} WHERE post_id = 1")  # noqa: S608 - of this test
+    with closing(open_store(str(path))) as store:
+        exported = [image.image_id for image in islice(store.export(), 10)]
+        assert exported == sorted(live_images(store)) == [0, 2]
+        assert store.export_iqdb_file(path.with_name("export.sqlite")) == 2
+        assert store.backup(path.with_name("backup.sqlite")) == 2
 
 
 def test_an_export_that_is_given_up_keeps_no_connection(filled: SignatureStore) -> None:

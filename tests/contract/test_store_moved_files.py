@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import pytest
 from iqdb_core.errors import StoreUnavailable
 from iqdb_core.store import StoreTimeouts, open_store
 from iqdb_core.store.databases.sqlite_log import LogFolder
-from tests.fixtures.stores import IqdbFile, live_images, put, signature, stands_alone
+from tests.fixtures.stores import IqdbFile, all_changes, live_images, put, signature, stands_alone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -117,6 +118,90 @@ def test_a_file_put_over_one_with_an_empty_log_is_served(
     store.close()
     assert IqdbFile(path).live() == BEFORE | {7: signature(7)}
     assert IqdbFile(path).run("PRAGMA integrity_check") == [("ok",)]
+
+
+def put_in_place(new: Path, path: Path, store: SignatureStore) -> None:
+    """Replace the file of a store at rest."""
+    assert store.fold_log()
+    new.rename(path)
+
+
+def test_what_other_programs_did_to_the_new_file_is_noticed(
+    store: SignatureStore, path: Path, backup: Path
+) -> None:
+    head = len(BEFORE)
+    edited = IqdbFile(backup)
+    for post_id in (3, 4):
+        edited.remove(post_id)
+    edited.replace(5, signature(500))
+    edited.add(1000, signature(1001))
+    expected = {k: v for k, v in BEFORE.items() if k not in {3, 4}} | {
+        5: signature(500),
+        1000: signature(1001),
+    }
+    put_in_place(backup, path, store)
+    assert live_images(store) == expected
+    told = {image_id: found for _, image_id, found in all_changes(store, cursor=head)}
+    assert told == {3: None, 4: None, 5: signature(500), 1000: signature(1001)}
+    store.apply([put(7, 10**6, 7)])
+    assert store.check().findings == []
+    store.close()
+    assert stands_alone(path)
+
+
+def test_a_file_of_iqdb_is_taken_over_in_place_of_a_store(store: SignatureStore, path: Path) -> None:
+    """Whoever looks first, and however many look at once."""
+    file = IqdbFile(path.with_name("new.sqlite")).create()
+    for k in range(200, 220):
+        file.add(k, signature(k))
+    expected = file.live()
+    digest = file.table_digest()
+    put_in_place(file.path, path, store)
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda _: live_images(store), range(16)))
+    assert found == [expected] * 16
+    assert (store.live_count(), store.head_seq()) == (20, 20)
+    assert store.check().findings == []
+    store.close()
+    assert IqdbFile(path).table_digest() == digest
+
+
+def test_a_write_is_the_first_to_meet_the_new_file(store: SignatureStore, path: Path) -> None:
+    file = IqdbFile(path.with_name("new.sqlite")).create()
+    file.add(1, signature(1001))
+    put_in_place(file.path, path, store)
+    store.apply([put(7, 10**6, 7)])
+    assert live_images(store) == {1: signature(1001), 7: signature(7)}
+    assert [seq for seq, *_ in all_changes(store)] == [1, 2]
+
+
+def empty(path: Path) -> None:
+    path.touch()
+
+
+def foreign(path: Path) -> None:
+    IqdbFile(path).run("CREATE TABLE posts (id INTEGER PRIMARY KEY)")
+
+
+def half_copied(path: Path) -> None:
+    content = path.with_name("backup.sqlite").read_bytes()
+    path.write_bytes(content[: len(content) // 2 // 4096 * 4096])
+
+
+@pytest.mark.parametrize("make", [empty, foreign, half_copied])
+def test_a_new_file_that_is_no_store_is_left_alone_until_one_is_there(
+    store: SignatureStore, backup: Path, path: Path, make: Callable[[Path], None]
+) -> None:
+    new = path.with_name("new.sqlite")
+    make(new)
+    content = new.read_bytes()
+    put_in_place(new, path, store)
+    for use in (store.ping, lambda: store.apply([put(7, 10**6)])):
+        with pytest.raises(StoreUnavailable, match="another file was put here, and is not served"):
+            use()
+    assert path.read_bytes() == content
+    put_in_place(backup, path, store)
+    assert live_images(store) == BEFORE
 
 
 def test_who_is_writing_to_the_file_before_is_waited_for(

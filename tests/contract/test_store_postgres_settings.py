@@ -10,7 +10,7 @@ import pytest
 
 from iqdb_core.errors import StoreInvalid
 from iqdb_core.store import open_store
-from tests.fixtures.stores import live_images, put, signature
+from tests.fixtures.stores import delete, live_images, put, signature
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,6 +86,32 @@ def test_a_limit_for_whole_transactions_does_not_hold_for_ours(postgres_url: str
     with closing(open_store(postgres_url)) as store, store._backend.writing() as connection:
         connection.exec_driver_sql("SELECT pg_sleep(0.2)")
         assert connection.exec_driver_sql("SHOW transaction_timeout").scalar_one() == "0"
+
+
+def test_a_database_that_takes_null_in_arrays_for_a_text_is_as_good(postgres_url: str) -> None:
+    set_of_database(postgres_url, "array_nulls = off")
+    with closing(open_store(postgres_url)) as store:
+        store.apply([put(7, 100)])
+        store.apply([delete(7, 101)])
+        assert live_images(store) == {}
+
+
+def test_options_of_the_address_count_before_ours(postgres_url: str) -> None:
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA aside")
+    options = "-c%20search_path%3Daside%20-c%20statement_timeout%3D21s"
+    opened = open_store(f"{postgres_url}&options={options}")
+    with closing(opened) as store, store._backend.writing() as connection:
+        shown = connection.exec_driver_sql(
+            "SELECT current_setting('statement_timeout'), current_setting('jit'), schemaname"
+            " FROM pg_tables WHERE tablename = 'iqdb_store'"
+        )
+        assert shown.all() == [("21s", "off", "aside")]
+
+
+def test_the_options_of_the_environment_do_not(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGOPTIONS", "-c synchronous_commit=off -c default_transaction_read_only=on")
+    assert keeps_what_it_is_given(postgres_url)
 
 
 def test_the_first_of_several_servers_that_answers_is_used(

@@ -347,6 +347,23 @@ def test_sql_and_python_agree_on_the_fingerprint(rows: list[tuple[int, int]]) ->
         assert fingerprint(connection) == expected
 
 
+def test_what_is_committed_outlasts_a_power_cut(path: Path) -> None:
+    with closing(open_store(str(path))) as store, store._backend.writing() as connection:
+        (synchronous,) = connection.exec_driver_sql("PRAGMA synchronous").one()
+    full = 2
+    assert synchronous == full
+
+
+def test_iqdb_cannot_write_between_what_a_write_reads_and_what_it_writes(path: Path) -> None:
+    with (
+        closing(open_store(str(path))) as store,
+        closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as iqdb,
+        store._backend.writing(),
+        pytest.raises(sqlite3.OperationalError, match="locked"),
+    ):
+        iqdb.execute("BEGIN IMMEDIATE")
+
+
 def test_signature_objects_are_plain(path: Path) -> None:
     store = open_store(str(path))
     store.apply([put(7, 100)])

@@ -8,16 +8,17 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
+import pytest
 
 from iqdb_core import codec
 from iqdb_core.store import open_store
 from tests.fixtures.ports import free_port
 from tests.fixtures.servers import ServerProcess, embedded_server
-from tests.fixtures.stores import live_images, put, signature
+from tests.fixtures.stores import IqdbFile, live_images, put, signature
 from tests.fixtures.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     import httpx
@@ -96,6 +97,39 @@ def test_a_file_put_in_place_of_the_one_being_served(tmp_path: Path) -> None:
         hashed = {"hash": codec.to_hash(signature(9))}
         assert server.client.post("/images/301", data=hashed).status_code == 200
         assert 301 in found(server.client)
+
+
+def edited_backup(database: Path, new: Path) -> None:
+    """Make a copy in which other programs have deleted some images."""
+    shutil.copy(database, new)
+    for image_id in (2, 3, 4):
+        IqdbFile(new).remove(image_id)
+
+
+def file_of_iqdb(_database: Path, new: Path) -> None:
+    file = IqdbFile(new).create()
+    for image_id in (1, *range(5, 11)):
+        file.add(image_id, signature(image_id))
+
+
+@pytest.mark.parametrize("make", [edited_backup, file_of_iqdb])
+def test_what_is_not_in_a_file_put_in_place_is_not_found_any_more(
+    tmp_path: Path, make: Callable[[Path, Path], None]
+) -> None:
+    """Whoever wrote it: the server takes in what it finds there, as at its start."""
+    database, new = tmp_path / "iqdb.sqlite", tmp_path / "new.sqlite"
+    write(str(database), 1, 10)
+    make(database, new)
+    with embedded_server(database) as server:
+        assert found(server.client) == set(range(1, 11))
+        new.rename(database)
+        wait_until(lambda: server.client.get("/images/3").status_code == 404, 60)
+        wait_until(lambda: server.client.get("/status").json()["images"] == 7, 60)
+        status = server.client.get("/status").json()
+        assert (status["follower"], status["lag_seq"]) == ("following", 0)
+        assert found(server.client) == {1, *range(5, 11)}
+        add(server.client, [301])
+        assert found(server.client) == {1, 301, *range(5, 11)}
 
 
 def test_a_file_put_over_one_whose_log_is_not_empty_is_not_served(tmp_path: Path) -> None:

@@ -35,6 +35,25 @@ def test_postgres(scheme: str) -> None:
     assert "secret" not in str(address)
 
 
+def test_only_what_says_which_database_it_is_is_shown() -> None:
+    secrets = "password=hidden1&sslpassword=hidden2&passfile=/hidden3&options=-c%20a.b%3Dhidden4"
+    shown = str(parse_address(f"postgresql://me:hidden5@/iqdb?host=one:5432&host=two:5433&{secrets}"))
+    assert "hidden" not in shown
+    assert all(part in shown for part in ("me", "iqdb", "one", "5432", "two", "5433"))
+
+
+@pytest.mark.parametrize("option", ["servicex=1", "prepare_threshold=0", "conninfo=host%3Da", "autocommit=1"])
+def test_a_connection_option_that_libpq_lacks_is_told_by_name(option: str) -> None:
+    with pytest.raises(WrongUsage, match=f"no connection option {option.partition('=')[0]}$"):
+        parse_address(f"postgresql://db/iqdb?sslmode=require&{option}")
+
+
+def test_the_directory_of_a_socket_may_stand_for_the_host() -> None:
+    address = parse_address("postgresql://me@%2Frun%2Fpg:5433/iqdb")
+    assert isinstance(address, PostgresAddress)
+    assert (address.url.host, address.url.port) == ("/run/pg", 5433)
+
+
 @pytest.mark.parametrize(
     "url",
     [

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import sqlalchemy as sa
 
-from iqdb_core.model import Signature
+from iqdb_core.model import MAX_IMAGE_ID, Signature
 from iqdb_core.store.backend import BEFORE_ALL
 from iqdb_core.store.columns import are_signatures
 from iqdb_core.store.contents.files import new_file
@@ -26,10 +26,12 @@ if TYPE_CHECKING:
 
 _PAGE: Final = 2048
 _BY_POST: Final = sa.text(
-    "SELECT i.post_id, s.source, i.avglf1, i.avglf2, i.avglf3, i.sig FROM images AS i"
+    "SELECT i.post_id, s.source, i.avglf1, i.avglf2, i.avglf3, i.sig FROM images AS i"  # noqa: S608 - a number
     " LEFT JOIN iqdb_sources AS s ON s.post_id = i.post_id"
-    " WHERE i.post_id > :after ORDER BY i.post_id LIMIT :limit"
+    f" WHERE i.post_id > :after AND i.post_id <= {MAX_IMAGE_ID} ORDER BY i.post_id LIMIT :limit"
 )
+"""SQLite takes any text as a post_id and sorts it behind all numbers: it has no id, and may be no place to go
+on from, since what is no UTF-8 is read as something else."""
 _BY_ROW: Final = sa.text(
     "SELECT id, post_id, avglf1, avglf2, avglf3, sig FROM images WHERE id > :after ORDER BY id LIMIT :limit"
 )

@@ -111,12 +111,14 @@ class PostgresBackend:
     def reading(self) -> Iterator[sa.Connection]:
         """One read transaction, all of whose statements see the same state."""
         with self._engines.errors(), self._engines.reader.connect() as connection:
+            self._engines.begin(connection)
             yield connection
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[sa.Connection]:
         """One write transaction, holding the lock of the counter row until it has committed."""
         with self._engines.errors(), self._engines.writer.begin() as connection:
+            self._engines.begin(connection)
             _one(connection, _LOCK_COUNTER)  # where there is no row, nothing keeps the others out
             yield connection
 
@@ -124,6 +126,7 @@ class PostgresBackend:
     def upgrading(self) -> Iterator[sa.Connection]:
         """One transaction for an upgrade, without a time limit once it has its lock."""
         with self._engines.errors(), self._engines.writer.begin() as connection:
+            self._engines.begin(connection)
             _execute(connection, "SELECT pg_advisory_xact_lock(%b)", (_UPGRADE_LOCK,))
             with self._engines.unlimited(connection):
                 yield connection

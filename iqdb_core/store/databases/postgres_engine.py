@@ -1,6 +1,9 @@
 """How do we reach Postgres, and when do we give up? Pools, settings, deadlines and Postgres's errors.
 
 Nothing waits for ever: connects, locks, statements, idle transactions and silent servers all have an end.
+Settings are made by a statement, since poolers refuse or drop those of the startup. A pooler greets with a
+process id of its own, or it could not tell whose statement is to be cancelled. Behind one each transaction
+may be in another session, and on another server: it makes the settings for itself, and nothing is prepared.
 Called by `postgres` only.
 """
 
@@ -15,6 +18,7 @@ import psycopg
 import sqlalchemy as sa
 
 from iqdb_core.errors import StoreError, StoreIncomplete, StoreInvalid, StoreUnavailable
+from iqdb_core.store import lineage
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -28,6 +32,7 @@ _GRACE_S: Final = 5.0
 _PATIENCE_S: Final = 900.0
 _UPGRADE_S: Final = 6 * 3600.0
 _SESSION: Final = {
+    "array_nulls": "on",  # rows are written as arrays, and a deleted image has no row
     "default_transaction_read_only": "off",
     "jit": "off",
     # Every read of ours walks an index in order; a hash or sequential plan would read all of `images` per
@@ -44,20 +49,31 @@ _NETWORK: Final = {
     "keepalives_count": "3",
     "tcp_user_timeout": "30000",
 }
-_OVERRULE: Final = (
-    b"SELECT CASE WHEN current_setting('synchronous_commit') = 'off'"
-    b" THEN set_config('synchronous_commit', 'on', false) END,"
-    b" CASE WHEN current_setting('transaction_timeout', true) <> '0'"
-    b" THEN set_config('transaction_timeout', '0', false) END"
+_OVERRULED: Final = {"synchronous_commit": "on", "transaction_timeout": "0"}
+"""Whatever the address says. Commits must not be lost; of the ways not to lose them any will do. And a limit
+for whole transactions, which servers before 17 do not know, would end an upgrade: statements, and the pauses
+between them, have limits of ours."""
+_SETTINGS: Final = (
+    b" FROM unnest(%(names)b::text[], %(values)b::text[]) AS ours (name, value)"
+    b" WHERE CASE name WHEN 'synchronous_commit' THEN current_setting(name) = 'off'"
+    b" ELSE current_setting(name, true) IS NOT NULL END"
 )
-"""Commits must not be lost. And a limit for whole transactions, which servers before 17 do not know, would
-end an upgrade: statements, and the pauses between them, have limits of ours."""
+_SET_SESSION: Final = (
+    b"SELECT set_config(name, value, false)" + _SETTINGS + b" AND pg_backend_pid() = %(greeted_by)b"
+)
+"""Without an answer where a pooler greeted us: the session is not for us alone, and is left as it is."""
+_SET_TRANSACTION: Final = (
+    b"SELECT count(set_config(name, value, true)), extract(epoch FROM pg_postmaster_start_time()),"
+    b" (SELECT oid FROM pg_database WHERE datname = current_database())" + _SETTINGS
+)
+"""Answers with whom the history is: one database of one server that has not been stopped since."""
 _ENCODINGS: Final = {"UTF8", "SQL_ASCII"}
 """Of databases that can hold any source; the latter keeps the bytes that it gets."""
 
-# SQLSTATE classes that cannot heal by trying again: feature, data, constraint, login, catalogue, schema,
-# syntax or privilege. What the server is not ready for (53, 55, 57, 40, 08, 25) can.
-_PERMANENT_CLASSES: Final = {"0A", "22", "23", "28", "3D", "3F", "42"}
+# SQLSTATE classes that cannot heal by trying again: feature, data, constraint, schema, syntax or privilege.
+# What the server is not ready for (53, 55, 57, 40, 08, 25) can. So can a connect that failed, for want of a
+# role or a database too: psycopg gives it no SQLSTATE, poolers give one of 28 or 3D to the first statement.
+_PERMANENT_CLASSES: Final = {"0A", "22", "23", "3F", "42"}
 _MISSING: Final = {"42P01", "42P07", "42P10"}
 """What a restore meets us with: no table, tables without a version of their schema (which we would make once
 more), no constraint for ON CONFLICT."""
@@ -71,6 +87,8 @@ class DeadlineConnection(psycopg.Connection[Any]):
     """
 
     answer_s: float = math.inf
+    is_pooled: bool = False
+    """Whether there is a pooler between us and the server."""
 
     def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
         """Wait as psycopg does, for `answer_s` seconds at most."""
@@ -111,26 +129,32 @@ class PostgresEngines:
     def __init__(self, address: PostgresAddress, timeouts: StoreTimeouts) -> None:
         self._address = address
         self._timeouts = timeouts
-        self.reader = self._engine("REPEATABLE READ")
-        self.writer = self._engine("READ COMMITTED")
-
-    def _engine(self, isolation_level: str) -> sa.Engine:
-        timeouts = self._timeouts
+        # SQLAlchemy knows the forms in which several servers are named.
+        self._given = {
+            name: " ".join(_all(value)) for name, value in address.url.query.items() if name not in _SERVERS
+        }
+        self._options = self._given.get("options", "")
         session = _SESSION | {
             "lock_timeout": f"{timeouts.lock_s * 1000:.0f}",
             "statement_timeout": f"{timeouts.statement_s * 1000:.0f}",
             # A writer that stops between two statements must not keep the counter row to itself.
             "idle_in_transaction_session_timeout": f"{timeouts.statement_s * 1000:.0f}",
         }
+        asked = {name: value for name, value in session.items() if f"{name}=" not in self._options}
+        settings = asked | _OVERRULED
+        self._settings = {"names": list(settings), "values": list(settings.values())}
+        self.reader = self._engine("REPEATABLE READ")
+        self.writer = self._engine("READ COMMITTED")
+
+    def _engine(self, isolation_level: str) -> sa.Engine:
+        timeouts = self._timeouts
         url = self._address.url
-        # SQLAlchemy knows the forms in which several servers are named.
         servers = {name: value for name, value in url.query.items() if name in _SERVERS}
-        given = {name: " ".join(_all(value)) for name, value in url.query.items() if name not in _SERVERS}
-        options = " ".join(f"-c {name}={value}" for name, value in session.items())
-        connect_args = (
-            _NETWORK | {"connect_timeout": f"{timeouts.connect_s:.0f}", "application_name": "iqdb"} | given
-        )
-        connect_args["options"] = f"{options} {given.get('options', '')}".strip()
+        own = {"connect_timeout": f"{timeouts.connect_s:.0f}", "application_name": "iqdb"}
+        connect_args = _NETWORK | own | self._given
+        connect_args["options"] = (
+            self._options
+        )  # even if there are none: those of the environment do not count
         # Whatever the environment, the role or the database say: text has to travel whole.
         connect_args["client_encoding"] = "utf8"
         engine = sa.create_engine(
@@ -138,11 +162,13 @@ class PostgresEngines:
             isolation_level=isolation_level,
             connect_args=connect_args,
             pool_pre_ping=True,
+            pool_reset_on_return=None,  # by `_reset`
             pool_size=_POOL,
             max_overflow=_MAX_POOL - _POOL,
             pool_timeout=timeouts.lock_s,
         )
         sa.event.listen(engine, "do_connect", self._connect)
+        sa.event.listen(engine, "reset", _reset)
         return engine
 
     def _connect(
@@ -152,9 +178,30 @@ class PostgresEngines:
         limit_s = self._timeouts.statement_s
         connection.answer_s = limit_s + min(limit_s, _GRACE_S)
         connection.autocommit = True
-        connection.execute(_OVERRULE)
+        greeted_by = connection.info.backend_pid
+        is_set = connection.execute(_SET_SESSION, self._settings | {"greeted_by": greeted_by}).fetchone()
         connection.autocommit = False
+        if is_set is None:
+            self._expect_pooler(connection)
         return connection
+
+    def _expect_pooler(self, connection: DeadlineConnection) -> None:
+        """Count on no session for longer than a transaction."""
+        if any(part.startswith("-") for part in self._options.split()):
+            connection.close()
+            raise StoreInvalid(
+                f"{self._address} is behind a pooler, which may drop the options of its address:"
+                " ALTER ROLE ... SET them, and leave them out"
+            )
+        connection.is_pooled = True
+        connection.prepare_threshold = None
+
+    def begin(self, connection: sa.Connection) -> None:
+        """Make the settings of a transaction, where its session may be another one than the last time."""
+        driver = driver_of(connection)
+        if driver.is_pooled:
+            row = driver.execute(_SET_TRANSACTION, self._settings).fetchone()
+            lineage.bind_to(connection, row and row[1:])
 
     def check_encoding(self) -> None:
         """Raise StoreInvalid for a database whose encoding does not have the letters of every source."""
@@ -215,6 +262,18 @@ class PostgresEngines:
         """Give back every connection."""
         self.reader.dispose()
         self.writer.dispose()
+
+
+def _reset(driver: psycopg.Connection[Any], *_: object) -> None:
+    """End what a connection that comes back has left open.
+
+    Where the server is gone, SQLAlchemy would log a traceback for each connection. Whoever was hurt by it has
+    an error of ours already, and the next one to take a closed connection gets another.
+    """
+    try:
+        driver.rollback()
+    except psycopg.Error:
+        driver.close()
 
 
 def driver_of(connection: sa.Connection) -> DeadlineConnection:

@@ -99,14 +99,21 @@ class SqliteBackend:
     address : SqliteAddress
         The file; made if it is missing, in a directory that exists.
     timeouts : StoreTimeouts
+    open_successor : callable, optional
+        See `SqliteEngines`.
     """
 
     may_change_elsewhere = True
 
-    def __init__(self, address: SqliteAddress, timeouts: StoreTimeouts) -> None:
+    def __init__(
+        self,
+        address: SqliteAddress,
+        timeouts: StoreTimeouts,
+        open_successor: Callable[[], None] | None = None,
+    ) -> None:
         self.name = str(address)
         self._address = address
-        self._engines = SqliteEngines(address, timeouts)
+        self._engines = SqliteEngines(address, timeouts, open_successor)
 
     def prepare(self) -> None:
         """Refuse what is not ours, then make the file and turn its write-ahead log on."""

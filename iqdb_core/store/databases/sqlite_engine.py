@@ -2,7 +2,7 @@
 
 One connection writes (BEGIN IMMEDIATE, so that only one process does at a time), others read beside it
 (write-ahead log). `synchronous=FULL` makes every commit an fsync. A file that was replaced by another is
-noticed at the next transaction. Called by `sqlite` only.
+noticed at the next transaction, and gone over to when it was opened as at the start. Called by `sqlite` only.
 """
 
 from __future__ import annotations
@@ -65,13 +65,23 @@ class SqliteEngines:
     ----------
     address : SqliteAddress
     timeouts : StoreTimeouts
+    open_successor : callable, optional
+        Makes a store of a file that was put here, by connections of its own. A file that was replaced is
+        not gone over to without it.
     """
 
-    def __init__(self, address: SqliteAddress, timeouts: StoreTimeouts) -> None:
+    def __init__(
+        self,
+        address: SqliteAddress,
+        timeouts: StoreTimeouts,
+        open_successor: Callable[[], None] | None = None,
+    ) -> None:
         self._address = address
         self._lock_s = timeouts.lock_s
         self._turn = WriterTurn(address.path, timeouts.lock_s)
-        self._place = Place(address, self._turn.taken)
+        self._place = Place(address)
+        self._open_successor = open_successor
+        self._going_over = threading.Lock()
         self._log_folder = LogFolder(self.fold_log)
         self._in_use = threading.Lock()
         self._kept: sa.Connection | None = None
@@ -186,15 +196,15 @@ class SqliteEngines:
             yield connection
 
     def _reader_of_now(self) -> sa.Connection:
-        self._place.follow()
+        self._follow()
         return self.reader.connect()
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[sa.Connection]:
         """One write transaction, in turn with the writers of other processes."""
-        with self.errors(), self._turn.taken():
-            self._place.follow_in_turn()
-            with self._connected() as connection:
+        with self.errors():
+            self._follow()
+            with self._turn.taken(), self._connected() as connection:
                 driver = driver_of(connection)
                 driver.execute("BEGIN IMMEDIATE")
                 yield connection
@@ -218,6 +228,29 @@ class SqliteEngines:
                 driver = driver_of(connection)
                 driver.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}").fetchall()
                 driver.execute("PRAGMA shrink_memory").fetchall()
+
+    def _follow(self) -> None:
+        """Go over to another file that was put here, once it is in step: other programs may have made it.
+
+        Where it may not be opened nothing is done: who connects is told why. Never called with the turn.
+        """
+        if self._open_successor is None or not self._place.is_served or self._place.is_kept:
+            return
+        # While one thread takes the file over, its log is no reason for the others to refuse it.
+        if not self._going_over.acquire(timeout=self._lock_s):
+            raise StoreUnavailable(f"{self._address} is being replaced")
+        try:
+            if self._place.successor() is None:
+                return
+            with self._turn.taken():  # who had begun to write into the file before has written its log now
+                successor = self._place.successor()
+            if successor is None:
+                return
+            self._open_successor()
+            if self._place.successor() == successor:
+                self._place.serve(successor)
+        finally:
+            self._going_over.release()
 
     @contextlib.contextmanager
     def errors(self) -> Iterator[None]:

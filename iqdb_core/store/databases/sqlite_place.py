@@ -13,9 +13,6 @@ from typing import TYPE_CHECKING
 from iqdb_core.errors import StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextlib import AbstractContextManager
-
     from iqdb_core.store.address import SqliteAddress
 
 FileId = tuple[int, int]
@@ -28,14 +25,10 @@ class Place:
     Parameters
     ----------
     address : SqliteAddress
-    turn : callable
-        Returns what keeps writers out, of other processes too, while it is entered. One that has begun to
-        write into the old file has written its log when the turn is over.
     """
 
-    def __init__(self, address: SqliteAddress, turn: Callable[[], AbstractContextManager[None]]) -> None:
+    def __init__(self, address: SqliteAddress) -> None:
         self._address = address
-        self._turn = turn
         self._served: FileId | None = None
 
     @property
@@ -92,18 +85,8 @@ class Place:
             f" stop the server, remove {name}-wal and {name}-shm, start it again"
         )
 
-    def follow(self) -> None:
-        """Go over to a file that was put here and has no log of another beside it."""
-        if self._successor() is not None:
-            with self._turn():
-                self.follow_in_turn()
-
-    def follow_in_turn(self) -> None:
-        """Do as `follow`, for who has the turn already."""
-        self._served = self._successor() or self._served
-
-    def _successor(self) -> FileId | None:
-        """Return the file that was put here, if it may be opened."""
+    def successor(self) -> FileId | None:
+        """Return the file that was put here, if no log of another lies beside it."""
         file = self.file()
         if not self.is_served or file == self._served or self.has_log():
             return None
