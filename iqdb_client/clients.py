@@ -87,8 +87,8 @@ def _busy(answer: httpx.Response) -> tuple[str, str | None]:
     return str(calls.refusal(answer.status_code, answer.content)), answer.headers.get("retry-after")
 
 
-def _gave_up(call: Call[Any], cause: str) -> Unavailable:
-    return Unavailable(f"{call.method} {call.path}: {cause}")
+def _gave_up(call: Call[Any], cause: str, kind: type[ClientError] = Unavailable) -> ClientError:
+    return kind(f"{call.method} {call.path}: {cause}")
 
 
 class Client:
@@ -113,7 +113,8 @@ class Client:
     Raises
     ------
     ClientError
-        `url` is none, or the environment names proxies or certificates that cannot be used.
+        `url` is none, or the environment names proxies or certificates that cannot be used. By every method:
+        what was to be sent cannot be, such as a token of two lines.
     Refused
         By every method: the server said no, and why. NotFound and Unauthorized are kinds of it.
     Unavailable
@@ -168,6 +169,8 @@ class Client:
 
         With `if_absent` none is replaced: the status of an id that has an image is 409.
         """
+        if not pictures:
+            return []
         return self._run(calls.add_many(pictures, sources=sources, wait=wait, if_absent=if_absent))
 
     def get(self, post_id: int) -> Image:
@@ -260,7 +263,7 @@ class Client:
             if answer.status_code != HTTPStatus.OK:
                 raise calls.refusal(answer.status_code, answer.read())
             yield from answer.iter_bytes()
-        except httpx.TransportError as error:
+        except (httpx.RequestError, httpx.StreamError) as error:
             raise _gave_up(call, str(error) or type(error).__name__) from error
         finally:
             answer.close()
@@ -282,8 +285,8 @@ class Client:
                     return answer
                 answer.read()
             except _NEVER as error:
-                raise _gave_up(call, str(error)) from error
-            except httpx.TransportError as error:
+                raise _gave_up(call, str(error), ClientError) from error
+            except httpx.RequestError as error:
                 cause = str(error) or type(error).__name__
             else:
                 cause, retry_after = _busy(answer)
@@ -338,6 +341,8 @@ class AsyncClient:
         if_absent: bool = False,
     ) -> list[Outcome]:
         """See `Client.add_many`."""
+        if not pictures:
+            return []
         return await self._run(calls.add_many(pictures, sources=sources, wait=wait, if_absent=if_absent))
 
     async def get(self, post_id: int) -> Image:
@@ -412,7 +417,7 @@ class AsyncClient:
                 raise calls.refusal(answer.status_code, await answer.aread())
             async for piece in answer.aiter_bytes():
                 yield piece
-        except httpx.TransportError as error:
+        except (httpx.RequestError, httpx.StreamError) as error:
             raise _gave_up(call, str(error) or type(error).__name__) from error
         finally:
             await answer.aclose()
@@ -425,8 +430,8 @@ class AsyncClient:
         while True:
             tries += 1
             retry_after: str | None = None
-            content = await asyncio.to_thread(_content, call) if call.files is not None else _content(call)
             try:
+                content = await asyncio.to_thread(_content, call) if call.files else _content(call)
                 request = self._http.build_request(call.method, call.path, **content)
                 answer = await self._http.send(request, stream=is_stream)
                 self._retries.is_reached = True
@@ -434,8 +439,8 @@ class AsyncClient:
                     return answer
                 await answer.aread()
             except _NEVER as error:
-                raise _gave_up(call, str(error)) from error
-            except httpx.TransportError as error:
+                raise _gave_up(call, str(error), ClientError) from error
+            except httpx.RequestError as error:
                 cause = str(error) or type(error).__name__
             else:
                 cause, retry_after = _busy(answer)

@@ -18,6 +18,8 @@ OnWait = Callable[[str, float], None]
 """Is told, before each pause, why there is one, and the seconds that will have gone by after it."""
 _FIRST_S: Final = 0.2
 _LAST_S: Final = 10.0
+_DOUBLINGS: Final = 16
+"""More than lead from the first pause to the last; a float ends after a thousand."""
 _MOST_ASKED_S: Final = 60.0
 """A server may ask for so much patience at once; more is taken for a mistake."""
 
@@ -50,7 +52,7 @@ class Patience:
         if left_s <= 0 or asked_s > left_s:
             return None
         # Spread, so that many clients do not come back at the same moment; the last try is at the very end.
-        pause_s: float = min(_FIRST_S * 2 ** (tries - 1), _LAST_S) * random.uniform(0.5, 1.0)
+        pause_s: float = min(_FIRST_S * 2 ** min(tries - 1, _DOUBLINGS), _LAST_S) * random.uniform(0.5, 1.0)
         return max(min(pause_s, left_s), asked_s)
 
 

@@ -46,7 +46,7 @@ class Question:
     exclude: tuple[int, ...] = ()
 
     def parameters(self) -> dict[str, str]:
-        """Return what is set, as parameters of the query string."""
+        """Return what is set, as parameters of a request."""
         names = ("limit", "min_score", "find", "turns", "mode", "min_likelihood", "min_detail", "offset")
         given = {name: getattr(self, name) for name in names}
         parameters = {name: str(value) for name, value in given.items() if value is not None}

@@ -74,6 +74,11 @@ class Keyring:
         """Tell whether there is any token."""
         return bool(self._own or self._from_file)
 
+    @property
+    def is_meant(self) -> bool:
+        """Whether callers are to have tokens: there are some, or a file is named that may get some."""
+        return bool(self) or self._file is not None
+
     def find(self, given: bytes) -> Token | None:
         """Return the token that was given, or None; takes the same time whichever it is.
 

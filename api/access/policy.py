@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
@@ -26,6 +26,10 @@ _PAGE: Final = re.compile(r"/|/static/.*")
 _SMALL_PICTURE: Final = re.compile(r"/images/[^/]+/(preview\.png|thumbnail)")
 _SMALL_PICTURE_COST: Final = 1 / 50
 """Of a request: the page shows 48 of them for one search."""
+
+
+class Ambiguous(IqdbError):
+    """A request with more than one header `Authorization`: which of them counts would be a guess."""
 
 
 class Unauthorized(IqdbError):
@@ -53,6 +57,22 @@ class TooOften(IqdbError):
 
 
 @dataclass(frozen=True, slots=True)
+class Admission:
+    """A request that may go on.
+
+    Parameters
+    ----------
+    needed : Right
+        What it needs.
+    caller : str or None
+        Who is charged for it; None where requests are not counted.
+    """
+
+    needed: Right
+    caller: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class AccessPolicy:
     """Who may do what.
 
@@ -74,47 +94,44 @@ class AccessPolicy:
     rate: RateLimit = field(default_factory=lambda: RateLimit(0))
 
     def check(
-        self, method: str, path: str, headers: Iterable[tuple[bytes, bytes]], address: str | None
-    ) -> Right:
-        """Return the right that the request needs, if it may go on.
+        self, method: str, path: str, headers: Sequence[tuple[bytes, bytes]], address: str | None
+    ) -> Admission:
+        """Return what the request needs and who asks, if it may go on.
 
         Parameters
         ----------
         method, path : str
             See `rights.right_for`.
-        headers : iterable of (bytes, bytes)
+        headers : sequence of (bytes, bytes)
             Names in small letters.
         address : str, optional
             Who asks, as far as the server can tell.
 
         Raises
         ------
-        Unauthorized, Forbidden, TooOften
+        Ambiguous, Unauthorized, Forbidden, TooOften
         """
         if path in _UNLIMITED:
-            return Right.NONE
-        given, is_forwarded = None, False
-        for name, value in headers:
-            if name == b"authorization":
-                given = bearer_of(value)
-            elif name in _FORWARDED or (name == b"host" and not _is_local(value)):
-                is_forwarded = True
+            return Admission(Right.NONE)
+        given = bearer_of(headers)
+        is_forwarded = any(
+            name in _FORWARDED or (name == b"host" and not _is_local(value)) for name, value in headers
+        )
         token = None if given is None else self.keyring.find(given)
-        if self.rate.is_on and not _PAGE.fullmatch(path):
+        caller = _caller(token, address) if self.rate.is_on and not _PAGE.fullmatch(path) else None
+        if caller is not None:
             cost = _SMALL_PICTURE_COST if _SMALL_PICTURE.fullmatch(path) else 1.0
-            wait_s = self.rate.take(_caller(token, address), cost)
+            wait_s = self.rate.take(caller, cost)
             if wait_s:
                 raise TooOften(wait_s)
         needed = right_for(method, path)
         self._check_right(needed, token, is_forwarded=is_forwarded, is_given=given is not None)
-        return needed
+        return Admission(needed, caller)
 
-    def charge(self, headers: Iterable[tuple[bytes, bytes]], address: str | None, count: int) -> None:
-        """Count what a request holds beyond one, against the rate of who sent it."""
-        if self.rate.is_on:
-            given = next((bearer_of(value) for name, value in headers if name == b"authorization"), None)
-            token = None if given is None else self.keyring.find(given)
-            self.rate.charge(_caller(token, address), count)
+    def charge(self, caller: str | None, count: int) -> None:
+        """Count what a request holds beyond one, against the rate of whoever it was admitted as."""
+        if caller is not None:
+            self.rate.charge(caller, count)
 
     def _check_right(self, needed: Right, token: Token | None, *, is_forwarded: bool, is_given: bool) -> None:
         anonymous = min(self.anonymous, self.forwarded) if is_forwarded else self.anonymous
@@ -126,7 +143,7 @@ class AccessPolicy:
             raise Forbidden(f"this needs {need}, and the token has the right {token.right.name.lower()}")
         if is_given:
             raise Unauthorized("the token is not one of this server's")
-        if self.keyring:
+        if self.keyring.is_meant:
             raise Unauthorized(f"this needs the header 'Authorization: Bearer TOKEN', TOKEN with {need}")
         if needed is Right.WRITE:
             where = (
@@ -163,7 +180,8 @@ def anonymous_right(host: str, keyring: Keyring, *, is_open: bool, is_private: b
     if is_private and not keyring:
         raise WrongUsage("'private' needs tokens; give some as 'tokens' or in 'token_file'")
     rest = Right.WRITE if is_open else Right.NONE if is_private else Right.READ
-    if keyring or is_private or not is_loopback(host):
+    # Not whether there are any yet: what is decided here must hold when the file gets its first.
+    if keyring.is_meant or is_private or not is_loopback(host):
         return rest, rest
     return Right.ADMIN, rest
 
@@ -189,7 +207,13 @@ def _caller(token: Token | None, address: str | None) -> str:
     return f"token {token.name}" if token else caller_of(address or "unknown")
 
 
-def bearer_of(value: bytes) -> bytes | None:
-    """Return the token in a header `Authorization`, None if it is of another scheme."""
-    scheme, _, given = value.partition(b" ")
+def bearer_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
+    """Return the token in the header `Authorization`; None if there is none, or it is of another scheme.
+
+    Nobody else reads that header, so that a request is never two callers at once. Raises Ambiguous.
+    """
+    values = [value for name, value in headers if name == b"authorization"]
+    if len(values) > 1:
+        raise Ambiguous("the header 'Authorization' is given more than once; send one")
+    scheme, _, given = values[0].partition(b" ") if values else (b"", b"", b"")
     return given.strip() if scheme.lower() == b"bearer" else None

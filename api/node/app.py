@@ -5,12 +5,12 @@ Knows no queue of images and no pictures. `api.search.remote` is the other side.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
-import orjson
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
@@ -26,8 +26,8 @@ from api.web.answers import Dialect, json_response
 from api.web.errors import BadRequest, message_of
 from api.web.loading import OnDeath, Startup, create_loading_app, startup_of
 from api.web.reading.copies import MAX_EXCLUDED, MAX_OFFSET
-from api.web.reading.parameters import Parameters, query_values
-from api.web.reading.requests import DEFAULT_LIMIT, MAX_LIMIT, image_id_from
+from api.web.reading.parameters import Parameters, parsed_json, query_values
+from api.web.reading.requests import DEFAULT_LIMIT, MAX_LIMIT, image_id_from, json_image_id
 from api.web.reading.sketch import Rank
 from api.web.routes import Application
 from api.web.subjects import metrics
@@ -124,7 +124,10 @@ async def duplicates(request: Request) -> Response:
 @router.post("/sources")
 async def sources(request: Request) -> Response:
     """Answer a JSON list of ids with the sources of those that have one."""
-    found = await _services(request).search.sources(orjson.loads(await request.body()))
+    asked = parsed_json(await request.body())
+    if not isinstance(asked, list):
+        raise BadRequest("give a list of ids")
+    found = await _services(request).search.sources([json_image_id(image_id) for image_id in asked])
     return json_response([[image_id, source] for image_id, source in found.items()])
 
 
@@ -135,22 +138,27 @@ async def signature(request: Request, image_id: str) -> Response:
     return Response(codec.to_bytes(found), media_type="application/octet-stream")
 
 
+_WAIT_WORDS: Final = "wait takes the numbers 'seq' and 'timeout_s'"
+
+
 @router.get("/wait")
 async def wait(request: Request) -> Response:
     """Answer once a seq is applied, or after `timeout_s` that it is not."""
     parameters = request.query_params
     try:
         seq = int(parameters["seq"])
-        timeout_s = min(float(parameters.get("timeout_s", MAX_WAIT_S)), MAX_WAIT_S)
+        timeout_s = float(parameters.get("timeout_s", MAX_WAIT_S))
     except (KeyError, ValueError):
-        raise BadRequest("wait takes the numbers 'seq' and 'timeout_s'") from None
+        raise BadRequest(_WAIT_WORDS) from None
+    if math.isnan(timeout_s):
+        raise BadRequest(_WAIT_WORDS)
     services = _services(request)
     follower = services.follower
     look = follower.begun_looks
     follower.wake()
     is_applied = True
     try:
-        await services.search.wait_applied(seq, timeout_s)
+        await services.search.wait_applied(seq, min(timeout_s, MAX_WAIT_S))
     except IndexNotReady:
         is_applied = False
     body = {"is_applied": is_applied, "applied_seq": follower.applied_seq}

@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from api.access.policy import Forbidden, TooOften, Unauthorized
+from api.access.policy import Ambiguous, Forbidden, TooOften, Unauthorized
 from api.contents.cursor import InvalidCursor, OtherHistory
 from api.contents.reader import TooManyExports
 from api.fetch.failures import FetchBusy, FetchFailed, FetchRefused
@@ -70,6 +70,7 @@ STATUSES: Final[dict[type[errors.IqdbError], HTTPStatus]] = {
     errors.InvalidChannels: HTTPStatus.BAD_REQUEST,
     errors.InvalidImageId: HTTPStatus.BAD_REQUEST,
     errors.InvalidSource: HTTPStatus.BAD_REQUEST,
+    Ambiguous: HTTPStatus.BAD_REQUEST,
     Unauthorized: HTTPStatus.UNAUTHORIZED,
     Forbidden: HTTPStatus.FORBIDDEN,
     InvalidCursor: HTTPStatus.BAD_REQUEST,

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from iqdb_client import AsyncClient, Client, NotFound, Refused, Unauthorized, Unavailable
+from iqdb_client import AsyncClient, Client, Image, NotFound, Refused, Unauthorized, Unavailable
+from iqdb_core.model import MAX_IMAGE_ID
 from tests.fixtures import pictures
 from tests.fixtures.ports import free_port
 from tests.fixtures.servers import ServerProcess, embedded_server
@@ -54,7 +55,8 @@ def test_a_server_that_is_starting_is_waited_for(tmp_path: Path) -> None:
 def test_add_get_query_delete(client: Client) -> None:
     assert client.add(1, FILES[0]).hash == HASHES[0]
     assert client.add(2, HASHES[1]).hash == HASHES[1]
-    assert client.add_later(3, FILES[2].read_bytes()).post_id == 3
+    later = client.add_later(3, FILES[2].read_bytes())
+    assert (later.post_id, later.status) == (3, 200)
     assert client.get(3).hash == HASHES[2]
     for picture in (FILES[0], FILES[0].read_bytes(), HASHES[0], 1):
         best = client.query(picture, limit=2)
@@ -78,9 +80,26 @@ def test_a_batch_has_an_outcome_for_each(client: Client, tmp_path: Path) -> None
     assert [outcome.status for outcome in client.add_many({3: HASHES[0], 4: HASHES[1]})] == [200, 200]
 
 
-def test_a_batch_mixes_no_hashes_with_pictures(client: Client) -> None:
-    with pytest.raises(ValueError, match="not of both"):
-        client.add_many({1: FILES[0], 2: HASHES[0]})
+def test_a_batch_mixes_hashes_with_pictures(client: Client) -> None:
+    outcomes = client.add_many({1: FILES[0], 2: HASHES[1], 3: "iqdb_0"}, sources={2: "two"})
+    assert [outcome.status for outcome in outcomes] == [200, 200, 400]
+    assert client.get(2).hash == HASHES[1]
+    assert client.get(2).source == "two"
+
+
+def test_what_is_as_long_as_it_may_be_is_taken(client: Client) -> None:
+    source = "\N{GRINNING FACE}" * 2000
+    ids = range(1, 1001)
+    outcomes = client.add_many(dict.fromkeys(ids, HASHES[0]), sources=dict.fromkeys(ids, source))
+    assert {outcome.status for outcome in outcomes} == {200}
+    assert client.get(1000).source == source
+    for number, picture in ((1, HASHES[1]), (2, FILES[1])):
+        client.add(number, picture, source=source)
+        assert client.get(number) == Image(number, HASHES[1], source)
+    exclude = (1, *range(MAX_IMAGE_ID - 998, MAX_IMAGE_ID + 1))
+    for asked in (HASHES[1], FILES[1], 1):
+        assert client.query(asked, limit=1, exclude=exclude)[0].post_id == 2
+    client.delete(*ids)
 
 
 def test_refusals_say_why(client: Client) -> None:

@@ -9,6 +9,7 @@ import http.client
 import os
 import re
 import shutil
+import socket
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -141,6 +142,36 @@ def test_too_large_a_body_is_refused_as_the_server_refuses_it(proxy: httpx.Clien
     content = answer.read()
     connection.close()
     assert_refused(httpx.Response(answer.status, headers=answer.getheaders(), content=content), 413)
+
+
+def test_what_the_server_takes_in_a_url_is_passed_on(proxy: httpx.Client) -> None:
+    source = "\u6f22" * 2000
+    bearer = {"Authorization": f"Bearer {TOKEN}"}
+    added = proxy.post("/images/3", params={"source": source}, files={"file": noise_png(3)}, headers=bearer)
+    assert added.status_code == 200
+    assert proxy.get("/images/3").json()["source"] == source
+    many = ",".join(str(2**63 - 1 - number) for number in range(1000))
+    assert proxy.post("/query", params={"post_id": "3", "exclude": many}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        ("GET /status?x=" + "x" * 70_000 + " HTTP/1.1\r\nHost: localhost", 414),
+        ("GET /status HTTP/1.1\r\nHost: localhost\r\nX: " + "x" * 70_000, 400),
+        ("GET /status HTTP/1.1", 400),
+        ("GET /%zz HTTP/1.1\r\nHost: localhost", 400),
+        ("nonsense", 400),
+    ],
+    ids=["url", "header", "host", "escape", "nonsense"],
+)
+def test_what_cannot_be_read_is_refused_in_json(proxy: httpx.Client, head: str, status: int) -> None:
+    with socket.create_connection((proxy.base_url.host, proxy.base_url.port or 80), timeout=30) as connection:
+        connection.sendall(f"{head}\r\n\r\n".encode())
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        content = answer.read()
+    assert_refused(httpx.Response(answer.status, headers=answer.getheaders(), content=content), status)
 
 
 def test_a_front_end_that_is_away_is_said_as_a_server_that_loads_says_it(lonely_proxy: httpx.Client) -> None:

@@ -46,6 +46,16 @@ def test_a_large_one_waits_on_disk(server: ServerProcess) -> None:
     assert too_large.status_code == 413
 
 
+def test_each_of_many_is_held_to_the_limit_of_one(server: ServerProcess) -> None:
+    """All together may be larger, whether they are added or asked about."""
+    parts = {"4": LARGE, "5": LARGE, "6": bytes(8000001)}
+    added = server.client.post("/images", files=parts)
+    assert [one["status"] for one in added.json()["images"]] == [200, 200, 413]
+    asked = server.client.post("/query/batch?limit=1", files=parts)
+    assert [one["status"] for one in asked.json()["results"]] == [200, 200, 413]
+    server.client.request("DELETE", "/images", json=[4, 5])
+
+
 @pytest.mark.parametrize("path", ["/images/1", "/query"])
 def test_what_is_no_picture_is_told_so(server: ServerProcess, path: str) -> None:
     headers = {"Content-Type": "image/png"}

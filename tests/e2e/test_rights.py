@@ -14,6 +14,7 @@ from api.web.app import create_front_end
 from api.web.guards.limits import LimitOptions
 from api.web.subjects.page import PageOptions
 from tests.fixtures.servers import ServerProcess, embedded_server
+from tests.fixtures.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -145,6 +146,35 @@ def test_where_others_reach_it_writing_must_be_said(folder: Path) -> None:
             assert httpx.get(f"{url}/status").status_code == 200
         finally:
             server.close()
+
+
+def test_the_queries_of_a_batch_are_charged_to_whoever_was_let_in(folder: Path) -> None:
+    tokens = {"IQDB_TOKENS": "read:one"}
+    batch = {"queries": [{"post_id": 1}] * 100}
+    with embedded_server(folder / "batch.sqlite", "--rate-limit", "1", environment=tokens) as server:
+        two = [("Authorization", "Bearer other"), ("Authorization", "Bearer one")]
+        refused = server.client.post("/query/batch", json=batch, headers=two)
+        assert refused.status_code == 400
+        assert "more than once" in refused.json()["message"]
+        one = {"Authorization": "Bearer one"}
+        assert server.client.post("/query/batch", json=batch, headers=one).status_code == 200
+        assert server.client.get("/status", headers=one).status_code == 429
+        assert server.client.get("/status").status_code == 200
+
+
+def test_a_file_that_has_no_tokens_yet_opens_nothing(folder: Path) -> None:
+    tokens = folder / "later"
+    tokens.write_text("# none yet\n")
+    with embedded_server(folder / "later.sqlite", "--token-file", str(tokens)) as server:
+        assert "file of tokens has none yet" in server.errors()
+        assert server.client.get("/status").status_code == 200
+        assert server.client.delete("/images/1").status_code == 401
+        tokens.write_text("write now\n")
+        bearer = {"Authorization": "Bearer now"}
+        wait_until(
+            lambda: server.client.delete("/images/1", headers=bearer).status_code == 200, 30, what="a token"
+        )
+        assert server.client.delete("/images/1").status_code == 401
 
 
 def test_who_asks_too_often_is_told_when_to_come_back(folder: Path) -> None:

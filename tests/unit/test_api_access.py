@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from api.access import keyring as keyring_module
 from api.access import rate
 from api.access.keyring import Keyring, create_token, parse_tokens, read_tokens
-from api.access.policy import AccessPolicy, Forbidden, TooOften, Unauthorized, anonymous_right
+from api.access.policy import AccessPolicy, Ambiguous, Forbidden, TooOften, Unauthorized, anonymous_right
 from api.access.rate import RateLimit, caller_of
 from api.access.rights import Right, right_for
+from api.web.guards.origin import check_origin
 from iqdb_core.errors import WrongUsage
 
 if TYPE_CHECKING:
@@ -169,6 +170,21 @@ class TestPolicy:
         ring = RING if has_tokens else Keyring()
         assert anonymous_right(host, ring, is_open=is_open, is_private=False) == (direct, proxied)
 
+    def test_a_file_of_tokens_means_tokens_also_while_it_is_empty(self, tmp_path: Path) -> None:
+        clock, file = Clock(), tmp_path / "tokens"
+        file.write_text("")
+        ring = Keyring(file=file, clock=clock)
+        policy = AccessPolicy(ring, *anonymous_right("127.0.0.1", ring, is_open=False, is_private=False))
+        for text in ("", "write w\n", ""):
+            file.write_text(text)
+            clock.now += keyring_module.LOOK_S
+            with pytest.raises(Unauthorized, match="Bearer TOKEN"):
+                policy.check("POST", "/images/1", [], "127.0.0.1")
+            with pytest.raises(Unauthorized):
+                policy.check("GET", "/export", [], "127.0.0.1")
+            if text:
+                policy.check("POST", "/images/1", bearer(b"w"), "127.0.0.1")
+
     def test_private_closes_reading(self) -> None:
         assert anonymous_right("127.0.0.1", RING, is_open=False, is_private=True) == (Right.NONE, Right.NONE)
         with pytest.raises(WrongUsage, match="needs tokens"):
@@ -218,6 +234,19 @@ class TestPolicy:
     def test_a_token_raises_and_never_lowers(self) -> None:
         AccessPolicy(RING, Right.WRITE, Right.WRITE).check("POST", "/images/1", bearer(b"r"), None)
 
+    @pytest.mark.parametrize(
+        "pair",
+        [(b"Bearer w", b"Bearer r"), (b"Bearer no", b"Bearer w"), (b"Basic x", b"Bearer w"), (b"", b"")],
+    )
+    def test_two_headers_for_one_caller_are_refused(self, pair: tuple[bytes, bytes]) -> None:
+        headers = [(b"authorization", value) for value in pair]
+        policy = AccessPolicy(RING, Right.READ, Right.READ, RateLimit(1, Clock()))
+        for method, path in (("GET", "/status"), ("POST", "/query/batch"), ("POST", "/images/1")):
+            with pytest.raises(Ambiguous, match="more than once"):
+                policy.check(method, path, headers, "192.0.2.1")
+        with pytest.raises(Ambiguous):
+            check_origin(headers)
+
     def test_only_bearer_tokens_count(self) -> None:
         for value in (b"Basic w", b"w", b"Bearer", b"Bearer  ", b""):
             with pytest.raises(Unauthorized):
@@ -243,8 +272,8 @@ class TestRate:
     def test_what_a_request_holds_besides_is_waited_for_afterwards(self) -> None:
         clock = Clock()
         policy = AccessPolicy(RING, Right.READ, Right.READ, RateLimit(1, clock))
-        policy.check("POST", "/query/batch", bearer(b"r"), "192.0.2.1")
-        policy.charge(bearer(b"r"), "192.0.2.1", 99)
+        admission = policy.check("POST", "/query/batch", bearer(b"r"), "192.0.2.1")
+        policy.charge(admission.caller, 99)
         with pytest.raises(TooOften) as told:
             policy.check("POST", "/query", bearer(b"r"), "192.0.2.2")
         assert told.value.wait_s == 100 - int(rate.BURST_S) + 1

@@ -89,7 +89,9 @@ def test_a_body_that_grows_over_the_limit_is_refused_on_the_way() -> None:
 
 
 def test_batches_have_a_limit_of_their_own() -> None:
-    assert run(limited(), scope("/images", content_length="140"), sender(b"x" * 140)) == 200
+    for path in ("/images", "/images/", "/query/batch"):
+        assert run(limited(), scope(path, content_length="140"), sender(b"x" * 140)) == 200
+    assert run(limited(), scope("/query", content_length="140"), sender(b"x" * 140)) == 413
     assert run(limited(max_bytes=10**9), scope(content_type="application/json"), sender(b"{}")) == 200
     size = str(WORDS_MAX_BYTES + 1)
     app = limited(max_bytes=10**9)

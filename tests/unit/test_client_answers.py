@@ -6,12 +6,13 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
-from iqdb_client import AsyncClient, Late, Refused, Unavailable
+from iqdb_client import AsyncClient, Client, ClientError, Late, Refused, Unavailable
 from iqdb_core.settings import Settings
-from tests.fixtures.http_peer import Answer, HttpPeer
+from tests.fixtures.http_peer import Answer, HttpPeer, json_answer
 
 CALLS: list[Callable[[AsyncClient], Awaitable[Any]]] = [
     lambda client: client.status(),
@@ -72,11 +73,89 @@ def test_what_can_never_be_sent_is_not_tried_again(before: str, token: str | Non
             url = before + peer.url.removeprefix("http://")
             client = AsyncClient(url, token=token, on_wait=lambda cause, _: waits.append(cause))
             async with client:
-                with pytest.raises(Unavailable):
+                with pytest.raises(ClientError) as told:
                     await client.status()
+            assert not told.value.retryable
 
     asyncio.run(scenario())
     assert waits == []
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda client: client.add(1, b"picture", source="\ud800"),
+        lambda client: client.add(1, "iqdb_0", source="\ud800"),
+        lambda client: client.add_many({1: b"picture"}, sources={1: "\ud800"}),
+    ],
+)
+def test_text_that_is_none_is_told_by_both_clients(call: Callable[[Any], Any]) -> None:
+    async def ask() -> None:
+        async with AsyncClient("http://127.0.0.1:9") as client:
+            await call(client)
+
+    with pytest.raises(ClientError, match="surrogates") as told:
+        asyncio.run(ask())
+    assert not told.value.retryable
+    with Client("http://127.0.0.1:9") as client, pytest.raises(ClientError, match="surrogates"):
+        call(client)
+
+
+def test_an_answer_that_cannot_be_unpacked_is_the_clients_own_error() -> None:
+    async def scenario() -> None:
+        broken: Answer = (200, {"Content-Encoding": "gzip"}, b"no gzip")
+        async with HttpPeer(lambda *_: broken) as peer:
+            async with AsyncClient(peer.url, patience_s=0) as client:
+                with pytest.raises(Unavailable):
+                    await client.status()
+                with pytest.raises(Unavailable):
+                    [piece async for piece in client.export()]
+            with Client(peer.url, patience_s=0) as blocking:
+                with pytest.raises(Unavailable):
+                    await asyncio.to_thread(blocking.status)
+                with pytest.raises(Unavailable):
+                    await asyncio.to_thread(lambda: list(blocking.export()))
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("job_id", ["../status", "..", "a/b", "a b?c#d"])
+def test_a_job_is_asked_for_below_the_path_of_jobs(job_id: str) -> None:
+    async def scenario() -> None:
+        body = {"job_id": job_id, "post_id": 1, "state": "done"}
+        async with HttpPeer(lambda *_: json_answer(200, body)) as peer, AsyncClient(peer.url) as client:
+            assert (await client.job(job_id)).job_id == job_id
+            [asked] = peer.requests
+            place, name = asked.rsplit("/", 1)
+            assert (place, unquote(name)) == ("GET /jobs", job_id)
+            assert "." not in name
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("picture", [b"picture", "iqdb_0"])
+def test_what_may_be_long_goes_into_the_body(picture: bytes | str) -> None:
+    """A proxy bounds the length of a URL."""
+
+    async def scenario() -> None:
+        answer = json_answer(400, {"message": "seen"})
+        async with HttpPeer(lambda *_: answer) as peer, AsyncClient(peer.url) as client:
+            for call in (
+                client.add(1, picture, source="x" * 2000),
+                client.add_later(1, picture, source="x" * 2000),
+                client.query(picture, exclude=tuple(range(1000))),
+                client.query(1, exclude=tuple(range(1000))),
+            ):
+                with pytest.raises(Refused, match="seen"):
+                    await call
+            assert max(map(len, peer.requests)) < 100
+
+    asyncio.run(scenario())
+
+
+def test_an_empty_batch_is_not_sent() -> None:
+    with Client("http://127.0.0.1:9", patience_s=0) as client:
+        assert client.add_many({}) == []
 
 
 def test_a_client_waits_for_longer_than_the_server() -> None:

@@ -9,7 +9,11 @@ from hypothesis import strategies as st
 from iqdb_client.retrying import Patience
 
 
-@given(st.integers(1, 50), st.floats(0, 100), st.none() | st.text(max_size=8) | st.floats().map(str))
+@given(
+    st.integers(1, 50) | st.integers(1000, 10**6),
+    st.floats(0, 100),
+    st.none() | st.text(max_size=8) | st.floats().map(str),
+)
 def test_no_pause_leads_beyond_the_patience(tries: int, spent_s: float, retry_after: str | None) -> None:
     pause_s = Patience(60).pause_s(tries, spent_s, retry_after)
     if pause_s is not None:

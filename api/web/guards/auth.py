@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Final
 from urllib.parse import quote
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -15,9 +16,12 @@ from iqdb_core.errors import IqdbError
 
 log = logging.getLogger(__name__)
 
+CALLER: Final = "iqdb.caller"
+"""Who a request was admitted as, in its scope; for what is charged once it is known."""
+
 
 class AccessControl:
-    """Answer 401, 403 or 429 instead of the application, where the policy says so.
+    """Answer 400, 401, 403 or 429 instead of the application, where the policy says so.
 
     Parameters
     ----------
@@ -40,11 +44,12 @@ class AccessControl:
             if not path.isprintable():
                 raise BadRequest("a path has printable characters only")
             headers = scope["headers"]
-            needed = self._policy.check(scope["method"], path, headers, client[0] if client else None)
-            if needed > Right.READ and scope["method"] not in READING:
+            admission = self._policy.check(scope["method"], path, headers, client[0] if client else None)
+            if admission.needed > Right.READ and scope["method"] not in READING:
                 check_origin(headers)
         except IqdbError as error:
             log.info("%s %s: %s", scope["method"], quote(path), error, extra={"action": "not_allowed"})
             await error_response(error)(scope, receive, send)
             return
+        scope[CALLER] = admission.caller
         await self._app(scope, receive, send)

@@ -26,6 +26,8 @@ WORDS_MAX_BYTES: Final = MAX_JSON_BYTES
 IDS_MAX_BYTES: Final = 64 * 1024
 """Limit of a list of ids to delete, whatever it is called: 1,000 of them take a third of it."""
 _WORDS: Final = {"application/json", FORM}
+_BATCHES: Final = {"/images", "/query/batch"}
+"""Each of their pictures is held to the limit of one where it is read."""
 MAX_LENGTH_DIGITS: Final = 18
 DRAIN_BYTES: Final = 1024 * 1024
 """How much of a refused body is read, so that a client that is still sending gets to see the answer."""
@@ -42,9 +44,9 @@ class LimitOptions:
     Parameters
     ----------
     max_bytes : int
-        Limit of a body on every path but the batch's, bytes.
+        Limit of a body on every path but those of batches, bytes.
     max_batch_bytes : int
-        Limit on `POST /images`, bytes.
+        Limit of a form of many pictures, to add or to ask about (`POST /images`, `/query/batch`), bytes.
     max_pending : int
         Requests with a body under way at once, of those that read and of those that write.
     max_pending_bytes : int
@@ -103,7 +105,7 @@ class RequestLimits:
             return IDS_MAX_BYTES
         if _kind(headers) in _WORDS or scope["method"] != "POST":
             return min(WORDS_MAX_BYTES, self._options.max_bytes)
-        is_batch = scope["path"].rstrip("/") == "/images"
+        is_batch = scope["path"].rstrip("/") in _BATCHES
         return self._options.max_batch_bytes if is_batch else self._options.max_bytes
 
 

@@ -7,7 +7,7 @@ header `Authorization` says nothing: a browser adds a password that its visitor 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -17,20 +17,20 @@ _OWN: Final = frozenset({b"same-origin", b"none"})
 _HOSTS: Final = frozenset({b"host", b"x-forwarded-host"})
 
 
-def check_origin(headers: Iterable[tuple[bytes, bytes]]) -> None:
+def check_origin(headers: Sequence[tuple[bytes, bytes]]) -> None:
     """Return if a write may come from where it comes from; raises Forbidden.
 
     Parameters
     ----------
-    headers : iterable of (bytes, bytes)
+    headers : sequence of (bytes, bytes)
         Names in small letters.
     """
+    if bearer_of(headers):
+        return
     site: bytes | None = None
     origin: bytes | None = None
     hosts: list[bytes] = []
     for name, value in headers:
-        if name == b"authorization" and bearer_of(value):
-            return
         if name == b"sec-fetch-site":
             site = value.strip().lower()
         elif name == b"origin":

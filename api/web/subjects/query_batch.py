@@ -17,6 +17,7 @@ from api.ingestion.hashing import Gone
 from api.web.answers import Dialect, json_response
 from api.web.document.openapi_copies import QUERY_BATCH
 from api.web.errors import BadRequest, message_of, status_of
+from api.web.guards.auth import CALLER
 from api.web.reading.body import Body, departure
 from api.web.reading.multipart import form_items
 from api.web.reading.parameters import MULTIPART, Parameters, content_kind, json_object, query_values
@@ -44,8 +45,7 @@ async def query_batch(request: Request) -> Response:
             return {"name": name} | await _result(services, said, gone)
 
     async with _queries(request) as queries:
-        client = request.client.host if request.client else None
-        request.app.state.access.charge(request.scope["headers"], client, len(queries) - 1)
+        request.app.state.access.charge(request.scope[CALLER], len(queries) - 1)
         results = await asyncio.gather(*(one(*query) for query in queries))
     return json_response({"results": results})
 
