@@ -28,7 +28,7 @@ STARTING = json.dumps({"message": "the server is starting: loaded 30 of 120 chan
 def test_a_chosen_picture_is_found_with_its_link_and_a_picture(visit: Visit) -> None:
     assert visit.page.text_content("#count") == "3 pictures known"
     visit.choose(known(LARGEST_ID))
-    visit.says("Found it.")
+    visit.says("Found it:")
     link = visit.page.locator("#copies a.name")
     assert link.text_content() == f"#{LARGEST_ID}"
     assert link.get_attribute("href") == f"https://example.org/posts/{LARGEST_ID}"
@@ -39,7 +39,7 @@ def test_a_chosen_picture_is_found_with_its_link_and_a_picture(visit: Visit) -> 
 
 def test_strangers_are_folded_away(visit: Visit) -> None:
     visit.choose(known(1))
-    visit.says("Found it.")
+    visit.says("Found it:")
     assert visit.names == ["#1"]
     assert visit.page.is_hidden("#alike")
     visit.page.get_by_text("Show what merely looks alike").click()
@@ -56,10 +56,10 @@ def test_where_no_copy_is_known_it_says_so(visit: Visit) -> None:
 
 def test_the_same_file_twice_is_asked_twice(visit: Visit) -> None:
     visit.choose(known(1))
-    visit.says("Found it.")
+    visit.says("Found it:")
     with visit.page.expect_response("**/query*"):
         visit.choose(known(1))
-    visit.says("Found it.")
+    visit.says("Found it:")
     assert visit.names == ["#1"]
 
 
@@ -75,7 +75,7 @@ def test_a_dropped_or_pasted_picture_is_found(visit: Visit, event: str) -> None:
         }""",
         [list(known(2)), event],
     )
-    visit.says("Found it.")
+    visit.says("Found it:")
     assert visit.names == ["#2"]
 
 
@@ -86,7 +86,7 @@ def test_an_id_and_a_hash_can_be_typed(visit: Visit, page_server: ServerProcess)
     visit.until("document.getElementById('preview').naturalWidth === 128")
     visit.page.fill("#text", page_server.client.get("/images/1").json()["hash"])
     visit.page.get_by_role("button", name="Search").first.click()
-    visit.says("Found it.")
+    visit.says("Found it:")
     assert visit.names == ["#1"]
     visit.page.fill("#text", "12345")
     visit.page.keyboard.press("Enter")
@@ -107,7 +107,7 @@ def test_only_the_latest_answer_is_shown(visit: Visit) -> None:
     # Not before its request has left, or that of the second would be held instead.
     wait_until(lambda: visit.page.evaluate("true") and held, 60)
     visit.choose(known(2))
-    visit.says("Found it.")
+    visit.says("Found it:")
     assert len(held) == 1
     assert visit.names == ["#2"]
 
@@ -126,7 +126,7 @@ def test_part_and_turn_are_drawn_on_the_picture(visit: Visit) -> None:
     }
     visit.answers(200, json.dumps([match, {**match, "post_id": 2, "likelihood": 0.02, "part": None}]))
     visit.choose(pictures.picture(1, SIZE))
-    visit.says("Found it.")
+    visit.says("Found it:")
     assert visit.page.text_content("#copies .facts") == "over 99 % sure · mirrored · a part of yours"
     visit.page.locator("#overlay rect").wait_for()
     picture = visit.page.locator("#preview").bounding_box()
@@ -163,7 +163,7 @@ def test_names_come_from_sources_and_never_run(visit: Visit) -> None:
         ),
     )
     visit.choose(known(1))
-    visit.says("Found 4 copies.")
+    visit.says("Found it: b>.jpg, and 3 more.")
     assert visit.names == [
         "b>.jpg",
         "example.org/写真/view.php?id=3",
@@ -179,7 +179,7 @@ def test_names_come_from_sources_and_never_run(visit: Visit) -> None:
 
 def test_what_is_no_picture_is_told_with_the_formats(visit: Visit) -> None:
     visit.choose(known(1))
-    visit.says("Found it.")
+    visit.says("Found it:")
     visit.choose(b"this is text")
     visit.says("This is not a picture.")
     assert "JPEG, PNG, WebP" in visit.page.text_content("#more")
@@ -199,7 +199,7 @@ def test_below_a_sub_path_a_proxy_may_refuse_in_html(window: Any, page_server: S
     with proxy(page_server.url, "/pictures/find", max_bytes=150_000) as url:
         visit = Visit(window, f"{url}/")
         visit.choose(known(1))
-        visit.says("Found it.")
+        visit.says("Found it:")
         visit.until("document.querySelector('#copies img').naturalWidth === 128")
         visit.choose(pictures.picture(1, (600, 600), "PNG")[:200_000])
         visit.says("This picture is too large.")
@@ -215,7 +215,7 @@ def test_a_starting_server_is_asked_again(visit: Visit) -> None:
     assert "oaded 30 of 120" in visit.page.text_content("#more")
     assert visit.page.evaluate("document.getElementById('progress').value") == 0.25
     visit.page.unroute("**/query*")
-    visit.says("Found it.")
+    visit.says("Found it:")
     assert visit.page.is_hidden("#progress")
 
 
@@ -224,7 +224,7 @@ def test_who_is_offline_is_told_and_waited_for(visit: Visit) -> None:
     visit.choose(known(1))
     visit.says("You are offline.")
     visit.context.set_offline(False)
-    visit.says("Found it.")
+    visit.says("Found it:")
 
 
 def test_a_gateway_without_a_server_is_asked_again(visit: Visit) -> None:
@@ -232,7 +232,57 @@ def test_a_gateway_without_a_server_is_asked_again(visit: Visit) -> None:
     visit.choose(known(1))
     visit.says("The server does not answer at the moment.")
     visit.page.unroute("**/query*")
-    visit.says("Found it.")
+    visit.says("Found it:")
+
+
+@pytest.mark.parametrize("body", ["{}", "null", "<html>Log in</html>"])
+def test_what_else_answers_in_the_place_of_the_server_is_called_that(visit: Visit, body: str) -> None:
+    visit.answers(200, body)
+    visit.choose(known(1))
+    visit.says("Something that is not this server answered in its place.")
+
+
+def test_what_nobody_has_foreseen_is_told_in_words_for_people(visit: Visit) -> None:
+    visit.answers(200, "[null]")
+    visit.choose(known(1))
+    visit.says("Something went wrong on this page.")
+    assert len(visit.errors) == 1, "the console has what it was"
+    visit.errors.clear()
+    visit.page.unroute("**/query*")
+    visit.choose(known(1))
+    visit.says("Found it:")
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refusal_by_a_proxy_is_not_one_for_want_of_a_token(visit: Visit, status: int) -> None:
+    for body in ("<html><h1>403 Forbidden</h1>This needs a token.</html>", '{"message": "Forbidden"}'):
+        visit.answers(status, body)
+        visit.choose(known(1))
+        visit.says("Forbidden." if body.startswith("{") else f"without saying why (status {status})")
+        assert visit.page.is_hidden("#token-form")
+        visit.page.unroute("**/query*")
+
+
+def test_a_token_of_any_letters_is_judged_by_the_server(window: Any, tmp_path: Path) -> None:
+    """What it refuses is asked for again, and not remembered; what nobody sees is no part of a token."""
+    environment = {"IQDB_TOKENS": "read:schlüssel→"}
+    with embedded_server(tmp_path / "iqdb.sqlite", "--private", environment=environment) as private:
+        visit = Visit(window, private.url)
+        visit.says("This server asks for a token.")
+        for wrong in ("täst→", "x" * 5000):
+            visit.page.fill("#token", wrong)
+            visit.page.keyboard.press("Enter")
+            visit.says("This server does not know the token.")
+        visit.page.reload()
+        visit.says("This server asks for a token.")
+        visit.page.fill("#token", " schlüs\u200bsel→\u00a0")
+        visit.page.keyboard.press("Enter")
+        visit.until("document.getElementById('count').textContent.startsWith('No pictures')")
+        visit.page.reload()
+        visit.until("document.getElementById('count').textContent.startsWith('No pictures')")
+        assert visit.page.is_hidden("#token-form")
+        visit.close()
+        assert (visit.errors, visit.strayed) == ([], [])
 
 
 def test_a_private_server_asks_for_its_token_and_shows_thumbnails(window: Any, tmp_path: Path) -> None:
@@ -253,14 +303,15 @@ def test_a_private_server_asks_for_its_token_and_shows_thumbnails(window: Any, t
         visit.page.fill("#token", "guess")
         visit.page.keyboard.press("Enter")
         visit.says("This server does not know the token.")
-        visit.page.evaluate("sessionStorage.clear()")
+        visit.page.reload()
+        visit.says("This server asks for a token.")
         visit.page.route("https://small.example/**", small_picture)
         visit.page.route("**/query*", with_sources)
         visit.choose(known(1))
         visit.says("This server asks for a token.")
         visit.page.keyboard.type("secret")
         visit.page.keyboard.press("Enter")
-        visit.says("Found 3 copies.")
+        visit.says("Found it: #1, and 2 more.")
         widths = "[...document.querySelectorAll('#copies img')].map((image) => image.naturalWidth)"
         visit.until(f"{widths}.join() === '50,300,128'")
         assert visit.names == ["#1", "mine.png", "#3"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,9 +12,10 @@ from iqdb_core.model import Write
 from iqdb_core.signature import from_image_bytes
 from iqdb_core.store import open_store
 from tests.fixtures import pictures
-from tests.fixtures.page import STRANGER, known
+from tests.fixtures.page import LARGEST_ID, STRANGER, known
 from tests.fixtures.servers import ServerProcess, embedded_server
 from tests.fixtures.visits import Visit
+from tests.fixtures.waiting import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,20 +56,60 @@ def test_everything_can_be_done_with_the_keyboard(visit: Visit) -> None:
 
 
 @pytest.mark.parametrize("width", [320, 360, 390])
-def test_nothing_sticks_out_of_its_card_on_a_phone(
+def test_nothing_sticks_out_on_a_phone_whatever_is_shown(
     window: Any, page_server: ServerProcess, width: int
 ) -> None:
+    """No box leaves the card that it is in, and no state of the page is wider than the window."""
     visit = Visit(window, page_server.url, size=(width, 800))
-    for tab in ("#tab-picture", "#tab-sketch"):
-        visit.page.click(tab)
+
+    def check(state: str) -> None:
+        assert visit.page.evaluate("document.documentElement.scrollWidth") <= width, state
         outside = visit.page.evaluate(
-            """() => {
-              const right = document.querySelector("#asked").getBoundingClientRect().right;
-              return [...document.querySelectorAll("#asked *")].map((one) => one.getBoundingClientRect())
-                .filter((box) => box.width > 1 && box.right > right + 0.5).length;
-            }"""
+            """() => [...document.querySelectorAll("#asked, .saying, .card")].flatMap((card) => {
+              const { right } = card.getBoundingClientRect();
+              return [...card.querySelectorAll("*")].filter((one) => {
+                const box = one.getBoundingClientRect();
+                return box.width > 1 && box.right > right + 0.5 && !one.matches(".frame *");
+              }).map((one) => one.outerHTML);
+            })"""
         )
-        assert outside == 0
+        assert outside == [], state
+
+    def answered(status: int, body: str, sentence: str, headers: dict[str, str] | None = None) -> None:
+        visit.answers(status, body, headers)
+        visit.choose(known(1))
+        visit.says(sentence)
+        check(sentence)
+        visit.page.unroute("**/query*")
+
+    check("empty")
+    visit.page.click("#tab-sketch")
+    check("sketch")
+    answered(401, json.dumps({"message": "the token is not one of this server's"}), "does not know the token")
+    answered(401, json.dumps({"message": "'Authorization: Bearer TOKEN'"}), "asks for a token")
+    answered(400, json.dumps({"message": "w" * 300}), "Www")
+    answered(
+        503, json.dumps({"message": "starting: loaded 3 of 12 changes"}), "is starting", {"Retry-After": "30"}
+    )
+    long = {
+        "score": 99.0,
+        "likelihood": 0.99999,
+        "turn": "negative-transverse",
+        "source": f"{'p' * 90}/{'n' * 90}",
+    }
+    answered(200, json.dumps([{"post_id": LARGEST_ID, **long}, {"post_id": 2, **long}]), "Found it")
+    visit.choose(b"text", f"{'unshown' * 20}.heic")
+    visit.says("This is not a picture.")
+    visit.page.locator("#unshown").wait_for()
+    check("a picture that the browser cannot show")
+    visit.page.fill("#text", "9" * 200)
+    visit.page.keyboard.press("Enter")
+    visit.says("An id is a whole number")
+    check("a long id")
+    visit.context.set_offline(True)
+    visit.choose(known(1))
+    visit.says("You are offline.")
+    check("offline")
     visit.close()
 
 
@@ -75,7 +117,7 @@ def test_an_answer_that_is_cut_short_says_so(visit: Visit) -> None:
     match = {"score": 99.0, "likelihood": 0.99999, "turn": "none"}
     visit.answers(200, json.dumps([{"post_id": number, **match} for number in range(48)]))
     visit.choose(known(1))
-    visit.says("Found 48 copies or more.")
+    visit.says("Found it: #0, and at least 47 more.")
 
 
 def test_the_only_picture_has_no_copy(window: Any, tmp_path: Path) -> None:
@@ -93,7 +135,7 @@ def test_a_file_that_cannot_be_read_is_no_fault_of_the_server(visit: Visit, tmp_
     file = tmp_path / "mine.png"
     file.write_bytes(known(1))
     visit.page.set_input_files("#file", file)
-    visit.says("Found it.")
+    visit.says("Found it:")
     file.unlink()
     search = visit.page.get_by_role("button", name="Search").first
     search.click()
@@ -107,11 +149,11 @@ def test_search_without_a_text_asks_the_same_again(visit: Visit) -> None:
     visit.says("Type an address (https://…), an id, or a hash.")
     visit.page.fill("#text", "12345")
     visit.choose(known(1))
-    visit.says("Found it.")
+    visit.says("Found it:")
     assert visit.page.input_value("#text") == ""
     with visit.page.expect_response("**/query*"):
         search.click()
-    visit.says("Found it.")
+    visit.says("Found it:")
     assert visit.page.is_visible("#preview")
 
 
@@ -121,7 +163,7 @@ def test_on_a_phone_the_answer_comes_into_view(window: Any, page_server: ServerP
     visit.says("No copy known.")
     visit.until("document.getElementById('message').getBoundingClientRect().bottom < innerHeight")
     visit.choose(known(1))
-    visit.says("Found it.")
+    visit.says("Found it:")
     visit.until("document.querySelector('#copies .card').getBoundingClientRect().top < innerHeight / 2")
     visit.close()
 
@@ -134,7 +176,7 @@ def test_a_rate_limit_leaves_the_page_whole(window: Any, tmp_path: Path) -> None
     with embedded_server(path, "--rate-limit", "2") as slow:
         visit = Visit(window, slow.url)
         visit.choose(STRANGER.read_bytes())
-        visit.says("Found 30 copies.")
+        visit.says("Found it: #0, and 29 more.")
         images = "[...document.querySelectorAll('#copies img')]"
         visit.page.evaluate(f"{images}.forEach((image) => {{ image.loading = 'eager' }})")
         visit.until(f"{images}.every((image) => image.naturalWidth === 128)")
@@ -159,13 +201,74 @@ def test_what_the_page_must_know_is_asked_until_it_is_there(visit: Visit) -> Non
     visit.until("document.getElementById('count').textContent === 'The server is starting.'")
     visit.until("document.getElementById('count').textContent === '3 pictures known'")
     visit.choose(known(1))
-    visit.says("Found it.")
+    visit.says("Found it:")
+
+
+def test_what_is_brought_before_the_page_knows_its_server_is_searched_then(visit: Visit) -> None:
+    held = visit.holds("**/page.json")
+    visit.page.reload()
+    visit.page.fill("#text", "12345")
+    visit.page.keyboard.press("Enter")
+    visit.says("Searching …")
+    visit.choose(known(2))
+    visit.page.locator("#preview").wait_for()
+    held[0].fulfill(status=503, body='{"message": "the server is starting"}', headers={"Retry-After": "1"})
+    visit.says("The server is starting.")
+    visit.page.unroute("**/page.json")
+    visit.says("Found it:")
+    assert visit.names == ["#2"], "the newest question counts"
+
+
+@pytest.mark.parametrize("brought", ["file", "text"])
+def test_what_is_brought_before_the_scripts_is_taken_when_they_come(visit: Visit, brought: str) -> None:
+    held = visit.holds("**/main.js")
+    visit.page.reload(wait_until="commit")
+    visit.page.locator("#text").wait_for()
+    if brought == "file":
+        visit.choose(known(1))
+    else:
+        visit.page.fill("#text", "12345")
+        visit.page.keyboard.press("Enter")
+    wait_until(lambda: visit.page.evaluate("true") and held, 60)
+    held[0].continue_()
+    visit.says("Found it:" if brought == "file" else "No picture with the id 12345 is known.")
+
+
+def test_of_several_pictures_it_says_which_one_was_taken(visit: Visit) -> None:
+    for data, sentence in ((known(1), "Found it:"), (b"text", "This is not a picture.")):
+        visit.page.evaluate(
+            """(bytes) => {
+                const data = new DataTransfer();
+                for (const name of ["a.jpg", "b.jpg"]) {
+                    data.items.add(new File([new Uint8Array(bytes)], name, {type: "image/jpeg"}));
+                }
+                document.body.dispatchEvent(new DragEvent("drop", {bubbles: true, dataTransfer: data}));
+            }""",
+            list(data),
+        )
+        visit.says(sentence)
+        assert "Only a.jpg was taken: one picture at a time." in visit.page.text_content("#more")
+    visit.choose(known(1))
+    visit.says("Found it:")
+    assert visit.page.is_hidden("#more")
+
+
+def test_without_scripts_there_is_a_line_for_a_shell_and_nothing_dead(
+    window: Any, page_server: ServerProcess
+) -> None:
+    plain = window.context.browser.new_page(java_script_enabled=False, viewport={"width": 320, "height": 800})
+    plain.goto(page_server.url)
+    command = plain.locator("noscript code").text_content()
+    assert shlex.split(command)[-1] == "SERVER/query?find=copies"
+    assert "'SERVER/query?find=copies'" in command, "zsh takes a bare question mark for a pattern"
+    assert plain.locator("button:visible, input:visible, label:visible").count() == 0
+    plain.context.close()
 
 
 def test_a_picture_that_is_brought_to_the_sketch_is_shown(visit: Visit) -> None:
     visit.page.click("#tab-sketch")
     visit.choose(known(1))
-    visit.says("Found it.")
+    visit.says("Found it:")
     assert visit.page.is_visible("#preview")
     assert visit.page.get_attribute("#tab-picture", "aria-selected") == "true"
 
@@ -193,7 +296,7 @@ def test_who_searches_with_a_damaged_file_is_told(visit: Visit) -> None:
     match = {"post_id": 1, "score": 99.0, "likelihood": 0.99999, "turn": "none"}
     visit.answers(200, json.dumps([match]), {"X-Query-Damaged": "true"})
     visit.choose(known(1))
-    visit.says("Found it.")
+    visit.says("Found it:")
     assert visit.page.get_by_text("A part of your picture is missing").is_visible()
 
 
@@ -202,10 +305,10 @@ def test_who_searches_with_a_damaged_file_is_told(visit: Visit) -> None:
 def test_nothing_bars_anybody(window: Any, page_server: ServerProcess, scheme: str, width: int) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     visit = Visit(window, page_server.url, size=(width, 800), scheme=scheme)
-    for step in ("empty", "found", "sketch", "error"):
+    for step in ("empty", "found", "sketch", "error", "token"):
         if step == "found":
             visit.choose(known(1))
-            visit.says("Found it.")
+            visit.says("Found it:")
             visit.page.locator("summary").click()
         if step == "sketch":
             visit.page.click("#tab-sketch")
@@ -213,6 +316,11 @@ def test_nothing_bars_anybody(window: Any, page_server: ServerProcess, scheme: s
             visit.page.click("#tab-picture")
             visit.choose(b"text")
             visit.says("This is not a picture.")
+        if step == "token":
+            visit.answers(401, json.dumps({"message": "the token is not one of this server's"}))
+            visit.choose(known(1))
+            visit.says("This server does not know the token.")
+            visit.page.unroute("**/query*")
         found = axe.run(visit.page)
         assert found.violations_count == 0, f"{step}: {found.generate_report()}"
         assert visit.page.evaluate("document.documentElement.scrollWidth") <= width

@@ -1,5 +1,5 @@
 // One question to the server, and its answer or a Trouble. Knows the API, no element of the page.
-import { Trouble, troubleOf, unreachable } from "./trouble.js";
+import { Trouble, foreign, troubleOf, unreachable } from "./trouble.js";
 import { token } from "./token.js";
 
 const LIMIT = 48;
@@ -31,7 +31,7 @@ export async function ask(question, { signal, onProgress, maxBytes, canFetch }) 
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest(); // fetch tells nothing of how far an upload is
     request.open("POST", `query?${mode}&limit=${LIMIT}`);
-    if (token.value) request.setRequestHeader("Authorization", `Bearer ${token.value}`);
+    for (const [name, value] of Object.entries(token.headers)) request.setRequestHeader(name, value);
     request.upload.onprogress = (event) => event.lengthComputable && onProgress(event.loaded / event.total);
     request.onload = () => {
       const failure = { size: picture?.size, maxBytes, question, retry: request.getResponseHeader("Retry-After") };
@@ -39,11 +39,13 @@ export async function ask(question, { signal, onProgress, maxBytes, canFetch }) 
       try {
         const detail = request.getResponseHeader("X-Query-Detail");
         const matches = parsePrecisely(request.responseText);
+        if (!Array.isArray(matches)) return reject(foreign());
+        token.keep();
         const isDamaged = request.getResponseHeader("X-Query-Damaged") === "true";
         const isCut = matches.length >= LIMIT;
         resolve({ matches, isCut, detail: detail === null ? undefined : Number(detail), isDamaged });
       } catch {
-        reject(new Trouble("Something that is not this server answered in its place."));
+        reject(foreign());
       }
     };
     // A proxy that refuses a large body often hangs up before it was sent: then nobody answers at all.
@@ -62,15 +64,25 @@ async function checkReadable(picture) {
   }
 }
 
+// Resolves to the object at this path, of the page or of the server.
 export async function getJson(path) {
-  const headers = token.value ? { Authorization: `Bearer ${token.value}` } : {};
-  let answer;
+  let answer, text;
   try {
-    answer = await fetch(path, { headers });
+    answer = await fetch(path, { headers: token.headers });
+    text = await answer.text();
   } catch {
     throw unreachable();
   }
-  const text = await answer.text();
   if (!answer.ok) throw troubleOf(answer.status, text, { retry: answer.headers.get("Retry-After") });
-  return parsePrecisely(text);
+  return parseObject(text);
+}
+
+function parseObject(text) {
+  try {
+    const found = parsePrecisely(text);
+    if (typeof found === "object" && found !== null) return found;
+  } catch {
+    // the same as any other answer that is none
+  }
+  throw foreign();
 }

@@ -1,6 +1,6 @@
 // Matches as cards. All text goes in as text, never as HTML.
 import { showPicture } from "./pictures.js";
-import { BADGES, isAddress, kindOf, nameOf, sureness, turnOf } from "./words.js";
+import { BADGES, isAddress, kindOf, nameOf, placeOf, sourceOf, sureness, turnOf } from "./words.js";
 
 // onPoint(match or null): the visitor looks at this card, or at none.
 export function card(match, config, onPoint) {
@@ -16,8 +16,10 @@ export function card(match, config, onPoint) {
 
   const text = element("div", "text");
   const name = nameElement(match, config);
+  const place = element("span", "place", placeOf(match));
+  place.hidden = place.textContent === "";
   const facts = element("span", "facts", factsOf(match).join(" · "));
-  text.append(element("span", `badge ${kind}`, BADGES[kind]), name, facts);
+  text.append(element("span", `badge ${kind}`, BADGES[kind]), place, name, facts);
   item.append(frame, text);
 
   if (match.part || turnOf(match)) {
@@ -31,7 +33,7 @@ export function card(match, config, onPoint) {
 function nameElement(match, config) {
   const address = linkOf(match, config);
   const name = element(address ? "a" : "span", "name", nameOf(match));
-  name.title = match.source ?? `#${match.post_id}`;
+  name.title = sourceOf(match);
   if (address) name.href = address;
   return name;
 }
@@ -47,7 +49,8 @@ function factsOf(match) {
   const turn = turnOf(match);
   if (isCopy && turn) facts.push(turn);
   if (isCopy && match.part) facts.push("a part of yours");
-  if (match.source) facts.push(`#${match.post_id}`);
+  const number = `#${match.post_id}`;
+  if (nameOf(match) !== number) facts.push(number);
   return facts;
 }
 

@@ -3,20 +3,14 @@ import { isAddress } from "./words.js";
 
 const byId = (id) => document.getElementById(id);
 
-// onQuestion({file} | {hash} | {id} | {url}); onTrouble(sentence); onNothing(sentence): a search for an empty line.
-export function watchInputs(canFetch, { onQuestion, onTrouble, onNothing }) {
+// onQuestion({file, others} | {hash} | {id} | {url}), others: how many more were brought with the file;
+// onTrouble(sentence); onNothing(sentence): a search for an empty line.
+export function watchInputs({ onQuestion, onTrouble, onNothing }) {
   const file = byId("file");
   const drop = byId("drop");
-  const wanted = canFetch ? "an address (https://…), an id, or a hash" : "an id or a hash";
-  const misread = `Type ${wanted}.`;
-  byId("text").placeholder = canFetch ? "or an address, id, hash" : "or an id, or a hash";
-  byId("text-label").textContent = canFetch ? "Address, id or hash of a picture" : "Id or hash of a picture";
+  let misread = "Type an id or a hash.";
 
-  file.addEventListener("change", () => {
-    const chosen = first(file.files);
-    file.value = ""; // so that the same file can be chosen again
-    if (chosen) onQuestion({ file: chosen });
-  });
+  file.addEventListener("change", takeChosen);
   byId("form").addEventListener("submit", (event) => {
     event.preventDefault();
     if (byId("text").value.trim()) readText(byId("text").value);
@@ -46,9 +40,16 @@ export function watchInputs(canFetch, { onQuestion, onTrouble, onNothing }) {
     take(event.clipboardData, "There is no picture and no address in the clipboard.");
   });
 
+  function takeChosen() {
+    const question = first(file.files);
+    file.value = ""; // so that the same file can be chosen again
+    if (question) onQuestion(question);
+    return question;
+  }
+
   function take(data, otherwise) {
-    const chosen = first(data.files);
-    if (chosen) return onQuestion({ file: chosen });
+    const question = first(data.files);
+    if (question) return onQuestion(question);
     const text = (data.getData("text/uri-list") || data.getData("text/plain")).trim().split(/\s+/)[0];
     if (text) readText(text, otherwise);
     else onTrouble(otherwise);
@@ -60,14 +61,31 @@ export function watchInputs(canFetch, { onQuestion, onTrouble, onNothing }) {
     byId("text").value = text.trim();
     onQuestion(asked);
   }
+
+  // Takes what was chosen or typed before this script was there; tells whether there was anything.
+  function takeEarly() {
+    if (takeChosen()) return true;
+    const asked = questionOf(byId("text").value.trim());
+    if (asked) onQuestion(asked);
+    return Boolean(asked);
+  }
+
+  function offerAddresses() {
+    misread = "Type an address (https://…), an id, or a hash.";
+    byId("text").placeholder = "or an address, id, hash";
+    byId("text-label").textContent = "Address, id or hash of a picture";
+  }
+
+  return { takeEarly, offerAddresses };
 }
 
 export function questionOf(text) {
-  if (/^#?\d{1,19}$/.test(text)) return { id: text.replace("#", "").replace(/^0+(?=\d)/, "") };
   if (/^(iqdb_)?[0-9a-f]{528}$/i.test(text)) return { hash: text };
+  if (/^#?\d+$/.test(text)) return { id: text.replace("#", "").replace(/^0+(?=\d)/, "") };
   return isAddress(text) ? { url: text } : null;
 }
 
 function first(list) {
-  return [...list].find((one) => one.type.startsWith("image/")) ?? list[0];
+  const file = [...list].find((one) => one.type.startsWith("image/")) ?? list[0];
+  return file && { file, others: list.length - 1 };
 }

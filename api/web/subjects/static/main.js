@@ -1,4 +1,5 @@
 // Puts the page together: a question comes in, an answer goes out, and only the latest one counts.
+import { addressed, note } from "./address.js";
 import { ask, getJson } from "./ask.js";
 import { watchInputs } from "./inputs.js";
 import { ownAddress } from "./pictures.js";
@@ -7,20 +8,23 @@ import { createResults } from "./results.js";
 import { createSketch } from "./sketch.js";
 import { createTabs } from "./tabs.js";
 import { token } from "./token.js";
+import { asTrouble, foreign } from "./trouble.js";
+import { HOW_TO_ADD, asideOf } from "./words.js";
 
 const byId = (id) => document.getElementById(id);
 const RETRY_S = 3;
-const config = await getConfig();
 const picture = createQueryPicture();
-const results = createResults(config, picture.point);
+const results = createResults(picture.point);
 let current = null; // {question, abort} of the latest search
 const questions = new Map(); // the latest one of each tab
 const tabOf = (question) => (question.sketch ? "tab-sketch" : "tab-picture");
+const configured = getConfig(); // what visitors bring until then waits for it
 
 async function search(question) {
   questions.set(tabOf(question), question);
   showTab(tabOf(question));
   if (question.file) byId("text").value = ""; // it is of an older question
+  if (!question.sketch) note(question);
   current?.abort.abort();
   const search = { question, abort: new AbortController() };
   current = search;
@@ -40,15 +44,17 @@ async function tryToAnswer(search) {
     if (isCurrent() && share < 1) results.say("Sending the picture …", { isBusy: true, share });
     else if (isCurrent()) results.say("Searching …", { isBusy: true });
   };
+  const config = await configured;
+  if (!isCurrent()) return;
   try {
     const options = { signal: search.abort.signal, onProgress, maxBytes: config.max_bytes, canFetch: config.fetch };
     const answer = await ask(question, options);
     if (!isCurrent()) return;
-    picture.rest(results.show(answer, question));
+    picture.rest(results.show(answer, question, config));
     showCount();
-  } catch (trouble) {
+  } catch (error) {
     if (!isCurrent()) return;
-    explain(trouble, search);
+    explain(asTrouble(error), search);
   }
   reveal();
 }
@@ -56,7 +62,8 @@ async function tryToAnswer(search) {
 function explain(trouble, search) {
   const { message, more, retryS, share, wants } = trouble;
   const isWaiting = retryS !== undefined;
-  results.say(message, { more, isError: !isWaiting, share, isBusy: isWaiting, wants, canRetry: wants === "line" });
+  const details = [more, isWaiting ? "" : asideOf(search.question)].filter(Boolean).join(" ");
+  results.say(message, { more: details, isError: !isWaiting, share, isBusy: isWaiting, wants, canRetry: wants === "line" });
   const again = () => current === search && tryToAnswer(search);
   if (isWaiting) setTimeout(again, retryS * 1000);
   if (wants === "line") addEventListener("online", again, { once: true });
@@ -73,8 +80,12 @@ async function showQuestion({ file, id, hash, url }) {
 async function showCount() {
   try {
     const { images } = await getJson("status");
-    byId("count").textContent = images === 1 ? "1 picture known" : `${images.toLocaleString("en")} pictures known`;
-  } catch (trouble) {
+    if (!Number.isInteger(images)) throw foreign();
+    token.keep();
+    if (images === 0) byId("count").textContent = `No pictures are known yet: ${HOW_TO_ADD}`;
+    else byId("count").textContent = images === 1 ? "1 picture known" : `${images.toLocaleString("en")} pictures known`;
+  } catch (error) {
+    const trouble = asTrouble(error);
     byId("count").textContent = trouble.message;
     if (trouble.wants === "token" && !current) results.say(trouble.message, trouble);
     if (trouble.retryS !== undefined) setTimeout(showCount, trouble.retryS * 1000);
@@ -88,11 +99,23 @@ async function getConfig() {
       const config = await getJson("static/page.json");
       byId("count").textContent = "";
       return config;
-    } catch (trouble) {
+    } catch (error) {
+      const trouble = asTrouble(error);
       byId("count").textContent = trouble.message;
+      if (current) results.say(trouble.message, { more: trouble.more, share: trouble.share, isBusy: true });
       await new Promise((resolve) => setTimeout(resolve, (trouble.retryS ?? RETRY_S) * 1000));
     }
   }
+}
+
+// Searches what the address of the page asks for; tells whether it asks for anything.
+function searchAddressed() {
+  const question = addressed();
+  if (question) {
+    byId("text").value = question.id ?? question.hash;
+    search(question);
+  }
+  return Boolean(question);
 }
 
 function stop() {
@@ -108,7 +131,7 @@ function refuse(sentence) {
   results.reveal();
 }
 
-watchInputs(config.fetch, {
+const inputs = watchInputs({
   onQuestion: search,
   onTrouble: refuse,
   onNothing: (sentence) => (questions.has("tab-picture") ? search(questions.get("tab-picture")) : refuse(sentence)),
@@ -137,4 +160,14 @@ byId("token-form").addEventListener("submit", (event) => {
   showCount();
   if (current) search(current.question);
 });
-await showCount();
+addEventListener("hashchange", () => {
+  if (searchAddressed() || !(current?.question.id || current?.question.hash)) return;
+  stop(); // back to where nothing was asked yet
+  picture.hide();
+  byId("text").value = "";
+});
+if (!inputs.takeEarly()) searchAddressed();
+configured.then((config) => {
+  if (config.fetch) inputs.offerAddresses();
+  showCount();
+});

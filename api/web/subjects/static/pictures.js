@@ -23,6 +23,10 @@ async function next(image, choices) {
 
 export async function ownAddress(path) {
   if (!token.value) return path;
-  const answer = await fetch(path, { headers: { Authorization: `Bearer ${token.value}` } });
-  return answer.ok ? URL.createObjectURL(await answer.blob()) : path;
+  try {
+    const answer = await fetch(path, { headers: token.headers });
+    return answer.ok ? URL.createObjectURL(await answer.blob()) : path;
+  } catch {
+    return path; // the element itself notices that there is none
+  }
 }

@@ -1,5 +1,5 @@
 // The visitor's own picture, with the part and the turn of a match drawn on it.
-import { turnOf } from "./words.js";
+import { shownName, turnOf } from "./words.js";
 
 const byId = (id) => document.getElementById(id);
 
@@ -13,7 +13,8 @@ export function createQueryPicture() {
     byId("unshown").hidden = !blobAddress; // of an image that is not known there is nothing to show
   });
 
-  function show(address, name) {
+  function show(address, given) {
+    const name = shownName(given, "a picture");
     URL.revokeObjectURL(blobAddress);
     blobAddress = address.startsWith("blob:") ? address : "";
     byId("unshown").hidden = true;

@@ -1,11 +1,11 @@
 // What is said and shown of a search: how far it is, what was found, what went wrong.
 import { card } from "./cards.js";
-import { BADGES, isLowDetail, kindOf, summary } from "./words.js";
+import { BADGES, HOW_TO_ADD, asideOf, isLowDetail, kindOf, summary } from "./words.js";
 
 const byId = (id) => document.getElementById(id);
 const LOWEST = 0.6; // of the height of the window: what begins below is hardly seen
 
-export function createResults(config, onPoint) {
+export function createResults(onPoint) {
   const saying = document.querySelector(".saying");
 
   // Says something new; whatever stood there of an older search is gone.
@@ -31,28 +31,29 @@ export function createResults(config, onPoint) {
     byId("strangers").open = false;
   }
 
-  function show({ matches, isCut, detail, isDamaged }, question) {
+  function show({ matches, isCut, detail, isDamaged }, question, config) {
     clear();
     const cards = (list) => list.map((match) => card(match, config, onPoint));
     if (question.sketch) {
-      const sentence = matches.length ? "These look most like it." : "No pictures are known yet.";
-      say(sentence);
+      if (matches.length) say("These look most like it.");
+      else say("No pictures are known yet.", { more: HOW_TO_ADD });
       byId("copies").replaceChildren(...cards(matches));
       return null;
     }
     const copies = matches.filter((match) => kindOf(match) !== "alike");
     const strangers = matches.filter((match) => kindOf(match) === "alike");
-    const more = isLowDetail(detail) ? "Plain pictures look like each other, whatever they show." : moreOf(copies);
-    const damage = isDamaged ? "A part of your picture is missing: the file is damaged." : "";
     const found = { count: matches.length, isCut, detail, isOfKnown: Boolean(question.id) };
-    say(summary(copies, found), { more: [more, damage].filter(Boolean).join(" ") });
+    const more = isLowDetail(detail) ? "Plain pictures look like each other, whatever they show." : moreOf(copies, found);
+    const damage = isDamaged ? "A part of your picture is missing: the file is damaged." : "";
+    say(summary(copies, found), { more: [more, damage, asideOf(question)].filter(Boolean).join(" ") });
     byId("copies").replaceChildren(...cards(copies));
     byId("alike").replaceChildren(...cards(strangers));
     byId("strangers").hidden = strangers.length === 0;
     return copies[0] ?? null;
   }
 
-  function moreOf(copies) {
+  function moreOf(copies, { count, isOfKnown }) {
+    if (count === 0 && !isOfKnown) return HOW_TO_ADD;
     const probable = copies.filter((match) => kindOf(match) === "probable").length;
     if (probable === 0 || probable === copies.length) return "";
     return `and ${probable} that ${probable === 1 ? "is" : "are"} ${BADGES.probable.toLowerCase()}.`;

@@ -10,6 +10,18 @@ export class Trouble extends Error {
   }
 }
 
+// An answer that is none of this API: of a proxy, or of whatever else listens there now.
+export function foreign() {
+  return new Trouble("Something that is not this server answered in its place.");
+}
+
+// What nobody has foreseen is for the console: its own text says nothing to a visitor.
+export function asTrouble(error) {
+  if (error instanceof Trouble) return error;
+  console.error(error);
+  return new Trouble("Something went wrong on this page.", { more: "Load it again, and search once more." });
+}
+
 export function unreachable() {
   if (!navigator.onLine) {
     return new Trouble("You are offline.", { more: "The search goes on as soon as you are back.", wants: "line" });
@@ -23,6 +35,7 @@ export function troubleOf(status, text, { size, maxBytes, question = {}, retry }
   switch (status) {
     case 401:
     case 403:
+      if (!/token/i.test(said)) break; // a proxy's own refusal, which no token of ours would change
       if (said.includes("not one of this")) return new Trouble("This server does not know the token.", { wants: "token" });
       // How a program sends one is of no use to a visitor.
       return new Trouble("This server asks for a token.", {
@@ -30,7 +43,7 @@ export function troubleOf(status, text, { size, maxBytes, question = {}, retry }
         wants: "token",
       });
     case 404:
-      if (question.id) return new Trouble(`No picture with the id ${question.id} is known.`);
+      if (question.id && said) return new Trouble(`No picture with the id ${question.id} is known.`);
       break;
     case 413:
       return new Trouble("This picture is too large.", { more: sizes(said, size, maxBytes) });

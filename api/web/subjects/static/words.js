@@ -5,6 +5,14 @@ const PROBABLE = 0.999;
 const SAME_SCORE = 85; // for servers that give no likelihood: strangers stay below 60
 const PROBABLE_SCORE = 60;
 const LOW_DETAIL_BITS = 40;
+const NAME_LENGTH = 60; // characters: what a card has room for
+const PLACE_LENGTH = 48;
+
+// What cannot be seen, or turns the line around; all but the two that join and part letters and emoji.
+const UNSEEN = /(?![\u200c\u200d])[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu;
+const VISIBLE = /[^\p{C}\p{Z}\p{Default_Ignorable_Code_Point}\ufffd]/u;
+
+export const HOW_TO_ADD = "iqdb add FOLDER adds some.";
 
 export const FORMATS = "JPEG, PNG, WebP, GIF, AVIF, HEIC, TIFF, BMP, JPEG 2000, JPEG XL, ICO, PPM and TGA";
 
@@ -41,13 +49,45 @@ export function turnOf(match) {
   return [known, turn.startsWith("negative") ? "as a negative" : ""].filter(Boolean).join(", ");
 }
 
-// The name of a picture: the last part of its path or address, else its number.
+// Whatever names a picture is shown like this, and in no other way.
+export function shownName(name, otherwise) {
+  return VISIBLE.test(name) ? name.replace(UNSEEN, "\ufffd") : otherwise;
+}
+
+// The whole source of a picture, else its number.
+export function sourceOf(match) {
+  return shownName(match.source ?? "", `#${match.post_id}`);
+}
+
+// The name of a picture: the last part of its path, or its address, else its number.
 export function nameOf(match) {
-  const { source } = match;
-  if (!source) return `#${match.post_id}`;
-  if (!isAddress(source)) return source.split(/[\\/]/).pop() || source;
-  const { host, pathname, search } = new URL(source);
-  return host + (pathname === "/" ? "" : readable(pathname)) + readable(search);
+  const { name, host, pathname, search } = partsOf(match.source ?? "");
+  const whole = name ?? host + (pathname === "/" ? "" : readable(pathname)) + readable(search);
+  return cut(shownName(whole, `#${match.post_id}`), NAME_LENGTH);
+}
+
+// The folder that a picture is in: cameras give the same few names again and again.
+export function placeOf(match) {
+  return cut(shownName(partsOf(match.source ?? "").place ?? "", ""), PLACE_LENGTH);
+}
+
+function partsOf(source) {
+  if (isAddress(source)) return new URL(source);
+  const [, place, name] = /^(.*?)([^\\/]*[\\/]*)$/s.exec(source);
+  return { place, name };
+}
+
+// Beginning and end tell more than the middle.
+function cut(text, length) {
+  const letters = [...text];
+  if (letters.length <= length) return text;
+  const head = Math.floor(length / 3);
+  return `${letters.slice(0, head).join("")}…${letters.slice(head + 1 - length).join("")}`;
+}
+
+// Who drops several pictures at once is told which of them was searched.
+export function asideOf({ file, others }) {
+  return others ? `Only ${cut(shownName(file.name, "the first"), NAME_LENGTH)} was taken: one picture at a time.` : "";
 }
 
 // Percent signs become letters again, but not such as cannot be seen or turn the line around.
@@ -70,10 +110,13 @@ export function summary(copies, { count, isCut, detail, isOfKnown }) {
   }
   if (count === 0 && !isOfKnown) return "No pictures are known yet.";
   if (copies.length === 0) return "No copy known.";
-  const same = copies.filter((match) => kindOf(match) === "same").length;
-  const orMore = isCut && copies.length === count ? " or more" : "";
-  if (same === 0) return copies.length === 1 ? "Probably one copy." : `Probably ${copies.length} copies${orMore}.`;
-  return same === 1 ? "Found it." : `Found ${same} copies${orMore}.`;
+  const same = copies.filter((match) => kindOf(match) === "same");
+  const isOpen = isCut && copies.length === count;
+  if (same.length === 0) {
+    return copies.length === 1 ? "Probably one copy." : `Probably ${copies.length} copies${isOpen ? " or more" : ""}.`;
+  }
+  const others = same.length === 1 ? "" : `, and ${isOpen ? "at least " : ""}${same.length - 1} more`;
+  return `Found it: ${nameOf(same[0])}${others}.`;
 }
 
 export function isLowDetail(detail) {
