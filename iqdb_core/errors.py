@@ -56,7 +56,7 @@ class ImageTooLarge(ImageError):
     """
 
     def __init__(self, pixels: int, max_pixels: int) -> None:
-        super().__init__(f"the image has {pixels} pixels; the limit is {max_pixels}")
+        super().__init__(f"the image has {pixels:,} pixels; the limit is {max_pixels:,}")
         self.pixels = pixels
         self.max_pixels = max_pixels
 

@@ -31,9 +31,9 @@ def test_a_check_that_mended_everything_says_so_and_succeeds(database: IqdbFile)
     folder = database.path.parent
     found = run("check", folder=folder)
     assert found.returncode == DISAGREES
-    assert found.stderr.splitlines()[-1] == "1 images; 2 disagreements"
+    assert found.stderr.splitlines()[-1] == "looked at 1 row of images; 2 disagreements"
     mended = run("check", "--repair", folder=folder)
-    assert mended.stderr.splitlines()[-1] == "1 images; 2 disagreements, 2 of them mended"
+    assert mended.stderr.splitlines()[-1] == "looked at 1 row of images; 2 disagreements, 2 of them mended"
     assert mended.returncode == 0
     again = run("check", "--repair", "--json", folder=folder)
     assert (again.returncode, json.loads(again.stdout)["found"]) == (0, 0)
@@ -58,7 +58,7 @@ def test_a_backup_does_not_upgrade_the_database_of_an_older_version(database: Iq
         database.run(statement)
     folder = database.path.parent
     ended = run("backup", "before.sqlite", folder=folder)
-    assert (ended.returncode, ended.stderr) == (0, "before.sqlite holds 1 images\n")
+    assert (ended.returncode, ended.stderr) == (0, "before.sqlite holds 1 image\n")
     for path in (database.path, folder / "before.sqlite"):
         assert IqdbFile(path).run("SELECT version_num FROM iqdb_schema_version") == [("0001",)]
     twice = run("backup", "before.sqlite", folder=folder)

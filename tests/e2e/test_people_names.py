@@ -99,11 +99,24 @@ def test_any_word_is_answered_with_a_sentence(folder: Path, word: str) -> None:
         assert "\x1b" not in ended.stderr
 
 
-def test_a_picture_that_may_not_be_read_is_told(folder: Path) -> None:
+@pytest.mark.parametrize("command", ["search", "compare"])
+def test_what_is_no_picture_is_told_with_what_it_is(folder: Path, command: str) -> None:
     run("add", "pictures", folder=folder)
-    (folder / "picture.jpg").mkdir()
-    ended = run("search", "picture.jpg", folder=folder)
-    assert (ended.returncode, "no file that is there" in ended.stderr) == (1, True)
+    (folder / "a folder.jpg").mkdir()
+    os.mkfifo(folder / "pipe.jpg")
+    (folder / "link.jpg").symlink_to("gone.jpg")
+    (folder / "empty.jpg").touch()
+    one = (PHOTOS[0],) if command == "compare" else ()
+    instead = "to search among those in it, add them first: iqdb add 'a folder.jpg'"
+    for name, words in (
+        ("a folder.jpg", f"a folder.jpg is a folder, and one picture is wanted; {instead}"),
+        ("pipe.jpg", "pipe.jpg cannot be read: it is a named pipe"),
+        ("link.jpg", "link.jpg cannot be read: it is a link to nothing"),
+        ("empty.jpg", "empty.jpg cannot be read: it is empty"),
+        ("gone.jpg", "gone.jpg is no file that is there, and no address, hash or id"),
+    ):
+        ended = run(command, name, *one, folder=folder)
+        assert (ended.returncode, ended.stderr) == (1, f"iqdb: {words}\n")
 
 
 def test_an_export_comes_back_as_a_list(folder: Path) -> None:

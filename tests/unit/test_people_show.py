@@ -60,7 +60,7 @@ def test_what_was_left_out_is_said(shown: io.StringIO) -> None:
     show.summary(Tally(added=2), Passed(other_files=1000, left_out_folders=3))
     assert shown.getvalue() == (
         "added 2, 0 were there already, passed over 1,000 files that are no pictures,"
-        " left out 3 links to folders and hidden folders\n"
+        " left out 3 hidden or linked folders\n"
     )
 
 

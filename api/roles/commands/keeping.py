@@ -15,6 +15,7 @@ import typer
 
 from api.roles.options import LOCAL, TARGET, with_settings
 from api.roles.people import show
+from api.roles.people.files import is_csv
 from api.roles.people.opening import opened, opened_database
 from api.roles.progress import ProgressLine
 from iqdb_client import Image
@@ -46,7 +47,11 @@ class ExportFormat(StrEnum):
 def rm(settings: Settings, ids: Annotated[list[int], typer.Argument(help="ids of images", min=0)]) -> None:
     """Delete images by id; an unknown id is no error. Files are never touched."""
     with opened(settings) as target:
-        target.remove(ids)
+        wanted = list(dict.fromkeys(ids))
+        missing = len(target.missing(wanted))
+        target.remove(wanted)
+    not_there = f"; {missing:,} {'was' if missing == 1 else 'were'} not there" if missing else ""
+    show.say(f"deleted {len(wanted) - missing:,}{not_there}")
 
 
 @app.command()
@@ -90,7 +95,7 @@ def export(
             out = stack.enter_context(part.open("w", encoding="utf-8", newline=""))
             count = _write(target.images(), form, out)
     if file != "-":
-        show.say(f"wrote {count:,} images to {file}")
+        show.say(f"wrote {show.counted(count, 'image')} to {file}")
 
 
 def _write(images: Iterable[Image], form: ExportFormat, out: TextIO) -> int:
@@ -127,7 +132,7 @@ def backup(
         with opened_database(settings) as database:
             count = database.store.backup(file, line)
     line.close()
-    show.say(f"{file} holds {count:,} images")
+    show.say(f"{file} holds {show.counted(count, 'image')}")
 
 
 @app.command()
@@ -164,15 +169,14 @@ def check(
         for one in report.findings[:_LISTED]:
             show.say(f"{one.kind}: {one.message}")
         mended = f", {report.repaired:,} of them mended" if repair else ""
-        show.say(f"{report.images:,} images; {report.found:,} disagreements{mended}")
+        # Rows that are no signatures are looked at as well, and are no images.
+        rows, found = show.counted(report.images, "row"), show.counted(report.found, "disagreement")
+        show.say(f"looked at {rows} of images; {found}{mended}")
     return 0 if report.found == report.repaired else DISAGREES
 
 
 def _format_of(file: str) -> ExportFormat:
-    match Path(file).suffix.lower():
-        case ".csv":
-            return ExportFormat.CSV
-        case ".sqlite" | ".db" | ".sqlite3":
-            return ExportFormat.IQDB
-        case _:
-            return ExportFormat.NDJSON
+    if is_csv(file):
+        return ExportFormat.CSV
+    is_iqdb = Path(file).suffix.lower() in {".sqlite", ".db", ".sqlite3"}
+    return ExportFormat.IQDB if is_iqdb else ExportFormat.NDJSON

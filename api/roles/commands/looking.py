@@ -13,10 +13,10 @@ from api.roles.options import DECODING, TARGET, with_settings
 from api.roles.people import show
 from api.roles.people.arithmetic import Arithmetic
 from api.roles.people.files import is_file, reason_to_pass
-from api.roles.people.likeness import verdict_of
+from api.roles.people.likeness import EVEN, verdict_of
 from api.roles.people.local import compared
 from api.roles.people.opening import opened, picture_of
-from api.roles.people.target import reason_of
+from api.roles.people.target import content_of_file, reason_of
 from api.roles.printable import printable
 from iqdb_client import Question
 from iqdb_core import codec
@@ -110,10 +110,10 @@ def hash_command(
                 show.say(f"{file}: {why_not}")
                 continue
             try:
-                read = read_image(file.read_bytes(), limits=limits)
+                read = read_image(content_of_file(file), limits=limits)
             except (OSError, ImageError) as error:
                 is_all_read = False
-                show.say(f"{file}: {reason_of(error)}")
+                show.say(f"{file}: {reason_of(error, limits.max_pixels)}")
                 continue
             text = codec.to_hash(read.signature)
             if json:
@@ -135,17 +135,20 @@ def compare(
     *,
     json: Annotated[bool, typer.Option("--json", help="as JSON")] = False,
 ) -> int:
-    """Tell how likely two pictures show the same, the first or a part of it turned in any way."""
-    match = compared(picture_of(first), picture_of(second), max_pixels=settings.max_pixels)
+    """Tell how likely two pictures show the same, or one a part of the other, turned in any way."""
+    found = compared(picture_of(first), picture_of(second), max_pixels=settings.max_pixels)
+    verdict = verdict_of(found.likelihood)
     if json:
-        show.matches_as_json([match], is_one=True)
-    else:
-        show.pairs(
-            {
-                "verdict": verdict_of(match.likelihood or 0.0),
-                "likelihood": f"{match.likelihood:.3f}",
-                "score": f"{match.score:.1f}",
-                "turned": match.turn,
-            }
-        )
+        show.as_json({"verdict": verdict, **show.known_of(found)})
+        return 0
+    shown = {
+        "verdict": verdict,
+        "likelihood": f"{found.likelihood:.3f}",
+        "score": f"{found.score:.1f}",
+        "turned": found.turn,
+    }
+    if found.part_of is not None and found.likelihood >= EVEN:
+        part = "second" if found.part_of == "first" else "first"
+        shown["part"] = f"the {part} is a part of the {found.part_of}"
+    show.pairs(shown)
     return 0

@@ -14,10 +14,13 @@ import typer
 
 from api.roles.options import TARGET, with_settings
 from api.roles.people import show
+from api.roles.people.files import is_csv
+from api.roles.people.one_file import without_links
 from api.roles.people.opening import opened
 from api.roles.progress import ProgressLine
+from iqdb_client import ClientError
 from iqdb_core.duplicates import Group
-from iqdb_core.errors import ConfigError
+from iqdb_core.errors import ConfigError, IqdbError
 from iqdb_core.likelihood_words import LIKELY
 from iqdb_core.settings import Settings
 
@@ -44,7 +47,10 @@ def duplicates(
     ] = LIKELY,
     form: Annotated[
         DuplicatesFormat | None,
-        typer.Option("--format", help="by default a table on a terminal, else ndjson: a line per group"),
+        typer.Option(
+            "--format",
+            help="by default csv if the file ends so, a table on a terminal, else ndjson: a line per group",
+        ),
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="append to this file")] = None,
     after: Annotated[
@@ -53,39 +59,48 @@ def duplicates(
 ) -> None:
     """Find groups of images that show the same picture, smallest id first.
 
-    Plain pictures, which resemble each other anyhow, are left out.
+    Plain pictures, which resemble each other anyhow, are left out, and so are links to files of the same
+    group.
     """
     with opened(settings) as target, _written(output) as out:
-        form = form or _format_for(out)
+        form = form or _format_for(output, out)
         is_new = after < 0 if output is None else out.tell() == 0
         if form is DuplicatesFormat.CSV and is_new:
             csv.writer(out).writerow(COLUMNS)
         line = ProgressLine("looking for duplicates")
         total = int(target.status()["images"])
-        looked_at = groups = extra = parts = 0
+        looked_at = groups = extra = parts = linked = 0
         position = after
         try:
             while True:
                 page = target.duplicates(position, min_likelihood)
-                for group in page.groups:
+                for found in page.groups:
+                    sources = target.sources(found.image_ids)
+                    group = found if settings.url else without_links(found, sources)
+                    linked += len(found.image_ids) - len(group.image_ids)
+                    if len(group.image_ids) < 2:
+                        continue
                     groups += 1
                     extra += len(group.image_ids) - 1
                     parts += not group.is_whole
-                    _write(out, group, groups, target.sources(group.image_ids), form)
+                    _write(out, group, groups, sources, form)
                 out.flush()
                 looked_at += page.looked_at
                 line(min(looked_at, total), max(total, looked_at))
                 if page.next_after is None:
                     break
                 position = page.next_after
-        except (KeyboardInterrupt, OSError):
+        except (KeyboardInterrupt, OSError, ClientError, IqdbError):
             show.say(f"interrupted; go on with --after {position}")
             raise
         finally:
             line.close()
     show.say(
-        f"{groups:,} groups among {looked_at:,} images; {extra:,} images are there once more than needed"
+        f"{show.counted(groups, 'group')} among {show.counted(looked_at, 'image')};"
+        f" {show.counted(extra, 'image')} {'is' if extra == 1 else 'are'} there once more than needed"
     )
+    if linked:
+        show.say(f"left out {show.counted(linked, 'image')} that came by a link to a file of the same group")
     if parts:
         show.say(f"not all images are told of {parts:,} of the groups, which are too large")
 
@@ -103,7 +118,9 @@ def _written(output: Path | None) -> Iterator[TextIO]:
         raise ConfigError(f"{output} cannot be written: {error.strerror}") from error
 
 
-def _format_for(out: TextIO) -> DuplicatesFormat:
+def _format_for(output: Path | None, out: TextIO) -> DuplicatesFormat:
+    if output is not None and is_csv(output):
+        return DuplicatesFormat.CSV
     return DuplicatesFormat.TABLE if out.isatty() else DuplicatesFormat.NDJSON
 
 

@@ -3,27 +3,52 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
+from typer.core import TyperCommand
 
 from api.roles.options import with_settings
 from api.roles.process import Process
+from iqdb_core.errors import WrongUsage
 from iqdb_core.lasting import lasting
 from iqdb_core.machine import share_one_heap
 from iqdb_core.settings import Settings
 
 app = typer.Typer()
 
-Host = Annotated[str, typer.Argument(metavar="HOST", help="where to listen")]
-Port = Annotated[int, typer.Argument(metavar="PORT", help="0: any free one", min=0, max=65535)]
+_MAX_PORT: Final = 65535
+_EXAMPLE: Final = "127.0.0.1"
+_ARGUMENTS: Final = frozenset({"--host", "--port"})
+
+
+class _ServerCommand(TyperCommand):
+    """A server's command, which knows what other programs call its arguments."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse; raises WrongUsage where host or port are given as options."""
+        if any(word.partition("=")[0] in _ARGUMENTS for word in args):
+            example = f"iqdb {ctx.info_name} {_EXAMPLE} 5588"
+            raise WrongUsage(f"host and port come without --host and --port: {example}")
+        return super().parse_args(ctx, args)
+
+
+def _host(ctx: typer.Context, host: str) -> str:
+    """Return the host; raises WrongUsage for a port in its place, which would be the address 0.0.x.y."""
+    if host.isascii() and host.isdecimal() and 0 < int(host) <= _MAX_PORT:
+        raise WrongUsage(f"the host comes first: iqdb {ctx.info_name} {_EXAMPLE} {host}")
+    return host
+
+
+Host = Annotated[str, typer.Argument(metavar="HOST", help="where to listen", callback=_host)]
+Port = Annotated[int, typer.Argument(metavar="PORT", help="0: any free one", min=0, max=_MAX_PORT)]
 File = Annotated[
     str | None,
     typer.Argument(metavar="DBFILE", help="an SQLite file, of ours or IQDB's (default: iqdb.sqlite)"),
 ]
 
 
-@app.command()
+@app.command(cls=_ServerCommand)
 @with_settings("http")
 def http(settings: Settings, host: Host = "127.0.0.1", port: Port = 5588, database_url: File = None) -> int:  # noqa: ARG001
     """Run everything in one process on an SQLite file."""
@@ -33,7 +58,7 @@ def http(settings: Settings, host: Host = "127.0.0.1", port: Port = 5588, databa
     return _serve(settings, host, port, partial(embedded.create_app, host=host))
 
 
-@app.command()
+@app.command(cls=_ServerCommand)
 @with_settings("api")
 def api(settings: Settings, host: Host = "127.0.0.1", port: Port = 5588) -> int:
     """Run a front end of the distributed server."""
@@ -43,7 +68,7 @@ def api(settings: Settings, host: Host = "127.0.0.1", port: Port = 5588) -> int:
     return _serve(settings, host, port, partial(front_end.create_app, host=host))
 
 
-@app.command()
+@app.command(cls=_ServerCommand)
 @with_settings("query")
 def query(settings: Settings, host: Host = "127.0.0.1", port: Port = 5589) -> int:
     """Run a query node: the index, following the store."""

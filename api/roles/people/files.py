@@ -56,6 +56,11 @@ def looked_at(path: Path) -> os.stat_result | str:
     return next((words for is_kind, words in _KINDS if is_kind(found.st_mode)), "it is no regular file")
 
 
+def is_csv(name: str | Path) -> bool:
+    """Tell whether a file that is written is to be a CSV, by its name; else it has JSON in lines."""
+    return Path(name).suffix.lower() == ".csv"
+
+
 def source_of(name: str) -> str | None:
     """Return what is kept as source of a file: its name, None if that is too long or has a zero character.
 

@@ -7,7 +7,8 @@ from typing import Final
 from iqdb_client import Match
 from iqdb_core.likelihood_words import CERTAIN, LIKELY
 
-_EVEN: Final = 0.5
+EVEN: Final = 0.5
+"""From here on two pictures rather show the same than not."""
 
 
 def words_of(match: Match) -> str:
@@ -25,4 +26,4 @@ def verdict_of(likelihood: float) -> str:
         return "the same picture"
     if likelihood >= LIKELY:
         return "probably the same"
-    return "perhaps the same" if likelihood >= _EVEN else "probably not the same"
+    return "perhaps the same" if likelihood >= EVEN else "probably not the same"

@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Self
 
 from api.roles.people.arithmetic import Arithmetic
 from api.roles.people.show import say
-from api.roles.people.target import IS_DAMAGED, Added, Entry, content_of, reason_of
+from api.roles.people.target import IS_DAMAGED, Added, Entry, content_of, reason_of, telling_which
 from api.search.duplicates import PAGE_IMAGES, DuplicatesPage, DuplicatesWanted, find_duplicates
 from iqdb_client import Image, Match, Part, Picture, Question
 from iqdb_core import codec
@@ -23,6 +23,7 @@ from iqdb_core.index import ImageIndex, compare
 from iqdb_core.model import Asked, Copy, Signature, Write
 from iqdb_core.signature import DecodeLimits, ReadAsked, ReadImage, read_asked, read_image
 from iqdb_core.signature import turned as turned_copies
+from iqdb_core.signature.turns import Turn
 from iqdb_core.store import SignatureStore, open_store
 
 DEFAULT_LIMIT: Final = 10
@@ -68,7 +69,7 @@ class DatabaseTarget:
                 read = _read(entry.picture, self._limits)
                 self._arithmetic.count("signature")
             except (OSError, ImageError) as error:
-                outcomes.append(Added(reason_of(error)))
+                outcomes.append(Added(reason_of(error, self._limits.max_pixels)))
             else:
                 outcomes.append(Added(is_damaged=read.is_damaged))
                 writes[place] = Write(entry.image_id, revision, read.signature, entry.source, entry.if_absent)
@@ -139,7 +140,8 @@ class DatabaseTarget:
         """Return the signatures to search for, and the ids that would only find themselves."""
         if isinstance(picture, int):
             return turned_copies([Asked(self._store.get(picture))], turns), [picture]
-        read = asked_of(picture, turns, self._limits)
+        with telling_which("the picture", self._limits.max_pixels):
+            read = asked_of(picture, turns, self._limits)
         if read.is_damaged:
             say(f"the picture {IS_DAMAGED}")
         return read.asked, []
@@ -220,31 +222,89 @@ def _read(picture: Picture, limits: DecodeLimits) -> ReadImage:
     return read_image(content, limits=limits)
 
 
-def compared(first: Picture | int, second: Picture | int, *, max_pixels: int) -> Match:
-    """Search for a picture, its parts and turns, where there is one other picture.
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How likely two pictures show the same, whichever of them was named first.
+
+    Parameters
+    ----------
+    likelihood, score, detail
+        As of a match; the detail is that of the second picture.
+    hash : str
+        Of the second picture.
+    turn : str
+        What was done to the first one.
+    part : Part or None
+        Which part of one of them the whole other one is, in its pixels.
+    part_of : str or None
+        "first" or "second": of which.
+    """
+
+    likelihood: float
+    score: float
+    hash: str
+    turn: str
+    part: Part | None
+    part_of: str | None
+    detail: float
+
+
+def compared(first: Picture | int, second: Picture | int, *, max_pixels: int) -> Comparison:
+    """Search for either picture, its parts and turns, where there is only the other one; tell the likelier.
 
     Raises
     ------
     WrongUsage
         An id was given, which no database is asked about.
+    ConfigError
+        One of them cannot be read.
     """
-    if isinstance(first, int) or isinstance(second, int):
-        raise WrongUsage("compare takes files, addresses and hashes, and no ids")
+    pictures = {"first": _no_id(first), "second": _no_id(second)}
     with Arithmetic():
-        return _compared(first, second, DecodeLimits(max_pixels=max_pixels))
+        return _compared(pictures, DecodeLimits(max_pixels=max_pixels))
 
 
-def _compared(first: Picture, second: Picture, limits: DecodeLimits) -> Match:
-    asked, other = asked_of(first, "all", limits), _read(second, limits)
-    for name, is_damaged in (("first", asked.is_damaged), ("second", other.is_damaged)):
-        if is_damaged:
+def _no_id(picture: Picture | int) -> Picture:
+    if isinstance(picture, int):
+        raise WrongUsage(
+            f"there is no file {picture}, and 'compare' takes no ids;"
+            " 'iqdb search PICTURE --all' tells how like a picture the known images are"
+        )
+    return picture
+
+
+def _compared(pictures: Mapping[str, Picture], limits: DecodeLimits) -> Comparison:
+    both = []
+    for name, picture in pictures.items():
+        with telling_which(f"the {name} picture", limits.max_pixels):
+            read = asked_of(picture, "all", limits)
+        if read.is_damaged:
             say(f"the {name} picture {IS_DAMAGED}")
-    return _match(compare(asked.asked, other.signature), None)
+        both.append(read.asked)
+    # A part is looked for in what it is a part of, and nobody knows beforehand which of them that is.
+    there = compare(both[0], both[1][0].signature)
+    back = compare(both[1], both[0][0].signature)
+    is_back = back.likelihood > there.likelihood
+    best = back if is_back else there
+    part_of = "second" if is_back else "first"
+    return Comparison(
+        likelihood=best.likelihood,
+        score=best.score,
+        hash=codec.to_hash(there.signature),
+        turn=str(Turn(back.turn).inverse) if is_back else there.turn,
+        part=_part(best),
+        part_of=None if best.part is None else part_of,
+        detail=there.detail,
+    )
+
+
+def _part(copy: Copy) -> Part | None:
+    part = copy.part
+    return None if part is None else Part(part.x, part.y, part.width, part.height)
 
 
 def _match(copy: Copy, source: str | None) -> Match:
     """Return a match as the client knows it."""
-    part = copy.part
     return Match(
         copy.image_id,
         copy.score,
@@ -252,6 +312,6 @@ def _match(copy: Copy, source: str | None) -> Match:
         source,
         copy.likelihood,
         copy.turn,
-        None if part is None else Part(part.x, part.y, part.width, part.height),
+        _part(copy),
         copy.detail,
     )

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 import httpx
 
 from api.roles.database_file import file_of
-from api.roles.people.files import is_file, path_of
+from api.roles.people.files import is_file, path_of, reason_to_pass
 from api.roles.people.local import DatabaseTarget
 from api.roles.people.manifest import is_image_id
 from api.roles.people.remote import ServerTarget
 from api.roles.people.show import say
-from api.roles.people.target import Target, reason_of
+from api.roles.people.target import Target, content_of_file, reason_of
 from api.roles.progress import ProgressLine
 from iqdb_client import ClientError
 from iqdb_client.environment import usable_environment
 from iqdb_core import codec
-from iqdb_core.errors import ConfigError, InvalidHash, SearchUnavailable, WrongUsage
+from iqdb_core.errors import ConfigError, ImageError, InvalidHash, SearchUnavailable, WrongUsage
 from iqdb_core.settings import Settings
 from iqdb_core.web_address import split_web_address
 
@@ -104,13 +107,23 @@ def picture_of(text: str) -> bytes | str | int:
     path = path_of(text)
     if is_file(path):
         try:
-            return path.read_bytes()
-        except OSError as error:
+            return content_of_file(path)
+        except (OSError, ImageError) as error:
             raise ConfigError(f"{text} cannot be read: {reason_of(error)}") from error
     if is_image_id(text):
         return int(text)
+    raise ConfigError(_why_none(text, path))
+
+
+def _why_none(text: str, path: Path) -> str:
+    """Say why a word names no picture."""
     shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
-    raise ConfigError(f"{shown} is no file that is there, and no address, hash or id")
+    if os.path.isdir(path):  # noqa: PTH112 - that of Path fails for a name that is too long
+        those = f"to search among those in it, add them first: iqdb add {shlex.quote(shown)}"
+        return f"{shown} is a folder, and one picture is wanted; {those}"
+    if os.path.lexists(path):
+        return f"{shown} cannot be read: {reason_to_pass(path)}"
+    return f"{shown} is no file that is there, and no address, hash or id"
 
 
 def fetched(url: str) -> bytes:
@@ -127,4 +140,6 @@ def fetched(url: str) -> bytes:
                     raise ConfigError(f"{url} gives more than {MAX_FETCH_BYTES:,} bytes")
     except (ClientError, httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
         raise ConfigError(f"nothing could be had from {url}: {error}") from error
+    if not data:
+        raise ConfigError(f"nothing could be had from {url}: it is empty")
     return bytes(data)

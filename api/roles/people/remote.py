@@ -6,7 +6,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, Self
@@ -70,7 +70,7 @@ class ServerTarget:
             try:
                 pictures[entry.image_id], is_damaged = self._prepared(entry.picture)
             except (OSError, ImageError) as error:
-                outcomes[entry.image_id] = Added(reason_of(error))
+                outcomes[entry.image_id] = Added(reason_of(error, self._limits.max_pixels))
             else:
                 if is_damaged:
                     damaged.add(entry.image_id)
@@ -165,8 +165,13 @@ class ServerTarget:
 
     def sources(self, image_ids: Sequence[int]) -> dict[int, str]:
         """See `Target`."""
-        sources = {image_id: self._client.get(image_id).source for image_id in image_ids}
-        return {image_id: source for image_id, source in sources.items() if source is not None}
+        sources = {}
+        for image_id in image_ids:
+            with suppress(NotFound):  # deleted since it was told of
+                source = self._client.get(image_id).source
+                if source is not None:
+                    sources[image_id] = source
+        return sources
 
     def images(self) -> Iterator[Image]:
         """See `Target`."""

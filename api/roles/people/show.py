@@ -51,6 +51,11 @@ def say(text: str) -> None:
     notes.print(Text(printable(text)))
 
 
+def counted(number: int, what: str) -> str:
+    """Return how many there are of something, in words."""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
 def as_json(value: object) -> None:
     """Write one JSON value to standard output."""
     sys.stdout.write(escaped(json.dumps(value, indent=2, ensure_ascii=False)) + "\n")
@@ -102,10 +107,14 @@ def summary(tally: Tally, passed: Passed) -> None:
         _list(tally.damaged)
     parts = [f"added {tally.added:,}", f"{tally.unchanged:,} were there already"]
     if passed.other_files:
-        parts.append(f"passed over {passed.other_files:,} files that are no pictures")
+        parts.append(_passed_over(passed.other_files))
     if passed.left_out_folders:
-        parts.append(f"left out {passed.left_out_folders:,} links to folders and hidden folders")
+        parts.append(f"left out {counted(passed.left_out_folders, 'hidden or linked folder')}")
     say(", ".join(parts))
+
+
+def _passed_over(files: int) -> str:
+    return f"passed over {counted(files, 'file')} that {'is no picture' if files == 1 else 'are no pictures'}"
 
 
 def _list(lines: Sequence[str]) -> None:
@@ -134,10 +143,14 @@ def matches(found: Sequence[Match]) -> None:
     out.print(table)
 
 
-def matches_as_json(found: Sequence[Match], *, is_one: bool = False) -> None:
-    """Write the answer to a search as a JSON list, or its only match by itself."""
-    bodies = [{name: value for name, value in asdict(match).items() if value is not None} for match in found]
-    as_json(bodies[0] if is_one else bodies)
+def matches_as_json(found: Sequence[Match]) -> None:
+    """Write the answer to a search as a JSON list."""
+    as_json([known_of(match) for match in found])
+
+
+def known_of(value: Any) -> dict[str, object]:
+    """Return a record as a JSON object, without what is not known."""
+    return {name: one for name, one in asdict(value).items() if one is not None}
 
 
 def as_json_line(value: object) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol, Self
 
 from api.search.duplicates import DuplicatesPage
 from iqdb_client import Image, Match, Picture, Question
+from iqdb_core.errors import ConfigError, ImageError, ImageTooLarge, UnsupportedFormat
 
 IS_DAMAGED: Final = "is damaged; this is about what is there of it"
 
@@ -111,11 +113,40 @@ class Target(Protocol):
         """Close it."""
 
 
-def reason_of(error: BaseException) -> str:
-    """Return why something could not be read, in words and without the name of the file."""
-    return getattr(error, "strerror", None) or str(error) or "it is damaged"
+def reason_of(error: BaseException, max_pixels: int | None = None) -> str:
+    """Return why something could not be read, in words and without the name of the file.
+
+    With the limit of pixels that an option says, names the option where another limit would help.
+    """
+    words = getattr(error, "strerror", None) or str(error) or "it is damaged"
+    # Some formats have a lower limit of their own, which no option lifts.
+    is_ours = isinstance(error, ImageTooLarge) and error.max_pixels == max_pixels
+    return f"{words} (--max-pixels)" if is_ours else words
+
+
+@contextmanager
+def telling_which(picture: str, max_pixels: int) -> Iterator[None]:
+    """Say of a picture that cannot be read which one it is, and why; see `reason_of`."""
+    try:
+        yield
+    except ImageError as error:
+        raise ConfigError(f"{picture} cannot be read: {reason_of(error, max_pixels)}") from error
 
 
 def content_of(picture: Picture) -> bytes | str:
-    """Return the bytes of a file that is a picture, or the hash as which it was given."""
-    return picture.read_bytes() if isinstance(picture, Path) else picture
+    """Return the bytes of a picture, or the hash as which it was given; raises as `content_of_file`."""
+    if isinstance(picture, str):
+        return picture
+    return content_of_file(picture) if isinstance(picture, Path) else _not_empty(picture)
+
+
+def content_of_file(path: Path) -> bytes:
+    """Return the bytes of a file. Raises OSError, and ImageError where there are none."""
+    return _not_empty(path.read_bytes())
+
+
+def _not_empty(content: bytes) -> bytes:
+    # As a download that failed leaves it; of bytes that are none nobody wants to hear about formats.
+    if not content:
+        raise UnsupportedFormat("it is empty")
+    return content

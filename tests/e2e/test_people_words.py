@@ -1,0 +1,200 @@
+"""What the commands for people say at the end: how many, of what, and what to type next."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shlex
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.fixtures import pictures
+from tests.fixtures.command_line import ROOT, run
+from tests.fixtures.servers import embedded_server
+
+ONE, OTHER = pictures.picture(1), pictures.picture(2)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a picture that is there twice, and another one."""
+    place = tmp_path / "pictures"
+    place.mkdir()
+    for name, data in (("b.jpg", ONE), ("c.jpg", ONE), ("d.jpg", OTHER)):
+        (place / name).write_bytes(data)
+    return tmp_path
+
+
+def test_groups_are_written_as_the_name_of_their_file_says(folder: Path) -> None:
+    run("add", "pictures", folder=folder)
+    for name, form in (("dup.csv", "csv"), ("DUP.CSV", "csv"), ("dup.txt", "ndjson"), ("dup", "ndjson")):
+        assert run("duplicates", "-o", name, folder=folder).returncode == 0
+        text = (folder / name).read_text()
+        if form == "csv":
+            assert [row["post_id"] for row in csv.DictReader(text.splitlines())] == ["1", "2"], name
+        else:
+            assert [one["post_id"] for one in json.loads(text)["images"]] == [1, 2], name
+    run("duplicates", "-o", "lines.csv", "--format", "ndjson", folder=folder)
+    assert json.loads((folder / "lines.csv").read_text())["pairs"]
+
+
+def test_a_link_is_no_copy_of_the_file_it_leads_to(folder: Path) -> None:
+    (folder / "pictures" / "a.jpg").symlink_to("b.jpg")  # has the smallest id: its file would be cleared up
+    (folder / "pictures" / "e.jpg").symlink_to("d.jpg")
+    run("add", "pictures", folder=folder)
+    ended = run("duplicates", folder=folder)
+    (group,) = map(json.loads, ended.stdout.splitlines())
+    assert [Path(one["source"]).name for one in group["images"]] == ["b.jpg", "c.jpg"]
+    assert [pair["post_ids"] for pair in group["pairs"]] == [[2, 3]]
+    assert ended.stderr.splitlines() == [
+        "1 group among 5 images; 1 image is there once more than needed",
+        "left out 2 images that came by a link to a file of the same group",
+    ]
+
+
+def test_a_folder_that_is_added_by_a_link_as_well_holds_no_copies(folder: Path) -> None:
+    (folder / "pictures" / "c.jpg").unlink()
+    (folder / "other").symlink_to("pictures")
+    run("add", "pictures", "other", folder=folder)
+    ended = run("duplicates", folder=folder)
+    assert (ended.stdout, "0 groups among 4 images" in ended.stderr) == ("", True)
+
+
+def test_ids_of_one_file_and_sources_of_a_server_stay(folder: Path) -> None:
+    file = folder / "pictures" / "d.jpg"
+    (folder / "link.jpg").symlink_to(file)
+    (folder / "list.csv").write_text(f"id,file\n7,{file}\n8,{file}\n9,link.jpg\n")
+    run("add", "list.csv", folder=folder)
+    (group,) = map(json.loads, run("duplicates", folder=folder).stdout.splitlines())
+    assert [one["post_id"] for one in group["images"]] == [7, 8]
+    with embedded_server(folder / "iqdb.sqlite") as server:
+        ended = run("duplicates", "--url", server.url, folder=folder)
+    (group,) = map(json.loads, ended.stdout.splitlines())
+    assert [one["post_id"] for one in group["images"]] == [7, 8, 9]
+
+
+def test_what_was_deleted_and_what_was_not_there_is_counted(folder: Path) -> None:
+    run("add", "pictures", folder=folder)
+    with embedded_server(folder / "served.sqlite") as server:
+        for image_id in (1, 2, 3):
+            server.client.post(f"/images/{image_id}", files={"file": ONE})
+        for at in ((), ("--url", server.url)):
+            for ids, said in (
+                ((1, 2, 99_999), "deleted 2; 1 was not there"),
+                ((1, 2, 3, 3), "deleted 1; 2 were not there"),
+            ):
+                ended = run("rm", *ids, *at, folder=folder)
+                assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", f"{said}\n")
+    run("add", "pictures", folder=folder)
+    assert run("rm", 1, folder=folder).stderr == "deleted 1\n"
+
+
+def test_a_check_counts_rows_and_a_backup_images(folder: Path) -> None:
+    run("add", "pictures/d.jpg", folder=folder)
+    with sqlite3.connect(folder / "iqdb.sqlite") as connection:
+        connection.execute(
+            "INSERT INTO images (post_id, avglf1, avglf2, avglf3, sig) VALUES (9, 0, 0, 0, 'no')"
+        )
+    assert run("backup", "copy.sqlite", folder=folder).stderr == "copy.sqlite holds 1 image\n"
+    ended = run("check", "--db", "copy.sqlite", folder=folder)
+    assert (ended.returncode, ended.stderr.splitlines()[-1]) == (
+        5,
+        "looked at 2 rows of images; 1 disagreement",
+    )
+
+
+def installed(program: Path) -> None:
+    """Put the `iqdb` command there as pip does: what it is called by is the first of its words."""
+    program.parent.mkdir(parents=True)
+    program.write_text(
+        f"#!/bin/sh\n''''exec '{sys.executable}' \"$0\" \"$@\" # '''\n"
+        f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom api.roles.cli import main\nmain()\n"
+    )
+    program.chmod(0o755)
+
+
+def last_line(program: str, *arguments: str, folder: Path, path: str) -> str:
+    """Return what `iqdb add` says last when it is typed like that."""
+    ended = subprocess.run(
+        [program, "add", *arguments],
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    return ended.stderr.splitlines()[-1].removeprefix("look at them at http://127.0.0.1:5588/ with: ")
+
+
+def test_the_last_line_of_an_add_is_a_command_that_works(folder: Path) -> None:
+    binaries = folder / "some where" / "bin"
+    installed(binaries / "iqdb")
+    (folder / "more").mkdir()
+    (folder / "more" / "f.jpg").write_bytes(pictures.picture(3))
+    typed, path = "some where/bin/iqdb", os.environ["PATH"]
+    there = f"{binaries}:{path}"
+    shown = last_line(typed, "pictures", folder=folder, path="/usr/bin:/bin")
+    assert shlex.split(shown) == [typed, "http", "127.0.0.1", "5588", "iqdb.sqlite", "--pictures", "pictures"]
+    shown = last_line("iqdb", "pictures/d.jpg", "--db", "a b.sqlite", folder=folder, path=there)
+    assert shlex.split(shown) == ["iqdb", "http", "127.0.0.1", "5588", "a b.sqlite"]
+    shown = last_line(typed, "pictures", "more", "--db", "c.sqlite", folder=folder, path="/usr/bin:/bin")
+    assert shlex.split(shown)[-2:] == ["--pictures", str(folder)]
+
+
+@pytest.mark.parametrize("role", ["http", "api", "query"])
+def test_a_port_in_place_of_the_host_and_as_an_option_is_told_how_it_goes(role: str, tmp_path: Path) -> None:
+    first = f"iqdb: the host comes first: iqdb {role} 127.0.0.1 5588\n"
+    bare = f"iqdb: host and port come without --host and --port: iqdb {role} 127.0.0.1 5588\n"
+    for arguments, said in (
+        (("5588",), first),
+        (("5588", "file.sqlite"), first),
+        (("--port", "5588"), bare),
+        (("--host=0.0.0.0",), bare),
+    ):
+        ended = run(role, *arguments, folder=tmp_path)
+        assert (ended.returncode, ended.stderr) == (2, said)
+
+
+def test_the_readme_shows_what_a_folder_gives(tmp_path: Path) -> None:
+    """The table of `duplicates` is that of a terminal, which is asked for here."""
+    (home := tmp_path / "Users" / "ada" / "Pictures").mkdir(parents=True)
+    photos = {path.stem.partition("__")[2]: path for path in pictures.photos()}
+    for name, photo in (("bridge", "Bridge_by_Sander_Klootwijk"), ("dragonfly", "Dragonfly_by_Bolly")):
+        shutil.copyfile(photos[photo], home / f"{name}.jpg")
+    with Image.open(home / "bridge.jpg") as photo:
+        photo.resize((340, 192)).save(home / "bridge-small.jpg")
+        page = Image.new("RGB", (900, 700), (245, 245, 245))
+        page.paste(photo, (110, 170))
+        page.save(tmp_path / "screenshot.png")
+    installed(tmp_path / ".venv" / "bin" / "iqdb")
+    (block,) = re.findall(
+        r"^```console\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    commands = re.findall(r"^\$ (.*)$", block, re.MULTILINE)
+    assert [command.split()[1] for command in commands] == ["add", "search", "duplicates"]
+    printed = ""
+    for command in commands:
+        ended = subprocess.run(
+            ["sh", "-c", f"{command} --format table" if command.endswith("duplicates") else command],
+            cwd=tmp_path,
+            env={**os.environ, "PATH": "/usr/bin:/bin", "HOME": str(home.parent)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=True,
+            timeout=120,
+        )
+        printed += f"$ {command}\n{ended.stdout}"
+    shown = [line.rstrip().replace(str(tmp_path), "") for line in printed.splitlines()]
+    # Beside other load it takes so long that progress is told.
+    progress = ("reading the database: ", "looking for duplicates: ")
+    assert [line for line in shown if not line.startswith(progress)] == block.splitlines()
