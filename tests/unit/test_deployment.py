@@ -25,7 +25,10 @@ from api.roles.index_slots import PLACE
 from api.roles.process import GRACE_S
 from api.roles.queue_parts import connect_redis, query_urls_of
 from api.search.discovery import PREFIX
+from api.web.reading.copies import MAX_EXCLUDED
+from api.web.reading.requests import MAX_ID_DIGITS
 from iqdb_core.errors import WrongUsage
+from iqdb_core.model import MAX_SOURCE_CHARACTERS
 from iqdb_core.settings import OF_OTHERS, Settings, group_of
 from iqdb_core.settings_terms import Group
 from iqdb_core.store.address import parse_address
@@ -227,6 +230,9 @@ def test_nginx_passes_what_the_server_takes() -> None:
     text = (ROOT / "deploy" / "nginx.conf").read_text()
     [megabytes] = re.findall(r"client_max_body_size (\d+)m;", text)
     assert int(megabytes) * 1024**2 >= Settings.model_fields["max_batch_bytes"].default
+    [kilobytes] = re.findall(r"large_client_header_buffers \d+ (\d+)k;", text)
+    escaped_source = MAX_SOURCE_CHARACTERS * len("%f0%9f%98%80")
+    assert int(kilobytes) * 1024 >= max(escaped_source, MAX_EXCLUDED * (MAX_ID_DIGITS + len("%2c")))
     assert f"server 127.0.0.1:{port_of(words_of(procfile()['api']))};" in text
     proxy = (ROOT / "deploy" / "iqdb-proxy.conf").read_text()
     [seconds] = re.findall(r"proxy_read_timeout (\d+)s;", proxy)
@@ -242,17 +248,23 @@ def test_nginx_passes_what_the_server_takes() -> None:
 def test_what_nginx_refuses_it_refuses_as_the_server_does() -> None:
     """In JSON, with Retry-After where trying again helps; and it never refuses those who watch the server."""
     text = (ROOT / "deploy" / "nginx.conf").read_text()
-    pages = dict(re.findall(r"error_page ([\d ]+) = (@\w+);", text))
-    assert {status for statuses in pages for status in statuses.split()} == {"413", "429", "502", "504"}
+    pages = dict(re.findall(r"error_page ([\d ]+) = (@\w+|/\S+);", text))
+    refused = {status: page for statuses, page in pages.items() for status in statuses.split()}
+    assert set(refused) == {"400", "413", "414", "429", "494", "502", "504"}
     blocks = dict(re.findall(r"^    location (\S[^{\n]*) \{\n(.*?)^    \}", text, re.MULTILINE | re.DOTALL))
     answered = {}
-    for name in pages.values():
+    for page in pages.values():
+        # A line that cannot be read gives nginx no path, and from there it goes to no location with a name.
+        is_named = page.startswith("@")
+        assert is_named == (page not in {refused["400"], refused["414"]})
+        name = page if is_named else f"= {page}"
+        assert is_named or "internal;" in blocks[name]
         [status, body] = re.findall(r"return (\d+) '(.*)';", blocks[name])[0]
         assert set(json.loads(body)) == {"message"}
         assert "default_type application/json;" in blocks[name]
         answered[name] = int(status)
         assert ("add_header Retry-After 1 always;" in blocks[name]) == (answered[name] in {429, 503}), name
-    assert set(answered.values()) == {413, 429, 503}
+    assert set(answered.values()) == {400, 413, 414, 429, 503}
     assert "limit_req" in blocks["/"]
     for path in ("= /live", "= /ready"):
         assert "proxy_pass http://iqdb;" in blocks[path]
