@@ -13,9 +13,11 @@ from redis._parsers.base import BaseParser
 
 from api.roles.hints import HintListener
 from iqdb_core.errors import ConfigError, QueueFull, QueueUnavailable, WrongUsage
-from iqdb_core.jobs import Claim, Done, JobLedger, JobState, PutBack, RedisPort, Submission, WorkLedger
+from iqdb_core.jobs import Claim, Done, JobLedger, JobState, Keys, PutBack, RedisPort, Submission, WorkLedger
 from iqdb_core.jobs.connection import translated
+from iqdb_core.jobs.scripts import ACCEPT
 from iqdb_core.model import Signature
+from tests.fixtures.ledgers import keys
 from tests.fixtures.ports import free_port
 from tests.fixtures.redis import RedisServer
 from tests.fixtures.waiting import wait_until
@@ -98,6 +100,17 @@ def test_a_redis_that_is_away_is_said_so_and_found_again(server: RedisServer, po
     server.start()
     ledger.ping()
     assert ledger.get(job_id).state is JobState.QUEUED
+
+
+def test_a_job_whose_payload_redis_could_not_take_is_not_accepted(
+    server: RedisServer, port: RedisPort
+) -> None:
+    ledger = JobLedger(port, revision_floor=lambda: 0)
+    ledger.seed()
+    limits, job = (9, 999, 0, "", 0, Keys().queue), ("id", "image", "bulk", 1, 5, "", "")
+    assert port.run(ACCEPT, "iqdb:", *limits, *job) == [b"unstaged"]
+    assert ledger.list().jobs == []
+    assert not {"iqdb:job:id", "iqdb:bytes"} & keys(server)
 
 
 def test_a_redis_that_does_not_let_us_in_is_said_so_until_it_does(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from iqdb_core.jobs import Done, JobLedger, Submission, WorkLedger
+from iqdb_core.jobs import Done, JobLedger, PutBack, Submission, WorkLedger
 from iqdb_core.model import Write, WriteOutcome
 
 if TYPE_CHECKING:
@@ -49,6 +49,21 @@ def test_the_same_question_has_the_same_answer(ledger: JobLedger, work: WorkLedg
     assert work.renumber(asked) == answers
     # What was written under its new number is met again by its own first one.
     assert work.renumber([(write(revisions[0]), stale(answers[0] or 0))]) == [None]
+
+
+def test_the_oldest_that_waits_has_the_same_answer_too_when_those_before_it_are_done(
+    ledger: JobLedger, work: WorkLedger
+) -> None:
+    first, second = accept(ledger, 2)
+    met = second + AHEAD_US
+    assert work.renumber([(write(first), stale(met))]) != [None]
+    claim = work.claim()
+    done, left = (job.job_id for job in claim.jobs)
+    work.finish(claim, [Done(done, 1, None), PutBack(left)])
+    asked = [(write(second), stale(met + 9 * AHEAD_US))]
+    answer = work.renumber(asked)
+    assert answer != [None]
+    assert work.renumber(asked) == answer
 
 
 def test_what_is_newer_stays(ledger: JobLedger, work: WorkLedger, redis_server: RedisServer) -> None:

@@ -70,7 +70,11 @@ def test_a_job_that_was_put_back_is_a_reason_when_it_is_due(ledger: JobLedger, w
     work.finish(work.claim(), [PutBack(job_id, 0.3)])
     assert work.sweep("w") == 0 or ledger.get(job_id).updated_s + 0.3 < time.time()
     wait_until(lambda: work.sweep("w") == 1, 5)
-    assert [job.job_id for job in work.claim().jobs] == [job_id]
+    claim = work.claim()
+    assert [job.job_id for job in claim.jobs] == [job_id]
+    work.finish(claim, [Done(job_id, 1, None)])
+    assert work.sweep("w") == 0
+    assert ledger.lanes()["later"] == (0, 0.0)
 
 
 def test_many_messages_are_sent_bit_by_bit(ledger: JobLedger, work: WorkLedger) -> None:
@@ -210,6 +214,7 @@ def test_records_expire_and_leave_no_key(
     swift.finish(swift.claim(), [Failed(failed, "why")])
     wait_until(lambda: swift.sweep("w") or not {key for key in keys(redis_server) if done[-1] in key}, 5)
     assert {key for key in keys(redis_server) if key.startswith("iqdb:job:")} == {f"iqdb:job:{failed}"}
+    assert "iqdb:jobs:done" not in keys(redis_server)
     assert [job.job_id for job in ledger.list().jobs] == [failed]
     with pytest.raises(UnknownJob):
         ledger.get(done[0])

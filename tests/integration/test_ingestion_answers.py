@@ -5,24 +5,40 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
+from api.ingestion.acceptor import JobAcceptor
 from api.ingestion.completion import CompletionWaiter
 from api.ingestion.ledger_threads import LedgerThreads
+from api.ingestion.queued import QueueIngestion
 from api.ingestion.waits import Waits
 from api.search.applied import AppliedTogether
 from iqdb_client import Client, Late
-from iqdb_core.errors import IndexNotReady, QueueUnavailable
-from iqdb_core.jobs import Done, Job, JobLedger, Submission, WorkLedger
+from iqdb_core.errors import IndexNotReady, QueueFull, QueueUnavailable
+from iqdb_core.jobs import (
+    Accepted,
+    Done,
+    Job,
+    JobLedger,
+    JobState,
+    QueueLimits,
+    RedisPort,
+    Submission,
+    WorkLedger,
+)
 from tests.fixtures import pictures
 from tests.fixtures.cluster import running_cluster
-from tests.fixtures.waiting import wait_until
+from tests.fixtures.waiting import until, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from api.ingestion.picture import Picture
+    from iqdb_core.model import Signature
 
 WAIT_S = 60
 
@@ -132,9 +148,9 @@ def test_waits_for_changes_share_a_question() -> None:
         search = SlowSearch()
         together = AppliedTogether(search, 1.0)  # type: ignore[arg-type]
         waiting = [asyncio.create_task(together.wait(1))]
-        await asyncio.sleep(0.01)
+        await until(lambda: search.asked == [1])
         waiting += [asyncio.create_task(together.wait(seq)) for seq in (5, 3, 4)]
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0)  # each has begun to wait
         search.gate.set()
         await asyncio.gather(*waiting)
         search.fails = True
@@ -143,6 +159,78 @@ def test_waits_for_changes_share_a_question() -> None:
         return search.asked
 
     assert asyncio.run(run()) == [1, 5, 6]
+
+
+async def no_channels(_: Picture) -> Signature:
+    raise AssertionError("nobody sent any")
+
+
+def test_a_job_that_is_done_is_shown_so_when_its_image_is_findable(
+    ledger: JobLedger, work: WorkLedger
+) -> None:
+    [accepted] = ledger.accept([Submission.of_delete(1)])
+    work.finish(work.claim(), [Done(accepted.job_id, 7, None)])
+
+    async def run() -> Job:
+        search, threads = SlowSearch(), LedgerThreads()
+        with closing(JobAcceptor(ledger, threads, print)) as acceptor:
+            ingestion = QueueIngestion(
+                ledger=ledger,
+                threads=threads,
+                acceptor=acceptor,
+                completion=waiter(ledger),
+                search=search,  # type: ignore[arg-type]
+                waits=Waits(asyncio.get_running_loop()),
+                hash_channels=no_channels,
+                max_upload_bytes=1,
+                timeout_s=1.0,
+            )
+            asked = asyncio.create_task(ingestion.job(accepted.job_id))
+            await until(lambda: search.asked or asked.done())
+            assert search.asked == [7]
+            assert not asked.done()
+            search.gate.set()
+            return await asked
+
+    assert asyncio.run(run()).state is JobState.DONE
+
+
+def accept_together(
+    ledger: JobLedger, sizes: Sequence[int], *, leaving: int | None = None, sent: list[int] | None = None
+) -> list[list[Accepted] | BaseException]:
+    """Accept several requests in one group, one of which may have left before its answer came."""
+
+    async def run() -> list[list[Accepted] | BaseException]:
+        with closing(
+            JobAcceptor(ledger, LedgerThreads(), [].append if sent is None else sent.append)
+        ) as acceptor:
+            tasks = [asyncio.create_task(acceptor.accept([Submission.of_delete(7)] * size)) for size in sizes]
+            await asyncio.sleep(0)
+            if leaving is not None:
+                tasks[leaving].cancel()
+            return await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), WAIT_S)
+
+    return asyncio.run(run())
+
+
+def test_who_left_keeps_no_other_of_its_group_from_its_answer(ledger: JobLedger) -> None:
+    left, *others = accept_together(ledger, [1, 2, 3], leaving=0)
+    assert isinstance(left, asyncio.CancelledError)
+    assert [len(one) for one in others if isinstance(one, list)] == [2, 3]
+    assert ledger.depth().queued == 1 + 2 + 3
+
+
+def test_a_request_that_does_not_fit_refuses_no_other_of_its_group(redis_port: RedisPort) -> None:
+    ledger = JobLedger(redis_port, revision_floor=lambda: 0, limits=QueueLimits(max_jobs=4))
+    first, large, last = accept_together(ledger, [1, 5, 2])
+    assert isinstance(large, QueueFull)
+    assert [len(one) for one in (first, last) if isinstance(one, list)] == [1, 2]
+
+
+def test_workers_are_told_as_often_as_they_are_needed(ledger: JobLedger) -> None:
+    sent: list[int] = []
+    accept_together(ledger, [40], sent=sent)
+    assert sent == [2]
 
 
 def test_accepted_writes_are_202_when_they_take_long(tmp_path: Path) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -177,6 +180,36 @@ def test_an_idle_worker_outlives_a_planned_failover(
     finally:
         worker.kill()
         port.close()
+
+
+def test_user_and_password_behind_sentinels_are_the_master_s(tmp_path: Path, master: RedisServer) -> None:
+    with master.client() as client:
+        rights = {"commands": ["+@all"], "keys": ["*"], "channels": ["*"]}
+        client.acl_setuser("us@er", enabled=True, passwords=["+p@ss:word"], **rights)
+    sentinel = Sentinel(tmp_path / "sentinel", master.port)
+    url = f"sentinel://us%40er:p%40ss%3Aword@127.0.0.1:{sentinel.port}/0"
+    port = RedisPort.connect(url, sentinel_master=MASTER)
+    ledger = JobLedger(port, revision_floor=lambda: 0)
+    try:
+        wait_until(lambda: is_accepted(ledger), 20, what="the sentinel says where the master is")
+        assert port.read([("ACL", "WHOAMI")]) == [b"us@er"]
+    finally:
+        port.close()
+        sentinel.close()
+
+
+def test_a_sentinel_without_a_port_is_looked_for_at_the_usual_one() -> None:
+    with (
+        socket.create_server(("127.0.0.4", 26379)) as sentinel,
+        closing(RedisPort.connect("sentinel://127.0.0.4/0", sentinel_master=MASTER)) as port,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        sentinel.settimeout(10)
+        asked = pool.submit(JobLedger(port).ping)
+        sentinel.accept()[0].close()
+        sentinel.close()
+        with pytest.raises(QueueUnavailable):
+            asked.result(30)
 
 
 def test_sentinels_need_the_name_of_their_master() -> None:

@@ -110,18 +110,34 @@ def test_a_store_that_goes_while_jobs_are_stored_one_by_one_is_waited_for_once(s
     assert site.seconds < 2 * 10  # of which one is retry_s
     assert site.states(job_ids) == [JobState.DONE] * 4 + [JobState.QUEUED] * 6
     assert [site.ledger.get(job_id).attempts for job_id in job_ids[4:]] == [1, 0, 0, 0, 0, 0]
+    assert site.ledger.lanes()["later"][0] == 6  # each leaves it in peace for a while
 
 
-def test_a_store_that_takes_nothing_is_the_fault_of_no_image(site: Site) -> None:
-    job_ids = site.accept_images(3)
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_store_that_takes_nothing_is_the_fault_of_no_image(site: Site, count: int) -> None:
+    job_ids = site.accept_images(count)
     picky = Picky(site, StoreInvalid("another schema"), 0, 1, 2)
     for _ in range(4):
         site.handler(open_store=lambda: picky).handle()
         site.make_due()
-    assert site.states(job_ids) == [JobState.QUEUED] * 3
-    assert [site.ledger.get(job_id).attempts for job_id in job_ids] == [0, 0, 0]
+    assert site.states(job_ids) == [JobState.QUEUED] * count
+    assert [site.ledger.get(job_id).attempts for job_id in job_ids] == [0] * count
     site.handler().handle()
-    assert site.states(job_ids) == [JobState.DONE] * 3
+    assert site.states(job_ids) == [JobState.DONE] * count
+
+
+def test_a_store_that_takes_nothing_any_more_is_not_the_fault_of_the_next_image(site: Site) -> None:
+    picky = Picky(site, StoreInvalid("another schema"), 0, 1, 2)
+    handler = site.handler(open_store=lambda: picky)
+    site.accept(Submission.of_image(9, IMAGES[9]))
+    handler.handle()
+    assert sorted(site.stored()) == [9]
+    site.accept_images(2)
+    handler.handle()
+    (job_id,) = site.accept(Submission.of_image(2, IMAGES[2]))
+    handler.handle()
+    job = site.ledger.get(job_id)
+    assert (job.state, job.attempts) == (JobState.QUEUED, 0)
 
 
 def in_an_hour() -> int:

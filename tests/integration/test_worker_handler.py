@@ -392,6 +392,26 @@ def test_slow_images_do_not_add_up_to_the_time_limit(site: Site) -> None:
     assert site.states(job_ids) == [JobState.DONE] * 6
 
 
+def test_quick_images_are_claimed_many_at_once_however_many_there_were(site: Site) -> None:
+    """The pace is that of one image: not of a claim, and not the time of day."""
+    site.seconds = 1000.0
+    commits: list[int] = []
+
+    class Counting:
+        def apply(self, writes: list[Write]) -> Any:
+            commits.append(len(writes))
+            return site.store.apply(writes)
+
+    def quick(data: bytes) -> ReadImage:
+        site.seconds += 0.01
+        return read_image(data)
+
+    site.accept_images(40)
+    site.accept_images(24)
+    site.handler(read_image=quick, open_store=Counting).handle()
+    assert commits == [32, 32]
+
+
 def test_a_round_ends_while_jobs_go_on_waiting(site: Site) -> None:
     """So that Celery sees tasks end, and a worker that is told to stop stops."""
     site.accept_images(40)

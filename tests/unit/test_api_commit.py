@@ -132,3 +132,19 @@ def test_a_cancelled_write_does_not_end_the_committer() -> None:
     store.go_on.set()
     assert committer.submit(Write(2, 2, None)).result(10).outcome.seq == 2
     committer.close()
+
+
+def test_a_cancelled_write_in_a_commit_that_fails_does_not_end_the_committer_either() -> None:
+    store = SlowStore()
+    committer = GroupCommitter(store, lambda _: False)
+    first = committer.submit(Write(1, 1, None))
+    assert store.entered.wait(10)
+    assert committer.submit(Write(2, 2, None)).cancel()
+    store.error = StoreUnavailable("away")
+    store.go_on.set()
+    for future in (first, committer.submit(Write(3, 3, None))):
+        with pytest.raises(StoreUnavailable):
+            future.result(10)
+    store.error = None
+    assert committer.submit(Write(4, 4, None)).result(10).outcome.seq == 4
+    committer.close()

@@ -172,8 +172,20 @@ def test_what_was_checked_is_what_is_connected_to() -> None:
             assert f"host: pictures.example:{peer.port}\r\n" in head
             assert "referer: https://example.org/\r\n" in head
             assert "user-agent: iqdb-server/1.2\r\n" in head
+            assert "accept-encoding: identity\r\n" in head
             assert "cookie" not in head
             assert peer.requests == ["GET /picture"]
+
+    run(scenario())
+
+
+def test_proxies_of_the_environment_are_passed_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        async with HttpPeer(serve) as peer, HttpPeer(serve) as proxy:
+            for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+                monkeypatch.setenv(name, proxy.url)
+            assert await fetched(Fetcher(options(), "0"), f"{peer.url}/picture") == PICTURE
+            assert proxy.requests == []
 
     run(scenario())
 
@@ -303,6 +315,22 @@ def test_what_is_no_picture_is_told(path: str, error: type[Exception], words: st
         async with HttpPeer(serve) as peer:
             with pytest.raises(error, match=words):
                 await fetched(Fetcher(options(), "0"), f"{peer.url}/{path}")
+
+    run(scenario())
+
+
+def test_what_grows_too_large_without_saying_its_size_is_not_waited_for() -> None:
+    async def serve_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 x\r\n\r\n" + bytes(101))
+        await reader.read()  # until the other side ends it
+        writer.close()
+
+    async def scenario() -> None:
+        async with await asyncio.start_server(serve_on, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            with pytest.raises(BodyTooLarge):
+                await fetched(Fetcher(options(timeout_s=5.0), "0"), f"http://127.0.0.1:{port}/")
 
     run(scenario())
 

@@ -175,6 +175,18 @@ def test_a_rest_ends_by_a_probe_that_finds_the_node_up_to_date() -> None:
     run(scenario())
 
 
+def test_a_node_that_rests_is_shown_as_its_last_probe_found_it() -> None:
+    async def scenario() -> None:
+        async with Bench(starting, well()) as bench:
+            for _ in range(2):
+                await bench.search.query(SIGNATURE, 1, None)
+            await bench.until(NodeState.STARTING, NodeState.READY)
+            bench.peers[0].behave = stranger
+            await bench.until(NodeState.FOREIGN, NodeState.READY)
+
+    run(scenario())
+
+
 def test_probes_grow_rare() -> None:
     async def scenario() -> None:
         async with Bench(stranger) as bench:

@@ -20,7 +20,7 @@ from iqdb_core.codec import (
     validated,
 )
 from iqdb_core.errors import InvalidHash
-from iqdb_core.model import GREY_LIMIT, Signature
+from iqdb_core.model import GREY_LIMIT, Signature, is_grey
 from tests.fixtures.pictures import golden
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -115,7 +115,15 @@ def test_no_other_text_is_a_hash(text: str) -> None:
         from_hash(text)
 
 
-@given(st.binary(max_size=300) | st.binary(min_size=264, max_size=264))
+# Any three numbers with positions that can be: most of them are signatures.
+likely = st.builds(
+    lambda averages, signed: averages + struct.pack("<120h", *signed),
+    st.binary(min_size=24, max_size=24),
+    st.lists(positions, min_size=120, max_size=120),
+)
+
+
+@given(st.binary(max_size=300) | st.binary(min_size=264, max_size=264) | likely)
 def test_no_bytes_do_more_than_be_refused(raw: bytes) -> None:
     try:
         read = from_bytes(raw)
@@ -165,7 +173,7 @@ def test_positions_are_read_only_rows_per_channel() -> None:
 
 
 @pytest.mark.parametrize(
-    ("averages", "is_grey"),
+    ("averages", "grey"),
     [
         ((0.5, 0.0, 0.0), True),
         ((0.5, GREY_LIMIT, 0.0), False),
@@ -174,5 +182,17 @@ def test_positions_are_read_only_rows_per_channel() -> None:
         ((0.0, 0.0, 0.0), True),
     ],
 )
-def test_grey_is_decided_by_i_and_q_alone(averages: tuple[float, float, float], is_grey: bool) -> None:
-    assert signature(averages, [1] * 120).is_grey is is_grey
+def test_grey_is_decided_by_i_and_q_alone(averages: tuple[float, float, float], grey: bool) -> None:
+    assert signature(averages, [1] * 120).is_grey is grey
+
+
+@given(finite | st.floats(-0.007, 0.007), finite | st.floats(-0.007, 0.007))
+def test_images_are_grey_as_the_sum_says_whatever_their_averages(i_average: float, q_average: float) -> None:
+    """Also where the sum of both is more than a float holds, which numpy would warn of."""
+    grey = is_grey(np.array([i_average]), np.array([q_average]))
+    assert grey.tolist() == [abs(i_average) + abs(q_average) < GREY_LIMIT]
+
+
+def test_images_of_the_largest_averages_are_not_grey() -> None:
+    largest = np.array([np.finfo(np.float64).max])
+    assert not is_grey(largest, -largest).any()

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +37,7 @@ from iqdb_core.follower import Follower
 from iqdb_core.index import ImageIndex
 from iqdb_core.model import Asked, Signature
 from iqdb_core.signature import from_image_bytes
+from iqdb_core.signature.turns import Turn, turned_signature
 from iqdb_core.store import open_store
 from iqdb_core.store.columns import to_batch
 from tests.fixtures.noise import noise_png
@@ -56,9 +57,13 @@ def pictures() -> list[Signature]:
     return [from_image_bytes(noise_png(seed)) for seed in range(200)]
 
 
-def groups(copies: int, *, after: int = -1) -> list[Group]:
-    """Return what a walk finds among 200 pictures, the first of which is there `copies` more times."""
+def groups(copies: int, *, after: int = -1, turns: Sequence[Turn] = ()) -> list[Group]:
+    """Return what a walk finds among 200 pictures, the first of which is there `copies` more times.
+
+    And turned, for each of `turns`.
+    """
     images = pictures() + [pictures()[0]] * copies
+    images += [turned_signature(pictures()[0], turn) for turn in turns]
     with ImageIndex.open(None, store_id="duplicates") as index:
         index.apply(
             to_batch(
@@ -84,6 +89,11 @@ def test_every_copy_is_in_the_group(copies: int) -> None:
     members = {pair.first for pair in group.pairs} | {pair.second for pair in group.pairs}
     assert members == set(group.image_ids)
     assert groups(copies, after=0) == [], "it was told at its smallest id"
+
+
+def test_turned_copies_are_no_duplicates() -> None:
+    (group,) = groups(1, turns=[turn for turn in Turn if turn is not Turn.NONE])
+    assert group.image_ids == (0, 200)
 
 
 def test_a_group_that_is_not_told_whole_says_so() -> None:

@@ -68,11 +68,12 @@ def test_nothing_is_answered_from_a_part_of_the_index(tmp_path: Path) -> None:
 
 
 class Searched(NamedTuple):
-    """A search over a few images, its index, and in which threads it scanned."""
+    """A search over a few images, its index, in which threads it scanned, and what follows the store."""
 
     search: LocalSearch
     index: ImageIndex
     threads: list[str]
+    follower: Follower
 
 
 @contextmanager
@@ -90,12 +91,12 @@ def searched(tmp_path: Path) -> Iterator[Searched]:
         follower = Follower(store, index, cursor=0, poll_s=60.0)
         follower.catch_up()
         search = LocalSearch(index, follower, store=store, observe=note)
-        yield Searched(search, index, threads)
+        yield Searched(search, index, threads, follower)
         search.close()
 
 
 def test_a_query_that_has_to_wait_for_others_holds_up_nobody_else(tmp_path: Path) -> None:
-    async def scenario(search: LocalSearch, index: ImageIndex, threads: list[str]) -> None:
+    async def scenario(search: LocalSearch, index: ImageIndex, threads: list[str], _: Follower) -> None:
         held = [index._threads.turn(0) for _ in range(index._threads._turns)]
         for turn in held:
             turn.__enter__()
@@ -114,7 +115,7 @@ def test_a_query_that_has_to_wait_for_others_holds_up_nobody_else(tmp_path: Path
 
 
 def test_slow_queries_are_answered_aside_until_they_are_quick_again(tmp_path: Path) -> None:
-    async def scenario(search: LocalSearch, _: ImageIndex, threads: list[str]) -> None:
+    async def scenario(search: LocalSearch, _: ImageIndex, threads: list[str], __: Follower) -> None:
         search._took_s = 10 * INLINE_S  # as while arithmetic is not compiled
         await search.query(signature(1), 10, None)
         assert search._took_s < 10 * INLINE_S
@@ -124,3 +125,20 @@ def test_slow_queries_are_answered_aside_until_they_are_quick_again(tmp_path: Pa
 
     with searched(tmp_path) as made:
         asyncio.run(scenario(*made))
+
+
+def test_who_waits_for_a_change_too_long_is_told_so(tmp_path: Path) -> None:
+    with searched(tmp_path) as made, pytest.raises(IndexNotReady, match="not caught up"):
+        asyncio.run(made.search.wait_applied(10, 0.01))
+
+
+def test_who_waits_for_a_change_while_the_server_stops_is_told_so(tmp_path: Path) -> None:
+    async def scenario(search: LocalSearch, follower: Follower) -> None:
+        waiting = asyncio.create_task(search.wait_applied(10, 30.0))
+        await asyncio.sleep(0)  # it has begun to wait
+        await asyncio.to_thread(follower.stop)
+        with pytest.raises(IndexNotReady, match="stopping"):
+            await asyncio.wait_for(waiting, 10)
+
+    with searched(tmp_path) as made:
+        asyncio.run(scenario(made.search, made.follower))
