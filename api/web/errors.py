@@ -84,7 +84,7 @@ STATUSES: Final[dict[type[errors.IqdbError], HTTPStatus]] = {
     errors.UnknownImage: HTTPStatus.NOT_FOUND,
     errors.UnknownJob: HTTPStatus.NOT_FOUND,
     UnknownPage: HTTPStatus.NOT_FOUND,
-    Abandoned: HTTPStatus.BAD_REQUEST,
+    Abandoned: HTTPStatus.BAD_REQUEST,  # of a batch's query; nobody reads that either
     BodyTimeout: HTTPStatus.REQUEST_TIMEOUT,
     BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.ImageTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,

@@ -10,6 +10,7 @@ import pytest
 
 from iqdb_core.errors import StoreInvalid
 from iqdb_core.store import open_store
+from iqdb_core.store.databases import postgres
 from tests.fixtures.stores import delete, live_images, put, signature
 
 if TYPE_CHECKING:
@@ -121,3 +122,12 @@ def test_the_first_of_several_servers_that_answers_is_used(
     assert folder == str(postgres_server.home)
     for servers in (f"host={folder}/nowhere&host={folder}", f"host={folder}/nowhere,{folder}"):
         assert keeps_what_it_is_given(f"{address}?{servers}")
+
+
+def test_the_counter_row_is_found_by_its_key(postgres_url: str) -> None:
+    """After a long snapshot its table has many pages, which nothing but VACUUM FULL makes fewer."""
+    statements = (postgres._LOCK_COUNTER, postgres._COUNTER, postgres._SET_COUNTER, postgres._MARKS)
+    with closing(open_store(postgres_url)) as store, store._backend.writing() as connection:
+        for statement in statements:
+            plan = connection.exec_driver_sql(f"EXPLAIN {statement.replace('%b', '1')}").scalars().all()
+            assert not [line for line in plan if "Seq Scan on iqdb_store" in line], plan

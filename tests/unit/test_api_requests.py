@@ -13,6 +13,7 @@ from starlette.requests import Request
 from api.ingestion.picture import Channels
 from api.web.answers import Dialect
 from api.web.errors import BadRequest
+from api.web.reading.copies import window_of
 from api.web.reading.parameters import Parameters, query_values
 from api.web.reading.requests import MAX_LIMIT, image_id_from, json_image_id, picture_of, question_of
 from iqdb_core import codec
@@ -78,7 +79,8 @@ def test_a_number_is_finite_or_refused(value: object) -> None:
 
 def test_absent_words_mean_their_defaults() -> None:
     asked = question_of(said(hash=HASH))
-    assert (asked.limit, asked.min_score) == (10, None)
+    assert asked.min_score is None
+    assert window_of(said(hash=HASH)).limit == 10
     assert said().integer("limit", 1, 2) is None
     assert said().number("min_score") is None
 

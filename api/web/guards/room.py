@@ -44,13 +44,13 @@ class RoomCheck:
 
 def _is_add(path: str) -> bool:
     head, _, image_id = path.strip("/").partition("/")
-    return head == "images" and (not image_id or image_id.isdigit())
+    return head == "images" and (not image_id or (image_id.isascii() and image_id.isdigit()))
 
 
 async def _check(request: Request) -> None:
     services: Services | None = startup_of(request).services
     length = Headers(scope=request.scope).get("content-length", "")
-    if services is None or not (length.isdigit() and len(length) <= MAX_LENGTH_DIGITS):
+    if services is None or not (length.isascii() and length.isdigit() and len(length) <= MAX_LENGTH_DIGITS):
         return
     try:
         wait = wants_to_wait(request)

@@ -58,15 +58,12 @@ def copies_wanted(said: Parameters) -> CopiesWanted | None:
     find, turns = said.text("find"), said.text("turns")
     if find not in {None, "copies"}:
         raise BadRequest("find is 'copies', or left out")
-    least = {name: said.number(name) for name in ("min_likelihood", "min_detail")}
+    least = {"min_likelihood": min_likelihood_of(said), "min_detail": said.number("min_detail")}
     if find is None and turns is None:
         for name, value in least.items():
             if value is not None:
                 raise BadRequest(f"{name} needs find=copies")
         return None
-    likelihood, detail = least["min_likelihood"], least["min_detail"]
-    if likelihood is not None and not 0 <= likelihood <= 1:
-        raise BadRequest("min_likelihood is a number of 0..1")
     window = window_of(said)
     return CopiesWanted(
         limit=window.limit,
@@ -75,9 +72,16 @@ def copies_wanted(said: Parameters) -> CopiesWanted | None:
         turns=_turns(turns),
         has_parts=find is not None,
         min_score=said.number("min_score"),
-        min_likelihood=likelihood,
-        min_detail=detail,
+        **least,
     )
+
+
+def min_likelihood_of(said: Parameters) -> float | None:
+    """Return how likely a match must be, if a request says so."""
+    likelihood = said.number("min_likelihood")
+    if likelihood is not None and not 0 <= likelihood <= 1:
+        raise BadRequest("min_likelihood is a number of 0..1")
+    return likelihood
 
 
 def copy_bodies(copies: Copies, sources: Mapping[int, str], dialect: Dialect) -> list[dict[str, Any]]:

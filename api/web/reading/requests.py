@@ -33,7 +33,6 @@ class Question:
     """A query: by picture, or by the id of a known image."""
 
     picture: Picture | int
-    limit: int
     min_score: float | None
 
 
@@ -53,6 +52,20 @@ def json_image_id(value: object) -> int:
     return value
 
 
+def json_image_ids(body: object, most: int) -> list[int]:
+    """Return the ids of a body that is a list of them, or an object with such a list as `post_ids`.
+
+    Raises
+    ------
+    BadRequest, InvalidImageId
+        No such list, none or more than `most` in it, or one that is no id.
+    """
+    values = body.get("post_ids") if isinstance(body, dict) else body
+    if not isinstance(values, list) or not 1 <= len(values) <= most:
+        raise BadRequest(f"give 1..{most} ids as a JSON list, or as 'post_ids' of an object")
+    return [json_image_id(value) for value in values]
+
+
 def question_of(asked: Parameters) -> Question:
     """Return what a query asks."""
     image_id = asked.get("post_id")
@@ -63,8 +76,7 @@ def question_of(asked: Parameters) -> Question:
         raise BadRequest("give one of 'file', 'channels', 'hash' and 'post_id', not several")
     else:
         picture = image_id_from(image_id) if isinstance(image_id, str) else json_image_id(image_id)
-    limit = asked.integer("limit", 1, MAX_LIMIT)
-    return Question(picture, DEFAULT_LIMIT if limit is None else limit, asked.number("min_score"))
+    return Question(picture, asked.number("min_score"))
 
 
 def picture_of(given: Parameters) -> Picture:

@@ -16,6 +16,7 @@ from api.ingestion.interface import Added, Failed, Outcome, Queued
 from api.ingestion.picture import NewImage
 from api.web.answers import Dialect, added_body, json_response
 from api.web.errors import BadRequest, message_of, status_of
+from api.web.guards.limits import IDS_MAX_BYTES
 from api.web.reading.body import Body
 from api.web.reading.multipart import form_items
 from api.web.reading.parameters import (
@@ -26,7 +27,14 @@ from api.web.reading.parameters import (
     parsed_json,
     query_values,
 )
-from api.web.reading.requests import IF_ABSENT, image_id_from, is_said, json_image_id, wants_to_wait
+from api.web.reading.requests import (
+    IF_ABSENT,
+    image_id_from,
+    is_said,
+    json_image_id,
+    json_image_ids,
+    wants_to_wait,
+)
 from api.web.services import services_of
 from iqdb_core import codec
 from iqdb_core.codec import check_source
@@ -36,8 +44,6 @@ router: Final = APIRouter()
 
 MAX_BATCH: Final = 1000
 SOURCE: Final = ".source"
-MAX_IDS_BYTES: Final = 64 * 1024
-"""A list of 1,000 ids takes a third of it."""
 
 Items = list[NewImage | Failed]
 
@@ -57,11 +63,7 @@ async def add_images(request: Request) -> Response:
 @router.delete("/images")
 async def delete_images(request: Request) -> Response:
     """Delete up to 1,000 images, given as a JSON list of ids or as {"post_ids": [...]}."""
-    body = parsed_json(await Body(request).whole(MAX_IDS_BYTES))
-    values = body.get("post_ids") if isinstance(body, dict) else body
-    if not isinstance(values, list) or not 1 <= len(values) <= MAX_BATCH:
-        raise BadRequest(f"give 1..{MAX_BATCH} ids as a JSON list, or as 'post_ids' of an object")
-    image_ids = [json_image_id(value) for value in values]
+    image_ids = json_image_ids(parsed_json(await Body(request).whole(IDS_MAX_BYTES)), MAX_BATCH)
     late = await services_of(request).ingestion.delete(list(dict.fromkeys(image_ids)))
     if not late:
         return json_response({"post_ids": image_ids})

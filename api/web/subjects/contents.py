@@ -17,7 +17,7 @@ from api.web.document.openapi_contents import CHANGES, EXPORT, LIST, MISSING
 from api.web.errors import BadRequest
 from api.web.reading.body import Body
 from api.web.reading.parameters import Parameters, parsed_json, query_values
-from api.web.reading.requests import json_image_id
+from api.web.reading.requests import json_image_ids
 from api.web.services import services_of
 from iqdb_core.model import MAX_IMAGE_ID, ChangeBatch, Signature
 from iqdb_core.temporary import TemporaryFolder
@@ -54,11 +54,8 @@ async def list_images(request: Request) -> Response:
 @router.post("/images/missing", openapi_extra=MISSING)
 async def missing_images(request: Request) -> Response:
     """Return those of the ids that are not here, in their order; for finding out what to add."""
-    body = parsed_json(await Body(request).whole(MAX_ASKED_BYTES))
-    values = body.get("post_ids") if isinstance(body, dict) else body
-    if not isinstance(values, list) or not 1 <= len(values) <= MAX_ASKED:
-        raise BadRequest(f"give 1..{MAX_ASKED} ids as a JSON list, or as 'post_ids' of an object")
-    missing = await _contents(request).missing([json_image_id(value) for value in values])
+    asked = json_image_ids(parsed_json(await Body(request).whole(MAX_ASKED_BYTES)), MAX_ASKED)
+    missing = await _contents(request).missing(asked)
     return json_response({"missing": missing})
 
 

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from api.search.duplicates import DuplicatesWanted, page_body
 from api.web.answers import Dialect, json_response
 from api.web.document.openapi_copies import DUPLICATES
-from api.web.errors import BadRequest
+from api.web.reading.copies import min_likelihood_of
 from api.web.reading.parameters import Parameters, query_values
 from api.web.reading.requests import image_id_from
 from api.web.services import services_of
@@ -30,10 +30,8 @@ def duplicates_wanted(request: Request) -> DuplicatesWanted:
     """Return which duplicates a request wants."""
     said = Parameters(Dialect.DANBOORU, query_values(request))
     after = said.text("after")
-    given = {name: said.number(name) for name in ("min_likelihood", "min_detail", "min_score")}
-    likelihood = given["min_likelihood"]
-    if likelihood is not None and not 0 <= likelihood <= 1:
-        raise BadRequest("min_likelihood is a number of 0..1")
+    given = {name: said.number(name) for name in ("min_detail", "min_score")}
+    given["min_likelihood"] = min_likelihood_of(said)
     return DuplicatesWanted(
         after=-1 if after is None else image_id_from(after),
         **{name: value for name, value in given.items() if value is not None},

@@ -33,14 +33,18 @@ _UPGRADE_LOCK: Final = 0x69716462_73746F72
 _ROWS_PER_AGGREGATE: Final = 16_384
 """Larger aggregates make the server copy its growing buffers more than the saved round trips are worth."""
 
-_LOCK_COUNTER: Final = "SELECT 1 FROM iqdb_store FOR UPDATE"
-_COUNTER: Final = "SELECT head_seq, live_count, max_revision, image_rows, image_mix FROM iqdb_store"
+# The counter row by its key: after a long snapshot its table has many pages, which would be read for good.
+_LOCK_COUNTER: Final = "SELECT 1 FROM iqdb_store WHERE one = 1 FOR UPDATE"
+_COUNTER: Final = (
+    "SELECT head_seq, live_count, max_revision, image_rows, image_mix FROM iqdb_store WHERE one = 1"
+)
 _SET_COUNTER: Final = (
     "UPDATE iqdb_store SET head_seq = %b, live_count = %b, max_revision = %b, image_rows = %b, image_mix = %b"
+    " WHERE one = 1"
 )
 _MARKS: Final = (
     "SELECT s.head_seq, m.seq, m.token FROM iqdb_store AS s LEFT JOIN iqdb_lineage AS m"
-    " ON m.seq = (SELECT max(seq) FROM iqdb_lineage WHERE seq <= %b)"
+    " ON m.seq = (SELECT max(seq) FROM iqdb_lineage WHERE seq <= %b) WHERE s.one = 1"
 )
 _FEED_ROWS: Final = (
     "SELECT seq, post_id, revision, state, row_id, digest FROM iqdb_feed WHERE post_id = ANY(%b::bigint[])"
@@ -171,7 +175,7 @@ class PostgresBackend:
 
     def store_id(self, connection: sa.Connection) -> str:
         """Return the store's id."""
-        return str(_one(connection, "SELECT store_id FROM iqdb_store")[0])
+        return str(_one(connection, "SELECT store_id FROM iqdb_store WHERE one = 1")[0])
 
     def feed_rows(self, connection: sa.Connection, post_ids: Sequence[int]) -> Mapping[int, FeedRow]:
         """Return the feed's rows for these posts."""
