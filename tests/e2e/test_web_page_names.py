@@ -35,7 +35,7 @@ def test_no_name_hides_or_turns_what_it_is(visit: Visit) -> None:
     show(
         visit,
         [
-            "/srv/x/\u202egpj.exe",
+            "/disk/x/\u202egpj.exe",
             " ",
             "\u200b\u200d",
             "a/\u2066b/\u3164",
@@ -59,11 +59,11 @@ def test_no_name_hides_or_turns_what_it_is(visit: Visit) -> None:
 
 
 def test_pictures_of_one_name_are_told_apart_by_their_folders(visit: Visit) -> None:
-    deep = "/srv/x/Photos/2019 a long journey around the whole world/DCIM/100APPLE/"
+    deep = "/disk/x/Photos/2019 a long journey around the whole world/DCIM/100APPLE/"
     folders = ["2019/beach/", "C:\\Photos\\2020\\", deep]
     show(visit, [*(f"{folder}IMG_1.HEIC" for folder in folders), "IMG_1.HEIC", "https://example.org/a/b.jpg"])
     assert visit.names == ["IMG_1.HEIC"] * 4 + ["example.org/a/b.jpg"]
-    cut = "/srv/x/Photos/2… the whole world/DCIM/100APPLE/"
+    cut = "/disk/x/Photos/2… the whole world/DCIM/100APPLE/"
     assert visit.page.evaluate(PLACES) == [*folders[:2], cut, None, None]
     assert visit.page.locator("#copies .place").nth(2).is_visible()
     assert visit.page.get_attribute("#copies li:nth-child(3) .name", "title") == f"{deep}IMG_1.HEIC"
