@@ -283,6 +283,8 @@ class SqliteEngines:
         """
         if not self._place.has_log():
             return True
+        with self.errors():
+            self._follow()  # while another file is taken over, the log is its own
         with self.errors(), self._turn.taken(), self._connected() as connection:
             driver = driver_of(connection)
             driver.rollback()  # the log is folded outside of transactions only
