@@ -69,6 +69,7 @@ class Compilation:
         self._children: list[subprocess.Popen[bytes]] = []
         self._lock = threading.Lock()
         self._is_closed = False
+        self._is_fast = False
         self._over = threading.Event()
         self._ready = {room: threading.Event() for room in rooms}
         self._wanted = {room: threading.Event() for room in rooms}
@@ -87,8 +88,8 @@ class Compilation:
 
     @property
     def is_fast(self) -> bool:
-        """Whether the compiled forms are in use."""
-        return self._over.is_set() and not self._is_closed
+        """Whether the compiled forms of all rooms are in use."""
+        return self._is_fast
 
     def begin(self, last: Room | None = None) -> None:
         """Begin, if that has not happened: at once if there is something to compile, else when it suits.
@@ -145,6 +146,7 @@ class Compilation:
         except Exception as error:  # noqa: BLE001 - answers stay right, only slower, and the log says why
             _log.error("kernels could not be compiled", exc_info=error, extra={"action": "compiling_failed"})
         else:
+            self._is_fast = True
             if not self._is_kept:
                 self._on_fast(time.monotonic() - start)
         finally:

@@ -373,11 +373,11 @@ class Settings(BaseSettings):
         """Return the directory of the index files: beside an SQLite file unless `index_dir` says where."""
         if self.index_dir:
             return self.index_dir
-        if "://" not in self.database_url:
-            return f"{self.database_url}.index"
-        if self.database_url.startswith("sqlite:///"):
-            return f"{self.database_url.removeprefix('sqlite:///')}.index"
-        return "iqdb.index"
+        # Whoever asks has an index, and so a store; others need not load what reads addresses.
+        from iqdb_core.store.address import file_part  # noqa: PLC0415
+
+        path = file_part(self.database_url)
+        return "iqdb.index" if path is None else f"{path}.index"
 
     def query_url_list(self) -> list[str]:
         """Return the query nodes' base URLs without trailing slashes."""

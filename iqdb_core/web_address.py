@@ -11,10 +11,12 @@ _MAX_LABEL: Final = 63
 
 
 def without_user(url: str) -> str:
-    """Return an address as it may be shown to anyone: without a name or password before its host."""
+    """Return an address as it may be shown to anyone: without a name or password before its host.
+
+    Nor anything else before the last @, since a password may hold what else ends a host.
+    """
     scheme, separator, rest = url.partition("://")
-    host, slash, path = rest.partition("/")
-    return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
 
 
 def split_web_address(text: str) -> SplitResult | None:

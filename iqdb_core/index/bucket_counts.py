@@ -1,7 +1,7 @@
 """How many live images hold each bucket, and which buckets are empty everywhere: the divisor of every score.
 
-Answers: is this bucket empty in the whole index? Never ranks. Changed by the one thread that applies changes;
-queries see `nonempty`, an array that is replaced and never changed.
+Answers: is this bucket empty in the whole index? Never ranks. Changed by whoever applies changes, one
+thread at a time; queries see `nonempty`, an array that is replaced and never changed.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Answers: which images came in since the last seal? Rows are only ever appended, and a view ends at the rows
 that were there when it was taken; whether a row is alive is kept in an array that is replaced, never changed.
-So queries read a view without a lock while the applying thread appends behind its end. Called by
+So queries read a view without a lock while whoever applies appends behind its end. Called by
 `ImageIndex`.
 """
 

@@ -2,7 +2,7 @@
 
 Answers: which known images look like this signature? Follows the feed through `apply` and never reads a
 database; what it holds is a copy that can be rebuilt at any time. Called by the follower (`apply`, one
-thread) and by any number of query threads, none of which ever waits for a write.
+thread at a time) and by any number of query threads, none of which ever waits for a write.
 """
 
 from __future__ import annotations
@@ -195,6 +195,8 @@ class ImageIndex:
             `limit` is below 1.
         IndexStateError
             The index is closed, or a file of its directory was damaged.
+        OSError
+            Signatures cannot be read: the disk fails, or the process has too many files open.
         """
         if limit < 1:
             raise ValueError(f"limit is at least 1, not {limit}")
@@ -243,6 +245,8 @@ class ImageIndex:
             `limit` or `offset` out of range, or nothing asked.
         IndexStateError
             The index is closed, or a file of its directory was damaged.
+        OSError
+            Signatures cannot be read: the disk fails, or the process has too many files open.
         """
         if limit < 1 or offset < 0 or not asked:
             raise ValueError("ask for at least one signature, limit is at least 1 and offset at least 0")
@@ -252,7 +256,13 @@ class ImageIndex:
         )
 
     def get(self, image_id: int) -> Signature | None:
-        """Return the signature of a live image, or None if there is none of this id."""
+        """Return the signature of a live image, or None if there is none of this id.
+
+        Raises
+        ------
+        IndexStateError, OSError
+            As from `query`.
+        """
         return self._answered(lambda snapshot: snapshot.get(image_id))
 
     def stats(self) -> IndexStats:
@@ -319,7 +329,8 @@ class ImageIndex:
     def close(self) -> None:
         """End maintenance after the work under way, let go of memory and directory. Saves nothing.
 
-        Queries that are under way finish; later calls raise IndexStateError; closing twice is harmless.
+        Queries that are under way finish, but those of a temporary directory may raise IndexStateError: its
+        files go at once. Later calls raise IndexStateError; closing twice is harmless.
         """
         self._maintenance.stop()
         self._threads.close()

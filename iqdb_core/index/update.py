@@ -1,7 +1,7 @@
 """One batch of changes made into the next snapshot's parts, aside, without touching the current one.
 
 Answers: what dies, and where do the new images go? Publishes nothing and holds no lock: `ImageIndex` calls it
-from the one thread that applies, and swaps when everything that can fail has succeeded.
+from one thread at a time, and swaps when everything that can fail has succeeded.
 """
 
 from __future__ import annotations

@@ -24,6 +24,8 @@ from iqdb_core.model import Write, WriteOutcome
 
 _CLAIM_BYTES: Final = 16 * 1024 * 1024
 """Most payload bytes in one claim, unless a single job has more: what a process holds besides an image."""
+_SHORTEST_PAUSE_S: Final = 0.01
+"""Redis takes 0 for ever, and 6.2 takes 0.001 for 0."""
 _REASON_CHARACTERS: Final = 1000
 """A reason may quote what a stranger sent: it is kept short, and any text can be stored."""
 
@@ -129,11 +131,11 @@ class WorkLedger:
         key = f"{self._prefix}wake:{self.claimant}"
         try:
             if not (claim.waiting and idling.gather_s):
-                word = self._port.read([("BLPOP", key, f"{idling.linger_s:.3f}")])[0]
+                word = self._port.read([("BLPOP", key, _pause(idling.linger_s))])[0]
                 if word is None or word[1] != b"soon":
                     return word is not None
-            if idling.gather_s:  # Redis takes 0 for ever
-                self._port.read([("BLPOP", key, f"{idling.gather_s:.3f}")])
+            if idling.gather_s:
+                self._port.read([("BLPOP", key, _pause(idling.gather_s))])
         except QueueUnavailable:
             return False
         return True
@@ -287,3 +289,8 @@ class WorkLedger:
             *(self._prefix, *self._keep, head_seq, *channels),
             *(self.claimant, claim.ticket, *words),
         ]
+
+
+def _pause(pause_s: float) -> str:
+    """Return how long Redis is to wait, in its words."""
+    return f"{max(pause_s, _SHORTEST_PAUSE_S):.3f}"

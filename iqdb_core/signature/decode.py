@@ -1,8 +1,9 @@
 """Which pixels an image file shows.
 
-With `bands`, `packed` and `decoders`, and `thumbnail`, which makes small pictures with it, the only user of
-Pillow. Turns every way in which a file can be wrong into an ImageError, within the limits it is given; memory
-that runs out is no such way. Never hashes. Called by `iqdb_core.signature` and `thumbnail` only.
+With `picture`, `bands`, `packed` and `decoders`, and `thumbnail`, which makes small pictures with it, the
+only user of Pillow. Turns every way in which a file can be wrong into an ImageError, within the limits it is
+given; memory that runs out is no such way. Never hashes. Called by `iqdb_core.signature` and `thumbnail`
+only.
 """
 
 from __future__ import annotations

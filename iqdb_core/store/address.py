@@ -72,11 +72,10 @@ def parse_address(url: str) -> SqliteAddress | PostgresAddress:
         Another scheme, an unreadable URL, a connection option that libpq does not have, a path that no file
         can have, or an SQLite database in memory: a store is durable.
     """
-    scheme, separator, rest = url.partition("://")
-    if not separator:
-        return _sqlite(url)
-    if scheme == "sqlite":
-        return _sqlite(rest.removeprefix("/"))
+    path = file_part(url)
+    if path is not None:
+        return _sqlite(path)
+    scheme, _, rest = url.partition("://")
     if scheme not in _POSTGRES:
         raise WrongUsage(f"a store is an SQLite file or a Postgres database, not {scheme}://")
     try:
@@ -98,6 +97,14 @@ def _connection_options() -> set[str]:
     from psycopg.pq import Conninfo  # noqa: PLC0415
 
     return {option.keyword.decode() for option in Conninfo.get_defaults()}
+
+
+def file_part(url: str) -> str | None:
+    """Return the path of an SQLite file as its address gives it, None for an address of something else."""
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return url
+    return rest.removeprefix("/") if scheme == "sqlite" else None
 
 
 def _sqlite(path: str) -> SqliteAddress:

@@ -1,6 +1,7 @@
 """What must a database offer to carry the store? Records, what holds for each, and one Protocol.
 
-Knows no SQL; `sqlite` and `postgres` implement it. `signature_store` holds the rules and speaks only to it.
+Knows no SQL; `sqlite` and `postgres` implement it. The rules are elsewhere, those of writes in `planning` and
+`writing`, and speak only to it.
 """
 
 from __future__ import annotations

@@ -10,6 +10,9 @@ The life of an image, as the feed tells it:
         |            delete |put
         |               v  |
         +--delete--> TOMBSTONE        a write whose revision is not newer than the stored one changes nothing
+
+Of any of them another program may make BROKEN, a row that is no signature: to readers it is absent, and a put
+or a delete ends it.
 """
 
 from __future__ import annotations

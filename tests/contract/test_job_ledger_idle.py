@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+import pytest
+
 from iqdb_core.jobs import Done, Idling, JobLedger, Keys, Lane, PutBack, RedisPort, Submission, WorkLedger
 from tests.fixtures.ledgers import keys
 from tests.fixtures.waiting import wait_until
@@ -71,6 +73,19 @@ def test_one_that_listens_is_told_and_the_rest_are_messages(
 def test_nobody_says_anything(work: WorkLedger, redis_port: RedisPort) -> None:
     assert Listener(work, Idling(linger_s=0.05)).heard() is False
     wait_until(lambda: work.sweep("w") == 0 and not is_idle(redis_port, work), 5)
+
+
+@pytest.mark.parametrize("idling", [Idling(linger_s=1e-5), Idling(linger_s=4, gather_s=1e-5)])
+def test_a_pause_that_rounds_to_nothing_is_short(
+    ledger: JobLedger, work: WorkLedger, redis_port: RedisPort, idling: Idling
+) -> None:
+    breaks = redis_port.breaks
+    listener = Listener(work, idling)
+    if idling.gather_s:
+        wait_until(lambda: is_idle(redis_port, work), 5)
+        assert accept_bulk(ledger) == 0
+    assert listener.heard() is (idling.gather_s > 0)
+    assert redis_port.breaks == breaks, "Redis has answered"
 
 
 def test_who_said_it_listens_and_died_is_missed(

@@ -112,6 +112,21 @@ def test_closing_ends_all_waiting(gate: threading.Event) -> None:
     assert not compilation.is_fast
 
 
+def test_what_could_not_be_loaded_is_not_called_fast(
+    gate: threading.Event, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> None:
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(compiling.signature, "warm_up", fail)
+    compilation = Compilation(("signature",), on_compiling=nothing, on_fast=nothing)
+    compilation.begin()
+    wait_until(lambda: "could not be compiled" in caplog.text, 60)
+    compilation.wait("signature")
+    assert not compilation.is_fast
+    assert not gate.is_set()
+
+
 def test_closing_ends_a_child_whose_neighbour_could_not_be_started(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

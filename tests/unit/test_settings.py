@@ -120,6 +120,8 @@ def test_flags() -> None:
     [
         ({"database_url": "a/b.sqlite"}, "a/b.sqlite.index"),
         ({"database_url": "sqlite:////data/b.sqlite"}, "/data/b.sqlite.index"),
+        ({"database_url": "sqlite:///b.sqlite"}, "b.sqlite.index"),
+        ({"database_url": "sqlite://b.sqlite"}, "b.sqlite.index"),
         ({"database_url": "postgresql://h/d"}, "iqdb.index"),
         ({"database_url": "postgresql://h/d", "index_dir": "elsewhere"}, "elsewhere"),
     ],

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from api.roles.database_file import file_of
 from iqdb_core.errors import WrongUsage
 from iqdb_core.store import open_store
 from iqdb_core.store.address import PostgresAddress, SqliteAddress, parse_address
@@ -16,6 +17,7 @@ from iqdb_core.store.address import PostgresAddress, SqliteAddress, parse_addres
     [
         ("iqdb.sqlite", Path("iqdb.sqlite").absolute()),
         ("sqlite:///iqdb.sqlite", Path("iqdb.sqlite").absolute()),
+        ("sqlite://iqdb.sqlite", Path("iqdb.sqlite").absolute()),
         ("sqlite:////var/lib/iqdb.sqlite", Path("/var/lib/iqdb.sqlite")),
         ("/var/lib/my images #1?.sqlite", Path("/var/lib/my images #1?.sqlite")),
     ],
@@ -23,6 +25,9 @@ from iqdb_core.store.address import PostgresAddress, SqliteAddress, parse_addres
 def test_files(url: str, path: Path) -> None:
     assert parse_address(url) == SqliteAddress(path)
     assert str(path) in str(parse_address(url))
+    database = file_of(url)
+    assert database is not None
+    assert database.absolute() == path
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from iqdb_core.web_address import split_web_address
+from iqdb_core.web_address import split_web_address, without_user
 
 LABEL = "a" * 63
 
@@ -31,3 +31,10 @@ def test_addresses_are_taken(text: str) -> None:
 )
 def test_what_is_none_is_refused(text: str) -> None:
     assert split_web_address(text) is None
+
+
+@pytest.mark.parametrize(
+    "user", ["", "me@", "me:hidden@", "me:hid/den@", "me:hid?den@", "me:hid#den@", "me:hid@den@"]
+)
+def test_no_password_is_shown_whatever_is_in_it(user: str) -> None:
+    assert without_user(f"dns+http://{user}host:5589/below") == "dns+http://host:5589/below"

@@ -29,7 +29,7 @@ OVERFLOW: Final = RARE_PLANES * ROW_WORDS
 DONE: Final = OVERFLOW + ROW_WORDS
 """Where the plane of images is that have been scored already."""
 _HOT: Final = (RARE_PLANES - 1) * ROW_WORDS
-"""The highest plane: images of 8 units or more, which is at least four rare buckets shared."""
+"""The highest plane: images of 8 to 15 units, most of which share several rare buckets."""
 MOST_HOT: Final = 64
 """More hot images in one segment say nothing about likeness, and cost more to score than they save."""
 

@@ -1,8 +1,10 @@
-"""A file that is there whole or not at all, and never in place of another. Called by `export` and `backup`.
+"""A file that is there whole or not at all, and never in place of another.
 
-NAME.part/      held by whoever writes NAME; what a killed process left in it is written over
-lock
-file          becomes NAME when it is whole
+    NAME.part/      held by whoever writes NAME; what a killed process left in it is written over
+      lock
+      file          becomes NAME when it is whole
+
+Called by `export` and `backup`, and by commands that write a file of their own.
 """
 
 from __future__ import annotations
