@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -30,6 +31,13 @@ pytest_plugins = [
 
 for name in [name for name in os.environ if name.startswith("IQDB_")]:
     del os.environ[name]  # a developer's shell must not leak into the product under test
+
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+    # Under nohup, or behind a script's `&`, all that tests start would ignore it too. What is handled here
+    # ends neither the run nor its processes, and is as usual in what they start.
+    is_hangup = number is signal.SIGHUP and "PYTEST_XDIST_WORKER" in os.environ
+    if is_hangup or signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, lambda *_: None)
 
 hypothesis.settings.register_profile(
     "project",
