@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
-from iqdb_core.errors import StoreIncomplete
+from iqdb_core.errors import StoreIncomplete, StoreInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 BEFORE_ALL: Final = -(2**63)
 """Below every id of a row: IQDB's file may have any."""
+
+_MOST_COUNTED: Final = 2**62
+"""Far from where the numbers of a database end, and from where any store gets."""
 
 # The states of a feed row. Plain integers: sqlite3 binds an IntEnum ten times slower.
 TOMBSTONE: Final = 0
@@ -149,6 +152,23 @@ def counter_row(row: tuple[Any, ...] | None) -> tuple[Any, ...]:
     if row is None:
         raise StoreIncomplete("the table iqdb_store is empty, as while a backup is put back")
     return row
+
+
+def counter_of(row: tuple[Any, ...] | None) -> Counter:
+    """Return the counter of a row of the table with its columns.
+
+    Raises
+    ------
+    StoreIncomplete
+        As from `counter_row`.
+    StoreInvalid
+        Another program has written what no store counts to.
+    """
+    counter = Counter(*counter_row(row))
+    for value in counter:
+        if not isinstance(value, int) or not 0 <= value < _MOST_COUNTED:
+            raise StoreInvalid(f"the counter of the store makes no sense: {counter}")
+    return counter
 
 
 def pair_mix(row_id: int, post_id: int) -> int:

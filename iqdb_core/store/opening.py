@@ -9,7 +9,7 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
-from iqdb_core.errors import StoreIncomplete, StoreInvalid, StoreUnavailable
+from iqdb_core.errors import StoreError, StoreIncomplete, StoreInvalid
 from iqdb_core.store import schema, takeover
 from iqdb_core.store.address import PostgresAddress, SqliteAddress, StoreTimeouts, parse_address
 from iqdb_core.store.databases.sqlite import SqliteBackend
@@ -147,33 +147,44 @@ def read_store_id(url: str, timeouts: StoreTimeouts = _DEFAULT_TIMEOUTS) -> str:
 def make_backend(address: SqliteAddress | PostgresAddress, timeouts: StoreTimeouts) -> Backend:
     """Return what carries a store at this address, without touching it."""
     if isinstance(address, SqliteAddress):
-        return SqliteBackend(address, timeouts, partial(_open_successor, address, timeouts))
+        return SqliteBackend(address, timeouts, partial(_make_successor_current, address, timeouts))
     # Whoever never names a Postgres database never loads its driver.
     from iqdb_core.store.databases.postgres import PostgresBackend  # noqa: PLC0415
 
     return PostgresBackend(address, timeouts)
 
 
-def _open_successor(address: SqliteAddress, timeouts: StoreTimeouts) -> None:
-    """Do for a file that was put in the place of an open one what is done at the start.
+def _make_successor_current(address: SqliteAddress, timeouts: StoreTimeouts) -> None:
+    """Do for a file that was put in the place of an open one what is done at the start, and close it again.
 
     Raises
     ------
+    StoreInvalid
+        It is no store that can be served, whatever is in it: whoever has its predecessor open goes on.
     StoreUnavailable
-        It cannot be served, and may be replaced again: whoever has its predecessor open goes on with that.
+        It is being written, or was taken away again.
     """
-    backend = SqliteBackend(address, timeouts)
+    backend = SqliteBackend(address, timeouts, may_create=False)
     try:
-        with backend.reading() as connection:
-            if not schema.check_images(connection, backend.name):  # it may be written just now
-                raise StoreIncomplete(f"{backend.name} has no table images")
+        _expect_images(backend)
         make_current(backend, None)
+        with backend.reading() as connection:
+            head_seq = backend.counter(connection).head_seq
+            backend.marks(connection, head_seq)
+            backend.changes(connection, head_seq - 1, 1)
         backend.fold_log()  # a log beside it would be taken for that of the file before
-    except StoreInvalid as error:
-        raise StoreUnavailable(f"another file was put here, and is not served: {error}") from error
+    except StoreError:
+        raise
+    except Exception as error:  # a store may hold values that none of ours would
+        raise StoreInvalid(f"{backend.name} cannot be read ({error!r})") from error
     finally:
         backend.close()
-    _log.info("%s was replaced by another file, which is served now", address, extra={"action": "replaced"})
+
+
+def _expect_images(backend: Backend) -> None:
+    with backend.reading() as connection:
+        if not schema.check_images(connection, backend.name):  # it may be written just now
+            raise StoreIncomplete(f"{backend.name} has no table images")
 
 
 def make_current(

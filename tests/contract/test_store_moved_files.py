@@ -29,9 +29,13 @@ def log_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LogFolder, "note_write", lambda _self: None)
 
 
-@pytest.fixture
-def store(path: Path) -> Iterator[SignatureStore]:
-    with closing(open_store(str(path))) as store:
+@pytest.fixture(params=["by its name", "by a link"])
+def store(path: Path, request: pytest.FixtureRequest) -> Iterator[SignatureStore]:
+    name = path
+    if request.param == "by a link":
+        name = path.with_name("link.sqlite")
+        name.symlink_to(path)
+    with closing(open_store(str(name))) as store:
         store.apply([put(k, k + 1) for k in BEFORE])
         yield store
 
@@ -204,6 +208,17 @@ def test_a_new_file_that_is_no_store_is_left_alone_until_one_is_there(
     assert live_images(store) == BEFORE
 
 
+def write_while_it_is_replaced(
+    store: SignatureStore, backup: Path, path: Path, other: SignatureStore
+) -> None:
+    with store._backend.writing() as connection:
+        store._backend.delete_images(connection, [1, 2, 3])
+        backup.rename(path)
+        for use in (other.ping, lambda: other.apply([put(7, 10**6)])):
+            with pytest.raises(StoreUnavailable, match="other writers"):
+                use()
+
+
 def test_who_is_writing_to_the_file_before_is_waited_for(
     store: SignatureStore, backup: Path, path: Path
 ) -> None:
@@ -211,12 +226,8 @@ def test_who_is_writing_to_the_file_before_is_waited_for(
     with closing(open_store(str(path), timeouts=StoreTimeouts(lock_s=0.1))) as other:
         assert other.fold_log()
         content = backup.read_bytes()
-        with store._backend.writing() as connection:
-            store._backend.delete_images(connection, [1, 2, 3])
-            backup.rename(path)
-            for use in (other.ping, lambda: other.apply([put(7, 10**6)])):
-                with pytest.raises(StoreUnavailable, match="other writers"):
-                    use()
+        with pytest.raises(StoreUnavailable, match="moved while it was written"):
+            write_while_it_is_replaced(store, backup, path, other)
         for each in (store, other):
             with pytest.raises(StoreUnavailable, match="lies beside it"):
                 each.ping()

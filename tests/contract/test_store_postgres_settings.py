@@ -110,6 +110,25 @@ def test_options_of_the_address_count_before_ours(postgres_url: str) -> None:
         assert shown.all() == [("21s", "off", "aside")]
 
 
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        ("-c%20Statement_Timeout%3D5s", ("5s", "10s")),
+        ("-cstatement_timeout%3D5s", ("5s", "10s")),
+        ("--statement-timeout%3D5s", ("5s", "10s")),
+        ("-cdeadlock_timeout%3D2s", ("1min", "10s")),
+        ("-c%20application_name%3Dno%5C%20lock_timeout%3D5s", ("1min", "10s")),
+    ],
+)
+def test_an_option_is_one_by_its_name_however_it_is_spelled(
+    postgres_url: str, options: str, shown: tuple[str, str]
+) -> None:
+    opened = open_store(f"{postgres_url}&options={options}")
+    with closing(opened) as store, store._backend.reading() as connection:
+        limits = "SELECT current_setting('statement_timeout'), current_setting('lock_timeout')"
+        assert connection.exec_driver_sql(limits).one() == shown
+
+
 def test_the_options_of_the_environment_do_not(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGOPTIONS", "-c synchronous_commit=off -c default_transaction_read_only=on")
     assert keeps_what_it_is_given(postgres_url)

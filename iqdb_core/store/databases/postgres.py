@@ -14,7 +14,7 @@ import numpy as np
 
 from iqdb_core.model import CHANNELS, KEPT, ChangeBatch, Mark
 from iqdb_core.store import columns
-from iqdb_core.store.backend import Counter, FeedRow, counter_row
+from iqdb_core.store.backend import Counter, FeedRow, counter_of, counter_row
 from iqdb_core.store.databases.postgres_engine import PostgresEngines, driver_of
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class PostgresBackend:
 
     def counter(self, connection: sa.Connection) -> Counter:
         """Return the counter row."""
-        return Counter(*_one(connection, _COUNTER))
+        return counter_of(_one(connection, _COUNTER))
 
     def set_counter(self, connection: sa.Connection, counter: Counter) -> None:
         """Write the counter row."""
@@ -191,7 +191,7 @@ class PostgresBackend:
             feed = _execute(connection, _FEED_ROWS, (list(post_ids),))
             newest = _execute(connection, _NEWEST_ROW_ID)
             return (
-                Counter(*counter_row(counter.fetchone())),
+                counter_of(counter.fetchone()),
                 {row[1]: FeedRow(*row) for row in feed.fetchall()},
                 (newest.fetchone() or (None,))[0] or 0,
             )

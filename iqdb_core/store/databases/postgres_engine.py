@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -117,6 +118,19 @@ def _all(values: str | Sequence[str]) -> Sequence[str]:
     return [values] if isinstance(values, str) else values
 
 
+def named_options(options: str) -> set[str]:
+    """Return which settings the `options` of an address set, by the names that Postgres has for them.
+
+    As its server reads them: `-c name=value` or `--name=value`, parted by blanks without a backslash before.
+    """
+    words = iter(re.split(r"(?<!\\)\s+", options.strip()))
+    names = set()
+    for word in words:
+        setting = next(words, "") if word == "-c" else word.removeprefix("-c").removeprefix("--")
+        names.add(setting.partition("=")[0].replace("-", "_").lower())
+    return names
+
+
 class PostgresEngines:
     """Two pools to one database, one for reads of a single state, one for writes.
 
@@ -140,7 +154,8 @@ class PostgresEngines:
             # A writer that stops between two statements must not keep the counter row to itself.
             "idle_in_transaction_session_timeout": f"{timeouts.statement_s * 1000:.0f}",
         }
-        asked = {name: value for name, value in session.items() if f"{name}=" not in self._options}
+        given = named_options(self._options)
+        asked = {name: value for name, value in session.items() if name not in given}
         settings = asked | _OVERRULED
         self._settings = {"names": list(settings), "values": list(settings.values())}
         self.reader = self._engine("REPEATABLE READ")

@@ -16,7 +16,15 @@ import sqlalchemy as sa
 from iqdb_core.errors import StoreInvalid, StoreUnavailable
 from iqdb_core.model import Mark
 from iqdb_core.store import columns, schema
-from iqdb_core.store.backend import ComparedRow, Counter, FeedRow, FirstPass, ImageRow, counter_row
+from iqdb_core.store.backend import (
+    ComparedRow,
+    Counter,
+    FeedRow,
+    FirstPass,
+    ImageRow,
+    counter_of,
+    counter_row,
+)
 from iqdb_core.store.databases import sqlite_contents, sqlite_takeover
 from iqdb_core.store.databases.sqlite_engine import SqliteEngines, driver_of
 
@@ -99,7 +107,7 @@ class SqliteBackend:
     address : SqliteAddress
         The file; made if it is missing, in a directory that exists.
     timeouts : StoreTimeouts
-    open_successor : callable, optional
+    open_successor, may_create
         See `SqliteEngines`.
     """
 
@@ -110,10 +118,12 @@ class SqliteBackend:
         address: SqliteAddress,
         timeouts: StoreTimeouts,
         open_successor: Callable[[], None] | None = None,
+        *,
+        may_create: bool = True,
     ) -> None:
         self.name = str(address)
         self._address = address
-        self._engines = SqliteEngines(address, timeouts, open_successor)
+        self._engines = SqliteEngines(address, timeouts, open_successor, may_create=may_create)
 
     def prepare(self) -> None:
         """Refuse what is not ours, then make the file and turn its write-ahead log on."""
@@ -179,7 +189,7 @@ class SqliteBackend:
 
     def counter(self, connection: sa.Connection) -> Counter:
         """Return the counter row."""
-        return Counter(*counter_row(driver_of(connection).execute(_COUNTER).fetchone()))
+        return counter_of(driver_of(connection).execute(_COUNTER).fetchone())
 
     def set_counter(self, connection: sa.Connection, counter: Counter) -> None:
         """Write the counter row."""
@@ -210,8 +220,8 @@ class SqliteBackend:
     ) -> tuple[Counter, Mapping[int, FeedRow], int]:
         """Return all that a group of writes needs to know."""
         known = self.feed_rows(connection, post_ids)
-        *counter, newest_row_id = counter_row(driver_of(connection).execute(_BEFORE_WRITES).fetchone())
-        return Counter(*counter), known, newest_row_id or 0
+        found = counter_row(driver_of(connection).execute(_BEFORE_WRITES).fetchone())
+        return counter_of(found[:-1]), known, found[-1] or 0
 
     def together(self, connection: sa.Connection) -> AbstractContextManager[object]:  # noqa: ARG002
         """Do nothing: no statement waits for a server."""

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sqlite3
 import threading
+import time
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
@@ -36,6 +39,8 @@ _WRITER_CACHE_KIB: Final = 65_536
 _LOG_PAGES: Final = 4000
 """Pages of the log that are folded into the file at once; with SQLite's 1000, each large group does it."""
 _LOG_LIMIT_BYTES: Final = 64 * 2**20
+_REFUSED_S: Final = 5.0
+"""So long a file that was put here and cannot be served is not read again, unless it is changed."""
 
 # What cannot heal by trying again; every other failure of SQLite is a lock, a full disk or the like.
 _PERMANENT: Final = {
@@ -66,8 +71,10 @@ class SqliteEngines:
     address : SqliteAddress
     timeouts : StoreTimeouts
     open_successor : callable, optional
-        Makes a store of a file that was put here, by connections of its own. A file that was replaced is
-        not gone over to without it.
+        Makes a store of a file that was put here, by connections of its own that are closed when it returns;
+        raises StoreInvalid if it is none. A file that was replaced is not gone over to without it.
+    may_create : bool
+        Whether the file is made if it is missing.
     """
 
     def __init__(
@@ -75,13 +82,18 @@ class SqliteEngines:
         address: SqliteAddress,
         timeouts: StoreTimeouts,
         open_successor: Callable[[], None] | None = None,
+        *,
+        may_create: bool = True,
     ) -> None:
         self._address = address
         self._lock_s = timeouts.lock_s
-        self._turn = WriterTurn(address.path, timeouts.lock_s)
+        # Beside the file itself, where those who have it by another name look as well.
+        self._turn = WriterTurn(Path(os.path.realpath(address.path)), timeouts.lock_s)
         self._place = Place(address)
         self._open_successor = open_successor
+        self._may_create = may_create
         self._going_over = threading.Lock()
+        self._refused: tuple[tuple[int, ...], float, str] = ((), 0.0, "")
         self._log_folder = LogFolder(self.fold_log)
         self._in_use = threading.Lock()
         self._kept: sa.Connection | None = None
@@ -117,7 +129,8 @@ class SqliteEngines:
 
     def _connect_writer(self) -> sqlite3.Connection:
         # A file that was moved away must not come back empty.
-        connection = self._connect("rw" if self._place.is_served else "rwc")
+        may_create = self._may_create and not self._place.is_served
+        connection = self._connect("rwc" if may_create else "rw")
         try:
             connection.execute("PRAGMA journal_mode = WAL").fetchall()
             connection.execute("PRAGMA synchronous = FULL")
@@ -127,6 +140,7 @@ class SqliteEngines:
         except sqlite3.Error:
             connection.close()
             raise
+        self._place.note_log()
         return connection
 
     def _connect_reader(self) -> sqlite3.Connection:
@@ -209,6 +223,11 @@ class SqliteEngines:
                 driver.execute("BEGIN IMMEDIATE")
                 yield connection
                 driver.commit()
+                if _file_of(connection) != self._place.file():
+                    # What was written may be in a log that nobody reads any more: it is not acknowledged.
+                    raise StoreUnavailable(f"{self._address} was moved while it was written")
+                if not self._place.knows_log:  # SQLite makes it at the first write
+                    self._place.note_log()
         self.note_write()
 
     @contextlib.contextmanager
@@ -232,7 +251,13 @@ class SqliteEngines:
     def _follow(self) -> None:
         """Go over to another file that was put here, once it is in step: other programs may have made it.
 
-        Where it may not be opened nothing is done: who connects is told why. Never called with the turn.
+        Does nothing where the file is still there, or nothing is, or a log lies beside it: who connects next
+        is told by `Place.look`. Never called with the turn.
+
+        Raises
+        ------
+        StoreUnavailable
+            It is no store, or was replaced once more, or others write.
         """
         if self._open_successor is None or not self._place.is_served or self._place.is_kept:
             return
@@ -246,11 +271,40 @@ class SqliteEngines:
                 successor = self._place.successor()
             if successor is None:
                 return
-            self._open_successor()
+            self._take_over(self._open_successor)
             if self._place.successor() == successor:
                 self._place.serve(successor)
+                _log.info(
+                    "%s was replaced by another file, which is served now",
+                    self._address,
+                    extra={"action": "replaced"},
+                )
+                self._leave_predecessor()
         finally:
             self._going_over.release()
+
+    def _leave_predecessor(self) -> None:
+        """Close what is open of the file before, which may be large; what is in use is closed after that."""
+        self.reader.dispose()
+        if self._in_use.acquire(blocking=False):
+            try:
+                self._let_go()
+            finally:
+                self._in_use.release()
+
+    def _take_over(self, open_successor: Callable[[], None]) -> None:
+        """Make a store of the file that was put here; of one that is none only now and then."""
+        state, now_s = self._place.state(), time.monotonic()
+        refused, until_s, said = self._refused
+        if state != refused or now_s > until_s:
+            try:
+                open_successor()
+            except StoreInvalid as error:
+                said = f"another file was put here, and is not served: {error}"
+                self._refused = self._place.state(), now_s + _REFUSED_S, said
+                raise StoreUnavailable(said) from error
+            return
+        raise StoreUnavailable(said)
 
     @contextlib.contextmanager
     def errors(self) -> Iterator[None]:

@@ -1,14 +1,15 @@
 """Which file stands at the place of the database, and may it be opened? Some were moved away or replaced.
 
 SQLite finds the log of a file by its name only: the log of a file that is gone is taken for that of the file
-which stands there now, and written into it. So nothing is opened where that could happen. Called by
-`sqlite_engine`.
+which stands there now, and written into it. So nothing is opened where that could happen. The name is the one
+that SQLite finds behind symbolic links. Called by `sqlite_engine`.
 """
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from iqdb_core.errors import StoreUnavailable
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 FileId = tuple[int, int]
 """Device and inode: another file under the same name has another. None stands for no file."""
+_NAME_ONLY: Final[int] = getattr(os, "O_PATH", 0)
+"""Opens nothing of a file, so that closing it gives up none of SQLite's locks; only Linux has it."""
 
 
 class Place:
@@ -30,6 +33,8 @@ class Place:
     def __init__(self, address: SqliteAddress) -> None:
         self._address = address
         self._served: FileId | None = None
+        self._log: FileId | None = None
+        self._held = -1
 
     @property
     def is_served(self) -> bool:
@@ -42,8 +47,19 @@ class Place:
         return self.is_served and self._served == self.file()
 
     def serve(self, file: FileId | None) -> None:
-        """Say which file was opened as a store."""
-        self._served = file
+        """Say which file was opened as a store; until another one is, none can get its number. None ends it.
+
+        Once a file is removed, its inode would otherwise be free for the next one that is made.
+        """
+        held = -1
+        if file is not None and _NAME_ONLY:
+            try:
+                held = os.open(self._address.path, _NAME_ONLY | os.O_CLOEXEC)
+            except OSError as error:
+                raise StoreUnavailable(f"{self._address} cannot be kept ({error.strerror})") from error
+        if self._held >= 0:
+            os.close(self._held)
+        self._held, self._served = held, file
 
     def file(self) -> FileId | None:
         """Return what stands here now."""
@@ -53,15 +69,42 @@ class Place:
             return None
         return found.st_dev, found.st_ino
 
+    def state(self) -> tuple[int, ...]:
+        """Return what changes with the file that stands here, or with what is in it; nothing without one."""
+        try:
+            found = self._address.path.stat()
+        except OSError:
+            return ()
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
     def has_log(self) -> bool:
         """Return whether something is in the log beside the file."""
+        found = self._found_log()
+        return found is not None and found.st_size > 0
+
+    @property
+    def knows_log(self) -> bool:
+        """Whether the log of the file that is served would be told from another."""
+        return self._log is not None
+
+    def note_log(self) -> None:
+        """Remember the log of the file that is served, if it has one; its writer has it open just now."""
+        found = self._found_log()
+        if self.is_kept:
+            self._log = None if found is None else (found.st_dev, found.st_ino)
+
+    def _found_log(self) -> os.stat_result | None:
         try:
-            return os.stat(f"{self._address.path}-wal").st_size > 0  # noqa: PTH116 - SQLite's own name for it
+            return Path(f"{self._real_path()}-wal").stat()  # SQLite's own name for it
         except OSError:
-            return False
+            return None
+
+    def _real_path(self) -> Path:
+        """Return where the file is: links may lead there, and may lead elsewhere tomorrow."""
+        return Path(os.path.realpath(self._address.path))
 
     def look(self) -> FileId | None:
-        """Return what stands here, which may be opened.
+        """Return what stands here, which may be opened: anything, as long as nothing is served.
 
         Raises
         ------
@@ -78,12 +121,13 @@ class Place:
         raise StoreUnavailable(f"{self._address} is being replaced")
 
     def remedy(self) -> str:
-        """Return what is wrong with a log of another file, and what to do."""
-        name = self._address.path.name
-        return (
-            "the log of the file that was here before lies beside it:"
-            f" stop the server, remove {name}-wal and {name}-shm, start it again"
-        )
+        """Return what is wrong with a log that may be of another file, and what to do."""
+        name = self._real_path().name
+        remove = f"stop the server, remove {name}-wal and {name}-shm, start it again"
+        found = self._found_log()
+        if found is not None and self._log == (found.st_dev, found.st_ino):
+            return f"the log of the file that was here before lies beside it: {remove}"
+        return f"a log lies beside it: if it came with the file, start the server again; if not, {remove}"
 
     def successor(self) -> FileId | None:
         """Return the file that was put here, if no log of another lies beside it."""

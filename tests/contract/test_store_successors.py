@@ -1,0 +1,236 @@
+"""What is put in the place of a store that is open: served when it can be, and nothing is lost by trying."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import sys
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from iqdb_core.errors import StoreUnavailable
+from iqdb_core.store import open_store, opening
+from iqdb_core.store.databases.sqlite_log import LogFolder
+from tests.fixtures.stores import IqdbFile, live_images, put, signature, stands_alone
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from iqdb_core.store import SignatureStore
+
+BEFORE = {k: signature(k + 1) for k in range(20)}
+AFTER = {k: signature(k + 1) for k in range(100, 130)}
+
+
+@pytest.fixture(autouse=True)
+def log_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the log as the last write left it, however long the test takes."""
+    monkeypatch.setattr(LogFolder, "note_write", lambda _self: None)
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[SignatureStore]:
+    with closing(open_store(str(path))) as store:
+        store.apply([put(k, k + 1) for k in BEFORE])
+        yield store
+
+
+@pytest.fixture
+def new(path: Path) -> Path:
+    """Another store, closed."""
+    new = path.with_name("new.sqlite")
+    with closing(open_store(str(new))) as other:
+        other.apply([put(k, k + 1) for k in AFTER])
+    return new
+
+
+def log_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")
+
+
+def refused_uses(store: SignatureStore, match: str) -> None:
+    for use in (store.ping, lambda: store.apply([put(7, 10**6)]), lambda: store.get(7)):
+        with pytest.raises(StoreUnavailable, match=match):
+            use()
+
+
+def test_the_log_of_a_file_behind_a_link_is_folded(path: Path) -> None:
+    link = path.with_name("link.sqlite")
+    link.symlink_to(path)
+    with closing(open_store(str(link))) as store:
+        store.apply([put(k, k + 1) for k in BEFORE])
+        assert log_of(path).stat().st_size > 0
+        assert store.fold_log()
+        assert log_of(path).stat().st_size == 0
+        copy = path.with_name("copy.sqlite")
+        shutil.copyfile(link, copy)
+        assert IqdbFile(copy).live() == BEFORE
+
+
+def test_who_writes_by_a_link_takes_turns_with_who_writes_by_the_name(path: Path) -> None:
+    link = path.with_name("link.sqlite")
+    link.symlink_to(path)
+    with closing(open_store(str(path))) as store, closing(open_store(str(link))) as linked:
+        store.apply([put(1, 1)])
+        linked.apply([put(2, 2)])
+        assert not list(path.parent.glob(".link.sqlite.*"))
+        assert list(path.parent.glob(f".{path.name}.*"))
+
+
+def test_a_link_that_leads_elsewhere_is_followed(store: SignatureStore, path: Path, new: Path) -> None:
+    link = path.with_name("link.sqlite")
+    link.symlink_to(path)
+    with closing(open_store(str(link))) as linked:
+        assert live_images(linked) == BEFORE
+        other = link.with_name("other link")
+        other.symlink_to(new)
+        other.rename(link)
+        assert log_of(path).stat().st_size > 0, "of the file that the link led to, and no reason to refuse"
+        assert live_images(linked) == AFTER
+        linked.apply([put(7, 10**6, 7)])
+    assert live_images(store) == BEFORE
+    assert IqdbFile(new).live() == AFTER | {7: signature(7)}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="inodes can be kept on Linux only")
+def test_a_file_that_is_gone_lends_its_number_to_none(store: SignatureStore, path: Path, new: Path) -> None:
+    """A file system may give it to the next file at once; it would pass for the one that is gone."""
+    number = path.stat().st_ino
+    path.unlink()
+    for _ in range(5):  # until no connection is open any more
+        refused_uses(store, "not there any more")
+    held = [os.fstat(int(fd.name)).st_ino for fd in os.scandir("/proc/self/fd") if is_open(int(fd.name))]
+    assert number in held
+    new.rename(path)
+    refused_uses(store, "lies beside it")
+    log_of(path).unlink()
+    assert live_images(store) == AFTER
+    held = [os.fstat(int(fd.name)).st_ino for fd in os.scandir("/proc/self/fd") if is_open(int(fd.name))]
+    assert number not in held, "what a large file took is free again"
+
+
+def is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False  # the listing's own
+    return True
+
+
+def test_nobody_is_told_to_remove_a_log_that_came_with_its_file(
+    store: SignatureStore, path: Path, new: Path
+) -> None:
+    assert store.fold_log()
+    with closing(open_store(str(new))) as other:
+        other.apply([put(7, 10**6, 7)])
+        for name, place in ((new, path), (log_of(new), log_of(path))):
+            copy = place.with_name("copy")
+            shutil.copyfile(name, copy)
+            copy.rename(place)
+    refused_uses(
+        store, r"a log lies beside it: if it came with the file, start the server again; if not, stop"
+    )
+    store.close()
+    assert log_of(path).exists()
+    with closing(open_store(str(path))) as again:
+        assert live_images(again) == AFTER | {7: signature(7)}
+
+
+def test_what_is_written_into_a_file_just_replaced_is_not_acknowledged(
+    store: SignatureStore, path: Path, new: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert store.fold_log()
+    backend = store._backend
+    set_counter = backend.set_counter
+
+    def replaced(*arguments: object) -> None:
+        set_counter(*arguments)  # type: ignore[arg-type]
+        new.rename(path)
+
+    monkeypatch.setattr(backend, "set_counter", replaced)
+    with pytest.raises(StoreUnavailable, match="moved while it was written"):
+        store.apply([put(7, 10**6, 7)])
+    monkeypatch.undo()
+    for name in ("-wal", "-shm"):
+        path.with_name(path.name + name).unlink()
+    store.apply([put(8, 10**6, 8)])
+    assert live_images(store) == AFTER | {8: signature(8)}
+
+
+def test_a_file_that_goes_while_it_is_taken_over_is_not_made_anew(
+    store: SignatureStore, path: Path, new: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert store.fold_log()
+    make_current = opening.make_current
+
+    def gone(*arguments: object) -> None:
+        path.rename(new)
+        make_current(*arguments)  # type: ignore[arg-type]
+
+    new.rename(path)
+    monkeypatch.setattr(opening, "make_current", gone)
+    with pytest.raises(StoreUnavailable):
+        store.ping()
+    monkeypatch.undo()
+    assert not path.exists()
+    refused_uses(store, "not there any more")
+    assert not path.exists()
+    new.rename(path)
+    assert live_images(store) == AFTER
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE iqdb_store SET head_seq = NULL",
+        "UPDATE iqdb_store SET head_seq = 9223372036854775807",
+        "UPDATE iqdb_store SET live_count = 'many'",
+        "UPDATE iqdb_store SET max_revision = 'new'",
+        "DROP TABLE iqdb_lineage",
+        "DELETE FROM iqdb_store",
+    ],
+)
+def test_a_store_whose_rows_make_no_sense_ends_nobody(
+    store: SignatureStore, path: Path, new: Path, damage: str
+) -> None:
+    assert store.fold_log()
+    with closing(sqlite3.connect(new)) as connection, connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("UPDATE sqlite_master SET sql = replace(sql, 'NOT NULL', '')")
+    IqdbFile(new).run(damage)
+    good = path.with_name("good.sqlite")
+    shutil.copyfile(path, good)
+    new.rename(path)
+    for use in (store.ping, lambda: store.changes_since(0, 100), lambda: store.apply([put(7, 10**6)])):
+        with pytest.raises(StoreUnavailable):
+            use()
+    good.rename(path)
+    assert live_images(store) == BEFORE
+
+
+def test_a_file_that_is_refused_is_read_again_when_it_has_changed(
+    store: SignatureStore, path: Path, new: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert store.fold_log()
+    reads: list[Path] = []
+    check_images: Callable[..., bool] = opening.schema.check_images
+
+    def counted(*arguments: object) -> bool:
+        reads.append(path)
+        return check_images(*arguments)
+
+    monkeypatch.setattr(opening.schema, "check_images", counted)
+    content = new.read_bytes()
+    path.with_name("half").write_bytes(content[: len(content) // 2 // 4096 * 4096])
+    path.with_name("half").rename(path)
+    for _ in range(5):
+        refused_uses(store, "another file was put here, and is not served")
+    assert len(reads) <= 1
+    path.write_bytes(content)
+    assert live_images(store) == AFTER
+    store.close()
+    assert stands_alone(path)
