@@ -43,8 +43,9 @@ class RevisionClock:
     def is_outrun(self, revision: int, outcome: WriteOutcome) -> bool:
         """Tell whether a write was found stale only because another process had counted further.
 
-        Then it has to be numbered anew. So it is where both are ahead of the clock, and what it met is not of
-        this one. From now on revisions are beyond all that the store had.
+        Then it has to be numbered anew. So it is where what it met is ahead of the clock, and not of this one:
+        another process counts on from there, or it came with a file that was put in place of the one before.
+        From now on revisions are beyond all that the store had.
 
         Parameters
         ----------
@@ -58,7 +59,7 @@ class RevisionClock:
                 self._others = (self._last, outcome.newest_revision)
                 self._last = outcome.newest_revision
             # Where revisions tell the time at which a write was accepted, what is newer was accepted later.
-            if not outcome.is_stale or outcome.is_again or revision <= self._now_us():
+            if not outcome.is_stale or outcome.is_again or outcome.revision <= self._now_us():
                 return False
             first, last = self._others
             return outcome.revision == revision or first < outcome.revision <= last

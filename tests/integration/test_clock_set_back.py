@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +16,7 @@ from tests.fixtures.cluster import running_cluster
 from tests.fixtures.command_line import run
 from tests.fixtures.servers import ServerProcess, embedded_server
 from tests.fixtures.stores import signature
+from tests.fixtures.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,6 +68,24 @@ def test_what_the_server_wrote_can_be_changed_by_a_command(server: ServerProcess
     assert server.client.get("/images/5").status_code == 200
     assert {image.image_id for image in store.ids_after(-1, 100)} == {*range(N_IMAGES)} - {3, 4}
     store.close()
+
+
+@pytest.mark.parametrize("change", ["add", "delete"])
+def test_what_is_ahead_in_a_file_put_in_place_can_be_changed(tmp_path: Path, change: str) -> None:
+    """The server counted from what the file before had; no write has told it of the new one's numbers."""
+    database, new = tmp_path / "iqdb.sqlite", tmp_path / "new.sqlite"
+    with closing(open_store(str(new))) as store:
+        store.apply([Write(number, IN_2100, signature(number)) for number in range(3)])
+    open_store(str(database)).close()
+    with embedded_server(database) as server:
+        new.rename(database)
+        wait_until(lambda: server.client.get("/status").json()["images"] == 3, 60)
+        if change == "add":
+            assert server.client.post("/images/1", data={"hash": hash_of(7)}).status_code == 200
+            assert server.client.get("/images/1").json()["hash"] == hash_of(7)
+        else:
+            assert server.client.delete("/images/1").status_code == 200
+            assert server.client.get("/images/1").status_code == 404
 
 
 def test_what_a_command_wrote_can_be_changed_by_workers(tmp_path: Path) -> None:

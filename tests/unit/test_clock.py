@@ -48,6 +48,17 @@ def test_who_counts_ahead_of_the_clock_is_told_apart_from_who_was_later() -> Non
     assert not clock.is_outrun(first, stale(second, again))
 
 
+def test_who_is_at_the_time_is_outrun_by_who_is_ahead_of_it() -> None:
+    """As by a file that was put in place of the one whose newest revision the clock began at."""
+    clock = RevisionClock(count(5).__next__, 0)
+    first, second = clock.next(), clock.next()
+    assert clock.is_outrun(first, stale(900, 1000))
+    assert clock.is_outrun(second, stale(1000, 1000)), "written together with the first"
+    again = clock.next()
+    assert again == 1001
+    assert not clock.is_outrun(second, stale(again, again)), "the newer write is of here"
+
+
 def test_every_write_tells_how_far_others_have_counted() -> None:
     clock = RevisionClock(lambda: 5, 1000)
     assert not clock.is_outrun(clock.next(), WriteOutcome(1, is_stale=False, newest_revision=1100))
