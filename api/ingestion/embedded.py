@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
@@ -39,8 +39,8 @@ class EmbeddedIngestion:
         Ends waits when the process is to end.
     timeout_s : float
         How long to wait for the index.
-    store_id : str
-        Name of the store that is written to.
+    store_id : callable
+        Returns the name of the store that is written to, which changes where another is put in its place.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class EmbeddedIngestion:
         clock: RevisionClock,
         waits: Waits,
         timeout_s: float,
-        store_id: str,
+        store_id: Callable[[], str],
     ) -> None:
         self._hasher = hasher
         self._committer = committer
@@ -114,7 +114,7 @@ class EmbeddedIngestion:
 
     async def status(self) -> dict[str, Any]:
         """See `Ingestion`: embedded, there is no queue."""
-        return {"store_id": self._store_id}
+        return {"store_id": self._store_id()}
 
     async def _write(self, write: Write) -> None:
         await self._wait_applied(await self._settled(await self._commit(write)))

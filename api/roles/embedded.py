@@ -88,7 +88,7 @@ def load(
             clock=RevisionClock(lambda: time.time_ns() // 1000, store.max_revision()),
             waits=waits,
             timeout_s=settings.add_timeout_s,
-            store_id=store.store_id,
+            store_id=lambda: store.store_id,
         )
         compilation.begin()
         summary = f"{index.image_count:,} images in {settings.database_url}"

@@ -116,6 +116,7 @@ def open_index(
                 f"the index {settings.index_directory()} cannot be opened: {error.strerror or error}; "
                 f"nothing was changed; --index-dir says where it may be"
             ) from error
+    index.follow_store_id(lambda: store.store_id)
     startup.stack.callback(_save_and_close, index)
     if index.lineage is None and index.applied_seq > 0:
         # The checkpoint does not tell which history of the store it is of.

@@ -111,6 +111,10 @@ class ImageIndex:
             raise
         return index
 
+    def follow_store_id(self, store_id: Callable[[], str]) -> None:
+        """Ask which store is followed at each checkpoint: another may be put in the place of the first."""
+        self._checkpoints.store_id = store_id
+
     @property
     def applied_seq(self) -> int:
         """Every change up to this seq is findable."""

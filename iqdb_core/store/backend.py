@@ -222,8 +222,8 @@ class Backend(Protocol):
     def set_counter(self, connection: sa.Connection, counter: Counter) -> None:
         """Write the counter row."""
 
-    def marks(self, connection: sa.Connection, seq: int) -> tuple[int, Mark | None]:
-        """Return the newest seq given out, and the newest mark at or below `seq`."""
+    def marks(self, connection: sa.Connection, seq: int) -> tuple[int, Mark | None, str]:
+        """Return the newest seq given out, the newest mark at or below `seq`, and `store_id`."""
 
     def store_id(self, connection: sa.Connection) -> str:
         """Return the name the database got when it became a store."""

@@ -59,7 +59,10 @@ class SignatureStore:
 
     @property
     def store_id(self) -> str:
-        """The random name this database got when it became a store; a copy by `copy_store` has another."""
+        """The random name this database got when it became a store; a copy by `copy_store` has another.
+
+        Where another database was put in its place, that one's name from the next `changes_since` on.
+        """
         return self._store_id
 
     def apply(self, writes: Sequence[Write]) -> list[WriteOutcome]:
@@ -124,10 +127,11 @@ class SignatureStore:
         self._check_open()
         with self._backend.reading() as connection:
             batch = self._backend.changes(connection, cursor, limit)
-            head_seq, before = self._backend.marks(connection, cursor)
+            head_seq, before, store_id = self._backend.marks(connection, cursor)
             after = before
             if len(batch):
-                _, after = self._backend.marks(connection, batch.last_seq)
+                _, after, _ = self._backend.marks(connection, batch.last_seq)
+        self._store_id = store_id
         return replace(batch, feed=FeedState(head_seq, before, after))
 
     def lineage_at(self, seq: int) -> Mark | None:

@@ -60,7 +60,7 @@ def apply_and_read(
 ) -> tuple[list[WriteOutcome], ChangeBatch]:
     """Do as `apply_writes`, and return what the feed says of it, without reading it again."""
     plan, before_seq, written = _write(backend, connection, writes)
-    _, before = backend.marks(connection, before_seq)
+    _, before, _ = backend.marks(connection, before_seq)
     return plan.outcomes, _batch(plan, FeedState(plan.counter.head_seq, before, written or before))
 
 

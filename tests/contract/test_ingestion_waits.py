@@ -79,7 +79,7 @@ class StuckSeam:
                 waits=self.waits,
                 clock=clock,
                 timeout_s=LONG_S,
-                store_id=store.store_id,
+                store_id=lambda: store.store_id,
             )
         else:
             threads = LedgerThreads()

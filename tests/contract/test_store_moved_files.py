@@ -170,6 +170,16 @@ def test_a_file_of_iqdb_is_taken_over_in_place_of_a_store(store: SignatureStore,
     assert IqdbFile(path).table_digest() == digest
 
 
+def test_the_name_of_the_store_is_that_of_the_file_that_is_there(store: SignatureStore, path: Path) -> None:
+    new = path.with_name("new.sqlite")
+    with closing(open_store(str(new))) as other:
+        name = other.store_id
+    assert store.store_id != name
+    put_in_place(new, path, store)
+    store.changes_since(0, 1)
+    assert store.store_id == name
+
+
 def test_a_write_is_the_first_to_meet_the_new_file(store: SignatureStore, path: Path) -> None:
     file = IqdbFile(path.with_name("new.sqlite")).create()
     file.add(1, signature(1001))

@@ -99,6 +99,25 @@ def test_a_file_put_in_place_of_the_one_being_served(tmp_path: Path) -> None:
         assert 301 in found(server.client)
 
 
+@pytest.mark.parametrize("images_before", [0, 10])
+def test_another_store_put_in_place_is_named_and_its_index_kept(tmp_path: Path, images_before: int) -> None:
+    database, new = tmp_path / "iqdb.sqlite", tmp_path / "new.sqlite"
+    write(str(new), 201, 7)
+    write(str(database), 1, images_before)
+    with closing(open_store(str(database))) as old, closing(open_store(str(new))) as other:
+        before, name = old.store_id, other.store_id
+    with embedded_server(database) as server:
+        assert server.client.get("/status").json()["store_id"] == before
+        new.rename(database)
+        wait_until(lambda: server.client.get("/status").json()["images"] == 7, 60)
+        assert server.client.get("/status").json()["store_id"] == name
+        assert server.terminate() == 0
+    with embedded_server(database) as server:
+        assert found(server.client) == set(range(201, 208))
+        assert "refused" not in server.client.get("/status").json()["checkpoint"]
+        assert "it is of the store" not in server.errors()
+
+
 def edited_backup(database: Path, new: Path) -> None:
     """Make a copy in which other programs have deleted some images."""
     shutil.copy(database, new)

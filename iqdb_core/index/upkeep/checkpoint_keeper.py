@@ -42,6 +42,8 @@ class CheckpointKeeper:
 
     Attributes
     ----------
+    store_id : callable
+        Returns the store whose feed the index follows now.
     seq : int or None
         `applied_seq` of the checkpoint on disk; None without one.
     refused : str or None
@@ -51,7 +53,7 @@ class CheckpointKeeper:
     def __init__(self, sealer: Sealer, *, store_id: str, options: IndexOptions) -> None:
         self._sealer = sealer
         self._directory = sealer.directory
-        self._store_id = store_id
+        self.store_id: Callable[[], str] = lambda: store_id
         self._options = options
         self._numbers: set[int] = set()
         self._time_s = time.monotonic()
@@ -67,7 +69,7 @@ class CheckpointKeeper:
             See `checkpoint.load`.
         """
         try:
-            loaded = checkpoint.load(self._directory, store_id=self._store_id, get_ready=get_ready)
+            loaded = checkpoint.load(self._directory, store_id=self.store_id(), get_ready=get_ready)
         except CheckpointInvalid as error:
             _log.warning("%s", error, extra={"action": "checkpoint_refused"})
             # Whoever asks for the state of a server is not told where its files are.
@@ -115,7 +117,7 @@ class CheckpointKeeper:
         content = checkpoint.Saved(
             snapshot.applied_seq, snapshot.lineage, snapshot.members, snapshot.head.live_rows(), counts
         )
-        checkpoint.save(self._sealer, store_id=self._store_id, content=content)
+        checkpoint.save(self._sealer, store_id=self.store_id(), content=content)
         self._time_s = time.monotonic()  # one that failed is due again as soon as maintenance tries again
         self._numbers = numbers
         self.seq = snapshot.applied_seq

@@ -43,7 +43,7 @@ _SET_COUNTER: Final = (
     " WHERE one = 1"
 )
 _MARKS: Final = (
-    "SELECT s.head_seq, m.seq, m.token FROM iqdb_store AS s LEFT JOIN iqdb_lineage AS m"
+    "SELECT s.head_seq, m.seq, m.token, s.store_id FROM iqdb_store AS s LEFT JOIN iqdb_lineage AS m"
     " ON m.seq = (SELECT max(seq) FROM iqdb_lineage WHERE seq <= %b) WHERE s.one = 1"
 )
 _FEED_ROWS: Final = (
@@ -170,8 +170,8 @@ class PostgresBackend:
 
     def marks(self, connection: sa.Connection, seq: int) -> tuple[int, Mark | None]:
         """Return the newest seq, and the newest mark at or below `seq`."""
-        head_seq, mark_seq, token = _one(connection, _MARKS, (seq,))
-        return head_seq, None if mark_seq is None else Mark(mark_seq, token)
+        head_seq, mark_seq, token, store_id = _one(connection, _MARKS, (seq,))
+        return head_seq, None if mark_seq is None else Mark(mark_seq, token), str(store_id)
 
     def store_id(self, connection: sa.Connection) -> str:
         """Return the store's id."""

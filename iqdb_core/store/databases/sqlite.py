@@ -52,7 +52,7 @@ _SET_COUNTER: Final = (
     "UPDATE iqdb_store SET head_seq = ?, live_count = ?, max_revision = ?, image_rows = ?, image_mix = ?"
 )
 _MARKS: Final = (
-    "SELECT s.head_seq, m.seq, m.token FROM iqdb_store AS s LEFT JOIN iqdb_lineage AS m"
+    "SELECT s.head_seq, m.seq, m.token, s.store_id FROM iqdb_store AS s LEFT JOIN iqdb_lineage AS m"
     " ON m.seq = (SELECT max(seq) FROM iqdb_lineage WHERE seq <= ?)"
 )
 _FEED_ROWS: Final = (
@@ -197,8 +197,8 @@ class SqliteBackend:
 
     def marks(self, connection: sa.Connection, seq: int) -> tuple[int, Mark | None]:
         """Return the newest seq, and the newest mark at or below `seq`."""
-        head_seq, mark_seq, token = counter_row(driver_of(connection).execute(_MARKS, (seq,)).fetchone())
-        return head_seq, None if mark_seq is None else Mark(mark_seq, token)
+        head_seq, mark_seq, token, store_id = counter_row(driver_of(connection).execute(_MARKS, (seq,)).fetchone())
+        return head_seq, None if mark_seq is None else Mark(mark_seq, token), str(store_id)
 
     def store_id(self, connection: sa.Connection) -> str:
         """Return the store's id."""
