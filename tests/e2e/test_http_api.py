@@ -240,6 +240,14 @@ def test_bad_files_are_refused_and_nothing_is_stored(client: httpx.Client, path:
     assert client.get("/status").json()["images"] == 0
 
 
+def test_an_empty_file_is_called_empty(client: httpx.Client) -> None:
+    for target in ("/images/1", "/query"):
+        answer = client.post(target, files={"file": ("x.jpg", b"")})
+        assert (answer.status_code, answer.json()["message"]) == (422, "the file is empty")
+    answer = client.post("/images", files=[("1", ("x.jpg", b"")), ("2", ("y.jpg", b"GIF"))])
+    assert [image["message"] == "the file is empty" for image in answer.json()["images"]] == [True, False]
+
+
 def test_batch_has_an_outcome_per_image(client: httpx.Client) -> None:
     files = [(str(number), pictures.picture(number, (60, 40))) for number in range(5)]
     parts = [*((name, ("x", data)) for name, data in files), ("99", ("bad", b"no image"))]

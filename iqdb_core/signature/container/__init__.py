@@ -35,6 +35,8 @@ def read(data: bytes) -> Still:
     CorruptImage
         The structure is damaged or cut short.
     """
+    if not data:
+        raise UnsupportedFormat("the file is empty")
     try:
         return _read(data)
     except (struct.error, IndexError, OverflowError) as error:
