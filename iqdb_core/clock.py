@@ -43,8 +43,8 @@ class RevisionClock:
     def is_outrun(self, revision: int, outcome: WriteOutcome) -> bool:
         """Tell whether a write was found stale only because another process had counted further.
 
-        Then it has to be numbered anew. So it is where what it met is ahead of the clock, and not of this one:
-        another process counts on from there, or it came with a file that was put in place of the one before.
+        Then it has to be numbered anew. So it is where what it met is ahead of the clock and not of this one:
+        another process counts on from there, or it came with a file that was put in place of another.
         From now on revisions are beyond all that the store had.
 
         Parameters

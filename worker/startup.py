@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
+import tempfile
 from collections.abc import Callable
+from multiprocessing import current_process
 from typing import Any, NoReturn
 
 from celery import Celery
@@ -40,6 +42,7 @@ def prepare_at_start(
                 tell_store_id(check(settings()))
             except (ConfigError, StoreInvalid) as error:
                 end(error)
+            _make_no_folder()
             end_in_time(sender.hostname, settings().task_time_limit_s + LEAVE_S)
             warm_up()  # before the fork: a child that replaces a killed one finds its kernels loaded
 
@@ -50,6 +53,15 @@ def prepare_at_start(
 
     worker_init.connect(prepare, weak=False)
     worker_ready.connect(say_ready, weak=False)
+
+
+def _make_no_folder() -> None:
+    """Keep Celery's processes from making a temporary folder, which a killed worker would leave behind.
+
+    What they share lies in files that lose their names as soon as they are open.
+    """
+    # billiard asks Python's own module, which has no better place to say so.
+    current_process()._config["tempdir"] = tempfile.gettempdir()  # type: ignore[attr-defined] # noqa: SLF001
 
 
 def end(error: Exception) -> NoReturn:

@@ -101,6 +101,17 @@ def test_workers_killed_at_random_lose_nothing(plant: Plant) -> None:
     plant.assert_clean()
 
 
+def test_a_killed_worker_leaves_nothing_among_the_temporary_files(plant: Plant, tmp_path: Path) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    plant.environment["TMPDIR"] = str(temporary)
+    for number in range(2):
+        worker = plant.start_worker().wait_ready()
+        plant.wait_final(plant.submit([IMAGES[number]], first_id=number))
+        worker.kill()
+        assert list(temporary.iterdir()) == []
+
+
 def test_a_worker_killed_while_it_gave_messages_back_keeps_nobody_from_it(plant: Plant) -> None:
     """Celery's workers give back one at a time what the dead had in hand, under a lock in Redis."""
     worker = plant.start_worker().wait_ready()

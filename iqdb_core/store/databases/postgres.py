@@ -168,8 +168,8 @@ class PostgresBackend:
         """Write the counter row."""
         _execute(connection, _SET_COUNTER, counter)
 
-    def marks(self, connection: sa.Connection, seq: int) -> tuple[int, Mark | None]:
-        """Return the newest seq, and the newest mark at or below `seq`."""
+    def marks(self, connection: sa.Connection, seq: int) -> tuple[int, Mark | None, str]:
+        """Return the newest seq, the newest mark at or below `seq`, and the store's id."""
         head_seq, mark_seq, token, store_id = _one(connection, _MARKS, (seq,))
         return head_seq, None if mark_seq is None else Mark(mark_seq, token), str(store_id)
 

@@ -195,9 +195,10 @@ class SqliteBackend:
         """Write the counter row."""
         driver_of(connection).execute(_SET_COUNTER, counter)
 
-    def marks(self, connection: sa.Connection, seq: int) -> tuple[int, Mark | None]:
-        """Return the newest seq, and the newest mark at or below `seq`."""
-        head_seq, mark_seq, token, store_id = counter_row(driver_of(connection).execute(_MARKS, (seq,)).fetchone())
+    def marks(self, connection: sa.Connection, seq: int) -> tuple[int, Mark | None, str]:
+        """Return the newest seq, the newest mark at or below `seq`, and the store's id."""
+        found = driver_of(connection).execute(_MARKS, (seq,)).fetchone()
+        head_seq, mark_seq, token, store_id = counter_row(found)
         return head_seq, None if mark_seq is None else Mark(mark_seq, token), str(store_id)
 
     def store_id(self, connection: sa.Connection) -> str:
