@@ -80,6 +80,23 @@ class StoreUnavailable(StoreError):
     retryable = True
 
 
+class StoreRefused(StoreUnavailable):
+    """The database server answers, and does not let us in or has no such database.
+
+    Trying again helps when somebody has mended that, or a restore has made the database anew.
+
+    Parameters
+    ----------
+    message : str
+    mistake : str
+        What it refuses, without names.
+    """
+
+    def __init__(self, message: str, mistake: str = "the user may not connect") -> None:
+        super().__init__(message)
+        self.mistake = mistake
+
+
 class StoreInvalid(StoreError):
     """The database is not one of ours or IQDB's, or is from a newer version."""
 

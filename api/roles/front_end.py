@@ -26,6 +26,7 @@ from api.roles.parts import (
     start_compilation,
 )
 from api.roles.queue_parts import Seeding, connect_redis, create_sender, open_ledger, query_urls_of
+from api.search.health import said
 from api.search.remote import RemoteSearch
 from api.web.app import create_front_end
 from api.web.loading import OnDeath, Startup
@@ -107,4 +108,12 @@ def load(settings: Settings, startup: Startup[Services], instruments: Instrument
         contents = ContentsReader(lambda: open_store(settings.database_url), lambda store: store.close())
         stack.callback(contents.close)
         startup.on_signal(contents.stop_waiting)
-        return Services(ingestion, search, hasher, contents, f"query nodes {nodes}", stack.pop_all().close)
+        return Services(
+            ingestion,
+            search,
+            hasher,
+            contents,
+            f"query nodes {nodes}",
+            stack.pop_all().close,
+            lambda: said({"store_error": seeding.store_error}),
+        )

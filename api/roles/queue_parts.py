@@ -10,7 +10,14 @@ from typing import Final
 from celery import Celery
 
 from api.search.discovery import PREFIX
-from iqdb_core.errors import IqdbError, QueueUnavailable, StoreIncomplete, StoreUnavailable, WrongUsage
+from iqdb_core.errors import (
+    IqdbError,
+    QueueUnavailable,
+    StoreError,
+    StoreIncomplete,
+    StoreUnavailable,
+    WrongUsage,
+)
 from iqdb_core.jobs import JobLedger, Keys, QueueLimits, RedisPort
 from iqdb_core.jobs.keys import QUEUE
 from iqdb_core.jobs.messages import TASK_INGEST, transport_options
@@ -55,11 +62,18 @@ class Seeding:
     ledger : JobLedger
     pause_s : float
         Seconds between two tries.
+
+    Attributes
+    ----------
+    store_error : str or None
+        Why the store cannot be read, as long as it was not.
     """
 
     def __init__(self, ledger: JobLedger, *, pause_s: float = 5.0) -> None:
         self._ledger = ledger
         self._pause_s = pause_s
+        self.store_error: str | None = None
+        self._told = ""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._go_on, name="seeding", daemon=True)
 
@@ -68,20 +82,33 @@ class Seeding:
         try:
             self._ledger.seed()
         except _NOT_NOW as error:
-            log.warning("starting without the queue or the store: %s", error, extra={"action": "seed_later"})
+            self._tell(error)
             self._thread.start()
 
     def _go_on(self) -> None:
         while not self._stopping.wait(self._pause_s):
             try:
                 self._ledger.seed()
-            except _NOT_NOW:
+            except _NOT_NOW as error:
+                self._tell(error)
                 continue
             except IqdbError as error:
+                self._note(error)
                 log.error("the queue cannot be used: %s", error, extra={"action": "seed_failed"})  # noqa: TRY400
                 return
+            self.store_error = None
             log.info("the queue and the store are there", extra={"action": "seeded"})
             return
+
+    def _note(self, error: IqdbError) -> None:
+        self.store_error = str(error) if isinstance(error, StoreError) else None
+
+    def _tell(self, error: IqdbError) -> None:
+        """Note why a try failed, and log it unless it is why the one before did."""
+        self._note(error)
+        if str(error) != self._told:
+            self._told = str(error)
+            log.warning("going on without the queue or the store: %s", error, extra={"action": "seed_later"})
 
     def close(self) -> None:
         """Try no more."""

@@ -142,6 +142,8 @@ def _nearest(table: Mapping[type[errors.IqdbError], T], error: errors.IqdbError)
 
 def message_of(error: errors.IqdbError) -> str:
     """Return what a client may read of an error; what tells of the machine is for the log alone."""
+    if isinstance(error, errors.StoreRefused):
+        return f"the database does not let the server in: {error.mistake}"
     unsaid = _nearest(_UNSAID, error)
     if unsaid is not None:
         return unsaid

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import psycopg
 import pytest
 
-from iqdb_core.errors import StoreInvalid, StoreUnavailable
+from iqdb_core.errors import StoreInvalid, StoreRefused
 from iqdb_core.store import StoreTimeouts, open_store
 from tests.fixtures.pooler import TransactionPooler
 from tests.fixtures.stores import live_images, put, signature
@@ -114,8 +114,9 @@ def test_what_the_pooler_cannot_reach_may_come_back(
     pooled: SignatureStore, pooler: TransactionPooler, database: str
 ) -> None:
     pooler.lead_to("nobody_made_me")
-    with pytest.raises(StoreUnavailable, match="does not exist"):
+    with pytest.raises(StoreRefused, match="does not exist") as caught:
         pooled.ping()
+    assert caught.value.mistake == "there is no database of that name"
     pooler.lead_to(database)
     pooled.ping()
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from iqdb_core.errors import StoreInvalid
+from iqdb_core.errors import StoreInvalid, StoreRefused, StoreUnavailable
 from iqdb_core.store import open_store
 from iqdb_core.store.databases import postgres
 from tests.fixtures.stores import delete, live_images, put, signature
@@ -141,6 +141,37 @@ def test_the_first_of_several_servers_that_answers_is_used(
     assert folder == str(postgres_server.home)
     for servers in (f"host={folder}/nowhere&host={folder}", f"host={folder}/nowhere,{folder}"):
         assert keeps_what_it_is_given(f"{address}?{servers}")
+
+
+NO_PASSWORD = "the password is wrong, or there is none"
+NO_DATABASE = "there is no database of that name"
+NO_ENTRY = "the user may not connect"
+
+
+def test_which_mistake_is_in_the_address_is_told_without_the_password(
+    private_postgres: PostgresServer,
+) -> None:
+    private_postgres.execute("CREATE ROLE known LOGIN PASSWORD 'secret'")
+    private_postgres.execute("CREATE ROLE kept_out LOGIN")
+    rules = ("kept_out reject", "known scram-sha-256", "all trust")
+    (private_postgres.data / "pg_hba.conf").write_text("".join(f"local all {rule}\n" for rule in rules))
+    private_postgres.restart()
+    for who, database, mistake in (
+        ("known:wrong", "postgres", NO_PASSWORD),
+        ("known", "postgres", NO_PASSWORD),
+        ("known:secret", "nobody_made_me", NO_DATABASE),
+        ("nobody_knows_me", "postgres", NO_ENTRY),
+        ("kept_out", "postgres", NO_ENTRY),
+    ):
+        with pytest.raises(StoreRefused) as caught:
+            open_store(f"postgresql://{who}@/{database}?host={private_postgres.home}")
+        assert (caught.value.mistake, caught.value.retryable) == (mistake, True)
+        assert "wrong" not in str(caught.value)
+        assert "secret" not in str(caught.value)
+    private_postgres.stop()
+    with pytest.raises(StoreUnavailable) as away:
+        open_store(private_postgres.url())
+    assert not isinstance(away.value, StoreRefused)
 
 
 def test_the_counter_row_is_found_by_its_key(postgres_url: str) -> None:

@@ -6,11 +6,15 @@ import importlib.metadata
 from typing import TYPE_CHECKING
 
 from tests.fixtures.noise import noise_png
-from tests.fixtures.servers import embedded_server
+from tests.fixtures.ports import free_port
+from tests.fixtures.servers import ServerProcess, embedded_server
 from tests.fixtures.waiting import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.fixtures.databases import PostgresServer
+    from tests.fixtures.redis import RedisServer
 
 
 def test_status_tells_of_the_process_and_of_the_index(tmp_path: Path) -> None:
@@ -36,6 +40,33 @@ def test_status_tells_of_the_process_and_of_the_index(tmp_path: Path) -> None:
         assert body["checkpoint"]["refused"]
         assert str(tmp_path) not in server.client.get("/status").text
         wait_until(lambda: "iqdb_maintenance_trouble 0.0" in server.client.get("/metrics").text, 30)
+
+
+def test_a_front_end_says_what_is_wrong_with_the_address_of_the_database(
+    tmp_path: Path, postgres_server: PostgresServer, redis_server: RedisServer
+) -> None:
+    environment = {
+        "IQDB_DATABASE_URL": postgres_server.url("made_later"),
+        "IQDB_REDIS_URL": redis_server.url,
+        "IQDB_QUERY_URLS": f"http://127.0.0.1:{free_port()}",
+    }
+    front_end = ServerProcess(["api", "127.0.0.1", "0"], tmp_path / "api.log", environment)
+    try:
+        client = front_end.wait_ready().client
+        assert "does not exist" in client.get("/status").json()["store_error"]
+        refused = client.delete("/images/1")
+        assert (refused.status_code, "Retry-After" in refused.headers) == (503, True)
+        words = "the database does not let the server in: there is no database of that name"
+        assert refused.json()["message"] == words
+        assert "made_later" not in refused.text + client.get("/status").text
+        assert 'database "made_later" does not exist' in front_end.errors()
+        postgres_server.execute("CREATE DATABASE made_later")
+        wait_until(lambda: "store_error" not in client.get("/status").json(), 30)
+        assert client.get("/changes?since=0").status_code == 200
+        assert front_end.terminate() == 0
+    finally:
+        front_end.close()
+        postgres_server.execute("DROP DATABASE IF EXISTS made_later WITH (FORCE)")
 
 
 def test_answers_go_on_while_the_database_is_away(tmp_path: Path) -> None:

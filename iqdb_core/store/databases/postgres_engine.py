@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import psycopg
 import sqlalchemy as sa
 
-from iqdb_core.errors import StoreError, StoreIncomplete, StoreInvalid, StoreUnavailable
+from iqdb_core.errors import StoreError, StoreIncomplete, StoreInvalid, StoreRefused, StoreUnavailable
 from iqdb_core.store import lineage
 
 if TYPE_CHECKING:
@@ -73,11 +73,25 @@ _ENCODINGS: Final = {"UTF8", "SQL_ASCII"}
 
 # SQLSTATE classes that cannot heal by trying again: feature, data, constraint, schema, syntax or privilege.
 # What the server is not ready for (53, 55, 57, 40, 08, 25) can. So can a connect that failed, for want of a
-# role or a database too: psycopg gives it no SQLSTATE, poolers give one of 28 or 3D to the first statement.
+# role or a database too.
 _PERMANENT_CLASSES: Final = {"0A", "22", "23", "3F", "42"}
 _MISSING: Final = {"42P01", "42P07", "42P10"}
 """What a restore meets us with: no table, tables without a version of their schema (which we would make once
 more), no constraint for ON CONFLICT."""
+
+
+_NO_ENTRY: Final = {
+    "28P01": "the password is wrong, or there is none",
+    "28000": "the user may not connect",
+    "3D000": "there is no database of that name",
+}
+"""Poolers say so to the first statement, with an SQLSTATE."""
+_NO_ENTRY_IN_WORDS: Final = (
+    (re.compile(r"password authentication failed|no password supplied"), "28P01"),
+    (re.compile(r"database .* does not exist|no such database"), "3D000"),
+    (re.compile(r"role .* does not exist|no such user|not permitted to log in|pg_hba\.conf"), "28000"),
+)
+"""To a connect that failed psycopg gives none. A server that speaks another language is only away."""
 
 
 class DeadlineConnection(psycopg.Connection[Any]):
@@ -271,12 +285,20 @@ class PostgresEngines:
             return StoreIncomplete(f"{self._address} is no store, or not whole now: {exc}")
         if sqlstate[:2] in _PERMANENT_CLASSES:
             return StoreInvalid(f"{self._address} is no store: {exc}")
+        mistake = _NO_ENTRY.get(sqlstate or _refusal_in_words(str(exc)))
+        if mistake is not None:
+            return StoreRefused(f"{self._address}: {exc}", mistake)
         return StoreUnavailable(f"{self._address}: {exc}")
 
     def close(self) -> None:
         """Give back every connection."""
         self.reader.dispose()
         self.writer.dispose()
+
+
+def _refusal_in_words(text: str) -> str:
+    """Return the SQLSTATE that a failed connect would have, by what the server says; '' where it is none."""
+    return next((sqlstate for words, sqlstate in _NO_ENTRY_IN_WORDS if words.search(text)), "")
 
 
 def _reset(driver: psycopg.Connection[Any], *_: object) -> None:
