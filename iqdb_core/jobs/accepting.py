@@ -18,7 +18,7 @@ from iqdb_core.jobs.headroom import FULL, ROOM, Headroom, RedisFull, drained_s, 
 from iqdb_core.jobs.keys import DEFAULT_KEYS, Keys
 from iqdb_core.jobs.model import Acceptance, Accepted, JobKind, Lane, Submission
 from iqdb_core.jobs.reading import SILENT_S, JobReader
-from iqdb_core.jobs.scripts import ACCEPT, NEXT_REVISION, SEED
+from iqdb_core.jobs.scripts import ACCEPT, SEED
 
 _STAGING_S: Final = 900
 """How long a payload lives that was sent but never accepted, because its api process died in between."""
@@ -143,34 +143,6 @@ class JobLedger(JobReader):
         self._store_id = self._read_store_id()
         self.seed_revision_floor(floor)
         self._run_id = self._port.run_id()
-
-    def next_revision(self) -> int:
-        """Give out one revision, for a write that does not go through the queue.
-
-        Returns
-        -------
-        int
-            Microseconds; higher than every revision given out before, whatever Redis has lost.
-
-        Raises
-        ------
-        QueueUnavailable, ForeignQueue, StoreUnavailable
-            As in `seed`.
-        """
-        for _ in range(2):
-            self._reseed_after_break()
-            answer = self._port.run(
-                NEXT_REVISION,
-                *(self._prefix, self._last_revision, self._store_id),
-                before_repeating=self._reseed_if_replaced,
-            )
-            if answer == b"foreign":
-                raise ForeignQueue(self._prefix)
-            if answer is not None:
-                self._remember(int(answer))
-                return int(answer)
-            self.seed()
-        raise QueueUnavailable("Redis lost the clock of revisions again")
 
     def _reseed_after_break(self) -> None:
         """Look who answers, if a connection broke since this was asked the last time."""

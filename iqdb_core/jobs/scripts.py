@@ -56,7 +56,6 @@ class Script:
 
 
 ACCEPT: Final = Script.load("accept")
-NEXT_REVISION: Final = Script.load("next_revision")
 RENUMBER: Final = Script.load("renumber")
 SEED: Final = Script.load("seed")
 CLAIM: Final = Script.load("claim")
@@ -64,4 +63,4 @@ FINISH: Final = Script.load("finish")
 FORFEIT: Final = Script.load("forfeit")
 SWEEP: Final = Script.load("sweep")
 
-ALL: Final = (ACCEPT, NEXT_REVISION, RENUMBER, SEED, CLAIM, FINISH, FORFEIT, SWEEP)
+ALL: Final = (ACCEPT, RENUMBER, SEED, CLAIM, FINISH, FORFEIT, SWEEP)

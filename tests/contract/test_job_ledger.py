@@ -26,7 +26,7 @@ from iqdb_core.jobs import (
     WorkLedger,
 )
 from iqdb_core.model import Signature
-from tests.fixtures.ledgers import accept_one, keys, payload_keys
+from tests.fixtures.ledgers import accept_one, keys, payload_keys, revision_given
 from tests.fixtures.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -186,10 +186,9 @@ def test_many_threads_accept_without_sharing_a_revision(ledger: JobLedger) -> No
 # The clock of revisions.
 
 
-def test_revisions_rise_over_accepting_and_direct_writes(ledger: JobLedger) -> None:
+def test_revisions_rise_with_every_job(ledger: JobLedger) -> None:
     revisions = []
     for _ in range(20):
-        revisions.append(ledger.next_revision())
         revisions += [one.revision for one in ledger.accept([Submission.of_delete(1)] * 2)]
     assert revisions == sorted(set(revisions))
 
@@ -198,19 +197,14 @@ def test_a_clock_that_is_lost_goes_on_above_the_store(
     redis_port: RedisPort, redis_server: RedisServer
 ) -> None:
     ledger = JobLedger(redis_port, revision_floor=lambda: FAR_FUTURE_US)
-    assert ledger.next_revision() == FAR_FUTURE_US + 1
-    assert ledger.accept([Submission.of_delete(1)])[0].revision == FAR_FUTURE_US + 2
+    assert [revision_given(ledger) for _ in range(2)] == [FAR_FUTURE_US + 1, FAR_FUTURE_US + 2]
     with redis_server.client() as client:
         client.flushall()
-    assert (
-        ledger.accept([Submission.of_delete(1)])[0].revision == FAR_FUTURE_US + 3
-    )  # not above the store alone
+    assert revision_given(ledger) == FAR_FUTURE_US + 3  # not above the store alone
 
 
 def test_a_lost_clock_is_never_guessed(redis_port: RedisPort, redis_server: RedisServer) -> None:
     unseeded = JobLedger(redis_port)
-    with pytest.raises(QueueUnavailable, match="seeded"):
-        unseeded.next_revision()
     with pytest.raises(QueueUnavailable, match="seeded"):
         unseeded.accept([Submission.of_image(1, b"x")])
 
@@ -225,7 +219,7 @@ def test_a_lost_clock_is_never_guessed(redis_port: RedisPort, redis_server: Redi
 def test_seeding_never_puts_the_clock_back(ledger: JobLedger) -> None:
     ledger.seed_revision_floor(FAR_FUTURE_US)
     ledger.seed_revision_floor(5)
-    assert ledger.next_revision() == FAR_FUTURE_US + 1
+    assert revision_given(ledger) == FAR_FUTURE_US + 1
 
 
 # A worker's steps.

@@ -17,7 +17,7 @@ from iqdb_core.jobs import Claim, Done, JobLedger, JobState, Keys, PutBack, Redi
 from iqdb_core.jobs.connection import translated
 from iqdb_core.jobs.scripts import ACCEPT
 from iqdb_core.model import Signature
-from tests.fixtures.ledgers import keys
+from tests.fixtures.ledgers import keys, revision_given
 from tests.fixtures.ports import free_port
 from tests.fixtures.redis import RedisServer
 from tests.fixtures.waiting import wait_until
@@ -62,7 +62,7 @@ def test_what_was_accepted_survives_a_kill_of_redis(server: RedisServer, port: R
         payloads += [job.payload for job in jobs]
         work.finish(claim, [Done(job.job_id, 1, SIGNATURE) for job in jobs])
     assert payloads == [bytes([number]) * 999 for number in range(50, 200)]
-    assert ledger.next_revision() > accepted[-1].revision
+    assert revision_given(ledger) > accepted[-1].revision
 
 
 def test_revisions_rise_across_the_loss_of_everything(server: RedisServer, port: RedisPort) -> None:
@@ -72,9 +72,9 @@ def test_revisions_rise_across_the_loss_of_everything(server: RedisServer, port:
         return highest
 
     ledger = JobLedger(port, revision_floor=floor)
-    highest = ledger.accept([Submission.of_delete(1)])[0].revision
+    highest = revision_given(ledger)
     server.lose_everything()
-    again = ledger.accept([Submission.of_delete(1)])[0].revision
+    again = revision_given(ledger)
     assert again > highest
     assert ledger.list().jobs[0].revision == again
 
@@ -85,7 +85,6 @@ def test_a_redis_that_is_away_is_said_so_and_found_again(server: RedisServer, po
     server.kill()
     for call in (
         lambda: ledger.accept([Submission.of_image(1, b"x")]),
-        ledger.next_revision,
         lambda: ledger.get(job_id),
         ledger.list,
         ledger.depth,
@@ -271,7 +270,7 @@ def test_a_server_that_does_not_know_info_takes_jobs(renamed: RedisPort) -> None
 @pytest.mark.parametrize("renamed", ["SCRIPT", "EVALSHA"], indirect=True)
 def test_a_server_without_a_command_that_is_needed_is_a_mistake_of_settings(renamed: RedisPort) -> None:
     ledger, work = JobLedger(renamed, revision_floor=lambda: 0), WorkLedger(renamed)
-    for call in (ledger.seed, ledger.next_revision, work.claim, lambda: work.sweep("w")):
+    for call in (ledger.seed, work.claim, lambda: work.sweep("w")):
         with pytest.raises(ConfigError, match="lacks a command"):
             call()
 
@@ -282,13 +281,9 @@ def test_another_server_is_noticed_also_by_who_had_nothing_to_do_meanwhile(
     in_store = [0]
     ledger = JobLedger(port, revision_floor=lambda: in_store[-1])
     ledger.seed()
-    for give_out in (
-        ledger.next_revision,
-        lambda: ledger.accept([Submission.of_delete(1)])[0].revision,
-    ):
-        in_store.append(give_out() + 10**9)
-        server.restart()
-        assert give_out() > in_store[-1]
+    in_store.append(revision_given(ledger) + 10**9)
+    server.restart()
+    assert revision_given(ledger) > in_store[-1]
 
 
 def test_connections_that_were_closed_at_rest_cost_no_call(server: RedisServer, port: RedisPort) -> None:
@@ -311,9 +306,9 @@ def test_a_server_that_may_not_be_asked_who_it_is_is_taken_for_another_after_eac
     with server.client() as client:
         client.execute_command("ACL", "SETUSER", "default", "-info")
         ledger.seed()
-        in_store.append(ledger.next_revision() + 10**9)
+        in_store.append(revision_given(ledger) + 10**9)
         client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-        assert ledger.next_revision() > in_store[-1]
+        assert revision_given(ledger) > in_store[-1]
 
 
 def is_accepted(ledger: JobLedger) -> bool:

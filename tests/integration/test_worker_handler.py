@@ -189,7 +189,7 @@ def test_with_nothing_to_do_nothing_is_done(site: Site) -> None:
 
 def test_a_late_add_does_not_undo_a_later_delete(site: Site) -> None:
     [job_id] = site.accept(Submission.of_image(1, IMAGES[1]))
-    site.store.apply([Write(1, site.ledger.next_revision(), None)])
+    site.store.apply([Write(1, site.ledger.get(job_id).revision + 1, None)])
     site.handler().handle()
     job = site.ledger.get(job_id)
     assert job.state is JobState.DONE
