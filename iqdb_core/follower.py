@@ -325,12 +325,7 @@ class Follower:
                     self._stopping.wait(retry_s)
                     retry_s = min(retry_s * 2, _LAST_RETRY_S)
                     continue
-                if self._state is FollowerState.SINK_BLOCKED:
-                    _log.info("changes are applied again", extra={"action": "sink_back"})
-                self._sink_error = None
-                self._told_s = -math.inf
-                if self._state is FollowerState.STORE_AWAY:
-                    _log.info("the store is back", extra={"action": "store_back"})
+                self._note_sink_back()  # also where nothing was left to apply
                 self._state = FollowerState.FOLLOWING
                 retry_s = _FIRST_RETRY_S
                 self._wake.wait(self._poll_s)
@@ -397,7 +392,21 @@ class Follower:
         batch = self._store.changes_since(cursor, self._batch)
         self._store_error = None
         self._invalid_since_s = None
+        if self._state is FollowerState.STORE_AWAY:
+            _log.info("the store is back", extra={"action": "store_back"})
+            self._go_on()
         return batch
+
+    def _note_sink_back(self) -> None:
+        self._sink_error = None
+        if self._state is FollowerState.SINK_BLOCKED:
+            _log.info("changes are applied again", extra={"action": "sink_back"})
+            self._told_s = -math.inf
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Say that a trouble is over, though there may be much to catch up with."""
+        self._state = FollowerState.FOLLOWING if self._is_whole else FollowerState.REBUILDING
 
     def _other_history(self, batch: ChangeBatch) -> str | None:
         """Return why the store is not the one whose changes the sink holds; None if it is."""
@@ -434,7 +443,7 @@ class Follower:
 
     def _apply(self, batch: ChangeBatch) -> None:
         self._sink.apply(batch)
-        self._sink_error = None
+        self._note_sink_back()
         with self._lock:
             self._applied_seq = batch.last_seq
             if batch.feed is not None:

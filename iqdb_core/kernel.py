@@ -137,12 +137,28 @@ def _keep_by_content(cache_file: Any, stamp: str) -> None:
     other content left there is never looked into. It also writes the index before the code, always under the
     same names: a process that is killed, or that starts, in between would leave or take another function's
     code. With names that no other content and no other process uses there is nothing to take.
+
+    What was cut short, as by a power cut, counts as not there, and is replaced by what is compiled then.
     """
     cache_file._version = f"{cache_file._version} {stamp}"  # noqa: SLF001
     cache_file._source_stamp = stamp  # noqa: SLF001
     base = cache_file._index_name.removesuffix(".nbi")  # noqa: SLF001
     cache_file._data_name_pattern = f"{base}.{stamp[:8]}.{_PROCESS}.{{number:d}}.nbc"  # noqa: SLF001
-    save = cache_file.save
+    load_index, load_data, save = cache_file._load_index, cache_file._load_data, cache_file.save  # noqa: SLF001
+
+    def load_whole_index() -> Any:
+        try:
+            return load_index()
+        except OSError:
+            raise
+        except Exception:  # noqa: BLE001 - so it is with what pickle cannot read
+            return {}
+
+    def load_whole_data(name: str) -> Any:
+        try:
+            return load_data(name)
+        except Exception as error:  # as above
+            raise FileNotFoundError(name) from error
 
     def save_and_tidy(key: Any, data: Any) -> None:
         save(key, data)
@@ -150,6 +166,8 @@ def _keep_by_content(cache_file: Any, stamp: str) -> None:
             if f"{base}.{stamp[:8]}." not in old.name:
                 old.unlink(missing_ok=True)
 
+    cache_file._load_index = load_whole_index  # noqa: SLF001
+    cache_file._load_data = load_whole_data  # noqa: SLF001
     cache_file.save = save_and_tidy
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
 import struct
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -231,6 +232,26 @@ def test_checkpoint_of_another_store_is_refused_by_name(
     with opened(path, store_id="another") as index:
         assert index.applied_seq == 0
         assert "it is of the store store, not of another" in str(index.stats().checkpoint_refused)
+
+
+def test_a_checkpoint_that_cannot_be_set_aside_keeps_no_index_from_opening(
+    saved: tuple[Path, Feed, NaiveIndex], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk there is no room for a folder; what was refused takes the room."""
+    path = tmp_path / "index"
+    shutil.copytree(saved[0], path)
+    mkdir = Path.mkdir
+
+    def full(folder: Path, *arguments: Any, **options: Any) -> None:
+        if folder.name == "refused":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        mkdir(folder, *arguments, **options)
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    with opened(path, store_id="another") as index:
+        assert index.applied_seq == 0
+        assert "it is of the store store" in str(index.stats().checkpoint_refused)
+        assert [entry.name for entry in path.iterdir()] == ["lock"]
 
 
 def test_alive_bits_that_contradict_the_counts_are_refused(

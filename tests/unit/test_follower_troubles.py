@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,14 +21,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from iqdb_core.model import ChangeBatch
+
 FULL = OSError(28, "No space left on device")
 
 
 class Scene:
     """A store that can be away, a sink that can be full, and a follower between them."""
 
-    def __init__(self, path: Path) -> None:
-        self.store, self.sink = open_store(str(path)), DictSink()
+    def __init__(self, path: Path, sink: DictSink | None = None) -> None:
+        self.store, self.sink = open_store(str(path)), sink or DictSink()
         self.source = UnsteadySource(self.store)
         self.deaths: list[BaseException] = []
         self.follower = Follower(
@@ -100,3 +104,39 @@ def test_a_sink_that_stays_full_is_warned_of_once(scene: Scene, caplog: pytest.L
     scene.follower.start()
     wait_until(lambda: scene.source.reads >= 4, LONG_S)
     assert [record.action for record in caplog.records] == ["sink_blocked"]  # type: ignore[attr-defined]
+
+
+class OneThenWait(DictSink):
+    """Takes one batch, and others when they are wanted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.are_wanted = threading.Event()
+
+    def apply(self, batch: ChangeBatch) -> None:
+        if self.batches:
+            assert self.are_wanted.wait(LONG_S)
+        super().apply(batch)
+
+
+@pytest.mark.parametrize("trouble", ["store", "sink"])
+def test_a_trouble_that_is_over_is_not_told_while_the_rest_is_caught_up(
+    tmp_path: Path, trouble: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    sink = OneThenWait()
+    with closing(Scene(tmp_path / "store.sqlite", sink)) as scene:
+        scene.store.apply([put(number, 1) for number in range(20)])
+        state = FollowerState.STORE_AWAY if trouble == "store" else FollowerState.SINK_BLOCKED
+        if trouble == "store":
+            scene.source.failure = StoreUnavailable("gone fishing")
+        else:
+            sink.failure = FULL
+        scene.follower.start()
+        wait_until(lambda: scene.follower.state is state, LONG_S)
+        scene.source.failure = sink.failure = None
+        wait_until(lambda: scene.follower.state is FollowerState.FOLLOWING, LONG_S)
+        assert scene.follower.lag_seq > 0
+        assert any(getattr(record, "action", "") == f"{trouble}_back" for record in caplog.records)
+        sink.are_wanted.set()
+        wait_until(lambda: len(sink.live) == 20, LONG_S)

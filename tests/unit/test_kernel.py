@@ -19,7 +19,9 @@ print(sum(is_repeat.stats.cache_hits.values()), sum(is_repeat.stats.cache_misses
 """
 
 
-def test_code_is_compiled_again_when_a_file_below_it_changes_and_not_when_a_time_does(tmp_path: Path) -> None:
+def test_code_is_compiled_again_when_a_file_below_it_changes_or_it_was_cut_and_not_when_a_time_does(
+    tmp_path: Path,
+) -> None:
     library = tmp_path / "iqdb_core"
     shutil.copytree(Path(iqdb_core.__file__).parent, library, ignore=shutil.ignore_patterns("__pycache__"))
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
@@ -36,6 +38,12 @@ def test_code_is_compiled_again_when_a_file_below_it_changes_and_not_when_a_time
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
+    def cut_short(ending: str) -> None:
+        files = list((tmp_path / "cache").rglob(f"*.{ending}"))
+        assert files
+        for file in files:
+            os.truncate(file, file.stat().st_size // 2)
+
     def add_comment(file: str) -> None:
         with (library / "index" / file).open("a") as opened:
             opened.write("# more\n")
@@ -49,3 +57,7 @@ def test_code_is_compiled_again_when_a_file_below_it_changes_and_not_when_a_time
     add_comment("simd/words.py")
     assert hits_and_misses() == "0 1"
     assert hits_and_misses() == "1 0"
+    for ending in ("nbc", "nbi"):
+        cut_short(ending)
+        assert hits_and_misses() == "0 1"
+        assert hits_and_misses() == "1 0"

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import fcntl
 import itertools
+import logging
 import os
 import re
 import shutil
@@ -28,6 +29,8 @@ from iqdb_core.temporary import TemporaryFolder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+_log = logging.getLogger(__name__)
 
 LOCK_NAME: Final = "lock"
 MANIFEST_NAME: Final = "manifest"
@@ -109,13 +112,21 @@ class IndexDirectory:
                 (self.path / name).unlink()
 
     def set_aside(self) -> None:
-        """Move manifest and segment files out of the way, for whoever wants to know why they were refused."""
+        """Move manifest and segment files out of the way, for whoever wants to know why they were refused.
+
+        Where that fails, as on a full disk, they are removed: no start depends on them.
+        """
         refused = self.path / REFUSED_NAME
         shutil.rmtree(refused, ignore_errors=True)
-        refused.mkdir()
-        for name in self._names():
-            if _OURS.fullmatch(name):
-                (self.path / name).rename(refused / name)
+        ours = [self.path / name for name in self._names() if _OURS.fullmatch(name)]
+        try:
+            refused.mkdir()
+            for file in ours:
+                file.rename(refused / file.name)
+        except OSError as error:
+            _log.warning("refused files are removed: %s", error, extra={"action": "refused_removed"})
+            for file in ours:
+                file.unlink(missing_ok=True)
 
     def forget_refused(self) -> None:
         """Remove what `set_aside` kept."""
