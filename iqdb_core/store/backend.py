@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 BEFORE_ALL: Final = -(2**63)
 """Below every id of a row: IQDB's file may have any."""
 
-_MOST_COUNTED: Final = 2**62
-"""Far from where the numbers of a database end, and from where any store gets."""
+_MOST_COUNTED: Final = 2**63 - 2**32
+"""So far no store counts, and behind it there is room for what a group of writes adds."""
 
 # The states of a feed row. Plain integers: sqlite3 binds an IntEnum ten times slower.
 TOMBSTONE: Final = 0
@@ -155,7 +155,7 @@ def counter_row(row: tuple[Any, ...] | None) -> tuple[Any, ...]:
 
 
 def counter_of(row: tuple[Any, ...] | None) -> Counter:
-    """Return the counter of a row of the table with its columns.
+    """Return the counter of a row of the table with its columns, to count on from there.
 
     Raises
     ------
@@ -167,7 +167,7 @@ def counter_of(row: tuple[Any, ...] | None) -> Counter:
     counter = Counter(*counter_row(row))
     for value in counter:
         if not isinstance(value, int) or not 0 <= value < _MOST_COUNTED:
-            raise StoreInvalid(f"the counter of the store makes no sense: {counter}")
+            raise StoreInvalid(f"the counter of the store makes no sense, see iqdb check --repair: {counter}")
     return counter
 
 

@@ -169,7 +169,7 @@ def _make_successor_current(address: SqliteAddress, timeouts: StoreTimeouts) -> 
         _expect_images(backend)
         make_current(backend, None)
         with backend.reading() as connection:
-            head_seq = backend.counter(connection).head_seq
+            (head_seq, *_), _, _ = backend.before_writes(connection, [])
             backend.marks(connection, head_seq)
             backend.changes(connection, head_seq - 1, 1)
         backend.fold_log()  # a log beside it would be taken for that of the file before

@@ -239,6 +239,7 @@ DAMAGE = {
     "a counter that is behind": ("UPDATE iqdb_store SET head_seq = 3", "counter", None),
     "a revision that is behind": ("UPDATE iqdb_store SET max_revision = 3", "counter", None),
     "a count that is wrong": ("UPDATE iqdb_store SET live_count = live_count + 1", "counter", None),
+    "a count below nothing": ("UPDATE iqdb_store SET live_count = -1", "counter", None),
     "a source of nothing": ("INSERT INTO iqdb_sources VALUES (3, 'x')", "source", 3),
     "a mark of the future": ("INSERT INTO iqdb_lineage VALUES (99999, 'x')", "lineage", None),
 }
@@ -262,6 +263,14 @@ def test_what_does_not_agree_is_found_and_mended(filled: SignatureStore, kind: s
     assert filled.live_count() == len(rows)
     filled.apply([put(5, 10**6), delete(6, 10**6)])
     assert filled.check().findings == []
+
+
+def test_who_would_count_on_from_nonsense_is_told_what_mends_it(filled: SignatureStore) -> None:
+    run(filled, "UPDATE iqdb_store SET live_count = -1")
+    with pytest.raises(StoreInvalid, match="iqdb check --repair"):
+        filled.apply([put(5, 10**6)])
+    filled.check(repair=True)
+    filled.apply([put(5, 10**6)])
 
 
 def test_more_than_are_listed_are_counted_as_mended(filled: SignatureStore) -> None:

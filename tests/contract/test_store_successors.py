@@ -6,7 +6,8 @@ import os
 import shutil
 import sqlite3
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,7 +19,6 @@ from tests.fixtures.stores import IqdbFile, live_images, put, signature, stands_
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from iqdb_core.store import SignatureStore
 
@@ -50,6 +50,15 @@ def new(path: Path) -> Path:
 
 def log_of(path: Path) -> Path:
     return path.with_name(f"{path.name}-wal")
+
+
+def open_numbers() -> set[int]:
+    """Return the inodes that this process has open."""
+    found = set()
+    for entry in Path("/dev/fd").iterdir():
+        with suppress(OSError):  # the listing's own
+            found.add(os.fstat(int(entry.name)).st_ino)
+    return found
 
 
 def refused_uses(store: SignatureStore, match: str) -> None:
@@ -96,6 +105,63 @@ def test_a_link_that_leads_elsewhere_is_followed(store: SignatureStore, path: Pa
     assert IqdbFile(new).live() == AFTER | {7: signature(7)}
 
 
+def test_a_file_that_moved_on_behind_its_link_is_served_with_its_log(path: Path) -> None:
+    """Its log has another name now; what was in the old one when the file moved was folded before."""
+    with closing(open_store(str(path))) as store:
+        store.apply([put(1, 1)])
+        assert store.fold_log()
+        moved = path.with_name("moved.sqlite")
+        path.rename(moved)
+        path.symlink_to(moved)
+        store.apply([put(2, 2)])
+        assert log_of(moved).stat().st_size > 0
+        assert not log_of(path).exists()
+        assert store.fold_log()
+        assert IqdbFile(moved).live() == {1: signature(1), 2: signature(2)}
+
+
+def test_a_link_that_comes_back_finds_the_file_whole(path: Path, new: Path) -> None:
+    link = path.with_name("link.sqlite")
+    link.symlink_to(path)
+    with closing(open_store(str(link))) as store:
+        store.apply([put(1, 1)])
+        for target, images in ((new, AFTER), (path, {1: signature(1)})):
+            other = link.with_name("other link")
+            other.symlink_to(target)
+            other.rename(link)
+            assert live_images(store) == images
+        assert not log_of(new).exists(), "nobody has it open"
+        store.apply([put(2, 2)])
+    assert IqdbFile(path).live() == {1: signature(1), 2: signature(2)}
+
+
+def test_the_folder_that_a_link_led_to_may_be_removed(tmp_path: Path, new: Path) -> None:
+    """As releases are put in place: each in a folder of its own."""
+    first, current = tmp_path / "first", tmp_path / "current"
+    first.mkdir()
+    current.symlink_to(first)
+    with closing(open_store(str(current / new.name))) as store:
+        store.apply([put(1, 1)])
+        other = tmp_path / "other"
+        other.symlink_to(new.parent)
+        other.rename(current)
+        shutil.rmtree(first)
+        store.apply([put(2, 10**6, 2)])
+        assert live_images(store) == AFTER | {2: signature(2)}
+
+
+def test_who_still_reads_the_file_before_closes_it_then(store: SignatureStore, path: Path, new: Path) -> None:
+    assert store.fold_log()
+    number = path.stat().st_ino
+    with store._backend.reading() as connection:
+        connection.exec_driver_sql("SELECT count(*) FROM images").all()
+        new.rename(path)
+        assert live_images(store) == AFTER
+        assert number in open_numbers()
+    store.ping()
+    assert number not in open_numbers()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="inodes can be kept on Linux only")
 def test_a_file_that_is_gone_lends_its_number_to_none(store: SignatureStore, path: Path, new: Path) -> None:
     """A file system may give it to the next file at once; it would pass for the one that is gone."""
@@ -103,22 +169,12 @@ def test_a_file_that_is_gone_lends_its_number_to_none(store: SignatureStore, pat
     path.unlink()
     for _ in range(5):  # until no connection is open any more
         refused_uses(store, "not there any more")
-    held = [os.fstat(int(fd.name)).st_ino for fd in os.scandir("/proc/self/fd") if is_open(int(fd.name))]
-    assert number in held
+    assert number in open_numbers()
     new.rename(path)
     refused_uses(store, "lies beside it")
     log_of(path).unlink()
     assert live_images(store) == AFTER
-    held = [os.fstat(int(fd.name)).st_ino for fd in os.scandir("/proc/self/fd") if is_open(int(fd.name))]
-    assert number not in held, "what a large file took is free again"
-
-
-def is_open(fd: int) -> bool:
-    try:
-        os.fstat(fd)
-    except OSError:
-        return False  # the listing's own
-    return True
+    assert number not in open_numbers(), "what a large file took is free again"
 
 
 def test_nobody_is_told_to_remove_a_log_that_came_with_its_file(

@@ -162,7 +162,7 @@ class PostgresBackend:
 
     def counter(self, connection: sa.Connection) -> Counter:
         """Return the counter row."""
-        return counter_of(_one(connection, _COUNTER))
+        return Counter(*_one(connection, _COUNTER))
 
     def set_counter(self, connection: sa.Connection, counter: Counter) -> None:
         """Write the counter row."""

@@ -189,7 +189,7 @@ class SqliteBackend:
 
     def counter(self, connection: sa.Connection) -> Counter:
         """Return the counter row."""
-        return counter_of(driver_of(connection).execute(_COUNTER).fetchone())
+        return Counter(*counter_row(driver_of(connection).execute(_COUNTER).fetchone()))
 
     def set_counter(self, connection: sa.Connection, counter: Counter) -> None:
         """Write the counter row."""

@@ -107,6 +107,7 @@ class SqliteEngines:
             "sqlite+pysqlite://", creator=creator, poolclass=QueuePool, pool_timeout=self._lock_s, **pool
         )
         sa.event.listen(engine, "checkout", self._check_file)
+        sa.event.listen(engine, "checkin", self._close_left)
         return engine
 
     def _connect(self, mode: str) -> _Connection:
@@ -153,10 +154,16 @@ class SqliteEngines:
         if connection.file != self._place.look():
             raise sa.exc.InvalidatePoolError
 
+    def _close_left(self, connection: _Connection | None, record: sa.pool.ConnectionPoolEntry) -> None:
+        """Close a connection to a file that is not served any more: its pool would keep file and log open."""
+        if connection is not None and self._place.is_left(connection.file):
+            record.invalidate()
+
     def create(self) -> None:
         """Make the file if it is missing, and turn its write-ahead log on."""
         with self._connected() as connection:
             self._place.serve(_file_of(connection))
+            self._place.note_log()
         if self._place.has_log():  # left by a process that was killed
             self.note_write()
 
@@ -267,6 +274,8 @@ class SqliteEngines:
         try:
             if self._place.successor() is None:
                 return
+            if not self._turn.is_possible:  # its folder is gone, and with it whoever took turns there
+                self._turn.move(self._place.real_path())
             with self._turn.taken():  # who had begun to write into the file before has written its log now
                 successor = self._place.successor()
             if successor is None:
@@ -274,6 +283,7 @@ class SqliteEngines:
             self._take_over(self._open_successor)
             if self._place.successor() == successor:
                 self._place.serve(successor)
+                self._turn.move(self._place.real_path())
                 _log.info(
                     "%s was replaced by another file, which is served now",
                     self._address,

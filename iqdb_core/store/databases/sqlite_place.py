@@ -8,6 +8,8 @@ that SQLite finds behind symbolic links. Called by `sqlite_engine`.
 from __future__ import annotations
 
 import os
+import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -16,8 +18,9 @@ from iqdb_core.errors import StoreUnavailable
 if TYPE_CHECKING:
     from iqdb_core.store.address import SqliteAddress
 
-FileId = tuple[int, int]
-"""Device and inode: another file under the same name has another. None stands for no file."""
+FileId = tuple[int, int, str]
+"""Device and inode, and behind a link where it is: another file under the same name has others, and the same
+file somewhere else has another log. None stands for no file."""
 _NAME_ONLY: Final[int] = getattr(os, "O_PATH", 0)
 """Opens nothing of a file, so that closing it gives up none of SQLite's locks; only Linux has it."""
 
@@ -33,8 +36,8 @@ class Place:
     def __init__(self, address: SqliteAddress) -> None:
         self._address = address
         self._served: FileId | None = None
-        self._log: FileId | None = None
-        self._held = -1
+        self._log: tuple[int, int] | None = None
+        self._held = self._held_log = -1
 
     @property
     def is_served(self) -> bool:
@@ -52,22 +55,29 @@ class Place:
         Once a file is removed, its inode would otherwise be free for the next one that is made.
         """
         held = -1
-        if file is not None and _NAME_ONLY:
+        if file is not None:
             try:
-                held = os.open(self._address.path, _NAME_ONLY | os.O_CLOEXEC)
+                held = _hold(self._address.path)
             except OSError as error:
                 raise StoreUnavailable(f"{self._address} cannot be kept ({error.strerror})") from error
-        if self._held >= 0:
-            os.close(self._held)
+        _let_go(self._held)
         self._held, self._served = held, file
+        self._forget_log()
+
+    def is_left(self, file: FileId | None) -> bool:
+        """Whether a file was served here once, and another one is now."""
+        return self.is_served and file != self._served
 
     def file(self) -> FileId | None:
-        """Return what stands here now."""
+        """Return what stands here now. Called several times per commit."""
         try:
-            found = os.stat(self._address.path)  # noqa: PTH116 - several times per commit, and half as dear
+            found, place = os.lstat(self._address.path), ""
+            if stat.S_ISLNK(found.st_mode):
+                place = os.path.realpath(self._address.path)
+                found = os.stat(place)  # noqa: PTH116 - half as dear
         except OSError:
             return None
-        return found.st_dev, found.st_ino
+        return found.st_dev, found.st_ino, place
 
     def state(self) -> tuple[int, ...]:
         """Return what changes with the file that stands here, or with what is in it; nothing without one."""
@@ -89,17 +99,28 @@ class Place:
 
     def note_log(self) -> None:
         """Remember the log of the file that is served, if it has one; its writer has it open just now."""
-        found = self._found_log()
-        if self.is_kept:
+        if not self.is_kept:
+            return
+        self._forget_log()
+        with suppress(OSError):  # it has none yet
+            self._held_log = _hold(self._log_path())
+            found = self._found_log()
             self._log = None if found is None else (found.st_dev, found.st_ino)
+
+    def _forget_log(self) -> None:
+        _let_go(self._held_log)
+        self._held_log, self._log = -1, None
+
+    def _log_path(self) -> Path:
+        return Path(f"{self.real_path()}-wal")  # SQLite's own name for it
 
     def _found_log(self) -> os.stat_result | None:
         try:
-            return Path(f"{self._real_path()}-wal").stat()  # SQLite's own name for it
+            return self._log_path().stat()
         except OSError:
             return None
 
-    def _real_path(self) -> Path:
+    def real_path(self) -> Path:
         """Return where the file is: links may lead there, and may lead elsewhere tomorrow."""
         return Path(os.path.realpath(self._address.path))
 
@@ -122,7 +143,7 @@ class Place:
 
     def remedy(self) -> str:
         """Return what is wrong with a log that may be of another file, and what to do."""
-        name = self._real_path().name
+        name = self.real_path().name
         remove = f"stop the server, remove {name}-wal and {name}-shm, start it again"
         found = self._found_log()
         if found is not None and self._log == (found.st_dev, found.st_ino):
@@ -135,3 +156,13 @@ class Place:
         if not self.is_served or file == self._served or self.has_log():
             return None
         return file
+
+
+def _hold(path: Path) -> int:
+    """Keep the inode of a file from being given to another; returns what `_let_go` takes."""
+    return os.open(path, _NAME_ONLY | os.O_CLOEXEC) if _NAME_ONLY else -1
+
+
+def _let_go(held: int) -> None:
+    if held >= 0:
+        os.close(held)

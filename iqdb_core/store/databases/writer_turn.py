@@ -36,10 +36,9 @@ class WriterTurn:
     """
 
     def __init__(self, path: Path, timeout_s: float) -> None:
-        self._next = _LockFile(path.with_name(f".{path.name}.next"))
-        self._writer = _LockFile(path.with_name(f".{path.name}.writer"))
         self._timeout_s = timeout_s
         self._threads = threading.Lock()
+        self._next, self._writer = _locks_beside(path)
 
     @contextlib.contextmanager
     def taken(self) -> Iterator[None]:
@@ -74,10 +73,26 @@ class WriterTurn:
     def _busy(self) -> StoreUnavailable:
         return StoreUnavailable(f"other writers kept the database for {self._timeout_s:g} s")
 
+    @property
+    def is_possible(self) -> bool:
+        """Whether the folder of the database is there."""
+        return self._next.has_folder
+
+    def move(self, path: Path) -> None:
+        """Take turns beside another file from now on. Never called with the turn."""
+        with self._threads:
+            self.close()
+            self._next, self._writer = _locks_beside(path)
+
     def close(self) -> None:
         """Remove the files, if nobody else uses them."""
         for lock in (self._next, self._writer):
             lock.remove()
+
+
+def _locks_beside(path: Path) -> tuple[_LockFile, _LockFile]:
+    """Return the locks of a database: that of who is next, and that of who writes."""
+    return _LockFile(path.with_name(f".{path.name}.next")), _LockFile(path.with_name(f".{path.name}.writer"))
 
 
 class _LockFile:
@@ -86,6 +101,11 @@ class _LockFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._fd = -1
+
+    @property
+    def has_folder(self) -> bool:
+        """Whether there is a folder for it."""
+        return self._path.parent.is_dir()
 
     def acquire(self, end: float) -> bool:
         """Try until a moment of `time.monotonic`."""
@@ -136,7 +156,7 @@ class _LockFile:
         if self._fd < 0:
             return
         try:
-            if self._try():
+            if self.has_folder and self._try():
                 self._path.unlink(missing_ok=True)
         finally:
             if self._fd >= 0:
