@@ -17,8 +17,8 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from iqdb_core.errors import IndexNotReady, IndexStateError, StoreError, StoreInvalid
-from iqdb_core.following import FollowerState, Waiter, Waiters, call_all
+from iqdb_core.errors import IndexNotReady, IndexStateError, StoreError
+from iqdb_core.following import FollowerState, Patience, Waiter, Waiters, call_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,8 +79,7 @@ class Follower:
         self._poll_s = poll_s
         self._batch = batch
         self._on_death = on_death
-        self._invalid_patience_s = invalid_patience_s
-        self._invalid_since_s: float | None = None
+        self._patience = Patience(invalid_patience_s)
         self._applied_seq = cursor
         self._lineage = lineage
         self._head_seen = cursor
@@ -311,7 +310,7 @@ class Follower:
                 try:
                     self._drain(None)
                 except StoreError as exc:
-                    if self._is_given_up(exc):
+                    if self._patience.is_over(exc):
                         raise
                     if self._state is not FollowerState.STORE_AWAY:
                         _log.warning("the store is away: %s", exc, extra={"action": "store_away"})
@@ -331,15 +330,6 @@ class Follower:
                 self._wake.wait(self._poll_s)
         except BaseException as exc:  # noqa: BLE001 - nobody may go on believing that the index follows
             self._die(exc)
-
-    def _is_given_up(self, exc: StoreError) -> bool:
-        """Return whether the store was no store of ours for longer than a restore takes."""
-        if not isinstance(exc, StoreInvalid):
-            self._invalid_since_s = None
-            return False
-        if self._invalid_since_s is None:
-            self._invalid_since_s = time.monotonic()
-        return time.monotonic() - self._invalid_since_s >= self._invalid_patience_s
 
     def _tell_blocked(self, exc: OSError) -> None:
         """Note that the sink could not take a batch, which it will be given again; warn once a minute."""
@@ -391,7 +381,7 @@ class Follower:
     def _read(self, cursor: int) -> ChangeBatch:
         batch = self._store.changes_since(cursor, self._batch)
         self._store_error = None
-        self._invalid_since_s = None
+        self._patience.begin_anew()
         if self._state is FollowerState.STORE_AWAY:
             _log.info("the store is back", extra={"action": "store_back"})
             self._go_on()

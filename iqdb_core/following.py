@@ -1,16 +1,19 @@
-"""What a follower stands between, what it may be doing, and who waits for it."""
+"""What a follower stands between, what it may be doing, when it gives up, and who waits for it."""
 
 from __future__ import annotations
 
 import heapq
 import itertools
+import time
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
+
+from iqdb_core.errors import StoreInvalid
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from iqdb_core.errors import IndexStateError
+    from iqdb_core.errors import IndexStateError, StoreError
     from iqdb_core.model import ChangeBatch
 
 
@@ -44,6 +47,33 @@ class FollowerState(StrEnum):
     SINK_BLOCKED = "disk trouble"
     DEAD = "dead"
     STOPPED = "stopped"
+
+
+class Patience:
+    """With a store that is no store of ours, as while a backup is put back.
+
+    Parameters
+    ----------
+    patience_s : float
+        A restore takes no longer.
+    """
+
+    def __init__(self, patience_s: float) -> None:
+        self._patience_s = patience_s
+        self._invalid_since_s: float | None = None
+
+    def begin_anew(self) -> None:
+        """Say that the store is one."""
+        self._invalid_since_s = None
+
+    def is_over(self, error: StoreError) -> bool:
+        """Return whether the store, which cannot be read, has been none for longer than that."""
+        if not isinstance(error, StoreInvalid):
+            self.begin_anew()
+            return False
+        if self._invalid_since_s is None:
+            self._invalid_since_s = time.monotonic()
+        return time.monotonic() - self._invalid_since_s >= self._patience_s
 
 
 class Waiter:
