@@ -16,7 +16,9 @@ from iqdb_core import forms
 from iqdb_core.errors import ImageTooLarge
 from iqdb_core.model import Rectangle
 from iqdb_core.signature import DecodeLimits, from_image_bytes, parts_from_image_bytes
-from iqdb_core.signature.parts import MAX_PARTS, find_parts, lines, plain
+from iqdb_core.signature.parts import MAX_PARTS, find_parts, guesses, lines, plain
+from iqdb_core.signature.parts.cutting import cut_at_edges
+from iqdb_core.signature.parts.sheet import Sheet
 from tests import naive_lines
 from tests.fixtures.pictures import photos
 
@@ -116,6 +118,39 @@ def test_two_pictures_without_a_gap() -> None:
     data = _jpeg(canvas)
     _assert_has(data, (0, 0, 400, 300))
     _assert_has(data, (400, 0, 400, 300))
+
+
+def test_a_picture_with_a_flat_band_of_its_own_below_another_one() -> None:
+    """The band cuts the canvas, but the picture goes on behind it; only an edge says where it begins."""
+    canvas = Image.new("RGB", (400, 640), "white")
+    for number, (top, height) in enumerate([(0, 300), (300, 150), (480, 160)]):
+        _placed(canvas, (0, top, 400, height), number)
+    _assert_has(_jpeg(canvas), (0, 300, 400, 340))
+
+
+def test_a_picture_with_a_straight_edge_of_its_own_beside_another_one() -> None:
+    canvas = Image.new("RGB", (900, 300))
+    for number in range(3):
+        _placed(canvas, (300 * number, 0, 300, 300), number)
+    for box in ((300, 0, 600, 300), (0, 0, 600, 300)):
+        _assert_has(_jpeg(canvas), box)
+
+
+@pytest.mark.parametrize("is_down", [False, True])
+def test_however_many_edges_there_are_few_pieces_are_cut(is_down: bool) -> None:
+    sheet = Sheet(_grey(np.arange(600) // 30 * 83.0 % 256, is_down=is_down))
+    pieces = [*cut_at_edges(sheet, sheet.whole)]
+    assert 0 < len(pieces) <= 9
+    assert len({box for box, _ in pieces}) == len(pieces)
+
+
+def test_nested_frames_are_not_looked_at_again_and_again() -> None:
+    """Everything around everything is a guess here, and yet little is looked at twice."""
+    y, x = np.mgrid[:400, :400]
+    depth = np.minimum(np.minimum(x, y), np.minimum(399 - x, 399 - y)).astype(np.uint32)
+    sheet = Sheet(depth * 13 % 256 | depth * 29 % 256 << 8 | depth * 57 % 256 << 16)
+    assert len([*guesses._guesses(sheet, sheet.whole, (), guesses._LEVELS)]) > 100
+    assert sum(box.area for box in sheet.seen) < 50 * sheet.whole.area
 
 
 def test_clip_art_on_a_page_of_the_colour_of_its_own_margin() -> None:

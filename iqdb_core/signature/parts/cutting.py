@@ -77,16 +77,20 @@ def _runs(is_flat: NDArray[np.bool_], width: int, area: int) -> Iterator[tuple[i
             yield int(before[first]), int(behind[i]), True
 
 
-def cut_at_edges(sheet: Sheet, box: Box) -> Iterator[Box]:
-    """Yield the pieces between straight edges that run across a box."""
-    for top, bottom in _between_edges(sheet.across, box):
-        yield Box(box.top + top, box.top + bottom, box.left, box.right)
-    for left, right in _between_edges(sheet.down, box.turned()):
-        yield Box(box.top, box.bottom, box.left + left, box.left + right)
+def cut_at_edges(sheet: Sheet, box: Box) -> Iterator[tuple[Box, bool]]:
+    """Yield the pieces between straight edges that run across a box.
+
+    Runs of pieces together, marked True, are pieces too: a picture may have straight edges of its own. There
+    are at most 9 across and 9 down.
+    """
+    for top, bottom, is_union in _between_edges(sheet.across, box):
+        yield Box(box.top + top, box.top + bottom, box.left, box.right), is_union
+    for left, right, is_union in _between_edges(sheet.down, box.turned()):
+        yield Box(box.top, box.bottom, box.left + left, box.left + right), is_union
 
 
-def _between_edges(pixels: NDArray[np.uint32], box: Box) -> Iterator[tuple[int, int]]:
-    """Yield the ranges of rows between edges over most of the width; none without an edge."""
+def _between_edges(pixels: NDArray[np.uint32], box: Box) -> Iterator[tuple[int, int, bool]]:
+    """Yield ranges of rows between edges over most of the width, and runs of those; none without an edge."""
     shares = edge_shares(pixels, box.top, box.bottom, box.left, box.right)
     edges: list[int] = []
     for y in np.argsort(-shares, kind="stable")[: 4 * _MOST_EDGES].tolist():
@@ -97,4 +101,6 @@ def _between_edges(pixels: NDArray[np.uint32], box: Box) -> Iterator[tuple[int, 
     if not edges:
         return
     cuts = [0, *sorted(edges), box.height]
-    yield from itertools.pairwise(cuts)
+    for first, last in itertools.combinations(range(len(cuts)), 2):
+        if last - first < len(cuts) - 1:
+            yield cuts[first], cuts[last], last - first > 1

@@ -163,10 +163,14 @@ def _cuts(
         paper = _with(papers[-1], colour)
         is_page |= paper == papers[-1] and len(pieces) > 1
         cuts += [_Cut(piece, paper, is_union) for piece, is_union in pieces]
-    if not cuts:
-        cuts = [_Cut(piece, papers[-1]) for piece in cut_at_edges(sheet, core)]
-    if box == sheet.whole and peeled:  # a picture whose margin looked like a border
-        cuts += [_Cut(piece, papers[-1]) for piece in cut_at_edges(sheet, box)]
+    is_whole = box == sheet.whole
+    with_edges = [] if cuts else [core]
+    if is_whole and box not in with_edges:  # what looks like a border, or a page, may be a picture's own
+        with_edges.append(box)
+    for edged in with_edges:
+        for piece, is_union in cut_at_edges(sheet, edged):
+            if is_whole or not is_union:  # those of every box would be too many
+                cuts.append(_Cut(piece, papers[-1], is_union))
     return cuts, is_page
 
 
