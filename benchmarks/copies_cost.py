@@ -37,13 +37,15 @@ PARTS = 5
 LOOKED_AT = 2_000
 PER_IMAGES = 100_000
 READ_CHANGES = 65_536
-PART = Rectangle(0, 0, 1, 1)
+SIZE = 1000, 800
+PART = Rectangle(200, 150, 600, 500)
 
 
 def kinds_of(signatures: list[Signature], number: int) -> dict[str, list[Asked]]:
     """Return what is asked for a query, by what it is called in the table."""
-    whole = Asked(signatures[number])
-    parts = [Asked(signatures[(number + step) % len(signatures)], PART) for step in range(1, PARTS + 1)]
+    whole = Asked(signatures[number], size=SIZE)
+    others = [signatures[(number + step) % len(signatures)] for step in range(1, PARTS + 1)]
+    parts = [Asked(other, PART, size=SIZE) for other in others]
     return {
         "whole": [whole],
         "whole and mirror (2)": turned([whole], "mirror"),

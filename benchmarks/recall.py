@@ -45,7 +45,7 @@ from benchmarks.fit_likelihood import on_white, read_strangers
 from iqdb_core.index import ImageIndex, IndexOptions
 from iqdb_core.likelihood_words import CERTAIN, LIKELY
 from iqdb_core.model import Asked, ChangeBatch, Signature
-from iqdb_core.signature import from_image_bytes, parts_from_image_bytes, turned
+from iqdb_core.signature import DecodeLimits, from_image_bytes, read_asked, turned
 
 _STRANGER: Final = 10**9
 _SAME_SCORE: Final = 45.0
@@ -199,12 +199,11 @@ def _piece(picture: Image.Image, left: float, top: float, right: float, bottom: 
 
 
 def _outcome(index: ImageIndex, known: list[Any], data: bytes, name: str, number: int) -> Outcome:
-    whole, parts = parts_from_image_bytes(data)
     turns = "all" if name in _TURNED else "mirror,negative" if name == "inverted" else "mirror"
-    asked = turned([Asked(whole), *(Asked(one, part) for part, one in parts)], turns)
+    asked = read_asked(data, turns=turns, limits=DecodeLimits()).asked
     copies = index.find_copies(asked, limit=11).matches
     ids = {
-        "plain": [match.image_id for match in index.query(whole, 10)],
+        "plain": [match.image_id for match in index.query(asked[0].signature, 10)],
         "find=copies": [copy.image_id for copy in copies[:10]],
     }
     with Image.open(io.BytesIO(data)) as opened:

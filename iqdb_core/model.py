@@ -104,11 +104,15 @@ class Asked:
     turn : str
         What was done to that part before, "none" or as in `signature.turns`; an inverted one has "negative-"
         before the rest, and is "negative" where nothing else was done.
+    size : (int, int) or None
+        Width and height of the whole picture in pixels, as it is shown; None where nobody knows, as of a
+        hash.
     """
 
     signature: Signature
     part: Rectangle | None = None
     turn: str = "none"
+    size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

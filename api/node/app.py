@@ -41,6 +41,7 @@ router: Final = APIRouter()
 MAX_WAIT_S: Final = 30.0
 MAX_MATCHES: Final = MAX_LIMIT + MAX_OFFSET + MAX_EXCLUDED
 """More than a front end ever needs for one answer."""
+_MAX_SIDE: Final = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +96,10 @@ async def _ranked(request: Request, rank: Rank) -> Response:
 async def copies(request: Request) -> Response:
     """Answer several signatures with the records of the likeliest copies; see `api.node.copies`."""
     services = _services(request)
-    asked, exclude = unpack_asked(await request.body())
     said = Parameters(Dialect.DANBOORU, query_values(request))
+    width, height = (said.integer(name, 1, _MAX_SIDE) for name in ("width", "height"))
+    size = None if width is None or height is None else (width, height)
+    asked, exclude = unpack_asked(await request.body(), size)
     wanted = CopiesWanted(
         limit=said.integer("limit", 1, MAX_LIMIT) or DEFAULT_LIMIT,
         offset=said.integer("offset", 0, MAX_OFFSET) or 0,

@@ -2,6 +2,7 @@
 
 What is asked: a record per signature, of its part (4 x int32, width 0 for none), its turn (a short text) and
 the signature. The answer: the query's detail, then a record per match. Parameters are in the query string,
+the picture's `width` and `height` among them, which nodes or front ends of before do not know and do without;
 except for ids to leave out, which may be many and go before the signatures.
 """
 
@@ -32,8 +33,13 @@ def pack_asked(asked: Sequence[Asked], exclude: Collection[int]) -> bytes:
     return b"".join([_COUNTS.pack(len(ids), len(records)), *ids, *records])
 
 
-def unpack_asked(raw: bytes) -> tuple[list[Asked], frozenset[int]]:
-    """Return what `pack_asked` packed.
+def size_words(asked: Sequence[Asked]) -> dict[str, int]:
+    """Return what the query string of a request says of the size of the whole picture."""
+    return {} if asked[0].size is None else dict(zip(("width", "height"), asked[0].size, strict=True))
+
+
+def unpack_asked(raw: bytes, size: tuple[int, int] | None) -> tuple[list[Asked], frozenset[int]]:
+    """Return what `pack_asked` packed, with the size that the query string told.
 
     Raises
     ------
@@ -48,7 +54,7 @@ def unpack_asked(raw: bytes) -> tuple[list[Asked], frozenset[int]]:
         raise InvalidHash(f"{len(raw)} bytes are no search for copies")
     exclude = frozenset(found for (found,) in _ID.iter_unpack(raw[_COUNTS.size : ids_end]))
     asked = [
-        Asked(codec.from_bytes(signature), _rectangle(*numbers), _turn(turn))
+        Asked(codec.from_bytes(signature), _rectangle(*numbers), _turn(turn), size)
         for *numbers, turn, signature in _ASKED.iter_unpack(raw[ids_end:])
     ]
     return asked, exclude

@@ -13,7 +13,7 @@ from typing import Any, Final
 import httpx
 import orjson
 
-from api.node.copies import pack_asked, unpack_copies
+from api.node.copies import pack_asked, size_words, unpack_copies
 from api.node.protocol import unpack_matches
 from api.search.duplicates import DuplicatesPage, DuplicatesWanted, TooManyWalks, page_of
 from api.search.interface import CopiesWanted
@@ -72,9 +72,8 @@ class RemoteSearch:
     async def find_copies(self, asked: Sequence[Asked], wanted: CopiesWanted) -> Copies:
         """See `Search`."""
         least = {name: getattr(wanted, name) for name in ("min_score", "min_likelihood", "min_detail")}
-        parameters = {"limit": wanted.limit, "offset": wanted.offset} | {
-            name: repr(value) for name, value in least.items() if value is not None
-        }
+        parameters: dict[str, Any] = {"limit": wanted.limit, "offset": wanted.offset, **size_words(asked)}
+        parameters |= {name: repr(value) for name, value in least.items() if value is not None}
         body = pack_asked(asked, wanted.exclude)
         answer = await self.pool.ask("POST", "/copies", params=parameters, content=body)
         with _understood():

@@ -159,16 +159,8 @@ def parts_from_image_bytes(
     Beside what decoding takes, at most 64 MB: of pictures with more than 16 million pixels only every second
     (third, ...) pixel of the parts is looked at. Takes some tens of milliseconds more than the signature.
     """
-    return _read_with_parts(data, limits)[0]
-
-
-def _read_with_parts(
-    data: bytes, limits: DecodeLimits
-) -> tuple[tuple[Signature, list[tuple[Rectangle, Signature]]], bool]:
-    """Return the signatures of a file and of its parts, and whether it is damaged."""
     with memory_errors():
-        picture = decode(data, limits)
-        return _with_parts(picture), picture.is_damaged
+        return _with_parts(decode(data, limits))
 
 
 def _with_parts(picture: Picture) -> tuple[Signature, list[tuple[Rectangle, Signature]]]:
@@ -217,9 +209,12 @@ def read_asked(data: bytes, *, turns: str | None, limits: DecodeLimits) -> ReadA
 
     Parameters and errors are those of `parts_from_image_bytes` and `turned`.
     """
-    (whole, parts), is_damaged = _read_with_parts(data, limits)
-    asked = turned([Asked(whole), *(Asked(found, place) for place, found in parts)], turns)
-    return ReadAsked(asked, is_damaged)
+    with memory_errors():
+        picture = decode(data, limits)
+        whole, parts = _with_parts(picture)
+    size = picture.width, picture.height
+    asked = [Asked(whole, size=size), *(Asked(found, place, size=size) for place, found in parts)]
+    return ReadAsked(turned(asked, turns), picture.is_damaged)
 
 
 def from_channels(red: Sequence[int], green: Sequence[int], blue: Sequence[int]) -> Signature:

@@ -122,7 +122,8 @@ def turned(asked: Sequence[Asked], turns: str | None = None) -> list[Asked]:
             for turn in _CHOICES[words[0] if number <= _TURNED_PARTS else min(words[0], "mirror", key=_many)]:
                 if turn is not Turn.NONE or is_negative:
                     signature = turned_signature(one.signature, turn, is_negative=is_negative)
-                    out.append(Asked(signature, one.part, f"negative-{turn}" if is_negative else str(turn)))
+                    word = f"negative-{turn}" if is_negative else str(turn)
+                    out.append(Asked(signature, one.part, word, one.size))
     return out
 
 

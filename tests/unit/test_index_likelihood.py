@@ -170,6 +170,14 @@ def test_among_certain_copies_the_whole_picture_comes_first_and_parts_keep_their
     assert whole[0] > parts[2]
 
 
+def test_a_whole_picture_that_scores_little_comes_no_sooner_than_a_certain_part() -> None:
+    evidence = np.array([600.0, 900.0])
+    screenshot = log_odds(evidence, np.array([74.9, 60.0]), 20_000)
+    assert (likelihoods(screenshot) > CERTAIN).all()
+    assert screenshot[0] < log_odds(evidence[1:], np.array([90.0]), 20_000, is_plain=False)[0]
+    assert screenshot[0] < log_odds(evidence[:1], np.array([75.0]), 20_000)[0] - 3
+
+
 @pytest.fixture(scope="module")
 def index() -> ImageIndex:
     """300 images in segments and 20 in the head; every 10th is a copy of the one before, with changes."""

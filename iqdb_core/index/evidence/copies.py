@@ -24,6 +24,7 @@ from iqdb_core.index.evidence.likelihood import (
     log_odds,
 )
 from iqdb_core.index.evidence.sharing import Held, held_by, scores_of, shared_by
+from iqdb_core.index.evidence.surroundings import without_surroundings
 from iqdb_core.index.evidence.telling import effort, telling_of
 from iqdb_core.index.rows import Signatures
 from iqdb_core.model import Asked, Copies, Copy
@@ -122,6 +123,7 @@ def find_copies(
         judged = scores_of(held, asked_for.averages, usual, shared, averages)
     evidence = Evidence(held, asked_for.averages, population)
     logits = odds_of(asked, evidence, shared, averages, judged, population.image_count)
+    logits = without_surroundings(asked, held, others, found.rows, shared, judged, logits)
     found = found._replace(scores=scores)
     places = _wanted_places(found, wanted)
     own = np.flatnonzero(found.asked[places] == 0)

@@ -62,6 +62,10 @@ _BITS: Final = 1 / np.log(2)
 _SURE: Final = 9.3
 """Log odds of a certain copy. Of parts and turns more than this makes little difference, so that what
 shows the whole picture as it is comes first among copies that are certain."""
+_FULL_SCORE: Final = 75.0
+"""From this score on a match shows the whole picture as it is. One that shares much and scores less, as
+another screenshot of the same app does, comes no sooner than a picture in it. Chosen on screenshots of 54
+pictures."""
 
 FIRST_PARTS: Final = 8
 _LATE_COST: Final = 1.0
@@ -262,4 +266,5 @@ def log_odds(
     weighed = evidence + SCORE_WEIGHT * trust * scores - np.where(is_plain, 0.0, PART_PENALTY)
     logits: NDArray[np.float64] = SCALE * weighed + OFFSET - np.log(max(image_count, _FEWEST_IMAGES))
     damped: NDArray[np.float64] = np.minimum(logits, _SURE) + np.log1p(np.maximum(logits - _SURE, 0.0))
-    return np.where(is_plain, logits, damped) - np.where(is_late, _LATE_COST, 0.0)
+    is_full = is_plain & (scores >= _FULL_SCORE)
+    return np.where(is_full, logits, damped) - np.where(is_late, _LATE_COST, 0.0)

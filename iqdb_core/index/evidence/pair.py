@@ -19,6 +19,7 @@ from iqdb_core.index.evidence.likelihood import (
     likelihoods,
 )
 from iqdb_core.index.evidence.sharing import held_by, scores_of, shared_by
+from iqdb_core.index.evidence.surroundings import without_surroundings
 from iqdb_core.model import BUCKETS, Copy
 
 if TYPE_CHECKING:
@@ -48,11 +49,13 @@ def compare(asked: Sequence[Asked], signature: Signature) -> Copy:
     """
     asked_for, other = rows_of([one.signature for one in asked]), rows_of([signature])
     held, held_by_other = held_by(asked_for), held_by(other)
-    shared = shared_by(held, held_by_other, np.arange(len(asked)), np.zeros(len(asked), np.int64))
+    only = np.zeros(len(asked), np.int64)
+    shared = shared_by(held, held_by_other, np.arange(len(asked)), only)
     averages = np.repeat(other.averages, len(asked), axis=0)
     scores = scores_of(held, asked_for.averages, USUAL_BUCKETS, shared, averages)
     evidence = Evidence(held, asked_for.averages, _STRANGERS)
     logits = odds_of(asked, evidence, shared, averages, scores, _STRANGERS.image_count)
+    logits = without_surroundings(asked, held, held_by_other, only, shared, scores, logits)
     best = int(logits.argmax())
     return Copy(
         image_id=1,
