@@ -138,11 +138,12 @@ class JobLedger(JobReader):
         """
         if self._revision_floor is None:
             raise QueueUnavailable("the clock of revisions is lost and has to be seeded from the store")
-        self._headroom.shortage(0, 1.0)
         floor = self._revision_floor()
         self._store_id = self._read_store_id()
         self.seed_revision_floor(floor)
         self._run_id = self._port.run_id()
+        # Last: who goes on all the same, and accepts, has to know whose queue it is.
+        self._headroom.shortage(0, 1.0)
 
     def _reseed_after_break(self) -> None:
         """Look who answers, if a connection broke since this was asked the last time."""

@@ -18,7 +18,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from iqdb_core.errors import ConfigError, QueueUnavailable, WrongUsage
-from iqdb_core.jobs.scripts import ALL, Script
+from iqdb_core.jobs.scripts import Script
 
 SOCKET_TIMEOUT_S: Final = 5.0
 CONNECT_TIMEOUT_S: Final = 2.0
@@ -154,28 +154,15 @@ class RedisPort:
         ConfigError
             It does not know a command that is needed.
         """
-        return self.run_all([(script, arguments)], before=before, before_repeating=before_repeating)[0]
-
-    def run_all(
-        self,
-        calls: Sequence[tuple[Script, Sequence[Argument]]],
-        *,
-        before: Sequence[Command] = (),
-        before_repeating: Callable[[], None] | None = None,
-    ) -> list[Any]:
-        """Run scripts one after the other in one round trip; parameters and errors as in `run`."""
-        short = [("EVALSHA", script.sha, 0, *arguments) for script, arguments in calls]
         with translated():
-            answers = self._execute([*before, *short], before_repeating, is_whole=bool(before))[len(before) :]
-            if any(isinstance(answer, redis.exceptions.NoScriptError) for answer in answers):
-                # All of them, for whoever comes next: of scripts that belong together a server knows each or
-                # none, so that the second never runs without the first.
-                loads: list[Command] = [("SCRIPT", "LOAD", script.text) for script in ALL]
-                answers = self._execute([*loads, *short], before_repeating)
-                _raise_first(answers[: len(loads)])
-                answers = answers[len(loads) :]
-            _raise_first(answers)
-            return answers
+            call: Command = ("EVALSHA", script.sha, 0, *arguments)
+            answer = self._execute([*before, call], before_repeating, is_whole=bool(before))[-1]
+            if isinstance(answer, redis.exceptions.NoScriptError):
+                # By its text, which Redis keeps: between a load and a call it could be made to forget again.
+                # No transaction, which a full memory would refuse to workers.
+                answer = self._execute([("EVAL", script.text, 0, *arguments)], before_repeating)[-1]
+            _raise_first([answer])
+            return answer
 
     def read(self, commands: Sequence[Command], *, is_whole: bool = False) -> list[Any]:
         """Run commands that do not depend on each other in one round trip.

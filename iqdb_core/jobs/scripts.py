@@ -49,10 +49,17 @@ class Script:
         object.__setattr__(self, "sha", sha1(self.text.encode()).hexdigest())  # noqa: S324 - no secret
 
     @classmethod
-    def load(cls, name: str) -> Self:
-        """Return the script `lua/NAME.lua`, with what all of them share before it."""
-        folder = files(__package__) / "lua"
-        return cls("\n".join((folder / f"{part}.lua").read_text("utf-8") for part in ("common", name)))
+    def load(cls, name: str, *parts: str) -> Self:
+        """Return the script `lua/NAME.lua`, with what all of them share before it.
+
+        Those of `parts` stand between, each a function `run_PART` of its words.
+        """
+        functions = [f"local function run_{part}(ARGV)\n{_read(part)}\nend" for part in parts]
+        return cls("\n".join([_read("common"), *functions, _read(name)]))
+
+
+def _read(name: str) -> str:
+    return (files(__package__) / "lua" / f"{name}.lua").read_text("utf-8")
 
 
 ACCEPT: Final = Script.load("accept")
@@ -60,7 +67,8 @@ RENUMBER: Final = Script.load("renumber")
 SEED: Final = Script.load("seed")
 CLAIM: Final = Script.load("claim")
 FINISH: Final = Script.load("finish")
+FINISH_AND_CLAIM: Final = Script.load("finish_and_claim", "finish", "claim")
 FORFEIT: Final = Script.load("forfeit")
 SWEEP: Final = Script.load("sweep")
 
-ALL: Final = (ACCEPT, RENUMBER, SEED, CLAIM, FINISH, FORFEIT, SWEEP)
+ALL: Final = (ACCEPT, RENUMBER, SEED, CLAIM, FINISH, FINISH_AND_CLAIM, FORFEIT, SWEEP)

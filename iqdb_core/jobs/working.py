@@ -19,7 +19,7 @@ from iqdb_core.jobs.keys import DEFAULT_KEYS, Keys
 from iqdb_core.jobs.messages import CLAIM_JOBS, VISIBILITY_TIMEOUT_S
 from iqdb_core.jobs.model import Claim, ClaimedJob, Done, Failed, Idling, JobKind, PutBack
 from iqdb_core.jobs.reading import MICROSECONDS
-from iqdb_core.jobs.scripts import CLAIM, FINISH, FORFEIT, RENUMBER, SWEEP
+from iqdb_core.jobs.scripts import CLAIM, FINISH, FINISH_AND_CLAIM, FORFEIT, RENUMBER, SWEEP
 from iqdb_core.model import Write, WriteOutcome
 
 _CLAIM_BYTES: Final = 16 * 1024 * 1024
@@ -166,11 +166,10 @@ class WorkLedger:
     ) -> Claim:
         """End a claim and make the next one in the same round trip; errors as in `claim`."""
         ticket = secrets.token_hex(8)
-        calls: list[tuple[Any, Sequence[Argument]]] = [
-            (FINISH, self._finish_words(claim, outcomes)),
-            (CLAIM, self._claim_words(ticket, max_jobs, idling)),
-        ]
-        return self._claimed(ticket, self._port.run_all(calls)[1])
+        ending = self._finish_words(claim, outcomes)[1:]
+        next_one = self._claim_words(ticket, max_jobs, idling)[1:]
+        words = (self._prefix, len(ending), *ending, *next_one)
+        return self._claimed(ticket, self._port.run(FINISH_AND_CLAIM, *words))
 
     def renumber(self, stale: Sequence[tuple[Write, WriteOutcome]]) -> list[int | None]:
         """Return new revisions for writes that were found stale only because another clock was ahead.

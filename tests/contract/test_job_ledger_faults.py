@@ -267,7 +267,7 @@ def test_a_server_that_does_not_know_info_takes_jobs(renamed: RedisPort) -> None
     assert ledger.accept([Submission.of_image(1, b"x")])
 
 
-@pytest.mark.parametrize("renamed", ["SCRIPT", "EVALSHA"], indirect=True)
+@pytest.mark.parametrize("renamed", ["EVAL", "EVALSHA"], indirect=True)
 def test_a_server_without_a_command_that_is_needed_is_a_mistake_of_settings(renamed: RedisPort) -> None:
     ledger, work = JobLedger(renamed, revision_floor=lambda: 0), WorkLedger(renamed)
     for call in (ledger.seed, work.claim, lambda: work.sweep("w")):

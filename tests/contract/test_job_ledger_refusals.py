@@ -1,0 +1,114 @@
+"""The job ledger and a Redis that answers and refuses: by its policy, for lack of a right, or of a script."""
+
+from __future__ import annotations
+
+import struct
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from iqdb_core.errors import ForeignQueue, QueueUnavailable
+from iqdb_core.jobs import JobLedger, PutBack, RedisPort, Submission, WorkLedger
+from iqdb_core.model import Signature
+from tests.fixtures.ledgers import accept_one
+from tests.fixtures.redis import RedisServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SIGNATURE = Signature((0.5, 0.1, -0.1), struct.pack("<120h", *range(1, 121)))
+ROUNDS = 100
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path / "redis", appendfsync="no")
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def port(server: RedisServer) -> Iterator[RedisPort]:
+    port = RedisPort.connect(server.url)
+    yield port
+    port.close()
+
+
+# Whose queue it is.
+
+
+def test_a_start_that_fails_for_the_policy_has_learned_whose_queue_it_is(
+    server: RedisServer, port: RedisPort
+) -> None:
+    JobLedger(port, revision_floor=lambda: 0, store_id=lambda: "mine").seed()
+    yours = JobLedger(port, revision_floor=lambda: 0, store_id=lambda: "yours")
+    WorkLedger(port, store_id=lambda: "mine").sweep("w")
+    with server.client() as client:
+        client.config_set("maxmemory", 2**30)
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        with pytest.raises(QueueUnavailable):
+            yours.seed()
+        client.config_set("maxmemory-policy", "noeviction")
+    with pytest.raises(ForeignQueue):
+        accept_one(yours)
+
+
+def test_a_start_that_fails_without_redis_has_learned_for_whom_it_accepts(
+    server: RedisServer, port: RedisPort
+) -> None:
+    JobLedger(port, revision_floor=lambda: 0, store_id=lambda: "mine").seed()
+    WorkLedger(port, store_id=lambda: "mine").sweep("w")
+    yours = JobLedger(port, revision_floor=lambda: 0, store_id=lambda: "yours")
+    server.kill()
+    with pytest.raises(QueueUnavailable):
+        yours.seed()
+    server.start()
+    with pytest.raises(ForeignQueue):
+        accept_one(yours)
+
+
+# Scripts that it forgot.
+
+
+def test_a_redis_that_forgets_scripts_again_and_again_costs_no_call_and_no_blame(
+    server: RedisServer, port: RedisPort
+) -> None:
+    ledger, work = JobLedger(port, revision_floor=lambda: 0), WorkLedger(port)
+    stopping = threading.Event()
+
+    def forget() -> None:
+        other = WorkLedger(RedisPort.connect(server.url))
+        with server.client() as client:
+            while not stopping.is_set():
+                client.script_flush()
+                other.claim()  # who teaches it scripts again
+
+    thread = threading.Thread(target=forget)
+    job_id = accept_one(ledger)
+    claim = work.claim()
+    thread.start()
+    try:
+        for blamed in range(1, ROUNDS + 1):
+            ledger.accept([Submission.of_delete(2)])
+            claim = work.finish_and_claim(claim, [PutBack(job_id, is_to_blame=True)], 1)
+            assert [(job.job_id, job.attempts) for job in claim.jobs] == [(job_id, blamed)]
+    finally:
+        stopping.set()
+        thread.join()
+
+
+def test_a_full_redis_that_forgot_its_scripts_lets_workers_free_it(
+    server: RedisServer, port: RedisPort
+) -> None:
+    ledger, work = JobLedger(port, revision_floor=lambda: 0), WorkLedger(port)
+    job_ids = [accept_one(ledger, image_id, b"x" * 10_000) for image_id in range(2)]
+    claim = work.claim(1)
+    with server.client() as client:
+        client.config_set("maxmemory", 1)
+        for _ in range(2):  # also while it knows them
+            claim = work.finish_and_claim(claim, [PutBack(claim.jobs[0].job_id)], 1)
+            assert claim.jobs[0].job_id == job_ids[0]
+            client.script_flush()
