@@ -157,7 +157,22 @@ class QueueUnavailable(IqdbError):
     retryable = True
 
 
-class ForeignQueue(QueueUnavailable):
+class QueueRefused(QueueUnavailable):
+    """Redis answers, and takes nothing: its operator has to do something first.
+
+    Parameters
+    ----------
+    message : str
+    mistake : str
+        Why, without names of the machine.
+    """
+
+    def __init__(self, message: str, mistake: str) -> None:
+        super().__init__(message)
+        self.mistake = mistake
+
+
+class ForeignQueue(QueueRefused):
     """The queue belongs to another database.
 
     Parameters
@@ -169,7 +184,8 @@ class ForeignQueue(QueueUnavailable):
     def __init__(self, prefix: str) -> None:
         super().__init__(
             f"the keys {prefix!r} of this Redis hold the queue of another database;"
-            " give one of the two deployments its own IQDB_REDIS_PREFIX"
+            " give one of the two deployments its own IQDB_REDIS_PREFIX",
+            "it belongs to another database; the server's log says more",
         )
 
 

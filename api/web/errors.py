@@ -119,7 +119,6 @@ _UNSAID: Final[dict[type[errors.IqdbError], str]] = {
     errors.StoreError: "the database cannot be used; the server's log says why",
     errors.QueueUnavailable: "the queue does not answer now; try again",
     errors.JobLost: "the queue has lost this job, and whether it was done is not known; send it again",
-    errors.ForeignQueue: "the queue belongs to another database; the server's log says more",
     errors.CheckpointInvalid: "the index cannot be used; the server's log says why",
     errors.ConfigError: "the server is not set up for this; its log says why",
 }
@@ -142,6 +141,8 @@ def _nearest(table: Mapping[type[errors.IqdbError], T], error: errors.IqdbError)
 
 def message_of(error: errors.IqdbError) -> str:
     """Return what a client may read of an error; what tells of the machine is for the log alone."""
+    if isinstance(error, errors.QueueRefused):
+        return f"the queue takes nothing now: {error.mistake}"
     if isinstance(error, errors.StoreRefused):
         return f"the database does not let the server in: {error.mistake}"
     unsaid = _nearest(_UNSAID, error)

@@ -18,6 +18,7 @@ from iqdb_core.jobs.headroom import FULL, ROOM, Headroom, RedisFull, drained_s, 
 from iqdb_core.jobs.keys import DEFAULT_KEYS, Keys
 from iqdb_core.jobs.model import Acceptance, Accepted, JobKind, Lane, Submission
 from iqdb_core.jobs.reading import SILENT_S, JobReader
+from iqdb_core.jobs.rights import CheckedScripts
 from iqdb_core.jobs.scripts import ACCEPT, SEED
 
 _STAGING_S: Final = 900
@@ -101,6 +102,7 @@ class JobLedger(JobReader):
         self._breaks = 0
         self._run_id = ""
         self._headroom = Headroom(port)
+        self._scripts = CheckedScripts(port, keys.prefix)
 
     @property
     def store_id(self) -> str:
@@ -120,7 +122,7 @@ class JobLedger(JobReader):
             The queue holds jobs of another store.
         """
         floor = max(revision, self._last_revision)
-        if self._port.run(SEED, self._prefix, floor, self._store_id) != b"ok":
+        if self._scripts.run(SEED, floor, self._store_id) != b"ok":
             raise ForeignQueue(self._prefix)
 
     def seed(self) -> None:
@@ -279,9 +281,9 @@ class JobLedger(JobReader):
             pieces[-1].append(("SET", key, submission.payload, "EX", _STAGING_S))
         for piece in pieces[:-1]:
             self._port.read(piece, is_whole=True)
-        answer: list[Any] = self._port.run(
+        answer: list[Any] = self._scripts.run(
             ACCEPT,
-            *(self._prefix, self.limits.max_jobs, self.limits.max_bytes, _HURRY_PERCENT, self._store_id),
+            *(self.limits.max_jobs, self.limits.max_bytes, _HURRY_PERCENT, self._store_id),
             *(self._last_revision, self._keys.queue, *records),
             before=pieces[-1],
             before_repeating=self._reseed_if_replaced,

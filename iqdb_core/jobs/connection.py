@@ -17,7 +17,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from iqdb_core.errors import ConfigError, QueueUnavailable, WrongUsage
+from iqdb_core.errors import ConfigError, IqdbError, QueueRefused, QueueUnavailable, WrongUsage
 from iqdb_core.jobs.scripts import Script
 
 SOCKET_TIMEOUT_S: Final = 5.0
@@ -27,22 +27,27 @@ HEALTH_CHECK_S: Final = 15
 Argument = str | bytes | int
 Command = tuple[Argument, ...]
 
-_REFUSED_FOR_NOW: Final = (
-    *("OOM", "MISCONF", "READONLY", "LOADING", "MASTERDOWN", "BUSY ", "NOREPLICAS", "UNBLOCKED"),
-    *("DENIED", "NOPERM", "The user executing the script can't"),
-)
-"""Answers of a server that cannot serve now: full memory, full disk, a replica, a start; or that does not let
-us in until its operator does something: a protected mode, a user's rights, also those that a script needs."""
-_REFUSED_FOR_NOW_TYPES: Final = (
-    redis.exceptions.OutOfMemoryError,
-    redis.exceptions.ReadOnlyError,
-    redis.exceptions.MasterDownError,
-    redis.exceptions.NoPermissionError,
-)
-"""Those of them whose word the client library takes off, unless a script met them."""
-
-
-_UNKNOWN: Final = "unknown command"
+_NOT_NOW: Final = ("LOADING", "MASTERDOWN", "BUSY ", "UNBLOCKED")
+"""Answers of a server that cannot serve now, and will by itself: a start, a replica without its master."""
+_RIGHTS: Final = "its user lacks a right that is needed"
+_REFUSALS: Final = {
+    "OOM": "its memory is full",
+    "MISCONF": "it cannot write to its disk",
+    "READONLY": "it is a replica, which takes no writes",
+    "NOREPLICAS": "it has too few replicas",
+    "DENIED": "it is in protected mode",
+    "NOPERM": _RIGHTS,
+    "The user executing the script can't": _RIGHTS,
+}
+"""Answers of one that serves only when its operator has done something, and what a client may read of it."""
+_WORDS: Final = {
+    redis.exceptions.OutOfMemoryError: "OOM",
+    redis.exceptions.ReadOnlyError: "READONLY",
+    redis.exceptions.MasterDownError: "MASTERDOWN",
+    redis.exceptions.NoPermissionError: "NOPERM",
+}
+"""The words of those from which the client library takes it off, unless a script met them."""
+_UNKNOWN: Final = re.compile("unknown (redis )?command", re.IGNORECASE)
 """What a server says that has it under another name (`rename-command`), switched off, or never had it."""
 
 
@@ -150,7 +155,8 @@ class RedisPort:
         Raises
         ------
         QueueUnavailable
-            Redis is away, still loading, out of memory or read-only, or does not let us in.
+            Redis is away or still loading; QueueRefused if it is out of memory or read-only, or does not let
+            us in.
         ConfigError
             It does not know a command that is needed.
         """
@@ -306,20 +312,53 @@ def translated() -> Iterator[None]:
     except redis.exceptions.InvalidResponse as error:
         raise QueueUnavailable(f"what answers there is not Redis: {error}") from error
     except redis.exceptions.ResponseError as error:
-        if isinstance(error, _REFUSED_FOR_NOW_TYPES) or any(word in str(error) for word in _REFUSED_FOR_NOW):
-            raise QueueUnavailable(f"Redis refuses for now: {error}") from error
-        if _is_unknown_command(error):
-            said = str(error).partition(", with args")[0]  # which may be a whole script
-            raise ConfigError(
-                f"Redis lacks a command that the queue needs, renamed or switched off perhaps: {said}"
-            ) from error
-        raise
+        word = next((word for kind, word in _WORDS.items() if isinstance(error, kind)), "")
+        said = _refusal(f"{word} {error}", str(error))
+        if said is None:
+            raise
+        raise said from error
     except redis.exceptions.RedisError as error:
         raise QueueUnavailable(f"Redis does not answer: {error}") from error
 
 
+def _refusal(answer: str, shown: str, commands: str = "") -> IqdbError | None:
+    """Return the error that an answer of Redis stands for; None if it is a mistake of ours."""
+    if any(word in answer for word in _NOT_NOW):
+        return QueueUnavailable(f"Redis refuses for now: {shown}")
+    for word, mistake in _REFUSALS.items():
+        if word in answer:
+            what = f"its user may not run {commands}" if commands and mistake is _RIGHTS else mistake
+            return QueueRefused(f"Redis refuses for now: {what}: {shown}", what)
+    if _UNKNOWN.search(answer):
+        said = shown.partition(", with args")[0]  # which may be a whole script
+        but = f": {commands}" if commands else ""
+        return ConfigError(
+            f"Redis lacks a command that the queue needs, renamed or switched off perhaps{but}: {said}"
+        )
+    return None
+
+
+def raise_refused(answer: Sequence[bytes]) -> None:
+    """Raise what `rights.lua` found refused, all commands of the same answer together.
+
+    Raises
+    ------
+    QueueRefused
+        For want of a right, or by a server that takes no writes.
+    QueueUnavailable
+        By one that cannot serve now.
+    ConfigError
+        It lacks commands.
+    """
+    if not answer:
+        return
+    said = [word.decode("utf-8", "replace") for word in answer]
+    refusal = _refusal(said[1], said[1], ", ".join(said[0::2]))
+    raise refusal or QueueUnavailable(f"Redis refuses {said[0]}: {said[1]}")
+
+
 def _is_unknown_command(answer: object) -> bool:
-    return isinstance(answer, redis.exceptions.ResponseError) and _UNKNOWN in str(answer).lower()
+    return isinstance(answer, redis.exceptions.ResponseError) and bool(_UNKNOWN.search(str(answer)))
 
 
 def without_secrets(url: str) -> str:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from iqdb_core.errors import QueueFull, QueueUnavailable
+from iqdb_core.errors import QueueFull, QueueRefused
 from iqdb_core.jobs.connection import Memory, RedisPort
 
 FULL: Final = 0.9
@@ -72,7 +72,7 @@ class Headroom:
         Raises
         ------
         QueueUnavailable
-            Redis is away, or forgets keys when its memory is full.
+            Redis is away; QueueRefused if it forgets keys when its memory is full.
         """
         now_s = self._now()
         if now_s >= self._asked_s + _ASK_S:
@@ -81,9 +81,8 @@ class Headroom:
         if memory is None:
             return None
         if memory.policy.startswith(_FORGETTING):
-            raise QueueUnavailable(
-                f"Redis would forget accepted jobs: its maxmemory-policy is {memory.policy}; set noeviction"
-            )
+            mistake = f"its maxmemory-policy is {memory.policy}; set noeviction"
+            raise QueueRefused(f"Redis would forget accepted jobs: {mistake}", mistake)
         used, most = memory.used + self._added, memory.most
         return (used, most) if used + payload_bytes > FULL * room * most else None
 

@@ -1,7 +1,7 @@
 """The ledger's transactions: Lua that Redis runs as one step each, one file per script in `lua/`.
 
 Every script may run twice with the same arguments without harm, because a lost answer is asked for again.
-`JobLedger` and `WorkLedger` run them; nothing else knows the keys.
+`JobLedger` and `WorkLedger` run them (by `CheckedScripts`); nothing else knows the keys.
 
 Keys, below the prefix:
 
@@ -28,6 +28,7 @@ Keys, below the prefix:
     idle, woken      claimants that found nothing to do, by the time at which they look again by themselves:
                      those that listen, and those that were told to
     wake:CLAIMANT    list on which such a claimant listens
+    tried:*          for a moment: on which it is tried whether each command is let through
 """
 
 from __future__ import annotations
@@ -70,5 +71,6 @@ FINISH: Final = Script.load("finish")
 FINISH_AND_CLAIM: Final = Script.load("finish_and_claim", "finish", "claim")
 FORFEIT: Final = Script.load("forfeit")
 SWEEP: Final = Script.load("sweep")
+RIGHTS: Final = Script.load("rights")
 
-ALL: Final = (ACCEPT, RENUMBER, SEED, CLAIM, FINISH, FINISH_AND_CLAIM, FORFEIT, SWEEP)
+ALL: Final = (ACCEPT, RENUMBER, SEED, CLAIM, FINISH, FINISH_AND_CLAIM, FORFEIT, SWEEP, RIGHTS)

@@ -19,6 +19,7 @@ from iqdb_core.jobs.keys import DEFAULT_KEYS, Keys
 from iqdb_core.jobs.messages import CLAIM_JOBS, VISIBILITY_TIMEOUT_S
 from iqdb_core.jobs.model import Claim, ClaimedJob, Done, Failed, Idling, JobKind, PutBack
 from iqdb_core.jobs.reading import MICROSECONDS
+from iqdb_core.jobs.rights import CheckedScripts
 from iqdb_core.jobs.scripts import CLAIM, FINISH, FINISH_AND_CLAIM, FORFEIT, RENUMBER, SWEEP
 from iqdb_core.model import Write, WriteOutcome
 
@@ -88,6 +89,7 @@ class WorkLedger:
         self._store_id = store_id
         self._keys = keys
         self._prefix = keys.prefix
+        self._scripts = CheckedScripts(port, keys.prefix)
         self._keep = (
             retention.done_s * MICROSECONDS,
             retention.failed_s * MICROSECONDS,
@@ -118,7 +120,7 @@ class WorkLedger:
             The store has to be asked for its id, and is away.
         """
         ticket = secrets.token_hex(8)
-        return self._claimed(ticket, self._port.run(CLAIM, *self._claim_words(ticket, max_jobs, idling)))
+        return self._claimed(ticket, self._scripts.run(CLAIM, *self._claim_words(ticket, max_jobs, idling)))
 
     def wait(self, claim: Claim, idling: Idling) -> bool:
         """Wait for work, after a claim with `idling` that got none.
@@ -155,7 +157,7 @@ class WorkLedger:
         QueueUnavailable
             Redis is away.
         """
-        return int(self._port.run(FINISH, *self._finish_words(claim, outcomes)))
+        return int(self._scripts.run(FINISH, *self._finish_words(claim, outcomes)))
 
     def finish_and_claim(
         self,
@@ -166,10 +168,9 @@ class WorkLedger:
     ) -> Claim:
         """End a claim and make the next one in the same round trip; errors as in `claim`."""
         ticket = secrets.token_hex(8)
-        ending = self._finish_words(claim, outcomes)[1:]
-        next_one = self._claim_words(ticket, max_jobs, idling)[1:]
-        words = (self._prefix, len(ending), *ending, *next_one)
-        return self._claimed(ticket, self._port.run(FINISH_AND_CLAIM, *words))
+        ending = self._finish_words(claim, outcomes)
+        words = (len(ending), *ending, *self._claim_words(ticket, max_jobs, idling))
+        return self._claimed(ticket, self._scripts.run(FINISH_AND_CLAIM, *words))
 
     def renumber(self, stale: Sequence[tuple[Write, WriteOutcome]]) -> list[int | None]:
         """Return new revisions for writes that were found stale only because another clock was ahead.
@@ -196,7 +197,7 @@ class WorkLedger:
         words = [
             word for write, outcome in stale for word in (write.image_id, write.revision, outcome.revision)
         ]
-        answer = self._port.run(RENUMBER, self._prefix, newest, *words)
+        answer = self._scripts.run(RENUMBER, newest, *words)
         return [int(word) if word else None for word in answer]
 
     def forfeit(self, claimant: str) -> None:
@@ -207,7 +208,7 @@ class WorkLedger:
         QueueUnavailable
             Redis is away; the claim ends when its lease runs out.
         """
-        self._port.run(FORFEIT, self._prefix, claimant, self._suspect_pause_us)
+        self._scripts.run(FORFEIT, claimant, self._suspect_pause_us)
 
     def sweep(self, worker: str, limit: int = 1000) -> int:
         """Note that `worker` is there, drop expired records, and count the messages that are missing.
@@ -224,8 +225,8 @@ class WorkLedger:
         ForeignQueue
             The queue holds jobs of another store.
         """
-        words = (self._prefix, *self._keep, limit, self._keys.queue, worker, self._store_id())
-        answer = self._port.run(SWEEP, *words)
+        words = (*self._keep, limit, self._keys.queue, worker, self._store_id())
+        answer = self._scripts.run(SWEEP, *words)
         if answer == b"foreign":
             raise ForeignQueue(self._prefix)
         return int(answer)
@@ -239,7 +240,7 @@ class WorkLedger:
         times = (self._lease_us, self._suspect_pause_us)
         pauses_s = (idling.linger_s, idling.gather_s) if idling else (0.0, 0.0)
         pauses = [int(pause_s * MICROSECONDS) for pause_s in pauses_s]
-        return [self._prefix, self._store_id(), self.claimant, ticket, times[0], *most, times[1], *pauses]
+        return [self._store_id(), self.claimant, ticket, times[0], *most, times[1], *pauses]
 
     def _claimed(self, ticket: str, answer: Sequence[Any]) -> Claim:
         if answer[0] == b"foreign":
@@ -285,7 +286,7 @@ class WorkLedger:
                     words += [job_id, "back", int(delay_s * MICROSECONDS), *flags]
         channels = (self._keys.changes_channel, self._keys.finished_channel)
         return [
-            *(self._prefix, *self._keep, head_seq, *channels),
+            *(*self._keep, head_seq, *channels),
             *(self.claimant, claim.ticket, *words),
         ]
 

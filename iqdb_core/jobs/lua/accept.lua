@@ -22,8 +22,11 @@ for i = FIRST, #ARGV, WORDS do
   is_waited_for = is_waited_for and ARGV[i + 2] == 'interactive'
   is_urgent = is_urgent or ARGV[i + 2] == 'interactive'
 end
+-- What is accepted stays so, whatever right is missing to wake others: then messages are sent.
 local function call_workers(t)
-  return call_claimants(t, ARGV[7], math.ceil(#ids / CLAIM_JOBS), is_urgent)
+  local most = math.ceil(#ids / CLAIM_JOBS)
+  local is_done, missing = pcall(call_claimants, t, ARGV[7], most, is_urgent)
+  return is_done and missing or most
 end
 local function answer_with(answer)
   for _, id in ipairs(ids) do redis.call('DEL', P .. 'staged:' .. id) end
@@ -55,25 +58,28 @@ for i = FIRST, #ARGV, WORDS do
   end
 end
 local revision = math.max(t, tonumber(clock) + 1, tonumber(ARGV[6]) + 1)
+-- Each command is met before it matters, for Redis undoes nothing when it refuses one half way: the first
+-- record is written after all others were let through, and a payload without a record expires.
+meet()
 redis.call('SET', P .. 'clock', text(revision + #ids - 1))
-redis.call('INCRBY', P .. 'bytes', text(total))
 local revisions = {}
 for i = FIRST, #ARGV, WORDS do
   local id, place = ARGV[i], text(revision)
   if ARGV[i + 1] ~= 'delete' then
     redis.call('RENAME', P .. 'staged:' .. id, P .. 'payload:' .. id)
-    redis.call('PERSIST', P .. 'payload:' .. id)
   end
   redis.call('HSET', P .. 'job:' .. id, 'state', 'queued', 'kind', ARGV[i + 1], 'lane', ARGV[i + 2],
     'image_id', ARGV[i + 3], 'revision', place, 'bytes', ARGV[i + 4], 'created', text(t))
   if ARGV[i + 5] ~= '' then redis.call('HSET', P .. 'job:' .. id, 'source', ARGV[i + 5]) end
   if ARGV[i + 6] ~= '' then redis.call('HSET', P .. 'job:' .. id, 'if_absent', ARGV[i + 6]) end
+  redis.call('PERSIST', P .. 'payload:' .. id)
   redis.call('ZADD', P .. 'jobs', place, id)
   redis.call('ZADD', P .. 'jobs:queued', place, id)
   redis.call('ZADD', P .. 'lane:' .. ARGV[i + 2], place, id)
   revisions[#revisions + 1] = place
   revision = revision + 1
 end
+redis.call('SET', P .. 'bytes', text(held + total))
 jobs, held = size()
 local answer = {'ok', call_workers(t), text(jobs), text(held)}
 for _, place in ipairs(revisions) do answer[#answer + 1] = place end

@@ -58,7 +58,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'later', '-inf', text(t), '
   if redis.call('HGET', P .. 'job:' .. id, 'state') == 'queued' then to_queued(id) end
 end
 
-local taken = {}
+local taken, jobs = {}, {}
 local function take(lane, most)
   local held = 0
   for _, id in ipairs(redis.call('ZRANGE', P .. lane, 0, most - 1)) do
@@ -67,19 +67,24 @@ local function take(lane, most)
       held = held + tonumber(job[7] or '0')
       if #taken > 0 and held > tonumber(ARGV[7]) then break end
       taken[#taken + 1] = id
+      jobs[#jobs + 1] = job
       answer[#answer + 1] = row(id, job)
-      redis.call('ZADD', P .. 'jobs:running', job[4], id)
-      local attempts = tonumber(job[5] or '0')
-      if job[2] == 'image' then attempts = attempts + 1 end  -- nothing else can harm its process
-      redis.call('HSET', P .. 'job:' .. id, 'state', 'running', 'holder', holder, 'attempts', text(attempts))
     else
       redis.call('ZREM', P .. lane, id)
     end
   end
-  if #taken > 0 then
-    redis.call('ZREM', P .. lane, unpack(taken))
-    redis.call('ZREM', P .. 'jobs:queued', unpack(taken))
+  if #taken == 0 then return end
+  -- First who has them: a claim that Redis refuses half way for lack of a right is given back.
+  redis.call('RPUSH', P .. 'claim:' .. claimant, ARGV[4], unpack(taken))
+  redis.call('ZADD', P .. 'leases', text(t + tonumber(ARGV[5])), claimant)
+  for i, id in ipairs(taken) do
+    local attempts = tonumber(jobs[i][5] or '0')
+    if jobs[i][2] == 'image' then attempts = attempts + 1 end  -- nothing else can harm its process
+    redis.call('HSET', P .. 'job:' .. id, 'state', 'running', 'holder', holder, 'attempts', text(attempts))
+    redis.call('ZADD', P .. 'jobs:running', jobs[i][4], id)
   end
+  redis.call('ZREM', P .. lane, unpack(taken))
+  redis.call('ZREM', P .. 'jobs:queued', unpack(taken))
 end
 
 -- A few bulk jobs that came just now wait for others: a claim, its transaction and its end cost as much for
@@ -106,13 +111,12 @@ if #taken == 0 then
     end
   end
 end
-if #taken > 0 then
-  redis.call('RPUSH', P .. 'claim:' .. claimant, ARGV[4], unpack(taken))
-  redis.call('ZADD', P .. 'leases', text(t + tonumber(ARGV[5])), claimant)
-elseif linger > 0 and has_more then
-  redis.call('ZADD', P .. 'woken', text(t + gather + WOKEN_US), claimant)
-elseif linger > 0 then
-  redis.call('ZADD', P .. 'idle', text(t + linger), claimant)
+if #taken == 0 and linger > 0 then
+  if has_more then
+    redis.call('ZADD', P .. 'woken', text(t + gather + WOKEN_US), claimant)
+  else
+    redis.call('ZADD', P .. 'idle', text(t + linger), claimant)
+  end
 end
 answer[1] = count_claimable(t)
 return answer

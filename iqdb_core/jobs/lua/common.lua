@@ -24,6 +24,14 @@ local function is_open(state) return state == 'queued' or state == 'running' end
 -- so their scripts begin with a write that changes nothing and then always run to their end.
 local function even_when_full() redis.call('ZREM', P .. 'leases', '') end
 
+-- Runs, without changing anything, commands of which one refused half way would leave a job in pieces.
+local function meet()
+  redis.call('ZADD', P .. 'leases', 'XX', '0', '')
+  redis.call('PERSIST', P .. 'payload:')
+  redis.call('HDEL', P .. 'drain', '')
+  redis.call('DEL', P .. 'payload:')
+end
+
 -- Whether the ledger holds the jobs of another database than `store_id`; '' asks nothing.
 local function is_foreign(store_id)
   local store = redis.call('GET', P .. 'store')
@@ -117,7 +125,8 @@ local function give_back(claimant, pause)
       if pause then
         to_queued(claim[i], due_after_death(pause, job[4], job[3]))
       else
-        if job[5] == 'image' and tonumber(job[3] or '0') > 0 then redis.call('HINCRBY', key, 'attempts', -1) end
+        local attempts = tonumber(job[3] or '0')
+        if job[5] == 'image' and attempts > 0 then redis.call('HSET', key, 'attempts', text(attempts - 1)) end
         to_queued(claim[i])
       end
     end

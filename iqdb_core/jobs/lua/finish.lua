@@ -24,18 +24,13 @@ local t = now()
 local holder = ARGV[8] .. ' ' .. ARGV[9]
 local place = math.max(t, tonumber(redis.call('GET', P .. 'finish_clock') or '0') + 1)
 local finished, freed = {}, 0
+local is_open_claim = redis.call('LINDEX', P .. 'claim:' .. ARGV[8], 0) == ARGV[9]
+local held = tonumber(redis.call('GET', P .. 'bytes') or '0')
 
 local function finish(id, key, i)
   local job = redis.call('HMGET', key, 'state', 'bytes')
   if not is_open(job[1]) then return end
-  redis.call('DEL', P .. 'payload:' .. id)
-  freed = freed + tonumber(job[2] or '0')
-  redis.call('ZREM', P .. 'jobs:' .. job[1], id)
-  if job[1] == 'queued' then
-    redis.call('ZREM', P .. 'later', id)
-    for _, lane in ipairs(LANES) do redis.call('ZREM', P .. lane, id) end
-  end
-  redis.call('HDEL', key, 'attempts', 'deferrals', 'bytes', 'holder')
+  if #finished == 0 then redis.call('SET', P .. 'finish_clock', text(place + #ARGV)) end
   if ARGV[i + 1] == 'failed' then
     redis.call('HSET', key, 'state', 'failed', 'updated', text(place), 'reason', ARGV[i + 2],
       'error', ARGV[i + 3])
@@ -45,35 +40,46 @@ local function finish(id, key, i)
       'seq', ARGV[i + 3])
     if ARGV[i + 4] ~= '' then redis.call('HSET', key, 'damaged', ARGV[i + 4]) end
   end
+  redis.call('HDEL', key, 'attempts', 'deferrals', 'bytes', 'holder')
+  redis.call('ZREM', P .. 'jobs:' .. job[1], id)
+  if job[1] == 'queued' then
+    redis.call('ZREM', P .. 'later', id)
+    for _, lane in ipairs(LANES) do redis.call('ZREM', P .. lane, id) end
+  end
   redis.call('ZADD', P .. 'jobs:' .. ARGV[i + 1], text(place), id)
+  redis.call('DEL', P .. 'payload:' .. id)
+  freed = freed + tonumber(job[2] or '0')
   place = place + 1
   finished[#finished + 1] = id
 end
 
 local function put_back(id, key, i)
-  local job = redis.call('HMGET', key, 'state', 'holder', 'attempts', 'kind')
+  local job = redis.call('HMGET', key, 'state', 'holder', 'attempts', 'kind', 'deferrals')
   if job[1] ~= 'running' or job[2] ~= holder then return end
   local is_counted = job[4] == 'image'  -- by its claim
+  local attempts, deferrals = tonumber(job[3] or '0'), tonumber(job[5] or '0')
   if ARGV[i + 3] ~= '' and not is_counted then
-    redis.call('HINCRBY', key, 'attempts', 1)
-  elseif ARGV[i + 3] == '' and is_counted and tonumber(job[3] or '0') > 0 then
-    redis.call('HINCRBY', key, 'attempts', -1)
+    attempts = attempts + 1
+  elseif ARGV[i + 3] == '' and is_counted and attempts > 0 then
+    attempts = attempts - 1
   end
-  if ARGV[i + 4] ~= '' then redis.call('HINCRBY', key, 'deferrals', 1) end
-  redis.call('HSET', key, 'updated', text(t))
+  if ARGV[i + 4] ~= '' then deferrals = deferrals + 1 end
+  redis.call('HSET', key, 'updated', text(t), 'attempts', text(attempts), 'deferrals', text(deferrals))
   local delay = tonumber(ARGV[i + 2])
   to_queued(id, delay > 0 and t + delay or nil)
 end
 
+-- Each command is met before it matters, for Redis undoes nothing when it refuses one half way: a job whose
+-- payload is gone is final.
+meet()
 for i = FIRST, #ARGV, WORDS do
   local id, key = ARGV[i], P .. 'job:' .. ARGV[i]
   if ARGV[i + 1] == 'back' then put_back(id, key, i) else finish(id, key, i) end
 end
-if redis.call('LINDEX', P .. 'claim:' .. ARGV[8], 0) == ARGV[9] then give_back(ARGV[8]) end
+if #finished > 0 then redis.call('SET', P .. 'bytes', text(held - freed)) end
+if is_open_claim then give_back(ARGV[8]) end
 
 if #finished > 0 then
-  redis.call('SET', P .. 'finish_clock', text(place))
-  redis.call('DECRBY', P .. 'bytes', text(freed))
   local drain = redis.call('HMGET', P .. 'drain', 'since', 'jobs', 'bytes')
   local since = tonumber(drain[1] or '0')
   local jobs, bytes = tonumber(drain[2] or '0') + #finished, tonumber(drain[3] or '0') + freed

@@ -65,9 +65,9 @@ local function renumbered(image, revision, met)
     redis.call('LPOP', P .. 'shifts')
   end
   shifts[#shifts + 1] = {last, by}
-  redis.call('RPUSH', P .. 'shifts', text(last) .. ' ' .. text(by))
   clock = last + by
   redis.call('SET', P .. 'clock', text(clock))
+  redis.call('RPUSH', P .. 'shifts', text(last) .. ' ' .. text(by))
   return place + by
 end
 

@@ -1,0 +1,58 @@
+"""Scripts are run once Redis is known to let each of their commands through.
+
+Redis undoes nothing of a script when it refuses a command half way. So all commands are tried at the start on
+keys that nobody uses, and once more after each refusal, before anything is accepted, claimed or ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from iqdb_core.errors import QueueRefused
+from iqdb_core.jobs.connection import Argument, Command, RedisPort, raise_refused
+from iqdb_core.jobs.scripts import RIGHTS, Script
+
+
+class CheckedScripts:
+    """Runs the ledger's scripts; safe to use from several threads.
+
+    Parameters
+    ----------
+    port : RedisPort
+    prefix : str
+        Of every key; the first argument of every script.
+    """
+
+    def __init__(self, port: RedisPort, prefix: str) -> None:
+        self._port = port
+        self._prefix = prefix
+        self._is_checked = False
+
+    def run(
+        self,
+        script: Script,
+        *arguments: Argument,
+        before: Sequence[Command] = (),
+        before_repeating: Callable[[], None] | None = None,
+    ) -> Any:
+        """Run a script with the prefix and `arguments`; else as `RedisPort.run`.
+
+        Raises
+        ------
+        QueueRefused
+            Redis is there and refuses; if it is for a right, nothing was begun unless the right was taken
+            away since the last check.
+        QueueUnavailable, ConfigError
+            As in `RedisPort.run`.
+        """
+        if not self._is_checked:
+            raise_refused(self._port.run(RIGHTS, self._prefix))
+            self._is_checked = True
+        try:
+            return self._port.run(
+                script, self._prefix, *arguments, before=before, before_repeating=before_repeating
+            )
+        except QueueRefused:
+            self._is_checked = False
+            raise

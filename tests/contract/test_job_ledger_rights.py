@@ -1,0 +1,126 @@
+"""The job ledger and a user of Redis who lacks a right, from the start or from one moment to the next."""
+
+from __future__ import annotations
+
+import re
+import struct
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+import pytest
+
+from iqdb_core.errors import ConfigError, QueueRefused
+from iqdb_core.jobs import Done, JobLedger, JobState, PutBack, RedisPort, WorkLedger
+from iqdb_core.jobs.scripts import ALL, RIGHTS
+from iqdb_core.model import Signature
+from tests.fixtures.ledgers import accept_one, keys, payload_keys
+from tests.fixtures.redis import RedisServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SIGNATURE = Signature((0.5, 0.1, -0.1), struct.pack("<120h", *range(1, 121)))
+OF_SCRIPTS = {
+    command for script in ALL for command in re.findall(r"redis\.p?call\(\s*'([A-Z]+)'", script.text)
+} - {"PUBLISH"}  # words are hints
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("redis"), appendfsync="no")
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def port(server: RedisServer) -> Iterator[RedisPort]:
+    with server.client() as client:
+        client.flushall()
+    port = RedisPort.connect(server.url)
+    yield port
+    port.close()
+
+
+@contextmanager
+def without(server: RedisServer, *commands: str) -> Iterator[None]:
+    with server.client() as client:
+        client.execute_command("ACL", "SETUSER", "default", *(f"-{command.lower()}" for command in commands))
+        try:
+            yield
+        finally:
+            client.execute_command("ACL", "SETUSER", "default", "+@all")
+
+
+def work_off(server: RedisServer, ledger: JobLedger, work: WorkLedger) -> None:
+    """Do all that waits, each job with its bytes, and see that nothing is left over."""
+    claim = work.claim()
+    while claim.jobs:
+        assert [job.payload for job in claim.jobs] == [b"image"] * len(claim.jobs)
+        claim = work.finish_and_claim(claim, [Done(job.job_id, 1, SIGNATURE) for job in claim.jobs])
+    depth = ledger.depth()
+    assert (depth.queued, depth.running, depth.failed, depth.payload_bytes) == (0, 0, 0, 0)
+    with server.client() as client:
+        assert [key for key in payload_keys(server) if client.ttl(key) < 0] == []
+        is_known = {key: bool(client.zscore("iqdb:jobs", key[9:])) for key in keys(server) if ":job:" in key}
+    assert all(is_known.values())
+
+
+def test_every_command_that_a_script_runs_is_tried_before() -> None:
+    assert set(re.findall(r"\{'([A-Z]+)'", RIGHTS.text)) >= OF_SCRIPTS
+
+
+@pytest.mark.parametrize("command", sorted(OF_SCRIPTS))
+def test_a_right_that_is_missing_is_named_before_anything_is_taken(
+    server: RedisServer, port: RedisPort, command: str
+) -> None:
+    with without(server, command):
+        ledger, work = JobLedger(port, revision_floor=lambda: 0), WorkLedger(port)
+        for call in (ledger.seed, lambda: accept_one(ledger), work.claim, lambda: work.sweep("w")):
+            with pytest.raises(QueueRefused, match=rf"may not run .*\b{command}\b"):
+                call()
+    assert all(key.startswith("iqdb:tried:") for key in keys(server))
+    accept_one(ledger)
+    work_off(server, ledger, work)
+
+
+def test_rights_that_are_missing_are_named_together(server: RedisServer, port: RedisPort) -> None:
+    with without(server, "HSET", "PERSIST"), pytest.raises(QueueRefused) as refused:
+        JobLedger(port, revision_floor=lambda: 0).seed()
+    assert refused.value.mistake == "its user may not run PERSIST, HSET"
+
+
+@pytest.mark.parametrize("command", sorted(OF_SCRIPTS))
+def test_a_right_that_is_taken_away_loses_nothing(server: RedisServer, port: RedisPort, command: str) -> None:
+    ledger, work = JobLedger(port, revision_floor=lambda: 0), WorkLedger(port)
+    job_ids = [accept_one(ledger, image_id) for image_id in range(4)]
+    claim = work.claim(2)
+    with without(server, command):
+        for image_id in (5, 6):
+            with suppress(QueueRefused):
+                job_ids.append(accept_one(ledger, image_id))
+        with suppress(QueueRefused):
+            work.finish(claim, [Done(job_ids[0], 1, SIGNATURE), PutBack(job_ids[1], is_deferred=True)])
+    work.claim(1)
+    with without(server, command), suppress(QueueRefused):
+        work.claim()
+    work_off(server, ledger, work)
+    assert {job.state for job in ledger.get_many(job_ids) if job} == {JobState.DONE}
+    assert accept_one(ledger)
+
+
+@pytest.mark.parametrize("name", ["HSET", "HGET"])
+def test_a_command_of_scripts_that_a_server_does_not_know_is_a_mistake_of_settings(
+    tmp_path: Path, name: str
+) -> None:
+    server = RedisServer(tmp_path / "redis", options=("--rename-command", name, ""))
+    server.start()
+    port = RedisPort.connect(server.url)
+    try:
+        for call in (JobLedger(port, revision_floor=lambda: 0).seed, WorkLedger(port).claim):
+            with pytest.raises(ConfigError, match=f"lacks a command .*: {name}: "):
+                call()
+    finally:
+        port.close()
+        server.kill()
