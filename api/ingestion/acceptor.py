@@ -16,7 +16,7 @@ from functools import partial
 from typing import Final
 
 from api.ingestion.ledger_threads import LedgerThreads
-from iqdb_core.errors import QueueFull
+from iqdb_core.errors import QueueFull, QueueRefused
 from iqdb_core.jobs import Accepted, JobLedger, Lane, Submission
 
 log = logging.getLogger(__name__)
@@ -56,6 +56,11 @@ class JobAcceptor:
     def store_id(self) -> str:
         """Name of the store that jobs are for; empty while that is not known."""
         return self._ledger.store_id
+
+    @property
+    def refusal(self) -> QueueRefused | None:
+        """Why the queue, which answers, takes nothing."""
+        return self._ledger.refusal
 
     async def accept(self, submissions: Sequence[Submission]) -> list[Accepted]:
         """Accept all of `submissions` or none; on return they are not lost any more.

@@ -25,6 +25,7 @@ from iqdb_core.errors import (
     IndexNotReady,
     JobFailed,
     JobLost,
+    QueueRefused,
     QueueUnavailable,
     SearchUnavailable,
 )
@@ -165,12 +166,16 @@ class QueueIngestion:
             depth, workers = await asyncio.gather(
                 self._threads.run(self._ledger.depth), self._threads.run(self._ledger.workers)
             )
+        except QueueRefused as error:
+            return {"queue": {"state": "refuses", "message": error.mistake}}
         except QueueUnavailable as error:
             # Behind the colon stands where it is.
             return {"queue": {"state": "away", "message": str(error).partition(":")[0]}}
+        refusal = self._acceptor.refusal
+        state = {"state": "refuses", "message": refusal.mistake} if refusal else {"state": "ready"}
         return {
             "queue": {
-                "state": "ready",
+                **state,
                 "queued": depth.queued,
                 "interactive": depth.interactive,
                 "running": depth.running,

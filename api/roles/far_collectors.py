@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import accumulate
+from typing import Final
 
 from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -17,6 +18,8 @@ from api.search.query_node import NodeState, QueryNode
 from iqdb_core.errors import QueueUnavailable
 from iqdb_core.jobs import JobLedger
 from iqdb_core.jobs.model import BUCKETS_S
+
+_UP: Final = "1 if the queue answers, and took the last jobs that it was given."
 
 
 class QueueCollector(Collector):
@@ -33,9 +36,9 @@ class QueueCollector(Collector):
             stages = self._ledger.stages()
             workers = self._ledger.count_workers()
         except QueueUnavailable:
-            yield gauge("iqdb_queue_up", "1 if the queue answers.", 0)
+            yield gauge("iqdb_queue_up", _UP, 0)
             return
-        yield gauge("iqdb_queue_up", "1 if the queue answers.", 1)
+        yield gauge("iqdb_queue_up", _UP, float(self._ledger.refusal is None))
         jobs = GaugeMetricFamily(
             "iqdb_queue_jobs", "Jobs by state; those that wait by lane.", labels=["state", "lane"]
         )

@@ -12,12 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from iqdb_core.errors import ForeignQueue, QueueFull, QueueUnavailable
+from iqdb_core.errors import ForeignQueue, QueueFull, QueueRefused, QueueUnavailable
 from iqdb_core.jobs.connection import Command, RedisPort
 from iqdb_core.jobs.headroom import FULL, ROOM, Headroom, RedisFull, drained_s, retry_after_s
 from iqdb_core.jobs.keys import DEFAULT_KEYS, Keys
 from iqdb_core.jobs.model import Acceptance, Accepted, JobKind, Lane, Submission
 from iqdb_core.jobs.reading import SILENT_S, JobReader
+from iqdb_core.jobs.refusals import Refusals
 from iqdb_core.jobs.rights import CheckedScripts
 from iqdb_core.jobs.scripts import ACCEPT, SEED
 
@@ -103,11 +104,17 @@ class JobLedger(JobReader):
         self._run_id = ""
         self._headroom = Headroom(port)
         self._scripts = CheckedScripts(port, keys.prefix)
+        self._refusals = Refusals()
 
     @property
     def store_id(self) -> str:
         """Name of the store that the jobs are for; empty until it was asked for that."""
         return self._store_id
+
+    @property
+    def refusal(self) -> QueueRefused | None:
+        """Why Redis, which answers, took nothing when it was asked the last time."""
+        return self._refusals.last
 
     # The clock of revisions.
 
@@ -140,7 +147,12 @@ class JobLedger(JobReader):
         """
         if self._revision_floor is None:
             raise QueueUnavailable("the clock of revisions is lost and has to be seeded from the store")
-        floor = self._revision_floor()
+        with self._refusals.noted():
+            self._seed(self._revision_floor)
+        self._refusals.end()
+
+    def _seed(self, revision_floor: Callable[[], int]) -> None:
+        floor = revision_floor()
         self._store_id = self._read_store_id()
         self.seed_revision_floor(floor)
         self._run_id = self._port.run_id()
@@ -198,6 +210,12 @@ class JobLedger(JobReader):
         """
         if not submissions:
             return Acceptance([], 0, 0, 0)
+        with self._refusals.noted():
+            accepted = self._accept_all(submissions)
+        self._refusals.end()
+        return accepted
+
+    def _accept_all(self, submissions: Sequence[Submission]) -> Acceptance:
         job_ids = [secrets.token_hex(12) for _ in submissions]
         size = sum(len(submission.payload) + _RECORD_BYTES for submission in submissions)
         is_waited_for = all(submission.lane is Lane.INTERACTIVE for submission in submissions)
@@ -233,7 +251,8 @@ class JobLedger(JobReader):
             Redis is away.
         """
         room = _room(lane is Lane.INTERACTIVE)
-        self._check_memory(payload_bytes, room)
+        with self._refusals.noted():
+            self._check_memory(payload_bytes, room)
         held_jobs, held, jobs_per_s, bytes_per_s = self._figures()
         limits = self.limits
         if held_jobs + jobs > limits.max_jobs * room or held + payload_bytes > limits.max_bytes * room:

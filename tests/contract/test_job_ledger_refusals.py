@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import struct
 import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
-from iqdb_core.errors import ForeignQueue, QueueUnavailable
-from iqdb_core.jobs import JobLedger, PutBack, RedisPort, Submission, WorkLedger
-from iqdb_core.model import Signature
+from api.roles.far_collectors import QueueCollector
+from api.web.errors import message_of
+from iqdb_core.errors import ForeignQueue, QueueRefused, QueueUnavailable
+from iqdb_core.jobs import JobLedger, Lane, PutBack, RedisPort, Submission, WorkLedger
 from tests.fixtures.ledgers import accept_one
 from tests.fixtures.redis import RedisServer
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-SIGNATURE = Signature((0.5, 0.1, -0.1), struct.pack("<120h", *range(1, 121)))
 ROUNDS = 100
 
 
@@ -68,6 +67,63 @@ def test_a_start_that_fails_without_redis_has_learned_for_whom_it_accepts(
     server.start()
     with pytest.raises(ForeignQueue):
         accept_one(yours)
+
+
+# Who looks sees that it refuses.
+
+
+def is_up(ledger: JobLedger) -> bool:
+    metrics = {family.name: family for family in QueueCollector(ledger).collect()}
+    return metrics["iqdb_queue_up"].samples[0].value == 1
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "mistake"),
+    [
+        ("REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE", "it is a replica, which takes no writes"),
+        ("ACL SETUSER default -zadd", "ACL SETUSER default +@all", "its user may not run ZADD"),
+        (
+            "CONFIG SET min-replicas-to-write 1",
+            "CONFIG SET min-replicas-to-write 0",
+            "it has too few replicas",
+        ),
+    ],
+)
+def test_a_refusal_shows_until_jobs_are_taken(
+    server: RedisServer, port: RedisPort, caplog: pytest.LogCaptureFixture, begin: str, end: str, mistake: str
+) -> None:
+    ledger = JobLedger(port, revision_floor=lambda: 0)
+    accept_one(ledger)
+    assert ledger.refusal is None
+    assert is_up(ledger)
+    with server.client() as client:
+        client.execute_command(*begin.split())
+        for _ in range(3):
+            with pytest.raises(QueueRefused):
+                accept_one(ledger)
+        assert ledger.refusal is not None
+        assert ledger.refusal.mistake == mistake
+        assert message_of(ledger.refusal) == f"the queue takes nothing now: {mistake}"
+        assert not is_up(ledger)
+        assert caplog.text.count("the queue takes nothing: ") == 1
+        client.execute_command(*end.split())
+    accept_one(ledger)
+    assert ledger.refusal is None
+    assert is_up(ledger)
+
+
+def test_a_refusal_shows_also_where_bodies_are_not_read_any_more(
+    server: RedisServer, port: RedisPort
+) -> None:
+    with server.client() as client:
+        client.config_set("maxmemory", 2**30)
+        client.config_set("maxmemory-policy", "allkeys-lru")
+    ledger = JobLedger(port, revision_floor=lambda: 0)
+    with pytest.raises(QueueRefused):
+        ledger.check_room(1, 1, Lane.BULK)
+    assert ledger.refusal is not None
+    assert ledger.refusal.mistake == "its maxmemory-policy is allkeys-lru; set noeviction"
+    assert not is_up(ledger)
 
 
 # Scripts that it forgot.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,6 +13,7 @@ import pytest
 from api.web.errors import status_of
 from iqdb_core.errors import QueueFull
 from iqdb_core.jobs import JobLedger, Keys, Lane, Submission
+from tests.fixtures.cluster import running_cluster
 from tests.fixtures.noise import noise_png
 from tests.fixtures.plants import Plant
 from tests.fixtures.poisoned_worker import SLOW
@@ -21,6 +23,8 @@ from tests.fixtures.waiting import wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    import httpx
 
 pytestmark = pytest.mark.waits
 FILLER = b"no image" + bytes(500_000)
@@ -142,3 +146,28 @@ def test_a_worker_waits_where_something_else_answers_than_redis(plant: Plant) ->
         assert "Traceback" not in worker.text()
         server.shutdown()
         thread.join()
+
+
+def test_who_looks_sees_that_the_queue_refuses(tmp_path: Path) -> None:
+    with running_cluster(tmp_path, str(tmp_path / "iqdb.sqlite"), workers=0) as cluster:
+        client = cluster.client
+
+        def state() -> tuple[object, float]:
+            (is_up,) = re.findall(r"^iqdb_queue_up (\S+)$", client.get("/metrics").text, re.MULTILINE)
+            return client.get("/status").json()["queue"]["state"], float(is_up)
+
+        def add() -> httpx.Response:
+            return client.post("/images/1?wait=false", files={"file": noise_png(1)})
+
+        assert (add().status_code, state()) == (202, ("ready", 1))
+        with cluster.redis.client() as redis:
+            redis.execute_command("REPLICAOF", "127.0.0.1", str(free_port()))
+            refused = add()
+            assert (refused.status_code, state()) == (503, ("refuses", 0))
+            redis.execute_command("REPLICAOF", "NO", "ONE")
+        why = "it is a replica, which takes no writes"
+        assert refused.json()["message"] == f"the queue takes nothing now: {why}"
+        assert (
+            f"the queue takes nothing: Redis refuses for now: {why}" in (tmp_path / "api-0.log").read_text()
+        )
+        assert (add().status_code, state()) == (202, ("ready", 1))

@@ -147,7 +147,7 @@ STATUS: Final[dict[str, Any]] = {
                 "queue": {
                     "type": "object",
                     "properties": {
-                        "state": {"enum": ["ready", "away"]},
+                        "state": {"enum": ["ready", "refuses", "away"]},
                         "message": {"type": "string"},
                         **{
                             name: {"type": "integer"}

@@ -1,0 +1,57 @@
+"""Why a Redis that answers takes no jobs: kept until it takes some, and said in the log again and again.
+
+Whoever only reads notices nothing of it, and the clients who are refused tell nobody.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from iqdb_core.errors import QueueRefused
+
+log = logging.getLogger(__name__)
+
+_REMIND_S: Final = 60.0
+
+
+class Refusals:
+    """Keeps the last refusal; safe to use from several threads.
+
+    Parameters
+    ----------
+    now : callable
+        Monotonic seconds.
+
+    Attributes
+    ----------
+    last : QueueRefused or None
+        Why the last jobs were refused; None once some were taken.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._told_s = float("-inf")
+        self.last: QueueRefused | None = None
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Note a refusal that ends the block; it is raised all the same."""
+        try:
+            yield
+        except QueueRefused as error:
+            self.last = error
+            now_s = self._now()
+            if now_s >= self._told_s + _REMIND_S:
+                self._told_s = now_s
+                log.warning("the queue takes nothing: %s", error, extra={"action": "queue_refused"})
+            raise
+
+    def end(self) -> None:
+        """Note that jobs were taken."""
+        if self.last is not None:
+            self.last, self._told_s = None, float("-inf")
+            log.warning("the queue takes jobs again", extra={"action": "queue_accepts"})
