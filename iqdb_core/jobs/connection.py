@@ -47,6 +47,7 @@ _WORDS: Final = {
     redis.exceptions.NoPermissionError: "NOPERM",
 }
 """The words of those from which the client library takes it off, unless a script met them."""
+_AFTER_COMMAND: Final = "of pipeline caused error: "
 _UNKNOWN: Final = re.compile("unknown (redis )?command", re.IGNORECASE)
 """What a server says that has it under another name (`rename-command`), switched off, or never had it."""
 
@@ -313,7 +314,9 @@ def translated() -> Iterator[None]:
         raise QueueUnavailable(f"what answers there is not Redis: {error}") from error
     except redis.exceptions.ResponseError as error:
         word = next((word for kind, word in _WORDS.items() if isinstance(error, kind)), "")
-        said = _refusal(f"{word} {error}", str(error))
+        # The client library puts the command before it, with a whole image perhaps.
+        shown = str(error).rpartition(_AFTER_COMMAND)[2]
+        said = _refusal(f"{word} {shown}", shown)
         if said is None:
             raise
         raise said from error

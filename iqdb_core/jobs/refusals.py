@@ -34,7 +34,7 @@ class Refusals:
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
-        self._told_s = float("-inf")
+        self._told, self._told_s = "", float("-inf")
         self.last: QueueRefused | None = None
 
     @contextmanager
@@ -45,13 +45,13 @@ class Refusals:
         except QueueRefused as error:
             self.last = error
             now_s = self._now()
-            if now_s >= self._told_s + _REMIND_S:
-                self._told_s = now_s
+            if error.mistake != self._told or now_s >= self._told_s + _REMIND_S:
+                self._told, self._told_s = error.mistake, now_s
                 log.warning("the queue takes nothing: %s", error, extra={"action": "queue_refused"})
             raise
 
     def end(self) -> None:
         """Note that jobs were taken."""
         if self.last is not None:
-            self.last, self._told_s = None, float("-inf")
+            self.last, self._told = None, ""
             log.warning("the queue takes jobs again", extra={"action": "queue_accepts"})

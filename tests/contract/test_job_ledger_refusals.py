@@ -105,7 +105,8 @@ def test_a_refusal_shows_until_jobs_are_taken(
         assert ledger.refusal.mistake == mistake
         assert message_of(ledger.refusal) == f"the queue takes nothing now: {mistake}"
         assert not is_up(ledger)
-        assert caplog.text.count("the queue takes nothing: ") == 1
+        assert caplog.text.count(f"the queue takes nothing: Redis refuses for now: {mistake}: ") == 1
+        assert "staged:" not in caplog.text, "it shows the command, with the image"
         client.execute_command(*end.split())
     accept_one(ledger)
     assert ledger.refusal is None
