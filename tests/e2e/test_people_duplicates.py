@@ -1,20 +1,33 @@
-"""`iqdb duplicates` on a server whose images change, or that fails, while it is asked."""
+"""`iqdb duplicates` that is interrupted, fails or goes on, and what it may find in a database."""
 
 from __future__ import annotations
 
+import csv
 import http.server
+import io
 import json
+import os
+import resource
+import sqlite3
 import threading
+from contextlib import closing
+from io import FileIO
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.fixtures.command_line import run
+from api.roles.commands.seeking import Output
+from iqdb_core.model import Write
+from iqdb_core.store import open_store
+from tests.fixtures.command_line import Running, run
+from tests.fixtures.stores import signature
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 GROUP = {"post_ids": [1, 2], "pairs": [{"post_ids": [1, 2], "likelihood": 1.0, "score": 100.0}]}
+LATER = {"post_ids": [4, 5], "pairs": [{"post_ids": [4, 5], "likelihood": 1.0, "score": 100.0}]}
 ANSWERS = {
     "/status": (200, {"images": 3}),
     "/images/1": (200, {"post_id": 1, "hash": "iqdb_0", "source": "one"}),
@@ -26,9 +39,11 @@ ANSWERS = {
 class Failing(http.server.BaseHTTPRequestHandler):
     """Knows the first page of groups, one of which has lost an image meanwhile, and fails at the next."""
 
+    answers = ANSWERS
+
     def do_GET(self) -> None:
         path = "further" if "after=" in self.path else self.path.partition("?")[0]
-        status, body = ANSWERS.get(path, (500, {"message": "internal error"}))
+        status, body = self.answers.get(path, (500, {"message": "internal error"}))
         content = json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(content)))
@@ -39,9 +54,16 @@ class Failing(http.server.BaseHTTPRequestHandler):
         pass
 
 
+class FailingWithin(Failing):
+    """Fails when it is asked for the source of the second group of a page."""
+
+    answers = ANSWERS | {"/duplicates": (200, {"groups": [GROUP, LATER], "looked_at": 5, "next": 5})}
+
+
 @pytest.fixture
-def failing() -> Iterator[str]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Failing) as server:
+def failing(request: pytest.FixtureRequest) -> Iterator[str]:
+    kind = getattr(request, "param", Failing)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), kind) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}/"
@@ -55,3 +77,69 @@ def test_who_is_interrupted_by_the_server_is_told_where_to_go_on(failing: str) -
     assert "go on with --after 2" in ended.stderr
     assert "internal error" in ended.stderr
     assert json.loads(ended.stdout)["images"] == [{"post_id": 1, "source": "one"}, {"post_id": 2}]
+
+
+@pytest.mark.parametrize("failing", [FailingWithin], indirect=True)
+def test_of_a_page_that_cannot_be_told_whole_nothing_is_written(failing: str, tmp_path: Path) -> None:
+    ended = run("duplicates", "--url", failing, "-o", "found.csv", folder=tmp_path)
+    assert "go on with --after -1" in ended.stderr
+    assert (tmp_path / "found.csv").read_text().splitlines() == ["group,post_id,likelihood,source"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a database that knows three pictures twice: 1 and 4, 2 and 3, 5 and 6."""
+    store = open_store(str(tmp_path / "iqdb.sqlite"))
+    numbers = {1: 1, 2: 2, 3: 2, 4: 1, 5: 3, 6: 3}
+    store.apply([Write(one, 1, signature(number), f"{one}.jpg") for one, number in numbers.items()])
+    store.close()
+    return tmp_path
+
+
+def test_a_group_has_the_same_number_in_every_run_and_shares_it_with_none(folder: Path) -> None:
+    def numbers(text: str) -> list[tuple[int, int]]:
+        return [(int(row["group"]), int(row["post_id"])) for row in csv.DictReader(io.StringIO(text))]
+
+    every = [(1, 1), (1, 4), (2, 2), (2, 3), (5, 5), (5, 6)]
+    table = run("duplicates", "--format", "table", folder=folder).stdout.splitlines()
+    assert [tuple(map(int, line.split()[:2])) for line in table[1:]] == every
+    lines = map(json.loads, run("duplicates", folder=folder).stdout.splitlines())
+    assert [(one["group"], image["post_id"]) for one in lines for image in one["images"]] == every
+    run("duplicates", "-o", "found.csv", folder=folder)
+    assert numbers((folder / "found.csv").read_text()) == every
+    (folder / "found.csv").write_text("group,post_id,likelihood,source\n1,1,1.0,1.jpg\n1,4,1.0,4.jpg\n")
+    run("duplicates", "-o", "found.csv", "--after", 1, folder=folder)
+    assert numbers((folder / "found.csv").read_text()) == every
+
+
+def test_an_empty_source_is_none(folder: Path) -> None:
+    with closing(sqlite3.connect(folder / "iqdb.sqlite")) as connection, connection:
+        connection.execute("UPDATE iqdb_sources SET source = '' WHERE post_id IN (1, 2, 3)")
+    ended = run("duplicates", folder=folder)
+    assert ended.returncode == 0, ended.stderr
+    told = [json.loads(line)["images"] for line in ended.stdout.splitlines()]
+    assert told[:2] == [[{"post_id": 1}, {"post_id": 4, "source": "4.jpg"}], [{"post_id": 2}, {"post_id": 3}]]
+
+
+def test_who_stops_reading_is_not_told_to_go_on(folder: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with Running("duplicates", folder=folder, stdout=writing) as looking:
+        os.close(writing)
+        assert looking.wait_end() == 1
+        assert looking.errors() == ""
+
+
+def test_a_page_for_which_there_is_no_room_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with FileIO(tmp_path / "found", "a") as file:
+        out = Output(file)
+        out.write("a page\n")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+        try:
+            with pytest.raises(OSError, match="File too large"):
+                out.write("another page\n" * 1000)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        out.write("the same page\n")
+    assert (tmp_path / "found").read_text() == "a page\nthe same page\n"

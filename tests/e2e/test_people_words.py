@@ -68,6 +68,14 @@ def test_a_folder_that_is_added_by_a_link_as_well_holds_no_copies(folder: Path) 
     assert (ended.stdout, "0 groups among 4 images" in ended.stderr) == ("", True)
 
 
+def test_of_a_file_that_was_added_through_a_linked_folder_as_well_its_own_name_is_told(folder: Path) -> None:
+    (folder / "other").symlink_to("pictures")
+    run("add", "other", "pictures", folder=folder)  # those of the link have the smaller ids
+    (group,) = map(json.loads, run("duplicates", folder=folder).stdout.splitlines())
+    names = [Path(one["source"]).relative_to(folder.resolve()) for one in group["images"]]
+    assert names == [Path("pictures/b.jpg"), Path("pictures/c.jpg")]
+
+
 def test_ids_of_one_file_and_sources_of_a_server_stay(folder: Path) -> None:
     file = folder / "pictures" / "d.jpg"
     (folder / "link.jpg").symlink_to(file)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import csv
+import io
+import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from enum import StrEnum
+from io import FileIO
 from pathlib import Path
-from typing import Annotated, Any, Final, TextIO
+from typing import Annotated, Final
 
 import typer
 
@@ -17,6 +21,7 @@ from api.roles.people import show
 from api.roles.people.files import is_csv
 from api.roles.people.one_file import without_links
 from api.roles.people.opening import opened
+from api.roles.people.target import Target
 from api.roles.progress import ProgressLine
 from iqdb_client import ClientError
 from iqdb_core.duplicates import Group
@@ -62,11 +67,10 @@ def duplicates(
     Plain pictures, which resemble each other anyhow, are left out, and so are links to files of the same
     group.
     """
-    with opened(settings) as target, _written(output) as out:
-        form = form or _format_for(output, out)
-        is_new = after < 0 if output is None else out.tell() == 0
-        if form is DuplicatesFormat.CSV and is_new:
-            csv.writer(out).writerow(COLUMNS)
+    with opened(settings) as target, _opened(output) as out:
+        form = form or _format_for(output, out.is_terminal)
+        if form is DuplicatesFormat.CSV and (after < 0 if output is None else out.is_empty):
+            out.write(_csv([COLUMNS]))
         line = ProgressLine("looking for duplicates")
         total = int(target.status()["images"])
         looked_at = groups = extra = parts = linked = 0
@@ -74,22 +78,21 @@ def duplicates(
         try:
             while True:
                 page = target.duplicates(position, min_likelihood)
-                for found in page.groups:
-                    sources = target.sources(found.image_ids)
-                    group = found if settings.url else without_links(found, sources)
-                    linked += len(found.image_ids) - len(group.image_ids)
-                    if len(group.image_ids) < 2:
-                        continue
-                    groups += 1
-                    extra += len(group.image_ids) - 1
-                    parts += not group.is_whole
-                    _write(out, group, groups, sources, form)
-                out.flush()
+                every = [_told(target, found, is_here=not settings.url) for found in page.groups]
+                told = [one for one in every if len(one.group.image_ids) > 1]
+                linked += sum(one.left_out for one in every)
+                extra += sum(len(one.group.image_ids) - 1 for one in told)
+                parts += sum(not one.group.is_whole for one in told)
+                if told:  # all of a page or nothing: who goes on begins with a page
+                    out.write(_text(told, form, is_first=not groups, is_terminal=out.is_terminal))
+                position = position if page.next_after is None else page.next_after
+                groups += len(told)
                 looked_at += page.looked_at
                 line(min(looked_at, total), max(total, looked_at))
                 if page.next_after is None:
                     break
-                position = page.next_after
+        except BrokenPipeError:  # who read it has seen enough
+            raise
         except (KeyboardInterrupt, OSError, ClientError, IqdbError):
             show.say(f"interrupted; go on with --after {position}")
             raise
@@ -105,32 +108,103 @@ def duplicates(
         show.say(f"not all images are told of {parts:,} of the groups, which are too large")
 
 
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """A group, where its images come from, as far as it is known, and how many were left out as links."""
+
+    group: Group
+    sources: Mapping[int, str]
+    left_out: int
+
+    @property
+    def number(self) -> int:
+        """Its smallest id: no other group's number, and the same in every run."""
+        return self.group.image_ids[0]
+
+
+def _told(target: Target, found: Group, *, is_here: bool) -> _Told:
+    """Return a group as it is told; `is_here`: sources are files of this machine, if they are files."""
+    sources = {one: name for one, name in target.sources(found.image_ids).items() if name}
+    group = without_links(found, sources) if is_here else found
+    return _Told(group, sources, len(found.image_ids) - len(group.image_ids))
+
+
+class Output:
+    """Standard output, or a file that is written to at its end.
+
+    Parameters
+    ----------
+    file : FileIO or None
+    """
+
+    def __init__(self, file: FileIO | None) -> None:
+        self._file = file
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it is a file in which nothing is yet."""
+        return self._file is not None and os.fstat(self._file.fileno()).st_size == 0
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether a person sees what is written."""
+        return (self._file or sys.stdout).isatty()
+
+    def write(self, text: str) -> None:
+        """Write a text and hold nothing back; a file has all of it or, after an error, nothing."""
+        if self._file is None:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+            return
+        size = os.fstat(self._file.fileno()).st_size
+        rest = memoryview(text.encode())
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except BaseException:
+            with suppress(OSError):  # a device or a pipe has taken what it has taken
+                self._file.truncate(size)
+            raise
+
+
 @contextmanager
-def _written(output: Path | None) -> Iterator[TextIO]:
-    """Yield what is written to: a file at its end, or standard output."""
+def _opened(output: Path | None) -> Iterator[Output]:
     if output is None:
-        yield sys.stdout
+        yield Output(None)
         return
     try:
-        with output.open("a", encoding="utf-8", newline="") as out:
-            yield out
-    except OSError as error:  # also when it is closed: a full disk may be told only then
+        with output.open("ab", buffering=0) as file:
+            yield Output(file)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
         raise ConfigError(f"{output} cannot be written: {error.strerror}") from error
 
 
-def _format_for(output: Path | None, out: TextIO) -> DuplicatesFormat:
+def _format_for(output: Path | None, is_terminal: bool) -> DuplicatesFormat:
     if output is not None and is_csv(output):
         return DuplicatesFormat.CSV
-    return DuplicatesFormat.TABLE if out.isatty() else DuplicatesFormat.NDJSON
+    return DuplicatesFormat.TABLE if is_terminal else DuplicatesFormat.NDJSON
 
 
-def _write(out: Any, group: Group, number: int, sources: dict[int, str], form: DuplicatesFormat) -> None:
+def _text(told: Iterable[_Told], form: DuplicatesFormat, *, is_first: bool, is_terminal: bool) -> str:
+    """Return groups as they are written; a table has the names of its columns above the first ones."""
+    if form is DuplicatesFormat.NDJSON:
+        return "".join(map(_line, told))
+    rows = (row for one in told for row in _rows(one))
     if form is DuplicatesFormat.CSV:
-        csv.writer(out).writerows(_rows(group, number, sources))
-        return
-    if form is DuplicatesFormat.TABLE:
-        show.rows(COLUMNS, _rows(group, number, sources), out, is_first=number == 1)
-        return
+        return _csv(rows)
+    return show.rows(COLUMNS, rows, is_first=is_first, is_terminal=is_terminal)
+
+
+def _csv(rows: Iterable[Sequence[object]]) -> str:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    return text.getvalue()
+
+
+def _line(told: _Told) -> str:
+    sources, group = told.sources, told.group
     images = [
         {"post_id": image_id} | ({"source": sources[image_id]} if image_id in sources else {})
         for image_id in group.image_ids
@@ -140,11 +214,11 @@ def _write(out: Any, group: Group, number: int, sources: dict[int, str], form: D
         for pair in group.pairs
     ]
     truncated = {} if group.is_whole else {"truncated": True}
-    out.write(show.json_line({"images": images, "pairs": pairs, **truncated}))
+    return show.json_line({"group": told.number, "images": images, "pairs": pairs, **truncated})
 
 
-def _rows(group: Group, number: int, sources: dict[int, str]) -> Iterator[list[object]]:
+def _rows(told: _Told) -> Iterator[list[object]]:
     """Yield group, id, the best likelihood of its pairs, and source, for each image."""
-    for image_id in group.image_ids:
-        own = [pair.likelihood for pair in group.pairs if image_id in {pair.first, pair.second}]
-        yield [number, image_id, f"{max(own, default=0):.4f}", sources.get(image_id, "")]
+    for image_id in told.group.image_ids:
+        own = [pair.likelihood for pair in told.group.pairs if image_id in {pair.first, pair.second}]
+        yield [told.number, image_id, f"{max(own, default=0):.4f}", told.sources.get(image_id, "")]

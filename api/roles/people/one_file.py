@@ -19,14 +19,14 @@ def without_links(group: Group, sources: Mapping[int, str]) -> Group:
 
     Ids with the same source all stay, and so do those without one. What is left may be a single image.
     """
+    known = {image_id: source for image_id in group.image_ids if (source := sources.get(image_id))}
     own_names: dict[str, str] = {}
     first_ids: dict[str, int] = {}
-    for image_id in sorted(group.image_ids, key=lambda one: _is_link(sources.get(one, ""))):
-        if source := sources.get(image_id):
-            name = own_names.setdefault(_file_of(source), source)
-            first_ids.setdefault(name, image_id)
+    for image_id in sorted(known, key=lambda one: _is_by_link(known[one])):
+        name = own_names.setdefault(_file_of(known[image_id]), known[image_id])
+        first_ids.setdefault(name, image_id)
     instead = {}
-    for image_id, source in sources.items():
+    for image_id, source in known.items():
         name = own_names[_file_of(source)]
         if name != source:
             instead[image_id] = first_ids[name]
@@ -46,11 +46,9 @@ def _renamed(pairs: Iterable[Pair], instead: Mapping[int, int]) -> list[Pair]:
     return [found[ids] for ids in sorted(found)]
 
 
-def _is_link(source: str) -> bool:
-    try:
-        return os.path.islink(source)  # noqa: PTH114 - any text may be a source
-    except ValueError:
-        return False
+def _is_by_link(source: str) -> bool:
+    """Return whether a link, of the file or of a folder above it, leads to the file."""
+    return _file_of(source) != source
 
 
 def _file_of(source: str) -> str:

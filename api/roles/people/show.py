@@ -5,13 +5,14 @@ Results go to standard output, everything else to standard error. Decides nothin
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any, Final, TextIO
+from typing import Any, Final
 
 from rich.console import Console
 from rich.progress import (
@@ -172,15 +173,20 @@ def pairs(values: Mapping[str, object]) -> None:
     out.print(table)
 
 
-def rows(columns: Sequence[str], values: Iterable[Sequence[object]], to: TextIO, *, is_first: bool) -> None:
-    """Write some rows of a table that is shown piece by piece; the last column takes what is left."""
+def rows(
+    columns: Sequence[str], values: Iterable[Sequence[object]], *, is_first: bool, is_terminal: bool
+) -> str:
+    """Return some rows of a table that is shown piece by piece; the last column takes what is left."""
     table = Table(box=None, pad_edge=False, show_header=is_first)
     for name in columns[:-1]:
         table.add_column(name.replace("_", " "), justify="right", min_width=_COLUMN, no_wrap=True)
     table.add_column(columns[-1], overflow="fold")
     for row in values:
         table.add_row(*(_cell(str(value)) for value in row))
-    Console(file=to, width=None if to.isatty() else _WIDE, **_PLAIN).print(table)
+    text = io.StringIO()
+    width = None if is_terminal else _WIDE
+    Console(file=text, width=width, force_terminal=is_terminal, **_PLAIN).print(table)
+    return text.getvalue()
 
 
 def _cell(text: str) -> Text:
