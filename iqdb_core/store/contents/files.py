@@ -1,7 +1,7 @@
 """A file that is there whole or not at all, and never in place of another.
 
-    NAME.part/      held by whoever writes NAME; what a killed process left in it is written over
-      lock
+    NAME.part/      held by whoever writes NAME, who alone may use it; what a killed process left in it is
+      lock          written over
       file          becomes NAME when it is whole
 
 Called by `export` and `backup`, and by commands that write a file of their own.
@@ -13,6 +13,7 @@ import errno
 import fcntl
 import os
 import sqlite3
+import stat
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
 _LOCK_NAME: Final = "lock"
 _FILE_NAME: Final = "file"
+_NEW: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_WRITABLE_BY_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
+_NOT_OURS: Final = frozenset({errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.EACCES})
+"""What is said of a name that is another kind of thing than was looked for, a link, or somebody else's."""
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 """What a file system says that gives a file no second name, or not to this user."""
 
@@ -36,7 +41,7 @@ def new_file(path: Path) -> Iterator[Path]:
     ------
     StoreInvalid
         `path` exists already or somebody else has made it meanwhile, another process or thread is writing it,
-        or its directory does not exist.
+        its directory does not exist, or `NAME.part` is there and no folder that this user alone may change.
     StoreUnavailable
         The disk is full or fails, the directory may not be used, or the name is too long: while it is
         written, five characters more are in it.
@@ -50,9 +55,11 @@ def new_file(path: Path) -> Iterator[Path]:
     if not has_directory:
         raise StoreInvalid(f"there is no directory for {path.name}")
     try:
-        with _part_of(path) as part:
+        with _part_of(path) as (part, fd):
             yield part
-            _sync(part)
+            os.fsync(fd)
+            if not os.path.samestat(os.fstat(fd), part.lstat()):
+                raise StoreInvalid(f"{path.name} is not written: somebody else changed {part.parent.name}")
             _name(part, path)
             _sync(path.parent)
     except (OSError, sqlite3.Error) as error:
@@ -60,58 +67,100 @@ def new_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _part_of(path: Path) -> Iterator[Path]:
-    """Yield the name of a file beside `path` that nobody else writes, and that is not there yet."""
+def _part_of(path: Path) -> Iterator[tuple[Path, int]]:
+    """Yield an empty file beside `path` that nobody else writes: its name, and what it is open as."""
     folder = path.with_name(f"{path.name}.part")
-    part = folder / _FILE_NAME
-    lock_fd = _locked(folder, path)
+    folder_fd, lock_fd = _held(folder, path)
     try:
-        _remove(part)
-        yield part
+        _remove(folder_fd)
+        fd = os.open(_FILE_NAME, _NEW, 0o644, dir_fd=folder_fd)
+        try:
+            yield folder / _FILE_NAME, fd
+        finally:
+            os.close(fd)
     finally:
         with suppress(OSError):  # what kept it from being written keeps it from being removed
-            _remove(part)
-            (folder / _LOCK_NAME).unlink(missing_ok=True)
+            _remove(folder_fd)
+            os.unlink(_LOCK_NAME, dir_fd=folder_fd)
             folder.rmdir()
         os.close(lock_fd)
+        os.close(folder_fd)
 
 
-def _locked(folder: Path, path: Path) -> int:
-    """Make a folder if it is not there, and return what holds it until it is closed."""
+def _held(folder: Path, path: Path) -> tuple[int, int]:
+    """Make a folder if it is not there, and return it, opened, and what holds it until it is closed."""
     while True:
-        folder.mkdir(exist_ok=True)
         try:
-            fd = os.open(folder / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+            folder.mkdir(0o700)
+            is_new = True
+        except FileExistsError:
+            is_new = False
+        try:
+            # Opened once: where others write beside it, its name may lead elsewhere at any moment.
+            folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                return folder_fd, _locked(folder_fd, path, is_new=is_new)
+            except BaseException:
+                os.close(folder_fd)
+                raise
         except FileNotFoundError:  # whoever held the folder has just removed it
             continue
-        except OSError:
-            with suppress(OSError):
-                folder.rmdir()
-            raise
-        try:
-            if _is_held(fd, folder):
-                return fd
-        except BaseException as error:
-            os.close(fd)
-            if isinstance(error, BlockingIOError):
-                raise StoreInvalid(f"{path.name} is being written already") from None
-            raise
+        except OSError as error:
+            if is_new:
+                with suppress(OSError):
+                    folder.rmdir()
+            if error.errno not in _NOT_OURS:
+                raise
+            raise _in_the_way(path) from None
+
+
+def _locked(folder_fd: int, path: Path, *, is_new: bool) -> int:
+    """Lock an open folder; FileNotFoundError if it was removed meanwhile.
+
+    Parameters
+    ----------
+    is_new : bool
+        Whether this process has just made it.
+    """
+    try:
+        fd, is_made = os.open(_LOCK_NAME, _NEW, 0o600, dir_fd=folder_fd), True
+    except FileExistsError:
+        fd, is_made = os.open(_LOCK_NAME, _NEW & ~os.O_CREAT & ~os.O_EXCL, dir_fd=folder_fd), False
+    try:
+        _lock(fd, folder_fd, path)
+        found = os.fstat(folder_fd)
+        # Some mounts keep neither owners nor modes: what was just made there shows how they see this user.
+        me = os.fstat(fd).st_uid if is_made else os.geteuid()
+        is_ours = found.st_uid == me and (is_new or not found.st_mode & _WRITABLE_BY_OTHERS)
+        if is_made and not is_ours:
+            os.unlink(_LOCK_NAME, dir_fd=folder_fd)
+    except BaseException:
         os.close(fd)
+        raise
+    if not is_ours:
+        os.close(fd)
+        raise _in_the_way(path)
+    return fd
 
 
-def _is_held(fd: int, folder: Path) -> bool:
-    """Lock an open file, and return whether it is the folder's; BlockingIOError if somebody else has it."""
+def _lock(fd: int, folder_fd: int, path: Path) -> None:
+    """Lock an open file; FileNotFoundError if it is not the folder's any more."""
     try:
         # Not what is written itself: on some network mounts SQLite could then not lock that.
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise
+        raise StoreInvalid(f"{path.name} is being written already") from None
     except OSError:  # a mount without locks: then nobody is kept out
-        return True
-    try:
-        return os.path.samestat(os.fstat(fd), (folder / _LOCK_NAME).stat())
-    except FileNotFoundError:
-        return False
+        return
+    if not os.path.samestat(os.fstat(fd), os.stat(_LOCK_NAME, dir_fd=folder_fd, follow_symlinks=False)):
+        raise FileNotFoundError
+
+
+def _in_the_way(path: Path) -> StoreInvalid:
+    return StoreInvalid(
+        f"{path.name} cannot be written while {path.name}.part is there, which is no folder of this user"
+        " alone: remove it if nobody needs it, or take another name"
+    )
 
 
 def _name(part: Path, path: Path) -> None:
@@ -132,9 +181,10 @@ def _there_already(path: Path) -> StoreInvalid:
     return StoreInvalid(f"{path.name} exists already")
 
 
-def _remove(part: Path) -> None:
-    for left in (part, part.with_name(f"{part.name}-journal")):
-        left.unlink(missing_ok=True)
+def _remove(folder_fd: int) -> None:
+    for name in (_FILE_NAME, f"{_FILE_NAME}-journal"):
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=folder_fd)
 
 
 def _sync(path: Path) -> None:
