@@ -75,6 +75,39 @@ def test_the_end_of_a_long_name_is_seen(visit: Visit) -> None:
     assert [len(name) for name in visit.names] == [60, 60]
 
 
+def test_name_and_folder_of_any_source_are_found_without_looking_twice(visit: Visit) -> None:
+    expected = {
+        "a/b/": ["b/", "a/"],
+        "a\\b\\/": ["b\\/", "a\\"],
+        "/": ["/", ""],
+        "//a": ["a", "//"],
+        "a": ["a", ""],
+        "": ["#7", ""],
+        "x\n/y": ["y", "x\ufffd/"],
+        "a" * 1998 + "/b": ["b", f"{'a' * 16}…{'a' * 30}/"],
+        "/" * 1999 + "b": ["b", f"{'/' * 16}…{'/' * 31}"],
+        "b" + "/" * 1999: [f"b{'/' * 19}…{'/' * 39}", ""],
+    }
+    found = visit.page.evaluate(
+        """async (sources) => {
+          const { nameOf, placeOf } = await import("./static/words.js");
+          return sources.map((source) => [nameOf({ source, post_id: 7 }), placeOf({ source, post_id: 7 })]);
+        }""",
+        list(expected),
+    )
+    assert dict(zip(expected, found, strict=True)) == expected
+    # Sources have 2,000 characters at most. Of one a hundred times as long no step may take its square.
+    took_ms = visit.page.evaluate(
+        """async () => {
+          const { placeOf } = await import("./static/words.js");
+          const begin = performance.now();
+          placeOf({ source: "a".repeat(100_000) + "/b", post_id: 7 });
+          return performance.now() - begin;
+        }"""
+    )
+    assert took_ms < 3000
+
+
 # --- the address of the page
 
 

@@ -12,6 +12,7 @@ from iqdb_core.model import Write
 from iqdb_core.signature import from_image_bytes
 from iqdb_core.store import open_store
 from tests.fixtures import pictures
+from tests.fixtures.browsers import window_without_storage
 from tests.fixtures.page import LARGEST_ID, STRANGER, known
 from tests.fixtures.servers import ServerProcess, embedded_server
 from tests.fixtures.visits import Visit
@@ -298,6 +299,27 @@ def test_who_searches_with_a_damaged_file_is_told(visit: Visit) -> None:
     visit.choose(known(1))
     visit.says("Found it:")
     assert visit.page.get_by_text("A part of your picture is missing").is_visible()
+
+
+def test_a_browser_that_keeps_nothing_shows_the_page_and_has_the_token_until_it_is_loaded_again(
+    window: Any, tmp_path: Path
+) -> None:
+    environment = {"IQDB_TOKENS": "read:secret"}
+    with (
+        embedded_server(tmp_path / "iqdb.sqlite", "--private", environment=environment) as private,
+        window_without_storage(window, tmp_path / "profile") as keeping_nothing,
+    ):
+        visit = Visit(keeping_nothing, private.url)
+        visit.says("This server asks for a token.")
+        visit.page.fill("#token", "secret")
+        visit.page.keyboard.press("Enter")
+        visit.until("document.getElementById('count').textContent.startsWith('No pictures')")
+        visit.choose(known(1))
+        visit.says("No pictures are known yet.")
+        visit.page.reload()
+        visit.says("This server asks for a token.")
+        visit.close()
+        assert (visit.errors, visit.strayed) == ([], [])
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

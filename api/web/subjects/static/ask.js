@@ -66,9 +66,10 @@ async function checkReadable(picture) {
 
 // Resolves to the object at this path, of the page or of the server.
 export async function getJson(path) {
+  const { headers } = token;
   let answer, text;
   try {
-    answer = await fetch(path, { headers: token.headers });
+    answer = await fetch(path, { headers });
     text = await answer.text();
   } catch {
     throw unreachable();

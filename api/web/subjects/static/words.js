@@ -73,8 +73,16 @@ export function placeOf(match) {
 
 function partsOf(source) {
   if (isAddress(source)) return new URL(source);
-  const [, place, name] = /^(.*?)([^\\/]*[\\/]*)$/s.exec(source);
-  return { place, name };
+  // No regular expression finds the last part without looking from each character anew.
+  let end = source.length;
+  while (end > 0 && isSlash(source[end - 1])) end--;
+  let begin = end;
+  while (begin > 0 && !isSlash(source[begin - 1])) begin--;
+  return { place: source.slice(0, begin), name: source.slice(begin) };
+}
+
+function isSlash(letter) {
+  return letter === "/" || letter === "\\";
 }
 
 // Beginning and end tell more than the middle.
