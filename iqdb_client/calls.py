@@ -67,6 +67,17 @@ class Call(Generic[T]):
     complete: Callable[[T, Mapping[str, str]], None] | None = None
 
 
+def headers(token: str | None) -> dict[str, bytes]:
+    """Return what goes with every call; raises ClientError for a token that is no text."""
+    if token is None:
+        return {}
+    try:
+        # Header text is bytes; the server reads what is beyond ASCII as UTF-8.
+        return {"Authorization": f"Bearer {token}".encode()}
+    except UnicodeError:  # whose words would show a piece of the token
+        raise ClientError("the token is no text that can be sent as UTF-8") from None
+
+
 def add(
     image_id: int, picture: Picture, *, source: str | None = None, if_absent: bool = False
 ) -> Call[Image]:
@@ -257,7 +268,8 @@ def _part(picture: Picture) -> tuple[str | None, bytes]:
     """Return the filename and the bytes of a picture's part; a hash has no filename."""
     match picture:
         case Path():
-            return picture.name, picture.read_bytes()
+            # A name on disk is bytes, and need be no text; "replace" writes a question mark for what is none.
+            return picture.name.encode(errors="replace").decode(), picture.read_bytes()
         case bytes():
             return "picture", picture
         case str():

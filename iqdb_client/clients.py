@@ -44,8 +44,7 @@ def _made(
     kind: Callable[..., _Http], url: str, token: str | None, timeout_s: float, contact_s: float
 ) -> _Http:
     """Return a client of httpx; raises ClientError where it cannot be made."""
-    # Header text is bytes; the server reads what is beyond ASCII as UTF-8.
-    headers = {} if token is None else {"Authorization": f"Bearer {token}".encode()}
+    headers = calls.headers(token)
     timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, contact_s))
     try:
         base_url = httpx.URL(url.rstrip("/"))
@@ -113,8 +112,8 @@ class Client:
     Raises
     ------
     ClientError
-        `url` is none, or the environment names proxies or certificates that cannot be used. By every method:
-        what was to be sent cannot be, such as a token of two lines.
+        `url` is none, `token` is no text, or the environment names proxies or certificates that cannot be
+        used. By every method: what was to be sent cannot be, such as a token of two lines.
     Refused
         By every method: the server said no, and why. NotFound and Unauthorized are kinds of it.
     Unavailable

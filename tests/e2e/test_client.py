@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 import socket
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -108,6 +110,15 @@ def test_refusals_say_why(client: Client) -> None:
     assert caught.value.status == 400
     with pytest.raises(Refused, match="hash"):
         client.add(1, "iqdb_123")
+
+
+def test_a_picture_whose_name_is_no_text_is_sent_like_any_other(client: Client, tmp_path: Path) -> None:
+    odd = tmp_path / os.fsdecode(b"b\xfccher.jpg")
+    shutil.copyfile(FILES[0], odd)
+    assert client.add(1, odd).hash == HASHES[0]
+    assert [one.status for one in client.add_many({2: odd, 3: FILES[1]})] == [200, 200]
+    assert client.query(odd, limit=1)[0].score == pytest.approx(100, abs=0.01)
+    assert client.get(1).source in {None, "b?cher.jpg"}
 
 
 def test_a_wrong_token_is_told_apart(url: str, client: Client) -> None:

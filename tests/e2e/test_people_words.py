@@ -170,6 +170,8 @@ def test_a_port_in_place_of_the_host_and_as_an_option_is_told_how_it_goes(role: 
     ):
         ended = run(role, *arguments, folder=tmp_path)
         assert (ended.returncode, ended.stderr) == (2, said)
+    ended = run(role, "9" * 5000, 0, folder=tmp_path)
+    assert (ended.returncode, ended.stderr.startswith("iqdb: '9999")) == (2, True)
 
 
 def test_the_readme_shows_what_a_folder_gives(tmp_path: Path) -> None:

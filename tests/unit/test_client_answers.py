@@ -81,6 +81,12 @@ def test_what_can_never_be_sent_is_not_tried_again(before: str, token: str | Non
     assert waits == []
 
 
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_a_token_that_is_no_text_is_told_when_the_client_is_made_and_not_shown(kind: type[Client]) -> None:
+    with pytest.raises(ClientError, match=r"^the token is no text that can be sent as UTF-8$"):
+        kind("http://127.0.0.1:9", token="secret\udcff")
+
+
 @pytest.mark.parametrize(
     "call",
     [

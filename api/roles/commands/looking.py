@@ -135,7 +135,11 @@ def compare(
     *,
     json: Annotated[bool, typer.Option("--json", help="as JSON")] = False,
 ) -> int:
-    """Tell how likely two pictures show the same, or one a part of the other, turned in any way."""
+    """Tell how likely two pictures show the same, or one a part of the other.
+
+    The whole picture is found turned in any way; a part, as in a frame or a screenshot, so for the two best
+    guesses at it, others as they are or mirrored.
+    """
     found = compared(picture_of(first), picture_of(second), max_pixels=settings.max_pixels)
     verdict = verdict_of(found.likelihood)
     if json:

@@ -35,7 +35,8 @@ class _ServerCommand(TyperCommand):
 
 def _host(ctx: typer.Context, host: str) -> str:
     """Return the host; raises WrongUsage for a port in its place, which would be the address 0.0.x.y."""
-    if host.isascii() and host.isdecimal() and 0 < int(host) <= _MAX_PORT:
+    is_number = host.isascii() and host.isdecimal() and len(host) <= len(str(_MAX_PORT))
+    if is_number and 0 < int(host) <= _MAX_PORT:
         raise WrongUsage(f"the host comes first: iqdb {ctx.info_name} {_EXAMPLE} {host}")
     return host
 
