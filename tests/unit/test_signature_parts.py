@@ -197,6 +197,15 @@ def _is_padded(canvas: Image.Image, box: Box) -> bool:
     return width < 420 and height < 320 and all(side.min() > 250 for side in sides)
 
 
+def test_an_edge_of_a_page_is_no_picture() -> None:
+    canvas = Image.new("RGB", (500, 800), "white")
+    canvas.paste(_photo(1).resize((40, 800)), (0, 0))
+    canvas.paste(_photo().resize((400, 300)), (80, 200))
+    parts = _parts(_jpeg(canvas))
+    assert all(max(width, height) <= 10 * min(width, height) for _, _, width, height in parts)
+    _assert_has(_jpeg(canvas), (80, 200, 400, 300))
+
+
 def test_the_edges_of_a_large_picture_are_found_to_the_pixel() -> None:
     canvas = Image.new("RGB", (2400, 1800), "white")
     _assert_has(_jpeg(_placed(canvas, (333, 217, 1501, 1203))), (333, 217, 1501, 1203), within=1)

@@ -6,7 +6,7 @@ Answers: how is this picture put together? Called by `find_parts` alone.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -19,8 +19,10 @@ from iqdb_core.signature.parts.sheet import MIN_AREA, MIN_SIDE, SAME, Colour, Sh
 
 MAX_PARTS: Final = 16
 _FIRST_PARTS: Final = 8
-"""So many are chosen before any guess at a margin: those are many, and seldom right."""
+"""So many are chosen before any guess that is late."""
 _LEVELS: Final = 3
+_MOST_LONG: Final = 10
+"""So many times longer than wide a picture may be; what is longer is an edge of a page."""
 _PAGE_WEIGHT: Final = 0.4
 """Of a box that falls into pieces with the colour of the page between them."""
 _LOOSE_WEIGHT: Final = 0.7
@@ -43,13 +45,14 @@ _Paper = tuple[Colour, ...]
 class _Guess:
     """A box that may be a picture on a page of these colours; the weight says how likely, 0..1.
 
-    One that is padded has a margin of which nothing in the picture tells where it ends.
+    Those that are late are many, and seldom right: with a margin of which nothing in the picture tells where
+    it ends, or runs of pieces between straight edges.
     """
 
     box: Box
     paper: _Paper
     weight: float
-    is_padded: bool = False
+    is_late: bool = False
 
 
 def find_boxes(pixels: NDArray[np.uint32]) -> list[Box]:
@@ -58,15 +61,16 @@ def find_boxes(pixels: NDArray[np.uint32]) -> list[Box]:
     least = sheet.whole.area * MIN_AREA
     ink = _Ink(pixels)
     worth: dict[Box, float] = {}
-    padded: dict[Box, float] = {}
+    late: dict[Box, float] = {}
     for guess in _guesses(sheet, sheet.whole, (), _LEVELS):
         box = guess.box
-        if box.area >= least and min(box.width, box.height) >= MIN_SIDE:
+        short, long = sorted((box.width, box.height))
+        if box.area >= least and short >= MIN_SIDE and long <= _MOST_LONG * short:
             value = guess.weight * ink.in_box(box, guess.paper) ** _INK_POWER * box.area ** (1 - _INK_POWER)
-            kind = padded if guess.is_padded else worth
+            kind = late if guess.is_late else worth
             kind[box] = max(value, kind.get(box, 0.0))
     seen = frozenset(worth)
-    worth = padded | worth
+    worth = late | worth
     worth = {box: value for box, value in worth.items() if common_share(box, sheet.whole) < _SAME_PART}
     chosen = [sheet.whole]
     while worth and len(chosen) <= MAX_PARTS:
@@ -135,9 +139,10 @@ def _guesses(sheet: Sheet, box: Box, paper: _Paper, levels: int) -> Iterator[_Gu
         if box == sheet.whole:
             guessed = [*bordered_boxes(box, peeled[-1][0]), *guessed]
         for padded in guessed:
-            yield _Guess(padded, paper, weight * _PADDED_WEIGHT, is_padded=True)
+            yield _Guess(padded, paper, weight * _PADDED_WEIGHT, is_late=True)
     for cut in cuts:
-        yield from _guesses(sheet, cut.box, cut.paper, 0 if cut.is_union else levels - 1)
+        guesses = _guesses(sheet, cut.box, cut.paper, 0 if cut.is_union else levels - 1)
+        yield from (replace(guess, is_late=guess.is_late or cut.is_late) for guess in guesses)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +152,7 @@ class _Cut:
     box: Box
     paper: _Paper
     is_union: bool = False
+    is_late: bool = False
 
 
 def _cuts(
@@ -170,7 +176,7 @@ def _cuts(
     for edged in with_edges:
         for piece, is_union in cut_at_edges(sheet, edged):
             if is_whole or not is_union:  # those of every box would be too many
-                cuts.append(_Cut(piece, papers[-1], is_union))
+                cuts.append(_Cut(piece, papers[-1], is_union, is_late=is_union))
     return cuts, is_page
 
 
