@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 BEFORE_ALL: Final = -(2**63)
 """Below every id of a row: IQDB's file may have any."""
 
-_MOST_COUNTED: Final = 2**63 - 2**32
-"""So far no store counts, and behind it there is room for what a group of writes adds."""
-
 # The states of a feed row. Plain integers: sqlite3 binds an IntEnum ten times slower.
 TOMBSTONE: Final = 0
 LIVE: Final = 1
@@ -83,6 +80,12 @@ class Counter(NamedTuple):
     max_revision: int
     image_rows: int
     image_mix: int
+
+
+_NEARLY_ALL: Final = 2**63 - 2**32
+"""So far no store counts, and behind it there is room for what a group of writes adds."""
+_MOST_COUNTED: Final = Counter(_NEARLY_ALL, _NEARLY_ALL, 2**63 - 1, _NEARLY_ALL, _NEARLY_ALL)
+"""Revisions are given, and may be any."""
 
 
 class Contents(NamedTuple):
@@ -165,8 +168,8 @@ def counter_of(row: tuple[Any, ...] | None) -> Counter:
         Another program has written what no store counts to.
     """
     counter = Counter(*counter_row(row))
-    for value in counter:
-        if not isinstance(value, int) or not 0 <= value < _MOST_COUNTED:
+    for value, most in zip(counter, _MOST_COUNTED, strict=True):
+        if not isinstance(value, int) or not 0 <= value <= most:
             raise StoreInvalid(f"the counter of the store makes no sense, see iqdb check --repair: {counter}")
     return counter
 

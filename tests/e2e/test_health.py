@@ -45,6 +45,8 @@ def test_status_tells_of_the_process_and_of_the_index(tmp_path: Path) -> None:
 def test_a_front_end_says_what_is_wrong_with_the_address_of_the_database(
     tmp_path: Path, postgres_server: PostgresServer, redis_server: RedisServer
 ) -> None:
+    with redis_server.client() as redis:
+        redis.flushall()  # with a clock in Redis nobody would have to ask the store
     environment = {
         "IQDB_DATABASE_URL": postgres_server.url("made_later"),
         "IQDB_REDIS_URL": redis_server.url,
