@@ -154,6 +154,8 @@ class JobLedger(JobReader):
     def _seed(self, revision_floor: Callable[[], int]) -> None:
         floor = revision_floor()
         self._store_id = self._read_store_id()
+        # Without MULTI the commands of a transaction would run one by one, and only its end be refused.
+        self._port.read([("PING",)], is_whole=True)
         self.seed_revision_floor(floor)
         self._run_id = self._port.run_id()
         # Last: who goes on all the same, and accepts, has to know whose queue it is.

@@ -37,6 +37,7 @@ _REFUSALS: Final = {
     "NOREPLICAS": "it has too few replicas",
     "DENIED": "it is in protected mode",
     "NOPERM": _RIGHTS,
+    "EXEC without MULTI": "its user may not run MULTI",  # of which the client library drops the refusal
     "The user executing the script can't": _RIGHTS,
 }
 """Answers of one that serves only when its operator has done something, and what a client may read of it."""

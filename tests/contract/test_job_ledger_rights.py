@@ -15,10 +15,13 @@ from iqdb_core.jobs.scripts import ALL, RIGHTS
 from iqdb_core.model import Signature
 from tests.fixtures.ledgers import accept_one, keys, payload_keys
 from tests.fixtures.redis import RedisServer
+from tests.fixtures.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from redis import Redis
 
 SIGNATURE = Signature((0.5, 0.1, -0.1), struct.pack("<120h", *range(1, 121)))
 OF_SCRIPTS = {
@@ -108,6 +111,41 @@ def test_a_right_that_is_taken_away_loses_nothing(server: RedisServer, port: Red
     work_off(server, ledger, work)
     assert {job.state for job in ledger.get_many(job_ids) if job} == {JobState.DONE}
     assert accept_one(ledger)
+
+
+@pytest.mark.parametrize("command", sorted(OF_SCRIPTS))
+def test_a_right_that_is_taken_away_loses_nothing_that_was_put_back(
+    server: RedisServer, port: RedisPort, command: str
+) -> None:
+    ledger, work = JobLedger(port, revision_floor=lambda: 0), WorkLedger(port)
+    job_id = accept_one(ledger)
+    work.finish(work.claim(), [PutBack(job_id, 0.01)])
+    with server.client() as client:
+        [(_, due_us)] = client.zrange("iqdb:later", 0, -1, withscores=True)
+        wait_until(lambda: us_of(client) > due_us, 5)
+    with without(server, command), suppress(QueueRefused):
+        work.claim()
+    work_off(server, ledger, work)
+    job = ledger.get(job_id)
+    assert job is not None
+    assert job.state is JobState.DONE
+
+
+def us_of(client: Redis) -> int:
+    seconds, us = client.time()
+    return int(seconds) * 10**6 + int(us)
+
+
+@pytest.mark.parametrize("command", ["MULTI", "EXEC"])
+def test_without_transactions_nothing_is_taken(server: RedisServer, port: RedisPort, command: str) -> None:
+    with without(server, command):
+        ledger = JobLedger(port, revision_floor=lambda: 0)
+        for call in (ledger.seed, lambda: accept_one(ledger)):
+            with pytest.raises(QueueRefused):
+                call()
+    accept_one(ledger)
+    assert ledger.depth().queued == 1
+    work_off(server, ledger, WorkLedger(port))
 
 
 @pytest.mark.parametrize("name", ["HSET", "HGET"])

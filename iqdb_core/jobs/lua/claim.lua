@@ -54,8 +54,8 @@ for _, dead in ipairs(redis.call('ZRANGEBYSCORE', P .. 'leases', '-inf', text(t)
   give_back(dead, tonumber(ARGV[8]))
 end
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'later', '-inf', text(t), 'LIMIT', 0, 256)) do
-  redis.call('ZREM', P .. 'later', id)
   if redis.call('HGET', P .. 'job:' .. id, 'state') == 'queued' then to_queued(id) end
+  redis.call('ZREM', P .. 'later', id)  -- last: until it is queued it is found only here
 end
 
 local taken, jobs = {}, {}
@@ -75,8 +75,9 @@ local function take(lane, most)
   end
   if #taken == 0 then return end
   -- First who has them: a claim that Redis refuses half way for lack of a right is given back.
-  redis.call('RPUSH', P .. 'claim:' .. claimant, ARGV[4], unpack(taken))
+  -- And before that until when: only what has an end is looked for.
   redis.call('ZADD', P .. 'leases', text(t + tonumber(ARGV[5])), claimant)
+  redis.call('RPUSH', P .. 'claim:' .. claimant, ARGV[4], unpack(taken))
   for i, id in ipairs(taken) do
     local attempts = tonumber(jobs[i][5] or '0')
     if jobs[i][2] == 'image' then attempts = attempts + 1 end  -- nothing else can harm its process
