@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -38,6 +39,7 @@ class Place:
         self._served: FileId | None = None
         self._log: tuple[int, int] | None = None
         self._held = self._held_log = -1
+        self._holding = threading.Lock()
 
     @property
     def is_served(self) -> bool:
@@ -60,9 +62,10 @@ class Place:
                 held = _hold(self._address.path)
             except OSError as error:
                 raise StoreUnavailable(f"{self._address} cannot be kept ({error.strerror})") from error
-        _let_go(self._held)
-        self._held, self._served = held, file
-        self._forget_log()
+        with self._holding:
+            _let_go(self._held)
+            self._held, self._served = held, file
+            self._forget_log()
 
     def is_left(self, file: FileId | None) -> bool:
         """Whether a file was served here once, and another one is now."""
@@ -99,13 +102,14 @@ class Place:
 
     def note_log(self) -> None:
         """Remember the log of the file that is served, if it has one; its writer has it open just now."""
-        if not self.is_kept:
-            return
-        self._forget_log()
-        with suppress(OSError):  # it has none yet
-            self._held_log = _hold(self._log_path())
-            found = self._found_log()
-            self._log = None if found is None else (found.st_dev, found.st_ino)
+        with self._holding:
+            if not self.is_kept:
+                return
+            self._forget_log()
+            with suppress(OSError):  # it has none yet
+                self._held_log = _hold(self._log_path())
+                found = self._found_log()
+                self._log = None if found is None else (found.st_dev, found.st_ino)
 
     def _forget_log(self) -> None:
         _let_go(self._held_log)
