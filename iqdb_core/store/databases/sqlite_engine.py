@@ -304,17 +304,15 @@ class SqliteEngines:
 
     def _take_over(self, open_successor: Callable[[], None]) -> None:
         """Make a store of the file that was put here; of one that is none only now and then."""
-        state, now_s = self._place.state(), time.monotonic()
         refused, until_s, said = self._refused
-        if state != refused or now_s > until_s:
-            try:
-                open_successor()
-            except StoreInvalid as error:
-                said = f"another file was put here, and is not served: {error}"
-                self._refused = self._place.state(), now_s + _REFUSED_S, said
-                raise StoreUnavailable(said) from error
-            return
-        raise StoreUnavailable(said)
+        if self._place.state() == refused and time.monotonic() <= until_s:
+            raise StoreUnavailable(said)
+        try:
+            open_successor()
+        except StoreInvalid as error:
+            said = f"another file was put here, and is not served: {error}"
+            self._refused = self._place.state(), time.monotonic() + _REFUSED_S, said
+            raise StoreUnavailable(said) from error
 
     @contextlib.contextmanager
     def errors(self) -> Iterator[None]:
