@@ -18,7 +18,16 @@ from iqdb_core.store.contents import export as export_module
 from iqdb_core.store.databases import sqlite
 from iqdb_core.store.schema import IMAGES_SQLITE
 from tests.fixtures import programs
-from tests.fixtures.stores import IqdbFile, all_changes, delete, live_images, put, signature, stands_alone
+from tests.fixtures.stores import (
+    IqdbFile,
+    all_changes,
+    delete,
+    live_images,
+    log_of,
+    put,
+    signature,
+    stands_alone,
+)
 from tests.fixtures.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -325,8 +334,8 @@ def test_a_copy_of_the_file_of_a_store_at_rest_is_complete(tmp_path: Path) -> No
             pytest.fail("the log is not folded by itself")
 
 
-def log_of(path: Path) -> int:
-    log = path.with_name(f"{path.name}-wal")
+def log_size(path: Path) -> int:
+    log = log_of(path)
     return log.stat().st_size if log.exists() else 0
 
 
@@ -337,9 +346,9 @@ def test_what_another_process_wrote_is_folded_into_the_file_once_it_was_read(tmp
     with closing(open_store(str(path))) as server:
         with closing(open_store(str(path))) as other:
             other.apply([put(1, 1)])
-        assert log_of(path) > 0
+        assert log_size(path) > 0
         assert len(server.changes_since(0, 10)) == 1
-        wait_until(lambda: log_of(path) == 0, 30)
+        wait_until(lambda: log_size(path) == 0, 30)
 
 
 def test_what_a_killed_process_left_in_the_log_is_folded_at_the_next_start(tmp_path: Path) -> None:
@@ -348,7 +357,9 @@ def test_what_a_killed_process_left_in_the_log_is_folded_at_the_next_start(tmp_p
         store.apply([put(1, 1)])
         for suffix in ("", "-wal"):
             shutil.copy(f"{path}{suffix}", f"{crashed}{suffix}")
-    assert log_of(crashed) > 0
+    assert log_size(crashed) > 0
     with closing(open_store(str(crashed))) as store:
-        wait_until(lambda: log_of(crashed) == 0, 30)
+        wait_until(lambda: log_size(crashed) == 0, 30)
         assert live_images(store).keys() == {1}
+        copy = shutil.copy(crashed, tmp_path / "copy.sqlite")
+        assert IqdbFile(copy).live() == {1: signature(1)}

@@ -11,8 +11,16 @@ import pytest
 
 from iqdb_core.errors import StoreUnavailable
 from iqdb_core.store import StoreTimeouts, open_store
-from iqdb_core.store.databases.sqlite_log import LogFolder
-from tests.fixtures.stores import IqdbFile, all_changes, live_images, put, signature, stands_alone
+from tests.fixtures.stores import (
+    IqdbFile,
+    all_changes,
+    live_images,
+    log_of,
+    put,
+    remove_logs,
+    signature,
+    stands_alone,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -20,13 +28,9 @@ if TYPE_CHECKING:
 
     from iqdb_core.store import SignatureStore
 
+pytestmark = pytest.mark.usefixtures("log_stays")
+
 BEFORE = {k: signature(k + 1) for k in range(100)}
-
-
-@pytest.fixture(autouse=True)
-def log_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the log as the last write left it, however long the test takes."""
-    monkeypatch.setattr(LogFolder, "note_write", lambda _self: None)
 
 
 @pytest.fixture(params=["by its name", "by a link"])
@@ -48,15 +52,6 @@ def backup(store: SignatureStore, path: Path) -> Path:
     store.apply([put(k, 1000 + k) for k in range(50, 300)])
     assert log_of(path).stat().st_size > 0
     return backup
-
-
-def log_of(path: Path) -> Path:
-    return path.with_name(f"{path.name}-wal")
-
-
-def remove_logs(path: Path) -> None:
-    for suffix in ("-wal", "-shm"):
-        path.with_name(path.name + suffix).unlink()
 
 
 def uses(store: SignatureStore) -> list[Callable[[], object]]:

@@ -29,7 +29,6 @@ from tests.fixtures.stores import (
     stands_alone,
 )
 from tests.fixtures.stores import signature as made
-from tests.fixtures.waiting import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -372,17 +371,3 @@ def test_signature_objects_are_plain(path: Path) -> None:
     assert type(found) is Signature
     assert type(found.averages) is tuple
     store.close()
-
-
-def test_the_log_of_a_killed_process_is_soon_in_the_file(path: Path) -> None:
-    """Whoever copies the file alone, without having written since, has all of it."""
-    left = path.with_name("left.sqlite")
-    with closing(open_store(str(path))) as store:
-        store.apply([put(7, 100)])
-        for suffix in ("", "-wal"):
-            shutil.copy(f"{path}{suffix}", f"{left}{suffix}")
-    log = left.with_name(f"{left.name}-wal")
-    assert log.stat().st_size > 0
-    with closing(open_store(str(left))):
-        wait_until(lambda: log.stat().st_size == 0, 20)
-        assert IqdbFile(shutil.copy(left, path.with_name("copy.sqlite"))).live() == {7: made(100)}

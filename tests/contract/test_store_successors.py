@@ -14,22 +14,17 @@ import pytest
 
 from iqdb_core.errors import StoreUnavailable
 from iqdb_core.store import open_store, opening
-from iqdb_core.store.databases.sqlite_log import LogFolder
-from tests.fixtures.stores import IqdbFile, live_images, put, signature, stands_alone
+from tests.fixtures.stores import IqdbFile, live_images, log_of, put, remove_logs, signature, stands_alone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from iqdb_core.store import SignatureStore
 
+pytestmark = pytest.mark.usefixtures("log_stays")
+
 BEFORE = {k: signature(k + 1) for k in range(20)}
 AFTER = {k: signature(k + 1) for k in range(100, 130)}
-
-
-@pytest.fixture(autouse=True)
-def log_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the log as the last write left it, however long the test takes."""
-    monkeypatch.setattr(LogFolder, "note_write", lambda _self: None)
 
 
 @pytest.fixture
@@ -48,10 +43,6 @@ def new(path: Path) -> Path:
     return new
 
 
-def log_of(path: Path) -> Path:
-    return path.with_name(f"{path.name}-wal")
-
-
 def open_numbers() -> set[int]:
     """Return the inodes that this process has open."""
     found = set()
@@ -65,6 +56,13 @@ def refused_uses(store: SignatureStore, match: str) -> None:
     for use in (store.ping, lambda: store.apply([put(7, 10**6)]), lambda: store.get(7)):
         with pytest.raises(StoreUnavailable, match=match):
             use()
+
+
+def lead(link: Path, target: Path) -> None:
+    """Let a link lead elsewhere from one moment to the next."""
+    other = link.with_name("other link")
+    other.symlink_to(target)
+    other.rename(link)
 
 
 def test_the_log_of_a_file_behind_a_link_is_folded(path: Path) -> None:
@@ -95,9 +93,7 @@ def test_a_link_that_leads_elsewhere_is_followed(store: SignatureStore, path: Pa
     link.symlink_to(path)
     with closing(open_store(str(link))) as linked:
         assert live_images(linked) == BEFORE
-        other = link.with_name("other link")
-        other.symlink_to(new)
-        other.rename(link)
+        lead(link, new)
         assert log_of(path).stat().st_size > 0, "of the file that the link led to, and no reason to refuse"
         assert live_images(linked) == AFTER
         linked.apply([put(7, 10**6, 7)])
@@ -126,9 +122,7 @@ def test_a_link_that_comes_back_finds_the_file_whole(path: Path, new: Path) -> N
     with closing(open_store(str(link))) as store:
         store.apply([put(1, 1)])
         for target, images in ((new, AFTER), (path, {1: signature(1)})):
-            other = link.with_name("other link")
-            other.symlink_to(target)
-            other.rename(link)
+            lead(link, target)
             assert live_images(store) == images
         assert not log_of(new).exists(), "nobody has it open"
         store.apply([put(2, 2)])
@@ -142,9 +136,7 @@ def test_the_folder_that_a_link_led_to_may_be_removed(tmp_path: Path, new: Path)
     current.symlink_to(first)
     with closing(open_store(str(current / new.name))) as store:
         store.apply([put(1, 1)])
-        other = tmp_path / "other"
-        other.symlink_to(new.parent)
-        other.rename(current)
+        lead(current, new.parent)
         shutil.rmtree(first)
         store.apply([put(2, 10**6, 2)])
         assert live_images(store) == AFTER | {2: signature(2)}
@@ -211,8 +203,7 @@ def test_what_is_written_into_a_file_just_replaced_is_not_acknowledged(
     with pytest.raises(StoreUnavailable, match="moved while it was written"):
         store.apply([put(7, 10**6, 7)])
     monkeypatch.undo()
-    for name in ("-wal", "-shm"):
-        path.with_name(path.name + name).unlink()
+    remove_logs(path)
     store.apply([put(8, 10**6, 8)])
     assert live_images(store) == AFTER | {8: signature(8)}
 
