@@ -64,6 +64,7 @@ def work_off(server: RedisServer, ledger: JobLedger, work: WorkLedger) -> None:
         claim = work.finish_and_claim(claim, [Done(job.job_id, 1, SIGNATURE) for job in claim.jobs])
     depth = ledger.depth()
     assert (depth.queued, depth.running, depth.failed, depth.payload_bytes) == (0, 0, 0, 0)
+    assert {count for count, _ in ledger.lanes().values()} == {0}
     with server.client() as client:
         assert [key for key in payload_keys(server) if client.ttl(key) < 0] == []
         is_known = {key: bool(client.zscore("iqdb:jobs", key[9:])) for key in keys(server) if ":job:" in key}
@@ -129,6 +130,34 @@ def test_a_right_that_is_taken_away_loses_nothing_that_was_put_back(
     job = ledger.get(job_id)
     assert job is not None
     assert job.state is JobState.DONE
+
+
+@pytest.mark.parametrize("command", sorted(OF_SCRIPTS))
+def test_a_right_that_is_taken_away_while_a_claim_is_given_back_leaves_nothing_behind(
+    server: RedisServer, port: RedisPort, command: str
+) -> None:
+    ledger, work, other = JobLedger(port, revision_floor=lambda: 0), WorkLedger(port), WorkLedger(port)
+    job_id = accept_one(ledger)
+    claim = work.claim()
+    assert other.claim().jobs == []
+    with without(server, command), suppress(QueueRefused):
+        other.forfeit(work.claimant)
+    work.finish(claim, [Done(job_id, 1, SIGNATURE)])  # it lives
+    work_off(server, ledger, work)
+
+
+@pytest.mark.parametrize("command", sorted(OF_SCRIPTS))
+def test_a_right_that_is_taken_away_costs_no_blame(
+    server: RedisServer, port: RedisPort, command: str
+) -> None:
+    ledger, work, other = JobLedger(port, revision_floor=lambda: 0), WorkLedger(port), WorkLedger(port)
+    job_id = accept_one(ledger)
+    other.claim()
+    work.forfeit(other.claimant)
+    work.claim()
+    with without(server, command), suppress(QueueRefused):
+        work.claim()
+    assert [(job.job_id, job.attempts) for job in work.claim().jobs] == [(job_id, 1)]
 
 
 def us_of(client: Redis) -> int:

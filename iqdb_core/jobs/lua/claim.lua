@@ -54,7 +54,8 @@ for _, dead in ipairs(redis.call('ZRANGEBYSCORE', P .. 'leases', '-inf', text(t)
   give_back(dead, tonumber(ARGV[8]))
 end
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'later', '-inf', text(t), 'LIMIT', 0, 256)) do
-  if redis.call('HGET', P .. 'job:' .. id, 'state') == 'queued' then to_queued(id) end
+  local job = redis.call('HMGET', P .. 'job:' .. id, 'state', 'attempts')
+  if job[1] == 'queued' then to_queued(id, tonumber(job[2] or '0')) end
   redis.call('ZREM', P .. 'later', id)  -- last: until it is queued it is found only here
 end
 
@@ -74,8 +75,8 @@ local function take(lane, most)
     end
   end
   if #taken == 0 then return end
-  -- First who has them: a claim that Redis refuses half way for lack of a right is given back.
-  -- And before that until when: only what has an end is looked for.
+  -- Lease, claim, jobs, in this order, for Redis undoes nothing when it refuses one half way: a job is given
+  -- back by the claim that names it, and a claim is looked for only where there is a lease.
   redis.call('ZADD', P .. 'leases', text(t + tonumber(ARGV[5])), claimant)
   redis.call('RPUSH', P .. 'claim:' .. claimant, ARGV[4], unpack(taken))
   for i, id in ipairs(taken) do

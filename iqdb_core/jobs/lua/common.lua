@@ -89,19 +89,20 @@ end
 
 -- Puts an open job back into its lane, or among those whose claimants died, at its place by revision. `due`
 -- is the time from which on it may be claimed again, nil for at once.
-local function to_queued(id, due)
+--
+-- Into its lane first: a job that is not queued is dropped from there by who meets it, so that a Redis which
+-- refuses one of these commands leaves nothing wrong behind.
+local function to_queued(id, attempts, due)
   local key = P .. 'job:' .. id
-  local job = redis.call('HMGET', key, 'revision', 'lane', 'attempts')
-  redis.call('ZREM', P .. 'jobs:running', id)
-  redis.call('ZADD', P .. 'jobs:queued', job[1], id)
-  redis.call('HSET', key, 'state', 'queued', 'holder', '')
+  local job = redis.call('HMGET', key, 'revision', 'lane')
   if due then
     redis.call('ZADD', P .. 'later', text(due), id)
-  elseif tonumber(job[3] or '0') > 0 then
-    redis.call('ZADD', P .. 'lane:suspect', job[1], id)
   else
-    redis.call('ZADD', P .. 'lane:' .. job[2], job[1], id)
+    redis.call('ZADD', P .. 'lane:' .. (attempts > 0 and 'suspect' or job[2]), job[1], id)
   end
+  redis.call('HSET', key, 'state', 'queued', 'holder', '', 'attempts', text(attempts))
+  redis.call('ZADD', P .. 'jobs:queued', job[1], id)
+  redis.call('ZREM', P .. 'jobs:running', id)
 end
 
 -- From when on a job may be claimed whose claimant died; nil for at once. The first death had up to 31
@@ -109,7 +110,7 @@ end
 -- machine that goes down, or a neighbour that takes all the memory, is not to be met three times in a row by
 -- a job that only happened to be there. By revision, so that those who died together come apart.
 local function due_after_death(pause, revision, attempts)
-  if tonumber(attempts or '0') < 2 or pause < 1 then return nil end
+  if attempts < 2 or pause < 1 then return nil end
   local t = now()
   return t + pause + (t + tonumber(revision) * 1299709) % pause
 end
@@ -121,13 +122,12 @@ local function give_back(claimant, pause)
   for i = 2, #claim do
     local key = P .. 'job:' .. claim[i]
     local job = redis.call('HMGET', key, 'state', 'holder', 'attempts', 'revision', 'kind')
+    local attempts = tonumber(job[3] or '0')
     if job[1] == 'running' and job[2] == claimant .. ' ' .. claim[1] then
       if pause then
-        to_queued(claim[i], due_after_death(pause, job[4], job[3]))
+        to_queued(claim[i], attempts, due_after_death(pause, job[4], attempts))
       else
-        local attempts = tonumber(job[3] or '0')
-        if job[5] == 'image' and attempts > 0 then redis.call('HSET', key, 'attempts', text(attempts - 1)) end
-        to_queued(claim[i])
+        to_queued(claim[i], job[5] == 'image' and math.max(0, attempts - 1) or attempts)
       end
     end
   end

@@ -64,9 +64,9 @@ local function put_back(id, key, i)
     attempts = attempts - 1
   end
   if ARGV[i + 4] ~= '' then deferrals = deferrals + 1 end
-  redis.call('HSET', key, 'updated', text(t), 'attempts', text(attempts), 'deferrals', text(deferrals))
+  redis.call('HSET', key, 'updated', text(t), 'deferrals', text(deferrals))
   local delay = tonumber(ARGV[i + 2])
-  to_queued(id, delay > 0 and t + delay or nil)
+  to_queued(id, attempts, delay > 0 and t + delay or nil)
 end
 
 -- Each command is met before it matters, for Redis undoes nothing when it refuses one half way: a job whose
