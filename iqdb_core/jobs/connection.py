@@ -30,6 +30,10 @@ Command = tuple[Argument, ...]
 _NOT_NOW: Final = ("LOADING", "MASTERDOWN", "BUSY ", "UNBLOCKED")
 """Answers of a server that cannot serve now, and will by itself: a start, a replica without its master."""
 _RIGHTS: Final = "its user lacks a right that is needed"
+_KEYS: Final = re.compile(r"access (a|the|one of the|at least one of the) (key|'[^']*' key)")
+"""What is said to a user who may run a command, though not on this key."""
+_COMMAND: Final = re.compile(r"to run the '([^']+)' command")
+"""What is said to one who may not; of scripts only from Redis 7.2 on."""
 _REFUSALS: Final = {
     "OOM": "its memory is full",
     "MISCONF": "it cannot write to its disk",
@@ -38,7 +42,8 @@ _REFUSALS: Final = {
     "DENIED": "it is in protected mode",
     "NOPERM": _RIGHTS,
     "EXEC without MULTI": "its user may not run MULTI",  # of which the client library drops the refusal
-    "The user executing the script can't": _RIGHTS,
+    "The user executing the script can't": _RIGHTS,  # Redis 6.0 to 7.0
+    "ACL failure in script": _RIGHTS,  # since then
 }
 """Answers of one that serves only when its operator has done something, and what a client may read of it."""
 _WORDS: Final = {
@@ -321,6 +326,9 @@ def translated() -> Iterator[None]:
         if said is None:
             raise
         raise said from error
+    except redis.exceptions.AuthenticationError as error:
+        mistake = "it does not accept the user or the password"
+        raise QueueRefused(f"Redis refuses for now: {mistake}: {error}", mistake) from error
     except redis.exceptions.RedisError as error:
         raise QueueUnavailable(f"Redis does not answer: {error}") from error
 
@@ -331,7 +339,7 @@ def _refusal(answer: str, shown: str, commands: str = "") -> IqdbError | None:
         return QueueUnavailable(f"Redis refuses for now: {shown}")
     for word, mistake in _REFUSALS.items():
         if word in answer:
-            what = f"its user may not run {commands}" if commands and mistake is _RIGHTS else mistake
+            what = _missing_right(shown, commands) if mistake is _RIGHTS else mistake
             return QueueRefused(f"Redis refuses for now: {what}: {shown}", what)
     if _UNKNOWN.search(answer):
         said = shown.partition(", with args")[0]  # which may be a whole script
@@ -340,6 +348,15 @@ def _refusal(answer: str, shown: str, commands: str = "") -> IqdbError | None:
             f"Redis lacks a command that the queue needs, renamed or switched off perhaps{but}: {said}"
         )
     return None
+
+
+def _missing_right(shown: str, commands: str) -> str:
+    """Return what a user may not do; `commands` are those that were tried, '' where `shown` may name one."""
+    if _KEYS.search(shown):
+        return "its user may not use the keys of the queue"
+    named = _COMMAND.search(shown)
+    commands = commands or (named[1].upper() if named else "")
+    return f"its user may not run {commands}" if commands else _RIGHTS
 
 
 def raise_refused(answer: Sequence[bytes]) -> None:
@@ -356,9 +373,13 @@ def raise_refused(answer: Sequence[bytes]) -> None:
     """
     if not answer:
         return
-    said = [word.decode("utf-8", "replace") for word in answer]
-    refusal = _refusal(said[1], said[1], ", ".join(said[0::2]))
-    raise refusal or QueueUnavailable(f"Redis refuses {said[0]}: {said[1]}")
+    words = [word.decode("utf-8", "replace") for word in answer]
+    pairs = list(zip(words[0::2], words[1::2], strict=True))
+    # Commands first: who has no right to the keys is told of all that he tries.
+    named = [pair for pair in pairs if not _KEYS.search(pair[1])] or pairs
+    command, said = named[0]
+    refusal = _refusal(said, said, ", ".join(name for name, _ in named))
+    raise refusal or QueueUnavailable(f"Redis refuses {command}: {said}")
 
 
 def _is_unknown_command(answer: object) -> bool:

@@ -12,7 +12,7 @@ import pytest
 from redis._parsers.base import BaseParser
 
 from api.roles.hints import HintListener
-from iqdb_core.errors import ConfigError, QueueFull, QueueUnavailable, WrongUsage
+from iqdb_core.errors import ConfigError, QueueFull, QueueRefused, QueueUnavailable, WrongUsage
 from iqdb_core.jobs import Claim, Done, JobLedger, JobState, Keys, PutBack, RedisPort, Submission, WorkLedger
 from iqdb_core.jobs.connection import translated
 from iqdb_core.jobs.scripts import ACCEPT
@@ -124,8 +124,10 @@ def test_a_redis_that_does_not_let_us_in_is_said_so_until_it_does(
             client.execute_command("ACL", "SETUSER", "default", *rights)
             client.execute_command("CLIENT", "KILL", "USER", "default")
             for call in (lambda: ledger.accept([Submission.of_image(1, b"x")]), work.claim):
-                with pytest.raises(QueueUnavailable):
+                with pytest.raises(QueueRefused):
                     call()
+        assert ledger.refusal is not None
+        assert ledger.refusal.mistake == "it does not accept the user or the password"
         client.execute_command("ACL", "SETUSER", "default", "on", "nopass", "+@all")
     assert [job.image_id for job in work.claim().jobs] == [1]
 
@@ -146,6 +148,7 @@ def test_a_redis_that_does_not_let_us_in_is_said_so_until_it_does(
         "NOPERM this user has no permissions to run the 'evalsha' command",
         "ERR The user executing the script can't access at least one of the keys mentioned in the command",
         "ERR The user executing the script can't run this command or subcommand script: 1ef2",
+        "ERR ACL failure in script: User iqdb has no permissions to run the 'hset' command script: 1ef2",
         "NOAUTH Authentication required.",
         "WRONGPASS invalid username-password pair or user is disabled.",
         "ERR max number of clients reached",

@@ -8,9 +8,11 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
+from redis._parsers.base import BaseParser
 
 from iqdb_core.errors import ConfigError, QueueRefused
 from iqdb_core.jobs import Done, JobLedger, JobState, PutBack, RedisPort, WorkLedger
+from iqdb_core.jobs.connection import raise_refused, translated
 from iqdb_core.jobs.scripts import ALL, RIGHTS
 from iqdb_core.model import Signature
 from tests.fixtures.ledgers import accept_one, keys, payload_keys
@@ -95,6 +97,54 @@ def test_rights_that_are_missing_are_named_together(server: RedisServer, port: R
     assert refused.value.mistake == "its user may not run PERSIST, HSET"
 
 
+def test_a_user_of_other_keys_is_told_so(server: RedisServer) -> None:
+    with server.client() as client:
+        client.acl_setuser("other", enabled=True, passwords=["+right"], commands=["+@all"], keys=["other:*"])
+    port = RedisPort.connect(server.url.replace("//", "//other:right@"))
+    for call in (
+        JobLedger(port, revision_floor=lambda: 0).seed,
+        WorkLedger(port).claim,
+        JobLedger(port).depth,
+    ):
+        with pytest.raises(QueueRefused) as refused:
+            call()
+        assert refused.value.mistake == "its user may not use the keys of the queue"
+    port.close()
+
+
+IN_SCRIPT = "ERR ACL failure in script: "
+
+
+@pytest.mark.parametrize(
+    ("answer", "mistake"),
+    [
+        ("NOPERM this user has no permissions to run the 'exec' command or its subcommand", "run EXEC"),
+        ("NOPERM User key has no permissions to run the 'exec' command", "run EXEC"),
+        ("NOPERM No permissions to access a key", "use the keys of the queue"),
+        ("NOPERM User iqdb has no permissions to access the 'a b' key", "use the keys of the queue"),
+        (f"{IN_SCRIPT}User iqdb has no permissions to run the 'hset' command script: 1ef2", "run HSET"),
+        (f"{IN_SCRIPT}No permissions to access a key script: 1ef2", "use the keys of the queue"),
+    ],
+)
+def test_a_missing_right_is_understood_in_the_words_of_each_version(answer: str, mistake: str) -> None:
+    with pytest.raises(QueueRefused) as refused, translated():
+        raise BaseParser.parse_error(answer)
+    assert refused.value.mistake == f"its user may not {mistake}"
+
+
+def test_commands_that_a_newer_redis_refuses_are_named_before_keys() -> None:
+    of_command, of_key = (
+        f"{IN_SCRIPT}{what}".encode()
+        for what in (
+            "User iqdb has no permissions to run the 'zadd' command",
+            "No permissions to access a key",
+        )
+    )
+    with pytest.raises(QueueRefused) as refused:
+        raise_refused([b"DEL", of_key, b"ZADD", of_command, b"ZREM", of_command])
+    assert refused.value.mistake == "its user may not run ZADD, ZREM"
+
+
 @pytest.mark.parametrize("command", sorted(OF_SCRIPTS))
 def test_a_right_that_is_taken_away_loses_nothing(server: RedisServer, port: RedisPort, command: str) -> None:
     ledger, work = JobLedger(port, revision_floor=lambda: 0), WorkLedger(port)
@@ -170,7 +220,7 @@ def test_without_transactions_nothing_is_taken(server: RedisServer, port: RedisP
     with without(server, command):
         ledger = JobLedger(port, revision_floor=lambda: 0)
         for call in (ledger.seed, lambda: accept_one(ledger)):
-            with pytest.raises(QueueRefused):
+            with pytest.raises(QueueRefused, match=f"its user may not run {command}: "):
                 call()
     accept_one(ledger)
     assert ledger.depth().queued == 1
