@@ -222,7 +222,6 @@ class JobLedger(JobReader):
         size = sum(len(submission.payload) + _RECORD_BYTES for submission in submissions)
         is_waited_for = all(submission.lane is Lane.INTERACTIVE for submission in submissions)
         self._check_memory(size, _room(is_waited_for))
-        self._reseed_after_break()
         answer = self._offer(submissions, job_ids)
         if answer[0] == b"unseeded":
             self.seed()
@@ -302,6 +301,7 @@ class JobLedger(JobReader):
             pieces[-1].append(("SET", key, submission.payload, "EX", _STAGING_S))
         for piece in pieces[:-1]:
             self._port.read(piece, is_whole=True)
+        self._reseed_after_break()  # now: what is staged may have gone to another server than the last jobs
         answer: list[Any] = self._scripts.run(
             ACCEPT,
             *(self.limits.max_jobs, self.limits.max_bytes, _HURRY_PERCENT, self._store_id),

@@ -289,6 +289,18 @@ def test_another_server_is_noticed_also_by_who_had_nothing_to_do_meanwhile(
     assert revision_given(ledger) > in_store[-1]
 
 
+def test_another_server_is_noticed_also_in_the_middle_of_a_large_batch(
+    server: RedisServer, port: RedisPort
+) -> None:
+    in_store = [0]
+    ledger = JobLedger(port, revision_floor=lambda: in_store[-1])
+    ledger.seed()
+    in_store.append(revision_given(ledger) + 10**9)
+    server.restart()
+    in_pieces = [Submission.of_image(1, b"x" * 3 * 2**20)] * 2
+    assert ledger.accept(in_pieces)[0].revision > in_store[-1]
+
+
 def test_connections_that_were_closed_at_rest_cost_no_call(server: RedisServer, port: RedisPort) -> None:
     ledger = JobLedger(port, revision_floor=lambda: 0)
     with ThreadPoolExecutor(8) as threads:
