@@ -103,7 +103,7 @@ class JobLedger(JobReader):
         self._breaks = 0
         self._run_id = ""
         self._headroom = Headroom(port)
-        self._scripts = CheckedScripts(port, keys.prefix)
+        self._scripts = CheckedScripts(port, keys.prefix, in_transactions=True)
         self._refusals = Refusals()
 
     @property
@@ -154,8 +154,6 @@ class JobLedger(JobReader):
     def _seed(self, revision_floor: Callable[[], int]) -> None:
         floor = revision_floor()
         self._store_id = self._read_store_id()
-        # Without MULTI the commands of a transaction would run one by one, and only its end be refused.
-        self._port.read([("PING",)], is_whole=True)
         self.seed_revision_floor(floor)
         self._run_id = self._port.run_id()
         # Last: who goes on all the same, and accepts, has to know whose queue it is.

@@ -22,11 +22,14 @@ class CheckedScripts:
     port : RedisPort
     prefix : str
         Of every key; the first argument of every script.
+    in_transactions : bool
+        Whether some are run with commands `before` them. A full memory refuses transactions.
     """
 
-    def __init__(self, port: RedisPort, prefix: str) -> None:
+    def __init__(self, port: RedisPort, prefix: str, *, in_transactions: bool = False) -> None:
         self._port = port
         self._prefix = prefix
+        self._in_transactions = in_transactions
         self._is_checked = False
 
     def run(
@@ -47,6 +50,9 @@ class CheckedScripts:
             As in `RedisPort.run`.
         """
         if not self._is_checked:
+            if self._in_transactions:
+                # Without MULTI their commands would run one by one, and only their end be refused.
+                self._port.read([("PING",)], is_whole=True)
             raise_refused(self._port.run(RIGHTS, self._prefix))
             self._is_checked = True
         try:

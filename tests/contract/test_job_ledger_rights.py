@@ -227,6 +227,22 @@ def test_without_transactions_nothing_is_taken(server: RedisServer, port: RedisP
     work_off(server, ledger, WorkLedger(port))
 
 
+@pytest.mark.parametrize("command", ["MULTI", "EXEC"])
+def test_transactions_that_are_taken_away_are_not_tried_again_and_again(
+    server: RedisServer, port: RedisPort, command: str
+) -> None:
+    """Each try would be accepted, and answered as if it were not."""
+    ledger = JobLedger(port, revision_floor=lambda: 0)
+    accept_one(ledger)
+    with without(server, command):
+        for _ in range(3):
+            with pytest.raises(QueueRefused, match=f"its user may not run {command}: "):
+                accept_one(ledger)
+    assert ledger.depth().queued <= 2
+    accept_one(ledger)
+    work_off(server, ledger, WorkLedger(port))
+
+
 @pytest.mark.parametrize("name", ["HSET", "HGET"])
 def test_a_command_of_scripts_that_a_server_does_not_know_is_a_mistake_of_settings(
     tmp_path: Path, name: str
