@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import struct
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from redis._parsers.base import BaseParser
 
 from iqdb_core.errors import ConfigError, QueueRefused
-from iqdb_core.jobs import Done, JobLedger, JobState, PutBack, RedisPort, WorkLedger
+from iqdb_core.jobs import Done, JobLedger, JobState, Keys, PutBack, RedisPort, WorkLedger
 from iqdb_core.jobs.connection import raise_refused, translated
 from iqdb_core.jobs.scripts import ALL, RIGHTS
 from iqdb_core.model import Signature
@@ -21,10 +22,10 @@ from tests.fixtures.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from redis import Redis
 
+ROOT = Path(__file__).parents[2]
 SIGNATURE = Signature((0.5, 0.1, -0.1), struct.pack("<120h", *range(1, 121)))
 OF_SCRIPTS = {
     command for script in ALL for command in re.findall(r"redis\.p?call\(\s*'([A-Z]+)'", script.text)
@@ -241,6 +242,26 @@ def test_transactions_that_are_taken_away_are_not_tried_again_and_again(
     assert ledger.depth().queued <= 2
     accept_one(ledger)
     work_off(server, ledger, WorkLedger(port))
+
+
+def test_the_user_that_the_documents_propose_has_all_rights(tmp_path: Path) -> None:
+    (line,) = re.findall(r"`(user iqdb [^`]+)`", (ROOT / "docs" / "celery.md").read_text())
+    users = tmp_path / "users.acl"
+    users.write_text(f"{line}\n")
+    server = RedisServer(tmp_path / "redis", options=("--aclfile", str(users)))
+    server.start()
+    port = RedisPort.connect(server.url.replace("//", "//iqdb:PASSWORD@"))
+    try:
+        ledger = JobLedger(port, revision_floor=lambda: 0)
+        accept_one(ledger)
+        work_off(server, ledger, WorkLedger(port))
+        with port.subscribe(Keys().finished_channel, is_confirmed=True) as subscription:
+            message = subscription.get_message(timeout=5)
+        assert message is not None
+        assert message["type"] == "subscribe"
+    finally:
+        port.close()
+        server.kill()
 
 
 @pytest.mark.parametrize("name", ["HSET", "HGET"])
