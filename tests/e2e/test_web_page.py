@@ -112,6 +112,32 @@ def test_only_the_latest_answer_is_shown(visit: Visit) -> None:
     assert visit.names == ["#2"]
 
 
+def test_a_preview_that_comes_late_takes_the_place_of_no_newer_picture(visit: Visit) -> None:
+    """With a token a script fetches it: what the answer says is not lost by then, either."""
+    visit.page.evaluate("sessionStorage.setItem('iqdb-token', 'any')")
+    preview = {"body": pictures.picture(1, (64, 48), "PNG"), "content_type": "image/png"}
+    match = {"post_id": 2, "score": 90, "likelihood": 0.99999, "turn": "mirror"}
+    visit.answers(200, json.dumps([match]))
+    first, second = (visit.holds(f"**/images/{number}/preview.png*") for number in (1, LARGEST_ID))
+    visit.page.fill("#text", "1")
+    visit.page.keyboard.press("Enter")
+    visit.says("Found it:")
+    wait_until(lambda: visit.page.evaluate("true") and first, 60)
+    visit.choose(known(1), "newer.png")
+    visit.until("document.getElementById('preview').alt === 'Your picture: newer.png'")
+    visit.page.fill("#text", str(LARGEST_ID))
+    visit.page.keyboard.press("Enter")
+    wait_until(lambda: visit.page.evaluate("true") and second, 60)
+    visit.says("Found it:")
+    assert visit.page.is_hidden("#preview")
+    second[0].fulfill(**preview)
+    visit.page.locator("#preview").wait_for()
+    first[0].fulfill(**preview)
+    visit.page.evaluate("fetch('images/2/preview.png').then((answer) => answer.blob())")  # after the other
+    assert visit.page.get_attribute("#preview", "alt") == f"Your picture: #{LARGEST_ID}"
+    assert visit.page.text_content("#overlay-word") == "mirrored"
+
+
 # --- what is said of a match
 
 
@@ -135,6 +161,19 @@ def test_part_and_turn_are_drawn_on_the_picture(visit: Visit) -> None:
     assert drawn["y"] - picture["y"] == pytest.approx(picture["height"] / 4, abs=5)
     assert drawn["width"] == pytest.approx(picture["width"] / 2, abs=8)
     assert visit.page.text_content("#overlay-word") == "this part, mirrored"
+
+
+@pytest.mark.parametrize("size", [(100, 400), (400, 100)], ids=["tall", "wide"])
+def test_a_match_is_shown_whole_whatever_its_shape(visit: Visit, size: tuple[int, int]) -> None:
+    visit.page.route(
+        "**/page.json", lambda route: route.fulfill(json={"link": "", "thumbnail": "", "pictures": True})
+    )
+    visit.page.route("**/thumbnail", lambda route: route.fulfill(body=pictures.picture(1, size, "PNG")))
+    visit.page.reload()
+    visit.choose(known(1))
+    visit.until(f"document.querySelector('#copies img')?.naturalWidth === {size[0]}")
+    frame, image = (visit.page.locator(f"#copies {one}").bounding_box() for one in (".frame", "img"))
+    assert image == pytest.approx(frame, abs=1)  # within which it is fitted
 
 
 def test_a_picture_without_detail_is_told_apart(visit: Visit) -> None:

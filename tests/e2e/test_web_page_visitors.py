@@ -103,9 +103,12 @@ def test_nothing_sticks_out_on_a_phone_whatever_is_shown(
     visit.says("This is not a picture.")
     visit.page.locator("#unshown").wait_for()
     check("a picture that the browser cannot show")
+    # As it is for a moment, until the page is told that there is no picture of it.
+    visit.page.evaluate("addEventListener('error', (event) => event.stopImmediatePropagation(), true)")
     visit.page.fill("#text", "9" * 200)
     visit.page.keyboard.press("Enter")
     visit.says("An id is a whole number")
+    visit.until("document.getElementById('preview').complete")
     check("a long id")
     visit.context.set_offline(True)
     visit.choose(known(1))

@@ -29,7 +29,7 @@ async function search(question) {
   const search = { question, abort: new AbortController() };
   current = search;
   results.clear();
-  showQuestion(question);
+  showQuestion(search);
   await tryToAnswer(search);
 }
 
@@ -70,11 +70,14 @@ function explain(trouble, search) {
   if (wants === "token") byId("token").focus();
 }
 
-async function showQuestion({ file, id, hash, url }) {
+async function showQuestion(search) {
+  const { file, id, hash, sketch } = search.question;
+  if (sketch) return;
+  picture.hide(); // it is of an older question
   if (file) picture.show(URL.createObjectURL(file), file.name || "pasted");
-  else if (id) picture.show(await ownAddress(`images/${id}/preview.png`), `#${id}`);
-  else if (hash) picture.show(await ownAddress(`preview.png?hash=${hash}`), "what the hash keeps");
-  else if (url) picture.hide();
+  if (!id && !hash) return;
+  const address = await ownAddress(id ? `images/${id}/preview.png` : `preview.png?hash=${hash}`);
+  if (current === search) picture.show(address, id ? `#${id}` : "what the hash keeps");
 }
 
 async function showCount() {

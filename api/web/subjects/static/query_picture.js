@@ -22,7 +22,6 @@ export function createQueryPicture() {
     byId("shown").hidden = false;
     image.alt = `Your picture: ${name}`;
     image.src = address;
-    rest(null);
   }
 
   function draw(match) {
