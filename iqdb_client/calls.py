@@ -68,14 +68,14 @@ class Call(Generic[T]):
 
 
 def headers(token: str | None) -> dict[str, bytes]:
-    """Return what goes with every call; raises ClientError for a token that is no text."""
-    if token is None:
+    """Return what goes with every call; raises ClientError for a token that no server can have."""
+    if not token:
         return {}
-    try:
-        # Header text is bytes; the server reads what is beyond ASCII as UTF-8.
-        return {"Authorization": f"Bearer {token}".encode()}
-    except UnicodeError:  # whose words would show a piece of the token
-        raise ClientError("the token is no text that can be sent as UTF-8") from None
+    if " " in token or not token.isprintable():
+        # Whoever tries to send it shows it in the words of the failure.
+        raise ClientError("the token must be text in UTF-8, without blanks and control characters")
+    # Header text is bytes; the server reads what is beyond ASCII as UTF-8.
+    return {"Authorization": f"Bearer {token}".encode()}
 
 
 def add(
@@ -232,13 +232,14 @@ def export(form: str) -> Call[None]:
     return Call("GET", "/export", lambda _: None, {"format": form})
 
 
-def refusal(status: int, body: bytes) -> ClientError:
+def refusal(status: int, body: bytes, headers: Mapping[str, str]) -> ClientError:
     """Return the error of an answer that is no success."""
     try:
         message = json.loads(body)["message"]
     except (ValueError, KeyError, TypeError):
         # A proxy's page, for example.
-        message = f"the server answered {status} without a reason"
+        elsewhere = f"; it sends to {headers['location']}" if "location" in headers else ""
+        message = f"the server answered {status} without a reason{elsewhere}"
     if status == HTTPStatus.NOT_FOUND:
         return NotFound(status, message)
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:

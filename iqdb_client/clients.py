@@ -32,8 +32,8 @@ from iqdb_client.values import (
 T = TypeVar("T")
 _Http = TypeVar("_Http")
 _NEVER: Final = (httpx.UnsupportedProtocol, httpx.LocalProtocolError, httpx.InvalidURL, UnicodeError)
-"""What cannot be sent, however often it is tried: an address without http://, a token of two lines, a host
-whose name cannot be, or a redirect to one, which is read though nobody goes there.
+"""What cannot be sent, however often it is tried: an address without http://, a host whose name cannot be, or
+a redirect to one, which is read though nobody goes there.
 """
 PAGE: Final = 1000
 LISTED: Final = 10_000
@@ -70,7 +70,7 @@ def _content(call: Call[Any]) -> dict[str, Any]:
 
 def _result(call: Call[T], answer: httpx.Response) -> T:
     if answer.status_code not in {HTTPStatus.OK, HTTPStatus.ACCEPTED}:
-        raise calls.refusal(answer.status_code, answer.content)
+        raise calls.refusal(answer.status_code, answer.content, answer.headers)
     try:
         value = call.read(answer.json())
     except (ValueError, LookupError, TypeError, AttributeError) as error:
@@ -83,7 +83,8 @@ def _result(call: Call[T], answer: httpx.Response) -> T:
 
 def _busy(answer: httpx.Response) -> tuple[str, str | None]:
     """Return why the server cannot answer now, and when it says that it can."""
-    return str(calls.refusal(answer.status_code, answer.content)), answer.headers.get("retry-after")
+    cause = calls.refusal(answer.status_code, answer.content, answer.headers)
+    return str(cause), answer.headers.get("retry-after")
 
 
 def _gave_up(call: Call[Any], cause: str, kind: type[ClientError] = Unavailable) -> ClientError:
@@ -98,7 +99,7 @@ class Client:
     url : str
         Where the server is, with its path if it lies below one.
     token : str or None
-        Sent as "Authorization: Bearer TOKEN".
+        Sent as "Authorization: Bearer TOKEN"; an empty one is none.
     timeout_s : float
         How long one request may stay without progress; longer than the server waits for an add (its
         `--add-timeout-s`, 60), or a write that is late seems lost, and is sent again.
@@ -112,8 +113,8 @@ class Client:
     Raises
     ------
     ClientError
-        `url` is none, `token` is no text, or the environment names proxies or certificates that cannot be
-        used. By every method: what was to be sent cannot be, such as a token of two lines.
+        `url` is none, `token` is one that no server can have (of two lines, for example), or the environment
+        names proxies or certificates that cannot be used. By every method: what was to be sent cannot be.
     Refused
         By every method: the server said no, and why. NotFound and Unauthorized are kinds of it.
     Unavailable
@@ -260,7 +261,7 @@ class Client:
         answer = self._answer(call, is_stream=True)
         try:
             if answer.status_code != HTTPStatus.OK:
-                raise calls.refusal(answer.status_code, answer.read())
+                raise calls.refusal(answer.status_code, answer.read(), answer.headers)
             yield from answer.iter_bytes()
         except (httpx.RequestError, httpx.StreamError) as error:
             raise _gave_up(call, str(error) or type(error).__name__) from error
@@ -413,7 +414,7 @@ class AsyncClient:
         answer = await self._answer(call, is_stream=True)
         try:
             if answer.status_code != HTTPStatus.OK:
-                raise calls.refusal(answer.status_code, await answer.aread())
+                raise calls.refusal(answer.status_code, await answer.aread(), answer.headers)
             async for piece in answer.aiter_bytes():
                 yield piece
         except (httpx.RequestError, httpx.StreamError) as error:
