@@ -7,13 +7,20 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import threading
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from api.roles.people import target
 from tests.fixtures import pictures
 from tests.fixtures.command_line import ROOT, run, run_process
 from tests.fixtures.servers import COMMAND, embedded_server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PHOTOS = [path for path in pictures.photos() if path.suffix == ".jpg"][:3]
 NAMES = [os.fsdecode(b"stra\xdfe.jpg"), "a[bold][nosuch]:smile:\x1b[31m.jpg", "~odd[/red].jpg"]
@@ -117,6 +124,47 @@ def test_what_is_no_picture_is_told_with_what_it_is(folder: Path, command: str) 
     ):
         ended = run(command, name, *one, folder=folder)
         assert (ended.returncode, ended.stderr) == (1, f"iqdb: {words}\n")
+
+
+@contextmanager
+def handed(content: bytes) -> Iterator[str]:
+    """Yield the name of a pipe that gives some bytes, as a shell does for `<(...)`."""
+
+    def write() -> None:
+        with suppress(BrokenPipeError), os.fdopen(to, "wb") as pipe:
+            pipe.write(content)
+
+    out, to = os.pipe()
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        yield f"/dev/fd/{out}"
+    finally:
+        os.close(out)
+        writer.join()
+
+
+def test_a_pipe_that_the_shell_hands_over_is_read_to_an_end(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("add", "pictures", folder=folder)
+    content = PHOTOS[1].read_bytes()
+    with handed(content) as pipe:
+        assert json.loads(run("search", pipe, "--json", folder=folder).stdout)[0]["likelihood"] > 0.99
+    with handed(content) as one, handed(content) as other:
+        assert json.loads(run("compare", one, other, "--json", folder=folder).stdout)["score"] > 99
+    with handed(content) as pipe:
+        assert run("hash", pipe).stdout.split()[0] == run("hash", PHOTOS[1]).stdout.split()[0]
+    monkeypatch.setattr(target, "MAX_PIPED_BYTES", 1000)
+    for command in ("search", "hash"):
+        with handed(content) as pipe:
+            assert "it gives more than 1,000 bytes" in run(command, pipe, folder=folder).stderr
+
+
+def test_no_device_is_read(folder: Path) -> None:
+    """Some have no end."""
+    ended = run("hash", "/dev/zero", folder=folder)
+    assert (ended.returncode, ended.stderr) == (3, "/dev/zero: it is a device\n")
 
 
 def test_an_export_comes_back_as_a_list(folder: Path) -> None:

@@ -12,7 +12,7 @@ import typer
 from api.roles.options import DECODING, TARGET, with_settings
 from api.roles.people import show
 from api.roles.people.arithmetic import Arithmetic
-from api.roles.people.files import is_file, reason_to_pass
+from api.roles.people.files import is_file, is_handed, reason_to_pass
 from api.roles.people.likeness import EVEN, verdict_of
 from api.roles.people.local import compared
 from api.roles.people.opening import opened, picture_of
@@ -105,7 +105,7 @@ def hash_command(
         for file in files:
             arithmetic.count("signature")
             why_not = reason_to_pass(file)
-            if why_not is not None and not file.is_relative_to("/dev"):
+            if why_not is not None and not is_handed(file):
                 is_all_read = False
                 show.say(f"{file}: {why_not}")
                 continue

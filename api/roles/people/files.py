@@ -20,6 +20,7 @@ _KINDS: Final = (
     (stat.S_ISCHR, "it is a device"),
     (stat.S_ISBLK, "it is a device"),
 )
+_HANDED: Final = (Path("/dev/fd"), Path("/proc/self/fd"))
 
 
 def path_of(text: str) -> Path:
@@ -54,6 +55,18 @@ def looked_at(path: Path) -> os.stat_result | str:
     if stat.S_ISREG(found.st_mode):
         return found
     return next((words for is_kind, words in _KINDS if is_kind(found.st_mode)), "it is no regular file")
+
+
+def is_handed(path: Path) -> bool:
+    """Tell whether a path names a pipe that the shell has opened for this command: `/dev/stdin`, `<(...)`.
+
+    Whoever writes into it was begun by the same person, so that reading it comes to an end.
+    """
+    try:
+        is_by_number = path.parent in _HANDED or path == Path("/dev/stdin")
+        return is_by_number and stat.S_ISFIFO(path.stat().st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def is_csv(name: str | Path) -> bool:

@@ -13,7 +13,7 @@ from typing import Final
 import httpx
 
 from api.roles.database_file import file_of
-from api.roles.people.files import is_file, path_of, reason_to_pass
+from api.roles.people.files import is_file, is_handed, path_of, reason_to_pass
 from api.roles.people.local import DatabaseTarget
 from api.roles.people.manifest import is_image_id
 from api.roles.people.remote import ServerTarget
@@ -90,12 +90,13 @@ def opened_database(settings: Settings, *, make: bool = False) -> Iterator[Datab
 
 
 def picture_of(text: str) -> bytes | str | int:
-    """Return what a word on the command line means: an address, a hash, a file or an id, in this order.
+    """Return what a word on the command line means: an address, a hash, a file or pipe, or an id.
 
     Raises
     ------
     ConfigError
-        None of these, a file that cannot be read, or an address from which nothing could be had.
+        None of these, which are tried in this order; a file that cannot be read, or an address from which
+        nothing could be had.
     """
     if text.startswith(("http://", "https://")):
         return fetched(text)
@@ -105,7 +106,7 @@ def picture_of(text: str) -> bytes | str | int:
         except InvalidHash as error:
             raise ConfigError(f"this is no hash: {error}") from error
     path = path_of(text)
-    if is_file(path):
+    if is_file(path) or is_handed(path):
         try:
             return content_of_file(path)
         except (OSError, ImageError) as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from api.search.duplicates import DuplicatesPage
 from iqdb_client import Image, Match, Picture, Question
 from iqdb_core.errors import ConfigError, ImageError, ImageTooLarge, UnsupportedFormat
 
+MAX_PIPED_BYTES: Final = 64 * 1024 * 1024
 IS_DAMAGED: Final = "is damaged; this is about what is there of it"
 
 
@@ -141,8 +144,14 @@ def content_of(picture: Picture) -> bytes | str:
 
 
 def content_of_file(path: Path) -> bytes:
-    """Return the bytes of a file. Raises OSError, and ImageError where there are none."""
-    return _not_empty(path.read_bytes())
+    """Return the bytes of a file or a pipe. Raises OSError, and ImageError for none or far too many."""
+    with path.open("rb") as file:
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return _not_empty(file.read())
+        content = file.read(MAX_PIPED_BYTES + 1)
+    if len(content) > MAX_PIPED_BYTES:
+        raise UnsupportedFormat(f"it gives more than {MAX_PIPED_BYTES:,} bytes")
+    return _not_empty(content)
 
 
 def _not_empty(content: bytes) -> bytes:
