@@ -146,6 +146,23 @@ def test_an_empty_argument_is_refused(folder: Path, words: tuple[str, ...]) -> N
     assert {found.name for found in folder.iterdir()} == {"a.jpg", "good.jpg"}
 
 
+def test_standard_output_is_no_file_of_that_name(folder: Path) -> None:
+    shutil.copyfile(folder / "a.jpg", folder / "b.jpg")
+    run("add", ".", folder=folder)
+    written = run("duplicates", "-o", "-", "--format", "csv", folder=folder)
+    assert written.stdout.splitlines()[0] == "group,post_id,likelihood,source"
+    ended = run("backup", "-", folder=folder)
+    assert ended.stderr == "iqdb: a backup cannot be written to standard output\n"
+    assert not (folder / "-").exists()
+
+
+@pytest.mark.parametrize("command", ["export", "backup"])
+def test_a_place_that_is_a_folder_is_named(folder: Path, command: str) -> None:
+    run("add", "a.jpg", folder=folder)
+    for place in (".", ".."):
+        assert run(command, place, folder=folder).stderr == f"iqdb: {place} exists already\n"
+
+
 @pytest.fixture
 def browser(tmp_path: Path) -> dict[str, str]:
     """An environment with a browser that notes what it is told to open."""

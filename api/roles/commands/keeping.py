@@ -126,6 +126,8 @@ def backup(
     To restore, stop the server and put the file in the database's place. A database of an older version is
     copied as it is, and not upgraded.
     """
+    if file == Path("-"):
+        raise WrongUsage("a backup cannot be written to standard output")
     line = ProgressLine("copying")
     count = back_up_older(settings.database_url, file, line)
     if count is None:

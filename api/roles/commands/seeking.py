@@ -57,7 +57,9 @@ def duplicates(
             help="by default csv if the file ends so, a table on a terminal, else ndjson: a line per group",
         ),
     ] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="append to this file")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="append to this file, or - for standard output")
+    ] = None,
     after: Annotated[
         int, typer.Option(help="go on after this id, which an interrupted run has told", min=-1)
     ] = -1,
@@ -67,6 +69,7 @@ def duplicates(
     Plain pictures, which resemble each other anyhow, are left out, and so are links to files of the same
     group.
     """
+    output = None if output == Path("-") else output
     with opened(settings) as target, _opened(output) as out:
         form = form or _format_for(output, out.is_terminal)
         if form is DuplicatesFormat.CSV and (after < 0 if output is None else out.is_empty):

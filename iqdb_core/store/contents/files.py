@@ -178,7 +178,7 @@ def _name(part: Path, path: Path) -> None:
 
 
 def _there_already(path: Path) -> StoreInvalid:
-    return StoreInvalid(f"{path.name} exists already")
+    return StoreInvalid(f"{path.name or path} exists already")
 
 
 def _remove(folder_fd: int) -> None:
