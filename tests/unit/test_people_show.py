@@ -56,6 +56,18 @@ def test_ids_and_scores_are_shown_whole_on_a_narrow_terminal(
     assert words.count("100") == 3
 
 
+@pytest.mark.parametrize("columns", [80, 30])
+def test_a_value_is_shown_whole_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=columns, **show._PLAIN)
+    monkeypatch.setattr(show, "out", console)
+    place = "/" + "0123456789" * 9
+    show.pairs({"in": place, "head seq": 3})
+    lines = stream.getvalue().splitlines()
+    assert "".join(line[10:].strip() for line in lines[:-1]) == place
+    assert all(len(line) <= columns for line in lines)
+
+
 def test_what_was_left_out_is_said(shown: io.StringIO) -> None:
     show.summary(Tally(added=2), Passed(other_files=1000, left_out_folders=3))
     assert shown.getvalue() == (

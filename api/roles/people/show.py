@@ -167,6 +167,8 @@ def json_line(value: object) -> str:
 def pairs(values: Mapping[str, object]) -> None:
     """Write names and values, one pair a line."""
     table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for name, value in values.items():
         shown = f"{value:,}" if isinstance(value, int) else str(value)
         table.add_row(_cell(name.replace("_", " ")), _cell(shown))
