@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 from types import ModuleType
 
 import numpy as np
@@ -241,6 +242,20 @@ def test_limits_hold() -> None:
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (23, 23), (24, 24), (30, 2000)])
 def test_flat_and_small_pictures_have_no_parts(size: tuple[int, int]) -> None:
     assert _parts(_jpeg(Image.new("RGB", size, "blue"))) == []
+
+
+@pytest.mark.parametrize("height", [1, 4, 30])
+@pytest.mark.parametrize("is_down", [False, True])
+def test_a_long_line_takes_no_more_memory_than_other_pictures(height: int, is_down: bool) -> None:
+    """Every line of it is one pixel, or a few, so that there are very many."""
+    pixels = np.broadcast_to(np.arange(400_000, dtype=np.uint32) // 7 % 256 * 0x010101, (height, 400_000))
+    pixels = np.ascontiguousarray(pixels.T if is_down else pixels)
+    tracemalloc.start()
+    try:
+        assert find_parts(pixels) == []
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
 
 
 @given(data=st.data())

@@ -18,6 +18,7 @@ from iqdb_core.model import Rectangle
 from iqdb_core.signature.parts.arithmetic import steps
 from iqdb_core.signature.parts.box import Box
 from iqdb_core.signature.parts.guesses import MAX_PARTS, find_boxes
+from iqdb_core.signature.parts.sheet import MIN_SIDE
 
 __all__ = ["MAX_PARTS", "find_parts"]
 
@@ -40,7 +41,10 @@ def find_parts(pixels: NDArray[np.uint32]) -> list[Rectangle]:
         of the picture's area.
     """
     step = max(1, math.ceil(math.sqrt(pixels.size / _MOST_PIXELS)))
-    boxes = find_boxes(np.ascontiguousarray(pixels[::step, ::step]))
+    sample = pixels[::step, ::step]
+    if min(sample.shape) < MIN_SIDE:  # may still be very long, and what is kept of every line much
+        return []
+    boxes = find_boxes(np.ascontiguousarray(sample))
     if step > 1:
         boxes = [_moved_to_edges(pixels, box, step) for box in boxes]
     return [Rectangle(box.left, box.top, box.width, box.height) for box in boxes]
