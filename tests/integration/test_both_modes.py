@@ -17,6 +17,7 @@ from iqdb_core.store import open_store
 from tests.fixtures import pictures, stores
 from tests.fixtures.cluster import running_cluster
 from tests.fixtures.noise import noise_png
+from tests.fixtures.screenshots import in_chat, photo
 from tests.fixtures.servers import embedded_server
 from tests.fixtures.waiting import wait_until
 
@@ -32,6 +33,7 @@ LARGE = noise_png(1, 200)
 """More bytes than the servers take."""
 SETTINGS = {"IQDB_MAX_UPLOAD_BYTES": str(MAX_UPLOAD_BYTES)}
 NEW_ID = 10_000
+SCREENSHOT_ID = 20_000
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +115,23 @@ def test_duplicates_are_told_alike(modes: dict[str, httpx.Client], question: dic
     first, second = (answer.json() for answer in answers)
     least = min(len(body.get("groups", [])) for body in (first, second))
     assert first.get("groups", [])[:least] == second.get("groups", [])[:least]
+
+
+def test_another_picture_in_the_same_app_is_told_alike(modes: dict[str, httpx.Client]) -> None:
+    """Which takes the size of the picture that was sent, on the way to a query node too."""
+    known, *asked = (
+        pictures.encoded(in_chat(photo(number), number), "JPEG", quality=50) for number in (0, 1, 26)
+    )
+    found: list[list[dict[str, Any]]] = []
+    for client in modes.values():
+        assert client.post(f"/images/{SCREENSHOT_ID}", files={"file": known}).status_code == 200
+        answers = [
+            client.post("/query", params={"find": "copies"}, files={"file": picture}) for picture in asked
+        ]
+        found.append([answer.json()[0] for answer in answers])
+        assert client.delete(f"/images/{SCREENSHOT_ID}").status_code == 200
+    assert found[0] == found[1]
+    assert [(best["post_id"], best["likelihood"]) for best in found[0]] == [(SCREENSHOT_ID, 0.5)] * len(asked)
 
 
 def batch(client: httpx.Client, files: dict[int, bytes], **options: Any) -> dict[int, int]:

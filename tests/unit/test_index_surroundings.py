@@ -22,6 +22,7 @@ from iqdb_core.model import CHANNELS, KEPT, SIDE, Asked, Rectangle, Signature
 from iqdb_core.signature import DecodeLimits, from_image_bytes, read_asked
 from tests.fixtures.index_rows import index_of
 from tests.fixtures.pictures import encoded, photos
+from tests.fixtures.screenshots import in_chat, photo
 
 SHOWN = (0, 6, 12)
 """Photos of which screenshots are in the index."""
@@ -155,35 +156,6 @@ def test_it_is_told_coefficient_by_coefficient(seed: int, share: float, is_grey:
         assert is_around == expected
 
 
-def _photo(number: int) -> Image.Image:
-    with Image.open(photos()[number]) as opened:
-        return opened.convert("RGB")
-
-
-def _in_chat(picture: Image.Image, number: int) -> Image.Image:
-    """Return a screenshot of a conversation about a picture; each says something else around it."""
-    random = np.random.default_rng(number)
-    screen = Image.new("RGB", (450, 800), (229, 221, 213))
-    draw = ImageDraw.Draw(screen)
-    draw.rectangle((0, 0, 450, 70), (0, 94, 84))
-    draw.ellipse((20, 12, 66, 58), tuple(random.integers(0, 256, 3).tolist()))
-    for top in (85, 135, 640, 690):
-        is_own, width = bool(random.integers(2)), int(random.integers(120, 300))
-        left = 435 - width if is_own else 15
-        draw.rounded_rectangle(
-            (left, top, left + width, top + 40), 10, (220, 248, 198) if is_own else "white"
-        )
-        draw.text(
-            (left + 12, top + 12), "did you see this one already?"[: width // 10], "black", font_size=16
-        )
-    draw.rounded_rectangle((55, 185, 435, 630), 10, (220, 248, 198))
-    draw.rectangle((0, 740, 450, 800), (240, 240, 240))
-    draw.rounded_rectangle((15, 748, 370, 792), 22, "white")
-    draw.ellipse((385, 746, 435, 796), (0, 150, 136))
-    screen.paste(picture.resize((370, 435)), (60, 190))
-    return screen
-
-
 def _with_bar(picture: Image.Image) -> Image.Image:
     barred = picture.copy()
     width, height = barred.size
@@ -204,7 +176,7 @@ def _signature(image: Image.Image) -> Signature:
 def index() -> Iterator[ImageIndex]:
     """All photos, and behind them screenshots of a few of them in one app."""
     known = [from_image_bytes(path.read_bytes()) for path in photos()]
-    with index_of([*known, *(_signature(_in_chat(_photo(number), number)) for number in SHOWN)]) as opened:
+    with index_of([*known, *(_signature(in_chat(photo(number), number)) for number in SHOWN)]) as opened:
         yield opened
 
 
@@ -212,7 +184,7 @@ def test_a_picture_comes_before_what_else_was_shown_in_the_app(index: ImageIndex
     n = len(photos())
     first = alarms = 0
     for number in OTHERS:
-        matches = index.find_copies(_asked(_in_chat(_photo(number), number)), limit=9).matches
+        matches = index.find_copies(_asked(in_chat(photo(number), number)), limit=9).matches
         first += matches[0].image_id == number
         alarms += any(match.image_id >= n and match.likelihood >= LIKELY for match in matches)
     assert first >= len(OTHERS) * 3 // 4
@@ -221,7 +193,7 @@ def test_a_picture_comes_before_what_else_was_shown_in_the_app(index: ImageIndex
 
 def test_a_screenshot_that_is_known_is_found(index: ImageIndex) -> None:
     for place, number in enumerate(SHOWN):
-        screen = _in_chat(_photo(number), number)
+        screen = in_chat(photo(number), number)
         for asked in (_asked(screen, 60), _asked(screen.resize((270, 480))), _asked(_with_bar(screen))):
             best = index.find_copies(asked, limit=1).matches[0]
             assert best.image_id == len(photos()) + place
@@ -231,7 +203,7 @@ def test_a_screenshot_that_is_known_is_found(index: ImageIndex) -> None:
 def test_a_copy_with_a_bar_over_it_is_as_likely_as_before(index: ImageIndex) -> None:
     likely = 0
     for number in range(0, len(photos()), 3):
-        asked = _asked(_with_bar(_photo(number)))
+        asked = _asked(_with_bar(photo(number)))
         unjudged = [replace(one, size=None) for one in asked]
         (found,), (before,) = (index.find_copies(each, limit=1).matches for each in (asked, unjudged))
         assert (found.image_id, found.likelihood) == (before.image_id, before.likelihood)
@@ -240,11 +212,11 @@ def test_a_copy_with_a_bar_over_it_is_as_likely_as_before(index: ImageIndex) -> 
 
 
 def test_two_screenshots_of_one_app_are_no_copies_of_each_other() -> None:
-    shown = [_signature(_in_chat(_photo(number), number)) for number in SHOWN]
+    shown = [_signature(in_chat(photo(number), number)) for number in SHOWN]
     seeming = 0
     for number in (1, 13, 26, 46):
-        asked = _asked(_in_chat(_photo(number), number))
-        assert compare(asked, _signature(_photo(number))).likelihood >= LIKELY
+        asked = _asked(in_chat(photo(number), number))
+        assert compare(asked, _signature(photo(number))).likelihood >= LIKELY
         for other in shown:
             assert compare(asked, other).likelihood < LIKELY
             seeming += compare([replace(one, size=None) for one in asked], other).likelihood >= LIKELY
