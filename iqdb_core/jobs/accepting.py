@@ -154,8 +154,8 @@ class JobLedger(JobReader):
     def _seed(self, revision_floor: Callable[[], int]) -> None:
         floor = revision_floor()
         self._store_id = self._read_store_id()
+        self._run_id = self._port.run_id()  # before: another one that answers from here on is to be noticed
         self.seed_revision_floor(floor)
-        self._run_id = self._port.run_id()
         # Last: who goes on all the same, and accepts, has to know whose queue it is.
         self._headroom.shortage(0, 1.0)
 

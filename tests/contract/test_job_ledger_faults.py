@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
@@ -299,6 +300,24 @@ def test_another_server_is_noticed_also_in_the_middle_of_a_large_batch(
     server.restart()
     in_pieces = [Submission.of_image(1, b"x" * 3 * 2**20)] * 2
     assert ledger.accept(in_pieces)[0].revision > in_store[-1]
+
+
+def test_another_server_is_noticed_also_in_the_middle_of_seeding(
+    server: RedisServer, port: RedisPort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_store = [0]
+    ledger = JobLedger(port, revision_floor=lambda: in_store[-1])
+    seed_revision_floor = ledger.seed_revision_floor
+
+    def seed_the_one_before(revision: int) -> None:
+        seed_revision_floor(revision)
+        monkeypatch.undo()
+        in_store.append(time.time_ns() // 1000 + 10**9)
+        server.restart()
+
+    monkeypatch.setattr(ledger, "seed_revision_floor", seed_the_one_before)
+    ledger.seed()
+    assert revision_given(ledger) > in_store[-1]
 
 
 def test_connections_that_were_closed_at_rest_cost_no_call(server: RedisServer, port: RedisPort) -> None:

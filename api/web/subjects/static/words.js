@@ -108,7 +108,12 @@ function readable(part) {
 }
 
 export function isAddress(text) {
-  return /^https?:\/\//i.test(text) && URL.canParse(text);
+  if (!/^https?:\/\//i.test(text)) return false;
+  try {
+    return Boolean(new URL(text)); // URL.canParse is missing in browsers of before 2023
+  } catch {
+    return false;
+  }
 }
 
 // count: of all matches; isCut: there may be more; isOfKnown: the question is a known picture, which is left out.
