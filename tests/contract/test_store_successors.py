@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import subprocess
 import sys
 from contextlib import closing, suppress
 from pathlib import Path
@@ -281,3 +282,59 @@ def test_a_file_that_is_refused_is_read_again_when_it_has_changed(
     assert live_images(store) == AFTER
     store.close()
     assert stands_alone(path)
+
+
+def test_who_still_has_the_file_before_open_spoils_nothing_of_the_new_one(
+    store: SignatureStore, path: Path, new: Path
+) -> None:
+    """All who have a file open share what they know of its log, by its name, and so how many pages it has."""
+    assert store.fold_log()
+    with closing(open_store(str(new))) as other:
+        other.apply([put(k, k + 1) for k in range(200, 400)])
+        expected = live_images(other)
+    reads = (
+        "import sqlite3; connection = sqlite3.connect(input());"
+        " print(*connection.execute('SELECT count(*) FROM images')); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-S", "-c", reads], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as reader:
+        assert reader.stdin is not None
+        assert reader.stdout is not None
+        reader.stdin.write(f"{path}\n")
+        reader.stdin.flush()
+        assert reader.stdout.readline() == "(20,)\n"
+        new.rename(path)
+        assert live_images(store) == expected
+        store.apply([put(7, 10**6, 7)])
+        assert store.check().findings == []
+
+
+def test_what_is_wrong_with_a_file_is_not_said_of_the_next_one(
+    store: SignatureStore, path: Path, new: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert store.fold_log()
+    check_images: Callable[..., bool] = opening.schema.check_images
+
+    def replaced(*arguments: object) -> bool:
+        has_images = check_images(*arguments)
+        new.rename(path)
+        return has_images
+
+    foreign = path.with_name("foreign")
+    IqdbFile(foreign).run("CREATE TABLE posts (id INTEGER PRIMARY KEY)")
+    foreign.rename(path)
+    monkeypatch.setattr(opening.schema, "check_images", replaced)
+    with pytest.raises(StoreUnavailable, match="is being replaced"):
+        store.ping()
+    monkeypatch.undo()
+    assert live_images(store) == AFTER
+
+
+def test_a_file_that_is_moved_while_it_is_opened_may_come_back(store: SignatureStore, new: Path) -> None:
+    """SQLite calls it read-only then, which would be so for good."""
+    with closing(sqlite3.connect(new)) as connection:
+        connection.execute("SELECT count(*) FROM images").fetchall()
+        new.rename(new.with_name("away"))
+        with pytest.raises(StoreUnavailable), store._backend._engines.errors():
+            connection.execute("DELETE FROM images")

@@ -138,6 +138,7 @@ class SqliteEngines:
             connection.execute(f"PRAGMA cache_size = -{_WRITER_CACHE_KIB}")
             connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}").fetchall()
             connection.execute(f"PRAGMA journal_size_limit = {_LOG_LIMIT_BYTES}").fetchall()
+            connection.execute("PRAGMA schema_version").fetchall()  # SQLite makes the log at the first read
         except sqlite3.Error:
             connection.close()
             raise
@@ -233,8 +234,6 @@ class SqliteEngines:
                 if _file_of(connection) != self._place.file():
                     # What was written may be in a log that nobody reads any more: it is not acknowledged.
                     raise StoreUnavailable(f"{self._address} was moved while it was written")
-                if not self._place.knows_log:  # SQLite makes it at the first write
-                    self._place.note_log()
         self.note_write()
 
     @contextlib.contextmanager
@@ -278,9 +277,10 @@ class SqliteEngines:
                 self._turn.move(self._place.real_path())
             with self._turn.taken():  # who had begun to write into the file before has written its log now
                 successor = self._place.successor()
-            if successor is None:
-                return
-            self._take_over(self._open_successor)
+                if successor is None:
+                    return
+                self._place.remove_left()
+            self._take_over(successor, self._open_successor)
             if self._place.successor() == successor:
                 self._place.serve(successor)
                 self._turn.move(self._place.real_path())
@@ -302,7 +302,7 @@ class SqliteEngines:
             finally:
                 self._in_use.release()
 
-    def _take_over(self, open_successor: Callable[[], None]) -> None:
+    def _take_over(self, successor: FileId, open_successor: Callable[[], None]) -> None:
         """Make a store of the file that was put here; of one that is none only now and then."""
         refused, until_s, said = self._refused
         if self._place.state() == refused and time.monotonic() <= until_s:
@@ -310,6 +310,8 @@ class SqliteEngines:
         try:
             open_successor()
         except StoreInvalid as error:
+            if self._place.file() != successor:  # it may have been read together with the next one
+                raise StoreUnavailable(f"{self._address} is being replaced") from error
             said = f"another file was put here, and is not served: {error}"
             self._refused = self._place.state(), time.monotonic() + _REFUSED_S, said
             raise StoreUnavailable(said) from error
@@ -329,7 +331,9 @@ class SqliteEngines:
     def _store_error(self, exc: BaseException | None) -> StoreError:
         code = getattr(exc, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
         # A file that was ours may be moved back, and descriptors become free.
-        is_away = self._place.is_served and code == sqlite3.SQLITE_CANTOPEN
+        is_away = (self._place.is_served and code == sqlite3.SQLITE_CANTOPEN) or (
+            getattr(exc, "sqlite_errorcode", 0) == sqlite3.SQLITE_READONLY_DBMOVED
+        )
         if code in _PERMANENT and not is_away:
             kind = StoreIncomplete if str(exc).startswith(_MISSING) else StoreInvalid
             return kind(f"{self._address} {_PERMANENT[code]} ({exc})")

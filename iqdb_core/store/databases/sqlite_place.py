@@ -24,6 +24,9 @@ FileId = tuple[int, int, str]
 file somewhere else has another log. None stands for no file."""
 _NAME_ONLY: Final[int] = getattr(os, "O_PATH", 0)
 """Opens nothing of a file, so that closing it gives up none of SQLite's locks; only Linux has it."""
+_LOG: Final = "-wal"
+_LOG_INDEX: Final = "-shm"
+"""SQLite's own names of what it keeps beside a file: the log, and what all who have it open share of it."""
 
 
 class Place:
@@ -36,9 +39,10 @@ class Place:
 
     def __init__(self, address: SqliteAddress) -> None:
         self._address = address
+        self._name = os.fspath(address.path)
         self._served: FileId | None = None
-        self._log: tuple[int, int] | None = None
-        self._held = self._held_log = -1
+        self._held: _Held | None = None
+        self._beside: dict[str, _Held] = {}
         self._holding = threading.Lock()
 
     @property
@@ -49,21 +53,22 @@ class Place:
     @property
     def is_kept(self) -> bool:
         """Whether the file that is served stands here still."""
-        return self.is_served and self._served == self.file()
+        return self._served is not None and self._served == self.file()
 
     def serve(self, file: FileId | None) -> None:
         """Say which file was opened as a store; until another one is, none can get its number. None ends it.
 
         Once a file is removed, its inode would otherwise be free for the next one that is made.
         """
-        held = -1
+        held = None
         if file is not None:
             try:
-                held = _hold(self._address.path)
+                held = _Held(self._address.path)
             except OSError as error:
                 raise StoreUnavailable(f"{self._address} cannot be kept ({error.strerror})") from error
         with self._holding:
-            _let_go(self._held)
+            if self._held is not None:
+                self._held.let_go()
             self._held, self._served = held, file
             self._forget_log()
 
@@ -74,9 +79,9 @@ class Place:
     def file(self) -> FileId | None:
         """Return what stands here now. Called several times per commit."""
         try:
-            found, place = os.lstat(self._address.path), ""
+            found, place = os.lstat(self._name), ""
             if stat.S_ISLNK(found.st_mode):
-                place = os.path.realpath(self._address.path)
+                place = os.path.realpath(self._name)
                 found = os.stat(place)  # noqa: PTH116 - half as dear
         except OSError:
             return None
@@ -92,41 +97,52 @@ class Place:
 
     def has_log(self) -> bool:
         """Return whether something is in the log beside the file."""
-        found = self._found_log()
-        return found is not None and found.st_size > 0
-
-    @property
-    def knows_log(self) -> bool:
-        """Whether the log of the file that is served would be told from another."""
-        return self._log is not None
+        try:
+            return self._path_of(_LOG).stat().st_size > 0
+        except OSError:
+            return False
 
     def note_log(self) -> None:
-        """Remember the log of the file that is served, if it has one; its writer has it open just now."""
+        """Remember the log of the file that is served; its writer has it open just now."""
         with self._holding:
             if not self.is_kept:
                 return
             self._forget_log()
-            with suppress(OSError):  # it has none yet
-                self._held_log = _hold(self._log_path())
-                found = self._found_log()
-                self._log = None if found is None else (found.st_dev, found.st_ino)
+            for end in (_LOG, _LOG_INDEX):
+                with suppress(OSError):  # some file systems can have none
+                    self._beside[end] = _Held(self._path_of(end))
 
     def _forget_log(self) -> None:
-        _let_go(self._held_log)
-        self._held_log, self._log = -1, None
+        for held in self._beside.values():
+            held.let_go()
+        self._beside.clear()
 
-    def _log_path(self) -> Path:
-        return Path(f"{self.real_path()}-wal")  # SQLite's own name for it
+    def remove_left(self) -> None:
+        """Remove the empty log of the file that was served from beside another one. Called with the turn.
 
-    def _found_log(self) -> os.stat_result | None:
+        Whoever still has the one before open would share what is kept of the log with those who open this
+        one, and tell them how many pages it has.
+        """
+        with self._holding:
+            for end in (_LOG, _LOG_INDEX):
+                if self._is_left_here(end):
+                    with suppress(OSError):
+                        self._path_of(end).unlink()
+
+    def _is_left_here(self, end: str) -> bool:
+        """Return whether what lies here is that of the file which is served."""
+        known = self._beside.get(end)
         try:
-            return self._log_path().stat()
+            return known is not None and known.number == _number(self._path_of(end))
         except OSError:
-            return None
+            return False
+
+    def _path_of(self, end: str) -> Path:
+        return Path(f"{self.real_path()}{end}")
 
     def real_path(self) -> Path:
         """Return where the file is: links may lead there, and may lead elsewhere tomorrow."""
-        return Path(os.path.realpath(self._address.path))
+        return Path(os.path.realpath(self._name))
 
     def look(self) -> FileId | None:
         """Return what stands here, which may be opened: anything, as long as nothing is served.
@@ -149,8 +165,7 @@ class Place:
         """Return what is wrong with a log that may be of another file, and what to do."""
         name = self.real_path().name
         remove = f"stop the server, remove {name}-wal and {name}-shm, start it again"
-        found = self._found_log()
-        if found is not None and self._log == (found.st_dev, found.st_ino):
+        if self._is_left_here(_LOG):
             return f"the log of the file that was here before lies beside it: {remove}"
         return f"a log lies beside it: if it came with the file, start the server again; if not, {remove}"
 
@@ -162,11 +177,19 @@ class Place:
         return file
 
 
-def _hold(path: Path) -> int:
-    """Keep the inode of a file from being given to another; returns what `_let_go` takes."""
-    return os.open(path, _NAME_ONLY | os.O_CLOEXEC) if _NAME_ONLY else -1
+class _Held:
+    """A file whose number is given to no other before it is let go, whatever becomes of its name."""
+
+    def __init__(self, path: Path) -> None:
+        self._fd = os.open(path, _NAME_ONLY | os.O_CLOEXEC) if _NAME_ONLY else -1
+        self.number = _number(self._fd if _NAME_ONLY else path)
+
+    def let_go(self) -> None:
+        """Hold it no longer."""
+        if self._fd >= 0:
+            os.close(self._fd)
 
 
-def _let_go(held: int) -> None:
-    if held >= 0:
-        os.close(held)
+def _number(file: Path | int) -> tuple[int, int]:
+    found = os.stat(file)  # noqa: PTH116 - a descriptor is no path
+    return found.st_dev, found.st_ino
