@@ -338,3 +338,18 @@ def test_a_file_that_is_moved_while_it_is_opened_may_come_back(store: SignatureS
         new.rename(new.with_name("away"))
         with pytest.raises(StoreUnavailable), store._backend._engines.errors():
             connection.execute("DELETE FROM images")
+
+
+def test_a_folder_that_is_a_folder_no_more_is_waited_for(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with closing(open_store(str(folder / "iqdb.sqlite"))) as store:
+        store.apply([put(1, 1)])
+        assert store.fold_log()
+        folder.rename(tmp_path / "away")
+        folder.touch()
+        refused_uses(store, "no lock can be kept|not there any more")
+        folder.unlink()
+        (tmp_path / "away").rename(folder)
+        store.apply([put(2, 2)])
+        assert live_images(store) == {1: signature(1), 2: signature(2)}

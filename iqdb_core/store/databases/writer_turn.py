@@ -142,7 +142,7 @@ class _LockFile:
     def _is_current(self) -> bool:
         try:
             found = os.stat(self._path)  # noqa: PTH116 - twice per commit, and half as dear
-        except FileNotFoundError:
+        except OSError:  # `_opened` says what is wrong, if it is wrong still
             return False
         mine = os.fstat(self._fd)
         return (found.st_dev, found.st_ino) == (mine.st_dev, mine.st_ino)
