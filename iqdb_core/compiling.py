@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from iqdb_core import cache_folder, compiler_memory, forms, index, signature
+from iqdb_core.ending import UnendingThread
 
 Room = Literal["signature", "index"]
 _PARTS: Final[dict[Room, tuple[str, ...]]] = {"index": ("search", "segment"), "signature": ("signature",)}
@@ -74,7 +75,7 @@ class Compilation:
         self._ready = {room: threading.Event() for room in rooms}
         self._wanted = {room: threading.Event() for room in rooms}
         self._all_wanted = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._thread: UnendingThread | None = None
         self._parts = [part for room in rooms for part in _PARTS[room]]
         self._is_kept = are_kept(rooms)
         forms.use_plain(self._is_ours)
@@ -110,7 +111,7 @@ class Compilation:
                 break
         with self._lock:
             if self._thread is None and not self._is_closed:
-                self._thread = threading.Thread(target=self._run, name="compilation", daemon=True)
+                self._thread = UnendingThread(self._run, name="compilation")
                 self._thread.start()
 
     def wait(self, room: Room) -> None:

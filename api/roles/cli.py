@@ -22,6 +22,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from api.roles.printable import printable_lines
+from iqdb_core.ending import end_now, has_unending_threads
 from iqdb_core.errors import IqdbError, WrongUsage
 from iqdb_core.lasting import lasting
 
@@ -175,6 +176,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             app(args=None if arguments is None else list(arguments), prog_name="iqdb")
         finally:
             sys.stdout.flush()  # what fails at the end of Python fails without a sentence
+    except SystemExit as end:
+        if has_unending_threads() and isinstance(end.code, int):
+            end_now(end.code)
+        raise
     except OSError as error:
         if error.errno not in _NO_ROOM or error.filename is not None:
             raise

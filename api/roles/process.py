@@ -9,20 +9,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import NoReturn
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from api.roles.connections import Acceptor, BoundedProtocol
 from api.roles.printable import printable_lines
-from api.web.loading import is_loading
+from iqdb_core.ending import end_now
 from iqdb_core.errors import ConfigError, IqdbError, WrongUsage
 
 log = logging.getLogger(__name__)
@@ -143,31 +141,22 @@ class Process:
         self._on_stop = on_stop
         self._server = _Server(config, self._on_signal)
         self._server.run(sockets=self._sockets)
-        if is_loading():
-            _end_now(self._exit_code)  # a thread is in the middle of compiling, and cannot be ended
         return self._exit_code
 
     def _on_signal(self, number: int) -> None:
         if self._is_stopping:
             if number == signal.SIGHUP:
                 return
-            _end_now(128 + number)
+            end_now(128 + number)
         self._is_stopping = True
         if self._server is not None:
             self._server.should_exit = True
         if self._on_stop is not None:
             self._on_stop()
         if not self._is_ready:
-            last = threading.Timer(STOP_S, _end_now, [128 + number])
+            last = threading.Timer(STOP_S, end_now, [128 + number])
             last.daemon = True
             last.start()
-
-
-def _end_now(code: int) -> NoReturn:
-    """End the process without waiting for anything; what was answered is on disk."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
 
 
 def say(message: str) -> None:

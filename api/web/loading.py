@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
@@ -16,6 +15,7 @@ from starlette.requests import Request
 
 from api.web.errors import install_error_handlers
 from api.web.routes import Application
+from iqdb_core.ending import UnendingThread
 from iqdb_core.errors import IndexNotReady
 
 
@@ -36,7 +36,6 @@ OnDeath = Callable[[BaseException], None]
 
 STOP_S: Final = 0.8
 """How long a load may take to come to its next step when it is told to end, seconds."""
-_THREAD: Final = "load"
 
 
 class Stopped(Exception):
@@ -162,11 +161,6 @@ def create_loading_app(
     return app
 
 
-def is_loading() -> bool:
-    """Tell whether a load is still under way in this process."""
-    return any(thread.name == _THREAD for thread in threading.enumerate())
-
-
 async def _in_thread(work: Callable[[], T]) -> T:
     """Run `work` in a thread that nobody has to wait for, unlike those of an executor."""
     loop = asyncio.get_running_loop()
@@ -189,7 +183,7 @@ async def _in_thread(work: Callable[[], T]) -> T:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(settle, result, failure)
 
-    threading.Thread(target=run, name=_THREAD, daemon=True).start()
+    UnendingThread(run, name="load").start()
     return await done
 
 

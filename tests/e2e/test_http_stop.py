@@ -6,6 +6,7 @@ import signal
 import socket
 import sqlite3
 import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -113,3 +114,45 @@ def test_one_who_waits_for_changes_holds_nobody_up(tmp_path: Path) -> None:
             answer = waiting.recv(65_536)
     assert answer.startswith(b"HTTP/1.1 200"), answer
     assert ended_s < 15, "it would have waited for 20 s"
+
+
+SLOW_TO_COMPILE = """
+import sys
+from llvmlite import binding
+from numba.core.codegen import JITCodeLibrary
+
+LINES = 50_000
+CODE = "".join(f"%v{i} = mul i64 %v{i - 1}, %v{max(0, i - 7)}\\n" for i in range(1, LINES))
+CODE = "define i64 @f(i64 %a) {\\n%v0 = add i64 %a, 1\\n" + CODE + f"ret i64 %v{LINES - 1}\\n}}"
+
+
+def compile_something_long(*_):
+    module = binding.parse_assembly(CODE)
+    machine = binding.Target.from_default_triple().create_target_machine(opt=2)
+    print("compiling", flush=True)
+    binding.create_mcjit_compiler(module, machine).finalize_object()
+
+
+JITCodeLibrary._object_getbuffer_hook = compile_something_long
+from api.roles.cli import main
+
+main(sys.argv[1:])
+"""
+"""A server whose thread of the compiler does not return to Python for a while."""
+
+
+def test_a_server_in_the_middle_of_its_compiler_ends_in_order(tmp_path: Path) -> None:
+    server = ServerProcess(
+        ["http", "127.0.0.1", "0", str(tmp_path / "iqdb.sqlite")],
+        tmp_path / "log",
+        program=(sys.executable, "-c", SLOW_TO_COMPILE),
+    )
+    try:
+        server.wait_ready()
+        assert server.client.post("/query", files={"file": pictures.picture(1)}).status_code == 200
+        assert server.process.stdout is not None
+        assert server.process.stdout.readline() == "compiling\n"
+        assert server.terminate() == 0, server.errors()
+    finally:
+        server.close()
+    assert not server.errors()
