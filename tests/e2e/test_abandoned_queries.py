@@ -8,6 +8,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
+from PIL import Image
 
 from tests.fixtures import pictures
 from tests.fixtures.servers import embedded_server
@@ -19,8 +20,12 @@ if TYPE_CHECKING:
     import httpx
 
 ABANDONED = 30
-LARGE = pictures.flat((10, 200, 30), (8000, 7000))
-"""Takes far longer to decode than all that is sent meanwhile takes to arrive."""
+
+
+@pytest.fixture(scope="module")
+def large() -> bytes:
+    """A picture that takes far longer to decode than all that is sent meanwhile takes to arrive."""
+    return pictures.encoded(Image.new("RGB", (8000, 7000), (10, 200, 30)), "PNG", compress_level=1)
 
 
 def total(client: httpx.Client, sample: str) -> float:
@@ -40,7 +45,7 @@ def n_ended(client: httpx.Client, route: str) -> float:
     ("route", "headers"), [("/query", b"image/png"), ("/query/batch", b"multipart/form-data; boundary=x")]
 )
 def test_pictures_that_wait_for_a_decoder_are_dropped_with_their_clients(
-    tmp_path: Path, route: str, headers: bytes
+    tmp_path: Path, large: bytes, route: str, headers: bytes
 ) -> None:
     small = pictures.flat((200, 30, 10), (60, 50))
     body = small
@@ -55,7 +60,7 @@ def test_pictures_that_wait_for_a_decoder_are_dropped_with_their_clients(
         before = n_decoded(client)
         answers: list[int] = []
         holding = threading.Thread(
-            target=lambda: answers.append(client.post("/query", files={"file": LARGE}).status_code)
+            target=lambda: answers.append(client.post("/query", files={"file": large}).status_code)
         )
         holding.start()
         for _ in range(ABANDONED):
