@@ -16,7 +16,7 @@ from PIL import Image
 from iqdb_core.errors import CorruptImage
 from iqdb_core.model import Signature
 from iqdb_core.signature import DecodeLimits, container, from_image_bytes
-from tests.fixtures import hostile
+from tests.fixtures import hostile, programs
 from tests.fixtures.hostile import outcome
 from tests.fixtures.pictures import IMAGES, colours, encoded
 
@@ -108,7 +108,8 @@ def test_few_bytes_do_not_take_minutes(data: bytes, tmp_path: Path) -> None:
     """In a process of its own, as a regular expression lets no other thread run; in time of the processor."""
     file = tmp_path / "file"
     file.write_bytes(data)
-    subprocess.run([sys.executable, "-c", READ, str(file), str(MOST_CPU_S)], cwd=ROOT, check=True)
+    read = programs.run(READ, file, MOST_CPU_S)
+    assert read.returncode == 0, read.stderr
 
 
 @pytest.mark.parametrize("progressive", [False, True])
