@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -210,8 +211,12 @@ class JobLedger(JobReader):
         """
         if not submissions:
             return Acceptance([], 0, 0, 0)
-        with self._refusals.noted():
-            accepted = self._accept_all(submissions)
+        try:
+            with self._refusals.noted():
+                accepted = self._accept_all(submissions)
+        except QueueFull:
+            self._look_again()
+            raise
         self._refusals.end()
         return accepted
 
@@ -249,7 +254,22 @@ class JobLedger(JobReader):
         QueueUnavailable
             Redis is away.
         """
-        room = _room(lane is Lane.INTERACTIVE)
+        try:
+            return self._checked_room(jobs, payload_bytes, _room(lane is Lane.INTERACTIVE))
+        except QueueFull:
+            self._look_again()
+            raise
+
+    def _look_again(self) -> None:
+        """Note it if Redis refuses no more: a queue that is full is given nothing that could tell."""
+        if self._refusals.last is None or isinstance(self._refusals.last, ForeignQueue):
+            return
+        with suppress(QueueUnavailable):
+            with self._refusals.noted():
+                self._scripts.check()
+            self._refusals.end()
+
+    def _checked_room(self, jobs: int, payload_bytes: int, room: float) -> tuple[int, int]:
         with self._refusals.noted():
             self._check_memory(payload_bytes, room)
         held_jobs, held, jobs_per_s, bytes_per_s = self._figures()

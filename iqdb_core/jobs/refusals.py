@@ -29,7 +29,7 @@ class Refusals:
     Attributes
     ----------
     last : QueueRefused or None
-        Why the last jobs were refused; None once some were taken.
+        Why the last jobs were refused; None once some were taken, or would be if there were room.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
@@ -51,7 +51,7 @@ class Refusals:
             raise
 
     def end(self) -> None:
-        """Note that jobs were taken."""
+        """Note that jobs were taken, or would be."""
         if self.last is not None:
             self.last, self._told = None, ""
             log.warning("the queue takes jobs again", extra={"action": "queue_accepts"})

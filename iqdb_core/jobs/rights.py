@@ -32,6 +32,14 @@ class CheckedScripts:
         self._in_transactions = in_transactions
         self._is_checked = False
 
+    def check(self) -> None:
+        """Try whether Redis lets everything through that scripts need, and takes writes; raises as `run`."""
+        if self._in_transactions:
+            # Without MULTI their commands would run one by one, and only their end be refused.
+            self._port.read([("PING",)], is_whole=True)
+        raise_refused(self._port.run(RIGHTS, self._prefix))
+        self._is_checked = True
+
     def run(
         self,
         script: Script,
@@ -50,11 +58,7 @@ class CheckedScripts:
             As in `RedisPort.run`.
         """
         if not self._is_checked:
-            if self._in_transactions:
-                # Without MULTI their commands would run one by one, and only their end be refused.
-                self._port.read([("PING",)], is_whole=True)
-            raise_refused(self._port.run(RIGHTS, self._prefix))
-            self._is_checked = True
+            self.check()
         try:
             return self._port.run(
                 script, self._prefix, *arguments, before=before, before_repeating=before_repeating

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
 
 from api.roles.far_collectors import QueueCollector
 from api.web.errors import message_of
-from iqdb_core.errors import ForeignQueue, QueueRefused, QueueUnavailable
-from iqdb_core.jobs import JobLedger, Lane, PutBack, RedisPort, Submission, WorkLedger
+from iqdb_core.errors import ForeignQueue, QueueFull, QueueRefused, QueueUnavailable
+from iqdb_core.jobs import JobLedger, Lane, PutBack, QueueLimits, RedisPort, Submission, WorkLedger
 from tests.fixtures.ledgers import accept_one
 from tests.fixtures.redis import RedisServer
 
@@ -125,6 +126,44 @@ def test_a_refusal_shows_also_where_bodies_are_not_read_any_more(
     assert ledger.refusal is not None
     assert ledger.refusal.mistake == "its maxmemory-policy is allkeys-lru; set noeviction"
     assert not is_up(ledger)
+
+
+def test_a_refusal_ends_also_where_the_queue_is_full(server: RedisServer, port: RedisPort) -> None:
+    ledger, other = (
+        JobLedger(port, limits=QueueLimits(max_jobs=1), revision_floor=lambda: 0) for _ in range(2)
+    )
+    calls = (lambda: ledger.check_room(1, 1, Lane.BULK), lambda: accept_one(ledger))
+    with server.client() as client:
+        for call in calls:
+            client.config_set("min-replicas-to-write", 1)
+            with pytest.raises(QueueRefused):
+                accept_one(ledger)
+            client.config_set("min-replicas-to-write", 0)
+            with suppress(QueueFull):
+                accept_one(other)
+            client.config_set("min-replicas-to-write", 1)
+            with pytest.raises((QueueFull, QueueRefused)):
+                call()
+            assert ledger.refusal is not None
+            client.config_set("min-replicas-to-write", 0)
+            with pytest.raises(QueueFull):
+                call()
+            assert ledger.refusal is None
+
+
+def test_a_foreign_queue_that_is_full_stays_foreign(port: RedisPort) -> None:
+    mine, yours = (
+        JobLedger(
+            port, limits=QueueLimits(max_jobs=1), revision_floor=lambda: 0, store_id=lambda store=name: store
+        )
+        for name in ("mine", "yours")
+    )
+    accept_one(mine)
+    with pytest.raises(ForeignQueue):
+        yours.seed()
+    with pytest.raises(QueueFull):
+        yours.check_room(1, 1, Lane.BULK)
+    assert isinstance(yours.refusal, ForeignQueue)
 
 
 # Scripts that it forgot.
