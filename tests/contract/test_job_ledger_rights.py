@@ -30,6 +30,7 @@ SIGNATURE = Signature((0.5, 0.1, -0.1), struct.pack("<120h", *range(1, 121)))
 OF_SCRIPTS = {
     command for script in ALL for command in re.findall(r"redis\.p?call\(\s*'([A-Z]+)'", script.text)
 } - {"PUBLISH"}  # words are hints
+NEEDED = sorted(OF_SCRIPTS | {"MGET", "HGETALL"})
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +79,7 @@ def test_every_command_that_a_script_runs_is_tried_before() -> None:
     assert set(re.findall(r"\{'([A-Z]+)'", RIGHTS.text)) >= OF_SCRIPTS
 
 
-@pytest.mark.parametrize("command", sorted(OF_SCRIPTS))
+@pytest.mark.parametrize("command", NEEDED)
 def test_a_right_that_is_missing_is_named_before_anything_is_taken(
     server: RedisServer, port: RedisPort, command: str
 ) -> None:
@@ -209,6 +210,21 @@ def test_a_right_that_is_taken_away_costs_no_blame(
     with without(server, command), suppress(QueueRefused):
         work.claim()
     assert [(job.job_id, job.attempts) for job in work.claim().jobs] == [(job_id, 1)]
+
+
+@pytest.mark.parametrize("command", sorted(OF_SCRIPTS))
+def test_a_claim_that_is_refused_costs_no_blame_when_its_claimant_dies(
+    server: RedisServer, port: RedisPort, command: str
+) -> None:
+    ledger, work, other = JobLedger(port, revision_floor=lambda: 0), WorkLedger(port), WorkLedger(port)
+    claim = other.claim()
+    job_id = accept_one(ledger)
+    with without(server, command), suppress(QueueRefused):
+        claim = other.claim()
+    if claim.jobs:
+        return  # what it has it may be blamed for
+    work.forfeit(other.claimant)
+    assert [(job.job_id, job.attempts) for job in work.claim().jobs] == [(job_id, 0)]
 
 
 def us_of(client: Redis) -> int:

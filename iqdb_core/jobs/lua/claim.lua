@@ -98,6 +98,7 @@ local function is_gathering(lane)
   return oldest and tonumber(oldest) > t - gather and tonumber(oldest) <= t
 end
 
+local waiting = count_claimable(t)  -- before: a Redis that refused it later would leave jobs taken by nobody
 local has_more = false
 take('lane:suspect', 1)
 if #taken == 0 then
@@ -120,5 +121,5 @@ if #taken == 0 and linger > 0 then
     redis.call('ZADD', P .. 'idle', text(t + linger), claimant)
   end
 end
-answer[1] = count_claimable(t)
+answer[1] = math.max(0, waiting - #taken)
 return answer
