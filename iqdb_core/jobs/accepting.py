@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from iqdb_core.errors import ForeignQueue, QueueFull, QueueRefused, QueueUnavailable
+from iqdb_core.errors import ForeignQueue, QueueFull, QueueRefused, QueueUnavailable, StoreInvalid
 from iqdb_core.jobs.connection import Command, RedisPort
 from iqdb_core.jobs.headroom import FULL, ROOM, Headroom, RedisFull, drained_s, retry_after_s
 from iqdb_core.jobs.keys import DEFAULT_KEYS, Keys
@@ -30,6 +30,8 @@ _PIECE_BYTES: Final = 4 * 1024 * 1024
 does nothing else meanwhile, and needs memory for another copy or two."""
 _HURRY_PERCENT: Final = 5
 """The queue takes so much more of what someone waits for: a crawler that fills it locks nobody out."""
+_MOST_REVISION: Final = 2**53 - 2**40
+"""Numbers of Lua, and scores of Redis, are exact to 2**53; the clock goes on counting from here."""
 _RECORD_BYTES: Final = 1024
 """About what Redis needs for a job besides its payload."""
 
@@ -128,8 +130,16 @@ class JobLedger(JobReader):
             Redis is away.
         ForeignQueue
             The queue holds jobs of another store.
+        StoreInvalid
+            The store's revisions are beyond what can be counted: writes would get the same ones.
         """
         floor = max(revision, self._last_revision)
+        if floor > _MOST_REVISION:
+            raise StoreInvalid(
+                f"the newest revision of the database, {floor}, is beyond {_MOST_REVISION}, as far as a queue"
+                " counts, by a clock that was beyond the year 2255 perhaps; a new database with its images"
+                " (iqdb export, iqdb add) begins anew"
+            )
         if self._scripts.run(SEED, floor, self._store_id) != b"ok":
             raise ForeignQueue(self._prefix)
 
@@ -143,8 +153,8 @@ class JobLedger(JobReader):
             the store's revisions.
         ForeignQueue
             The queue holds jobs of another store.
-        StoreUnavailable
-            The store is away.
+        StoreUnavailable, StoreInvalid
+            The store is away; see `seed_revision_floor`.
         """
         if self._revision_floor is None:
             raise QueueUnavailable("the clock of revisions is lost and has to be seeded from the store")
@@ -206,7 +216,7 @@ class JobLedger(JobReader):
         ------
         QueueFull
             With these the queue would hold more than its limits, or Redis would be nearly full.
-        QueueUnavailable, ForeignQueue, StoreUnavailable
+        QueueUnavailable, ForeignQueue, StoreUnavailable, StoreInvalid
             As in `seed`.
         """
         if not submissions:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from iqdb_core import codec
-from iqdb_core.errors import QueueFull, QueueUnavailable, StoreUnavailable, UnknownJob
+from iqdb_core.errors import QueueFull, QueueUnavailable, StoreInvalid, StoreUnavailable, UnknownJob
 from iqdb_core.jobs import (
     Claim,
     ClaimedJob,
@@ -220,6 +220,14 @@ def test_seeding_never_puts_the_clock_back(ledger: JobLedger) -> None:
     ledger.seed_revision_floor(FAR_FUTURE_US)
     ledger.seed_revision_floor(5)
     assert revision_given(ledger) == FAR_FUTURE_US + 1
+
+
+def test_revisions_that_redis_cannot_count_are_refused(redis_port: RedisPort) -> None:
+    ledger = JobLedger(redis_port, revision_floor=lambda: 2**53)
+    for call in (ledger.seed, lambda: accept_one(ledger)):
+        with pytest.raises(StoreInvalid, match="beyond"):
+            call()
+    assert ledger.depth().queued == 0
 
 
 # A worker's steps.
