@@ -11,6 +11,7 @@ from typing import Any, Final, Self, TypeVar
 import httpx
 
 from iqdb_client import calls
+from iqdb_client.batch import Batch
 from iqdb_client.calls import Call
 from iqdb_client.environment import usable_environment
 from iqdb_client.errors import ClientError, Late, Refused, Unavailable
@@ -57,15 +58,6 @@ def _made(
 def _retries(patience_s: float, contact_s: float | None, on_wait: OnWait | None) -> Retries:
     first_s = patience_s if contact_s is None else contact_s
     return Retries(Patience(patience_s), Patience(first_s), on_wait)
-
-
-def _content(call: Call[Any]) -> dict[str, Any]:
-    content: dict[str, Any] = {"params": dict(call.parameters)}
-    if call.files is not None:
-        content["files"] = call.files()
-    if call.json is not None:
-        content["json"] = call.json
-    return content
 
 
 def _result(call: Call[T], answer: httpx.Response) -> T:
@@ -169,9 +161,11 @@ class Client:
 
         With `if_absent` none is replaced: the status of an id that has an image is 409.
         """
-        if not pictures:
-            return []
-        return self._run(calls.add_many(pictures, sources=sources, wait=wait, if_absent=if_absent))
+        batch = Batch(pictures, sources, wait=wait, if_absent=if_absent)
+        while batch.left:
+            with batch.trying():
+                batch.take(self._run(batch.call()))
+        return batch.outcomes()
 
     def get(self, post_id: int) -> Image:
         """Return an image; raises NotFound."""
@@ -278,7 +272,7 @@ class Client:
             tries += 1
             retry_after: str | None = None
             try:
-                request = self._http.build_request(call.method, call.path, **_content(call))
+                request = self._http.build_request(call.method, call.path, **call.content())
                 answer = self._http.send(request, stream=is_stream)
                 self._retries.is_reached = True
                 if answer.status_code not in BUSY:
@@ -341,9 +335,11 @@ class AsyncClient:
         if_absent: bool = False,
     ) -> list[Outcome]:
         """See `Client.add_many`."""
-        if not pictures:
-            return []
-        return await self._run(calls.add_many(pictures, sources=sources, wait=wait, if_absent=if_absent))
+        batch = Batch(pictures, sources, wait=wait, if_absent=if_absent)
+        while batch.left:
+            with batch.trying():
+                batch.take(await self._run(batch.call()))
+        return batch.outcomes()
 
     async def get(self, post_id: int) -> Image:
         """See `Client.get`."""
@@ -431,7 +427,7 @@ class AsyncClient:
             tries += 1
             retry_after: str | None = None
             try:
-                content = await asyncio.to_thread(_content, call) if call.files else _content(call)
+                content = await asyncio.to_thread(call.content) if call.files else call.content()
                 request = self._http.build_request(call.method, call.path, **content)
                 answer = await self._http.send(request, stream=is_stream)
                 self._retries.is_reached = True

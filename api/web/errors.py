@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Final, TypeVar
 
@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 RETRY_AFTER_S: Final = 1
+_BUSY: Final = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 _NO_ROOM: Final = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 )
@@ -155,14 +156,18 @@ def message_of(error: errors.IqdbError) -> str:
 def error_response(error: errors.IqdbError) -> Response:
     """Return the JSON answer to a failed request, with Retry-After where trying again can help."""
     status = status_of(error)
-    headers = {}
-    if status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}:
-        headers["Retry-After"] = str(_wait_s(error))
+    headers = retry_after([error])
     if status is HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
     if status is HTTPStatus.REQUEST_TIMEOUT:
         headers["Connection"] = "close"
     return json_response({"message": message_of(error)}, status=status, headers=headers)
+
+
+def retry_after(failures: Iterable[errors.IqdbError]) -> dict[str, str]:
+    """Return the header that says when to try again, where that can help after one of several failures."""
+    waits_s = [_wait_s(error) for error in failures if status_of(error) in _BUSY]
+    return {"Retry-After": str(max(waits_s))} if waits_s else {}
 
 
 def _wait_s(error: errors.IqdbError) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from api.ingestion.queued import GROUP_JOBS
 from tests.fixtures import pictures
 from tests.fixtures.cluster import Cluster, node_states, running_cluster
 from tests.fixtures.waiting import wait_until
@@ -201,20 +202,26 @@ def test_an_add_accepted_before_a_delete_stays_dead(cluster: Cluster, client: ht
 
 def test_a_full_queue_is_answered_429(tmp_path: Path) -> None:
     database = str(tmp_path / "iqdb.sqlite")
-    limits = {"IQDB_MAX_QUEUE_JOBS": "3", "IQDB_MAX_QUEUE_BYTES": "1000000"}
+    most = GROUP_JOBS + 2
+    limits = {"IQDB_MAX_QUEUE_JOBS": str(most), "IQDB_MAX_QUEUE_BYTES": "1000000"}
     with running_cluster(tmp_path, database, workers=0, **limits) as cluster:
-        for number in range(3):
+        images = [{"post_id": number, "hash": pictures.golden()[0][1]} for number in range(3, most + 4)]
+        answer = cluster.client.post("/images?wait=false", json={"images": images})
+        statuses = [image["status"] for image in answer.json()["images"]]
+        assert statuses == [202] * GROUP_JOBS + [429] * 3  # what was accepted stays so
+        assert answer.headers["retry-after"] == "10"
+        for number in range(2):
             answer = cluster.client.post(f"/images/{number}?wait=false", files={"file": SMALL[number]})
             assert answer.status_code == 202
         answer = cluster.client.post("/images/3?wait=false", files={"file": SMALL[3]})
         assert (answer.status_code, answer.headers["retry-after"]) == (429, "10")
         # A body that would be refused is not even asked for.
-        head = b"POST /images/3 HTTP/1.1\r\nhost: localhost\r\ncontent-length: 900000\r\n"
+        head = b"POST /images/3?wait=false HTTP/1.1\r\nhost: localhost\r\ncontent-length: 900000\r\n"
         head += b"expect: 100-continue\r\n\r\n"
         with socket.create_connection(("127.0.0.1", cluster.client.base_url.port or 80), 30) as bare:
             bare.sendall(head)
             assert bare.recv(4096).startswith(b"HTTP/1.1 429 ")
         cluster.start_worker().wait_ready()
-        wait_until(lambda: cluster.client.get("/status").json()["images"] == 3, 30)
+        wait_until(lambda: cluster.client.get("/status").json()["images"] == most, 30)
         answer = cluster.client.post("/images/3", files={"file": SMALL[3]})
         assert answer.status_code == 200

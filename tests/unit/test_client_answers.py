@@ -182,6 +182,38 @@ def test_what_may_be_long_goes_into_the_body(picture: bytes | str) -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize(
+    ("answers", "outcomes"),
+    [
+        ([[200, 422, 200]], [200, 422, 200]),
+        ([[202, 429, 503], [429, 202], [202]], [202, 202, 202]),
+        ([[202, 429, 503], [429, 503]], [202, 429, 503]),  # as it is with a picture that takes all memory
+        ([[202, 429, 409], 429], [202, 429, 409]),
+    ],
+)
+def test_what_a_busy_server_leaves_out_of_a_batch_is_sent_again(
+    answers: list[list[int] | int], outcomes: list[int]
+) -> None:
+    left = [1, 2, 3]
+
+    def behave(*_: str) -> Answer:
+        told = answers.pop(0)
+        if isinstance(told, int):
+            return json_answer(told, {"message": "full"})
+        images = [{"post_id": one, "status": status} for one, status in zip(left, told, strict=True)]
+        left[:] = [one for one, status in zip(left, told, strict=True) if status in {429, 503}]
+        return json_answer(202, {"images": images})
+
+    async def scenario() -> None:
+        async with HttpPeer(behave) as peer, AsyncClient(peer.url, patience_s=0) as client:
+            found = await client.add_many(dict.fromkeys(left, "iqdb_0"), sources={1: "one"}, wait=False)
+            assert [outcome.post_id for outcome in found] == [1, 2, 3]
+            assert [outcome.status for outcome in found] == outcomes
+            assert not answers
+
+    asyncio.run(scenario())
+
+
 def test_an_empty_batch_is_not_sent() -> None:
     with Client("http://127.0.0.1:9", patience_s=0) as client:
         assert client.add_many({}) == []

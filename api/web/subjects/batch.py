@@ -15,7 +15,7 @@ from starlette.responses import Response
 from api.ingestion.interface import Added, Failed, Outcome, Queued
 from api.ingestion.picture import NewImage
 from api.web.answers import Dialect, added_body, json_response
-from api.web.errors import BadRequest, message_of, status_of
+from api.web.errors import BadRequest, message_of, retry_after, status_of
 from api.web.guards.limits import IDS_MAX_BYTES
 from api.web.reading.body import Body
 from api.web.reading.multipart import form_items
@@ -57,7 +57,9 @@ async def add_images(request: Request) -> Response:
         outcomes = iter(await services_of(request).ingestion.add_many(good, wait=wait))
         results: list[Outcome] = [one if isinstance(one, Failed) else next(outcomes) for one in items]
     status = 202 if any(isinstance(result, Queued) for result in results) else 200
-    return json_response({"images": [_outcome_body(result, dialect) for result in results]}, status=status)
+    headers = retry_after(result.error for result in results if isinstance(result, Failed))
+    body = {"images": [_outcome_body(result, dialect) for result in results]}
+    return json_response(body, status=status, headers=headers)
 
 
 @router.delete("/images")
