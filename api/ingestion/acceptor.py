@@ -16,7 +16,7 @@ from functools import partial
 from typing import Final
 
 from api.ingestion.ledger_threads import LedgerThreads
-from iqdb_core.errors import QueueFull, QueueRefused
+from iqdb_core.errors import QueueFull, QueueRefused, QueueUnavailable
 from iqdb_core.jobs import Accepted, JobLedger, Lane, Submission
 
 log = logging.getLogger(__name__)
@@ -124,9 +124,7 @@ class JobAcceptor:
         try:
             accepted = self._ledger.accept_all([one for submissions in group for one in submissions])
         except QueueFull as error:
-            if len(group) == 1:
-                return [error]
-            return [self._accept_group([submissions])[0] for submissions in group]
+            return [error] if len(group) == 1 else self._accept_apart(group)
         except Exception as error:  # noqa: BLE001 - each of the waiting requests raises it
             return [error] * len(group)
         self._note(accepted.queue_jobs, accepted.queue_bytes)
@@ -137,6 +135,14 @@ class JobAcceptor:
         for submissions in group:
             results.append(accepted.jobs[start : start + len(submissions)])
             start += len(submissions)
+        return results
+
+    def _accept_apart(self, group: Sequence[Sequence[Submission]]) -> list[list[Accepted] | Exception]:
+        results: list[list[Accepted] | Exception] = []
+        for submissions in group:
+            results += self._accept_group([submissions])
+            if isinstance(results[-1], QueueUnavailable):  # each of the others would wait for it as long
+                return results + results[-1:] * (len(group) - len(results))
         return results
 
     def _send_messages(self, count: int) -> None:

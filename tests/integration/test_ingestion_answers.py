@@ -19,6 +19,7 @@ from api.search.applied import AppliedTogether
 from iqdb_client import Client, Late
 from iqdb_core.errors import IndexNotReady, QueueFull, QueueUnavailable
 from iqdb_core.jobs import (
+    Acceptance,
     Accepted,
     Done,
     Job,
@@ -31,6 +32,7 @@ from iqdb_core.jobs import (
 )
 from tests.fixtures import pictures
 from tests.fixtures.cluster import running_cluster
+from tests.fixtures.redis import RedisServer
 from tests.fixtures.waiting import until, wait_until
 
 if TYPE_CHECKING:
@@ -225,6 +227,30 @@ def test_a_request_that_does_not_fit_refuses_no_other_of_its_group(redis_port: R
     first, large, last = accept_together(ledger, [1, 5, 2])
     assert isinstance(large, QueueFull)
     assert [len(one) for one in (first, last) if isinstance(one, list)] == [1, 2]
+
+
+def test_a_queue_that_goes_away_while_requests_are_tried_apart_is_asked_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Redis that hangs says so after ten seconds, each time."""
+    server = RedisServer(tmp_path / "redis")
+    server.start()
+    port = RedisPort.connect(server.url)
+    ledger = JobLedger(port, revision_floor=lambda: 0, limits=QueueLimits(max_jobs=4))
+    accept_all, tries = ledger.accept_all, [0]
+
+    def accept_before_it_goes(submissions: Sequence[Submission]) -> Acceptance:
+        tries[0] += 1
+        try:
+            return accept_all(submissions)
+        except QueueFull:
+            server.kill()
+            raise
+
+    monkeypatch.setattr(ledger, "accept_all", accept_before_it_goes)
+    assert [type(one) for one in accept_together(ledger, [2, 2, 2, 2])] == [QueueUnavailable] * 4
+    assert tries == [2]
+    port.close()
 
 
 def test_workers_are_told_as_often_as_they_are_needed(ledger: JobLedger) -> None:
