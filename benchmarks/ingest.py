@@ -41,7 +41,7 @@ import psutil
 
 from benchmarks.server import pictures
 from iqdb_core import codec
-from iqdb_core.jobs import JobLedger, RedisPort
+from iqdb_core.jobs import JobLedger, JobState, RedisPort
 from iqdb_core.signature import from_image_bytes
 from iqdb_core.store import open_store
 from tests.fixtures.cluster import Cluster, running_cluster
@@ -212,9 +212,13 @@ def transactions(cluster: Cluster, files: list[bytes], first: int) -> int:
         worker.start().wait_ready()
     while ledger.depth().queued + ledger.depth().running:
         threading.Event().wait(PAUSE_S)
-    places = sorted(job.updated_s for job in ledger.list(None, None, 1000, is_newest_first=True).jobs[:100])
+    places: list[float] = []
+    page = ledger.list(JobState.DONE, None, 1000)
+    while page.jobs:
+        places += [job.updated_s for job in page.jobs]
+        page = ledger.list(JobState.DONE, page.next_cursor, 1000)
     last = float("-inf")
-    for place in places:
+    for place in places[-100:]:
         if place - last > 0.001:
             finished.add(place)
         last = place

@@ -207,8 +207,8 @@ class JobPage:
     ----------
     jobs : list of Job
     next_cursor : str or None
-        Where to go on; None when the list ends here. A list that is read oldest first has a cursor at its
-        end, too: what is added later comes after it.
+        Where to go on, also at the end of the list: what is added later comes after it. None where nothing
+        is in the list yet.
     """
 
     jobs: list[Job]

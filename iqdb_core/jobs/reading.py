@@ -49,10 +49,6 @@ class JobReader:
         """Close the connections."""
         self._port.close()
 
-    def ping(self) -> None:
-        """Return if Redis answers; raises QueueUnavailable."""
-        self._port.read([("PING",)])
-
     def get(self, job_id: str) -> Job:
         """Return one job.
 
@@ -78,19 +74,12 @@ class JobReader:
             for job_id, answer in zip(job_ids, answers, strict=True)
         ]
 
-    def list(
-        self,
-        state: JobState | None = None,
-        cursor: str | None = None,
-        limit: int = 100,
-        *,
-        is_newest_first: bool = False,
-    ) -> JobPage:
-        """Return a page of jobs.
+    def list(self, state: JobState | None = None, cursor: str | None = None, limit: int = 100) -> JobPage:
+        """Return a page of jobs, the oldest first.
 
         Queued, running and all jobs (`state` None) are in the order in which they were accepted; done and
-        failed ones in the order in which they became so. Read oldest first, a list of failed jobs can
-        therefore be followed for ever with the last cursor: nothing appears before it.
+        failed ones in the order in which they became so. A list of failed jobs can therefore be followed for
+        ever with the last cursor: nothing appears before it.
 
         Parameters
         ----------
@@ -99,7 +88,6 @@ class JobReader:
             The `next_cursor` of a page before: decimal digits, which the caller checks.
         limit : int
             At least 1.
-        is_newest_first : bool
 
         Raises
         ------
@@ -107,29 +95,14 @@ class JobReader:
             Redis is away.
         """
         key = f"{self._prefix}jobs" if state is None else f"{self._prefix}jobs:{state.value}"
-        after = f"({int(cursor)}" if cursor is not None else None
-        if is_newest_first:
-            query: Command = (
-                "ZREVRANGEBYSCORE",
-                key,
-                after or "+inf",
-                "-inf",
-                "WITHSCORES",
-                "LIMIT",
-                0,
-                limit,
-            )
-        else:
-            query = ("ZRANGEBYSCORE", key, after or "-inf", "+inf", "WITHSCORES", "LIMIT", 0, limit)
+        after = "-inf" if cursor is None else f"({int(cursor)}"
+        query: Command = ("ZRANGEBYSCORE", key, after, "+inf", "WITHSCORES", "LIMIT", 0, limit)
         rows = self._port.read([query])[0]
         found = [(row[0].decode(), int(float(row[1]))) for row in rows]
         jobs = [job for job in self.get_many([job_id for job_id, _ in found]) if job is not None]
         if state is not None:  # it may have moved on between the two reads
             jobs = [job for job in jobs if job.state is state]
-        is_last = len(found) < limit
-        if is_last and (is_newest_first or not found):
-            return JobPage(jobs, None if is_newest_first or cursor is None else cursor)
-        return JobPage(jobs, str(found[-1][1]))
+        return JobPage(jobs, str(found[-1][1]) if found else cursor)
 
     def depth(self) -> Depth:
         """Return how much is waiting; raises QueueUnavailable."""

@@ -89,7 +89,6 @@ def test_a_redis_that_is_away_is_said_so_and_found_again(server: RedisServer, po
         lambda: ledger.get(job_id),
         ledger.list,
         ledger.depth,
-        ledger.ping,
         work.claim,
         lambda: work.finish(Claim("none", [], 0), [Done(job_id, 1, None)]),
         lambda: work.forfeit("somebody"),
@@ -98,7 +97,7 @@ def test_a_redis_that_is_away_is_said_so_and_found_again(server: RedisServer, po
         with pytest.raises(QueueUnavailable):
             call()
     server.start()
-    ledger.ping()
+    ledger.depth()
     assert ledger.get(job_id).state is JobState.QUEUED
 
 
@@ -355,7 +354,7 @@ def is_accepted(ledger: JobLedger) -> bool:
 def test_a_redis_that_nobody_started_is_unavailable_at_once() -> None:
     port = RedisPort.connect(f"redis://127.0.0.1:{free_port()}/0")
     with pytest.raises(QueueUnavailable):
-        JobLedger(port).ping()
+        JobLedger(port).depth()
     port.close()
 
 

@@ -90,7 +90,7 @@ def test_each_answer_and_each_command_lost_once(redis_server: RedisServer, proxy
             client.flushall()
         port, other = RedisPort.connect(proxy.url), RedisPort.connect(proxy.url)
         ledger = JobLedger(port, revision_floor=lambda: 0)
-        ledger.ping()
+        ledger.depth()
         other.read([("PING",)])
         ledger.seed()
         proxy.cut_after(number)

@@ -80,7 +80,7 @@ def test_the_ledger_does_not_wait_for_ever(peer: SilentPeer) -> None:
     port = RedisPort.connect(peer.url)
     ledger = JobLedger(port, revision_floor=lambda: 0)
     for call in (
-        ledger.ping,
+        ledger.depth,
         lambda: ledger.accept([Submission.of_image(1, b"x" * 1_000_000)]),
         WorkLedger(port).claim,
     ):
