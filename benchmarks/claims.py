@@ -33,7 +33,7 @@ from iqdb_core import codec
 from iqdb_core.jobs import Done, JobLedger, QueueLimits, RedisPort, Submission, WorkLedger
 from iqdb_core.model import Signature, Write
 from iqdb_core.store import open_store
-from tests.fixtures.databases import PostgresServer, make_cluster
+from tests.fixtures.databases import PostgresServer, initialised_cluster
 from tests.fixtures.redis import RedisServer
 
 CLAIMANTS = 64
@@ -135,7 +135,8 @@ def main() -> None:
             open_store(database).close()
             measure("ledger and SQLite", redis, database, {"redis": redis.pid}, options.images)
             return
-        server = stack.enter_context(PostgresServer(make_cluster(), fsync="on", full_page_writes="on"))
+        data = stack.enter_context(initialised_cluster())
+        server = stack.enter_context(PostgresServer(data, fsync="on", full_page_writes="on"))
         database = stack.enter_context(server.fresh_database())
         open_store(database).close()
         pids = {"redis": redis.pid, "postgres": server.pid}

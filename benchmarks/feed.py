@@ -37,7 +37,7 @@ from iqdb_core.follower import Follower
 from iqdb_core.model import Signature, Write
 from iqdb_core.store import open_store
 from iqdb_core.store.migrate import copy_store
-from tests.fixtures.databases import PostgresServer, make_cluster
+from tests.fixtures.databases import PostgresServer, initialised_cluster
 from tests.fixtures.stores import IQDB_TABLE
 
 if TYPE_CHECKING:
@@ -282,15 +282,14 @@ def main() -> None:
         print(f"{arguments.images:,} images")
         sqlite_part(folder, original, arguments.images)
         if not arguments.skip_postgres:
-            cluster = make_cluster()
-            stack.callback(shutil.rmtree, cluster.parent)
+            data = stack.enter_context(initialised_cluster())
             durable = {
                 "fsync": "on",
                 "full_page_writes": "on",
                 "shared_buffers": "256MB",
                 "max_wal_size": "4GB",
             }
-            server = stack.enter_context(PostgresServer(cluster, **durable))
+            server = stack.enter_context(PostgresServer(data, **durable))
             postgres_part(server, folder, original, arguments.images)
 
 

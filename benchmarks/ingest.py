@@ -45,7 +45,7 @@ from iqdb_core.jobs import JobLedger, JobState, RedisPort
 from iqdb_core.signature import from_image_bytes
 from iqdb_core.store import open_store
 from tests.fixtures.cluster import Cluster, running_cluster
-from tests.fixtures.databases import PostgresServer, make_cluster
+from tests.fixtures.databases import PostgresServer, initialised_cluster
 
 CONNECTIONS = 4
 BATCH = 50
@@ -315,7 +315,8 @@ def main() -> None:
             measure(folder, "sqlite", str(folder / "bench.sqlite"), None, options)
         if not options.sqlite_only:
             # Durable as in production: the tests' server leaves fsync off.
-            server = stack.enter_context(PostgresServer(make_cluster(), fsync="on", full_page_writes="on"))
+            data = stack.enter_context(initialised_cluster())
+            server = stack.enter_context(PostgresServer(data, fsync="on", full_page_writes="on"))
             database = stack.enter_context(server.fresh_database())
             measure(folder, "postgres", database, server, options)
 
