@@ -5,11 +5,13 @@ Arithmetic only; knows no picture. Used by everything that cuts pictures into pa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 
-@dataclass(frozen=True, slots=True)
-class Box:
+class Box(NamedTuple):
     """A rectangle by its half-open ranges."""
 
     top: int
@@ -46,9 +48,17 @@ class Box:
         return Box(self.left, self.right, self.top, self.bottom)
 
 
-def common_share(one: Box, other: Box) -> float:
-    """Return which share of the area of both together two boxes have in common."""
-    height = min(one.bottom, other.bottom) - max(one.top, other.top)
-    width = min(one.right, other.right) - max(one.left, other.left)
-    common = max(0, height) * max(0, width)
-    return common / (one.area + other.area - common)
+def common_shares(one: Box, others: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return which share of the area of both together a box has in common with each of others.
+
+    Parameters
+    ----------
+    others : (n, 4) int64 ndarray
+        Their tops, bottoms, lefts and rights.
+    """
+    tops, bottoms, lefts, rights = others.T
+    heights = np.minimum(one.bottom, bottoms) - np.maximum(one.top, tops)
+    widths = np.minimum(one.right, rights) - np.maximum(one.left, lefts)
+    common = np.maximum(0, heights) * np.maximum(0, widths)
+    shares: NDArray[np.float64] = common / (one.area + (bottoms - tops) * (rights - lefts) - common)
+    return shares

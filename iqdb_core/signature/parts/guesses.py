@@ -5,14 +5,14 @@ Answers: how is this picture put together? Called by `find_parts` alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from iqdb_core.signature.parts.box import Box, common_share
+from iqdb_core.signature.parts.box import Box, common_shares
 from iqdb_core.signature.parts.cutting import cut_at_edges, pieces_of
 from iqdb_core.signature.parts.peeling import bordered_boxes, loose_boxes, padded_boxes, peeled_steps
 from iqdb_core.signature.parts.sheet import MIN_AREA, MIN_SIDE, SAME, Colour, Sheet
@@ -69,21 +69,34 @@ def find_boxes(pixels: NDArray[np.uint32]) -> list[Box]:
             value = guess.weight * ink.in_box(box, guess.paper) ** _INK_POWER * box.area ** (1 - _INK_POWER)
             kind = late if guess.is_late else worth
             kind[box] = max(value, kind.get(box, 0.0))
-    seen = frozenset(worth)
-    worth = late | worth
-    worth = {box: value for box, value in worth.items() if common_share(box, sheet.whole) < _SAME_PART}
-    chosen = [sheet.whole]
-    while worth and len(chosen) <= MAX_PARTS:
-        first = [box for box in worth if box in seen] if len(chosen) <= _FIRST_PARTS else []
-        box = max(first or worth, key=lambda box: (worth[box], -box.top, -box.left))
+    return _chosen(sheet.whole, late | worth, frozenset(worth))
+
+
+def _chosen(whole: Box, worth: Mapping[Box, float], seen: Collection[Box]) -> list[Box]:
+    """Return the boxes that are worth most, each less for what it has in common with those before it.
+
+    Parameters
+    ----------
+    whole : Box
+        Not chosen, nor is what is nearly the same.
+    worth : mapping of Box to float
+    seen : collection of Box
+        Those of them that come before all others.
+    """
+    boxes = sorted(worth, key=lambda box: (box.top, box.left))
+    sides = np.array(boxes, np.int64).reshape(-1, 4)
+    values = np.array([worth[box] for box in boxes])
+    values[common_shares(whole, sides) >= _SAME_PART] = -np.inf
+    is_late = np.array([box not in seen for box in boxes], np.bool_)
+    chosen: list[Box] = []
+    while len(chosen) < MAX_PARTS and (values > -np.inf).any():
+        first = np.where(is_late, -np.inf, values) if len(chosen) < _FIRST_PARTS else values
+        box = boxes[int((first if (first > -np.inf).any() else values).argmax())]
         chosen.append(box)
-        common = {other: common_share(box, other) for other in worth}
-        worth = {
-            other: value * (1 - _LIKENESS * common[other])
-            for other, value in worth.items()
-            if common[other] < _SAME_PART
-        }
-    return chosen[1:]
+        common = common_shares(box, sides)
+        values *= 1 - _LIKENESS * common
+        values[common >= _SAME_PART] = -np.inf
+    return chosen
 
 
 class _Ink:
@@ -93,7 +106,7 @@ class _Ink:
         self._step = max(1, int(np.sqrt(pixels.size / _INK_SAMPLES)))
         sample = pixels[:: self._step, :: self._step]
         self._channels = [(sample >> np.uint32(8 * c) & np.uint32(255)).astype(np.int16) for c in range(3)]
-        self._sums: dict[_Paper, NDArray[np.int64]] = {}
+        self._sums: dict[_Paper, NDArray[np.int32]] = {}
 
     def in_box(self, box: Box, paper: _Paper) -> int:
         """Return the number for a box, estimated from a sample."""
@@ -104,15 +117,17 @@ class _Ink:
         n = sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left]
         return int(n) * self._step**2
 
-    def _sums_of(self, paper: _Paper) -> NDArray[np.int64]:
+    def _sums_of(self, paper: _Paper) -> NDArray[np.int32]:
         if paper not in self._sums:
             height, width = self._channels[0].shape
             is_ink = np.ones((height, width), np.bool_)
             for colour in paper:
                 near = [np.abs(self._channels[c] - colour[c]) <= 2 * SAME for c in range(3)]
                 is_ink &= ~(near[0] & near[1] & near[2])
-            sums = np.zeros((height + 1, width + 1), np.int64)
-            sums[1:, 1:] = is_ink.cumsum(0).cumsum(1)
+            sums = np.zeros((height + 1, width + 1), np.int32)
+            inner = sums[1:, 1:]
+            np.cumsum(is_ink, axis=1, dtype=np.int32, out=inner)
+            np.cumsum(inner, axis=0, out=inner)
             self._sums[paper] = sums
         return self._sums[paper]
 
@@ -142,7 +157,7 @@ def _guesses(sheet: Sheet, box: Box, paper: _Paper, levels: int) -> Iterator[_Gu
             yield _Guess(padded, paper, weight * _PADDED_WEIGHT, is_late=True)
     for cut in cuts:
         guesses = _guesses(sheet, cut.box, cut.paper, 0 if cut.is_union else levels - 1)
-        yield from (replace(guess, is_late=guess.is_late or cut.is_late) for guess in guesses)
+        yield from (replace(guess, is_late=True) for guess in guesses) if cut.is_late else guesses
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,8 @@ _MOST_FAR_RINGING: Final = 0.3
 """The same for rows next to content, where JPEG rings."""
 _VERY_FAR: Final = 60
 """Ringing stays below this."""
+_RUN: Final = 128
+"""Pixels that are looked at before it is asked whether enough are content."""
 _SPOTS: Final = 200
 """Pixels of a row that are looked at for edges."""
 _STEP: Final = 10
@@ -53,24 +55,43 @@ def _far_share(
 ) -> float:
     """Return the share of pixels further than `far` from the line through the colours `ends`.
 
-    Stops with a value above `most` as soon as it is reached.
+    Stops with a value above `most` when that is reached, but not before the end of a run of pixels: without
+    a way out, and with indices and values that cannot be negative, vectors of them are looked at together.
     """
     width = right - left
     room = most * width
     count = 0
-    span = max(1, 2 * width // 3)
-    is_even = True
-    for channel in range(3):
-        is_even &= abs(ends[0, channel] - ends[1, channel]) <= 1
-    for x in range(left, right):
-        pixel = row[x]
-        is_far = False
-        for channel in range(3):
-            wanted = ends[0, channel]
-            if not is_even:
-                wanted += (ends[1, channel] - ends[0, channel]) * (x - left - width // 6) // span
-            is_far |= abs(np.int64((pixel >> np.uint32(8 * channel)) & np.uint32(255)) - wanted) > far
-        count += is_far
+    span = float(max(1, 2 * width // 3))
+    red, green, blue = ends[0, 0], ends[0, 1], ends[0, 2]
+    reds, greens, blues = ends[1, 0] - red, ends[1, 1] - green, ends[1, 2] - blue
+    is_even = max(abs(reds), abs(greens), abs(blues)) <= 1
+    # What is less than the lower limit wraps around, and is more than `apart` then.
+    red_from, green_from, blue_from = np.uint32(red - far), np.uint32(green - far), np.uint32(blue - far)
+    apart = np.uint32(2 * far)
+    low = np.uint32(255)
+    for first in range(np.uint64(left), np.uint64(right), np.uint64(_RUN)):
+        stop = min(first + np.uint64(_RUN), np.uint64(right))
+        found = np.uint32(0)
+        if is_even:
+            for x in range(first, stop):
+                pixel = row[x]
+                is_far = np.uint32((pixel & low) - red_from) > apart
+                is_far |= np.uint32(((pixel >> np.uint32(8)) & low) - green_from) > apart
+                is_far |= np.uint32(((pixel >> np.uint32(16)) & low) - blue_from) > apart
+                found = np.uint32(found + np.uint32(is_far))
+        else:
+            for x in range(first, stop):
+                pixel = row[x]
+                along = float(np.int64(x) - left - width // 6)
+                # Of whole numbers as small as these the floor of the quotient is exact.
+                red_at = red + np.floor(reds * along / span)
+                green_at = green + np.floor(greens * along / span)
+                blue_at = blue + np.floor(blues * along / span)
+                is_far = abs(np.int32(pixel & low) - red_at) > far
+                is_far |= abs(np.int32((pixel >> np.uint32(8)) & low) - green_at) > far
+                is_far |= abs(np.int32((pixel >> np.uint32(16)) & low) - blue_at) > far
+                found = np.uint32(found + np.uint32(is_far))
+        count += int(found)
         if count > room:
             return 2.0
     return count / width
@@ -152,16 +173,37 @@ def flat_rows(
     return is_flat, is_ringing, colours
 
 
-@kernel()
-def _difference(one: np.uint32, other: np.uint32) -> int:
-    """Return by how much two pixels differ in the channel in which they differ most."""
-    most = np.int64(0)
-    for channel in range(3):
-        shift = np.uint32(8 * channel)
-        a = np.int64((one >> shift) & np.uint32(255))
-        b = np.int64((other >> shift) & np.uint32(255))
-        most = max(most, abs(a - b))
-    return int(most)
+@kernel(allocates=True)
+def _differences(
+    pixels: NDArray[np.uint32], top: int, bottom: int, left: int, right: int
+) -> NDArray[np.uint8]:
+    """Return by how much spots of each row differ from those above, in the channel that differs most.
+
+    Returns
+    -------
+    (bottom - top, n) uint8 ndarray
+        The first row is 0.
+    """
+    stride = max(1, (right - left) // _SPOTS)
+    n = (right - left - 1) // stride + 1
+    out = np.zeros((bottom - top, n), np.uint8)
+    spots = np.empty((2, n), np.uint32)
+    low = np.uint32(255)
+    for y in range(bottom - top):
+        row = pixels[top + y]
+        own, above = spots[y & 1], spots[(y + 1) & 1]
+        for i in range(n):
+            own[i] = row[left + i * stride]
+        if y == 0:
+            continue
+        differences = out[y]
+        for i in range(n):
+            one, other = own[i], above[i]
+            red = abs(np.int32(one & low) - np.int32(other & low))
+            green = abs(np.int32((one >> np.uint32(8)) & low) - np.int32((other >> np.uint32(8)) & low))
+            blue = abs(np.int32((one >> np.uint32(16)) & low) - np.int32((other >> np.uint32(16)) & low))
+            differences[i] = np.uint8(max(red, green, blue))
+    return out
 
 
 @kernel(allocates=True)
@@ -174,14 +216,13 @@ def steps(pixels: NDArray[np.uint32], top: int, bottom: int, left: int, right: i
         0..255; the first is 0.
     """
     out = np.zeros(bottom - top)
-    stride = max(1, (right - left) // _SPOTS)
-    for y in range(top + 1, bottom):
+    differences = _differences(pixels, top, bottom, left, right)
+    n = differences.shape[1]
+    for y in range(1, bottom - top):
         total = 0
-        n = 0
-        for x in range(left, right, stride):
-            total += _difference(pixels[y, x], pixels[y - 1, x])
-            n += 1
-        out[y - top] = total / n
+        for i in range(n):
+            total += differences[y, i]
+        out[y] = total / n
     return out
 
 
@@ -200,18 +241,13 @@ def edge_shares(
         0..1; 0 for the first and last three.
     """
     out = np.zeros(bottom - top)
-    stride = max(1, (right - left) // _SPOTS)
-    for y in range(top + 3, bottom - 3):
+    differences = _differences(pixels, top, bottom, left, right)
+    n = differences.shape[1]
+    for y in range(3, bottom - top - 3):
+        own, before, behind = differences[y], differences[y - 2], differences[y + 2]
         count = 0
-        n = 0
-        for x in range(left, right, stride):
-            n += 1
-            step = _difference(pixels[y, x], pixels[y - 1, x])
-            if step > _STEP:
-                around = max(
-                    _difference(pixels[y - 2, x], pixels[y - 3, x]),
-                    _difference(pixels[y + 2, x], pixels[y + 1, x]),
-                )
-                count += 2 * step > 3 * around
-        out[y - top] = count / n
+        for i in range(n):
+            around = max(before[i], behind[i])
+            count += (own[i] > _STEP) & (2 * own[i] > 3 * around)
+        out[y] = count / n
     return out

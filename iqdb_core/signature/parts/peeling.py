@@ -51,9 +51,10 @@ def _edge_colour(sheet: Sheet, box: Box) -> NDArray[np.int64] | None:
         for is_down in (False, True)
         for is_far in (False, True)
     ]
-    thickest = max(sides, key=_thickness)
-    colour: NDArray[np.int64] = thickest.colours[0]
-    return colour if _thickness(thickest) else None
+    thicknesses = [_thickness(side) for side in sides]
+    most = max(thicknesses)
+    colour: NDArray[np.int64] = sides[thicknesses.index(most)].colours[0]
+    return colour if most else None
 
 
 def _peel(sheet: Sheet, box: Box, colour: NDArray[np.int64], *, is_run: bool) -> Box:
@@ -70,7 +71,9 @@ def _peel(sheet: Sheet, box: Box, colour: NDArray[np.int64], *, is_run: bool) ->
         right = _run(sheet.side(inner, is_down=True, is_far=True), colour, is_run=is_run)
         inner = Box(inner.top, inner.bottom, inner.left + left, inner.right - right)
         if inner == box:
-            return _sharpened(sheet, inner)
+            if box not in sheet.sharpened:  # one colour and a run of colours often leave the same
+                sheet.sharpened[box] = _sharpened(sheet, box)
+            return sheet.sharpened[box]
         box = inner
     return Box(box.top, box.top, box.left, box.right)
 

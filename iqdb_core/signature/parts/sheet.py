@@ -50,6 +50,8 @@ class Sheet:
         self._sides: dict[tuple[Box, bool, bool], Lines] = {}
         self.seen: dict[Box, int] = {}
         """How many levels deep a box has been cut already."""
+        self.sharpened: dict[Box, Box] = {}
+        """What is left of a peeled box where JPEG has left something of the border."""
 
     def rows(self, box: Box) -> Lines:
         """Return what is known of the rows of a box, from the top."""
