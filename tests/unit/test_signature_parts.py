@@ -207,6 +207,18 @@ def test_an_edge_of_a_page_is_no_picture() -> None:
     _assert_has(_jpeg(canvas), (80, 200, 400, 300))
 
 
+@pytest.mark.parametrize("is_down", [False, True])
+def test_a_long_strip_inside_a_border_is_a_part(is_down: bool) -> None:
+    """As comics are that are read by scrolling; what is left of the whole picture is no edge of a page."""
+    strip = Image.new("RGB", (1500, 100))
+    for i in range(10):
+        strip.paste(_photo(i % 4).resize((150, 100)), (150 * i, 0))
+    framed = ImageOps.pad(strip, (1500, 900), color="black")
+    if is_down:
+        framed = framed.transpose(Image.Transpose.TRANSPOSE)
+    _assert_has(_jpeg(framed), (400, 0, 100, 1500) if is_down else (0, 400, 1500, 100))
+
+
 def test_the_edges_of_a_large_picture_are_found_to_the_pixel() -> None:
     canvas = Image.new("RGB", (2400, 1800), "white")
     _assert_has(_jpeg(_placed(canvas, (333, 217, 1501, 1203))), (333, 217, 1501, 1203), within=1)
@@ -244,11 +256,11 @@ def test_flat_and_small_pictures_have_no_parts(size: tuple[int, int]) -> None:
     assert _parts(_jpeg(Image.new("RGB", size, "blue"))) == []
 
 
-@pytest.mark.parametrize("height", [1, 4, 30])
+@pytest.mark.parametrize(("height", "width"), [(1, 400_000), (4, 400_000), (30, 400_000), (24, 25_000)])
 @pytest.mark.parametrize("is_down", [False, True])
-def test_a_long_line_takes_no_more_memory_than_other_pictures(height: int, is_down: bool) -> None:
+def test_a_long_line_takes_no_more_memory_than_other_pictures(height: int, width: int, is_down: bool) -> None:
     """Every line of it is one pixel, or a few, so that there are very many."""
-    pixels = np.broadcast_to(np.arange(400_000, dtype=np.uint32) // 7 % 256 * 0x010101, (height, 400_000))
+    pixels = np.broadcast_to(np.arange(width, dtype=np.uint32) * 37 % 256 * 0x010101, (height, width))
     pixels = np.ascontiguousarray(pixels.T if is_down else pixels)
     tracemalloc.start()
     try:

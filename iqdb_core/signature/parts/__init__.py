@@ -24,6 +24,8 @@ __all__ = ["MAX_PARTS", "find_parts"]
 
 _MOST_PIXELS: Final = 600_000
 """Of larger pictures every second (third, ...) pixel is looked at, and then where exactly the edges are."""
+_MOST_LONG: Final = 100
+"""Nothing is looked for in a picture so many times longer than wide, a line: it would take very long."""
 
 
 def find_parts(pixels: NDArray[np.uint32]) -> list[Rectangle]:
@@ -42,7 +44,7 @@ def find_parts(pixels: NDArray[np.uint32]) -> list[Rectangle]:
     """
     step = max(1, math.ceil(math.sqrt(pixels.size / _MOST_PIXELS)))
     sample = pixels[::step, ::step]
-    if min(sample.shape) < MIN_SIDE:  # may still be very long, and what is kept of every line much
+    if min(sample.shape) < max(MIN_SIDE, max(sample.shape) / _MOST_LONG):
         return []
     boxes = find_boxes(np.ascontiguousarray(sample))
     if step > 1:

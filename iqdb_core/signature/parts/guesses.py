@@ -22,7 +22,8 @@ _FIRST_PARTS: Final = 8
 """So many are chosen before any guess that is late."""
 _LEVELS: Final = 3
 _MOST_LONG: Final = 10
-"""So many times longer than wide a picture may be; what is longer is an edge of a page."""
+"""So many times longer than wide a picture may be that was cut off others; what is longer is an edge of a
+page."""
 _PAGE_WEIGHT: Final = 0.4
 """Of a box that falls into pieces with the colour of the page between them."""
 _LOOSE_WEIGHT: Final = 0.7
@@ -64,8 +65,7 @@ def find_boxes(pixels: NDArray[np.uint32]) -> list[Box]:
     late: dict[Box, float] = {}
     for guess in _guesses(sheet, sheet.whole, (), _LEVELS):
         box = guess.box
-        short, long = sorted((box.width, box.height))
-        if box.area >= least and short >= MIN_SIDE and long <= _MOST_LONG * short:
+        if box.area >= least and min(box.width, box.height) >= MIN_SIDE:
             value = guess.weight * ink.in_box(box, guess.paper) ** _INK_POWER * box.area ** (1 - _INK_POWER)
             kind = late if guess.is_late else worth
             kind[box] = max(value, kind.get(box, 0.0))
@@ -156,8 +156,15 @@ def _guesses(sheet: Sheet, box: Box, paper: _Paper, levels: int) -> Iterator[_Gu
         for padded in guessed:
             yield _Guess(padded, paper, weight * _PADDED_WEIGHT, is_late=True)
     for cut in cuts:
-        guesses = _guesses(sheet, cut.box, cut.paper, 0 if cut.is_union else levels - 1)
-        yield from (replace(guess, is_late=True) for guess in guesses) if cut.is_late else guesses
+        yield from _guesses_at(sheet, cut, 0 if cut.is_union else levels - 1)
+
+
+def _guesses_at(sheet: Sheet, cut: _Cut, levels: int) -> Iterator[_Guess]:
+    """Yield what `_guesses` does for a piece of a box, but no edge of a page."""
+    for guess in _guesses(sheet, cut.box, cut.paper, levels):
+        short, long = sorted((guess.box.width, guess.box.height))
+        if long <= _MOST_LONG * short:
+            yield replace(guess, is_late=True) if cut.is_late else guess
 
 
 @dataclass(frozen=True, slots=True)
