@@ -78,10 +78,10 @@ class Settings(BaseSettings):
     )
     index_dir: str = option(
         "",
-        "where the index keeps its files; a query node's `{n}` is the first number that no other has taken",
+        "folder of the index; a query node puts the first number that no other has taken for `{n}`",
         INDEXES,
         Group.PLACES,
-        shown="`DBFILE.index`",
+        shown="`DBFILE.index`; with Postgres `iqdb.index`",
     )
 
     max_upload_bytes: int = option(
@@ -112,14 +112,14 @@ class Settings(BaseSettings):
     )
     max_pending: int = option(
         256,
-        "requests with a body at once, of those that read and of those that write",
+        "most requests with a body at the same time; reads and writes are counted apart",
         FRONT_ENDS,
         Group.LIMITS,
         above=0,
     )
     max_pending_bytes: int = option(
         1024 * MIB,
-        "what the bodies of all reads, and those of all writes, may hold together",
+        "most bytes in the bodies of all reads together; the same again for those of all writes",
         FRONT_ENDS,
         Group.LIMITS,
         above=0,
@@ -132,7 +132,7 @@ class Settings(BaseSettings):
     )
     body_bytes_per_s: float = option(
         4096.0,
-        "least rate of a body, bytes per second, once it takes longer than a pause may",
+        "slowest rate of a body, bytes per second, once it takes longer than `--body-timeout-s`",
         FRONT_ENDS,
         Group.LIMITS,
         above=0,
@@ -268,7 +268,7 @@ class Settings(BaseSettings):
     )
     max_attempts: int = option(
         3,
-        "after so many claims that ended their process an image is set aside as failed",
+        "an image that was in hand when its process died, so many times, is set aside as failed",
         WORKER,
         Group.WORKER,
         above=0,
@@ -285,11 +285,15 @@ class Settings(BaseSettings):
         at_most=MOST_S,
     )
     max_job_records: int = option(
-        100_000, "most records of each kind, whatever their age", WORKER, Group.WORKER, above=0
+        100_000,
+        "most records of done jobs, and of failed ones, whatever their age",
+        WORKER,
+        Group.WORKER,
+        above=0,
     )
     visibility_timeout_s: int = option(
         60,
-        "jobs go to another worker when the one that claimed them was not heard of for so many seconds",
+        "seconds without a word from a worker after which its jobs go to another one",
         WORKER,
         Group.WORKER,
         above=0,
@@ -319,7 +323,7 @@ class Settings(BaseSettings):
 
     log_level: LogLevel = option(
         LogLevel.WARNING,
-        "from what level on the log is written",
+        "least level of what is logged",
         [*ROLES, PEOPLE],
         Group.LOG,
         shown="warning",

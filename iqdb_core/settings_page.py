@@ -10,10 +10,18 @@ from iqdb_core.settings_terms import Group
 INTRODUCTION = """\
 # Settings
 
-Every option can be given on the command line (`iqdb ROLE --help`) or in the environment; the command line
-wins. An empty variable counts as not given. A value that cannot work ends the command with exit code 2 and a
-sentence that says what would be right; a variable that begins with `IQDB_` and is none of these is warned
-about.
+Every option can be given on the command line (`iqdb ROLE --help`) or in the environment. Where both are
+given, the command line wins.
+
+- Sizes are in bytes and times in seconds, as numbers alone: `67108864`, not `64 MiB`.
+- What is on or off is `--open` or `--no-open` on the command line, `IQDB_OPEN=true` or `IQDB_OPEN=false` in
+  the environment.
+- An empty variable counts as not given. A variable that begins with `IQDB_` and is no setting is warned
+  about.
+- A value that cannot work ends the command with exit code 2 and a sentence that says what would be right.
+
+The column *role* names the commands that take the option: the roles of a server, `upgrade` and `migrate`;
+*people* stands for all the other commands (`add`, `search`, ...; not each takes every one of them).
 """
 
 
