@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from urllib.parse import quote
 
 from iqdb_client.errors import ClientError, Late, NotFound, Refused, Unauthorized
@@ -29,12 +29,17 @@ from iqdb_client.values import (
     Status,
 )
 
+if TYPE_CHECKING:
+    from httpx import Timeout
+
 T = TypeVar("T")
 Files = list[tuple[str, tuple[str | None, bytes]]]
 """Parts of a form: name, filename (None for a plain value) and bytes."""
 
 MAX_BATCH: Final = 1000
 """Images of one request."""
+EXPORT_SILENCE_S: Final = 3600.0
+"""A server sends a file once it is whole: five million images took it 67 seconds on a busy machine."""
 _JSON_CHARACTERS: Final = 256 * 1024
 """Of sources: with 1,000 hashes they fit into the 4 MiB that the server takes as JSON, in any writing."""
 
@@ -56,6 +61,8 @@ class Call(Generic[T]):
         not held in between.
     complete : callable of (what was read, headers) or None
         Adds what the answer's headers say.
+    silence_s : float
+        So long, at least, the server may send nothing, whatever the client allows other calls.
     """
 
     method: str
@@ -65,6 +72,19 @@ class Call(Generic[T]):
     json: object | None = None
     files: Callable[[], Files] | None = None
     complete: Callable[[T, Mapping[str, str]], None] | None = None
+    silence_s: float = 0.0
+
+    def content(self, usual: Timeout) -> dict[str, Any]:
+        """Return what httpx is to send, and how long it is to wait; reads the files, if there are some."""
+        content: dict[str, Any] = {"params": dict(self.parameters)}
+        if self.files is not None:
+            content["files"] = self.files()
+        if self.json is not None:
+            content["json"] = self.json
+        if self.silence_s and usual.read is not None:
+            silence_s = max(usual.read, self.silence_s)
+            content["timeout"] = (usual.connect, silence_s, usual.write, usual.pool)
+        return content
 
     def content(self) -> dict[str, Any]:
         """Return the query string and the body, by the names that httpx has for them; reads files."""
@@ -238,7 +258,8 @@ def duplicates(after: int, min_likelihood: float | None) -> Call[Mapping[str, An
 
 def export(form: str) -> Call[None]:
     """Ask for all images of one moment; the answer is read as it comes."""
-    return Call("GET", "/export", lambda _: None, {"format": form})
+    silence_s = EXPORT_SILENCE_S if form == "sqlite" else 0.0
+    return Call("GET", "/export", lambda _: None, {"format": form}, silence_s=silence_s)
 
 
 def refusal(status: int, body: bytes, headers: Mapping[str, str]) -> ClientError:

@@ -272,7 +272,7 @@ class Client:
             tries += 1
             retry_after: str | None = None
             try:
-                request = self._http.build_request(call.method, call.path, **call.content())
+                request = self._http.build_request(call.method, call.path, **call.content(self._http.timeout))
                 answer = self._http.send(request, stream=is_stream)
                 self._retries.is_reached = True
                 if answer.status_code not in BUSY:
@@ -427,7 +427,8 @@ class AsyncClient:
             tries += 1
             retry_after: str | None = None
             try:
-                content = await asyncio.to_thread(call.content) if call.files else call.content()
+                usual = self._http.timeout
+                content = await asyncio.to_thread(call.content, usual) if call.files else call.content(usual)
                 request = self._http.build_request(call.method, call.path, **content)
                 answer = await self._http.send(request, stream=is_stream)
                 self._retries.is_reached = True

@@ -13,6 +13,7 @@ import pytest
 from iqdb_client import AsyncClient, Client, ClientError, Late, Refused, Unavailable
 from iqdb_core.settings import Settings
 from tests.fixtures.http_peer import Answer, HttpPeer, json_answer
+from tests.fixtures.waiting import until
 
 CALLS: list[Callable[[AsyncClient], Awaitable[Any]]] = [
     lambda client: client.status(),
@@ -144,6 +145,31 @@ def test_an_answer_that_cannot_be_unpacked_is_the_clients_own_error() -> None:
                     await asyncio.to_thread(blocking.status)
                 with pytest.raises(Unavailable):
                     await asyncio.to_thread(lambda: list(blocking.export()))
+
+    asyncio.run(scenario())
+
+
+def test_an_export_as_a_file_is_waited_for_longer_than_other_answers() -> None:
+    """The server sends nothing of it until it is whole."""
+
+    async def scenario() -> None:
+        async with HttpPeer(lambda *_: None) as peer:
+            client = AsyncClient(peer.url, timeout_s=0.05, patience_s=0)
+            blocking = Client(peer.url, timeout_s=0.05, patience_s=0)
+            exports = [
+                asyncio.ensure_future(anext(client.export("sqlite"))),
+                asyncio.ensure_future(asyncio.to_thread(lambda: next(blocking.export("sqlite")))),
+            ]
+            await until(lambda: len(peer.requests) == len(exports))
+            for _ in range(3):
+                with pytest.raises(Unavailable, match=r"timed out|Timeout"):
+                    await client.status()
+            assert not any(export.done() for export in exports)
+        for export in exports:
+            with pytest.raises(Unavailable, match="disconnected"):
+                await export
+        await client.close()
+        blocking.close()
 
     asyncio.run(scenario())
 
