@@ -86,15 +86,6 @@ class Call(Generic[T]):
             content["timeout"] = (usual.connect, silence_s, usual.write, usual.pool)
         return content
 
-    def content(self) -> dict[str, Any]:
-        """Return the query string and the body, by the names that httpx has for them; reads files."""
-        content: dict[str, Any] = {"params": dict(self.parameters)}
-        if self.files is not None:
-            content["files"] = self.files()
-        if self.json is not None:
-            content["json"] = self.json
-        return content
-
 
 def headers(token: str | None) -> dict[str, bytes]:
     """Return what goes with every call; raises ClientError for a token that no server can have."""

@@ -137,8 +137,8 @@ def compare(
 ) -> int:
     """Tell how likely two pictures show the same, or one a part of the other.
 
-    The whole picture is found turned in any way; a part, as in a frame or a screenshot, so for the two best
-    guesses at it, others as they are or mirrored.
+    Whole pictures are compared turned in any way. Parts of a picture, as in a frame or a screenshot, are
+    compared as they are and mirrored, the two best guesses at a part turned in any way.
     """
     found = compared(picture_of(first), picture_of(second), max_pixels=settings.max_pixels)
     verdict = verdict_of(found.likelihood)
