@@ -261,7 +261,7 @@ def test_transactions_that_are_taken_away_are_not_tried_again_and_again(
 
 
 def test_the_user_that_the_documents_propose_has_all_rights(tmp_path: Path) -> None:
-    (line,) = re.findall(r"`(user iqdb [^`]+)`", (ROOT / "docs" / "celery.md").read_text())
+    (line,) = re.findall(r"^    (user iqdb .+)$", (ROOT / "docs" / "celery.md").read_text(), re.MULTILINE)
     users = tmp_path / "users.acl"
     users.write_text(f"{line}\n")
     server = RedisServer(tmp_path / "redis", options=("--aclfile", str(users)))
