@@ -129,14 +129,13 @@ def open_index(
         poll_s=settings.poll_s,
         on_death=on_death,
     )
-    line = ProgressLine("loading images")
+    with ProgressLine("loading images") as line:
 
-    def progress(done: int, total: int) -> None:
-        startup.step(f"loaded {done:,} of {total:,} changes")
-        line(done, total)
+        def progress(done: int, total: int) -> None:
+            startup.step(f"loaded {done:,} of {total:,} changes")
+            line(done, total)
 
-    follower.catch_up(progress)
-    line.close()
+        follower.catch_up(progress)
     follower.start()
     startup.stack.callback(follower.stop)
     index.start_maintenance()
@@ -207,14 +206,13 @@ def open_database(settings: Settings, startup: Startup[Any], ahead: IndexAhead) 
     `ahead` gets the images of a file that is seen for the first time.
     """
     startup.step("opening the database")
-    line = ProgressLine("preparing the database")
+    with ProgressLine("preparing the database") as line:
 
-    def progress(done: int, total: int) -> None:
-        startup.step(f"prepared {done:,} of {total:,} images")
-        line(done, total)
+        def progress(done: int, total: int) -> None:
+            startup.step(f"prepared {done:,} of {total:,} images")
+            line(done, total)
 
-    store = open_store(settings.database_url, progress=progress, receiver=ahead)
-    line.close()
+        store = open_store(settings.database_url, progress=progress, receiver=ahead)
     startup.stack.callback(store.close)
     return store
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
-from typing import Final, TextIO
+from typing import Final, Self, TextIO
 
 COMPILING: Final = "preparing for this machine, which takes half a minute, once"
 _REDRAW_S = 0.5
 _WIDTH = 30
+_COLUMNS = 80
+"""Of a terminal that does not tell how wide it is."""
 
 
 class ProgressLine:
     """Shows a bar and "done of total" on standard error, redrawn in place on a terminal.
 
     Into a file or a log collector it writes one line when the work is first seen to be long, and none after.
+    Whatever is written next begins a line of its own once this is closed, also by the end of a `with` block,
+    or erased.
 
     Parameters
     ----------
@@ -30,25 +35,52 @@ class ProgressLine:
         self._stream = stream or sys.stderr
         self._is_terminal = self._stream.isatty()
         self._next = time.monotonic() + delay_s
-        self._is_shown = False
+        self._shown = ""
         self._lock = threading.Lock()
 
     def __call__(self, done: int, total: int) -> None:
         """Report that `done` of `total` are done."""
         with self._lock:
-            if time.monotonic() < self._next or (self._is_shown and not self._is_terminal):
+            if time.monotonic() < self._next or (self._shown and not self._is_terminal):
                 return
             self._next = time.monotonic() + _REDRAW_S
-            start, end = ("\r", "") if self._is_terminal else ("", "\n")
             share = min(1.0, done / total) if total else 1.0
-            bar = f"[{'#' * round(share * _WIDTH):-<{_WIDTH}}] " if self._is_terminal else ""
-            self._stream.write(f"{start}{self._label}: {bar}{share:.0%}, {done:,} of {total:,}{end}")
+            bar = f"[{'#' * round(share * _WIDTH):-<{_WIDTH}}] "
+            counts = f"{share:.0%}, {done:,} of {total:,}"
+            self._shown = f"{self._label}: {counts}"
+            if self._is_terminal:
+                # A line that is wider would not be drawn over, but once more below.
+                room = _columns(self._stream) - 1
+                whole = f"{self._label}: {bar}{counts}"
+                self._shown = whole if len(whole) <= room else self._shown[:room]
+            start, end = ("\r", "") if self._is_terminal else ("", "\n")
+            self._stream.write(f"{start}{self._shown}{end}")
             self._stream.flush()
-            self._is_shown = True
+
+    def erase(self) -> None:
+        """Take the line away, if one is drawn; it is drawn again when there is more to report."""
+        self._leave("\r" + " " * len(self._shown) + "\r")
 
     def close(self) -> None:
-        """End the line, if one was drawn."""
+        """End the line, if one is drawn. Closing twice is harmless."""
+        self._leave("\n")
+
+    def _leave(self, last: str) -> None:
         with self._lock:
-            if self._is_shown and self._is_terminal:
-                self._stream.write("\n")
+            if self._shown and self._is_terminal:
+                self._stream.write(last)
                 self._stream.flush()
+                self._shown = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _columns(stream: TextIO) -> int:
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or _COLUMNS
+    except (OSError, ValueError):  # something that only stands for a terminal
+        return _COLUMNS

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
+import pty
 import shutil
 import sqlite3
 import subprocess
 import sys
+import termios
 from typing import TYPE_CHECKING
 
 import pytest
@@ -87,6 +90,17 @@ def test_progress_is_one_line() -> None:
         line.close()
     assert terminal.getvalue() == "\rcopying: [########----------------------] 25%, 50 of 200\n"
     assert log.getvalue() == "copying: 25%, 50 of 200\n"
+
+
+def test_progress_is_no_wider_than_its_terminal() -> None:
+    theirs, ours = pty.openpty()
+    termios.tcsetwinsize(ours, (24, 40))
+    with open(ours, "w") as terminal:  # noqa: PTH123 - a descriptor
+        line = ProgressLine("copying", stream=terminal, delay_s=0)
+        line(50, 200)
+        line.close()
+        assert os.read(theirs, 1000) == b"\rcopying: 25%, 50 of 200\r\n"
+    os.close(theirs)
 
 
 def test_short_work_is_not_mentioned() -> None:

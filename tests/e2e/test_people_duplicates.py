@@ -7,16 +7,19 @@ import http.server
 import io
 import json
 import os
+import re
 import resource
 import sqlite3
 import threading
-from contextlib import closing
+from contextlib import closing, redirect_stderr, redirect_stdout, suppress
 from io import FileIO
 from typing import TYPE_CHECKING
 
 import pytest
 
+from api.roles.cli import main
 from api.roles.commands.seeking import Output
+from api.roles.progress import ProgressLine
 from iqdb_core.model import Write
 from iqdb_core.store import open_store
 from tests.fixtures.command_line import Running, run
@@ -54,6 +57,16 @@ class Failing(http.server.BaseHTTPRequestHandler):
         pass
 
 
+class Knowing(Failing):
+    """Has a second page of groups, and no third."""
+
+    answers = ANSWERS | {
+        "further": (200, {"groups": [LATER], "looked_at": 3, "next": None}),
+        "/images/4": ANSWERS["/images/2"],
+        "/images/5": ANSWERS["/images/2"],
+    }
+
+
 class FailingWithin(Failing):
     """Fails when it is asked for the source of the second group of a page."""
 
@@ -77,6 +90,56 @@ def test_who_is_interrupted_by_the_server_is_told_where_to_go_on(failing: str) -
     assert "go on with --after 2" in ended.stderr
     assert "internal error" in ended.stderr
     assert json.loads(ended.stdout)["images"] == [{"post_id": 1, "source": "one"}, {"post_id": 2}]
+
+
+class Terminal(io.StringIO):
+    """Both standard streams on one terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def lines(self) -> list[str]:
+        """Return what is seen, without colours: what comes after a carriage return is written over a line."""
+        shown = []
+        for line in re.sub("\x1b[^m]*m", "", self.getvalue()).split("\n")[:-1]:
+            seen = ""
+            for piece in line.split("\r"):
+                seen = piece + seen[len(piece) :]
+            shown.append(seen.rstrip())
+        return shown
+
+
+def on_a_terminal(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> list[str]:
+    """Run a command, to which everything seems to take long, and return the lines that are seen."""
+    monkeypatch.setattr(ProgressLine.__init__, "__kwdefaults__", {"stream": None, "delay_s": 0})
+    monkeypatch.setattr("api.roles.progress._REDRAW_S", 0)
+    terminal = Terminal()
+    with redirect_stdout(terminal), redirect_stderr(terminal), suppress(SystemExit):
+        main(list(map(str, arguments)))
+    return terminal.lines()
+
+
+@pytest.mark.parametrize("failing", [Knowing], indirect=True)
+def test_rows_and_bars_on_one_terminal_are_lines_of_their_own(
+    failing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = on_a_terminal(monkeypatch, "duplicates", "--url", failing)
+    assert [line.split()[:2] for line in lines[:-2]] == [
+        ["group", "post"], ["1", "1"], ["1", "2"], ["4", "4"], ["4", "5"]
+    ]  # fmt: skip
+    assert lines[-2].startswith("looking for duplicates: [")
+    assert lines[-1].startswith("2 groups among 5 images")
+
+
+def test_a_table_stands_below_the_bar_of_reading(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = on_a_terminal(monkeypatch, "search", 1, "--db", folder / "iqdb.sqlite")
+    assert lines[0].endswith("6 of 6")
+    assert lines[1].startswith("id")
+
+
+def test_where_to_go_on_is_told_below_the_bar(failing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = on_a_terminal(monkeypatch, "duplicates", "--url", failing)
+    assert "interrupted; go on with --after 2" in lines
 
 
 @pytest.mark.parametrize("failing", [FailingWithin], indirect=True)

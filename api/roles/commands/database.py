@@ -20,9 +20,8 @@ def upgrade(settings: Settings) -> None:
     """Create or upgrade the database's tables, then end."""
     from iqdb_core.store import open_store  # noqa: PLC0415 - help should not load SQLAlchemy
 
-    line = ProgressLine("preparing the database")
-    store = open_store(settings.database_url, progress=line)
-    line.close()
+    with ProgressLine("preparing the database") as line:
+        store = open_store(settings.database_url, progress=line)
     say(f"the database is ready, with {store.live_count():,} images")
     store.close()
 
@@ -37,9 +36,8 @@ def migrate(
     """Copy all images from one database into another; an interrupted copy is gone on with."""
     from iqdb_core.store.migrate import copy_store  # noqa: PLC0415
 
-    line = ProgressLine("copying images", delay_s=0)
-    result = copy_store(source, target, progress=line)
-    line.close()
+    with ProgressLine("copying images", delay_s=0) as line:
+        result = copy_store(source, target, progress=line)
     again = "went on with an interrupted copy; " if result.resumed else ""
     left = f"; left out {result.skipped:,} rows that are no signatures" if result.skipped else ""
     say(f"{again}wrote {result.copied:,} rows; both hold {result.live_count:,} images now{left}")

@@ -85,9 +85,8 @@ def export(
         raise WrongUsage("an IQDB file cannot be written to standard output")
     with opened(settings) as target, ExitStack() as stack:
         if form is ExportFormat.IQDB:
-            line = ProgressLine("writing")
-            count = target.write_iqdb_file(Path(file), line)
-            line.close()
+            with ProgressLine("writing") as line:
+                count = target.write_iqdb_file(Path(file), line)
         elif file == "-":
             count = _write(target.images(), form, sys.stdout)
         else:
@@ -128,12 +127,11 @@ def backup(
     """
     if file == Path("-"):
         raise WrongUsage("a backup cannot be written to standard output")
-    line = ProgressLine("copying")
-    count = back_up_older(settings.database_url, file, line)
-    if count is None:
-        with opened_database(settings) as database:
-            count = database.store.backup(file, line)
-    line.close()
+    with ProgressLine("copying") as line:
+        count = back_up_older(settings.database_url, file, line)
+        if count is None:
+            with opened_database(settings) as database:
+                count = database.store.backup(file, line)
     show.say(f"{file} holds {show.counted(count, 'image')}")
 
 
@@ -151,10 +149,8 @@ def check(
 
     After a repair, 5 says that something is left which could not be mended.
     """
-    with opened_database(settings) as database:
-        line = ProgressLine("checking")
+    with opened_database(settings) as database, ProgressLine("checking") as line:
         report = database.store.check(repair=repair, progress=line)
-        line.close()
     if json:
         show.as_json(
             {

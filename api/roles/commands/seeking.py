@@ -70,11 +70,10 @@ def duplicates(
     group.
     """
     output = None if output == Path("-") else output
-    with opened(settings) as target, _opened(output) as out:
+    with opened(settings) as target, _opened(output) as out, ProgressLine("looking for duplicates") as line:
         form = form or _format_for(output, out.is_terminal)
         if form is DuplicatesFormat.CSV and (after < 0 if output is None else out.is_empty):
             out.write(_csv([COLUMNS]))
-        line = ProgressLine("looking for duplicates")
         total = int(target.status()["images"])
         looked_at = groups = extra = parts = linked = 0
         position = after
@@ -87,6 +86,7 @@ def duplicates(
                 extra += sum(len(one.group.image_ids) - 1 for one in told)
                 parts += sum(not one.group.is_whole for one in told)
                 if told:  # all of a page or nothing: who goes on begins with a page
+                    line.erase()
                     out.write(_text(told, form, is_first=not groups, is_terminal=out.is_terminal))
                 position = position if page.next_after is None else page.next_after
                 groups += len(told)
@@ -97,10 +97,9 @@ def duplicates(
         except BrokenPipeError:  # who read it has seen enough
             raise
         except (KeyboardInterrupt, OSError, ClientError, IqdbError):
+            line.close()
             show.say(f"interrupted; go on with --after {position}")
             raise
-        finally:
-            line.close()
     show.say(
         f"{show.counted(groups, 'group')} among {show.counted(looked_at, 'image')};"
         f" {show.counted(extra, 'image')} {'is' if extra == 1 else 'are'} there once more than needed"

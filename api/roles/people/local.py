@@ -13,6 +13,7 @@ from typing import Any, Final, Self
 from api.roles.people.arithmetic import Arithmetic
 from api.roles.people.show import say
 from api.roles.people.target import IS_DAMAGED, Added, Entry, content_of, reason_of, telling_which
+from api.roles.progress import ProgressLine
 from api.search.duplicates import PAGE_IMAGES, DuplicatesPage, DuplicatesWanted, find_duplicates
 from iqdb_client import Image, Match, Part, Picture, Question
 from iqdb_core import codec
@@ -40,12 +41,11 @@ class DatabaseTarget:
     max_pixels : int
         Limit of pictures that are decoded.
     progress : callable of (done, total)
-        Is told while a file of IQDB is taken over, and while the index for a search is filled.
+        Is told while a file of IQDB is taken over.
     """
 
     def __init__(self, url: str, *, max_pixels: int, progress: Callable[[int, int], None]) -> None:
         self.name = url
-        self._progress = progress
         self._limits = DecodeLimits(max_pixels=max_pixels)
         self._stack = ExitStack()
         self._arithmetic = self._stack.enter_context(Arithmetic())
@@ -197,7 +197,8 @@ class DatabaseTarget:
         self._arithmetic.prepare("index", self._store.head_seq())
         index = ImageIndex.open(None, store_id=self._store.store_id)
         self._stack.callback(index.close)
-        Follower(self._store, index, cursor=0, poll_s=1.0).catch_up(self._progress)
+        with ProgressLine("reading the database") as line:
+            Follower(self._store, index, cursor=0, poll_s=1.0).catch_up(line)
         return index
 
 

@@ -81,8 +81,10 @@ def opened_database(settings: Settings, *, make: bool = False) -> Iterator[Datab
         raise ConfigError(f"the database {path} cannot be opened: {reason_of(error)}") from error
     if is_new and not make:
         raise ConfigError(f"there is no database {path}; 'iqdb add' makes one, --db names another")
-    line = ProgressLine("reading the database")
-    with DatabaseTarget(settings.database_url, max_pixels=settings.max_pixels, progress=line) as database:
+    with (
+        ProgressLine("reading the database") as line,
+        DatabaseTarget(settings.database_url, max_pixels=settings.max_pixels, progress=line) as database,
+    ):
         line.close()
         if is_new:
             say(f"made a new database {path}")
