@@ -61,11 +61,17 @@ def test_a_value_is_shown_whole_on_a_narrow_terminal(monkeypatch: pytest.MonkeyP
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, width=columns, **show._PLAIN)
     monkeypatch.setattr(show, "out", console)
-    place = "/" + "0123456789" * 9
+    place = "/srv/pictures of all/" + "0123456789" * 9
     show.pairs({"in": place, "head seq": 3})
-    lines = stream.getvalue().splitlines()
-    assert "".join(line[10:].strip() for line in lines[:-1]) == place
-    assert all(len(line) <= columns for line in lines)
+    show.matches([Match(1, 100.0, "iqdb_", source=place, likelihood=1.0)])
+    row = show.rows(["group", "source"], [[1, place]], is_first=False, is_terminal=True)
+    lines = (stream.getvalue() + row).splitlines()
+    assert [line.endswith(f"  {place}") for line in lines] == [True, False, False, True, True]
+
+
+def test_columns_stay_below_each_other_beside_wide_letters(shown: io.StringIO) -> None:
+    show.pairs({"写真": "a", "四つ": "b", "one": "c", "in_two": ""})
+    assert shown.getvalue() == "写真    a\n四つ    b\none     c\nin two\n"
 
 
 def test_what_was_left_out_is_said(shown: io.StringIO) -> None:

@@ -9,11 +9,12 @@ import io
 import json
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, Final
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -24,7 +25,6 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 from rich.text import Text
 
 from api.roles.people.add import Tally
@@ -38,12 +38,10 @@ _LISTED: Final = 50
 
 _COLUMN: Final = 10
 """Characters of a column whose pieces have to agree."""
-_WIDE: Final = 2000
-"""Columns of a table that no terminal shows: a program that reads it wants whole names."""
 
 # Names of files are no markup and no emoji.
 _PLAIN: Final[dict[str, Any]] = {"highlight": False, "soft_wrap": True, "markup": False, "emoji": False}
-out: Final = Console(width=None if sys.stdout.isatty() else _WIDE, **_PLAIN)
+out: Final = Console(**_PLAIN)
 notes: Final = Console(stderr=True, **_PLAIN)
 
 
@@ -130,18 +128,18 @@ def matches(found: Sequence[Match]) -> None:
     if not found:
         say("no copy is known")
         return
-    table = Table(box=None, pad_edge=False)
-    longest_id = max(len(str(match.post_id)) for match in found)
-    table.add_column("id", justify="right", min_width=longest_id, no_wrap=True)
-    table.add_column("likeness")
-    table.add_column("score", justify="right", min_width=len("score"), no_wrap=True)
-    table.add_column("turned", overflow="fold")
-    table.add_column("source", overflow="fold")
-    for match in found:
-        turned = "" if match.turn in {None, "none"} else str(match.turn)
-        cells = (str(match.post_id), words_of(match), f"{match.score:.0f}", turned, match.source or "")
-        table.add_row(*map(_cell, cells))
-    out.print(table)
+    names = ("id", "likeness", "score", "turned", "source")
+    rows = [
+        (
+            str(match.post_id),
+            words_of(match),
+            f"{match.score:.0f}",
+            "" if match.turn in {None, "none"} else str(match.turn),
+            match.source or "",
+        )
+        for match in found
+    ]
+    _print(out, _below_each_other([names, *rows], right={0, 2}), has_names=True)
 
 
 def matches_as_json(found: Sequence[Match]) -> None:
@@ -166,30 +164,55 @@ def json_line(value: object) -> str:
 
 def pairs(values: Mapping[str, object]) -> None:
     """Write names and values, one pair a line."""
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in values.items():
-        shown = f"{value:,}" if isinstance(value, int) else str(value)
-        table.add_row(_cell(name.replace("_", " ")), _cell(shown))
-    out.print(table)
+    shown = [
+        (name.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value))
+        for name, value in values.items()
+    ]
+    _print(out, _below_each_other(shown), has_names=False)
 
 
 def rows(
     columns: Sequence[str], values: Iterable[Sequence[object]], *, is_first: bool, is_terminal: bool
 ) -> str:
-    """Return some rows of a table that is shown piece by piece; the last column takes what is left."""
-    table = Table(box=None, pad_edge=False, show_header=is_first)
-    for name in columns[:-1]:
-        table.add_column(name.replace("_", " "), justify="right", min_width=_COLUMN, no_wrap=True)
-    table.add_column(columns[-1], overflow="fold")
-    for row in values:
-        table.add_row(*(_cell(str(value)) for value in row))
+    """Return some rows of a table that is shown piece by piece, with the names of its columns if first."""
+    names = [[name.replace("_", " ") for name in columns]] if is_first else []
+    right = set(range(len(columns) - 1))
+    lines = _below_each_other([*names, *(list(map(str, row)) for row in values)], right=right, least=_COLUMN)
     text = io.StringIO()
-    width = None if is_terminal else _WIDE
-    Console(file=text, width=width, force_terminal=is_terminal, **_PLAIN).print(table)
+    _print(Console(file=text, force_terminal=is_terminal, **_PLAIN), lines, has_names=is_first)
     return text.getvalue()
 
 
-def _cell(text: str) -> Text:
-    return Text(printable(text))
+def _below_each_other(
+    rows: Iterable[Sequence[str]], *, right: Collection[int] = (), least: int = 0
+) -> list[str]:
+    """Return rows as lines, with the cells of a column below each other; the last one is as long as it is.
+
+    A terminal goes on in its next line by itself, and who copies a name from there has it whole: of one that
+    was cut here to fit there would be pieces, with blanks between them.
+
+    Parameters
+    ----------
+    rows : iterable of sequence of str
+        Of the same length, at least 1.
+    right : collection of int
+        Columns whose cells end below each other.
+    least : int
+        Narrowest column, in characters.
+    """
+    cells = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(least, *map(cell_len, column)) for column in zip(*cells, strict=True)]
+    lines = []
+    for row in cells:
+        blanks = [" " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)]
+        padded = [
+            blank + cell if column in right else cell + blank
+            for column, (cell, blank) in enumerate(zip(row, blanks, strict=True))
+        ]
+        lines.append("  ".join([*padded[:-1], row[-1]]).rstrip())
+    return lines
+
+
+def _print(console: Console, lines: Sequence[str], *, has_names: bool) -> None:
+    for number, line in enumerate(lines):
+        console.print(Text(line, style="bold" if has_names and number == 0 else ""))
