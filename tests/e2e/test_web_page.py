@@ -121,14 +121,14 @@ def test_a_preview_that_comes_late_takes_the_place_of_no_newer_picture(visit: Vi
     first, second = (visit.holds(f"**/images/{number}/preview.png*") for number in (1, LARGEST_ID))
     visit.page.fill("#text", "1")
     visit.page.keyboard.press("Enter")
-    visit.says("Found it:")
+    visit.says("One copy known: #2.")
     wait_until(lambda: visit.page.evaluate("true") and first, 60)
     visit.choose(known(1), "newer.png")
     visit.until("document.getElementById('preview').alt === 'Your picture: newer.png'")
     visit.page.fill("#text", str(LARGEST_ID))
     visit.page.keyboard.press("Enter")
     wait_until(lambda: visit.page.evaluate("true") and second, 60)
-    visit.says("Found it:")
+    visit.says("One copy known: #2.")
     assert visit.page.is_hidden("#preview")
     second[0].fulfill(**preview)
     visit.page.locator("#preview").wait_for()
@@ -136,6 +136,25 @@ def test_a_preview_that_comes_late_takes_the_place_of_no_newer_picture(visit: Vi
     visit.page.evaluate("fetch('images/2/preview.png').then((answer) => answer.blob())")  # after the other
     assert visit.page.get_attribute("#preview", "alt") == f"Your picture: #{LARGEST_ID}"
     assert visit.page.text_content("#overlay-word") == "mirrored"
+
+
+def test_with_a_token_too_a_picture_is_fetched_when_it_is_about_to_be_seen_and_kept_no_longer(
+    visit: Visit,
+) -> None:
+    visit.page.evaluate("sessionStorage.setItem('iqdb-token', 'any')")
+    asked: list[str] = []
+    visit.page.on("request", lambda request: asked.append(request.url))
+    match = {"score": 90, "turn": "none"}
+    likelihoods = {1: 0.99999, 2: 0.0}
+    visit.answers(200, json.dumps([{"post_id": n, "likelihood": p, **match} for n, p in likelihoods.items()]))
+    visit.choose(known(1))
+    for number, place in ((1, "#copies"), (2, "#alike")):
+        if number == 2:
+            visit.page.click("summary")
+        visit.until(f"document.querySelector('{place} img')?.naturalWidth === 128")
+        assert sum("preview.png" in one for one in asked) == number
+        # One of a blob would stay in memory until the page is left.
+        assert visit.page.get_attribute(f"{place} img", "src").startswith("data:image/png;base64,")
 
 
 # --- what is said of a match
@@ -339,9 +358,12 @@ def test_a_private_server_asks_for_its_token_and_shows_thumbnails(window: Any, t
         visit = Visit(window, private.url)
         visit.says("This server asks for a token.")
         assert visit.page.text_content("#more") == "Whoever runs it can give you one."
-        visit.page.fill("#token", "guess")
-        visit.page.keyboard.press("Enter")
-        visit.says("This server does not know the token.")
+        assert visit.page.is_visible("#hint .first"), "nothing was chosen before"
+        for guess in ("guess", "another"):
+            visit.page.keyboard.type(guess)
+            visit.page.keyboard.press("Enter")
+            visit.says("This server does not know the token.")
+            visit.until("document.activeElement.id === 'token'")
         visit.page.reload()
         visit.says("This server asks for a token.")
         visit.page.route("https://small.example/**", small_picture)
@@ -354,6 +376,11 @@ def test_a_private_server_asks_for_its_token_and_shows_thumbnails(window: Any, t
         widths = "[...document.querySelectorAll('#copies img')].map((image) => image.naturalWidth)"
         visit.until(f"{widths}.join() === '50,300,128'")
         assert visit.names == ["#1", "mine.png", "#3"]
+        assert visit.page.is_visible("#hint .next")
+        visit.page.fill("#text", "2")
+        visit.page.keyboard.press("Enter")
+        visit.says("2 copies known.")
+        visit.until("document.getElementById('preview').naturalWidth === 300")
         assert visit.page.text_content("#count") == "3 pictures known"
         visit.page.fill("#text", "https://example.org/cat.jpg")
         visit.page.keyboard.press("Enter")

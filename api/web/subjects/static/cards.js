@@ -1,5 +1,5 @@
 // Matches as cards. All text goes in as text, never as HTML.
-import { showPicture } from "./pictures.js";
+import { picturesOf, showLazily } from "./pictures.js";
 import { BADGES, isAddress, kindOf, nameOf, placeOf, sourceOf, sureness, turnOf } from "./words.js";
 
 // onPoint(match or null): the visitor looks at this card, or at none.
@@ -12,7 +12,7 @@ export function card(match, config, onPoint) {
   image.loading = "lazy";
   image.decoding = "async";
   frame.append(image);
-  showPicture(image, match, config);
+  showLazily(image, picturesOf(match.post_id, config));
 
   const text = element("div", "text");
   const name = nameElement(match, config);

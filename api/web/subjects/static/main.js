@@ -2,7 +2,7 @@
 import { addressed, note } from "./address.js";
 import { ask, getJson } from "./ask.js";
 import { watchInputs } from "./inputs.js";
-import { ownAddress } from "./pictures.js";
+import { picturesOf } from "./pictures.js";
 import { createQueryPicture } from "./query_picture.js";
 import { createResults } from "./results.js";
 import { createSketch } from "./sketch.js";
@@ -74,10 +74,12 @@ async function showQuestion(search) {
   const { file, id, hash, sketch } = search.question;
   if (sketch) return;
   picture.hide(); // it is of an older question
-  if (file) picture.show(URL.createObjectURL(file), file.name || "pasted");
-  if (!id && !hash) return;
-  const address = await ownAddress(id ? `images/${id}/preview.png` : `preview.png?hash=${hash}`);
-  if (current === search) picture.show(address, id ? `#${id}` : "what the hash keeps");
+  if (file) picture.showFile(file);
+  const config = id && (await configured);
+  if (current !== search) return;
+  if (id) picture.showKnown(picturesOf(id, config), `#${id}`);
+  const soft = { address: `preview.png?hash=${hash}`, isOurs: true, isSoft: true };
+  if (hash) picture.showKnown([soft], "what the hash keeps");
 }
 
 async function showCount() {
@@ -90,7 +92,10 @@ async function showCount() {
   } catch (error) {
     const trouble = asTrouble(error);
     byId("count").textContent = trouble.message;
-    if (trouble.wants === "token" && !current) results.say(trouble.message, trouble);
+    if (trouble.wants === "token" && !current) {
+      results.say(trouble.message, trouble);
+      byId("token").focus();
+    }
     if (trouble.retryS !== undefined) setTimeout(showCount, trouble.retryS * 1000);
   }
 }

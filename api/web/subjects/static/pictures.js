@@ -1,32 +1,64 @@
-// What a card shows: a thumbnail where one is known, else the soft preview that the server makes from the
-// signature. With a token, our own pictures are fetched by script, because an <img> cannot carry a header.
+// The picture of a known image: a thumbnail where one is known, else the soft preview that the server makes from
+// the signature. With a token, our own pictures are fetched by script, because an <img> cannot carry a header.
 import { token } from "./token.js";
 
-export function showPicture(image, match, config) {
-  const soft = { address: `images/${match.post_id}/preview.png`, isSoft: true };
-  const choices = [soft];
-  if (config.pictures) choices.unshift({ address: `images/${match.post_id}/thumbnail` });
-  if (config.thumbnail) choices.unshift({ address: config.thumbnail.replaceAll("{id}", match.post_id), isForeign: true });
-  image.addEventListener("error", () => next(image, choices));
-  next(image, choices);
+const NEAR = "400px"; // outside of what is seen; browsers fetch by themselves what is so near
+
+// What to try, best first: {address, isOurs, isSoft}.
+export function picturesOf(id, config) {
+  const choices = [{ address: `images/${id}/preview.png`, isOurs: true, isSoft: true }];
+  if (config.pictures) choices.unshift({ address: `images/${id}/thumbnail`, isOurs: true });
+  if (config.thumbnail) choices.unshift({ address: config.thumbnail.replaceAll("{id}", id) });
+  return choices;
 }
 
-async function next(image, choices) {
-  const choice = choices.shift();
-  if (!choice) {
-    image.hidden = true;
-    return;
+// Shows the first of these that is there, unless the element is to show something else by then; onNone(): none is.
+export function showFirst(image, choices, onNone) {
+  const rest = [...choices];
+  image.onerror = next;
+  next();
+
+  async function next() {
+    const choice = rest.shift();
+    if (!choice) return onNone();
+    const address = choice.isOurs ? await fetched(choice.address) : choice.address;
+    if (image.onerror !== next) return;
+    image.classList.toggle("soft", Boolean(choice.isSoft));
+    image.src = address;
   }
-  image.classList.toggle("soft", Boolean(choice.isSoft));
-  image.src = choice.isForeign ? choice.address : await ownAddress(choice.address);
 }
 
-export async function ownAddress(path) {
+// The same of a match, once its place is about to be seen.
+export function showLazily(image, choices) {
+  const show = () => showFirst(image, choices, () => (image.hidden = true));
+  if (!token.value) return show(); // the browser waits by itself
+  const watch = new IntersectionObserver(
+    (entries) => {
+      if (!entries.some((entry) => entry.isIntersecting)) return;
+      watch.disconnect();
+      show();
+    },
+    { rootMargin: NEAR },
+  );
+  watch.observe(image);
+}
+
+async function fetched(path) {
   if (!token.value) return path;
   try {
     const answer = await fetch(path, { headers: token.headers });
-    return answer.ok ? URL.createObjectURL(await answer.blob()) : path;
+    return answer.ok ? await asAddress(await answer.blob()) : path;
   } catch {
     return path; // the element itself notices that there is none
   }
+}
+
+// The picture itself as an address: it goes with the element, where one of a blob stays until the page is left.
+function asAddress(blob) {
+  return new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.onload = () => resolve(reader.result);
+    reader.onerror = () => reject(reader.error);
+    reader.readAsDataURL(blob);
+  });
 }

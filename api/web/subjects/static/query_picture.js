@@ -1,4 +1,5 @@
-// The visitor's own picture, with the part and the turn of a match drawn on it.
+// What is asked about: the visitor's own picture, or a known one, with the part and the turn of a match drawn on it.
+import { showFirst } from "./pictures.js";
 import { shownName, turnOf } from "./words.js";
 
 const byId = (id) => document.getElementById(id);
@@ -8,20 +9,28 @@ export function createQueryPicture() {
   let blobAddress = "";
   let resting = null; // the match that is drawn while the visitor looks at none
 
-  image.addEventListener("error", () => {
-    byId("shown").hidden = true;
-    byId("unshown").hidden = !blobAddress; // of an image that is not known there is nothing to show
-  });
+  function showFile(file) {
+    const name = shownName(file.name || "pasted", "a picture");
+    blobAddress = URL.createObjectURL(file);
+    show([{ address: blobAddress }], name, () => {
+      byId("unshown").textContent = `${name} (this browser cannot show it)`;
+      byId("unshown").hidden = false;
+    });
+  }
 
-  function show(address, given) {
-    const name = shownName(given, "a picture");
-    URL.revokeObjectURL(blobAddress);
-    blobAddress = address.startsWith("blob:") ? address : "";
-    byId("unshown").hidden = true;
-    byId("unshown").textContent = `${name} (this browser cannot show it)`;
-    byId("shown").hidden = false;
+  // choices: as `picturesOf` gives them; of an image that is not known there is nothing to show.
+  function showKnown(choices, name) {
+    show(choices, name, () => byId("drop").classList.remove("filled"));
+  }
+
+  function show(choices, name, onNone) {
+    byId("drop").classList.add("filled");
     image.alt = `Your picture: ${name}`;
-    image.src = address;
+    image.onload = () => {
+      byId("shown").hidden = false;
+      draw(resting);
+    };
+    showFirst(image, choices, onNone);
   }
 
   function draw(match) {
@@ -44,11 +53,14 @@ export function createQueryPicture() {
   }
 
   function hide() {
+    image.onload = image.onerror = null; // what is still to come is not shown
+    image.removeAttribute("src");
+    URL.revokeObjectURL(blobAddress);
+    byId("drop").classList.remove("filled");
     byId("shown").hidden = true;
     byId("unshown").hidden = true;
     rest(null);
   }
 
-  image.addEventListener("load", () => draw(resting));
-  return { show, hide, rest, point: (match) => draw(match ?? resting) };
+  return { showFile, showKnown, hide, rest, point: (match) => draw(match ?? resting) };
 }

@@ -123,10 +123,13 @@ export function summary(copies, { count, isCut, detail, isOfKnown }) {
   }
   if (count === 0 && !isOfKnown) return "No pictures are known yet.";
   if (copies.length === 0) return "No copy known.";
-  const same = copies.filter((match) => kindOf(match) === "same");
   const isOpen = isCut && copies.length === count;
+  const same = copies.filter((match) => kindOf(match) === "same");
   if (same.length === 0) {
     return copies.length === 1 ? "Probably one copy." : `Probably ${copies.length} copies${isOpen ? " or more" : ""}.`;
+  }
+  if (isOfKnown) {
+    return same.length === 1 ? `One copy known: ${nameOf(same[0])}.` : `${isOpen ? "At least " : ""}${same.length} copies known.`;
   }
   const others = same.length === 1 ? "" : `, and ${isOpen ? "at least " : ""}${same.length - 1} more`;
   return `Found it: ${nameOf(same[0])}${others}.`;
