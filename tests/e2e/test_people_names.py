@@ -161,6 +161,31 @@ def test_a_pipe_that_the_shell_hands_over_is_read_to_an_end(
             assert "it gives more than 1,000 bytes" in run(command, pipe, folder=folder).stderr
 
 
+@contextmanager
+def standard_input(path: Path) -> Iterator[None]:
+    """Let a file be what `<` gives to a command."""
+    before, there = os.dup(0), os.open(path, os.O_RDONLY)
+    os.dup2(there, 0)
+    try:
+        yield
+    finally:
+        os.dup2(before, 0)
+        os.close(before)
+        os.close(there)
+
+
+def test_standard_input_can_be_named_as_usual(folder: Path) -> None:
+    """Who adds it is refused: another picture under that name would replace it, as one that has changed."""
+    run("add", "pictures", folder=folder)
+    with standard_input(PHOTOS[1]):
+        for command in (["search", "-"], ["compare", "-", PHOTOS[1]], ["hash", "-"]):
+            ended = run(*command, folder=folder)
+            assert (ended.returncode, ended.stderr) == (0, ""), command
+        added = run("add", "-", "/dev/fd/0", folder=folder)
+        assert added.returncode == 3
+        assert added.stderr.count("has no name to be known by") == 2
+
+
 def test_no_device_is_read(folder: Path) -> None:
     """Some have no end."""
     ended = run("hash", "/dev/zero", folder=folder)

@@ -12,7 +12,7 @@ import typer
 from api.roles.options import DECODING, TARGET, with_settings
 from api.roles.people import show
 from api.roles.people.arithmetic import Arithmetic
-from api.roles.people.files import is_file, is_handed, reason_to_pass
+from api.roles.people.files import is_file, is_handed, path_of, reason_to_pass
 from api.roles.people.likeness import EVEN, verdict_of
 from api.roles.people.local import compared
 from api.roles.people.opening import opened, picture_of
@@ -43,7 +43,10 @@ class Turns(StrEnum):
 @with_settings("people", only=(*DECODING, *TARGET))
 def search(
     settings: Settings,
-    picture: Annotated[str, typer.Argument(help="a file, an address, a hash, or the id of a known image")],
+    picture: Annotated[
+        str,
+        typer.Argument(help="a file, - for standard input, an address, a hash, or the id of a known image"),
+    ],
     *,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="most matches")] = 10,
     everything: Annotated[bool, typer.Option("--all", help="also what merely looks alike")] = False,
@@ -104,13 +107,14 @@ def hash_command(
     with Arithmetic() as arithmetic:
         for file in files:
             arithmetic.count("signature")
-            why_not = reason_to_pass(file)
-            if why_not is not None and not is_handed(file):
+            path = path_of(str(file))
+            why_not = reason_to_pass(path)
+            if why_not is not None and not is_handed(path):
                 is_all_read = False
                 show.say(f"{file}: {why_not}")
                 continue
             try:
-                read = read_image(content_of_file(file), limits=limits)
+                read = read_image(content_of_file(path), limits=limits)
             except (OSError, ImageError) as error:
                 is_all_read = False
                 show.say(f"{file}: {reason_of(error, limits.max_pixels)}")

@@ -20,11 +20,14 @@ _KINDS: Final = (
     (stat.S_ISCHR, "it is a device"),
     (stat.S_ISBLK, "it is a device"),
 )
+_STANDARD_INPUT: Final = Path("/dev/stdin")
 _HANDED: Final = (Path("/dev/fd"), Path("/proc/self/fd"))
 
 
 def path_of(text: str) -> Path:
-    """Return the path that a word means; `~` and `~name` are homes where they are known."""
+    """Return the path that a word means: `-` is standard input, `~` and `~name` are homes if known."""
+    if text == "-":
+        return _STANDARD_INPUT
     return Path(os.path.expanduser(text))  # noqa: PTH111 - that of Path fails for a file named ~x
 
 
@@ -63,10 +66,14 @@ def is_handed(path: Path) -> bool:
     Whoever writes into it was begun by the same person, so that reading it comes to an end.
     """
     try:
-        is_by_number = path.parent in _HANDED or path == Path("/dev/stdin")
-        return is_by_number and stat.S_ISFIFO(path.stat().st_mode)
+        return is_nameless(path) and stat.S_ISFIFO(path.stat().st_mode)
     except (OSError, ValueError):
         return False
+
+
+def is_nameless(path: Path) -> bool:
+    """Tell whether a path names whatever is open for this command, and another file for the next one."""
+    return path.parent in _HANDED or path == _STANDARD_INPUT
 
 
 def is_csv(name: str | Path) -> bool:

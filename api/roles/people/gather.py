@@ -17,7 +17,7 @@ from re import Pattern
 from typing import Final, TypeVar
 
 from api.roles.people.archive import BadArchive, Member, members_of
-from api.roles.people.files import is_file, looked_at, path_of, source_of
+from api.roles.people.files import is_file, is_nameless, looked_at, path_of, source_of
 from api.roles.people.manifest import Row, is_image_id, read_manifest
 from api.roles.people.target import reason_of
 from iqdb_client import Picture
@@ -53,6 +53,7 @@ PICTURE_SUFFIXES: Final = frozenset(
 )
 """In a folder, files with other endings are passed over; a file named by itself is always tried."""
 MANIFEST_SUFFIXES: Final = frozenset({".csv", ".ndjson", ".jsonl"})
+_NO_NAME: Final = "what is handed over has no name to be known by; save it as a file, and add that"
 _NO_ID: Final = "no id was found in its name"
 TAR_SUFFIXES: Final = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".txz")
 _T = TypeVar("_T")
@@ -244,7 +245,10 @@ def _file(path: Path, wish: _Wish) -> Iterator[Item]:
     key = str(absolute)
     found = looked_at(absolute)
     image_id, has_id = _id_in(path.name, wish.id_pattern)
-    if isinstance(found, str):
+    if is_nameless(absolute):
+        # The next one would replace it, as the same file that has changed.
+        wish.passed.note(key, _NO_NAME)
+    elif isinstance(found, str):
         wish.passed.note(key, found)
     elif found.st_size > wish.max_bytes:
         wish.passed.note(key, _too_large(found.st_size, wish.max_bytes))
