@@ -170,6 +170,9 @@ def test_a_group_has_the_same_number_in_every_run_and_shares_it_with_none(folder
     assert [(one["group"], image["post_id"]) for one in lines for image in one["images"]] == every
     run("duplicates", "-o", "found.csv", folder=folder)
     assert numbers((folder / "found.csv").read_text()) == every
+    again = run("duplicates", "-o", "found.csv", folder=folder)
+    assert (again.returncode, again.stderr.split(";")[0]) == (1, "iqdb: found.csv is there already")
+    assert numbers((folder / "found.csv").read_text()) == every
     (folder / "found.csv").write_text("group,post_id,likelihood,source\n1,1,1.0,1.jpg\n1,4,1.0,4.jpg\n")
     run("duplicates", "-o", "found.csv", "--after", 1, folder=folder)
     assert numbers((folder / "found.csv").read_text()) == every

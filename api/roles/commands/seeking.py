@@ -58,11 +58,14 @@ def duplicates(
         ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="append to this file, or - for standard output")
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="a new file, or with --after one to append to; - for standard output"
+        ),
     ] = None,
     after: Annotated[
-        int, typer.Option(help="go on after this id, which an interrupted run has told", min=-1)
-    ] = -1,
+        int | None, typer.Option(help="go on after this id, which an interrupted run has told", min=-1)
+    ] = None,
 ) -> None:
     """Find groups of images that show the same picture, smallest id first.
 
@@ -70,13 +73,17 @@ def duplicates(
     group.
     """
     output = None if output == Path("-") else output
-    with opened(settings) as target, _opened(output) as out, ProgressLine("looking for duplicates") as line:
+    position = -1 if after is None else after
+    with (
+        opened(settings) as target,
+        _opened(output, is_new=after is None) as out,
+        ProgressLine("looking for duplicates") as line,
+    ):
         form = form or _format_for(output, out.is_terminal)
-        if form is DuplicatesFormat.CSV and (after < 0 if output is None else out.is_empty):
+        if form is DuplicatesFormat.CSV and (position < 0 if output is None else out.is_empty):
             out.write(_csv([COLUMNS]))
         total = int(target.status()["images"])
         looked_at = groups = extra = parts = linked = 0
-        position = after
         try:
             while True:
                 page = target.duplicates(position, min_likelihood)
@@ -170,13 +177,17 @@ class Output:
 
 
 @contextmanager
-def _opened(output: Path | None) -> Iterator[Output]:
+def _opened(output: Path | None, *, is_new: bool) -> Iterator[Output]:
     if output is None:
         yield Output(None)
         return
     try:
         with output.open("ab", buffering=0) as file:
-            yield Output(file)
+            out = Output(file)
+            if is_new and not out.is_empty:
+                # Of the groups of two runs together nobody could tell which are still there.
+                raise ConfigError(f"{output} is there already; name a new file, or go on in it with --after")
+            yield out
     except BrokenPipeError:
         raise
     except OSError as error:
