@@ -17,7 +17,7 @@ from typing import Final
 
 from api.ingestion.ledger_threads import LedgerThreads
 from iqdb_core.errors import QueueFull, QueueRefused, QueueUnavailable
-from iqdb_core.jobs import Accepted, JobLedger, Lane, Submission
+from iqdb_core.jobs import Accepted, JobLedger, Lane, QueueLimits, Submission
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +56,11 @@ class JobAcceptor:
     def store_id(self) -> str:
         """Name of the store that jobs are for; empty while that is not known."""
         return self._ledger.store_id
+
+    @property
+    def limits(self) -> QueueLimits:
+        """What the queue may hold."""
+        return self._ledger.limits
 
     @property
     def refusal(self) -> QueueRefused | None:

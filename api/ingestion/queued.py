@@ -88,13 +88,18 @@ class QueueIngestion:
         self._waits = waits
         self._applied = AppliedTogether(search, timeout_s)
         self._hash_channels = hash_channels
-        self._max_upload_bytes = max_upload_bytes
+        # What would not fit into an empty queue is refused for good, or taken in smaller groups.
+        self._most_bytes = acceptor.limits.max_bytes
+        self._max_upload_bytes = min(max_upload_bytes, self._most_bytes)
+        self._group_jobs = min(GROUP_JOBS, acceptor.limits.max_jobs)
+        self._group_bytes = min(GROUP_BYTES, self._most_bytes)
         self._timeout_s = timeout_s
         self._reads = asyncio.Semaphore(_READS)
 
     async def check_room(self, body_bytes: int, *, wait: bool) -> None:
         """See `Ingestion`."""
-        await self._acceptor.check_room(body_bytes, Lane.INTERACTIVE if wait else Lane.BULK)
+        known = body_bytes if body_bytes <= self._most_bytes else 0  # of a part nobody knows the length
+        await self._acceptor.check_room(known, Lane.INTERACTIVE if wait else Lane.BULK)
 
     async def add(self, new: NewImage, *, wait: bool) -> Added | Queued:
         """See `Ingestion`."""
@@ -115,12 +120,14 @@ class QueueIngestion:
         group: dict[int, Submission] = {}
         for number, new in enumerate(news):
             try:
-                group[number] = await self._submission(new, lane)
+                submission = await self._submission(new, lane)
             except Exception as error:  # noqa: BLE001 - its own: those before it may be accepted already
                 outcomes[number] = failed(new.image_id, error)
-            if _is_full(group.values()):
+                continue
+            if group and not self._fits(group.values(), submission):
                 outcomes |= await self._accepted(group, is_first=not _any_queued(outcomes))
                 group = {}
+            group[number] = submission
         outcomes |= await self._accepted(group, is_first=not _any_queued(outcomes))
         queued = {number: one for number, one in outcomes.items() if isinstance(one, Queued)}
         if wait and queued:
@@ -196,6 +203,10 @@ class QueueIngestion:
             return {number: failed(one.image_id, error) for number, one in group.items()}
         return {number: Queued(one.image_id, one.job_id) for number, one in zip(group, accepted, strict=True)}
 
+    def _fits(self, group: Collection[Submission], more: Submission) -> bool:
+        size = sum(len(one.payload) for one in group) + len(more.payload)
+        return len(group) < self._group_jobs and size <= self._group_bytes
+
     async def _submission(self, new: NewImage, lane: Lane) -> Submission:
         picture = new.picture
         if isinstance(picture, Channels):
@@ -236,10 +247,6 @@ class QueueIngestion:
             log.info("stored, but not findable yet: %s", error, extra={"action": "wait_given_up"})
             return False
         return True
-
-
-def _is_full(group: Collection[Submission]) -> bool:
-    return len(group) >= GROUP_JOBS or sum(len(one.payload) for one in group) >= GROUP_BYTES
 
 
 def _any_queued(outcomes: Mapping[int, Outcome]) -> bool:

@@ -20,11 +20,12 @@ from api.ingestion.group_commit import GroupCommitter
 from api.ingestion.hashing import Hasher
 from api.ingestion.interface import Failed, Ingestion, Outcome, Queued
 from api.ingestion.ledger_threads import LedgerThreads
-from api.ingestion.picture import NewImage
+from api.ingestion.picture import BodyTooLarge, NewImage
 from api.ingestion.queued import GROUP_JOBS, QueueIngestion
 from api.ingestion.waits import Waits
 from iqdb_core.clock import RevisionClock
-from iqdb_core.errors import IndexNotReady
+from iqdb_core.errors import IndexNotReady, QueueFull
+from iqdb_core.jobs import JobLedger, QueueLimits
 from iqdb_core.signature import DecodeLimits
 from iqdb_core.store import open_store
 from tests.fixtures import stores
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from iqdb_core.jobs import JobLedger
+    from iqdb_core.jobs import RedisPort
 
 LONG_S = 600.0
 END_S = 30.0
@@ -188,6 +189,30 @@ def test_what_nobody_foresaw_spoils_one_image(
     assert [one.image_id for one in failures] == [place]
     assert str(failures[0].error) == "internal error"
     assert [getattr(one, "image_id", None) for one in outcomes] == list(range(len(news)))
+
+
+def test_a_batch_that_is_larger_than_the_queue_is_taken_as_far_as_it_fits(
+    tmp_path: Path, redis_port: RedisPort
+) -> None:
+    """Who sends it would be told for ever to try again later; of a picture that is too large, for good."""
+    ledger = JobLedger(
+        redis_port, limits=QueueLimits(max_jobs=GROUP_JOBS, max_bytes=600), revision_floor=lambda: 0
+    )
+    sizes = [250, 250, 250, 601]
+    news = [NewImage(number, UploadFile(io.BytesIO(bytes(size)))) for number, size in enumerate(sizes)]
+
+    async def run() -> list[Outcome]:
+        with ExitStack() as stack:
+            ingestion = StuckSeam("queued", tmp_path, ledger, stack).ingestion
+            await ingestion.check_room(sum(sizes), wait=False)
+            return await ingestion.add_many(news, wait=False)
+
+    *taken, late, large = asyncio.run(run())
+    assert [type(one) for one in taken] == [Queued] * 2
+    assert isinstance(late, Failed)
+    assert isinstance(late.error, QueueFull)
+    assert isinstance(large, Failed)
+    assert isinstance(large.error, BodyTooLarge)
 
 
 def test_pictures_that_nobody_came_to_are_refused_at_the_end(tmp_path: Path, ledger: JobLedger) -> None:
