@@ -156,9 +156,9 @@ class _Inner:
 
 
 def _inner_parts(asked: Sequence[Asked], number: int) -> _Inner | None:
-    """Return the parts inside of what a signature is of; None if there are none, or it is turned."""
+    """Return the parts inside of what a signature is of; None if there are none, or it is turned about."""
     one, size = asked[number], asked[0].size
-    if size is None or one.turn != "none":
+    if size is None or one.turn not in {"none", "mirror"}:
         return None
     x, y, width, height = 0, 0, *size
     if one.part is not None:
@@ -173,6 +173,8 @@ def _inner_parts(asked: Sequence[Asked], number: int) -> _Inner | None:
     if not boxes:
         return None
     left, top, right, bottom = np.array(boxes, np.int64).T
+    if one.turn == "mirror":
+        left, right = width - right, width - left
     return _Inner(_common(left, right, width), _common(top, bottom, height), area)
 
 
