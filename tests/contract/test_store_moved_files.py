@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from iqdb_core.errors import StoreUnavailable
+from iqdb_core.errors import StoreInvalid, StoreUnavailable
 from iqdb_core.store import StoreTimeouts, open_store
 from tests.fixtures.stores import (
     IqdbFile,
@@ -252,6 +252,9 @@ def test_a_stop_leaves_the_log_of_a_file_that_was_moved_away(
     assert not path.exists()
     assert log_of(path).read_bytes() == log
     assert any(getattr(record, "action", "") == "log_left" for record in caplog.records)
+    with pytest.raises(StoreInvalid, match="not there, but its log is: put the file back"):
+        open_store(str(path))
+    assert log_of(path).read_bytes() == log
     path.with_name("away").rename(path)
     with closing(open_store(str(path))) as again:
         assert live_images(again) == BEFORE

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-import subprocess
 import sys
 from contextlib import closing, suppress
 from pathlib import Path
@@ -14,12 +13,24 @@ from typing import TYPE_CHECKING
 import pytest
 
 from iqdb_core.errors import StoreUnavailable
-from iqdb_core.store import open_store, opening
-from tests.fixtures.stores import IqdbFile, live_images, log_of, put, remove_logs, signature, stands_alone
+from iqdb_core.store import StoreTimeouts, open_store, opening
+from tests.fixtures.stores import (
+    ADD,
+    READ,
+    IqdbFile,
+    live_images,
+    log_of,
+    program,
+    put,
+    remove_logs,
+    signature,
+    stands_alone,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from iqdb_core.model import Signature
     from iqdb_core.store import SignatureStore
 
 pytestmark = pytest.mark.usefixtures("log_stays")
@@ -181,7 +192,7 @@ def test_nobody_is_told_to_remove_a_log_that_came_with_its_file(
             shutil.copyfile(name, copy)
             copy.rename(place)
     refused_uses(
-        store, r"a log lies beside it: if it came with the file, start the server again; if not, stop"
+        store, "if it came with the file, or others have that open, start the server again; if not, stop"
     )
     store.close()
     assert log_of(path).exists()
@@ -284,30 +295,61 @@ def test_a_file_that_is_refused_is_read_again_when_it_has_changed(
     assert stands_alone(path)
 
 
+@pytest.fixture
+def larger(new: Path) -> dict[int, Signature]:
+    """What is in the other store, which takes more pages than the one before."""
+    with closing(open_store(str(new))) as other:
+        other.apply([put(k, k + 1) for k in range(200, 400)])
+        return live_images(other)
+
+
 def test_who_still_has_the_file_before_open_spoils_nothing_of_the_new_one(
-    store: SignatureStore, path: Path, new: Path
+    store: SignatureStore, path: Path, new: Path, larger: dict[int, Signature]
 ) -> None:
     """All who have a file open share what they know of its log, by its name, and so how many pages it has."""
     assert store.fold_log()
-    with closing(open_store(str(new))) as other:
-        other.apply([put(k, k + 1) for k in range(200, 400)])
-        expected = live_images(other)
-    reads = (
-        "import sqlite3; connection = sqlite3.connect(input());"
-        " print(*connection.execute('SELECT count(*) FROM images')); input()"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-S", "-c", reads], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as reader:
-        assert reader.stdin is not None
-        assert reader.stdout is not None
-        reader.stdin.write(f"{path}\n")
-        reader.stdin.flush()
-        assert reader.stdout.readline() == "(20,)\n"
+    with program(path, READ):
         new.rename(path)
-        assert live_images(store) == expected
+        assert live_images(store) == larger
         store.apply([put(7, 10**6, 7)])
         assert store.check().findings == []
+
+
+def test_who_still_has_the_file_before_open_spoils_no_start(
+    store: SignatureStore, path: Path, new: Path, larger: dict[int, Signature]
+) -> None:
+    with program(path, READ):
+        assert store.fold_log()
+        store.close()
+        assert log_of(path).exists(), "somebody has it open"
+        new.rename(path)
+        with closing(open_store(str(path))) as started:
+            assert live_images(started) == larger
+    assert IqdbFile(path).live() == larger
+
+
+def test_who_opened_the_new_file_with_the_log_of_the_one_before_keeps_it(
+    store: SignatureStore, path: Path, new: Path
+) -> None:
+    """Two logs of one file are written into each other's pages."""
+    store.apply([put(k, k + 1) for k in range(500, 700)])  # else SQLite sees that not all pages are there
+    assert store.fold_log()
+    new.rename(path)
+    with program(path, "PRAGMA journal_mode = WAL", READ):
+        refused_uses(store, "replaced, and somebody opened it with the log of the file before: stop all")
+    with program(path, "PRAGMA journal_mode = WAL", ADD):
+        refused_uses(store, "lies beside it")
+    assert set(live_images(store)) == {*AFTER, 10_000}
+
+
+def test_a_file_put_in_place_is_written_while_it_is_read(path: Path, new: Path) -> None:
+    with closing(open_store(str(path), timeouts=StoreTimeouts(lock_s=0.2))) as store:
+        assert store.fold_log()
+        new.rename(path)
+        with store._backend.reading() as connection:
+            connection.exec_driver_sql(READ).all()
+            store.apply([put(7, 10**6, 7)])
+        assert live_images(store) == AFTER | {7: signature(7)}
 
 
 def test_what_is_wrong_with_a_file_is_not_said_of_the_next_one(

@@ -136,6 +136,7 @@ class SqliteBackend:
             raise StoreUnavailable(f"{self.name} cannot be opened ({error.strerror})") from error
         if not has_directory:
             raise StoreInvalid(f"{self.name}: there is no directory {path.parent}")
+        self._engines.clear_log()
         with self._engines.errors():
             if is_there:
                 with self._engines.reader.connect() as connection:

@@ -112,6 +112,8 @@ class SqliteEngines:
 
     def _connect(self, mode: str) -> _Connection:
         before = self._place.look()
+        if self._place.has_lost_log:
+            raise StoreUnavailable(f"the log of {self._address} is being replaced")
         connection = sqlite3.connect(
             f"{self._address.path.as_uri()}?mode={mode}",
             uri=True,
@@ -156,9 +158,15 @@ class SqliteEngines:
             raise sa.exc.InvalidatePoolError
 
     def _close_left(self, connection: _Connection | None, record: sa.pool.ConnectionPoolEntry) -> None:
-        """Close a connection to a file that is not served any more: its pool would keep file and log open."""
-        if connection is not None and self._place.is_left(connection.file):
+        """Close a connection to a file or log that is not used any more: its pool would keep both open."""
+        if connection is not None and (self._place.is_left(connection.file) or self._place.has_lost_log):
             record.invalidate()
+
+    def clear_log(self) -> None:
+        """Leave no log of another file here, before anything is opened; see `Place`."""
+        self._place.expect_no_lone_log()
+        with self.errors():
+            self._place.clear_log()
 
     def create(self) -> None:
         """Make the file if it is missing, and turn its write-ahead log on."""
@@ -178,8 +186,7 @@ class SqliteEngines:
 
         What is open at the end of the block is rolled back.
         """
-        if not self._in_use.acquire(timeout=self._lock_s):
-            raise self._busy()
+        self._wait_for_use()
         try:
             connection = self._kept_or_new()
             try:
@@ -191,6 +198,10 @@ class SqliteEngines:
                 raise
         finally:
             self._in_use.release()
+
+    def _wait_for_use(self) -> None:
+        if not self._in_use.acquire(timeout=self._lock_s):
+            raise self._busy()
 
     def _kept_or_new(self) -> sa.Connection:
         if self._kept is not None and _file_of(self._kept) != self._place.file():
@@ -255,59 +266,59 @@ class SqliteEngines:
                 driver.execute("PRAGMA shrink_memory").fetchall()
 
     def _follow(self) -> None:
-        """Go over to another file that was put here, once it is in step: other programs may have made it.
+        """Go over to another file that was put here, or to another log where the one in use was removed.
 
-        Does nothing where the file is still there, or nothing is, or a log lies beside it: who connects next
-        is told by `Place.look`. Never called with the turn.
+        Does nothing where nothing is here, or a log lies beside another file: who connects next is told by
+        `Place.look`. Never called with the turn.
 
         Raises
         ------
         StoreUnavailable
-            It is no store, or was replaced once more, or others write.
+            It is no store, or was replaced once more, or others write or have it open.
         """
-        if self._open_successor is None or not self._place.is_served or self._place.is_kept:
+        if self._open_successor is None or not self._place.is_served:
+            return
+        if self._place.is_kept and not self._place.has_lost_log:
             return
         # While one thread takes the file over, its log is no reason for the others to refuse it.
         if not self._going_over.acquire(timeout=self._lock_s):
             raise StoreUnavailable(f"{self._address} is being replaced")
         try:
-            if self._place.successor() is None:
-                return
-            if not self._turn.is_possible:  # its folder is gone, and with it whoever took turns there
-                self._turn.move(self._place.real_path())
-            with self._turn.taken():  # who had begun to write into the file before has written its log now
-                successor = self._place.successor()
-                if successor is None:
-                    return
-                self._place.remove_left()
-            self._take_over(successor, self._open_successor)
-            if self._place.successor() == successor:
-                self._place.serve(successor)
-                self._turn.move(self._place.real_path())
-                _log.info(
-                    "%s was replaced by another file, which is served now",
-                    self._address,
-                    extra={"action": "replaced"},
-                )
-                self._leave_predecessor()
+            if not self._place.is_kept:
+                self._go_over(self._open_successor)
+            elif self._place.has_lost_log:
+                self._renew_log()
         finally:
             self._going_over.release()
 
-    def _leave_predecessor(self) -> None:
-        """Close what is open of the file before, which may be large; what is in use is closed after that."""
-        self.reader.dispose()
-        if self._in_use.acquire(blocking=False):
-            try:
-                self._let_go()
-            finally:
-                self._in_use.release()
+    def _go_over(self, open_successor: Callable[[], None]) -> None:
+        """Go over to another file, once it is in step: other programs may have made it."""
+        if self._place.successor() is None:
+            return
+        if not self._turn.is_possible:  # its folder is gone, and with it whoever took turns there
+            self._turn.move(self._place.real_path())
+        successor = self._take_over(open_successor)
+        if successor is None or self._place.successor() != successor:
+            return
+        self._place.serve(successor)
+        self._turn.move(self._place.real_path())
+        said = "%s was replaced by another file, which is served now"
+        _log.info(said, self._address, extra={"action": "replaced"})
+        self.reader.dispose()  # what is open of the file before may be large; what is in use is closed later
+        self._begin_log()
 
-    def _take_over(self, successor: FileId, open_successor: Callable[[], None]) -> None:
+    def _take_over(self, open_successor: Callable[[], None]) -> FileId | None:
         """Make a store of the file that was put here; of one that is none only now and then."""
         refused, until_s, said = self._refused
         if self._place.state() == refused and time.monotonic() <= until_s:
             raise StoreUnavailable(said)
+        successor = self._place.file()
         try:
+            # Who had begun to write into the file before has written its log when this turn comes.
+            with self.errors(), self._turn.taken():
+                if successor is None or successor != self._place.successor():
+                    return None
+                self._place.clear_log()
             open_successor()
         except StoreInvalid as error:
             if self._place.file() != successor:  # it may have been read together with the next one
@@ -315,6 +326,29 @@ class SqliteEngines:
             said = f"another file was put here, and is not served: {error}"
             self._refused = self._place.state(), time.monotonic() + _REFUSED_S, said
             raise StoreUnavailable(said) from error
+        return successor
+
+    def _renew_log(self) -> None:
+        """Close all that is open of a file whose log was removed, and go on with another log."""
+        with self._turn.taken():
+            self._wait_for_use()
+            try:
+                if self._kept is not None and not self._place.has_log():
+                    self._fold(driver_of(self._kept))
+                self._let_go()
+            finally:
+                self._in_use.release()
+            self._writer.dispose()
+            self.reader.dispose()
+            self._place.clear_log()
+        said = "the log of %s was removed: what was in it is in the file, and there is another log now"
+        _log.warning(said, self._address, extra={"action": "log_removed"})
+        self._begin_log()
+
+    def _begin_log(self) -> None:
+        """Have a log, and know it, before anybody reads for long: none can be begun then."""
+        with self._connected():
+            pass
 
     @contextlib.contextmanager
     def errors(self) -> Iterator[None]:
@@ -347,19 +381,21 @@ class SqliteEngines:
         bool
             Whether all of it is there now; not while somebody writes or reads an older state.
         """
-        if not self._place.has_log():
+        if not self._place.has_log() and not self._place.has_lost_log:
             return True
         with self.errors():
             self._follow()  # while another file is taken over, the log is its own
         with self.errors(), self._turn.taken(), self._connected() as connection:
-            driver = driver_of(connection)
-            driver.rollback()  # the log is folded outside of transactions only
-            driver.execute("PRAGMA busy_timeout = 100").fetchall()
-            try:
-                busy, _, _ = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-                driver.execute("PRAGMA shrink_memory").fetchall()  # tens of megabytes after a takeover
-            finally:
-                driver.execute(f"PRAGMA busy_timeout = {self._lock_s * 1000:.0f}").fetchall()
+            return self._fold(driver_of(connection))
+
+    def _fold(self, driver: sqlite3.Connection) -> bool:
+        driver.rollback()  # the log is folded outside of transactions only
+        driver.execute("PRAGMA busy_timeout = 100").fetchall()
+        try:
+            busy, _, _ = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            driver.execute("PRAGMA shrink_memory").fetchall()  # tens of megabytes after a takeover
+        finally:
+            driver.execute(f"PRAGMA busy_timeout = {self._lock_s * 1000:.0f}").fetchall()
         return not busy
 
     def close(self) -> None:
@@ -379,6 +415,8 @@ class SqliteEngines:
             self._turn.close()
 
     def _remove_log(self) -> None:
+        if self._kept is None and self._place.has_lost_log:
+            return  # all is closed, and nothing may be opened before others have closed it, too
         with self.errors(), self._connected() as connection:
             driver = driver_of(connection)
             driver.rollback()  # pragmas of the journal work outside of transactions only

@@ -8,15 +8,18 @@ that SQLite finds behind symbolic links. Called by `sqlite_engine`.
 from __future__ import annotations
 
 import os
+import sqlite3
 import stat
 import threading
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from iqdb_core.errors import StoreUnavailable
+from iqdb_core.errors import StoreInvalid, StoreUnavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from iqdb_core.store.address import SqliteAddress
 
 FileId = tuple[int, int, str]
@@ -102,6 +105,13 @@ class Place:
         except OSError:
             return False
 
+    def expect_no_lone_log(self) -> None:
+        """Raise StoreInvalid where a log is and no file: SQLite removes it when it makes the file."""
+        if self.has_log() and self.file() is None:
+            name = self._path_of(_LOG).name
+            said = f"put the file back to {name}, or remove that if nobody needs what is in it"
+            raise StoreInvalid(f"{self._address} is not there, but its log is: {said}")
+
     def note_log(self) -> None:
         """Remember the log of the file that is served; its writer has it open just now."""
         with self._holding:
@@ -117,25 +127,73 @@ class Place:
             held.let_go()
         self._beside.clear()
 
-    def remove_left(self) -> None:
-        """Remove the empty log of the file that was served from beside another one. Called with the turn.
+    @property
+    def has_lost_log(self) -> bool:
+        """Whether the log of the file that is served was removed, and the file stands here still.
 
-        Whoever still has the one before open would share what is kept of the log with those who open this
-        one, and tell them how many pages it has.
+        Who opens the file next makes another one, and knows nothing of what those write who have it open.
         """
         with self._holding:
-            for end in (_LOG, _LOG_INDEX):
-                if self._is_left_here(end):
-                    with suppress(OSError):
-                        self._path_of(end).unlink()
+            for held in self._beside.values():
+                if held.has_names and os.fstat(held.fd).st_nlink == 0:
+                    return self.is_kept
+        return False
+
+    def clear_log(self) -> None:
+        """Remove an empty log from beside a file that nobody has open: it may be of the file before.
+
+        Whoever still has that one open would share what is kept of the log with those who open this one, and
+        tell them how many pages it has. A log that was removed is lost no more then.
+
+        Raises
+        ------
+        StoreUnavailable
+            Others have the file open, with the log of another one or with one that was removed.
+        sqlite3.Error
+            The file cannot be opened for writing.
+        """
+        file, log, log_index = self.file(), self._path_of(_LOG), self._path_of(_LOG_INDEX)
+        is_lost, has_log, is_there = self.has_lost_log, self.has_log(), log.exists() or log_index.exists()
+        if file is None or (not is_lost and (file == self._served or has_log or not is_there)):
+            return
+        is_left = any(map(self._is_left_here, (_LOG, _LOG_INDEX)))
+        try:
+            with self._alone(), suppress(OSError):
+                log_index.unlink(missing_ok=True)
+                if not has_log:  # else SQLite folds it now
+                    log.unlink(missing_ok=True)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
+            if is_lost:
+                said = f"the log of {self._address} was removed, and somebody still uses it"
+            elif is_left:
+                said = f"{self._address} was replaced, and somebody opened it with the log of the file before"
+            else:
+                return
+            raise StoreUnavailable(f"{said}: stop all that have it open, start them again") from error
+        if is_lost:
+            with self._holding:
+                self._forget_log()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Let nobody open the file for the block; sqlite3.Error if somebody has it open."""
+        url = f"{self._address.path.as_uri()}?mode=rw"
+        with closing(sqlite3.connect(url, uri=True, timeout=0, isolation_level=None)) as connection:
+            # Who is alone shares nothing, and so neither reads nor makes what is shared of the log.
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE").fetchall()
+            connection.execute("BEGIN EXCLUSIVE")
+            yield
 
     def _is_left_here(self, end: str) -> bool:
         """Return whether what lies here is that of the file which is served."""
         known = self._beside.get(end)
         try:
-            return known is not None and known.number == _number(self._path_of(end))
+            found = self._path_of(end).stat()
         except OSError:
             return False
+        return known is not None and known.number == (found.st_dev, found.st_ino)
 
     def _path_of(self, end: str) -> Path:
         return Path(f"{self.real_path()}{end}")
@@ -167,7 +225,8 @@ class Place:
         remove = f"stop the server, remove {name}-wal and {name}-shm, start it again"
         if self._is_left_here(_LOG):
             return f"the log of the file that was here before lies beside it: {remove}"
-        return f"a log lies beside it: if it came with the file, start the server again; if not, {remove}"
+        rightful = "if it came with the file, or others have that open, start the server again"
+        return f"a log lies beside it: {rightful}; if not, {remove}"
 
     def successor(self) -> FileId | None:
         """Return the file that was put here, if no log of another lies beside it."""
@@ -178,18 +237,18 @@ class Place:
 
 
 class _Held:
-    """A file whose number is given to no other before it is let go, whatever becomes of its name."""
+    """A file whose number is given to no other before it is let go, whatever becomes of its name.
+
+    `has_names` says whether it is known how many names it has; on Linux only, where the file system counts.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._fd = os.open(path, _NAME_ONLY | os.O_CLOEXEC) if _NAME_ONLY else -1
-        self.number = _number(self._fd if _NAME_ONLY else path)
+        self.fd = os.open(path, _NAME_ONLY | os.O_CLOEXEC) if _NAME_ONLY else -1
+        found = os.stat(self.fd if _NAME_ONLY else path)  # noqa: PTH116 - a descriptor is no path
+        self.number = found.st_dev, found.st_ino
+        self.has_names = _NAME_ONLY > 0 and found.st_nlink > 0
 
     def let_go(self) -> None:
         """Hold it no longer."""
-        if self._fd >= 0:
-            os.close(self._fd)
-
-
-def _number(file: Path | int) -> tuple[int, int]:
-    found = os.stat(file)  # noqa: PTH116 - a descriptor is no path
-    return found.st_dev, found.st_ino
+        if self.fd >= 0:
+            os.close(self.fd)

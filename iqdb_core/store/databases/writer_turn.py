@@ -101,6 +101,7 @@ class _LockFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._fd = -1
+        self._number = -1, -1
 
     @property
     def has_folder(self) -> bool:
@@ -120,6 +121,8 @@ class _LockFile:
     def _try(self) -> bool:
         if self._fd < 0:
             self._fd = self._opened()
+            found = os.fstat(self._fd)
+            self._number = found.st_dev, found.st_ino
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -144,8 +147,7 @@ class _LockFile:
             found = os.stat(self._path)  # noqa: PTH116 - twice per commit, and half as dear
         except OSError:  # `_opened` says what is wrong, if it is wrong still
             return False
-        mine = os.fstat(self._fd)
-        return (found.st_dev, found.st_ino) == (mine.st_dev, mine.st_ino)
+        return (found.st_dev, found.st_ino) == self._number
 
     def release(self) -> None:
         """Let the next one have it."""

@@ -1,0 +1,115 @@
+"""The log of a store that is open is removed: what was in it is not lost, and nobody is written over."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from iqdb_core.errors import StoreUnavailable
+from iqdb_core.store import open_store
+from tests.fixtures.stores import (
+    ADD,
+    READ,
+    IqdbFile,
+    live_images,
+    log_of,
+    program,
+    put,
+    signature,
+    stands_alone,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from iqdb_core.store import SignatureStore
+
+pytestmark = [
+    pytest.mark.usefixtures("log_stays"),
+    pytest.mark.skipif(sys.platform != "linux", reason="what is removed is known on Linux only"),
+]
+
+IMAGES = {k: signature(k + 1) for k in range(20)}
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[SignatureStore]:
+    with closing(open_store(str(path))) as store:
+        store.apply([put(k, k + 1) for k in IMAGES])
+        yield store
+
+
+def remove(path: Path, *ends: str) -> None:
+    for end in ends:
+        path.with_name(f"{path.name}-{end}").unlink()
+
+
+@pytest.mark.parametrize("ends", [("wal",), ("shm",), ("wal", "shm")])
+def test_what_was_in_it_is_in_the_file(store: SignatureStore, path: Path, ends: tuple[str, ...]) -> None:
+    remove(path, *ends)
+    store.apply([put(20, 21)])
+    assert store.fold_log()
+    with program(path, ADD):
+        assert set(live_images(store)) == {*range(21)}
+    store.apply([put(21, 22)])
+    store.close()
+    assert stands_alone(path)
+    assert set(IqdbFile(path).live()) == {*range(22), 10_000}
+    assert IqdbFile(path).run("PRAGMA integrity_check") == [("ok",)]
+
+
+def test_who_opens_the_file_next_is_not_written_over(store: SignatureStore, path: Path) -> None:
+    assert store.fold_log()
+    remove(path, "wal", "shm")
+    with program(path, ADD), pytest.raises(StoreUnavailable, match="was removed, and somebody still uses it"):
+        store.apply([put(20, 21)])
+    store.apply([put(20, 21)])
+    assert set(IqdbFile(path).live()) == {*range(21), 10_000}
+
+
+def test_who_has_it_open_still_is_waited_for(store: SignatureStore, path: Path) -> None:
+    """His is the log that was removed, and he may write into it."""
+    with program(path, READ):
+        remove(path, "wal", "shm")
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable, match="somebody still uses it: stop all that have it open"):
+                store.ping()
+        assert not log_of(path).exists()
+    assert live_images(store) == IMAGES
+
+
+def test_a_long_read_is_not_disturbed(store: SignatureStore, path: Path) -> None:
+    images = store.export()
+    next(images)
+    remove(path, "wal", "shm")
+    with pytest.raises(StoreUnavailable, match="somebody still uses it"):
+        store.apply([put(20, 21)])
+    assert len(list(images)) == len(IMAGES) - 1
+    store.apply([put(20, 21)])
+    assert set(live_images(store)) == {*range(21)}
+
+
+def test_a_file_that_comes_back_after_one_that_was_refused_has_a_log(
+    store: SignatureStore, path: Path
+) -> None:
+    """Its empty one was removed from beside the other file."""
+    assert store.fold_log()
+    path.rename(path.with_name("away"))
+    path.touch()
+    with pytest.raises(StoreUnavailable, match="is not served"):
+        store.ping()
+    path.with_name("away").rename(path)
+    store.apply([put(20, 21)])
+    assert log_of(path).stat().st_size > 0
+    assert live_images(store) == IMAGES | {20: signature(21)}
+
+
+def test_a_stop_right_afterwards_loses_nothing(store: SignatureStore, path: Path) -> None:
+    remove(path, "wal", "shm")
+    store.close()
+    assert stands_alone(path)
+    assert IqdbFile(path).live() == IMAGES
