@@ -156,7 +156,6 @@ class Place:
         is_lost, has_log, is_there = self.has_lost_log, self.has_log(), log.exists() or log_index.exists()
         if file is None or (not is_lost and (file == self._served or has_log or not is_there)):
             return
-        is_left = any(map(self._is_left_here, (_LOG, _LOG_INDEX)))
         try:
             with self._alone(), suppress(OSError):
                 log_index.unlink(missing_ok=True)
@@ -165,16 +164,20 @@ class Place:
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
                 raise
-            if is_lost:
-                said = f"the log of {self._address} was removed, and somebody still uses it"
-            elif is_left:
-                said = f"{self._address} was replaced, and somebody opened it with the log of the file before"
-            else:
-                return
-            raise StoreUnavailable(f"{said}: stop all that have it open, start them again") from error
+            wrong = self._wrong_log(is_lost=is_lost)
+            if wrong:
+                raise StoreUnavailable(f"{wrong}: stop all that have it open, start them again") from error
         if is_lost:
             with self._holding:
                 self._forget_log()
+
+    def _wrong_log(self, *, is_lost: bool) -> str:
+        """Return what is wrong with the log by which others have the file open; nothing if it is its own."""
+        if is_lost and not all(self._path_of(end).exists() for end in (_LOG, _LOG_INDEX)):
+            return f"the log of {self._address} was removed, and somebody still uses it"
+        if not is_lost and any(map(self._is_left_here, (_LOG, _LOG_INDEX))):
+            return f"{self._address} was replaced, and somebody opened it with the log of the file before"
+        return ""
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
