@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from api.access.policy import AccessPolicy
 from api.metrics.instruments import Instruments
 from api.metrics.middleware import RequestCounter
-from api.web.document.openapi_document import describe
+from api.web.document.assembly import describe
 from api.web.guards.auth import AccessControl
 from api.web.guards.limits import LimitOptions, RequestLimits
 from api.web.guards.room import RoomCheck

@@ -13,7 +13,7 @@ from starlette.responses import Response, StreamingResponse
 from api.contents.cursor import Cursor
 from api.contents.reader import ContentsReader, line_of
 from api.web.answers import Dialect, WholeFile, json_response
-from api.web.document.openapi_contents import CHANGES, EXPORT, LIST, MISSING
+from api.web.document.contents import CHANGES, EXPORT, LIST, MISSING
 from api.web.errors import BadRequest
 from api.web.reading.body import Body
 from api.web.reading.parameters import Parameters, parsed_json, query_values

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from api.search.duplicates import DuplicatesWanted, page_body
 from api.web.answers import Dialect, json_response
-from api.web.document.openapi_copies import DUPLICATES
+from api.web.document.queries import DUPLICATES
 from api.web.reading.copies import min_likelihood_of
 from api.web.reading.parameters import Parameters, query_values
 from api.web.reading.requests import image_id_from

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.web.answers import json_response
-from api.web.document.openapi import STATUS
+from api.web.document.images import STATUS
 from api.web.errors import RETRY_AFTER_S
 from api.web.services import services_of
 from api.web.subjects.metrics import process_body

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from api.ingestion.interface import Added, Queued
 from api.ingestion.picture import NewImage
 from api.web.answers import Dialect, added_body, image_body, json_response, named_source
-from api.web.document.openapi import ADD, DELETE, GET
+from api.web.document.images import ADD, DELETE, GET
 from api.web.reading.fetching import parameters_with_picture
 from api.web.reading.parameters import dialect_of, query_values
 from api.web.reading.requests import IF_ABSENT, image_id_from, is_said, picture_of, source_of, wants_to_wait

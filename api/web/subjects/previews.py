@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.pictures.thumbnails import tag_of
-from api.web.document.openapi_pictures import PREVIEW, PREVIEW_OF_HASH, THUMBNAIL
+from api.web.document.pictures import PREVIEW, PREVIEW_OF_HASH, THUMBNAIL
 from api.web.errors import BadRequest, UnknownPage
 from api.web.reading.requests import image_id_from
 from api.web.services import services_of

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from api.ingestion.hashing import Gone
 from api.web.answers import Dialect, json_response
-from api.web.document.openapi_copies import QUERY_BATCH
+from api.web.document.queries import QUERY_BATCH
 from api.web.errors import BadRequest, message_of, status_of
 from api.web.guards.auth import CALLER
 from api.web.reading.body import Body, departure

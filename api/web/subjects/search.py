@@ -14,7 +14,7 @@ from api.ingestion.hashing import Gone
 from api.ingestion.picture import Picture
 from api.search.interface import CopiesWanted
 from api.web.answers import json_response, match_bodies
-from api.web.document.openapi_copies import FIND
+from api.web.document.queries import FIND
 from api.web.reading.body import departure
 from api.web.reading.copies import copies_wanted, copy_bodies, window_of
 from api.web.reading.fetching import parameters_with_picture

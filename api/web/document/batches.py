@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from api.web.document.openapi import DAMAGED, IMAGE_PROPERTIES
+from api.web.document.images import DAMAGED, IMAGE_PROPERTIES
 
 ID: Final = {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}
 HASH_PATTERN: Final = "^((iqdb_)?[0-9a-fA-F]{528})?$"

@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from api.access.rights import Right, right_for
-from api.web.document.openapi_more import (
+from api.web.document.batches import (
     ADD_MANY,
     DELETE_MANY,
     EXAMPLE_HASH,

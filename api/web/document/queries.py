@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from api.web.document.openapi import (
+from api.web.document.batches import EXAMPLE_HASH
+from api.web.document.images import (
     BODY_OF_QUERY,
     BY_ID_OR_HASH,
     DAMAGED,
@@ -13,7 +14,6 @@ from api.web.document.openapi import (
     answers,
     query_parameter,
 )
-from api.web.document.openapi_more import EXAMPLE_HASH
 
 ID: Final = {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}
 _NUMBER: Final = {"type": "number"}
