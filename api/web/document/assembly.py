@@ -1,7 +1,8 @@
 """`GET /openapi.json`: the framework's document, completed and made true.
 
-Routes describe what is theirs; here is what all share: the one shape of an error under every status that can
-be answered, rights, headers, ids. What the framework believes and is not so (a 422 of its own) is taken out.
+Each route hands its own description to its decorator (`openapi_extra`). Here is what all routes share: the
+one shape of an error under every status that can be answered, rights, ids. The framework's own 422, which is
+never answered, is taken out.
 """
 
 from __future__ import annotations
@@ -14,32 +15,8 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from api.access.rights import Right, right_for
-from api.web.document.batches import (
-    ADD_MANY,
-    DELETE_MANY,
-    EXAMPLE_HASH,
-    HASH_PATTERN,
-    ID,
-    IF_ABSENT,
-    JOB,
-    JOBS,
-    LIVE,
-    METRICS,
-    READY,
-    STRICT_HASH_PATTERN,
-    WAIT,
-    json_of,
-)
+from api.web.document.terms import EXAMPLE_HASH, ID, json_of
 
-MORE: Final[Mapping[tuple[str, str], dict[str, Any]]] = {
-    ("post", "/images"): ADD_MANY,
-    ("delete", "/images"): DELETE_MANY,
-    ("get", "/jobs/{job_id}"): JOB,
-    ("get", "/jobs"): JOBS,
-    ("get", "/live"): LIVE,
-    ("get", "/ready"): READY,
-    ("get", "/metrics"): METRICS,
-}
 _RETRY: Final = {
     "Retry-After": {
         "description": "Seconds after which to ask again",
@@ -65,21 +42,7 @@ _REASONS: Final = {
     "503": "Still starting, or the database, the queue or the query nodes are away",
     "500": "Something that only the operator can mend; the log says what",
 }
-_PREFER: Final = {
-    "name": "Prefer",
-    "in": "header",
-    "required": False,
-    "schema": {"type": "string", "example": "respond-async"},
-    "description": "respond-async: answer 202 as soon as the image is accepted for good",
-}
 _WITH_PICTURE: Final = frozenset({"/images/{image_id}", "/query"})
-_RAW: Final = ("application/octet-stream", "image/jpeg", "image/png")
-_URL: Final = {
-    "type": "string",
-    "maxLength": 2000,
-    "description": "Where the picture is, instead of it; only where the operator lets the server fetch",
-}
-_NULL: Final = {"type": "null"}
 _INTRODUCTION: Final = """\
 A reverse image search server that speaks the API of danbooru/iqdb and of e621's variant of it.
 
@@ -127,10 +90,7 @@ def _operations(document: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[st
 
 
 def _complete(method: str, path: str, operation: dict[str, Any]) -> None:
-    operation.update(copy.deepcopy(MORE.get((method, path), {})))
     operation["operationId"] = operation["summary"].lower().replace(" ", "_")
-    if method == "get":
-        operation.pop("requestBody", None)
     if (method, path) == ("get", "/query"):
         operation["operationId"] = "query_by_hash"
     operation["tags"] = [path.split("/")[1] or "page"]
@@ -138,61 +98,17 @@ def _complete(method: str, path: str, operation: dict[str, Any]) -> None:
     if right is not Right.NONE:
         operation["x-right"] = right.name.lower()
         operation["security"] = [{"token": []}, {}]
-    if method == "post" and path in {"/images", "/images/{image_id}"}:
-        operation.setdefault("parameters", []).append(_PREFER)
-    if method == "post" and path in _WITH_PICTURE:
-        operation.setdefault("parameters", []).append(
-            {"name": "url", "in": "query", "required": False, "schema": _URL}
-        )
     for parameter in operation.get("parameters", []):
-        _complete_parameter(parameter, path, has_body="requestBody" in operation)
-    if method == "post" and path in _WITH_PICTURE:
-        _complete_body(operation["requestBody"]["content"])
+        if parameter["in"] == "path" and parameter["name"] == "image_id":
+            parameter["schema"] = ID
+        # Beside an example of a body, one of a parameter would be tried instead of it.
+        if parameter["name"] == "hash" and "requestBody" not in operation:
+            parameter["example"] = EXAMPLE_HASH
     own = {status: answer for status, answer in operation["responses"].items() if status[0] in "23"}
     shared = {
         status: {"$ref": f"#/components/responses/{status}"} for status in _statuses(method, path, operation)
     }
     operation["responses"] = own | dict(sorted(shared.items()))
-    if "202" in own and path == "/images/{image_id}":
-        own["202"] |= _accepted()
-
-
-def _complete_parameter(parameter: dict[str, Any], path: str, *, has_body: bool) -> None:
-    if path == "/query/batch":
-        # What is wrong with one is told in the outcome of each query.
-        parameter |= {"schema": {}, "description": "As of /query"}
-        return
-    if parameter["in"] == "path" and parameter["name"] == "image_id":
-        parameter["schema"] = ID
-    if parameter["name"] == "exclude":
-        parameter["schema"] = {"type": "string", "pattern": "^([0-9]+(,[0-9]+)*)?$"}
-    for known in (WAIT, IF_ABSENT):
-        if parameter["name"] == known["name"]:
-            parameter |= known
-    if parameter["name"] == "hash":
-        parameter["schema"] = {"type": "string", "pattern": HASH_PATTERN}
-        if not has_body:  # beside an example of a body, this one would count
-            parameter["example"] = EXAMPLE_HASH
-
-
-def _complete_body(content: dict[str, Any]) -> None:
-    """Add the picture as the whole body; null counts as absent in JSON, as serialisers send it."""
-    for described in content.values():
-        described["schema"]["properties"]["url"] = _URL
-    content |= {kind: {"schema": {"type": "string", "format": "binary"}} for kind in _RAW}
-    properties = dict(content["application/json"]["schema"]["properties"])
-    properties["hash"] = {"type": "string", "pattern": STRICT_HASH_PATTERN}
-    # The first of these that is given counts; an id stands alone. The query string may have one instead.
-    names = [name for name in ("hash", "channels", "post_id") if name in properties]
-    choices: list[dict[str, Any]] = [{"properties": dict.fromkeys(names, _NULL)}]
-    for number, name in enumerate(names):
-        absent = dict.fromkeys(names if name == "post_id" else names[:number], _NULL)
-        if "post_id" in names:
-            absent["post_id"] = _NULL
-        choices.append({"properties": {**absent, name: properties.pop(name)}, "required": [name]})
-    others = {name: {"anyOf": [schema, _NULL]} for name, schema in properties.items()}
-    content["application/json"]["schema"] = {"type": "object", "properties": others, "anyOf": choices}
-    content["application/json"]["example"] = {"hash": EXAMPLE_HASH}
 
 
 def _statuses(method: str, path: str, operation: Mapping[str, Any]) -> Iterator[str]:
@@ -225,13 +141,3 @@ def _response(status: str, reason: str) -> dict[str, Any]:
     if status == "401":
         response["headers"] = {"WWW-Authenticate": {"schema": {"const": "Bearer"}}}
     return response
-
-
-def _accepted() -> dict[str, Any]:
-    schema = {
-        "type": "object",
-        "properties": {"post_id": ID, "job_id": {"type": "string"}, "state": {"const": "queued"}},
-        "required": ["post_id", "job_id", "state"],
-    }
-    location = {"description": "The job to follow", "schema": {"type": "string", "example": "/jobs/0f3a..."}}
-    return {"headers": {"Location": location}, "content": json_of(schema)}

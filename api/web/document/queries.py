@@ -1,38 +1,52 @@
-"""The OpenAPI descriptions of the search for copies, of batches of queries, and of duplicates."""
+"""What `/openapi.json` says of queries, one or many, the search for copies, and duplicates."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-from api.web.document.batches import EXAMPLE_HASH
-from api.web.document.images import (
-    BODY_OF_QUERY,
-    BY_ID_OR_HASH,
+from api.web.document.terms import (
+    BINARY,
+    CHANNELS,
     DAMAGED,
-    EACH_QUERY,
+    EXAMPLE_HASH,
+    HASH,
+    HASH_PARAMETER,
+    ID,
     IMAGE_PROPERTIES,
-    answers,
-    query_parameter,
+    URL_PARAMETER,
+    done,
+    json_of,
+    object_of,
+    parameter,
+    picture_body,
 )
 
-ID: Final = {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}
 _NUMBER: Final = {"type": "number"}
 _LIKELIHOOD: Final = {"type": "number", "minimum": 0, "maximum": 1}
-
-COPIES_PARAMETERS: Final = [
-    query_parameter("find", {"type": "string", "enum": ["copies"]}),
-    query_parameter(
-        "turns",
-        {
-            "type": "string",
-            "enum": [f"{turn}{more}" for turn in ("none", "mirror", "all") for more in ("", ",negative")],
-        },
-    ),
-    query_parameter("offset", {"type": "integer", "minimum": 0, "maximum": 10_000, "default": 0}),
-    query_parameter("exclude", {"type": "string", "pattern": r"^\d+(,\d+)*$"}),
-    query_parameter("min_likelihood", _LIKELIHOOD),
-    query_parameter("min_detail", _NUMBER),
-]
+_EXCLUDED: Final = {"type": "string", "pattern": r"^\d+(,\d+)*$"}
+_WORDS: Final[dict[str, dict[str, Any]]] = {
+    "limit": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 10},
+    "mode": {"type": "string", "enum": ["sketch"]},
+    "min_score": _NUMBER,
+    "find": {"type": "string", "enum": ["copies"]},
+    "turns": {
+        "type": "string",
+        "enum": [f"{turn}{more}" for turn in ("none", "mirror", "all") for more in ("", ",negative")],
+    },
+    "offset": {"type": "integer", "minimum": 0, "maximum": 10_000, "default": 0},
+    "exclude": _EXCLUDED,
+    "min_likelihood": _LIKELIHOOD,
+    "min_detail": _NUMBER,
+}
+"""What every query may say beside its picture, in the query string and in every kind of body."""
+_WORDS_IN_JSON: Final = {
+    **_WORDS,
+    "exclude": {"anyOf": [_EXCLUDED, ID, {"type": "array", "items": ID, "maxItems": 1000}]},
+}
+_WORDS_IN_QUERY: Final = {
+    **_WORDS,
+    "exclude": {"type": "string", "pattern": "^([0-9]+(,[0-9]+)*)?$"},  # empty counts as absent
+}
 _MATCH: Final[dict[str, Any]] = {
     "type": "object",
     "properties": {
@@ -49,41 +63,93 @@ _MATCH: Final[dict[str, Any]] = {
         "source": {"type": "string", "description": "With find=copies, turns or mode=sketch, if it is known"},
     },
 }
-_LISTED: Final = {"type": "array", "items": ID, "maxItems": 1000}
-
-
-def _body_with_words() -> dict[str, Any]:
-    """Return the body of a query with all that it may say: the names of the query string are its own, too."""
-    said = {one["name"]: one["schema"] for one in (*EACH_QUERY, *COPIES_PARAMETERS)}
-    content = {}
-    for kind, described in BODY_OF_QUERY["content"].items():
-        properties = {**described["schema"]["properties"], **said}
-        if kind == "application/json":
-            properties["exclude"] = {"anyOf": [said["exclude"], ID, _LISTED]}
-        content[kind] = {"schema": {"type": "object", "properties": properties}}
-    return {**BODY_OF_QUERY, "content": content}
-
-
-def _answers_of_query() -> dict[str, Any]:
-    found = answers({"type": "array", "items": _MATCH})
-    found["200"]["headers"] = {
-        "X-Query-Detail": {
-            "description": "Bits of evidence that the picture can give at most; with find=copies or turns",
-            "schema": {"type": "number"},
-        },
-        "X-Query-Damaged": {
-            "description": "A part of the picture was missing; there only where one was",
-            "schema": {"const": "true"},
-        },
-    }
-    return found
-
-
-FIND: Final[dict[str, Any]] = {
-    "parameters": [*BY_ID_OR_HASH, *EACH_QUERY, *COPIES_PARAMETERS],
-    "requestBody": _body_with_words(),
-    "responses": _answers_of_query(),
+_HEADERS: Final = {
+    "X-Query-Detail": {
+        "description": "Bits of evidence that the picture can give at most; with find=copies or turns",
+        "schema": _NUMBER,
+    },
+    "X-Query-Damaged": {
+        "description": "A part of the picture was missing; there only where one was",
+        "schema": {"const": "true"},
+    },
 }
+_FOUND: Final = {
+    "200": {
+        "description": "Done",
+        "content": json_of({"type": "array", "items": _MATCH}),
+        "headers": _HEADERS,
+    }
+}
+
+FIND_BY_GET: Final[dict[str, Any]] = {
+    "parameters": [
+        HASH_PARAMETER,
+        parameter("post_id", ID),
+        *(parameter(name, schema) for name, schema in _WORDS_IN_QUERY.items()),
+    ],
+    "responses": _FOUND,
+}
+FIND: Final[dict[str, Any]] = {
+    "parameters": [*FIND_BY_GET["parameters"], URL_PARAMETER],
+    "requestBody": picture_body(
+        {"hash": HASH, "post_id": ID, **_WORDS},
+        {"hash": HASH, "post_id": ID, "channels": CHANNELS, **_WORDS_IN_JSON},
+    ),
+    "responses": _FOUND,
+}
+
+# What is wrong with one of these is told in the outcome of each query.
+_AS_OF_QUERY: Final = "As of /query"
+QUERY_BATCH: Final[dict[str, Any]] = {
+    "parameters": [parameter(name, {}, _AS_OF_QUERY) for name in _WORDS],
+    "requestBody": {
+        "required": True,
+        "content": {
+            **json_of(
+                object_of(
+                    {
+                        "queries": {
+                            "type": "array",
+                            "minItems": 1,
+                            "maxItems": 100,
+                            "items": {
+                                "type": "object",
+                                "description": "By id, hash or channels; each has its own outcome",
+                            },
+                        }
+                    },
+                    {name: {"description": _AS_OF_QUERY} for name in _WORDS},
+                ),
+                {"queries": [{"hash": EXAMPLE_HASH}]},
+            ),
+            "multipart/form-data": {"schema": {"type": "object", "additionalProperties": BINARY}},
+        },
+    },
+    "responses": done(
+        json_of(
+            {
+                "type": "object",
+                "properties": {
+                    "results": {
+                        "type": "array",
+                        "items": {
+                            "type": "object",
+                            "properties": {
+                                "name": {"type": "string"},
+                                "status": {"type": "integer"},
+                                "message": {"type": "string"},
+                                "detail": _NUMBER,
+                                "damaged": DAMAGED,
+                                "matches": {"type": "array", "items": _MATCH},
+                            },
+                        },
+                    }
+                },
+            }
+        )
+    ),
+}
+
 _PAIR: Final = {
     "type": "object",
     "properties": {
@@ -94,87 +160,31 @@ _PAIR: Final = {
 }
 DUPLICATES: Final[dict[str, Any]] = {
     "parameters": [
-        query_parameter("after", ID),
-        query_parameter("min_likelihood", _LIKELIHOOD),
-        query_parameter("min_detail", _NUMBER),
-        query_parameter("min_score", _NUMBER),
+        parameter("after", ID),
+        parameter("min_likelihood", _LIKELIHOOD),
+        parameter("min_detail", _NUMBER),
+        parameter("min_score", _NUMBER),
     ],
-    "responses": answers(
-        {
-            "type": "object",
-            "properties": {
-                "groups": {
-                    "type": "array",
-                    "items": {
-                        "type": "object",
-                        "properties": {
-                            "post_ids": {"type": "array", "items": ID, "minItems": 2},
-                            "pairs": {"type": "array", "items": _PAIR},
-                            "truncated": {"type": "boolean"},
-                        },
-                    },
-                },
-                "looked_at": {"type": "integer"},
-                "next": {"anyOf": [ID, {"type": "null"}]},
-            },
-        }
-    ),
-}
-QUERY_BATCH: Final[dict[str, Any]] = {
-    "parameters": [*EACH_QUERY, *COPIES_PARAMETERS],
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "properties": {
-                        "queries": {
-                            "type": "array",
-                            "minItems": 1,
-                            "maxItems": 100,
-                            "items": {
-                                "type": "object",
-                                "description": "By id, hash or channels; each has its own outcome",
+    "responses": done(
+        json_of(
+            {
+                "type": "object",
+                "properties": {
+                    "groups": {
+                        "type": "array",
+                        "items": {
+                            "type": "object",
+                            "properties": {
+                                "post_ids": {"type": "array", "items": ID, "minItems": 2},
+                                "pairs": {"type": "array", "items": _PAIR},
+                                "truncated": {"type": "boolean"},
                             },
                         },
-                        # What is wrong with one is told in the outcome of each query.
-                        **{
-                            one["name"]: {"description": "As of /query"}
-                            for one in (*EACH_QUERY, *COPIES_PARAMETERS)
-                        },
                     },
-                    "required": ["queries"],
+                    "looked_at": {"type": "integer"},
+                    "next": {"anyOf": [ID, {"type": "null"}]},
                 },
-                "example": {"queries": [{"hash": EXAMPLE_HASH}]},
-            },
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "additionalProperties": {"type": "string", "format": "binary"},
-                }
-            },
-        },
-    },
-    "responses": answers(
-        {
-            "type": "object",
-            "properties": {
-                "results": {
-                    "type": "array",
-                    "items": {
-                        "type": "object",
-                        "properties": {
-                            "name": {"type": "string"},
-                            "status": {"type": "integer"},
-                            "message": {"type": "string"},
-                            "detail": {"type": "number"},
-                            "damaged": DAMAGED,
-                            "matches": {"type": "array", "items": _MATCH},
-                        },
-                    },
-                }
-            },
-        }
+            }
+        )
     ),
 }

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from api.ingestion.interface import Added, Failed, Outcome, Queued
 from api.ingestion.picture import NewImage
 from api.web.answers import Dialect, added_body, json_response
+from api.web.document.images import ADD_MANY, DELETE_MANY
 from api.web.errors import BadRequest, message_of, retry_after, status_of
 from api.web.guards.limits import IDS_MAX_BYTES
 from api.web.reading.body import Body
@@ -48,7 +49,7 @@ SOURCE: Final = ".source"
 Items = list[NewImage | Failed]
 
 
-@router.post("/images")
+@router.post("/images", openapi_extra=ADD_MANY)
 async def add_images(request: Request) -> Response:
     """Add or replace up to 1,000 images; each part is named by its id, and each has its own outcome."""
     wait = wants_to_wait(request)
@@ -62,7 +63,7 @@ async def add_images(request: Request) -> Response:
     return json_response(body, status=status, headers=headers)
 
 
-@router.delete("/images")
+@router.delete("/images", openapi_extra=DELETE_MANY)
 async def delete_images(request: Request) -> Response:
     """Delete up to 1,000 images, given as a JSON list of ids or as {"post_ids": [...]}."""
     image_ids = json_image_ids(parsed_json(await Body(request).whole(IDS_MAX_BYTES)), MAX_BATCH)

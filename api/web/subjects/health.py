@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.web.answers import json_response
-from api.web.document.images import STATUS
+from api.web.document.health import LIVE, READY, STATUS
 from api.web.errors import RETRY_AFTER_S
 from api.web.services import services_of
 from api.web.subjects.metrics import process_body
@@ -28,13 +28,13 @@ async def status(request: Request) -> Response:
     return json_response(body)
 
 
-@router.get("/live")
+@router.get("/live", openapi_extra=LIVE)
 async def live() -> Response:
     """Answer 200 as long as the process serves requests at all."""
     return json_response({"live": True})
 
 
-@router.get("/ready")
+@router.get("/ready", openapi_extra=READY)
 async def ready(request: Request) -> Response:
     """Answer 200 once requests are served, and 503 with Retry-After before.
 

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.web.answers import Dialect, json_response
+from api.web.document.jobs import JOB, JOBS
 from api.web.errors import BadRequest
 from api.web.reading.parameters import Parameters, query_values
 from api.web.reading.requests import MAX_ID_DIGITS, MAX_LIMIT
@@ -21,13 +22,13 @@ router: Final = APIRouter()
 DEFAULT_JOBS: Final = 100
 
 
-@router.get("/jobs/{job_id}")
+@router.get("/jobs/{job_id}", openapi_extra=JOB)
 async def get_job(request: Request, job_id: str) -> Response:
     """Return one job: its state, and its hash or its reason once it has ended."""
     return json_response(_job_body(await services_of(request).ingestion.job(job_id)))
 
 
-@router.get("/jobs")
+@router.get("/jobs", openapi_extra=JOBS)
 async def list_jobs(request: Request) -> Response:
     """Return a page of jobs, by state if one is given; `next` is the cursor of the page after it."""
     asked = Parameters(Dialect.DANBOORU, query_values(request))

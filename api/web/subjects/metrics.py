@@ -10,11 +10,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.metrics.instruments import CONTENT_TYPE, Instruments
+from api.web.document.health import METRICS
 
 router: Final = APIRouter()
 
 
-@router.get("/metrics")
+@router.get("/metrics", openapi_extra=METRICS, response_class=Response)
 async def metrics(request: Request) -> Response:
     """Return what this process counts, in Prometheus' text form; also while it is starting."""
     instruments: Instruments = request.app.state.instruments

@@ -14,7 +14,7 @@ from api.ingestion.hashing import Gone
 from api.ingestion.picture import Picture
 from api.search.interface import CopiesWanted
 from api.web.answers import json_response, match_bodies
-from api.web.document.queries import FIND
+from api.web.document.queries import FIND, FIND_BY_GET
 from api.web.reading.body import departure
 from api.web.reading.copies import copies_wanted, copy_bodies, window_of
 from api.web.reading.fetching import parameters_with_picture
@@ -52,7 +52,7 @@ class Answer(NamedTuple):
 
 
 @router.post("/query", openapi_extra=FIND)
-@router.get("/query", openapi_extra=FIND)
+@router.get("/query", openapi_extra=FIND_BY_GET)
 async def query(request: Request) -> Response:
     """Return the images most like a picture, best first."""
     with await parameters_with_picture(request) as said:

@@ -1,0 +1,150 @@
+"""The words that descriptions of routes are made of: ids, hashes, parameters, bodies, answers.
+
+The description of a route says what is special about it; `assembly` adds what all routes share (errors,
+rights, the ids in paths). Two dialects share a path and differ by Content-Type, which the framework cannot
+derive from a signature, so bodies are written out.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from iqdb_core.model import MAX_IMAGE_ID, MAX_SOURCE_CHARACTERS
+
+Schema = dict[str, Any]
+
+ID: Final[Schema] = {"type": "integer", "minimum": 0, "maximum": MAX_IMAGE_ID}
+HASH: Final[Schema] = {
+    "type": "string",
+    "description": "'iqdb_' and 528 hexadecimal digits, or the digits alone",
+}
+HASH_PATTERN: Final = "^((iqdb_)?[0-9a-fA-F]{528})?$"
+"""Of parameters, where an empty value counts as none, as HTML forms send them."""
+STRICT_HASH_PATTERN: Final = "^(iqdb_)?[0-9a-fA-F]{528}$"
+EXAMPLE_HASH: Final = "iqdb_3fe4c6d513c538413fadbc7235383ab23f97674a40909b92" + "".join(
+    f"{position:04x}" for _ in range(3) for position in range(1, 41)
+)
+"""A valid one: three averages, and the lowest forty positions in each channel."""
+SOURCE: Final[Schema] = {
+    "type": "string",
+    "maxLength": MAX_SOURCE_CHARACTERS,
+    "description": "Where the image comes from: a name, path or page",
+}
+BINARY: Final[Schema] = {"type": "string", "format": "binary"}
+DAMAGED: Final[Schema] = {
+    "const": True,
+    "description": "A part of the picture was missing; there only where one was",
+}
+IMAGE_PROPERTIES: Final[dict[str, Schema]] = {
+    "post_id": ID,
+    "hash": HASH,
+    "signature": {
+        "type": "object",
+        "properties": {
+            "avglf": {"type": "array", "items": {"type": "number"}},
+            "sig": {"type": "array", "items": {"type": "array", "items": {"type": "integer"}}},
+        },
+        "description": "Not in answers to JSON",
+    },
+}
+CHANNELS: Final[Schema] = {
+    "type": "object",
+    "properties": {
+        name: {
+            "type": "array",
+            "items": {"type": "integer", "minimum": 0, "maximum": 255},
+            "minItems": 16384,
+            "maxItems": 16384,
+        }
+        for name in "rgb"
+    },
+}
+_URL: Final[Schema] = {
+    "type": "string",
+    "maxLength": 2000,
+    "description": "Where the picture is, instead of it; only where the operator lets the server fetch",
+}
+_NULL: Final[Schema] = {"type": "null"}
+_RAW: Final = ("application/octet-stream", "image/jpeg", "image/png")
+_YES_OR_NO: Final = "^([Tt][Rr][Uu][Ee]|[Yy][Ee][Ss]|1|[Ff][Aa][Ll][Ss][Ee]|[Nn][Oo]|0)?$"
+
+
+def parameter(name: str, schema: Schema, description: str | None = None) -> dict[str, Any]:
+    """Return a parameter of the query string that may be left out."""
+    said = {} if description is None else {"description": description}
+    return {"name": name, "in": "query", "required": False, "schema": schema, **said}
+
+
+HASH_PARAMETER: Final = parameter("hash", {"type": "string", "pattern": HASH_PATTERN})
+URL_PARAMETER: Final = parameter("url", _URL)
+WAIT: Final = parameter(
+    "wait",
+    {"type": "string", "pattern": _YES_OR_NO, "default": "true"},
+    "Whether to answer only when the image is findable",
+)
+IF_ABSENT: Final = parameter(
+    "if_absent",
+    {"type": "string", "pattern": _YES_OR_NO, "default": "false"},
+    "Replace no image: an id that has one is answered 409",
+)
+PREFER: Final = {
+    "name": "Prefer",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "example": "respond-async"},
+    "description": "respond-async: answer 202 as soon as the image is accepted for good",
+}
+
+
+def object_of(required: dict[str, Any], optional: dict[str, Any] | None = None) -> Schema:
+    """Return the schema of an object, some of whose properties are always there."""
+    return {"type": "object", "properties": required | (optional or {}), "required": list(required)}
+
+
+def json_of(schema: Schema, example: Any = None) -> dict[str, Any]:
+    """Return content that is JSON."""
+    content: dict[str, Any] = {"schema": schema}
+    if example is not None:
+        content["example"] = example
+    return {"application/json": content}
+
+
+def done(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the answer of a route that has done what it was asked for."""
+    return {"200": {"description": "Done", "content": content}}
+
+
+def picture_body(form: dict[str, Schema], json: dict[str, Schema]) -> dict[str, Any]:
+    """Return the body of a request about one picture: a form, JSON, or the picture as it is.
+
+    Parameters
+    ----------
+    form, json : dict
+        What is said beside the picture's `url`, in a form and in JSON.
+    """
+    multipart = {"type": "object", "properties": {"file": BINARY, **form, "url": _URL}}
+    fields = {"type": "object", "properties": {**form, "url": _URL}}
+    return {
+        "required": False,
+        "content": {
+            "multipart/form-data": {"schema": multipart},
+            "application/x-www-form-urlencoded": {"schema": fields},
+            **json_of(_json_with_picture({**json, "url": _URL}), {"hash": EXAMPLE_HASH}),
+            **{kind: {"schema": BINARY} for kind in _RAW},
+        },
+    }
+
+
+def _json_with_picture(properties: dict[str, Schema]) -> Schema:
+    """Return the schema of a JSON body; null counts as absent, as serialisers send it."""
+    properties = {**properties, "hash": {"type": "string", "pattern": STRICT_HASH_PATTERN}}
+    # The first of these that is given counts; an id stands alone. The query string may have one instead.
+    names = [name for name in ("hash", "channels", "post_id") if name in properties]
+    choices: list[dict[str, Any]] = [{"properties": dict.fromkeys(names, _NULL)}]
+    for number, name in enumerate(names):
+        absent = dict.fromkeys(names if name == "post_id" else names[:number], _NULL)
+        if "post_id" in names:
+            absent["post_id"] = _NULL
+        choices.append({"properties": {**absent, name: properties.pop(name)}, "required": [name]})
+    others = {name: {"anyOf": [schema, _NULL]} for name, schema in properties.items()}
+    return {"type": "object", "properties": others, "anyOf": choices}
