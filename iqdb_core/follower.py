@@ -54,9 +54,9 @@ class Follower:
     batch : int
         Changes per read.
     on_death : callable of (exception), optional
-        Called once, from the follower's thread, when something other than StoreUnavailable or
-        an OSError of the sink ended it. The
-        process should not live on: its index would silently grow old.
+        Called once, from the follower's thread, when an error ended it that does not heal: neither of a store
+        that is away nor an OSError of the sink. The process should not live on: its index would silently
+        grow old.
     invalid_patience_s : float
         For so long StoreInvalid is taken for a restore that goes on, during which tables vanish and come
         back, and the store for one that is away. A store that stays invalid ends the follower.

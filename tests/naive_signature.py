@@ -1,4 +1,4 @@
-"""The signature, computed as DESIGN section 4 words it: slowly, one number at a time.
+"""The signature, computed in the obvious way: slowly, one number at a time.
 
 The kernels of `iqdb_core.signature` must agree with these functions exactly.
 """

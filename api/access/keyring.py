@@ -1,6 +1,7 @@
 """Tokens and their rights: from settings, from a file that may change, compared in constant time.
 
-Tokens are kept as digests only, so that none is ever printed. Called by the access middleware.
+Tokens are kept as digests only, so that none is ever printed. Made by the composition roots, asked by
+`policy`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The decision about one request: may this caller do this, and how soon.
 
-Knows headers as bytes and answers with a right or an error; statuses are the web's. Called by the access
-middleware.
+Knows headers as bytes and answers with a right or an error; statuses are the web's. Called by
+`api.web.guards.auth`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What a request needs: the right of each path.
 
 A path that is not named here needs the right to write unless it only reads, so a new route is closed until
-somebody opens it. Called by the access middleware; the matrix test holds the same table in full.
+somebody opens it. Called by `policy`, the limits, and the description of the API; `tests/e2e/test_rights.py`
+has the same table in full.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Every name is looked up once, all its addresses are checked, and they are tried in turn as they were checked,
 so a name that changes between check and connection changes nothing; redirects are followed by hand, each
 checked alike. No proxies of the environment, no cookies, no kept connections, so that nothing is to be closed
-at the end, and no compressed answers. Called by the routes.
+at the end, and no compressed answers. Called by `api.web.reading.fetching`.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What a query node says to front ends: its protocol."""
+"""What a query node says to front ends: its routes, and the protocol that both sides speak."""

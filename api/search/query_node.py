@@ -2,7 +2,7 @@
 
 A node that did not answer as it should *rests*: nobody waits for it. The rest ends by a probe, never by the
 clock alone, and a probe asks for the newest change that anyone was told is findable, so that a node that
-slept through it answers nothing old. Called by `node_pool`.
+slept through it answers nothing old. Called by `node_pool`, and by `remote` for what concerns each node.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ _OF_A_PART: Final = frozenset({b"range", b"if-range"})
 
 
 class Dialect(Enum):
-    """Whose API a request speaks; Content-Type tells (DESIGN section 9)."""
+    """Whose API a request speaks; the type of its body tells."""
 
     DANBOORU = "danbooru"
     E621 = "e621"

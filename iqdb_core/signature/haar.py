@@ -1,6 +1,6 @@
 """The Haar coefficients of a 128 x 128 picture in YIQ.
 
-Float64 throughout, with IQDB's literal constants (DESIGN sections 4.3 and 4.4). Knows no image format.
+Float64 throughout, with IQDB's literal constants. Knows no image format.
 Called by `iqdb_core.signature` only.
 """
 

@@ -1,7 +1,8 @@
 """How a picture of any size becomes 128 x 128 pixels, to the bit as IQDB does it.
 
-Area average in float32 with the order of operations fixed (DESIGN section 4.2, which describes libgd 2.3).
-Never decodes and never converts colours. Called by `iqdb_core.signature` only.
+Area average in float32, in the order of operations of libgd 2.3, which decides the last bit;
+`tests/naive_signature.py` has it pixel by pixel. Never decodes and never converts colours. Called by
+`iqdb_core.signature` only.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Which 40 coefficients of a channel are kept.
 
 The largest by magnitude. Among equal ones the outcome is that of the C++ standard library's heap as libstdc++
-implements it (DESIGN section 4.5), which decides for flat and synthetic pictures. Called by
-`iqdb_core.signature` only.
+implements it, which decides for flat and synthetic pictures. Called by `iqdb_core.signature` only.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which database does this text name? Reads addresses; opens nothing. Called by `opening` and `migrate`."""
+"""Which database does this text name? Reads addresses; opens nothing. Called by whoever is given one."""
 
 from __future__ import annotations
 

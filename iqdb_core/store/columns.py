@@ -1,8 +1,8 @@
 """Which raw rows are signatures? Turns rows of the database into checked columns; runs no SQL.
 
 Whatever another program or a broken disk left in `images` ends here: past this file every position is
-within +-1..16383 and every average finite, which the index's compiled loops rely on. Called by the backends
-and `takeover`.
+within +-1..16383 and every average finite, which the index's compiled loops rely on. Called by all that reads
+rows of `images`.
 """
 
 from __future__ import annotations

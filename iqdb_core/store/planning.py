@@ -1,6 +1,6 @@
 """What do these writes change? The rules of order, revisions and compaction, without a database.
 
-Called by `SignatureStore.apply` inside its transaction, with what the feed holds about the ids concerned.
+Called by `writing` inside its transaction, with what the feed holds about the ids concerned.
 """
 
 from __future__ import annotations
