@@ -96,11 +96,11 @@ def load(
         stack.callback(contents.close)
         startup.on_signal(contents.stop_waiting)
         return Services(
-            ingestion,
-            search,
-            hasher,
-            contents,
-            summary,
-            stack.pop_all().close,
-            lambda: said({"write_error": committer.last_error}),
+            ingestion=ingestion,
+            search=search,
+            hasher=hasher,
+            contents=contents,
+            summary=summary,
+            close=stack.pop_all().close,
+            trouble=lambda: said({"write_error": committer.last_error}),
         )

@@ -109,11 +109,11 @@ def load(settings: Settings, startup: Startup[Services], instruments: Instrument
         stack.callback(contents.close)
         startup.on_signal(contents.stop_waiting)
         return Services(
-            ingestion,
-            search,
-            hasher,
-            contents,
-            f"query nodes {nodes}",
-            stack.pop_all().close,
-            lambda: said({"store_error": seeding.store_error}),
+            ingestion=ingestion,
+            search=search,
+            hasher=hasher,
+            contents=contents,
+            summary=f"query nodes {nodes}",
+            close=stack.pop_all().close,
+            trouble=lambda: said({"store_error": seeding.store_error}),
         )

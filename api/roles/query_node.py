@@ -53,4 +53,9 @@ def load(
         stack.callback(search.close)
         startup.on_signal(search.let_go)
         compilation.begin()
-        return NodeServices(search, follower, f"{index.image_count:,} images", stack.pop_all().close)
+        return NodeServices(
+            search=search,
+            follower=follower,
+            summary=f"{index.image_count:,} images",
+            close=stack.pop_all().close,
+        )
