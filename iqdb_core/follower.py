@@ -54,9 +54,8 @@ class Follower:
     batch : int
         Changes per read.
     on_death : callable of (exception), optional
-        Called once, from the follower's thread, when an error ended it that does not heal: neither of a store
-        that is away nor an OSError of the sink. The process should not live on: its index would silently
-        grow old.
+        Called once, from the follower's thread, when an error that does not heal ended it. The process should
+        not live on: its index would silently grow old.
     invalid_patience_s : float
         For so long StoreInvalid is taken for a restore that goes on, during which tables vanish and come
         back, and the store for one that is away. A store that stays invalid ends the follower.
@@ -312,24 +311,26 @@ class Follower:
                 except StoreError as exc:
                     if self._patience.is_over(exc):
                         raise
-                    if self._state is not FollowerState.STORE_AWAY:
-                        _log.warning("the store is away: %s", exc, extra={"action": "store_away"})
-                    self._state = FollowerState.STORE_AWAY
-                    self._store_error = str(exc)
-                    self._stopping.wait(retry_s)
-                    retry_s = min(retry_s * 2, _LAST_RETRY_S)
-                    continue
+                    self._tell_away(exc)
                 except OSError as exc:
                     self._tell_blocked(exc)
-                    self._stopping.wait(retry_s)
-                    retry_s = min(retry_s * 2, _LAST_RETRY_S)
+                else:
+                    self._note_sink_back()  # also where nothing was left to apply
+                    self._state = FollowerState.FOLLOWING
+                    retry_s = _FIRST_RETRY_S
+                    self._wake.wait(self._poll_s)
                     continue
-                self._note_sink_back()  # also where nothing was left to apply
-                self._state = FollowerState.FOLLOWING
-                retry_s = _FIRST_RETRY_S
-                self._wake.wait(self._poll_s)
+                self._stopping.wait(retry_s)
+                retry_s = min(retry_s * 2, _LAST_RETRY_S)
         except BaseException as exc:  # noqa: BLE001 - nobody may go on believing that the index follows
             self._die(exc)
+
+    def _tell_away(self, exc: StoreError) -> None:
+        """Note that the store cannot be read; warn when that is new."""
+        if self._state is not FollowerState.STORE_AWAY:
+            _log.warning("the store is away: %s", exc, extra={"action": "store_away"})
+        self._state = FollowerState.STORE_AWAY
+        self._store_error = str(exc)
 
     def _tell_blocked(self, exc: OSError) -> None:
         """Note that the sink could not take a batch, which it will be given again; warn once a minute."""

@@ -119,6 +119,9 @@ class IngestHandler:
     def handle(self) -> int:
         """Claim and work until nothing waits any more or the time of a round is over.
 
+        One script ends a claim and makes the next one, so a claim of its own is only needed at the beginning
+        and after a wait.
+
         Returns
         -------
         int
@@ -133,13 +136,13 @@ class IngestHandler:
         """
         end = self._now() + self._patience.round_s
         idling = self._patience.idling
-        claim = self._patiently(partial(self._ledger.claim, self._claim_size(), idling))
+        claim = self._claim(idling)
         while True:
             if not claim.jobs:
                 if idling is None:
                     return claim.waiting
                 idling = self._after_waiting(claim, end)
-                claim = self._patiently(partial(self._ledger.claim, self._claim_size(), idling))
+                claim = self._claim(idling)
                 continue
             outcomes = self._work(claim.jobs)
             if self._now() >= end:
@@ -149,6 +152,9 @@ class IngestHandler:
             claim = self._patiently(
                 partial(self._ledger.finish_and_claim, claim, outcomes, self._claim_size(), idling)
             )
+
+    def _claim(self, idling: Idling | None) -> Claim:
+        return self._patiently(partial(self._ledger.claim, self._claim_size(), idling))
 
     def _after_waiting(self, claim: Claim, end: float) -> Idling | None:
         """Wait for work, and return what to do if there is none after all: None ends the round."""
