@@ -4,19 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from time import perf_counter
-from typing import Protocol
 
 from iqdb_core.model import Write, WriteOutcome
 from iqdb_core.signature import DecodeLimits, ReadImage, read_image
+from worker.handlers import Store
 
 Observe = Callable[[str, float], None]
-
-
-class Store(Protocol):
-    """What commits."""
-
-    def apply(self, writes: Sequence[Write]) -> list[WriteOutcome]:
-        """Commit `writes` in one transaction."""
 
 
 class WatchedStore:

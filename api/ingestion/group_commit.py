@@ -131,9 +131,8 @@ class GroupCommitter:
             if isinstance(error, StoreError):
                 self._report(error)
             self._fail(group, error)
-        except (
-            Exception
-        ) as error:  # the thread must outlive any bug below it, and its callers must hear of it
+        except Exception as error:
+            # The thread must outlive any bug below it, and its callers must hear of it.
             log.exception("a commit of %d writes failed", len(group), extra={"action": "commit_failed"})
             self._last_error = f"{type(error).__name__}: {error}"
             self._fail(group, error)

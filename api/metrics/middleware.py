@@ -53,9 +53,9 @@ class RequestCounter:
         try:
             await self._app(scope, receive, watched)
         finally:
-            # Paths and methods that a stranger makes up must not become labels: each would stay for ever.
             if scope.get(GONE):
                 status = _NO_ANSWER
+            # Paths and methods that a stranger makes up must not become labels: each would stay for ever.
             method = scope["method"] if scope["method"] in _METHODS else "other"
             self._instruments.count_request(method, self._route(scope), status, perf_counter() - start)
 

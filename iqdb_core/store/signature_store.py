@@ -204,8 +204,8 @@ class SignatureStore:
         self._check_open()
         possible = [image_id for image_id in image_ids if 0 <= image_id <= MAX_IMAGE_ID]
         with self._backend.reading() as connection:
-            missing = set(listing.missing(self._backend, connection, possible)) if possible else set()
-        return [each for each in dict.fromkeys(image_ids) if each in missing or not 0 <= each <= MAX_IMAGE_ID]
+            live = listing.live_among(self._backend, connection, possible) if possible else set()
+        return [image_id for image_id in dict.fromkeys(image_ids) if image_id not in live]
 
     def export(self, after: int = -1) -> Iterator[ExportedImage]:
         """Yield every image above an id, ascending, all of one moment; memory stays that of a page.

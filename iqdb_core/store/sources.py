@@ -46,9 +46,8 @@ def write(connection: sa.Connection, sources: Mapping[int, str]) -> None:
 
 def write_for_live(backend: Backend, connection: sa.Connection, sources: Mapping[int, str]) -> int:
     """Do as `write` for those of the images that are there; returns how many."""
-    feed = backend.feed_rows(connection, list(sources))
-    live = {image_id: source for image_id, source in sources.items() if _is_live(feed.get(image_id))}
-    write(connection, live)
+    live = {row.post_id for row in backend.feed_rows(connection, list(sources)).values() if row.state == LIVE}
+    write(connection, {image_id: source for image_id, source in sources.items() if image_id in live})
     return len(live)
 
 
@@ -56,10 +55,6 @@ def remove(connection: sa.Connection, image_ids: Sequence[int]) -> None:
     """Forget sources, inside a write transaction; those that are not there are no error."""
     for some in _pieces(image_ids):
         connection.execute(_REMOVE, {"ids": some})
-
-
-def _is_live(row: object) -> bool:
-    return getattr(row, "state", None) == LIVE
 
 
 def _pieces(image_ids: Sequence[int]) -> Iterator[list[int]]:

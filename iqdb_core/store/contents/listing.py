@@ -1,4 +1,4 @@
-"""Which images are here, and which of these are not? Runs one statement per page; changes nothing.
+"""Which images are here, and which of these? Runs one statement per page; changes nothing.
 
 Called by `SignatureStore`.
 """
@@ -49,8 +49,6 @@ def after(connection: sa.Connection, image_id: int, limit: int) -> list[ListedIm
     return [ListedImage(*row) for row in rows]
 
 
-def missing(backend: Backend, connection: sa.Connection, image_ids: Sequence[int]) -> list[int]:
-    """Return those ids that no live image has, each once, in their order."""
-    known = backend.feed_rows(connection, image_ids)
-    live = {image_id for image_id, row in known.items() if row.state == LIVE}
-    return [image_id for image_id in dict.fromkeys(image_ids) if image_id not in live]
+def live_among(backend: Backend, connection: sa.Connection, image_ids: Sequence[int]) -> set[int]:
+    """Return those ids that live images have."""
+    return {row.post_id for row in backend.feed_rows(connection, image_ids).values() if row.state == LIVE}

@@ -181,9 +181,8 @@ class PostgresEngines:
         servers = {name: value for name, value in url.query.items() if name in _SERVERS}
         own = {"connect_timeout": f"{timeouts.connect_s:.0f}", "application_name": "iqdb"}
         connect_args = _NETWORK | own | self._given
-        connect_args["options"] = (
-            self._options
-        )  # even if there are none: those of the environment do not count
+        # Even if there are none: those of the environment do not count.
+        connect_args["options"] = self._options
         # Whatever the environment, the role or the database say: text has to travel whole.
         connect_args["client_encoding"] = "utf8"
         engine = sa.create_engine(
