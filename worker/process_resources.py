@@ -12,10 +12,10 @@ from typing import Final
 from iqdb_core.jobs import Idling, Keys, RedisPort, Retention, WorkLedger
 from iqdb_core.jobs.stages import StageTally
 from iqdb_core.settings import Settings
-from iqdb_core.signature import DecodeLimits
+from iqdb_core.signature import DecodeLimits, read_timed
 from iqdb_core.store import SignatureStore, StoreTimeouts, open_store
 from worker.handlers import IngestHandler, Patience
-from worker.stages import WatchedStore, watched_read
+from worker.watched_store import WatchedStore
 
 LINGER_S: Final = 0.5
 """A task listens for so long before it ends: a message through Celery costs as much as hashing two images."""
@@ -90,7 +90,12 @@ class ProcessResources:
         return IngestHandler(
             ledger=open_ledger(settings, claimant, lambda: opened().store_id),
             open_store=lambda: WatchedStore(opened(), tally.observe),
-            read_image=partial(watched_read, limits=limits, observe=tally.observe),
+            read_image=partial(
+                read_timed,
+                limits=limits,
+                on_decoded=partial(tally.observe, "decode"),
+                on_hashed=partial(tally.observe, "hash"),
+            ),
             patience=Patience(
                 budget_s=settings.task_time_limit_s / 4,
                 retry_s=settings.task_time_limit_s / 4,

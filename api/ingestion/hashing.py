@@ -12,7 +12,6 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from time import perf_counter
 from typing import Any, TypeVar
 
 from starlette.datastructures import UploadFile
@@ -21,7 +20,7 @@ from api.ingestion.picture import Channels, Picture, upload_bytes
 from api.metrics.stages import Observe, Stage, ignore
 from iqdb_core.errors import IqdbError
 from iqdb_core.model import Asked, Signature
-from iqdb_core.signature import DecodeLimits, ReadAsked, ReadImage, read_asked, read_image, turned
+from iqdb_core.signature import DecodeLimits, ReadAsked, ReadImage, read_asked, read_timed, turned
 
 T = TypeVar("T")
 Gone = Callable[[], Awaitable[None]]
@@ -50,7 +49,8 @@ class Hasher:
     def __init__(
         self, *, decoders: int, limits: DecodeLimits, max_upload_bytes: int, observe: Observe = ignore
     ) -> None:
-        self._observe = observe
+        self._on_decoded = partial(observe, Stage.DECODE)
+        self._on_hashed = partial(observe, Stage.HASH)
         self._limits = limits
         self._max_upload_bytes = max_upload_bytes
         self._threads = ThreadPoolExecutor(decoders, thread_name_prefix="decode")
@@ -155,21 +155,12 @@ class Hasher:
             return ReadImage(picture, is_damaged=False)
         if isinstance(picture, Channels):
             return ReadImage(picture.signature(), is_damaged=False)
-        return self._hash(upload_bytes(picture, self._max_upload_bytes))
-
-    def _hash(self, data: bytes) -> ReadImage:
-        hashing_s = 0.0
-
-        def on_hashed(seconds: float) -> None:
-            nonlocal hashing_s
-            hashing_s = seconds
-            self._observe(Stage.HASH, seconds)
-
-        start = perf_counter()
-        try:
-            return read_image(data, limits=self._limits, on_hashed=on_hashed)
-        finally:
-            self._observe(Stage.DECODE, perf_counter() - start - hashing_s)
+        return read_timed(
+            upload_bytes(picture, self._max_upload_bytes),
+            limits=self._limits,
+            on_decoded=self._on_decoded,
+            on_hashed=self._on_hashed,
+        )
 
     def close(self) -> None:
         """Wait for the images in flight and end the threads."""

@@ -33,6 +33,7 @@ __all__ = [
     "parts_from_image_bytes",
     "read_asked",
     "read_image",
+    "read_timed",
     "turned",
     "warm_up",
 ]
@@ -67,12 +68,7 @@ class ReadImage:
     is_damaged: bool
 
 
-def read_image(
-    data: bytes,
-    *,
-    limits: DecodeLimits = _DEFAULT_LIMITS,
-    on_hashed: Callable[[float], None] | None = None,
-) -> ReadImage:
+def read_image(data: bytes, *, limits: DecodeLimits = _DEFAULT_LIMITS) -> ReadImage:
     """Return the signature of an image file, and whether the file is damaged.
 
     Parameters
@@ -82,8 +78,6 @@ def read_image(
         The first frame counts, upright according to EXIF, on white, without regard to colour profiles.
     limits : DecodeLimits
         What the image may cost, and whether it may be damaged.
-    on_hashed : callable, optional
-        Told how many seconds were not spent on decoding, once there is a signature.
 
     Returns
     -------
@@ -106,6 +100,40 @@ def read_image(
     -----
     Safe to call from several threads at once. Decoding and the kernels release the GIL.
     """
+    image, _ = _read(data, limits)
+    return image
+
+
+def read_timed(
+    data: bytes,
+    *,
+    limits: DecodeLimits,
+    on_decoded: Callable[[float], None],
+    on_hashed: Callable[[float], None],
+) -> ReadImage:
+    """Do as `read_image`, and tell how long it took.
+
+    Parameters
+    ----------
+    data, limits
+        As for `read_image`.
+    on_decoded : callable
+        Told the seconds that were not spent on hashing, also where the image cannot be read.
+    on_hashed : callable
+        Told the seconds that were, if there is a signature.
+    """
+    start = perf_counter()
+    hashing_s = 0.0
+    try:
+        image, hashing_s = _read(data, limits)
+        on_hashed(hashing_s)
+        return image
+    finally:
+        on_decoded(perf_counter() - start - hashing_s)
+
+
+def _read(data: bytes, limits: DecodeLimits) -> tuple[ReadImage, float]:
+    """Return what was read of an image file, and the seconds that were spent on anything but decoding."""
     with memory_errors():
         picture = decode(data, limits)
         shrinking = create_shrinking(picture.width, picture.height)
@@ -116,19 +144,12 @@ def read_image(
             hashing_s += perf_counter() - start
         start = perf_counter()
         signature = _from_small(shrinking.small())
-    if on_hashed is not None:
-        on_hashed(hashing_s + perf_counter() - start)
-    return ReadImage(signature, picture.is_damaged)
+    return ReadImage(signature, picture.is_damaged), hashing_s + perf_counter() - start
 
 
-def from_image_bytes(
-    data: bytes,
-    *,
-    limits: DecodeLimits = _DEFAULT_LIMITS,
-    on_hashed: Callable[[float], None] | None = None,
-) -> Signature:
+def from_image_bytes(data: bytes, *, limits: DecodeLimits = _DEFAULT_LIMITS) -> Signature:
     """Return the signature of an image file; see `read_image`, which says more."""
-    return read_image(data, limits=limits, on_hashed=on_hashed).signature
+    return read_image(data, limits=limits).signature
 
 
 def parts_from_image_bytes(

@@ -1,4 +1,4 @@
-"""Watches what a worker process works with, and tells how long each stage took."""
+"""The store of a worker process, with every commit timed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from time import perf_counter
 
 from iqdb_core.model import Write, WriteOutcome
-from iqdb_core.signature import DecodeLimits, ReadImage, read_image
 from worker.handlers import Store
 
 Observe = Callable[[str, float], None]
@@ -26,19 +25,3 @@ class WatchedStore:
             return self._store.apply(writes)
         finally:
             self._observe("commit", perf_counter() - start)
-
-
-def watched_read(data: bytes, limits: DecodeLimits, observe: Observe) -> ReadImage:
-    """Read an image as `read_image` does; what is not hashing is decoding."""
-    hashing_s = 0.0
-
-    def on_hashed(seconds: float) -> None:
-        nonlocal hashing_s
-        hashing_s = seconds
-        observe("hash", seconds)
-
-    start = perf_counter()
-    try:
-        return read_image(data, limits=limits, on_hashed=on_hashed)
-    finally:
-        observe("decode", perf_counter() - start - hashing_s)
