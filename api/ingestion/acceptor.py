@@ -23,9 +23,10 @@ log = logging.getLogger(__name__)
 
 GROUP_JOBS: Final = 256
 GROUP_BYTES: Final = 32 * 1024 * 1024
+"""What one script accepts at most, but for a request that is larger by itself: Redis is not to be held up."""
 _ROOMY: Final = 0.9
 _ROOMY_S: Final = 1.0
-"""A queue filled less than that is taken to have room for so long, without asking."""
+"""A queue filled less than the share `_ROOMY` is taken to have room for so long, without asking."""
 
 _Pending = tuple[Sequence[Submission], "asyncio.Future[list[Accepted]]"]
 

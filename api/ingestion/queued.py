@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
-from api.ingestion.acceptor import JobAcceptor
+from api.ingestion.acceptor import GROUP_BYTES, GROUP_JOBS, JobAcceptor
 from api.ingestion.completion import CompletionWaiter
 from api.ingestion.interface import Added, Failed, Outcome, Queued, failed
 from api.ingestion.ledger_threads import LedgerThreads
@@ -32,9 +32,6 @@ from iqdb_core.errors import (
 from iqdb_core.jobs import Job, JobPage, JobReader, JobState, Lane, Submission
 from iqdb_core.model import Signature
 
-GROUP_BYTES: Final = 32 * 1024 * 1024
-"""A batch is accepted in groups of about this much, so that Redis is never held up for long by one script."""
-GROUP_JOBS: Final = 256
 _READS: Final = 8
 _SHOW_S: Final = 2.0
 """How long a job that is done is kept back, because a query node lacks its image, seconds."""

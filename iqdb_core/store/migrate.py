@@ -9,7 +9,7 @@ that the program which made it opens it again. Called by the command line.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
@@ -95,7 +95,6 @@ def copy_store(
     *,
     progress: Callable[[int, int], None] | None = None,
     batch: int = DEFAULT_BATCH,
-    timeouts: StoreTimeouts | None = None,
 ) -> CopyResult:
     """Copy everything a database holds into a new store.
 
@@ -111,7 +110,6 @@ def copy_store(
         In images and tombstones.
     batch : int
         Rows per transaction.
-    timeouts : StoreTimeouts, optional
 
     Returns
     -------
@@ -125,7 +123,7 @@ def copy_store(
     StoreUnavailable
         One of them cannot be reached; calling again goes on.
     """
-    timeouts = replace(timeouts or StoreTimeouts(), statement_s=_STATEMENT_S)
+    timeouts = StoreTimeouts(statement_s=_STATEMENT_S)
     source_address, target_address = parse_address(source_url), parse_address(target_url)
     if source_address == target_address:
         raise StoreInvalid("source and target are the same database")

@@ -67,13 +67,7 @@ def open_store(
         raise
 
 
-def back_up_older(
-    url: str,
-    path: Path,
-    progress: Callable[[int, int], None] | None = None,
-    *,
-    timeouts: StoreTimeouts = _DEFAULT_TIMEOUTS,
-) -> int | None:
+def back_up_older(url: str, path: Path, progress: Callable[[int, int], None] | None = None) -> int | None:
     """Back up a store of an older schema without upgrading it, so that there is a way back.
 
     Parameters
@@ -85,7 +79,6 @@ def back_up_older(
         from Postgres the newest.
     progress : callable of (done, total), optional
         In pages or images.
-    timeouts : StoreTimeouts
 
     Returns
     -------
@@ -102,7 +95,7 @@ def back_up_older(
     """
     from iqdb_core.store.contents.backup import back_up  # noqa: PLC0415 - as in SignatureStore.backup
 
-    backend = make_backend(parse_address(url), timeouts)
+    backend = make_backend(parse_address(url), _DEFAULT_TIMEOUTS)
     try:
         try:
             with backend.reading() as connection:

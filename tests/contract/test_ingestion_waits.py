@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from starlette.datastructures import UploadFile
 
-from api.ingestion.acceptor import JobAcceptor
+from api.ingestion.acceptor import GROUP_JOBS, JobAcceptor
 from api.ingestion.completion import CompletionWaiter
 from api.ingestion.embedded import EmbeddedIngestion
 from api.ingestion.group_commit import GroupCommitter
@@ -21,7 +21,7 @@ from api.ingestion.hashing import Hasher
 from api.ingestion.interface import Failed, Ingestion, Outcome, Queued
 from api.ingestion.ledger_threads import LedgerThreads
 from api.ingestion.picture import BodyTooLarge, NewImage
-from api.ingestion.queued import GROUP_JOBS, QueueIngestion
+from api.ingestion.queued import QueueIngestion
 from api.ingestion.waits import Waits
 from iqdb_core.clock import RevisionClock
 from iqdb_core.errors import IndexNotReady, QueueFull

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from api.ingestion.queued import GROUP_JOBS
+from api.ingestion.acceptor import GROUP_JOBS
 from api.web.reading.copies import MAX_EXCLUDED, MAX_OFFSET, NEGATIVE, TURNS
 from api.web.reading.requests import MAX_LIMIT
 from iqdb_core import codec
