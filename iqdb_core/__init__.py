@@ -1,1 +1,1 @@
-"""The library: signatures, index, store and follower, without web, queue or environment."""
+"""The library: signatures, index, store, follower, ledger of jobs; without web, Celery or environment."""
