@@ -27,6 +27,8 @@ def main() -> None:
     try:
         settings = Settings.read()
         logging.basicConfig(level=settings.log_level.upper(), format=LOG_FORMAT)
+        # The worker checks once more, as when Celery's command starts it. Here it is done before Celery sees
+        # the settings, to some of which it answers with a traceback.
         check(settings)
     except (ConfigError, StoreInvalid) as error:
         end(error)

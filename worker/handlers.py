@@ -280,8 +280,8 @@ class IngestHandler:
     def _applied(self, writes: Sequence[Write], end: float) -> list[WriteOutcome]:
         """Commit writes; those that only another clock outran are numbered anew, and committed again.
 
-        Should another worker store a later write to the same image between the two, that one is replaced: it
-        takes an image that several write to, within milliseconds, while a clock is ahead.
+        A later write that another worker stores between the two commits is replaced by the one numbered anew.
+        That takes several writers to one image, within milliseconds, while a clock is ahead.
         """
         outcomes: dict[int, WriteOutcome] = {}
         pending = dict(enumerate(writes))

@@ -27,7 +27,7 @@ from worker.handlers import IngestHandler
 logger = logging.getLogger(__name__)
 
 _SILENT_S: Final = 60.0
-"""Every message and every sweep meets the same error: some in a second."""
+"""Every message and every sweep meets the same error, several times in a second."""
 
 
 def register(app: Celery, handler: Callable[[], IngestHandler], request: type[Request]) -> None:

@@ -167,8 +167,8 @@ async def wait(request: Request) -> Response:
     body = {"is_applied": is_applied, "applied_seq": follower.applied_seq}
     head_seq = follower.head_since(look)
     if head_seq is not None:
-        # What the store itself ends at: less than was promised once a backup of it has been put back. What
-        # it ended at before the question says nothing: it may hang, or be away, since then.
+        # The end of the store itself: below what was promised, once a backup of it has been put back. Only
+        # what was read after the question counts: since before, the store may hang or be away.
         body["head_seq"] = head_seq
     return json_response(body)
 

@@ -2,8 +2,8 @@
 
 What is asked: a record per signature, of its part (4 x int32, width 0 for none), its turn (a short text) and
 the signature. The answer: the query's detail, then a record per match. Parameters are in the query string,
-the picture's `width` and `height` among them, which nodes or front ends of before do not know and do without;
-except for ids to leave out, which may be many and go before the signatures.
+but for the ids to leave out: those may be many, and go before the signatures. The picture's `width` and
+`height` may be missing, and passed over: older front ends and nodes do not know them.
 """
 
 from __future__ import annotations

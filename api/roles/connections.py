@@ -1,4 +1,4 @@
-"""How connections arrive: accepted as fast as they come, and dropped where a head never ends, or an answer.
+"""How connections arrive: accepted as fast as they come, dropped where a head or an answer never ends.
 
 Knows HTTP only as far as the head of a request. Used by `process`.
 """
@@ -115,9 +115,9 @@ class Acceptor:
             task.add_done_callback(self._tasks.discard)
 
     def _next_number(self) -> int:
-        """Return the lowest free descriptor, than which at least so many are open; raises OSError for none.
+        """Return the lowest free descriptor: at least so many are open, of connections and everything else.
 
-        It counts connections that are not served yet and everything else, too.
+        Raises OSError where none is free.
         """
         number = os.dup(self._listener.fileno())
         os.close(number)

@@ -131,7 +131,7 @@ _PARSERS: Final = ((str, _word), (list[str], _word), (Path, _path), (list[Path],
 
 
 def _never_empty(annotation: Any) -> Any:
-    """Return the annotation of a parameter; what is an argument in words refuses an empty one from now on."""
+    """Return the annotation of a parameter; arguments that are text refuse an empty one from now on."""
     kind, *more = get_args(annotation) or (annotation,)
     for info in more:
         if isinstance(info, ArgumentInfo) and info.parser is None:

@@ -24,7 +24,7 @@ PAGE_IMAGES: Final = 2_000
 PAGE_S: Final = 0.5
 """A page ends after so many images, or so much time; a group that is under way then may be finished."""
 WALK_S: Final = 1.0
-"""A server ends the group, too, after so much time since the page began; a node may take far longer."""
+"""On a server the group under way is cut when its page has taken so long; front ends wait far longer."""
 WALKS: Final = 2
 """So many pages are looked for at once. Each takes as long as hundreds of queries."""
 MIN_SCORE: Final = 60.0

@@ -32,11 +32,11 @@ log = logging.getLogger(__name__)
 
 INLINE_IMAGES: Final = 200_000
 INLINE_LIMIT: Final = 100
-"""Up to this many images and matches a query that need not wait for its turn takes less time than handing it
-to a thread and back, once arithmetic is compiled."""
+"""Up to this many images and matches, a query that need not wait for its turn is answered on the event loop:
+with compiled arithmetic it takes less time than handing it to a thread and back."""
 INLINE_S: Final = 0.002
-"""After a query that took more of a processor's time, as before arithmetic is compiled, none is answered on
-the event loop, where everybody else would wait for it, until one is quick again."""
+"""Processor time of a query. After one that took longer, as all do before arithmetic is compiled, queries go
+to threads until one is quick again: everybody else would wait for them on the event loop."""
 QUERY_THREADS: Final = 8
 STORE_THREADS: Final = 2
 STORE_S: Final = 1.0

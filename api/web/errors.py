@@ -1,7 +1,6 @@
 """Errors to HTTP: one table from error classes to statuses, and the one shape of an error's body.
 
-Statuses live here and nowhere else. Every answer to a failed request is JSON with `message`; a backtrace goes
-to the log only.
+Every answer to a failed request is JSON with `message`; a backtrace goes to the log only.
 """
 
 from __future__ import annotations

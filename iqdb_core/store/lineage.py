@@ -43,7 +43,15 @@ def mark(connection: sa.Connection, before: int, after: int) -> Mark | None:
 
 
 def bind_to(connection: sa.Connection, holder: object) -> None:
-    """Let a connection that can outlive who holds the history forget its mark when that is another one."""
+    """Forget the mark of a connection that leads to another server or database than before.
+
+    Parameters
+    ----------
+    connection : sqlalchemy.Connection
+        Behind a pooler, which may lead it elsewhere for each transaction.
+    holder : object
+        Whose history it leads to now; equal for the same.
+    """
     if connection.info.get(_HOLDER) != holder:
         connection.info.pop(_MARKED_SEQ, None)
         connection.info[_HOLDER] = holder

@@ -7,9 +7,10 @@ place.
 
 IQDB never updates a row: it deletes it and inserts another, whose id is the one after the largest. So a row
 is replaced under its own id only where all rows behind it were deleted as well, and of the newest rows the
-feed knows all of their content. What may go unnoticed is a row before the newest thousand whose successors
-were all put back as they were: for good if its averages are the same, as those of a mirrored picture are, and
-its feed row is of a first takeover; else until something makes the whole table be compared.
+feed knows all of their content. One thing may go unnoticed: a row before the newest thousand was replaced
+under its own id, and all its successors were put back as they were. It is found when something makes the
+whole table be compared. Only where the row was taken over at first sight, and has the same averages as before
+(as a mirrored picture has), it is never found.
 """
 
 from __future__ import annotations

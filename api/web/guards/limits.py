@@ -34,7 +34,7 @@ DRAIN_BYTES: Final = 1024 * 1024
 FAST_BYTES_PER_S: Final = 64 * 1024
 """A sender below this rate has to go when others wait for its place."""
 YOUNG_S: Final = 1.0
-"""No rate is told of a sender before."""
+"""A sender is not judged by its rate before it has had so much time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ class _Room:
         self._inside: set[_Metered] = set()
 
     def enter(self, receive: Receive, limit: int) -> _Metered:
-        """Let a request in, for which a slow sender may have to go. Raises TooBusy."""
+        """Let a request in; where it is full a slow sender has to go. Raises TooBusy if none is slow."""
         if len(self._inside) >= self.options.max_pending:
             slow = [one for one in self._inside if one.is_slow()]
             if not slow:

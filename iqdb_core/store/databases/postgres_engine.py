@@ -1,9 +1,10 @@
 """How do we reach Postgres, and when do we give up? Pools, settings, deadlines and Postgres's errors.
 
 Nothing waits for ever: connects, locks, statements, idle transactions and silent servers all have an end.
-Settings are made by a statement, since poolers refuse or drop those of the startup. A pooler greets with a
-process id of its own, or it could not tell whose statement is to be cancelled. Behind one each transaction
-may be in another session, and on another server: it makes the settings for itself, and nothing is prepared.
+Settings are made by a statement, since poolers refuse or drop those of the startup. A pooler is recognised by
+the process id that it greets with, which is not the session's: it needs ids of its own to tell whose
+statement is to be cancelled. Behind a pooler each transaction may be in another session, and on another
+server, so each makes the settings for itself, and nothing is prepared.
 Called by `postgres` only.
 """
 
