@@ -19,7 +19,7 @@ from celery.apps.worker import Worker, install_worker_int_handler, install_worke
 from celery.platforms import EX_OK
 from celery.signals import worker_process_init, worker_shutting_down
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 LEAVE_S: Final = 5.0
 """How long a worker may take its leave when the tasks in hand have ended, or their time is over."""
@@ -72,7 +72,7 @@ def end_in_time(hostname: str, limit_s: float) -> None:
 
 
 def _end_now(limit_s: float) -> None:
-    logger.error("still not ended %g seconds after it was told to: ending without taking leave", limit_s)
+    log.error("still not ended %g seconds after it was told to: ending without taking leave", limit_s)
     for child in active_children():
         with suppress(ProcessLookupError):
             os.kill(child.pid, signal.SIGKILL)

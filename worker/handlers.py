@@ -22,7 +22,7 @@ from iqdb_core.jobs.messages import CLAIM_JOBS
 from iqdb_core.model import Signature, Write, WriteOutcome
 from iqdb_core.signature import ReadImage
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _FIRST_PAUSE_S: Final = 0.1
@@ -198,13 +198,13 @@ class IngestHandler:
             return self._read(job)
         except IqdbError as error:
             if error.retryable:  # memory ran out: this image may be why, so its tries are counted
-                logger.warning("job %s of image %s is tried again: %s", job.job_id, job.image_id, error)
+                log.warning("job %s of image %s is tried again: %s", job.job_id, job.image_id, error)
                 return PutBack(job.job_id, self._delay_s([job]), is_to_blame=True)
             return Failed(job.job_id, str(error), type(error).__name__)
         except Exception:
             # A fault of ours or of the decoder. It counts like a killed process:
             # another try may succeed, and the blame stays until then.
-            logger.exception("job %s of image %s could not be decoded", job.job_id, job.image_id)
+            log.exception("job %s of image %s could not be decoded", job.job_id, job.image_id)
             return PutBack(job.job_id, self._delay_s([job]), is_to_blame=True)
 
     def _read(self, job: ClaimedJob) -> _Read:
@@ -225,9 +225,9 @@ class IngestHandler:
             return self._stored(hashed, end)
         except Exception as error:
             if _heals(error):
-                logger.warning("%s jobs put back, their images cannot be stored now: %s", len(hashed), error)
+                log.warning("%s jobs put back, their images cannot be stored now: %s", len(hashed), error)
                 return self._deferred(hashed)
-            logger.exception("%s jobs could not be stored", len(hashed))
+            log.exception("%s jobs could not be stored", len(hashed))
         if len(hashed) > 1:
             return self._stored_apart(hashed, end)
         was_well, self._is_store_well = self._is_store_well, False
@@ -260,7 +260,7 @@ class IngestHandler:
                 if _heals(error):
                     left = hashed[number:]
                     break
-                logger.exception("job %s of image %s cannot be stored", one[0].job_id, one[0].image_id)
+                log.exception("job %s of image %s cannot be stored", one[0].job_id, one[0].image_id)
                 failed.append(one)
         self._is_store_well = bool(outcomes)
         return [
@@ -302,7 +302,7 @@ class IngestHandler:
                 if revision is not None
             }
             if pending:
-                logger.warning("%s writes met a clock that is ahead, and are numbered anew", len(pending))
+                log.warning("%s writes met a clock that is ahead, and are numbered anew", len(pending))
         return [outcomes[number] for number in range(len(writes))]
 
     def _apply(self, writes: Sequence[Write]) -> list[WriteOutcome]:
@@ -328,7 +328,7 @@ class IngestHandler:
                 wait = pause * (0.5 + self._chance() / 2)
                 if not error.retryable or self._now() + wait > end:
                     raise
-                logger.warning("trying again in %.1f s: %s", wait, error)
+                log.warning("trying again in %.1f s: %s", wait, error)
                 self._sleep(wait)
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
 

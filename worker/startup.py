@@ -19,7 +19,7 @@ from iqdb_core.store import open_store
 from worker.ending import LEAVE_S, end_in_time
 from worker.process_resources import open_ledger
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 def prepare_at_start(
@@ -94,7 +94,7 @@ def check(settings: Settings) -> str:
     except StoreError as error:
         if not error.retryable:
             raise
-        logger.warning("starting without the database: %s", error)
+        log.warning("starting without the database: %s", error)
         return ""
     store.close()
     return store.store_id

@@ -14,7 +14,7 @@ from typing import Final
 from iqdb_core.errors import StoreError
 from iqdb_core.store import StoreTimeouts, read_store_id
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _TIMEOUTS: Final = StoreTimeouts(connect_s=2.0, lock_s=2.0, statement_s=2.0)
 """The parent does nothing else meanwhile."""
@@ -51,7 +51,7 @@ class StoreId:
             try:
                 self._known = read_store_id(self._database_url(), _TIMEOUTS)
             except StoreError as error:
-                logger.debug("still without the id of the store: %s", error)
+                log.debug("still without the id of the store: %s", error)
             end = self._now()
             self._ask_at_s = end + max(_PAUSE_S, _PAUSES * (end - start))
         return self._known

@@ -17,7 +17,7 @@ from iqdb_core.errors import ConfigError, ForeignQueue, QueueUnavailable
 from iqdb_core.jobs import WorkLedger
 from worker.lost_acks import AcknowledgementWatch
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _COMPLAINT_S: Final = 60.0
 """A fault that lasts is logged so often."""
@@ -47,10 +47,10 @@ class Sweeper:
         except (ForeignQueue, ConfigError) as error:
             if time.monotonic() > self._complained_s + _COMPLAINT_S:
                 self._complained_s = time.monotonic()
-                logger.error("this worker does nothing: %s", error)  # noqa: TRY400 - the sentence says it
+                log.error("this worker does nothing: %s", error)  # noqa: TRY400 - the sentence says it
             return
         if missing:
-            logger.info("jobs wait without a message: sending %s", missing)
+            log.info("jobs wait without a message: sending %s", missing)
             self._send(missing)
 
     def forfeit(self, claimant: str) -> None:
@@ -58,14 +58,14 @@ class Sweeper:
         try:
             self._opened().forfeit(claimant)
         except QueueUnavailable as error:
-            logger.warning("a dead process keeps its jobs until its lease ends: %s", error)
+            log.warning("a dead process keeps its jobs until its lease ends: %s", error)
 
     def leave(self, name: str) -> None:
         """Take the worker off the list and close the connections; if Redis is away it is forgotten later."""
         try:
             self._opened().leave(name)
         except QueueUnavailable as error:
-            logger.warning("still on the list of workers: %s", error)
+            log.warning("still on the list of workers: %s", error)
         self._opened().close()
         self._ledger = None
 

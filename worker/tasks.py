@@ -24,7 +24,7 @@ from iqdb_core.errors import IqdbError
 from iqdb_core.jobs.messages import TASK_INGEST
 from worker.handlers import IngestHandler
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _SILENT_S: Final = 60.0
 """Every message and every sweep meets the same error, several times in a second."""
@@ -75,7 +75,7 @@ class Complaint:
         if error.retryable or self._now() < self._told_at_s + _SILENT_S:
             return
         self._told_at_s = self._now()
-        logger.error(
+        log.error(
             "this worker does nothing: %s",
             error,
             extra={"action": "does_nothing"},
@@ -88,7 +88,7 @@ def send_messages(app: Celery, count: int) -> None:
         for _ in range(count):
             app.send_task(TASK_INGEST, ignore_result=True, retry=False)
     except (OperationalError, RedisError, OSError) as error:
-        logger.warning("a message was not sent, the next sweep will: %s", error)
+        log.warning("a message was not sent, the next sweep will: %s", error)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from kombu.transport import redis as plain
 from kombu.transport.virtual.base import Message as PlainMessage
 from redis.exceptions import InvalidResponse, ResponseError
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _PROBE: Final = "probe"
 _CLASSES: Final = {"redis": "Transport", "rediss": "Transport", "sentinel": "SentinelTransport"}
@@ -51,7 +51,7 @@ class _Reading:
         try:
             return super()._brpop_read(**options)  # type: ignore[misc]
         except (_NoMessage, json.JSONDecodeError, UnicodeDecodeError) as error:
-            logger.warning("an item of the queue was left out: %s", error)
+            log.warning("an item of the queue was left out: %s", error)
             return True
 
 

@@ -32,7 +32,7 @@ PLAIN_CHANGES: Final = 20_000
 _WAITING_BATCHES: Final = 4
 """17 MB each."""
 _TELL_S: Final = 0.1
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 def opened_index(
@@ -156,4 +156,4 @@ class IndexAhead:
             self._room.release()
 
     def _leave(self, error: Exception) -> None:
-        _log.debug("the index is left to the follower: %s", error)
+        log.debug("the index is left to the follower: %s", error)
