@@ -16,8 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.access.rights import Right, right_for
 from api.ingestion.picture import BodyTooLarge
 from api.web.errors import BadRequest, BodyTimeout, TooBusy, error_response
-from api.web.reading.body import has_body
-from api.web.reading.parameters import FORM, MAX_JSON_BYTES
+from api.web.reading.body import FORM, JSON, content_kind, has_body
+from api.web.reading.parameters import MAX_JSON_BYTES
 from api.web.reading.raw_body import MISTAKEN
 from iqdb_core.errors import IqdbError
 
@@ -25,7 +25,7 @@ WORDS_MAX_BYTES: Final = MAX_JSON_BYTES
 """Limit of bodies that hold words and not files."""
 IDS_MAX_BYTES: Final = 64 * 1024
 """Limit of a list of ids to delete, whatever it is called: 1,000 of them take a third of it."""
-_WORDS: Final = {"application/json", FORM}
+_WORDS: Final = {JSON, FORM}
 _BATCHES: Final = {"/images", "/query/batch"}
 """Each of their pictures is held to the limit of one where it is read."""
 MAX_LENGTH_DIGITS: Final = 18
@@ -103,7 +103,7 @@ class RequestLimits:
     def _limit(self, scope: Scope, headers: Headers) -> int:
         if scope["method"] == "DELETE":
             return IDS_MAX_BYTES
-        if _kind(headers) in _WORDS or scope["method"] != "POST":
+        if content_kind(headers) in _WORDS or scope["method"] != "POST":
             return min(WORDS_MAX_BYTES, self._options.max_bytes)
         is_batch = scope["path"].rstrip("/") in _BATCHES
         return self._options.max_batch_bytes if is_batch else self._options.max_bytes
@@ -202,12 +202,8 @@ class _Metered:
         return BodyTimeout(f"nothing was sent for {options.idle_s:g} seconds")
 
 
-def _kind(headers: Headers) -> str:
-    return headers.get("content-type", "").partition(";")[0].strip().lower()
-
-
 def _too_large(headers: Headers, limit: int) -> IqdbError:
-    return BadRequest(MISTAKEN) if _kind(headers) == FORM else BodyTooLarge(limit)
+    return BadRequest(MISTAKEN) if content_kind(headers) == FORM else BodyTooLarge(limit)
 
 
 def _content_length(headers: Headers) -> int:

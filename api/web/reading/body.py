@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Iterable
+from typing import Final
 
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 
 from api.ingestion.picture import BodyTooLarge
 from iqdb_core.errors import IqdbError
+
+MULTIPART: Final = "multipart/form-data"
+FORM: Final = "application/x-www-form-urlencoded"
+JSON: Final = "application/json"
 
 
 class Body:
@@ -68,6 +74,16 @@ async def departure(request: Request) -> None:
     with contextlib.suppress(IqdbError):  # one that goes on sending, against the limits, is no better
         while (await request.receive())["type"] != "http.disconnect":
             pass
+
+
+def content_kind(headers: Headers) -> str:
+    """Return the media type of a body, in small letters and without parameters."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def begins_json(first: bytes) -> bool:
+    """Tell whether a body that begins with these bytes is a JSON object, whatever its media type says."""
+    return first[:1] == b"{" or first.lstrip()[:1] == b"{"
 
 
 def has_body(headers: Iterable[tuple[bytes, bytes]]) -> bool:

@@ -18,7 +18,7 @@ from starlette.requests import Request
 
 from api.web.answers import Dialect
 from api.web.errors import BadRequest
-from api.web.reading.body import Body
+from api.web.reading.body import FORM, JSON, MULTIPART, Body, begins_json, content_kind
 from api.web.reading.multipart import read_form
 from api.web.reading.raw_body import is_picture_type, raw_upload, require_form
 
@@ -26,8 +26,6 @@ MAX_FORM_FIELDS: Final = 16
 MAX_FIELD_BYTES: Final = 64 * 1024
 MAX_JSON_BYTES: Final = 4 * 1024 * 1024
 """49,152 channel values take 0.2 MB, more with blanks; much more would hold up the event loop."""
-MULTIPART: Final = "multipart/form-data"
-FORM: Final = "application/x-www-form-urlencoded"
 
 
 class Parameters:
@@ -124,9 +122,9 @@ async def parameters(request: Request) -> Parameters:
     """Return what a request says, for `with`, which closes uploaded files."""
     values = query_values(request)
     body = Body(request)
-    kind = content_kind(request)
+    kind = content_kind(request.headers)
     first = await body.first()
-    if first[:1] == b"{" or (first and kind == "application/json") or first.lstrip()[:1] == b"{":
+    if first and (kind == JSON or begins_json(first)):
         values |= {name: value for name, value in (await json_object(body)).items() if value is not None}
         return Parameters(Dialect.E621, values)
     if not first:
@@ -163,18 +161,13 @@ def parsed_json(data: bytes) -> Any:
         raise BadRequest(f"the body is not JSON: {error}") from None
 
 
-def content_kind(request: Request) -> str:
-    """Return the media type of a request's body, in small letters and without parameters."""
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
-
-
 def dialect_of(request: Request) -> Dialect:
     """Tell the dialect of a request without a body: by Content-Type."""
-    return _dialect(content_kind(request))
+    return _dialect(content_kind(request.headers))
 
 
 def _dialect(kind: str) -> Dialect:
-    return Dialect.E621 if kind == "application/json" else Dialect.DANBOORU
+    return Dialect.E621 if kind == JSON else Dialect.DANBOORU
 
 
 async def _form_values(body: Body) -> list[tuple[str, str]]:

@@ -18,16 +18,9 @@ from api.web.answers import Dialect, added_body, json_response
 from api.web.document.images import ADD_MANY, DELETE_MANY
 from api.web.errors import BadRequest, message_of, retry_after, status_of
 from api.web.guards.limits import IDS_MAX_BYTES
-from api.web.reading.body import Body
+from api.web.reading.body import FORM, MULTIPART, Body, begins_json, content_kind
 from api.web.reading.multipart import form_items
-from api.web.reading.parameters import (
-    FORM,
-    MULTIPART,
-    content_kind,
-    json_object,
-    parsed_json,
-    query_values,
-)
+from api.web.reading.parameters import json_object, parsed_json, query_values
 from api.web.reading.requests import (
     IF_ABSENT,
     image_id_from,
@@ -79,14 +72,14 @@ async def _batch(request: Request) -> AsyncIterator[tuple[Dialect, Items]]:
     """Yield the ids and pictures of a batch; a part that is at fault alone stands there as its error."""
     if_absent = is_said(IF_ABSENT, query_values(request).get(IF_ABSENT))
     body = Body(request)
-    kind = content_kind(request)
+    kind = content_kind(request.headers)
     first = await body.first()
-    if kind == MULTIPART and first.lstrip()[:1] != b"{":
+    if kind == MULTIPART and not begins_json(first):
         limits = {"max_files": MAX_BATCH, "max_fields": 2 * MAX_BATCH, "max_field_bytes": 8192}
         async with form_items(body, request.headers["content-type"], **limits) as parts:
             yield Dialect.DANBOORU, _checked(_named_items(list(parts)), if_absent=if_absent)
         return
-    if not first or (kind == FORM and first.lstrip()[:1] != b"{"):
+    if not first or (kind == FORM and not begins_json(first)):
         raise BadRequest("send multipart/form-data with a part for each image, or application/json")
     said = await json_object(body)
     images = said.get("images")

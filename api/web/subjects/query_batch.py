@@ -18,9 +18,9 @@ from api.web.answers import Dialect, json_response
 from api.web.document.queries import QUERY_BATCH
 from api.web.errors import BadRequest, message_of, status_of
 from api.web.guards.auth import CALLER
-from api.web.reading.body import Body, departure
+from api.web.reading.body import MULTIPART, Body, begins_json, content_kind, departure
 from api.web.reading.multipart import form_items
-from api.web.reading.parameters import MULTIPART, Parameters, content_kind, json_object, query_values
+from api.web.reading.parameters import Parameters, json_object, query_values
 from api.web.services import Services, services_of
 from api.web.subjects.search import answer
 from iqdb_core.errors import IqdbError
@@ -69,7 +69,7 @@ async def _queries(request: Request) -> AsyncIterator[list[tuple[str, Parameters
     common = query_values(request)
     body = Body(request)
     first = await body.first()
-    if content_kind(request) == MULTIPART and first.lstrip()[:1] != b"{":
+    if content_kind(request.headers) == MULTIPART and not begins_json(first):
         limits = {"max_files": MAX_QUERIES, "max_fields": MAX_QUERIES, "max_field_bytes": 4096}
         async with form_items(body, request.headers["content-type"], **limits) as parts:
             yield _checked(
