@@ -22,11 +22,11 @@ from api.node.protocol import MEDIA_TYPE, NodeHeader, pack_matches
 from api.search.duplicates import page_body
 from api.search.interface import CopiesWanted
 from api.search.local import LocalSearch
-from api.web.answers import Dialect, json_response
+from api.web.answers import json_response
 from api.web.errors import BadRequest, message_of
 from api.web.loading import OnDeath, Startup, create_loading_app, startup_of
 from api.web.reading.copies import MAX_EXCLUDED, MAX_OFFSET
-from api.web.reading.parameters import Parameters, parsed_json, query_values
+from api.web.reading.parameters import parsed_json, query_parameters
 from api.web.reading.requests import DEFAULT_LIMIT, MAX_LIMIT, image_id_from, json_image_id
 from api.web.reading.sketch import Rank
 from api.web.routes import Application
@@ -86,9 +86,9 @@ async def sketch(request: Request) -> Response:
 async def _ranked(request: Request, rank: Rank) -> Response:
     """Answer with what `rank` finds; front ends take `offset` and `exclude` out of it themselves."""
     signature = codec.from_bytes(await request.body())
-    asked = Parameters(Dialect.DANBOORU, query_values(request))
-    limit = asked.integer("limit", 1, MAX_MATCHES) or DEFAULT_LIMIT
-    matches = await rank(signature, limit, asked.number("min_score"))
+    said = query_parameters(request)
+    limit = said.integer("limit", 1, MAX_MATCHES) or DEFAULT_LIMIT
+    matches = await rank(signature, limit, said.number("min_score"))
     return Response(pack_matches(matches), media_type=MEDIA_TYPE)
 
 
@@ -96,7 +96,7 @@ async def _ranked(request: Request, rank: Rank) -> Response:
 async def copies(request: Request) -> Response:
     """Answer several signatures with the records of the likeliest copies; see `api.node.copies`."""
     services = _services(request)
-    said = Parameters(Dialect.DANBOORU, query_values(request))
+    said = query_parameters(request)
     width, height = (said.integer(name, 1, _MAX_SIDE) for name in ("width", "height"))
     size = None if width is None or height is None else (width, height)
     asked, exclude = unpack_asked(await request.body(), size)

@@ -26,7 +26,7 @@ from api.roles.parts import (
     page_of,
     start_compilation,
 )
-from api.search.health import said
+from api.search.health import public_values
 from api.search.local import LocalSearch
 from api.web.app import create_front_end
 from api.web.loading import OnDeath, Startup
@@ -102,5 +102,5 @@ def load(
             contents=contents,
             summary=summary,
             close=stack.pop_all().close,
-            trouble=lambda: said({"write_error": committer.last_error}),
+            trouble=lambda: public_values({"write_error": committer.last_error}),
         )

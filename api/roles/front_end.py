@@ -26,7 +26,7 @@ from api.roles.parts import (
     start_compilation,
 )
 from api.roles.queue_parts import Seeding, connect_redis, create_sender, open_ledger, query_urls_of
-from api.search.health import said
+from api.search.health import public_values
 from api.search.remote import RemoteSearch
 from api.web.app import create_front_end
 from api.web.loading import OnDeath, Startup
@@ -115,5 +115,5 @@ def load(settings: Settings, startup: Startup[Services], instruments: Instrument
             contents=contents,
             summary=f"query nodes {nodes}",
             close=stack.pop_all().close,
-            trouble=lambda: said({"store_error": seeding.store_error}),
+            trouble=lambda: public_values({"store_error": seeding.store_error}),
         )

@@ -16,16 +16,16 @@ _ADDRESS: Final = re.compile(
 )
 
 
-def said(values: Mapping[str, Any]) -> dict[str, Any]:
+def public_values(values: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out what is None, and what texts tell of paths and addresses; the log has them in full."""
     return {
-        name: public(value) if isinstance(value, str) else value
+        name: public_text(value) if isinstance(value, str) else value
         for name, value in values.items()
         if value is not None
     }
 
 
-def public(text: str) -> str:
+def public_text(text: str) -> str:
     """Return the first line of a reason without quoted names, paths and addresses."""
     line = text.splitlines()[0] if text else ""
     return _PATH.sub("...", _ADDRESS.sub("...", _QUOTED.sub("...", line)))

@@ -21,7 +21,7 @@ from api.search.duplicates import (
     TooManyWalks,
     find_duplicates,
 )
-from api.search.health import said
+from api.search.health import public_values
 from api.search.interface import CopiesWanted
 from iqdb_core.errors import IndexNotReady, IndexStateError, StoreError, StoreUnavailable, UnknownImage
 from iqdb_core.follower import Follower
@@ -165,15 +165,15 @@ class LocalSearch:
             "head_seq": max(follower.head_seen, follower.applied_seq),
             "lag_seq": follower.lag_seq,
             "follower": follower.state,
-            "maintenance": said({"state": stats.maintenance, "message": stats.maintenance_error}),
-            "checkpoint": said(
+            "maintenance": public_values({"state": stats.maintenance, "message": stats.maintenance_error}),
+            "checkpoint": public_values(
                 {
                     "seq": stats.checkpoint_seq,
                     "age_s": None if stats.checkpoint_age_s is None else round(stats.checkpoint_age_s),
                     "refused": stats.checkpoint_refused,
                 }
             ),
-            **said(
+            **public_values(
                 {
                     "store_error": follower.store_error,
                     "disk_error": follower.sink_error,

@@ -25,7 +25,7 @@ from api.ingestion.hashing import Abandoned
 from api.ingestion.picture import BodyTooLarge
 from api.metrics.middleware import GONE
 from api.search.duplicates import TooManyWalks
-from api.search.health import public
+from api.search.health import public_text
 from api.web.answers import json_response
 from iqdb_core import errors
 
@@ -149,7 +149,9 @@ def message_of(error: errors.IqdbError) -> str:
     if unsaid is not None:
         return unsaid
     text = str(error) or type(error).__name__
-    return public(text) if isinstance(error, (errors.IndexStateError, errors.SearchUnavailable)) else text
+    if isinstance(error, (errors.IndexStateError, errors.SearchUnavailable)):
+        return public_text(text)
+    return text
 
 
 def error_response(error: errors.IqdbError) -> Response:

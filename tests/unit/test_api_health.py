@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from api.search.health import public, said
+from api.search.health import public_text, public_values
 
 
 @pytest.mark.parametrize(
@@ -30,8 +30,8 @@ from api.search.health import public, said
     ],
 )
 def test_what_a_reason_tells_of_the_machine_is_left_out(text: str, shown: str) -> None:
-    assert public(text) == shown
+    assert public_text(text) == shown
 
 
 def test_what_is_not_the_case_is_not_said() -> None:
-    assert said({"a": None, "b": 0, "c": "fine"}) == {"b": 0, "c": "fine"}
+    assert public_values({"a": None, "b": 0, "c": "fine"}) == {"b": 0, "c": "fine"}

@@ -118,6 +118,11 @@ def query_values(request: Request) -> dict[str, Any]:
     return _merged({}, ((name, value) for name, _, value in pairs if name or value))
 
 
+def query_parameters(request: Request) -> Parameters:
+    """Return what the query string of a request says, for routes that read no body."""
+    return Parameters(Dialect.DANBOORU, query_values(request))
+
+
 async def parameters(request: Request) -> Parameters:
     """Return what a request says, for `with`, which closes uploaded files."""
     values = query_values(request)

@@ -66,25 +66,25 @@ def json_image_ids(body: object, most: int) -> list[int]:
     return [json_image_id(value) for value in values]
 
 
-def question_of(asked: Parameters) -> Question:
+def question_of(said: Parameters) -> Question:
     """Return what a query asks."""
-    image_id = asked.get("post_id")
+    image_id = said.get("post_id")
     picture: Picture | int
     if image_id is None:
-        picture = picture_of(asked)
-    elif any(asked.get(name) is not None for name in ("file", "hash", "channels")):
+        picture = picture_of(said)
+    elif any(said.get(name) is not None for name in ("file", "hash", "channels")):
         raise BadRequest("give one of 'file', 'channels', 'hash' and 'post_id', not several")
     else:
         picture = image_id_from(image_id) if isinstance(image_id, str) else json_image_id(image_id)
-    return Question(picture, asked.number("min_score"))
+    return Question(picture, said.number("min_score"))
 
 
-def picture_of(given: Parameters) -> Picture:
+def picture_of(said: Parameters) -> Picture:
     """Return the picture that a request gives. A hash counts more than a picture beside it, as in IQDB."""
-    text = given.text("hash")
+    text = said.text("hash")
     if text is not None:
         return codec.from_hash(text)
-    upload, channels = given.get("file"), given.get("channels")
+    upload, channels = said.get("file"), said.get("channels")
     if isinstance(upload, UploadFile):
         return upload
     if isinstance(channels, dict):
@@ -96,9 +96,9 @@ def picture_of(given: Parameters) -> Picture:
     raise BadRequest("give an image as multipart part 'file', or 'channels' as JSON, or a 'hash'")
 
 
-def source_of(given: Parameters) -> str | None:
+def source_of(said: Parameters) -> str | None:
     """Return where an image comes from, if a request says so. Raises InvalidSource if it is too long."""
-    text = given.text("source")
+    text = said.text("source")
     if text is not None:
         check_source(text)
     return text

@@ -12,11 +12,11 @@ from starlette.responses import Response, StreamingResponse
 
 from api.contents.cursor import Cursor
 from api.contents.reader import ContentsReader, line_of
-from api.web.answers import Dialect, WholeFile, json_response
+from api.web.answers import WholeFile, json_response
 from api.web.document.contents import CHANGES, EXPORT, LIST, MISSING
 from api.web.errors import BadRequest
 from api.web.reading.body import Body
-from api.web.reading.parameters import Parameters, parsed_json, query_values
+from api.web.reading.parameters import parsed_json, query_parameters
 from api.web.reading.requests import json_image_ids
 from api.web.services import services_of
 from iqdb_core.model import MAX_IMAGE_ID, ChangeBatch, Signature
@@ -39,7 +39,7 @@ SQLITE: Final = "application/vnd.sqlite3"
 @router.get("/images", openapi_extra=LIST)
 async def list_images(request: Request) -> Response:
     """Return the images above an id, ascending; `next` is the `after` of the page that follows."""
-    said = _query(request)
+    said = query_parameters(request)
     after = said.integer("after", 0, MAX_IMAGE_ID)
     limit = said.integer("limit", 1, MAX_LISTED) or DEFAULT_LISTED
     found = await _contents(request).ids_after(-1 if after is None else after, limit)
@@ -62,7 +62,7 @@ async def missing_images(request: Request) -> Response:
 @router.get("/changes", openapi_extra=CHANGES)
 async def list_changes(request: Request) -> Response:
     """Return what has changed since a cursor, oldest first; the latest state of each image, for mirrors."""
-    said = _query(request)
+    said = query_parameters(request)
     cursor = Cursor.parse(said.text("since"))
     limit = said.integer("limit", 1, MAX_CHANGES) or DEFAULT_CHANGES
     wait_s = said.integer("wait_s", 0, MAX_WAIT_S) or 0
@@ -81,7 +81,7 @@ async def list_changes(request: Request) -> Response:
 @router.get("/export", openapi_extra=EXPORT)
 async def export(request: Request) -> Response:
     """Return every image as it is at this moment: a line of JSON each, or an SQLite file as IQDB's."""
-    kind = _query(request).text("format") or "ndjson"
+    kind = query_parameters(request).text("format") or "ndjson"
     if kind not in {"ndjson", "sqlite"}:
         raise BadRequest("format is ndjson or sqlite")
     media_type = SQLITE if kind == "sqlite" else NDJSON
@@ -122,10 +122,6 @@ def _change_bodies(batch: ChangeBatch, sources: dict[int, str]) -> list[dict[str
         else:
             bodies.append({"seq": seq, "post_id": image_id, "deleted": True})
     return bodies
-
-
-def _query(request: Request) -> Parameters:
-    return Parameters(Dialect.DANBOORU, query_values(request))
 
 
 def _contents(request: Request) -> ContentsReader:

@@ -9,10 +9,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.search.duplicates import DuplicatesWanted, page_body
-from api.web.answers import Dialect, json_response
+from api.web.answers import json_response
 from api.web.document.queries import DUPLICATES
 from api.web.reading.copies import min_likelihood_of
-from api.web.reading.parameters import Parameters, query_values
+from api.web.reading.parameters import query_parameters
 from api.web.reading.requests import image_id_from
 from api.web.services import services_of
 
@@ -28,7 +28,7 @@ async def duplicates(request: Request) -> Response:
 
 def duplicates_wanted(request: Request) -> DuplicatesWanted:
     """Return which duplicates a request wants."""
-    said = Parameters(Dialect.DANBOORU, query_values(request))
+    said = query_parameters(request)
     after = said.text("after")
     given = {name: said.number(name) for name in ("min_detail", "min_score")}
     given["min_likelihood"] = min_likelihood_of(said)

@@ -8,10 +8,10 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.web.answers import Dialect, json_response
+from api.web.answers import json_response
 from api.web.document.jobs import JOB, JOBS
 from api.web.errors import BadRequest
-from api.web.reading.parameters import Parameters, query_values
+from api.web.reading.parameters import query_parameters
 from api.web.reading.requests import MAX_ID_DIGITS, MAX_LIMIT
 from api.web.services import services_of
 from iqdb_core import codec
@@ -31,14 +31,14 @@ async def get_job(request: Request, job_id: str) -> Response:
 @router.get("/jobs", openapi_extra=JOBS)
 async def list_jobs(request: Request) -> Response:
     """Return a page of jobs, by state if one is given; `next` is the cursor of the page after it."""
-    asked = Parameters(Dialect.DANBOORU, query_values(request))
-    state = asked.text("state")
+    said = query_parameters(request)
+    state = said.text("state")
     if state is not None and state not in set(JobState):
         raise BadRequest(f"state is one of {', '.join(JobState)}")
-    cursor = asked.text("cursor")
+    cursor = said.text("cursor")
     if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) <= MAX_ID_DIGITS):
         raise BadRequest("cursor is what 'next' of the page before says")
-    limit = asked.integer("limit", 1, MAX_LIMIT) or DEFAULT_JOBS
+    limit = said.integer("limit", 1, MAX_LIMIT) or DEFAULT_JOBS
     page = await services_of(request).ingestion.jobs(
         None if state is None else JobState(state), cursor, limit
     )

@@ -67,21 +67,21 @@ async def query(request: Request) -> Response:
 
 async def answer(services: Services, said: Parameters, gone: Gone) -> Answer:
     """Return what a query found; a picture that nobody waits for any more is not searched, see `Hasher`."""
-    asked = question_of(said)
+    question = question_of(said)
     rank = ranking_of(services.search, said)
     wanted = copies_wanted(said)
     if wanted is not None:
-        copies, is_damaged = await find_copies(services, asked.picture, wanted, gone)
+        copies, is_damaged = await find_copies(services, question.picture, wanted, gone)
         sources = await services.search.sources([match.image_id for match in copies.matches])
         return Answer(copy_bodies(copies, sources, said.dialect), copies.detail, is_damaged)
     window = window_of(said)
-    if isinstance(asked.picture, int):
-        read = ReadImage(await services.search.get(asked.picture), is_damaged=False)
+    if isinstance(question.picture, int):
+        read = ReadImage(await services.search.get(question.picture), is_damaged=False)
     else:
-        read = await services.hasher.read(asked.picture, gone=gone)
+        read = await services.hasher.read(question.picture, gone=gone)
     # What is left out must not be missing at the end.
     limit = window.offset + window.limit + len(window.exclude)
-    matches = await rank(read.signature, limit, asked.min_score)
+    matches = await rank(read.signature, limit, question.min_score)
     if window.exclude:
         matches = [match for match in matches if match.image_id not in window.exclude]
     shown = matches[window.offset : window.offset + window.limit]
