@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Final, get_args, get_type_hints
@@ -43,7 +43,7 @@ def with_settings(
     Parameters
     ----------
     role : str
-        One of `iqdb_core.settings.ROLES`.
+        One of `iqdb_core.settings_terms.ROLES`, or `PEOPLE`.
     only : tuple of str, optional
         Offer no options but these.
     without : mapping of str to str, optional
@@ -56,54 +56,25 @@ def with_settings(
         if only is None or name in only or name in without
     }
 
-    aliases = {name: alias for name in fields if (alias := alias_of(name)) is not None}
-
     def decorate(function: Callable[..., int | None]) -> Callable[..., None]:
-        own = list(inspect.signature(function).parameters.values())[1:]
-        hints = get_type_hints(function, include_extras=True)
-        own = [parameter.replace(annotation=_never_empty(hints[parameter.name])) for parameter in own]
+        own = _own_parameters(function)
         taken = {parameter.name for parameter in own}
-        options = [
-            inspect.Parameter(
-                name,
-                inspect.Parameter.KEYWORD_ONLY,
-                # No default here: what is not given comes from the environment, then from the model.
-                default=None,
-                annotation=_annotation(name, field, is_hidden=name in without),
-            )
-            for name, field in fields.items()
-            if name not in taken
-        ]
-
-        options += [
-            inspect.Parameter(
-                f"{name}_by_alias",
-                inspect.Parameter.KEYWORD_ONLY,
-                default=None,
-                annotation=Annotated[str | None, typer.Option(alias, hidden=True)],
-            )
-            for name, alias in aliases.items()
-        ]
+        parameters = [*own, *_options(fields, taken, hidden=without), *_aliases(fields)]
 
         def command(**values: Any) -> None:
-            given = {name: values[name] for name in values if name in fields}
-            for name in aliases:
-                by_alias = values.pop(f"{name}_by_alias")
-                given[name] = by_alias if given[name] is None else given[name]
             try:
-                settings = Settings.read(**given)
+                settings = Settings.read(**_given(fields, values))
                 _refuse(settings, without)
             except WrongUsage as error:
                 say(str(error))
                 raise typer.Exit(2) from None
             configure_logging(settings.log_level)
             warn_of_unknown(os.environ)
-            arguments = {name: value for name, value in values.items() if name in taken - set(fields)}
+            arguments = {name: values[name] for name in taken - set(fields)}
             with ending_in_order() if role not in LASTING else nullcontext():
                 code = function(settings, **arguments) or 0
             raise typer.Exit(code)
 
-        parameters = [*own, *options]
         command.__name__ = function.__name__
         command.__doc__ = function.__doc__
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -111,6 +82,47 @@ def with_settings(
         return command
 
     return decorate
+
+
+def _own_parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    """Return the parameters of a command's function but for the settings, which come first."""
+    hints = get_type_hints(function, include_extras=True)
+    _, *own = inspect.signature(function).parameters.values()
+    return [parameter.replace(annotation=_never_empty(hints[parameter.name])) for parameter in own]
+
+
+def _options(
+    fields: Mapping[str, FieldInfo], taken: Collection[str], *, hidden: Collection[str]
+) -> Iterator[inspect.Parameter]:
+    """Yield an option for each setting, but for those whose names are taken."""
+    for name, field in fields.items():
+        if name not in taken:
+            yield _optional(name, _annotation(name, field, is_hidden=name in hidden))
+
+
+def _aliases(fields: Iterable[str]) -> Iterator[inspect.Parameter]:
+    """Yield an option for each setting's second name."""
+    for name in fields:
+        if (alias := alias_of(name)) is not None:
+            yield _optional(_by_alias(name), Annotated[str | None, typer.Option(alias, hidden=True)])
+
+
+def _optional(name: str, annotation: Any) -> inspect.Parameter:
+    # No default here: what is not given comes from the environment, then from the model.
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _by_alias(name: str) -> str:
+    return f"{name}_by_alias"
+
+
+def _given(fields: Iterable[str], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the command line gives of settings, by either name; None for what it does not give."""
+    given = {}
+    for name in fields:
+        value = values.get(name)
+        given[name] = values.get(_by_alias(name)) if value is None else value
+    return given
 
 
 def _word(text: str) -> str:
