@@ -144,6 +144,16 @@ ComparedRow = tuple[Any, ...]
 of its post (the fields of a FeedRow, all None where it knows nothing)."""
 
 
+def image_columns(compared: Sequence[ComparedRow]) -> list[tuple[Any, ...]]:
+    """Return the columns avglf1, avglf2, avglf3 and sig of rows, of which there is one at least."""
+    return list(zip(*compared, strict=True))[2:6]
+
+
+def known_of(row: ComparedRow) -> FeedRow | None:
+    """Return what the feed knows of a row's post."""
+    return None if row[6] is None else FeedRow(*row[6:])
+
+
 def counter_row(row: tuple[Any, ...] | None) -> tuple[Any, ...]:
     """Return what was read of the counter row, which every store has.
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from iqdb_core.model import ChangeBatch, FeedState
 from iqdb_core.store import lineage
-from iqdb_core.store.backend import BROKEN, FeedRow
+from iqdb_core.store.backend import BROKEN, FeedRow, image_columns
 from iqdb_core.store.row_states import is_image_id, report_broken, report_no_id, states_of
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ class _Takeover:
         for start in range(0, n_rows, _BATCH):
             compared = self._backend.compared_rows(self._connection, after, min(_BATCH, n_rows - start))
             found = []
-            states = states_of(list(zip(*compared, strict=True))[2:6])
+            states = states_of(image_columns(compared))
             for row, (state, digest) in zip(compared, states, strict=True):
                 row_id, post_id, seq = row[0], row[1], row[6]
                 if not is_image_id(post_id):

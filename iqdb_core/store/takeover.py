@@ -22,7 +22,16 @@ import numpy as np
 import sqlalchemy as sa
 
 from iqdb_core.store import first_takeover, lineage, sources
-from iqdb_core.store.backend import BEFORE_ALL, BROKEN, LIVE, TOMBSTONE, Counter, FeedRow
+from iqdb_core.store.backend import (
+    BEFORE_ALL,
+    BROKEN,
+    LIVE,
+    TOMBSTONE,
+    Counter,
+    FeedRow,
+    image_columns,
+    known_of,
+)
 from iqdb_core.store.columns import average_digests, digests, stack_checked
 from iqdb_core.store.row_states import is_image_id, report_broken, report_no_id, states_of
 
@@ -161,14 +170,20 @@ def _newest_by_averages(
         As `differences` has them, though they may be none.
     """
     newest = backend.compared_rows(connection, _BEHIND_ALL, _TAIL, newest_first=True)
-    compared = [row for row in reversed(newest) if row[-1] is not None and row[-1] < 0]
+    compared = [row for row in reversed(newest) if _is_known_by_averages(row)]
     if not compared:
         return []
-    states = states_of(list(zip(*compared, strict=True))[2:6])
+    states = states_of(image_columns(compared))
     return [
         (row[1], state, row[0], digest, FeedRow(*row[6:]))
         for row, (state, digest) in zip(compared, states, strict=True)
     ]
+
+
+def _is_known_by_averages(row: ComparedRow) -> bool:
+    """Tell whether all that the feed knows of a row's content is what a first takeover wrote of it."""
+    digest = row[-1]
+    return digest is not None and digest < 0
 
 
 class _Feed:
@@ -184,8 +199,8 @@ class _Feed:
 
         What a first takeover on Postgres consists of, without a Python object for each row.
         """
-        row_ids, post_ids, *image_columns, seqs, _, _, _, _, _ = zip(*compared, strict=True)
-        stacked = stack_checked(image_columns)
+        row_ids, post_ids, *columns, seqs, _, _, _, _, _ = zip(*compared, strict=True)
+        stacked = stack_checked(columns)
         are_ids = set(map(type, post_ids)) == {int} and min(post_ids) >= 0
         if stacked is None or set(seqs) != {None} or not are_ids:
             return []
@@ -227,13 +242,10 @@ def differences(compared: Sequence[ComparedRow]) -> Iterator[_Difference]:
     """Yield what the feed must be told about rows of `images`, and log those that are none."""
     if not compared:
         return
-    row_ids, post_ids, *image_columns = list(zip(*compared, strict=True))[:6]
-    states = states_of(image_columns)
+    states = states_of(image_columns(compared))
     at_takeover = _average_digests(compared, [state for state, _ in states])
-    for row_id, post_id, (state, digest), row, other in zip(
-        row_ids, post_ids, states, compared, at_takeover, strict=True
-    ):
-        known = None if row[6] is None else FeedRow(*row[6:])
+    for row, (state, digest), other in zip(compared, states, at_takeover, strict=True):
+        row_id, post_id, known = row[0], row[1], known_of(row)
         if (
             known is not None
             and (known.row_id, known.state) == (row_id, state)
@@ -254,7 +266,7 @@ def _average_digests(compared: Sequence[ComparedRow], states: Sequence[int]) -> 
     asked = [
         number
         for number, (row, state) in enumerate(zip(compared, states, strict=True))
-        if state == LIVE and row[-1] is not None and row[-1] < 0
+        if state == LIVE and _is_known_by_averages(row)
     ]
     if asked:
         averages = np.array([compared[number][2:5] for number in asked], np.float64)
@@ -267,7 +279,7 @@ def unreadable(compared: Sequence[ComparedRow]) -> Iterator[ComparedRow]:
     """Yield rows of `images` that are no signature, or whose post has no image id."""
     if not compared:
         return
-    states = states_of(list(zip(*compared, strict=True))[2:6])
+    states = states_of(image_columns(compared))
     for row, (state, _) in zip(compared, states, strict=True):
         if state == BROKEN or not is_image_id(row[1]):
             yield row
