@@ -38,6 +38,7 @@ from iqdb_core.model import Signature, Write
 from iqdb_core.store import open_store
 from iqdb_core.store.migrate import copy_store
 from tests.fixtures.databases import PostgresServer, initialised_cluster
+from tests.fixtures.followers import wait_applied
 from tests.fixtures.stores import IQDB_TABLE
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ def report_delay(store: SignatureStore, label: str, poll_s: float, *, wake: bool
         (outcome,) = store.apply([Write(10**9 + turn, time.time_ns(), pool[turn % 100])])
         start = time.perf_counter()
         if wake:
-            follower.wait_for(outcome.seq, 60)
+            wait_applied(follower, outcome.seq, 60)
         else:
             while follower.applied_seq < outcome.seq:
                 never.wait(0.0005)

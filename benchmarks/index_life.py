@@ -22,6 +22,7 @@ from iqdb_core.follower import Follower
 from iqdb_core.index import ImageIndex
 from iqdb_core.index.simd.memory import release_free_memory
 from iqdb_core.store import open_store
+from tests.fixtures.followers import wait_applied
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -176,7 +177,7 @@ def updates(database: Path, queries: Path, directory: Path) -> Result:
             committed = time.perf_counter()
             feed.write(batch)
             follower.wake()
-            if not follower.wait_for(batch.last_seq, 10.0):
+            if not wait_applied(follower, batch.last_seq, 10.0):
                 raise SystemExit("a write was not visible within 10 s")
             delays.append(time.perf_counter() - committed)
             if turn == int(UPDATE_S * WRITES_PER_S) // 2:

@@ -233,34 +233,6 @@ class Follower:
             and feed.before == self._lineage
         )
 
-    def wait_for(self, seq: int, timeout_s: float) -> bool:
-        """Wait until the sink holds everything up to `seq`.
-
-        Returns
-        -------
-        bool
-            False when the time ran out.
-
-        Raises
-        ------
-        IndexStateError
-            The follower is dead (or IndexNotReady: stopped), so waiting would be in vain.
-        """
-        done = threading.Event()
-        failures: list[IndexStateError] = []
-
-        def released(failure: IndexStateError | None) -> None:
-            if failure is not None:
-                failures.append(failure)
-            done.set()
-
-        withdraw = self.when_applied(seq, released)
-        if not done.wait(timeout_s):
-            withdraw()
-        if failures:
-            raise failures[0]
-        return done.is_set()
-
     def when_applied(
         self, seq: int, callback: Callable[[IndexStateError | None], None]
     ) -> Callable[[], None]:

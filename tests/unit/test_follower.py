@@ -13,6 +13,7 @@ from iqdb_core.errors import IndexNotReady, IndexStateError, StoreError, StoreIn
 from iqdb_core.follower import Follower
 from iqdb_core.following import FollowerState
 from iqdb_core.store import open_store
+from tests.fixtures.followers import wait_applied
 from tests.fixtures.stores import delete, live_images, put
 from tests.fixtures.waiting import wait_until
 from tests.naive_store import as_changes
@@ -151,18 +152,18 @@ def test_waiting_wakes_by_itself(store: SignatureStore, sink: DictSink, follower
     follower.start()
     for revision in range(1, 30):
         (outcome,) = store.apply([put(revision, revision)])
-        assert follower.wait_for(outcome.seq, LONG_S)
+        assert wait_applied(follower, outcome.seq, LONG_S)
         assert revision in sink.live
-    assert follower.wait_for(1, 0.0)
+    assert wait_applied(follower, 1, 0.0)
 
 
 def test_waiting_ends_when_the_time_is_up(store: SignatureStore, sink: DictSink, follower: Follower) -> None:
     follower.start()
     sink.gate.clear()
     (outcome,) = store.apply([put(7, 100)])
-    assert follower.wait_for(outcome.seq, 0.05) is False
+    assert wait_applied(follower, outcome.seq, 0.05) is False
     sink.gate.set()
-    assert follower.wait_for(outcome.seq, LONG_S) is True
+    assert wait_applied(follower, outcome.seq, LONG_S) is True
 
 
 def test_callbacks_are_called_once_in_order_of_seq(
@@ -182,7 +183,7 @@ def test_callbacks_are_called_once_in_order_of_seq(
     withdraw()
     assert called == []
     sink.gate.set()
-    assert follower.wait_for(6, LONG_S)
+    assert wait_applied(follower, 6, LONG_S)
     wait_until(lambda: len(called) == 4, LONG_S)
     assert called == [(2, None), (2, None), (5, None), (6, None)]
     note(4)
@@ -202,10 +203,10 @@ def test_a_store_that_is_away_is_waited_for(
     made.start()
     wait_until(lambda: made.state is FollowerState.STORE_AWAY, LONG_S)
     (outcome,) = store.apply([put(7, 100)])
-    assert made.wait_for(outcome.seq, 0.05) is False
+    assert wait_applied(made, outcome.seq, 0.05) is False
     wait_until(lambda: made.store_error == "gone fishing", LONG_S)
     source.failure = None
-    assert made.wait_for(outcome.seq, LONG_S)
+    assert wait_applied(made, outcome.seq, LONG_S)
     wait_until(lambda: made.state is FollowerState.FOLLOWING, LONG_S)
     wait_until(lambda: made.store_error is None, LONG_S)
     source.failure = kind("again")
@@ -241,7 +242,7 @@ def test_death_is_loud(store: SignatureStore, sink: DictSink, where: str) -> Non
 
     def wait_in_vain() -> None:
         try:
-            made.wait_for(10**6, LONG_S)
+            wait_applied(made, 10**6, LONG_S)
         except IndexStateError as failure:
             failures.append(failure)
 
@@ -262,7 +263,7 @@ def test_death_is_loud(store: SignatureStore, sink: DictSink, where: str) -> Non
     assert [type(failure) for failure in told] == [IndexStateError]
     assert made.applied_seq == 0
     with pytest.raises(IndexStateError, match="no longer follows"):
-        made.wait_for(1, LONG_S)
+        wait_applied(made, 1, LONG_S)
     made.stop()
     assert made.state is FollowerState.DEAD
     assert len(deaths) == 1
@@ -275,7 +276,7 @@ def test_stopping_fails_those_who_wait(store: SignatureStore, follower: Follower
     follower.stop()
     assert [type(failure) for failure in told] == [IndexNotReady]
     with pytest.raises(IndexNotReady):
-        follower.wait_for(10, LONG_S)
+        wait_applied(follower, 10, LONG_S)
     follower.stop()
     assert store.head_seq() == 0
 
@@ -370,7 +371,7 @@ def test_a_store_that_is_put_back_while_it_is_followed(history: History, sink: D
     source = UnsteadySource(history.store)
     made = Follower(source, sink, cursor=0, poll_s=0.01)
     made.start()
-    assert made.wait_for(15, LONG_S)
+    assert wait_applied(made, 15, LONG_S)
     source.failure = StoreUnavailable("failing over")
     wait_until(lambda: made.state is FollowerState.STORE_AWAY, LONG_S)
     history.put_back()
@@ -383,7 +384,7 @@ def test_a_store_that_is_put_back_while_it_is_followed(history: History, sink: D
     with pytest.raises(IndexNotReady, match="put back to another state"):
         made.check_whole()
     sink.gate.set()
-    assert made.wait_for(17, LONG_S)
+    assert wait_applied(made, 17, LONG_S)
     wait_until(lambda: made.state is FollowerState.FOLLOWING, LONG_S)
     assert sink.live == live_images(history.store)
     made.check_whole()
@@ -399,7 +400,7 @@ def test_many_writers_and_waiters(store: SignatureStore, sink: DictSink) -> None
         for turn in range(25):
             image_id = number * 1000 + turn
             (outcome,) = store.apply([put(image_id, 1, turn)])
-            if not made.wait_for(outcome.seq, LONG_S) or image_id not in sink.live:
+            if not wait_applied(made, outcome.seq, LONG_S) or image_id not in sink.live:
                 failures.append(image_id)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
@@ -423,7 +424,7 @@ def test_disk_trouble_of_the_sink_is_waited_out(
     assert follower.sink_error == "No space left on device"
     store.apply([put(2, 2)])
     sink.failure = None
-    assert follower.wait_for(store.head_seq(), LONG_S)
+    assert wait_applied(follower, store.head_seq(), LONG_S)
     wait_until(lambda: follower.state is FollowerState.FOLLOWING, LONG_S, what="it follows again")
     assert follower.sink_error is None
     assert set(sink.live) == {1, 2}

@@ -9,6 +9,7 @@ import pytest
 
 from iqdb_core.follower import Follower
 from iqdb_core.store import open_store
+from tests.fixtures.followers import wait_applied
 from tests.fixtures.stores import delete, live_images, put
 from tests.fixtures.waiting import wait_until
 from tests.unit.test_follower import LONG_S, NEVER_S, DictSink, UnsteadySource
@@ -33,7 +34,7 @@ class Scene:
     def settle(self) -> None:
         """Wait until the follower has nothing to do."""
         self.follower.wake()
-        assert self.follower.wait_for(self.store.head_seq(), LONG_S)
+        assert wait_applied(self.follower, self.store.head_seq(), LONG_S)
         reads = self.source.reads
         self.follower.wake()
         wait_until(lambda: self.source.reads > reads and not self.follower._turn.locked(), LONG_S)
@@ -56,7 +57,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
 
 
 def agree(scene: Scene) -> None:
-    assert scene.follower.wait_for(scene.store.head_seq(), LONG_S)
+    assert wait_applied(scene.follower, scene.store.head_seq(), LONG_S)
     assert scene.sink.live == live_images(scene.store)
 
 
@@ -147,7 +148,7 @@ def test_two_writers_at_once(scene: Scene) -> None:
             [put(revision % 6, revision), delete(revision % 4, revision)]
         )
         scene.follower.offer(batch)
-        assert scene.follower.wait_for(max(one.seq for one in outcomes), LONG_S)
+        assert wait_applied(scene.follower, max(one.seq for one in outcomes), LONG_S)
     thread.join()
     scene.follower.wake()
     agree(scene)
