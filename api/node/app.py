@@ -42,6 +42,7 @@ MAX_WAIT_S: Final = 30.0
 MAX_MATCHES: Final = MAX_LIMIT + MAX_OFFSET + MAX_EXCLUDED
 """More than a front end ever needs for one answer."""
 _MAX_SIDE: Final = 2**31 - 1
+_WAIT_WORDS: Final = "wait takes the numbers 'seq' and 'timeout_s'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +140,6 @@ async def signature(request: Request, image_id: str) -> Response:
     """Return one image's signature as 264 bytes."""
     found = await _services(request).search.get(image_id_from(image_id))
     return Response(codec.to_bytes(found), media_type="application/octet-stream")
-
-
-_WAIT_WORDS: Final = "wait takes the numbers 'seq' and 'timeout_s'"
 
 
 @router.get("/wait")

@@ -109,11 +109,6 @@ class LocalSearch:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, self._sketch, signature, limit, min_score)
 
-    def _sketch(self, signature: Signature, limit: int, min_score: float | None) -> list[Match]:
-        self._follower.check_whole()
-        with Timed(self._observe, Stage.SCAN):
-            return self._index.query(signature, limit, min_score, is_sketch=True)
-
     async def find_copies(self, asked: Sequence[Asked], wanted: CopiesWanted) -> Copies:
         """See `Search`."""
         loop = asyncio.get_running_loop()
@@ -127,15 +122,6 @@ class LocalSearch:
         except TimeoutError:
             raise StoreUnavailable(f"the database does not answer within {STORE_S:g} seconds") from None
         return await self._walk(wanted, [image.image_id for image in listed])
-
-    async def _walk(self, wanted: DuplicatesWanted, ids: Sequence[int]) -> DuplicatesPage:
-        if not self._free_walks.acquire(blocking=False):
-            raise TooManyWalks
-        find = partial(find_duplicates, walk_s=WALK_S, is_stopped=self._is_stopping.is_set)
-        page = self._walkers.submit(find, self._index, wanted, ids)
-        # When the thread is free, not when the client is gone.
-        page.add_done_callback(lambda _: self._free_walks.release())
-        return await asyncio.wrap_future(page)
 
     async def sources(self, image_ids: Sequence[int]) -> dict[int, str]:
         """See `Search`."""
@@ -209,6 +195,17 @@ class LocalSearch:
         finally:
             withdraw()
 
+    def let_go(self) -> None:
+        """End walks for duplicates, now and from now on: they hold requests in flight. Only sets a flag."""
+        self._is_stopping.set()
+
+    def close(self) -> None:
+        """Wait for the queries in flight and end the threads; of a walk, only for the search under way."""
+        self.let_go()
+        self._walkers.shutdown(wait=True)
+        self._threads.shutdown(wait=True)
+        self._readers.shutdown(wait=True)
+
     def _is_quick(self, limit: int) -> bool:
         """Return whether a query can be expected to hold the event loop for hardly any time."""
         index = self._index
@@ -228,10 +225,10 @@ class LocalSearch:
         finally:
             self._took_s = thread_time() - start
 
-    async def _read(self, read: Callable[[], T]) -> T:
-        """Return what the store says; raises StoreError, and TimeoutError after `STORE_S` seconds."""
-        async with asyncio.timeout(STORE_S):
-            return await asyncio.get_running_loop().run_in_executor(self._readers, read)
+    def _sketch(self, signature: Signature, limit: int, min_score: float | None) -> list[Match]:
+        self._follower.check_whole()
+        with Timed(self._observe, Stage.SCAN):
+            return self._index.query(signature, limit, min_score, is_sketch=True)
 
     def _find_copies(self, asked: Sequence[Asked], wanted: CopiesWanted) -> Copies:
         self._follower.check_whole()
@@ -246,13 +243,16 @@ class LocalSearch:
                 min_detail=wanted.min_detail,
             )
 
-    def let_go(self) -> None:
-        """End walks for duplicates, now and from now on: they hold requests in flight. Only sets a flag."""
-        self._is_stopping.set()
+    async def _walk(self, wanted: DuplicatesWanted, ids: Sequence[int]) -> DuplicatesPage:
+        if not self._free_walks.acquire(blocking=False):
+            raise TooManyWalks
+        find = partial(find_duplicates, walk_s=WALK_S, is_stopped=self._is_stopping.is_set)
+        page = self._walkers.submit(find, self._index, wanted, ids)
+        # When the thread is free, not when the client is gone.
+        page.add_done_callback(lambda _: self._free_walks.release())
+        return await asyncio.wrap_future(page)
 
-    def close(self) -> None:
-        """Wait for the queries in flight and end the threads; of a walk, only for the search under way."""
-        self.let_go()
-        self._walkers.shutdown(wait=True)
-        self._threads.shutdown(wait=True)
-        self._readers.shutdown(wait=True)
+    async def _read(self, read: Callable[[], T]) -> T:
+        """Return what the store says; raises StoreError, and TimeoutError after `STORE_S` seconds."""
+        async with asyncio.timeout(STORE_S):
+            return await asyncio.get_running_loop().run_in_executor(self._readers, read)
