@@ -21,11 +21,11 @@ from iqdb_core.settings import Settings
 from worker import transport
 from worker.lost_acks import AcknowledgementWatch
 from worker.process_resources import ProcessResources, open_ledger
-from worker.requests import request_class
 from worker.startup import end, prepare_at_start
 from worker.store_id import StoreId
 from worker.sweep import Sweeper, sweep_step
 from worker.tasks import register, send_messages
+from worker.watched_request import request_class
 
 REMOTE_CONTROL: Final = "IQDB_REMOTE_CONTROL"
 

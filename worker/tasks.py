@@ -39,7 +39,7 @@ def register(app: Celery, handler: Callable[[], IngestHandler], request: type[Re
     handler : callable
         Returns the handler of the process that runs the task.
     request : type
-        By which Celery follows a message; see `worker.requests`.
+        By which Celery follows a message; see `worker.watched_request`.
     """
     complaint = Complaint()
 
