@@ -83,22 +83,18 @@ def duplicates(
         if form is DuplicatesFormat.CSV and (position < 0 if output is None else out.is_empty):
             out.write(_csv([COLUMNS]))
         total = int(target.status()["images"])
-        looked_at = groups = extra = parts = linked = 0
+        tally = _Tally()
         try:
             while True:
                 page = target.duplicates(position, min_likelihood)
                 every = [_told(target, found, is_here=not settings.url) for found in page.groups]
                 told = [one for one in every if len(one.group.image_ids) > 1]
-                linked += sum(one.left_out for one in every)
-                extra += sum(len(one.group.image_ids) - 1 for one in told)
-                parts += sum(not one.group.is_whole for one in told)
                 if told:  # all of a page or nothing: who goes on begins with a page
                     line.erase()
-                    out.write(_text(told, form, is_first=not groups, is_terminal=out.is_terminal))
+                    out.write(_text(told, form, is_first=not tally.groups, is_terminal=out.is_terminal))
                 position = position if page.next_after is None else page.next_after
-                groups += len(told)
-                looked_at += page.looked_at
-                line(min(looked_at, total), max(total, looked_at))
+                tally.add(page.looked_at, every, told)
+                line(min(tally.looked_at, total), max(total, tally.looked_at))
                 if page.next_after is None:
                     break
         except BrokenPipeError:  # who read it has seen enough
@@ -107,14 +103,7 @@ def duplicates(
             line.close()
             show.say(f"interrupted; go on with --after {position}")
             raise
-    show.say(
-        f"{show.counted(groups, 'group')} among {show.counted(looked_at, 'image')};"
-        f" {show.counted(extra, 'image')} {'is' if extra == 1 else 'are'} there once more than needed"
-    )
-    if linked:
-        show.say(f"left out {show.counted(linked, 'image')} that came by a link to a file of the same group")
-    if parts:
-        show.say(f"not all images are told of {parts:,} of the groups, which are too large")
+    tally.say()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +125,50 @@ def _told(target: Target, found: Group, *, is_here: bool) -> _Told:
     sources = {one: name for one, name in target.sources(found.image_ids).items() if name}
     group = without_links(found, sources) if is_here else found
     return _Told(group, sources, len(found.image_ids) - len(group.image_ids))
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What was told so far.
+
+    Parameters
+    ----------
+    groups, looked_at : int
+        Groups, and images among which they were found.
+    extra : int
+        Images that are there once more than needed.
+    cut : int
+        Groups that are too large to be told whole.
+    left_out : int
+        Images that were left out as links.
+    """
+
+    groups: int = 0
+    looked_at: int = 0
+    extra: int = 0
+    cut: int = 0
+    left_out: int = 0
+
+    def add(self, looked_at: int, found: Iterable[_Told], told: Sequence[_Told]) -> None:
+        """Count a page: the groups that were found, and those of them that are left to be told."""
+        self.looked_at += looked_at
+        self.groups += len(told)
+        self.extra += sum(len(one.group.image_ids) - 1 for one in told)
+        self.cut += sum(not one.group.is_whole for one in told)
+        self.left_out += sum(one.left_out for one in found)
+
+    def say(self) -> None:
+        """Tell a person the sums."""
+        show.say(
+            f"{show.counted(self.groups, 'group')} among {show.counted(self.looked_at, 'image')};"
+            f" {show.counted(self.extra, 'image')} {'is' if self.extra == 1 else 'are'} there once more than"
+            " needed"
+        )
+        if self.left_out:
+            links = show.counted(self.left_out, "image")
+            show.say(f"left out {links} that came by a link to a file of the same group")
+        if self.cut:
+            show.say(f"not all images are told of {self.cut:,} of the groups, which are too large")
 
 
 class Output:
