@@ -35,47 +35,40 @@ class Entry:
 
     Parameters
     ----------
-    module : str
-        Where its Typer application `app` is, which has a command of the same name.
+    file : str
+        The file of `api.roles.commands` with a Typer application `app` that has a command of the same name.
     summary : str
         What `iqdb --help` says.
     panel : str
         Under which heading.
     """
 
-    module: str
+    file: str
     summary: str
     panel: str
 
-
-ADDING: Final = "api.roles.commands.adding"
-KEEPING: Final = "api.roles.commands.keeping"
-LOOKING: Final = "api.roles.commands.looking"
-SEEKING: Final = "api.roles.commands.seeking"
 
 PICTURES: Final = "Pictures"
 SERVE: Final = "Servers"
 STORE: Final = "The database"
 
 COMMANDS: Final[dict[str, Entry]] = {
-    "add": Entry(ADDING, "Add pictures: a folder, files, an archive, a list.", PICTURES),
-    "search": Entry(LOOKING, "Find copies of a picture.", PICTURES),
-    "duplicates": Entry(SEEKING, "Find what is there more than once.", PICTURES),
-    "compare": Entry(LOOKING, "Tell whether two pictures show the same.", PICTURES),
-    "hash": Entry(LOOKING, "Tell the hash of pictures, and add nothing.", PICTURES),
-    "rm": Entry(KEEPING, "Delete images by id.", PICTURES),
-    "http": Entry("api.roles.commands.serve", "Run everything in one process on an SQLite file.", SERVE),
-    "api": Entry("api.roles.commands.serve", "Run a front end of the distributed server.", SERVE),
-    "query": Entry("api.roles.commands.serve", "Run a query node: the index, following the store.", SERVE),
-    "worker": Entry("api.roles.commands.worker", "Run a Celery worker that hashes and stores images.", SERVE),
-    "status": Entry(KEEPING, "Tell how many images are known.", STORE),
-    "backup": Entry(KEEPING, "Copy the database while it is in use.", STORE),
-    "export": Entry(KEEPING, "Write all ids and hashes to a file, or a file for IQDB.", STORE),
-    "check": Entry(KEEPING, "Check that the database agrees with itself.", STORE),
-    "upgrade": Entry(
-        "api.roles.commands.database", "Create or upgrade the database's tables, then end.", STORE
-    ),
-    "migrate": Entry("api.roles.commands.database", "Copy all images from one database into another.", STORE),
+    "add": Entry("add", "Add pictures: a folder, files, an archive, a list.", PICTURES),
+    "search": Entry("search", "Find copies of a picture.", PICTURES),
+    "duplicates": Entry("duplicates", "Find what is there more than once.", PICTURES),
+    "compare": Entry("search", "Tell whether two pictures show the same.", PICTURES),
+    "hash": Entry("search", "Tell the hash of pictures, and add nothing.", PICTURES),
+    "rm": Entry("upkeep", "Delete images by id.", PICTURES),
+    "http": Entry("serve", "Run everything in one process on an SQLite file.", SERVE),
+    "api": Entry("serve", "Run a front end of the distributed server.", SERVE),
+    "query": Entry("serve", "Run a query node: the index, following the store.", SERVE),
+    "worker": Entry("worker", "Run a Celery worker that hashes and stores images.", SERVE),
+    "status": Entry("upkeep", "Tell how many images are known.", STORE),
+    "backup": Entry("upkeep", "Copy the database while it is in use.", STORE),
+    "export": Entry("upkeep", "Write all ids and hashes to a file, or a file for IQDB.", STORE),
+    "check": Entry("upkeep", "Check that the database agrees with itself.", STORE),
+    "upgrade": Entry("database", "Create or upgrade the database's tables, then end.", STORE),
+    "migrate": Entry("database", "Copy all images from one database into another.", STORE),
 }
 
 
@@ -87,7 +80,6 @@ class _LazyCommand(TyperCommand):
 
     def __init__(self, name: str, entry: Entry) -> None:
         super().__init__(name, help=entry.summary, rich_help_panel=entry.panel)
-        self._module = entry.module
 
     def make_context(self, info_name: str | None, args: list[str], *more: Any, **extra: Any) -> Any:
         """Parse the arguments as the real command does; its context belongs to it."""
@@ -145,7 +137,7 @@ def _iqdb(
 def load(name: str) -> Any:
     """Import a command. Raises KeyError for a name that is none."""
     with lasting():
-        module = importlib.import_module(COMMANDS[name].module)
+        module = importlib.import_module(f"api.roles.commands.{COMMANDS[name].file}")
     return typer.main.get_group(module.app).commands[name]
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from api.roles.cli import main
-from api.roles.commands.seeking import Output
+from api.roles.commands.duplicates import Output
 from api.roles.progress import ProgressLine
 from iqdb_core.model import Write
 from iqdb_core.store import open_store
