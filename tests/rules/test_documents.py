@@ -10,6 +10,7 @@ import pytest
 
 from api.roles.cli import COMMANDS, load
 from api.web.errors import STATUSES
+from iqdb_client import Client
 from iqdb_core.settings import Settings, fields_of, flags_of, shown_default
 from iqdb_core.settings_page import settings_page
 from iqdb_core.settings_terms import ROLES
@@ -103,6 +104,24 @@ def test_every_role_and_status_is_documented() -> None:
     api = (ROOT / "docs" / "api.md").read_text()
     for status in {int(status) for status in STATUSES.values()} - {500}:
         assert f"| {status} |" in api
+
+
+def test_every_method_of_the_client_is_documented() -> None:
+    page = (ROOT / "docs" / "client.md").read_text()
+    cells = re.findall(r"^\| (`[^|]*)", page, re.MULTILINE)
+    documented = {name for cell in cells for name in re.findall(r"`(\w+)\(", cell)}
+    assert documented == {name for name in vars(Client) if not name.startswith("_")} - {"close"}
+
+
+def test_commands_of_celery_and_honcho_do_what_the_documents_mean() -> None:
+    """Without an application Celery asks a broker that nobody has; honcho ends all with the release."""
+    entries = {line.partition(":")[0] for line in (ROOT / "Procfile").read_text().splitlines()}
+    for document in sorted((ROOT / "docs").glob("*.md")):
+        text = document.read_text()
+        for arguments in re.findall(r"(?:^ {4}|`)celery ([^`\n]*)", text, re.MULTILINE):
+            assert arguments.startswith("-A worker.celery"), document.name
+        for roles in re.findall(r"honcho start([^`\n]*)", text):
+            assert {*roles.split(), "release"} == entries, document.name
 
 
 def test_files_stay_small_enough_to_read() -> None:
