@@ -11,6 +11,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,39 @@ def test_a_link_is_no_copy_of_the_file_it_leads_to(folder: Path) -> None:
         "1 group among 5 images; 1 image is there once more than needed",
         "left out 2 images that came by a link to a file of the same group",
     ]
+
+
+def test_files_that_are_gone_are_no_copies_to_be_kept(folder: Path) -> None:
+    (folder / "pictures" / "a.jpg").write_bytes(ONE)
+    run("add", "pictures", folder=folder)
+    (folder / "pictures" / "a.jpg").unlink()
+    ended = run("duplicates", folder=folder)
+    (group,) = map(json.loads, ended.stdout.splitlines())
+    assert [(one["post_id"], Path(one["source"]).name) for one in group["images"]] == [
+        (2, "b.jpg"),
+        (3, "c.jpg"),
+    ]
+    assert [pair["post_ids"] for pair in group["pairs"]] == [[2, 3]]
+    assert ended.stderr.splitlines() == [
+        "1 group among 4 images; 1 image is there once more than needed",
+        "left out 1 image whose file is gone; to forget what is gone: iqdb rm 1",
+    ]
+    (folder / "pictures" / "c.jpg").unlink()
+    assert run("duplicates", folder=folder).stdout == ""
+    shutil.rmtree(folder / "pictures")  # a database that was copied, or a disk that is not mounted
+    (group,) = map(json.loads, run("duplicates", folder=folder).stdout.splitlines())
+    assert [one["post_id"] for one in group["images"]] == [1, 2, 3]
+
+
+def test_pictures_of_an_archive_are_there_as_long_as_it_is(folder: Path) -> None:
+    with tarfile.open(folder / "some.tar", "w") as archive:
+        archive.add(folder / "pictures" / "c.jpg", "c.jpg")
+    (folder / "pictures" / "c.jpg").unlink()
+    run("add", "some.tar", "pictures", folder=folder)
+    (group,) = map(json.loads, run("duplicates", folder=folder).stdout.splitlines())
+    assert [Path(one["source"]).name for one in group["images"]] == ["some.tar!c.jpg", "b.jpg"]
+    (folder / "some.tar").unlink()
+    assert run("duplicates", folder=folder).stdout == ""
 
 
 def test_a_folder_that_is_added_by_a_link_as_well_holds_no_copies(folder: Path) -> None:

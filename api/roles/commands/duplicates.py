@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from io import FileIO
 from pathlib import Path
@@ -19,6 +19,7 @@ import typer
 from api.roles.options import TARGET, with_settings
 from api.roles.people import show
 from api.roles.people.files import is_csv
+from api.roles.people.gone_files import gone_ids, without
 from api.roles.people.one_file import without_links
 from api.roles.people.opening import opened
 from api.roles.people.target import Target
@@ -32,6 +33,8 @@ from iqdb_core.settings import Settings
 app: Final = typer.Typer()
 
 COLUMNS: Final = ("group", "post_id", "likelihood", "source")
+_MOST_IDS: Final = 20
+"""So many are told at the end."""
 
 
 class DuplicatesFormat(StrEnum):
@@ -70,7 +73,7 @@ def duplicates(
     """Find groups of images that show the same picture, smallest id first.
 
     Plain pictures, which resemble each other anyhow, are left out, and so are links to files of the same
-    group.
+    group, and files that are gone.
     """
     output = None if output == Path("-") else output
     position = -1 if after is None else after
@@ -108,11 +111,22 @@ def duplicates(
 
 @dataclass(frozen=True, slots=True)
 class _Told:
-    """A group, where its images come from, as far as it is known, and how many were left out as links."""
+    """A group, where its images come from, as far as it is known, and what was left out of it.
+
+    Parameters
+    ----------
+    group : Group
+    sources : mapping of int to str
+    gone : tuple of int
+        Images whose files are gone.
+    links : int
+        How many images came by links.
+    """
 
     group: Group
     sources: Mapping[int, str]
-    left_out: int
+    gone: tuple[int, ...]
+    links: int
 
     @property
     def number(self) -> int:
@@ -123,8 +137,12 @@ class _Told:
 def _told(target: Target, found: Group, *, is_here: bool) -> _Told:
     """Return a group as it is told; `is_here`: sources are files of this machine, if they are files."""
     sources = {one: name for one, name in target.sources(found.image_ids).items() if name}
-    group = without_links(found, sources) if is_here else found
-    return _Told(group, sources, len(found.image_ids) - len(group.image_ids))
+    if not is_here:
+        return _Told(found, sources, (), 0)
+    gone = gone_ids(found.image_ids, sources)
+    there = without(found, gone) if gone else found
+    group = without_links(there, sources)
+    return _Told(group, sources, gone, len(there.image_ids) - len(group.image_ids))
 
 
 @dataclass(slots=True)
@@ -139,15 +157,18 @@ class _Tally:
         Images that are there once more than needed.
     cut : int
         Groups that are too large to be told whole.
-    left_out : int
+    links : int
         Images that were left out as links.
+    gone : list of int
+        Images that were left out because their files are gone.
     """
 
     groups: int = 0
     looked_at: int = 0
     extra: int = 0
     cut: int = 0
-    left_out: int = 0
+    links: int = 0
+    gone: list[int] = field(default_factory=list)
 
     def add(self, looked_at: int, found: Iterable[_Told], told: Sequence[_Told]) -> None:
         """Count a page: the groups that were found, and those of them that are left to be told."""
@@ -155,7 +176,9 @@ class _Tally:
         self.groups += len(told)
         self.extra += sum(len(one.group.image_ids) - 1 for one in told)
         self.cut += sum(not one.group.is_whole for one in told)
-        self.left_out += sum(one.left_out for one in found)
+        for one in found:
+            self.links += one.links
+            self.gone += one.gone
 
     def say(self) -> None:
         """Tell a person the sums."""
@@ -164,8 +187,12 @@ class _Tally:
             f" {show.counted(self.extra, 'image')} {'is' if self.extra == 1 else 'are'} there once more than"
             " needed"
         )
-        if self.left_out:
-            links = show.counted(self.left_out, "image")
+        if self.gone:
+            gone = show.counted(len(self.gone), "image")
+            ids = " ".join(map(str, self.gone[:_MOST_IDS])) + (" ..." if len(self.gone) > _MOST_IDS else "")
+            show.say(f"left out {gone} whose file is gone; to forget what is gone: iqdb rm {ids}")
+        if self.links:
+            links = show.counted(self.links, "image")
             show.say(f"left out {links} that came by a link to a file of the same group")
         if self.cut:
             show.say(f"not all images are told of {self.cut:,} of the groups, which are too large")
