@@ -29,11 +29,14 @@ class FileVersion:
 
 
 class PictureFolder:
-    """All regular files below one folder.
+    """All regular files below one folder, but for those of the database.
 
     Parameters
     ----------
     folder : Path
+    database : Path, optional
+        An SQLite file that this process uses: whoever opens and closes it, or what lies beside it under its
+        name, gives up all locks that SQLite holds of it.
 
     Raises
     ------
@@ -41,7 +44,8 @@ class PictureFolder:
         It is no folder that can be read.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, database: Path | None = None) -> None:
+        self._database = None if database is None else os.path.realpath(database)
         try:
             self._root = folder.resolve(strict=True)
             is_readable = self._root.is_dir() and os.access(self._root, os.R_OK | os.X_OK)
@@ -57,7 +61,7 @@ class PictureFolder:
         """
         try:
             path = (self._root / _path_in(source)).resolve(strict=True)
-            if not path.is_relative_to(self._root):
+            if not path.is_relative_to(self._root) or self._is_of_database(path):
                 return None
             state = path.stat()
         except (OSError, ValueError, RuntimeError):  # RuntimeError: links in a circle
@@ -65,6 +69,9 @@ class PictureFolder:
         if not stat.S_ISREG(state.st_mode):
             return None
         return FileVersion(path, state.st_size, state.st_mtime_ns)
+
+    def _is_of_database(self, path: Path) -> bool:
+        return self._database is not None and os.fspath(path).startswith(self._database)
 
     def read(self, file: FileVersion) -> bytes | None:
         """Return a file's content; None if it is no longer what was found."""

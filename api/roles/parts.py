@@ -78,7 +78,7 @@ def page_of(settings: Settings) -> PageOptions:
     if settings.pictures:
         pictures = Thumbnails(
             # Not Path.expanduser: it fails where no such home is known.
-            PictureFolder(Path(os.path.expanduser(settings.pictures))),  # noqa: PTH111
+            PictureFolder(Path(os.path.expanduser(settings.pictures)), file_of(settings.database_url)),  # noqa: PTH111
             limits=signature_room.DecodeLimits(max_pixels=settings.max_pixels),
             max_bytes=settings.max_upload_bytes,
         )

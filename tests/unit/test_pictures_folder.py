@@ -82,3 +82,17 @@ def test_what_is_no_folder_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "circle").symlink_to(tmp_path / "circle")
     with pytest.raises(WrongUsage, match="'pictures' is a folder"):
         PictureFolder(tmp_path / name)
+
+
+def test_the_files_of_the_database_are_not_opened(tmp_path: Path) -> None:
+    """SQLite's locks of a file are gone when any descriptor of it is closed."""
+    database = tmp_path / "real.sqlite"
+    for end in ("", "-wal", "-shm"):
+        Path(f"{database}{end}").write_bytes(b"x")
+    (tmp_path / "link.sqlite").symlink_to(database)
+    (tmp_path / "a.jpg").write_bytes(b"picture")
+    for name in (database, tmp_path / "link.sqlite"):
+        folder = PictureFolder(tmp_path, name)
+        for shown in ("real.sqlite", "real.sqlite-wal", "real.sqlite-shm", "link.sqlite"):
+            assert folder.find(shown) is None, shown
+        assert folder.find("a.jpg") is not None
