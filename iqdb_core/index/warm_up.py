@@ -23,7 +23,6 @@ _OF_A_QUERY: Final = (
     ("iqdb_core.index.row_code.coding", "decode_positions"),
 )
 _CAPACITY: Final = 16
-_ROUNDS: Final = 6
 
 
 def warm_up() -> None:
@@ -35,14 +34,13 @@ def warm_up() -> None:
     with TemporaryFolder("warm-up") as folder:
         for _ in range(2):  # the second time over the checkpoint's arrays
             with ImageIndex.open(folder.path / "index", store_id="warm-up", options=options) as index:
-                for _ in range(_ROUNDS):
-                    for is_live in (True, False, True):
-                        index.apply(_changes(random, index.applied_seq + 1, is_live=is_live))
-                        index.maintain()
-                        index.query(query)
-                        index.query(query, min_score=50.0)
-                        index.find_copies([Asked(query), Asked(query)], limit=1)
-                        index.get(1)
+                for is_live in (True, False, True):
+                    index.apply(_changes(random, index.applied_seq + 1, is_live=is_live))
+                    index.maintain()
+                    index.query(query)
+                    index.query(query, min_score=50.0)
+                    index.find_copies([Asked(query), Asked(query)], limit=1)
+                    index.get(1)
                 index.save_checkpoint()
     several = IndexOptions(head_capacity=_CAPACITY, merge_fan_out=100, query_threads=2)
     with ImageIndex.open(None, store_id="warm-up", options=several) as index:
