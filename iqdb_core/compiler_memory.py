@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import importlib
 import mmap
+import re
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +20,7 @@ from iqdb_core.lasting import lasting
 
 _LIBRARY: Final = "libllvmlite"
 _MAPS: Final = Path("/proc/self/smaps")
+_CHANGED: Final = re.compile(r"^(?:Private_Dirty|Anonymous|Swap): +[1-9]", re.MULTILINE)
 
 
 class _Mapping(NamedTuple):
@@ -75,15 +77,15 @@ def mappings_of(library: str, smaps: str) -> list[_Mapping]:
         `is_untouched` tells whether it cannot be written and has nothing but what the file has: no page of it
         was ever changed, as those with the addresses of other libraries are before they are locked.
     """
-    found: list[_Mapping] = []
-    ours = False
-    for line in smaps.splitlines():
-        words = line.split(maxsplit=5)
-        if not words[0].endswith(":"):
-            ours = len(words) > 5 and words[5].rpartition("/")[2].startswith(library)
-            if ours:
-                start, end = (int(address, 16) for address in words[0].split("-"))
-                found.append(_Mapping(start, end - start, is_untouched="w" not in words[1]))
-        elif ours and words[0] in {"Private_Dirty:", "Anonymous:", "Swap:"} and words[1] != "0":
-            found[-1] = found[-1]._replace(is_untouched=False)
-    return found
+    found = re.finditer(
+        rf"^(?P<start>[0-9a-f]+)-(?P<end>[0-9a-f]+) (?P<rights>\S+) .*/{re.escape(library)}[^/\n]*\n"
+        r"(?P<told>(?:[A-Z].*\n)*)",
+        smaps,
+        re.MULTILINE,
+    )
+    mappings = []
+    for one in found:
+        start, end = int(one["start"], 16), int(one["end"], 16)
+        is_untouched = "w" not in one["rights"] and not _CHANGED.search(one["told"])
+        mappings.append(_Mapping(start, end - start, is_untouched))
+    return mappings

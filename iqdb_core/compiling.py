@@ -143,7 +143,7 @@ class Compilation:
                 if self._is_closed:
                     return
                 self._warm_up(room)
-                compiler_memory.give_back()
+            compiler_memory.give_back()
         except Exception as error:  # noqa: BLE001 - answers stay right, only slower, and the log says why
             _log.error("kernels could not be compiled", exc_info=error, extra={"action": "compiling_failed"})
         else:
