@@ -6,8 +6,8 @@ HOST ?= 127.0.0.1
 PORT ?= 5588
 DB ?= iqdb.sqlite
 WORKERS ?= 1
-# Tests wait for processes about as often as they compute: two for each core and one more keep the cores busy.
-TEST_PROCESSES ?= $(shell echo $$(($$($(BIN)/python -c 'import os; print(len(os.sched_getaffinity(0)))') * 2 + 1)))
+# Tests wait for processes more often than they compute: three for each core keep the cores busy.
+TEST_PROCESSES ?= $(shell echo $$(($$($(BIN)/python -c 'import os; print(len(os.sched_getaffinity(0)))') * 3)))
 
 # Python is compiled once, and not by each of the hundreds of processes that start.
 export PYTHONDONTWRITEBYTECODE :=
