@@ -154,6 +154,11 @@ def known_of(row: ComparedRow) -> FeedRow | None:
     return None if row[6] is None else FeedRow(*row[6:])
 
 
+def live_among(backend: Backend, connection: sa.Connection, image_ids: Sequence[int]) -> set[int]:
+    """Return those ids that live images have."""
+    return {row.post_id for row in backend.feed_rows(connection, image_ids).values() if row.state == LIVE}
+
+
 def counter_row(row: tuple[Any, ...] | None) -> tuple[Any, ...]:
     """Return what was read of the counter row, which every store has.
 

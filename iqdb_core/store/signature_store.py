@@ -24,6 +24,7 @@ from iqdb_core.codec import check_source
 from iqdb_core.errors import StoreUnavailable, UnknownImage
 from iqdb_core.model import MAX_IMAGE_ID, FeedState, Signature
 from iqdb_core.store import sources
+from iqdb_core.store.backend import live_among
 from iqdb_core.store.columns import is_signature
 from iqdb_core.store.contents import export, listing
 from iqdb_core.store.contents.check import CheckReport, check
@@ -204,7 +205,7 @@ class SignatureStore:
         self._check_open()
         possible = [image_id for image_id in image_ids if 0 <= image_id <= MAX_IMAGE_ID]
         with self._backend.reading() as connection:
-            live = listing.live_among(self._backend, connection, possible) if possible else set()
+            live = live_among(self._backend, connection, possible) if possible else set()
         return [image_id for image_id in dict.fromkeys(image_ids) if image_id not in live]
 
     def export(self, after: int = -1) -> Iterator[ExportedImage]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 
-from iqdb_core.store.backend import LIVE
+from iqdb_core.store.backend import live_among
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -46,7 +46,7 @@ def write(connection: sa.Connection, sources: Mapping[int, str]) -> None:
 
 def write_for_live(backend: Backend, connection: sa.Connection, sources: Mapping[int, str]) -> int:
     """Do as `write` for those of the images that are there; returns how many."""
-    live = {row.post_id for row in backend.feed_rows(connection, list(sources)).values() if row.state == LIVE}
+    live = live_among(backend, connection, list(sources))
     write(connection, {image_id: source for image_id, source in sources.items() if image_id in live})
     return len(live)
 

@@ -20,6 +20,8 @@ _KINDS: Final = (
     (stat.S_ISCHR, "it is a device"),
     (stat.S_ISBLK, "it is a device"),
 )
+MEMBER: Final = "!"
+"""Stands in a source between an archive and the name of a file in it."""
 _STANDARD_INPUT: Final = Path("/dev/stdin")
 _HANDED: Final = (Path("/dev/fd"), Path("/proc/self/fd"))
 

@@ -17,7 +17,7 @@ from re import Pattern
 from typing import Final, TypeVar
 
 from api.roles.people.archive import BadArchive, Member, members_of
-from api.roles.people.files import is_file, is_nameless, looked_at, path_of, source_of
+from api.roles.people.files import MEMBER, is_file, is_nameless, looked_at, path_of, source_of
 from api.roles.people.manifest import Row, is_image_id, read_manifest
 from api.roles.people.target import reason_of
 from iqdb_client import Picture
@@ -277,7 +277,7 @@ def _member(archive: str, member: Member, wish: _Wish) -> Iterator[Item]:
     if Path(name).suffix.lower() not in PICTURE_SUFFIXES:
         wish.passed.other_files += 1
         return
-    key = f"{archive}!{member.name}"
+    key = f"{archive}{MEMBER}{member.name}"
     image_id, has_id = _id_in(name, wish.id_pattern)
     if member.size > wish.max_bytes:
         wish.passed.note(key, _too_large(member.size, wish.max_bytes))

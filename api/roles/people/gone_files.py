@@ -12,12 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from api.roles.people.files import MEMBER
 from iqdb_core.duplicates import MOST_PAIRED, Group
 
 _UNREADABLE: Final = "\N{REPLACEMENT CHARACTER}"
 """Stands in a source for what was no text in the name of a file, which cannot be found by it."""
-_MEMBER: Final = "!"
-"""Stands between an archive and the name of a file in it."""
 
 
 def gone_ids(image_ids: Iterable[int], sources: Mapping[int, str]) -> tuple[int, ...]:
@@ -58,5 +57,5 @@ def _is_there(source: str) -> bool | None:
 
 def _is_member(source: str) -> bool:
     """Return whether it may be a picture in an archive that is there."""
-    places = (place for place, letter in enumerate(source) if letter == _MEMBER)
+    places = (place for place, letter in enumerate(source) if letter == MEMBER)
     return any(os.path.lexists(source[:place]) for place in places)

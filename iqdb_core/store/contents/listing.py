@@ -1,20 +1,13 @@
-"""Which images are here, and which of these? Runs one statement per page; changes nothing.
+"""Which images are here? Runs one statement per page; changes nothing.
 
 Called by `SignatureStore`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import sqlalchemy as sa
-
-from iqdb_core.store.backend import LIVE
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from iqdb_core.store.backend import Backend
 
 _LISTED: Final = sa.text(
     "SELECT f.post_id, f.seq, f.revision, s.source FROM iqdb_feed AS f"
@@ -47,8 +40,3 @@ def after(connection: sa.Connection, image_id: int, limit: int) -> list[ListedIm
     """Return the next live images above an id, in ascending order."""
     rows = connection.execute(_LISTED, {"after": image_id, "limit": limit})
     return [ListedImage(*row) for row in rows]
-
-
-def live_among(backend: Backend, connection: sa.Connection, image_ids: Sequence[int]) -> set[int]:
-    """Return those ids that live images have."""
-    return {row.post_id for row in backend.feed_rows(connection, image_ids).values() if row.state == LIVE}
