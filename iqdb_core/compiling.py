@@ -24,10 +24,10 @@ from iqdb_core import cache_folder, compiler_memory, forms, index, signature
 from iqdb_core.ending import UnendingThread
 
 Room = Literal["signature", "index"]
-_PARTS: Final[dict[Room, tuple[str, ...]]] = {"index": ("search", "segment"), "signature": ("signature",)}
+_PARTS: Final[dict[Room, tuple[str, ...]]] = {"index": ("query", "segment"), "signature": ("signature",)}
 """In the order in which they are loaded: who waits waits for the index."""
-_SEARCH: Final = "iqdb_core.index.ranking.search:"
-"""Where the form is that takes as long to compile as all others together."""
+_OF_QUERY: Final = ("iqdb_core.index.ranking.search:", "iqdb_core.index.row_code.")
+"""Where the forms are that a query calls. They take about as long to compile as all others together."""
 _NICENESS: Final = 5
 """Answers go before compiling."""
 _HEAD_START_S: Final = 0.2
@@ -202,10 +202,10 @@ class Compilation:
 
 
 def _shares(parts: Sequence[str]) -> list[list[str]]:
-    """Share parts out to processes: one for the search, which takes about as long as all the rest."""
-    search = [part for part in parts if part == "search"]
-    rest = [part for part in parts if part != "search"]
-    return [share for share in (search, rest) if share]
+    """Share parts out to processes: one for what a query calls, which takes about as long as all the rest."""
+    query = [part for part in parts if part == "query"]
+    rest = [part for part in parts if part != "query"]
+    return [share for share in (query, rest) if share]
 
 
 def _say_kept(parts: Sequence[str]) -> None:
@@ -224,12 +224,12 @@ def _child(parts: Sequence[str]) -> subprocess.Popen[bytes]:
     )
 
 
-def _is_search(place: str) -> bool:
-    return place.startswith(_SEARCH)
+def _is_of_query(place: str) -> bool:
+    return place.startswith(_OF_QUERY)
 
 
-def _is_not_search(place: str) -> bool:
-    return not place.startswith(_SEARCH)
+def _is_not_of_query(place: str) -> bool:
+    return not place.startswith(_OF_QUERY)
 
 
 def compile_part(part: str) -> None:
@@ -237,7 +237,7 @@ def compile_part(part: str) -> None:
     if part == "signature":
         signature.warm_up()
         return
-    forms.use_plain(_is_search if part == "segment" else _is_not_search)
+    forms.use_plain(_is_of_query if part == "segment" else _is_not_of_query)
     index.warm_up()
     forms.use_compiled()
 

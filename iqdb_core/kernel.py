@@ -18,13 +18,13 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
-from numba import config, njit
+from numba import config, njit, types
 from numba.core.runtime import rtsys
 
 from iqdb_core.cache_folder import private_temporary_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -43,7 +43,9 @@ _SHARED: Final = ("kernel.py", "model.py", "index/rows.py")
 """Files whose constants are compiled into kernels of others."""
 
 
-def kernel(*, inline: bool = False, allocates: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def kernel(
+    *, inline: bool = False, merged: bool = False, allocates: bool = False
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Compile a function with numba when it is first called.
 
     Parameters
@@ -51,6 +53,9 @@ def kernel(*, inline: bool = False, allocates: bool = False) -> Callable[[Callab
     inline : bool
         Always compile it into its callers: for what is too small to be worth a call, or works on vectors,
         which should stay in registers.
+    merged : bool
+        Make it a part of its caller before anything is compiled: for what is large and has one caller.
+        Otherwise all of it would be optimised once for itself and once more in each of its callers' callers.
     allocates : bool
         It makes arrays. Otherwise none is made and none is counted: counting the references to arrays costs
         more than what inner kernels do with them.
@@ -71,13 +76,30 @@ def kernel(*, inline: bool = False, allocates: bool = False) -> Callable[[Callab
         "error_model": "numpy",
         "forceinline": inline,
         "_nrt": allocates,
+        "no_cfunc_wrapper": True,  # nobody calls kernels from C, and each would cost an eighth of its time
     }
+    if merged:
+        options["inline"] = "always"
 
     def compile_later(function: Callable[P, R]) -> Callable[P, R]:
-        compiled: Callable[P, R] = _cached(function, options) or njit(**options)(function)
-        return compiled
+        compiled = _cached(function, options) or njit(**options)(function)
+        if not inline:
+            _take_no_literals(compiled)
+        kept: Callable[P, R] = compiled
+        return kept
 
     return compile_later
+
+
+def _take_no_literals(compiled: Any) -> None:
+    """Compile a kernel once for all integers that kernels call it with, and not for each constant apart."""
+    get_call_template = compiled.get_call_template
+
+    def without_literals(arguments: Sequence[Any], named: dict[str, Any]) -> Any:
+        plain = {name: types.unliteral(value) for name, value in named.items()}
+        return get_call_template(tuple(types.unliteral(value) for value in arguments), plain)
+
+    compiled.get_call_template = without_literals
 
 
 def load_kept(compiled: Any) -> None:

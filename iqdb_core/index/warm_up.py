@@ -19,7 +19,7 @@ from iqdb_core.model import CHANNELS, KEPT, Asked, ChangeBatch, Signature
 from iqdb_core.temporary import TemporaryFolder
 
 _OF_A_QUERY: Final = (
-    ("iqdb_core.index.ranking.search", "search_all"),
+    ("iqdb_core.index.ranking.search", "search_part"),
     ("iqdb_core.index.row_code.coding", "decode_positions"),
 )
 _CAPACITY: Final = 16

@@ -42,7 +42,7 @@ tempfile.tempdir = {no_folder!r}
 from numba.core.registry import CPUDispatcher
 import iqdb_core
 from iqdb_core.index import ImageIndex
-from iqdb_core.index.ranking.query_call import search_all
+from iqdb_core.index.ranking.query_call import search_part
 from iqdb_core.model import ChangeBatch, Signature
 
 assert iqdb_core.__file__.startswith({root!r}), iqdb_core.__file__
@@ -57,8 +57,8 @@ with ImageIndex.open(pathlib.Path({root!r}) / "files", store_id="none") as index
         best = index.query(asked, 1)[0]
         assert (best.image_id, best.score) == (image, 100.0), best
         assert index.get(image) == asked
-assert isinstance(search_all, CPUDispatcher)
-assert not search_all.stats.cache_path, "there was a cache after all"
+assert isinstance(search_part, CPUDispatcher)
+assert not search_part.stats.cache_path, "there was a cache after all"
 print("answered", flush=True)
 tempfile.tempdir = {later!r}
 sys.exit(pytest.main(["-p", "no:cacheprovider", {tests!r}, "-k", {chosen!r}]))

@@ -41,14 +41,14 @@ TRANSLATE = """
 import re
 import llvmlite.binding as llvm
 from iqdb_core.index import warm_up
-from iqdb_core.index.ranking.query_call import search_all
+from iqdb_core.index.ranking.query_call import search_part
 
 warm_up()
 llvm.initialize_all_targets()
 llvm.initialize_all_asmprinters()
 triple = "aarch64-unknown-linux-gnu"
 machine = llvm.Target.from_triple(triple).create_target_machine(cpu="neoverse-n1", opt=3)
-[code, *_] = search_all.inspect_llvm().values()
+[code, *_] = search_part.inspect_llvm().values()
 code = re.sub('target triple = ".*"', f'target triple = "{triple}"', code)
 code = re.sub('target datalayout = ".*"', f'target datalayout = "{machine.target_data}"', code)
 code = re.sub('"target-(cpu|features)"="[^"]*"', "", code)

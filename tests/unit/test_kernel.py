@@ -1,4 +1,4 @@
-"""Compiled code is kept as long as the content of what was compiled into it, and no longer."""
+"""Compiled code is kept until the content of its files changes, and nothing is compiled twice."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import iqdb_core
+from iqdb_core.kernel import kernel
 
 COUNT = """
 import numpy as np
@@ -17,6 +18,27 @@ from iqdb_core.index.segment.buckets import is_repeat
 assert not is_repeat(np.array([1, 2, 3], dtype=np.int16), 2)
 print(sum(is_repeat.stats.cache_hits.values()), sum(is_repeat.stats.cache_misses.values()))
 """
+
+
+@kernel()
+def plus_one(number: int) -> int:
+    return number + 1
+
+
+@kernel(merged=True)
+def twice(number: int) -> int:
+    return 2 * plus_one(number)
+
+
+@kernel()
+def both(number: int) -> int:
+    return twice(number) + plus_one(1) + plus_one(2)
+
+
+def test_nothing_is_compiled_for_each_constant_nor_apart_from_its_only_caller() -> None:
+    assert both(3) == 13
+    assert [len(made.overloads) for made in (plus_one, twice, both)] == [1, 0, 1]
+    assert twice(3) == 8  # from Python it is a kernel like any other
 
 
 def test_code_is_compiled_again_when_a_file_below_it_changes_or_it_was_cut_and_not_when_a_time_does(

@@ -154,14 +154,14 @@ def test_kernels_that_were_kept_are_loaded_without_what_compiles() -> None:
 AHEAD = """
 import json
 from iqdb_core import index
-from iqdb_core.index.ranking.query_call import search_all
+from iqdb_core.index.ranking.query_call import search_part
 from iqdb_core.index.row_code.coding import decode_positions
 from iqdb_core.model import Signature
-kernels = search_all, decode_positions
+kernels = search_part, decode_positions
 def known():
     misses = sum(sum(one.stats.cache_misses.values()) for one in kernels)
     return [len(one.overloads) for one in kernels], misses
-cache = type(search_all._cache)
+cache = type(search_part._cache)
 ours = cache._index_key
 cache._index_key = lambda self, arguments, codegen: (arguments, "another machine")
 index.load_for_queries()

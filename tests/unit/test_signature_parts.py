@@ -18,6 +18,7 @@ from iqdb_core.errors import ImageTooLarge
 from iqdb_core.model import Rectangle
 from iqdb_core.signature import DecodeLimits, from_image_bytes, parts_from_image_bytes
 from iqdb_core.signature.parts import MAX_PARTS, find_parts, guesses, lines, plain
+from iqdb_core.signature.parts.arithmetic import contiguous
 from iqdb_core.signature.parts.cutting import cut_at_edges
 from iqdb_core.signature.parts.sheet import Sheet
 from tests import naive_lines
@@ -307,7 +308,7 @@ def _lines(draw: st.DrawFn) -> NDArray[np.uint32]:
     )
     values[random.random((height, width)) < draw(st.sampled_from([0, 0.005, 0.05, 0.3]))] = 255
     bytes_ = values.clip(0, 255).astype(np.uint32)
-    return bytes_[..., 0] | bytes_[..., 1] << 8 | bytes_[..., 2] << 16
+    return contiguous(bytes_[..., 0] | bytes_[..., 1] << 8 | bytes_[..., 2] << 16)
 
 
 @pytest.mark.parametrize("form", [lines, plain], ids=["compiled", "plain"])
@@ -327,7 +328,7 @@ def test_both_forms_agree_with_their_twin(form: ModuleType, pixels: NDArray[np.u
 @pytest.mark.parametrize("rectangle", [(0, 300, 0, 400), (17, 290, 33, 371), (5, 8, 2, 3), (40, 47, 0, 9)])
 def test_both_forms_agree_on_a_photo(rectangle: tuple[int, int, int, int]) -> None:
     photo = np.array(_placed(Image.new("RGB", (400, 300), "white"), (40, 40, 200, 150)), dtype=np.uint32)
-    pixels = photo[..., 0] | photo[..., 1] << 8 | photo[..., 2] << 16
+    pixels = contiguous(photo[..., 0] | photo[..., 1] << 8 | photo[..., 2] << 16)
     for name in ("flat_rows", "steps", "edge_shares"):
         compiled, in_numpy = (getattr(form, name)(pixels, *rectangle) for form in (lines, plain))
         if isinstance(compiled, np.ndarray):

@@ -60,7 +60,7 @@ _USUAL_SHARE: Final = 0.35
 """What the best image of a vector has in common with a query, of what it could have: see `_first_stop`."""
 
 
-@kernel()
+@kernel(merged=True)
 def scan_segment(
     view: SegmentView, entries: NDArray[np.int64], is_seeded: bool, scratch: Scratch, best: Best
 ) -> None:
@@ -88,7 +88,7 @@ def scan_segment(
     write_rare(words, lookup, scratch.rare)
     if is_seeded:
         mark_hot(words, scratch.rare)
-    first = np.int64(0)  # as a literal it would be compiled for 0 apart
+    first = 0
     while n_vectors > 0:
         n_vectors = _add_rows(view, n_vectors, first, stop, scratch, best)
         first = stop

@@ -56,34 +56,32 @@ class Asked(NamedTuple):
 
 @kernel()
 def search_part(
-    addresses: NDArray[np.uint64], first: int, stride: int, asked: Asked, scratch: Scratch, best: Best
+    addresses: NDArray[np.uint64],
+    first: int,
+    stride: int,
+    head: HeadRows,
+    asked: Asked,
+    scratch: Scratch,
+    best: Best,
 ) -> None:
-    """Fill `best`, in no order, from every `stride`-th segment of a table from `first` on."""
+    """Fill `best` with the best matches of a signature in a part of the index, best first.
+
+    The part is every `stride`-th segment of a table from `first` on. The first part has the head too and,
+    where nothing can be shared with any image, all that is returned then.
+    """
     query = scratch.query
     prepare(query, asked.positions, asked.averages, asked.is_grey, asked.is_sketch, asked.nonempty)
     start_best(best, asked.min_score, query.sizes[1])
     if query.sizes[1] != 0:
         _scan_segments(addresses, first, stride, scratch, best)
-
-
-@kernel()
-def search_all(
-    addresses: NDArray[np.uint64], stride: int, head: HeadRows, asked: Asked, scratch: Scratch, best: Best
-) -> None:
-    """Fill `best` with the best matches of a signature in the head and every `stride`-th segment, best first.
-
-    Where nothing can be shared with any image, in all segments.
-    """
-    first = np.int64(0)  # as a literal it would be compiled for 0 apart
-    search_part(addresses, first, stride, asked, scratch, best)
-    if scratch.query.sizes[1] == 0:
+        if first == 0:
+            scan_head(head, query, scratch.weights, best)
+    elif first == 0:
         _take_first(addresses, head, best)
-    else:
-        scan_head(head, scratch.query, scratch.weights, best)
     sort_best(best)
 
 
-@kernel()
+@kernel(merged=True)
 def _scan_segments(
     addresses: NDArray[np.uint64], first: int, stride: int, scratch: Scratch, best: Best
 ) -> None:
@@ -112,7 +110,7 @@ def _scan_segments(
         scan_segment(view, entries, is_seeded, scratch, best)
 
 
-@kernel()
+@kernel(merged=True)
 def _take_first(addresses: NDArray[np.uint64], head: HeadRows, best: Best) -> None:
     """Offer the live images of the smallest ids, all with score 0: nothing can be shared with any image."""
     for segment in range(len(addresses)):

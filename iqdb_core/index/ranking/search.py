@@ -13,7 +13,7 @@ import numpy as np
 
 from iqdb_core.index.ranking.arithmetic import MIN_SHARED_SEGMENTS, Columns
 from iqdb_core.index.ranking.best import Best, create_best
-from iqdb_core.index.ranking.query_call import Asked, search_all, search_part
+from iqdb_core.index.ranking.query_call import Asked, search_part
 from iqdb_core.index.ranking.scratch import Scratch, create_scratch
 
 if TYPE_CHECKING:
@@ -111,12 +111,12 @@ def search(
         common = np.full(1, -np.inf)
         bests = [create_best(limit)._replace(common_least=common) for _ in range(stride)]
 
-        def help_with(first: int) -> None:
+        def search_from(first: int) -> None:
             scratch = _of_thread.scratch_for(n_segments)
-            search_part(table.addresses, first, stride, asked, scratch, bests[first])
+            search_part(table.addresses, first, stride, head, asked, scratch, bests[first])
 
-        parts = [threads.submit(help_with, first) for first in range(1, stride)]
-        search_all(table.addresses, stride, head, asked, _of_thread.scratch_for(n_segments), bests[0])
+        parts = [threads.submit(search_from, first) for first in range(1, stride)]
+        search_from(0)
         for part in parts:
             part.result()
     return _merged(bests, limit) if count else _columns(bests)

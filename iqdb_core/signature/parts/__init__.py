@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iqdb_core.model import Rectangle
-from iqdb_core.signature.parts.arithmetic import steps
+from iqdb_core.signature.parts.arithmetic import contiguous, steps
 from iqdb_core.signature.parts.box import Box
 from iqdb_core.signature.parts.guesses import MAX_PARTS, find_boxes
 from iqdb_core.signature.parts.sheet import MIN_SIDE
@@ -71,5 +71,5 @@ def _sharpest(pixels: NDArray[np.uint32], at: int, left: int, right: int, step: 
     first, stop = at - step - 1, at + step + 1
     if at == 0 or at == len(pixels) or first < 0 or stop > len(pixels):
         return at
-    band = np.ascontiguousarray(pixels[first:stop, left:right])
+    band = contiguous(pixels[first:stop, left:right])
     return first + int(np.argmax(steps(band, 0, len(band), 0, right - left)))

@@ -18,6 +18,17 @@ from iqdb_core.forms import two_forms
 _LINES: Final = "iqdb_core.signature.parts.lines"
 _PLAIN: Final = "iqdb_core.signature.parts.plain"
 
+
+def contiguous(pixels: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Return pixels as the functions below take them: contiguous, and always read-only.
+
+    What takes arrays of one kind only is compiled once; numba knows writable and read-only arrays apart.
+    """
+    rows = np.ascontiguousarray(pixels).view()
+    rows.flags.writeable = False
+    return rows
+
+
 FlatRows = tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.int64]]
 """Which rows are flat, which ring, and of which colours they are."""
 

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from iqdb_core.signature.parts.arithmetic import flat_rows
+from iqdb_core.signature.parts.arithmetic import contiguous, flat_rows
 from iqdb_core.signature.parts.box import Box
 
 Colour = tuple[int, int, int]
@@ -43,8 +43,8 @@ class Sheet:
     """A picture whose rows and columns can be looked at alike."""
 
     def __init__(self, pixels: NDArray[np.uint32]) -> None:
-        self.across = np.ascontiguousarray(pixels)
-        self.down = np.ascontiguousarray(pixels.T)
+        self.across = contiguous(pixels)
+        self.down = contiguous(pixels.T)
         self.whole = Box(0, pixels.shape[0], 0, pixels.shape[1])
         self._known: dict[tuple[Box, bool], Lines] = {}
         self._sides: dict[tuple[Box, bool, bool], Lines] = {}
