@@ -106,7 +106,6 @@ def hash_command(
     is_all_read = True
     with Arithmetic() as arithmetic:
         for file in files:
-            arithmetic.count("signature")
             path = path_of(str(file))
             why_not = reason_to_pass(path)
             if why_not is not None and not is_handed(path):
@@ -114,7 +113,9 @@ def hash_command(
                 show.say(f"{file}: {why_not}")
                 continue
             try:
-                read = read_image(content_of_file(path), limits=limits)
+                content = content_of_file(path)
+                with arithmetic.decoding():
+                    read = read_image(content, limits=limits)
             except (OSError, ImageError) as error:
                 is_all_read = False
                 show.say(f"{file}: {reason_of(error, limits.max_pixels)}")

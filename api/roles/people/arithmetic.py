@@ -7,6 +7,9 @@ machine that has compiled nothing. Called by the commands that decode or search 
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final, Self
 
 from api.roles.people.show import say
@@ -16,8 +19,12 @@ from iqdb_core.compiling import Compilation, Room, are_kept, is_in_room
 
 MUCH: Final = 20_000
 """Images that plain arithmetic puts into an index in a second or two; with more it is worth to compile."""
-MANY: Final[dict[Room, int]] = {"signature": 24, "index": 1_000}
-"""Whoever decodes so many pictures, or searches for so many, is better off with compiled arithmetic."""
+MANY: Final = 1_000
+"""Whoever searches for so many images is better off with compiled arithmetic."""
+SLOW_S: Final = 5.0
+"""Once plain arithmetic has worked so long on pictures, more are likely to come. To compile what decodes them
+takes ten seconds of a processor; a camera's picture takes one without, a small one a fortieth of that."""
+_ROOMS: Final[tuple[Room, ...]] = ("signature", "index")
 
 
 class Arithmetic:
@@ -29,24 +36,34 @@ class Arithmetic:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._compilations: dict[Room, Compilation] = {}
-        self._done = dict.fromkeys(MANY, 0)
-        self._plain = [room for room in MANY if not are_kept([room])]
+        self._decoding_s = 0.0
+        self._plain = [room for room in _ROOMS if not are_kept([room])]
         forms.use_plain(lambda place: any(is_in_room(place, room) for room in self._plain))
 
-    def count(self, room: Room, n: int = 1) -> None:
-        """Note that `n` more pictures are decoded, or searched for; many set off compiling, aside."""
-        with self._lock:
-            self._done[room] += n
-            is_much = self._done[room] >= MANY[room]
-        if is_much:
-            self._begin(room)
+    @contextmanager
+    def decoding(self) -> Iterator[None]:
+        """Decode a picture inside; if all of them have taken long by then, compiling begins, aside."""
+        start_s = time.thread_time()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._decoding_s += time.thread_time() - start_s
+                is_slow = self._decoding_s >= SLOW_S
+            if is_slow:
+                self._begin("signature")
 
-    def prepare(self, room: Room, n_images: int) -> None:
-        """Wait for the compiled forms if there is much to do."""
-        if n_images > MUCH:
-            self._begin(room)
-            if room in self._compilations:
-                self._compilations[room].wait(room)
+    def expect_searches(self, n: int) -> None:
+        """Note that so many images are to be searched for; many set off compiling, aside."""
+        if n >= MANY:
+            self._begin("index")
+
+    def prepare_index(self, n_images: int) -> None:
+        """Wait for the compiled forms, and say so, if an index has so many images that it pays."""
+        if n_images > MUCH and "index" in self._plain:
+            say(COMPILING)
+            self._begin("index")
+            self._compilations["index"].wait("index")
 
     def close(self) -> None:
         """End what compiles, keeping what it has finished. Closing twice is harmless."""
@@ -57,8 +74,9 @@ class Arithmetic:
     def _begin(self, room: Room) -> None:
         with self._lock:
             if room in self._plain and room not in self._compilations:
+                # Who does not wait for it need not know.
                 self._compilations[room] = Compilation(
-                    [room], on_compiling=lambda: say(COMPILING), on_fast=lambda _: None
+                    [room], on_compiling=lambda: None, on_fast=lambda _: None
                 )
                 self._compilations[room].begin()
 

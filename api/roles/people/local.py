@@ -21,7 +21,7 @@ from iqdb_core.clock import RevisionClock
 from iqdb_core.errors import ImageError, UnknownImage, WrongUsage
 from iqdb_core.follower import Follower
 from iqdb_core.index import ImageIndex, compare
-from iqdb_core.model import Asked, Copy, Signature, Write
+from iqdb_core.model import Asked, Copy, Write
 from iqdb_core.signature import DecodeLimits, ReadAsked, ReadImage, read_asked, read_image
 from iqdb_core.signature import turned as turned_copies
 from iqdb_core.signature.turns import Turn
@@ -66,8 +66,7 @@ class DatabaseTarget:
             # Numbered before it is read: an add by someone else meanwhile is the newer one.
             revision = self._clock.next()
             try:
-                read = _read(entry.picture, self._limits)
-                self._arithmetic.count("signature")
+                read = self._read(entry.picture)
             except (OSError, ImageError) as error:
                 outcomes.append(Added(reason_of(error, self._limits.max_pixels)))
             else:
@@ -116,8 +115,7 @@ class DatabaseTarget:
         """See `Target`."""
         try:
             known = self._store.get(image_id)
-            self._arithmetic.count("signature")
-            return _signature_of(picture, self._limits) == known
+            return self._read(picture).signature == known
         except (OSError, ImageError, UnknownImage):
             return False
 
@@ -149,7 +147,7 @@ class DatabaseTarget:
     def duplicates(self, after: int, min_likelihood: float) -> DuplicatesPage:
         """See `Target`."""
         if after < 0:
-            self._arithmetic.count("index", self._store.live_count())
+            self._arithmetic.expect_searches(self._store.live_count())
         ids = [one.image_id for one in self._store.ids_after(after, PAGE_IMAGES)]
         return find_duplicates(self._index, DuplicatesWanted(after, min_likelihood), ids)
 
@@ -181,6 +179,14 @@ class DatabaseTarget:
         store = self._store
         return {"images": store.live_count(), "head_seq": store.head_seq(), "store_id": store.store_id}
 
+    def _read(self, picture: Picture) -> ReadImage:
+        """Return the signature of a whole picture, and whether it is damaged."""
+        content = content_of(picture)
+        if isinstance(content, str):
+            return ReadImage(codec.from_hash(content), is_damaged=False)
+        with self._arithmetic.decoding():
+            return read_image(content, limits=self._limits)
+
     def close(self) -> None:
         """See `Target`."""
         self._stack.close()
@@ -194,7 +200,7 @@ class DatabaseTarget:
     @cached_property
     def _index(self) -> ImageIndex:
         """An index in memory, up to date with the store."""
-        self._arithmetic.prepare("index", self._store.head_seq())
+        self._arithmetic.prepare_index(self._store.head_seq())
         index = ImageIndex.open(None, store_id=self._store.store_id)
         self._stack.callback(index.close)
         with ProgressLine("reading the database") as line:
@@ -208,19 +214,6 @@ def asked_of(picture: Picture, turns: str | None, limits: DecodeLimits) -> ReadA
     if isinstance(content, str):
         return ReadAsked(turned_copies([Asked(codec.from_hash(content))], turns), is_damaged=False)
     return read_asked(content, turns=turns, limits=limits)
-
-
-def _signature_of(picture: Picture, limits: DecodeLimits) -> Signature:
-    """Return the signature of a whole picture."""
-    return _read(picture, limits).signature
-
-
-def _read(picture: Picture, limits: DecodeLimits) -> ReadImage:
-    """Return the signature of a whole picture, and whether it is damaged."""
-    content = content_of(picture)
-    if isinstance(content, str):
-        return ReadImage(codec.from_hash(content), is_damaged=False)
-    return read_image(content, limits=limits)
 
 
 @dataclass(frozen=True, slots=True)

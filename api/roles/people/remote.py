@@ -108,8 +108,8 @@ class ServerTarget:
         content = content_of(picture)
         if isinstance(content, str):
             return content, False
-        self._arithmetic.count("signature")
-        read = read_image(content, limits=self._limits)
+        with self._arithmetic.decoding():
+            read = read_image(content, limits=self._limits)
         return codec.to_hash(read.signature), read.is_damaged
 
     def missing(self, image_ids: Sequence[int]) -> set[int]:
