@@ -267,6 +267,7 @@ def test_mistakes_are_told_in_a_sentence(tmp_path: Path) -> None:
         assert ended.returncode in {1, 2}, arguments
         assert words in ended.stderr
         assert "Traceback" not in ended.stderr
+        assert not list(tmp_path.iterdir()), "no database is made for a name that is mistyped"
 
 
 def test_help_fits_a_screen_and_begins_with_what_to_do_first(tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ def folder(tmp_path: Path) -> Path:
         (("backup", "FOLDER/new.sqlite"), "new.sqlite cannot be written"),
         (("export", "FOLDER/new.csv"), "new.csv cannot be written"),
         (("export", "FOLDER/there/new.db"), "new.db cannot be written"),
+        (("search", "FOLDER/a.jpg"), "shut/a.jpg cannot be read"),
     ],
 )
 def test_a_folder_that_may_not_be_entered_is_told(folder: Path, command: tuple[str, ...], words: str) -> None:
@@ -67,6 +68,16 @@ def test_what_a_pattern_finds_in_such_a_folder_is_listed(folder: Path) -> None:
     ended = programs.run(COMMAND, folder, "add", "FOLDER/*.jpg")
     assert ended.returncode == 3, ended.stderr
     assert "shut/a.jpg: Permission denied" in ended.stderr
+
+
+def test_files_and_folders_are_named_alike(folder: Path) -> None:
+    (folder / "shut").chmod(0)
+    (folder / "none.jpg").write_text("none")
+    ended = programs.run(COMMAND, folder, "add", ".", "FOLDER/a.jpg")
+    assert ended.returncode == 3, ended.stderr
+    for name in ("shut", "shut/a.jpg"):
+        assert f"  {folder}/{name}: Permission denied" in ended.stderr
+    assert f"  {folder}/none.jpg: these bytes are no image" in ended.stderr
 
 
 @pytest.mark.parametrize("length", [245, 250, 251, 255, 256])

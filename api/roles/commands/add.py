@@ -62,23 +62,24 @@ def add(
     get the next free one. Exit code 3: some could not be read; they are listed, and all others are in.
     """
     pattern = _pattern(id_from)
-    passed = Passed()
+    passed, stopping = Passed(), threading.Event()
+    # Before a database is made: a name may be mistyped.
+    items = gather(
+        paths,
+        id_pattern=pattern,
+        max_bytes=settings.max_upload_bytes,
+        passed=passed,
+        stopping=stopping,
+    )
     with (
         opened(settings, make=True, hash_here=hash_here) as target,
         Notebook(notebook_path(settings.database_url, settings.url)) as notebook,
-        _stopping_on_interrupt() as stopping,
+        _stopping_on_interrupt(stopping),
         show.bar("adding", lambda: count(paths)) as progress,
     ):
         store_id = target.status().get("store_id")
         if store_id is not None:  # older servers do not tell
             notebook.belong_to(store_id)
-        items = gather(
-            paths,
-            id_pattern=pattern,
-            max_bytes=settings.max_upload_bytes,
-            passed=passed,
-            stopping=stopping,
-        )
         tally = add_all(
             items,
             target,
@@ -141,9 +142,8 @@ def _pattern(text: str | None) -> re.Pattern[str] | None:
 
 
 @contextmanager
-def _stopping_on_interrupt() -> Iterator[threading.Event]:
+def _stopping_on_interrupt(stopping: threading.Event) -> Iterator[None]:
     """Finish what is in hand on the first Ctrl-C, SIGTERM or SIGHUP, end at once on the second."""
-    stopping = threading.Event()
 
     def stop(number: int, _: object) -> None:
         signal.signal(number, signal.SIG_DFL)
@@ -155,7 +155,7 @@ def _stopping_on_interrupt() -> Iterator[threading.Event]:
         if signal.getsignal(number) is not signal.SIG_IGN
     }
     try:
-        yield stopping
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

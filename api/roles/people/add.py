@@ -168,16 +168,16 @@ class _Run:
             elif outcome.reason is None:
                 done[item.key] = item.version
             else:
-                self.tally.refused.append((item.key, outcome.reason))
+                self.tally.refused.append((item.name, outcome.reason))
             if outcome.is_damaged:
-                self.tally.damaged.append(item.key)
+                self.tally.damaged.append(item.name)
         self._notebook.added(done)
         self.tally.added += len(done)
         return taken
 
     def _begin_again(self, taken: Placed, times: int) -> None:
         if times > MOST_TIMES:
-            self.tally.refused += [(item.key, OUTRUN) for item, _ in taken]
+            self.tally.refused += [(item.name, OUTRUN) for item, _ in taken]
             return
         placed = self._places.again(taken, times)
         self.tally.unchanged += len(taken) - len(placed)
@@ -195,12 +195,12 @@ def _chunks(items: Iterable[Item], run: _Run) -> Iterator[list[Item]]:
             if item.key in keys:
                 continue
             if item.image_id in claimed:
-                tally.refused.append((item.key, f"another file has the id {item.image_id} already"))
+                tally.refused.append((item.name, f"another file has the id {item.image_id} already"))
                 continue
             keys.add(item.key)
             if item.image_id is not None:
                 if run.refuses(item.image_id):
-                    tally.refused.append((item.key, IN_USE.format(item.image_id)))
+                    tally.refused.append((item.name, IN_USE.format(item.image_id)))
                     continue
                 claimed.add(item.image_id)
             fresh.append(item)

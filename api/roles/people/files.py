@@ -33,6 +33,17 @@ def path_of(text: str) -> Path:
     return Path(os.path.expanduser(text))  # noqa: PTH111 - that of Path fails for a file named ~x
 
 
+def is_there(path: Path) -> bool:
+    """Tell whether a path names anything, be it a link to nothing, or something that may not be looked at."""
+    try:
+        path.lstat()
+    except PermissionError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def is_file(path: Path) -> bool:
     """Tell whether a regular file is there; False also for names that no file can have."""
     return reason_to_pass(path) is None

@@ -17,7 +17,7 @@ from re import Pattern
 from typing import Final, TypeVar
 
 from api.roles.people.archive import BadArchive, Member, members_of
-from api.roles.people.files import MEMBER, is_file, is_nameless, looked_at, path_of, source_of
+from api.roles.people.files import MEMBER, is_file, is_nameless, is_there, looked_at, path_of, source_of
 from api.roles.people.manifest import Row, is_image_id, read_manifest
 from api.roles.people.target import reason_of
 from iqdb_client import Picture
@@ -55,6 +55,8 @@ PICTURE_SUFFIXES: Final = frozenset(
 MANIFEST_SUFFIXES: Final = frozenset({".csv", ".ndjson", ".jsonl"})
 _NO_NAME: Final = "what is handed over has no name to be known by; save it as a file, and add that"
 _NO_ID: Final = "no id was found in its name"
+_NO_TAR: Final = "of archives only tar is read; unpack it, and add the folder"
+_OTHER_ARCHIVES: Final = frozenset({".zip", ".cbz", ".rar", ".cbr", ".7z"})
 TAR_SUFFIXES: Final = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".txz")
 _T = TypeVar("_T")
 
@@ -82,6 +84,11 @@ class Item:
     source: str | None
     version: str
     picture: Picture
+
+    @property
+    def name(self) -> str:
+        """What people are told of it: its file, without the id that a list gives that, or its key."""
+        return str(self.picture) if isinstance(self.picture, Path) else self.key
 
 
 @dataclass(slots=True)
@@ -116,7 +123,7 @@ def gather(
     passed: Passed,
     stopping: threading.Event,
 ) -> Iterator[Item]:
-    """Yield the pictures that the arguments name, in a stable order: those of lists first.
+    """Return the pictures that the arguments name, in a stable order: those of lists first.
 
     The ids of a list are then known before any is given out to a picture without one.
 
@@ -137,29 +144,41 @@ def gather(
     Raises
     ------
     ConfigError
-        An argument that names nothing, or a list that is none.
+        At once: an argument that names nothing. As it is read: a list that is none.
     """
     wish = _Wish(id_pattern, max_bytes, passed, stopping)
-    for argument in sorted(arguments, key=lambda argument: not _is_list(path_of(argument))):
-        yield from _of_argument(argument, wish)
+    lists_first = sorted(arguments, key=lambda argument: not _is_list(path_of(argument)))
+    places = _places(lists_first)
+    return itertools.chain.from_iterable(_of_place(place, wish) for place in _until(stopping, places))
 
 
-def _of_argument(argument: str, wish: _Wish) -> Iterator[Item]:
-    path = path_of(argument)
-    if os.path.isdir(path):  # noqa: PTH112 - that of Path fails for a name that is too long
-        for found in _walk(path, wish.passed, wish.stopping):
-            yield from _file(found, wish)
-    elif os.path.lexists(path):
+def _places(arguments: Iterable[str]) -> list[Path]:
+    """Return the files and folders that arguments name; raises ConfigError for one that names nothing."""
+    places = []
+    for argument in arguments:
+        path = path_of(argument)
+        if glob.has_magic(argument) and not os.path.lexists(path):
+            names = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - the pattern may be absolute
+            if not names:
+                raise ConfigError(f"nothing matches {argument}")
+            places += [Path(name) for name in names if not _is_folder(Path(name))]
+        elif is_there(path):
+            places.append(path)
+        else:
+            raise ConfigError(f"there is no file or folder {argument}")
+    return places
+
+
+def _is_folder(path: Path) -> bool:
+    return os.path.isdir(path)  # noqa: PTH112 - that of Path fails for long names, and in a closed folder
+
+
+def _of_place(path: Path, wish: _Wish) -> Iterator[Item]:
+    if not _is_folder(path):
         yield from _of_file(path, wish)
-    elif glob.has_magic(argument):
-        names = _matching(path)
-        if not names:
-            raise ConfigError(f"nothing matches {argument}")
-        for name in _until(wish.stopping, names):
-            if not os.path.isdir(name):  # noqa: PTH112 - that of Path fails in a folder that is closed
-                yield from _of_file(Path(name), wish)
-    else:
-        raise ConfigError(f"there is no file or folder {argument}")
+        return
+    for found in _walk(path, wish.passed, wish.stopping):
+        yield from _file(found, wish)
 
 
 def _until(stopping: threading.Event, things: Iterable[_T]) -> Iterator[_T]:
@@ -172,28 +191,22 @@ def count(arguments: Iterable[str]) -> int | None:
     Names alone are looked at. Files change, so this is for people to look at, and raises nothing.
     """
     total = 0
-    for argument in arguments:
-        path = path_of(argument)
-        try:
-            if path.is_dir():
-                total += sum(1 for _ in _walk(path, Passed(), threading.Event()))
-                continue
-            for name in [path] if is_file(path) else filter(is_file, map(Path, _matching(path))):
-                if name.name.lower().endswith(TAR_SUFFIXES):
-                    return None
-                total += sum(1 for _ in read_manifest(name)) if _is_list(name) else 1
-        except (OSError, ConfigError):
-            return None  # `gather` says what is wrong
+    try:
+        for place in _places(arguments):
+            if _is_folder(place):
+                total += sum(1 for _ in _walk(place, Passed(), threading.Event()))
+            elif place.name.lower().endswith(TAR_SUFFIXES):
+                return None
+            elif is_file(place):
+                total += sum(1 for _ in read_manifest(place)) if _is_list(place) else 1
+    except (OSError, ConfigError):
+        return None  # `gather` says what is wrong
     return total
 
 
 def _is_list(path: Path) -> bool:
     """Tell whether a file is a list, by its name."""
     return path.suffix.lower() in MANIFEST_SUFFIXES
-
-
-def _matching(pattern: Path) -> list[str]:
-    return sorted(glob.glob(str(pattern), recursive=True))  # noqa: PTH207 - the pattern may be absolute
 
 
 def _of_file(path: Path, wish: _Wish) -> Iterator[Item]:
@@ -211,6 +224,8 @@ def _of_file(path: Path, wish: _Wish) -> Iterator[Item]:
                 yield Item(key, row.image_id, row.source or item.source, item.version, item.picture)
     elif is_readable and name.endswith(TAR_SUFFIXES):
         yield from _members(path, wish)
+    elif is_readable and path.suffix.lower() in _OTHER_ARCHIVES:
+        wish.passed.note(os.path.abspath(path), _NO_TAR)  # noqa: PTH100 - links stay as they are named
     else:
         yield from _file(path, wish)
 
@@ -222,7 +237,7 @@ def _digest(row: Row) -> str:
 
 def _walk(folder: Path, passed: Passed, stopping: threading.Event) -> Iterator[Path]:
     def refuse(error: OSError) -> None:
-        passed.note(str(error.filename), reason_of(error))
+        passed.note(os.path.abspath(error.filename), reason_of(error))  # noqa: PTH100 - as files are named
 
     for place, folders, files in _until(stopping, os.walk(folder, onerror=refuse)):
         seen = len(folders)

@@ -13,7 +13,7 @@ from typing import Final
 import httpx
 
 from api.roles.database_file import file_of
-from api.roles.people.files import is_file, is_handed, path_of, reason_to_pass
+from api.roles.people.files import is_file, is_handed, is_there, path_of, reason_to_pass
 from api.roles.people.local import DatabaseTarget
 from api.roles.people.manifest import is_image_id
 from api.roles.people.remote import ServerTarget
@@ -124,7 +124,7 @@ def _why_none(text: str, path: Path) -> str:
     if os.path.isdir(path):  # noqa: PTH112 - that of Path fails for a name that is too long
         those = f"to search among those in it, add them first: iqdb add {shlex.quote(shown)}"
         return f"{shown} is a folder, and one picture is wanted; {those}"
-    if os.path.lexists(path):
+    if is_there(path):
         return f"{shown} cannot be read: {reason_to_pass(path)}"
     return f"{shown} is no file that is there, and no address, hash or id"
 
