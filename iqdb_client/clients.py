@@ -14,7 +14,7 @@ from iqdb_client import calls
 from iqdb_client.batch import Batch
 from iqdb_client.calls import Call
 from iqdb_client.environment import usable_environment
-from iqdb_client.errors import ClientError, Late, Refused, Unavailable
+from iqdb_client.errors import ClientError, Late, Refused, Unavailable, cause_of
 from iqdb_client.retrying import BUSY, OnWait, Patience, Retries
 from iqdb_client.values import (
     Change,
@@ -258,7 +258,7 @@ class Client:
                 raise calls.refusal(answer.status_code, answer.read(), answer.headers)
             yield from answer.iter_bytes()
         except (httpx.RequestError, httpx.StreamError) as error:
-            raise _gave_up(call, str(error) or type(error).__name__) from error
+            raise _gave_up(call, cause_of(error)) from error
         finally:
             answer.close()
 
@@ -281,7 +281,7 @@ class Client:
             except _NEVER as error:
                 raise _gave_up(call, str(error), ClientError) from error
             except httpx.RequestError as error:
-                cause = str(error) or type(error).__name__
+                cause = cause_of(error)
             else:
                 cause, retry_after = _busy(answer)
             pause_s = self._retries.pause_s(tries, time.monotonic() - start, cause, retry_after)
@@ -414,7 +414,7 @@ class AsyncClient:
             async for piece in answer.aiter_bytes():
                 yield piece
         except (httpx.RequestError, httpx.StreamError) as error:
-            raise _gave_up(call, str(error) or type(error).__name__) from error
+            raise _gave_up(call, cause_of(error)) from error
         finally:
             await answer.aclose()
 
@@ -438,7 +438,7 @@ class AsyncClient:
             except _NEVER as error:
                 raise _gave_up(call, str(error), ClientError) from error
             except httpx.RequestError as error:
-                cause = str(error) or type(error).__name__
+                cause = cause_of(error)
             else:
                 cause, retry_after = _busy(answer)
             pause_s = self._retries.pause_s(tries, time.monotonic() - start, cause, retry_after)

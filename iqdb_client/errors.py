@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Final
+
+_NUMBER: Final = re.compile(r"^\[Errno -?\d+\] ")
+
+
+def cause_of(error: Exception) -> str:
+    """Return why something failed, in words: the numbers of a system's errors differ from one to another."""
+    return _NUMBER.sub("", str(error)) or type(error).__name__
 
 
 class ClientError(Exception):

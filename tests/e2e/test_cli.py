@@ -34,6 +34,7 @@ def test_an_iqdb_file_is_copied_to_postgres_and_back(tmp_path: Path, postgres_ur
     ):
         ended = run("migrate", start, target)
         assert ended.returncode == 0, ended.stderr
+        assert "interrupted" not in ended.stderr
         assert "both hold 40 images" in ended.stderr
     assert source.read_bytes() == before
     rows = "SELECT post_id, avglf1, avglf2, avglf3, sig FROM images ORDER BY post_id"

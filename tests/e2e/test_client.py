@@ -14,6 +14,7 @@ import pytest
 from iqdb_client import AsyncClient, Client, Image, NotFound, Refused, Unauthorized, Unavailable
 from iqdb_core.model import MAX_IMAGE_ID
 from tests.fixtures import pictures
+from tests.fixtures.command_line import run
 from tests.fixtures.ports import free_port
 from tests.fixtures.servers import ServerProcess, embedded_server
 
@@ -125,6 +126,13 @@ def test_a_wrong_token_is_told_apart(url: str, client: Client) -> None:
     assert client.status().images == 0
     with Client(url, token="wrong") as stranger, pytest.raises(Unauthorized):
         stranger.add(1, HASHES[0])
+
+
+def test_a_command_tells_how_it_gets_a_token(url: str) -> None:
+    for given in ((), ("--token", "wrong")):
+        ended = run("rm", "1", "--url", url, *given)
+        assert ended.returncode == 1
+        assert ended.stderr.endswith(" (--token, IQDB_TOKEN)\n")
 
 
 def test_the_asynchronous_client_does_the_same(url: str, client: Client) -> None:

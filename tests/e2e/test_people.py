@@ -166,6 +166,9 @@ def test_a_server_takes_the_same_commands(folder: Path, server: ServerProcess, h
     best = json.loads(run("search", PHOTOS[5], *at, "--json", folder=folder).stdout)[0]
     assert Path(best["source"]).name == PHOTOS[5].name
     assert json.loads(run("status", *at, "--json", folder=folder).stdout)["images"] == len(PHOTOS)
+    shown = run("status", *at, folder=folder).stdout
+    assert "maintenance state" in shown
+    assert "{" not in shown
     known = [one["post_id"] for one in server.client.get("/images?limit=1000").json()["images"]]
     assert run("rm", *known, *at, folder=folder).returncode == 0
     assert server.client.get("/status").json()["images"] == 0

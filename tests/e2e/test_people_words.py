@@ -43,8 +43,10 @@ def test_groups_are_written_as_the_name_of_their_file_says(folder: Path) -> None
             assert [row["post_id"] for row in csv.DictReader(text.splitlines())] == ["1", "2"], name
         else:
             assert [one["post_id"] for one in json.loads(text)["images"]] == [1, 2], name
-    run("duplicates", "-o", "lines.csv", "--format", "ndjson", folder=folder)
-    assert json.loads((folder / "lines.csv").read_text())["pairs"]
+    for name, form in (("lines.csv", ("--format", "ndjson")), ("json.csv", ("--json",))):
+        assert run("duplicates", "-o", name, *form, folder=folder).returncode == 0
+        assert json.loads((folder / name).read_text())["pairs"], name
+    assert run("duplicates", "--json", "--format", "csv", folder=folder).returncode == 2
 
 
 def test_a_link_is_no_copy_of_the_file_it_leads_to(folder: Path) -> None:

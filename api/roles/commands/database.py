@@ -38,6 +38,6 @@ def migrate(
 
     with ProgressLine("copying images", delay_s=0) as line:
         result = copy_store(source, target, progress=line)
-    again = "went on with an interrupted copy; " if result.resumed else ""
+    again = "went on with an interrupted copy; " if result.resumed and result.copied else ""
     left = f"; left out {result.skipped:,} rows that are no signatures" if result.skipped else ""
     say(f"{again}wrote {result.copied:,} rows; both hold {result.live_count:,} images now{left}")

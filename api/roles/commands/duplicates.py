@@ -26,7 +26,7 @@ from api.roles.people.target import Target
 from api.roles.progress import ProgressLine
 from iqdb_client import ClientError
 from iqdb_core.duplicates import Group
-from iqdb_core.errors import ConfigError, IqdbError
+from iqdb_core.errors import ConfigError, IqdbError, WrongUsage
 from iqdb_core.likelihood_words import LIKELY
 from iqdb_core.settings import Settings
 
@@ -60,6 +60,7 @@ def duplicates(
             help="by default csv if the file ends so, a table on a terminal, else ndjson: a line per group",
         ),
     ] = None,
+    json: Annotated[bool, typer.Option("--json", help="the same as --format ndjson")] = False,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -75,6 +76,9 @@ def duplicates(
     Plain pictures, which resemble each other anyhow, are left out, and so are links to files of the same
     group, and files that are gone.
     """
+    if json and form not in {None, DuplicatesFormat.NDJSON}:
+        raise WrongUsage(f"--json is --format ndjson, and not {form}")
+    form = DuplicatesFormat.NDJSON if json else form
     output = None if output == Path("-") else output
     position = -1 if after is None else after
     with (

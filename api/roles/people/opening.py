@@ -20,8 +20,9 @@ from api.roles.people.remote import ServerTarget
 from api.roles.people.show import say
 from api.roles.people.target import Target, content_of_file, reason_of
 from api.roles.progress import ProgressLine
-from iqdb_client import ClientError
+from iqdb_client import ClientError, Unauthorized
 from iqdb_client.environment import usable_environment
+from iqdb_client.errors import cause_of
 from iqdb_core import codec
 from iqdb_core.errors import ConfigError, ImageError, InvalidHash, SearchUnavailable, WrongUsage
 from iqdb_core.settings import Settings
@@ -65,7 +66,10 @@ def opened(settings: Settings, *, make: bool = False, hash_here: bool = False) -
             ) as server:
                 yield server
         except ClientError as error:
-            raise SearchUnavailable(f"{settings.url}: {error}") from error
+            # What the server says is for programs that send headers.
+            wants_token = isinstance(error, Unauthorized) and "token" in str(error).lower()
+            how = " (--token, IQDB_TOKEN)" if wants_token else ""
+            raise SearchUnavailable(f"{settings.url}: {error}{how}") from error
         return
     with opened_database(settings, make=make) as database:
         yield database
@@ -142,7 +146,7 @@ def fetched(url: str) -> bytes:
                 if len(data) > MAX_FETCH_BYTES:
                     raise ConfigError(f"{url} gives more than {MAX_FETCH_BYTES:,} bytes")
     except (ClientError, httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
-        raise ConfigError(f"nothing could be had from {url}: {error}") from error
+        raise ConfigError(f"nothing could be had from {url}: {cause_of(error)}") from error
     if not data:
         raise ConfigError(f"nothing could be had from {url}: it is empty")
     return bytes(data)

@@ -196,7 +196,7 @@ class ServerTarget:
     def _tell(self, cause: str, seconds: float) -> None:
         if seconds >= NOTICE_S and not self._has_told:
             self._has_told = True
-            say(f"waits for {self.name}: {cause}")
+            say(f"waiting for {self.name}: {cause}")
 
     def close(self) -> None:
         """See `Target`."""

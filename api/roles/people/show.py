@@ -163,12 +163,20 @@ def json_line(value: object) -> str:
 
 
 def pairs(values: Mapping[str, object]) -> None:
-    """Write names and values, one pair a line."""
+    """Write names and values, one pair a line; what is inside of a value has both names."""
     shown = [
-        (name.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value))
-        for name, value in values.items()
+        (name.replace("_", " "), f"{value:,}" if type(value) is int else str(value))
+        for name, value in _unfolded(values)
     ]
     _print(out, _below_each_other(shown), has_names=False)
+
+
+def _unfolded(values: Mapping[str, object], before: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _unfolded(value, f"{before}{name} ")
+        else:
+            yield f"{before}{name}", value
 
 
 def rows(
