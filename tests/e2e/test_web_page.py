@@ -366,6 +366,8 @@ def test_a_private_server_asks_for_its_token_and_shows_thumbnails(window: Any, t
             visit.until("document.activeElement.id === 'token'")
         visit.page.reload()
         visit.says("This server asks for a token.")
+        without_token: list[str] = []
+        visit.page.on("response", lambda answer: answer.status == 401 and without_token.append(answer.url))
         visit.page.route("https://small.example/**", small_picture)
         visit.page.route("**/query*", with_sources)
         visit.choose(known(1))
@@ -376,6 +378,7 @@ def test_a_private_server_asks_for_its_token_and_shows_thumbnails(window: Any, t
         widths = "[...document.querySelectorAll('#copies img')].map((image) => image.naturalWidth)"
         visit.until(f"{widths}.join() === '50,300,128'")
         assert visit.names == ["#1", "mine.png", "#3"]
+        assert not [one for one in without_token if "/images/" in one], "what is not there is asked for once"
         assert visit.page.is_visible("#hint .next")
         visit.page.fill("#text", "2")
         visit.page.keyboard.press("Enter")

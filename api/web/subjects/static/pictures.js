@@ -23,6 +23,7 @@ export function showFirst(image, choices, onNone) {
     if (!choice) return onNone();
     const address = choice.isOurs ? await fetched(choice.address) : choice.address;
     if (image.onerror !== next) return;
+    if (!address) return next();
     image.classList.toggle("soft", Boolean(choice.isSoft));
     image.src = address;
   }
@@ -43,13 +44,14 @@ export function showLazily(image, choices) {
   watch.observe(image);
 }
 
+// Resolves to an address for an element; "" where there is no picture.
 async function fetched(path) {
   if (!token.value) return path;
   try {
     const answer = await fetch(path, { headers: token.headers });
-    return answer.ok ? await asAddress(await answer.blob()) : path;
+    return answer.ok ? await asAddress(await answer.blob()) : "";
   } catch {
-    return path; // the element itself notices that there is none
+    return ""; // the server is away: the next search tells
   }
 }
 
