@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from api.roles.people import suggested
 from tests.fixtures import pictures
 from tests.fixtures.command_line import ROOT, run
 from tests.fixtures.servers import embedded_server
@@ -65,9 +66,10 @@ def test_a_link_is_no_copy_of_the_file_it_leads_to(folder: Path) -> None:
 
 def test_files_that_are_gone_are_no_copies_to_be_kept(folder: Path) -> None:
     (folder / "pictures" / "a.jpg").write_bytes(ONE)
-    run("add", "pictures", folder=folder)
+    at = ("--db", "a b.sqlite")
+    run("add", "pictures", *at, folder=folder)
     (folder / "pictures" / "a.jpg").unlink()
-    ended = run("duplicates", folder=folder)
+    ended = run("duplicates", *at, folder=folder)
     (group,) = map(json.loads, ended.stdout.splitlines())
     assert [(one["post_id"], Path(one["source"]).name) for one in group["images"]] == [
         (2, "b.jpg"),
@@ -76,12 +78,12 @@ def test_files_that_are_gone_are_no_copies_to_be_kept(folder: Path) -> None:
     assert [pair["post_ids"] for pair in group["pairs"]] == [[2, 3]]
     assert ended.stderr.splitlines() == [
         "1 group among 4 images; 1 image is there once more than needed",
-        "left out 1 image whose file is gone; to forget what is gone: iqdb rm 1",
+        "left out 1 image whose file is gone; to forget what is gone: iqdb rm --db 'a b.sqlite' 1",
     ]
     (folder / "pictures" / "c.jpg").unlink()
-    assert run("duplicates", folder=folder).stdout == ""
+    assert run("duplicates", *at, folder=folder).stdout == ""
     shutil.rmtree(folder / "pictures")  # a database that was copied, or a disk that is not mounted
-    (group,) = map(json.loads, run("duplicates", folder=folder).stdout.splitlines())
+    (group,) = map(json.loads, run("duplicates", *at, folder=folder).stdout.splitlines())
     assert [one["post_id"] for one in group["images"]] == [1, 2, 3]
 
 
@@ -192,6 +194,10 @@ def test_the_last_line_of_an_add_is_a_command_that_works(folder: Path) -> None:
     assert shlex.split(shown) == ["iqdb", "http", "127.0.0.1", "5588", "a b.sqlite"]
     shown = last_line(typed, "pictures", "more", "--db", "c.sqlite", folder=folder, path="/usr/bin:/bin")
     assert shlex.split(shown)[-2:] == ["--pictures", str(folder)]
+
+
+def test_no_suggested_command_has_a_password() -> None:
+    assert suggested.on_database("postgresql://iqdb:secret@db/iqdb") == ["--db", "..."]
 
 
 @pytest.mark.parametrize("role", ["http", "api", "query"])

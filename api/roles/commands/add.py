@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
-import shutil
 import signal
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -20,7 +16,7 @@ import typer
 from api.roles.database_file import file_of
 from api.roles.ending import SIGNALS
 from api.roles.options import with_settings
-from api.roles.people import show
+from api.roles.people import show, suggested
 from api.roles.people.add import add_all
 from api.roles.people.files import path_of
 from api.roles.people.gather import Passed, count, gather
@@ -107,10 +103,10 @@ def _tell_how_to_look(database_url: str, paths: Sequence[str]) -> None:
     """Say which command shows what was added: as it is where it is in a folder, blurred elsewhere."""
     if file_of(database_url) is None:
         return  # its servers run already, and its address may hold a password
-    command = [_as_typed(), "http", "127.0.0.1", "5588", database_url]
-    if folder := _folder_of(paths):
-        command += ["--pictures", folder]
-    show.say(f"look at them at http://127.0.0.1:5588/ with: {shlex.join(command)}")
+    folder = _folder_of(paths)
+    shown = ["--pictures", folder] if folder else []
+    server = suggested.command("http", "127.0.0.1", "5588", database_url, *shown)
+    show.say(f"look at them at http://127.0.0.1:5588/ with: {server}")
 
 
 def _folder_of(paths: Sequence[str]) -> str | None:
@@ -120,16 +116,6 @@ def _folder_of(paths: Sequence[str]) -> str | None:
         return folders[0] if folders else None
     common = os.path.commonpath([os.path.abspath(path_of(path)) for path in folders])  # noqa: PTH100
     return None if common == os.path.sep else common
-
-
-def _as_typed() -> str:
-    """Return what this program was called by, as far as it would be found by that again."""
-    typed, found = sys.argv[0], shutil.which("iqdb")
-    try:
-        is_found = found is not None and Path(found).samefile(typed)
-    except OSError:
-        is_found = False
-    return "iqdb" if is_found or Path(typed).name != "iqdb" else typed
 
 
 def _pattern(text: str | None) -> re.Pattern[str] | None:

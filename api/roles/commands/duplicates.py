@@ -17,7 +17,7 @@ from typing import Annotated, Final
 import typer
 
 from api.roles.options import TARGET, with_settings
-from api.roles.people import show
+from api.roles.people import show, suggested
 from api.roles.people.files import is_csv
 from api.roles.people.gone_files import gone_ids, without
 from api.roles.people.one_file import without_links
@@ -110,7 +110,7 @@ def duplicates(
             line.close()
             show.say(f"interrupted; go on with --after {position}")
             raise
-    tally.say()
+    tally.say(settings.database_url)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +184,8 @@ class _Tally:
             self.links += one.links
             self.gone += one.gone
 
-    def say(self) -> None:
-        """Tell a person the sums."""
+    def say(self, database_url: str) -> None:
+        """Tell a person the sums, and what may be done to the database."""
         show.say(
             f"{show.counted(self.groups, 'group')} among {show.counted(self.looked_at, 'image')};"
             f" {show.counted(self.extra, 'image')} {'is' if self.extra == 1 else 'are'} there once more than"
@@ -193,8 +193,9 @@ class _Tally:
         )
         if self.gone:
             gone = show.counted(len(self.gone), "image")
-            ids = " ".join(map(str, self.gone[:_MOST_IDS])) + (" ..." if len(self.gone) > _MOST_IDS else "")
-            show.say(f"left out {gone} whose file is gone; to forget what is gone: iqdb rm {ids}")
+            ids = [*map(str, self.gone[:_MOST_IDS]), *(["..."] if len(self.gone) > _MOST_IDS else [])]
+            forget = suggested.command("rm", *suggested.on_database(database_url), *ids)
+            show.say(f"left out {gone} whose file is gone; to forget what is gone: {forget}")
         if self.links:
             links = show.counted(self.links, "image")
             show.say(f"left out {links} that came by a link to a file of the same group")
