@@ -225,6 +225,18 @@ def twins(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_where_more_copies_are_known_it_is_said(twins: Path) -> None:
+    for options, said in (
+        (("-n", "1"), "more copies are known; -n 1000 shows them\n"),
+        (("-n", "2"), ""),
+        (("-n", "1", "--all"), ""),
+    ):
+        ended = run("search", "a.jpg", *options, folder=twins)
+        assert (ended.returncode, ended.stderr) == (0, said)
+        assert len(ended.stdout.splitlines()) == 1 + int(options[1])
+    assert len(json.loads(run("search", "a.jpg", "-n", "1", "--json", folder=twins).stdout)) == 1
+
+
 def test_tables_of_duplicates_have_names_of_columns_once(twins: Path) -> None:
     header = "group,post_id,likelihood,source"
     shown = run("duplicates", "--format", "csv", folder=twins).stdout.splitlines()

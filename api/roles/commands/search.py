@@ -30,6 +30,8 @@ app: Final = typer.Typer()
 
 NOTHING_FOUND: Final = 4
 SOME_REFUSED: Final = 3
+MOST: Final = 1000
+"""Matches, as of a server."""
 
 
 class Turns(StrEnum):
@@ -48,7 +50,7 @@ def search(
         typer.Argument(help="a file, - for standard input, an address, a hash, or the id of a known image"),
     ],
     *,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="most matches")] = 10,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=MOST, help="most matches")] = 10,
     everything: Annotated[bool, typer.Option("--all", help="also what merely looks alike")] = False,
     turns: Annotated[Turns | None, typer.Option(help="also turned copies")] = None,
     json: Annotated[bool, typer.Option("--json", help="tell the matches as JSON")] = False,
@@ -59,14 +61,20 @@ def search(
     Exit code 4: no copy is known.
     """
     question = Question(
-        limit=limit, find="copies", turns=turns, min_likelihood=None if everything else LIKELY
+        limit=min(limit + 1, MOST),  # one more tells whether there are more
+        find="copies",
+        turns=turns,
+        min_likelihood=None if everything else LIKELY,
     )
     with opened(settings) as target:
-        found = target.search(picture_of(picture), question)
+        best = target.search(picture_of(picture), question)
+    found = best[:limit]
     if json:
         show.matches_as_json(found)
     else:
         show.matches(found)
+        if len(best) > limit and not everything:
+            show.say(f"more copies are known; -n {MOST} shows them")
     if open_best and found:
         _open(found[0].source, is_of_this_machine=not settings.url)
     return 0 if found else NOTHING_FOUND
