@@ -208,7 +208,7 @@ class QueueFull(IqdbError):
         self, jobs: int, max_jobs: int, payload_bytes: int, max_bytes: int, retry_after_s: float = 1.0
     ) -> None:
         super().__init__(
-            f"the queue holds {jobs} of {max_jobs} jobs and {payload_bytes} of {max_bytes} bytes"
+            f"the queue holds {jobs:,} of {max_jobs:,} jobs and {payload_bytes:,} of {max_bytes:,} bytes"
         )
         self.jobs = jobs
         self.max_jobs = max_jobs

@@ -19,7 +19,7 @@ class BodyTooLarge(IqdbError):
     """More bytes than the limit."""
 
     def __init__(self, max_bytes: int) -> None:
-        super().__init__(f"the body is larger than the limit of {max_bytes} bytes")
+        super().__init__(f"the body is larger than the limit of {max_bytes:,} bytes")
 
 
 @dataclass(frozen=True, slots=True)

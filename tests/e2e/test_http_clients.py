@@ -203,3 +203,4 @@ def test_lists_of_ids_and_questions_are_metered(client: httpx.Client) -> None:
     headers = {"Content-Type": "application/json"}
     answer = client.request("GET", "/query", content=b" " * 5_000_000, headers=headers)
     assert answer.status_code == 413
+    assert answer.json()["message"] == "the body is larger than the limit of 4,194,304 bytes"

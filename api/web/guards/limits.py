@@ -122,7 +122,7 @@ class _Room:
         if len(self._inside) >= self.options.max_pending:
             slow = [one for one in self._inside if one.is_slow()]
             if not slow:
-                raise TooBusy(f"more than {self.options.max_pending} requests at once")
+                raise TooBusy(f"more than {self.options.max_pending:,} requests at once")
             slowest = min(slow, key=_Metered.rate)
             slowest.give_way()
             self._inside.discard(slowest)
@@ -170,7 +170,7 @@ class _Metered:
             if self.taken > self._limit:
                 raise BodyTooLarge(self._limit)
             if self._room.held_bytes > options.max_pending_bytes:
-                raise TooBusy(f"bodies under way hold more than {options.max_pending_bytes} bytes")
+                raise TooBusy(f"bodies under way hold more than {options.max_pending_bytes:,} bytes")
         return message
 
     def rate(self) -> float:
