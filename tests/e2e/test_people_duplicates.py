@@ -14,6 +14,7 @@ import threading
 from contextlib import closing, redirect_stderr, redirect_stdout, suppress
 from io import FileIO
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qs
 
 import pytest
 
@@ -26,15 +27,13 @@ from tests.fixtures.command_line import Running, run
 from tests.fixtures.stores import signature
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 GROUP = {"post_ids": [1, 2], "pairs": [{"post_ids": [1, 2], "likelihood": 1.0, "score": 100.0}]}
 LATER = {"post_ids": [4, 5], "pairs": [{"post_ids": [4, 5], "likelihood": 1.0, "score": 100.0}]}
 ANSWERS = {
     "/status": (200, {"images": 3}),
-    "/images/1": (200, {"post_id": 1, "hash": "iqdb_0", "source": "one"}),
-    "/images/2": (404, {"message": "no image has the id 2"}),
     "/duplicates": (200, {"groups": [GROUP], "looked_at": 2, "next": 2}),
 }
 
@@ -43,10 +42,17 @@ class Failing(http.server.BaseHTTPRequestHandler):
     """Knows the first page of groups, one of which has lost an image meanwhile, and fails at the next."""
 
     answers = ANSWERS
+    sources: Mapping[int, str] | None = {1: "one", 3: "", 6: ""}
 
     def do_GET(self) -> None:
-        path = "further" if "after=" in self.path else self.path.partition("?")[0]
+        path, _, said = self.path.partition("?")
+        after = int(parse_qs(said).get("after", ["-1"])[0])
+        if path == "/duplicates" and after >= 0:
+            path = "further"
         status, body = self.answers.get(path, (500, {"message": "internal error"}))
+        if path == "/images" and self.sources is not None:
+            known = [{"post_id": one, "source": name} for one, name in self.sources.items() if one > after]
+            status, body = 200, {"images": known}
         content = json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(content)))
@@ -62,15 +68,13 @@ class Knowing(Failing):
 
     answers = ANSWERS | {
         "further": (200, {"groups": [LATER], "looked_at": 3, "next": None}),
-        "/images/4": ANSWERS["/images/2"],
-        "/images/5": ANSWERS["/images/2"],
     }
 
 
 class FailingWithin(Failing):
-    """Fails when it is asked for the source of the second group of a page."""
+    """Fails when it is asked where the images of a page come from."""
 
-    answers = ANSWERS | {"/duplicates": (200, {"groups": [GROUP, LATER], "looked_at": 5, "next": 5})}
+    sources = None
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from api.roles.people import suggested
+from iqdb_core.duplicates import MOST_PAIRED
 from tests.fixtures import pictures
 from tests.fixtures.command_line import ROOT, run
 from tests.fixtures.servers import embedded_server
@@ -85,6 +86,21 @@ def test_files_that_are_gone_are_no_copies_to_be_kept(folder: Path) -> None:
     shutil.rmtree(folder / "pictures")  # a database that was copied, or a disk that is not mounted
     (group,) = map(json.loads, run("duplicates", *at, folder=folder).stdout.splitlines())
     assert [one["post_id"] for one in group["images"]] == [1, 2, 3]
+
+
+def test_who_is_left_of_a_large_group_keeps_its_likelihood(folder: Path) -> None:
+    """Of a large group only the likeliest pair of each is known: here that with the first, which is gone."""
+    known = run("hash", "pictures/b.jpg", folder=folder).stdout.split()[0]
+    files = [folder / f"{number}.jpg" for number in range(1, MOST_PAIRED + 2)]
+    for file in files[1:]:
+        file.touch()
+    rows = [f"{number},{known},{file}" for number, file in enumerate(files, 1)]
+    (folder / "list.csv").write_text("\n".join(["id,hash,source", *rows]))
+    run("add", "list.csv", folder=folder)
+    table = run("duplicates", "--format", "csv", folder=folder).stdout.splitlines()
+    told = list(csv.DictReader(table))
+    assert [row["source"] for row in told] == [str(file) for file in files[1:]]
+    assert {row["likelihood"] for row in told} == {"1.0000"}
 
 
 def test_pictures_of_an_archive_are_there_as_long_as_it_is(folder: Path) -> None:

@@ -22,7 +22,6 @@ from api.roles.people.files import is_csv
 from api.roles.people.gone_files import gone_ids, without
 from api.roles.people.one_file import without_links
 from api.roles.people.opening import opened
-from api.roles.people.target import Target
 from api.roles.progress import ProgressLine
 from iqdb_client import ClientError
 from iqdb_core.duplicates import Group
@@ -94,7 +93,8 @@ def duplicates(
         try:
             while True:
                 page = target.duplicates(position, min_likelihood)
-                every = [_told(target, found, is_here=not settings.url) for found in page.groups]
+                sources = target.sources([one for group in page.groups for one in group.image_ids])
+                every = [_told(found, sources, is_here=not settings.url) for found in page.groups]
                 told = [one for one in every if len(one.group.image_ids) > 1]
                 if told:  # all of a page or nothing: who goes on begins with a page
                     line.erase()
@@ -125,12 +125,15 @@ class _Told:
         Images whose files are gone.
     links : int
         How many images came by links.
+    likelihoods : mapping of int to float
+        The best one of each image.
     """
 
     group: Group
     sources: Mapping[int, str]
     gone: tuple[int, ...]
     links: int
+    likelihoods: Mapping[int, float]
 
     @property
     def number(self) -> int:
@@ -138,15 +141,26 @@ class _Told:
         return self.group.image_ids[0]
 
 
-def _told(target: Target, found: Group, *, is_here: bool) -> _Told:
+def _told(found: Group, sources: Mapping[int, str], *, is_here: bool) -> _Told:
     """Return a group as it is told; `is_here`: sources are files of this machine, if they are files."""
-    sources = {one: name for one, name in target.sources(found.image_ids).items() if name}
+    known = {one: name for one in found.image_ids if (name := sources.get(one))}
     if not is_here:
-        return _Told(found, sources, (), 0)
-    gone = gone_ids(found.image_ids, sources)
+        return _Told(found, known, (), 0, _best(found))
+    gone = gone_ids(found.image_ids, known)
     there = without(found, gone) if gone else found
-    group = without_links(there, sources)
-    return _Told(group, sources, gone, len(there.image_ids) - len(group.image_ids))
+    group = without_links(there, known)
+    # Of a large group no pair may be known but one with an image that is left out.
+    likelihoods = _best(found) | _best(group)
+    return _Told(group, known, gone, len(there.image_ids) - len(group.image_ids), likelihoods)
+
+
+def _best(group: Group) -> dict[int, float]:
+    """Return the likelihood of the surest pair of each image that has one."""
+    best: dict[int, float] = {}
+    for pair in group.pairs:
+        for image_id in (pair.first, pair.second):
+            best[image_id] = max(best.get(image_id, 0.0), pair.likelihood)
+    return best
 
 
 @dataclass(slots=True)
@@ -296,7 +310,7 @@ def _line(told: _Told) -> str:
 
 
 def _rows(told: _Told) -> Iterator[list[object]]:
-    """Yield group, id, the best likelihood of its pairs, and source, for each image."""
+    """Yield group, id, likelihood and source, for each image."""
     for image_id in told.group.image_ids:
-        own = [pair.likelihood for pair in told.group.pairs if image_id in {pair.first, pair.second}]
-        yield [told.number, image_id, f"{max(own, default=0):.4f}", told.sources.get(image_id, "")]
+        likelihood = f"{told.likelihoods.get(image_id, 0):.4f}"
+        yield [told.number, image_id, likelihood, told.sources.get(image_id, "")]

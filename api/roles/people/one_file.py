@@ -20,16 +20,15 @@ def without_links(group: Group, sources: Mapping[int, str]) -> Group:
     Ids with the same source all stay, and so do those without one. What is left may be a single image.
     """
     known = {image_id: source for image_id in group.image_ids if (source := sources.get(image_id))}
-    own_names: dict[str, str] = {}
-    first_ids: dict[str, int] = {}
-    for image_id in sorted(known, key=lambda one: _is_by_link(known[one])):
-        name = own_names.setdefault(_file_of(known[image_id]), known[image_id])
-        first_ids.setdefault(name, image_id)
-    instead = {}
-    for image_id, source in known.items():
-        name = own_names[_file_of(source)]
-        if name != source:
-            instead[image_id] = first_ids[name]
+    files = {image_id: _file_of(source) for image_id, source in known.items()}
+    told: dict[str, int] = {}
+    for image_id in sorted(known, key=lambda one: files[one] != known[one]):  # links last
+        told.setdefault(files[image_id], image_id)
+    instead = {
+        image_id: told[files[image_id]]
+        for image_id, source in known.items()
+        if source != known[told[files[image_id]]]
+    }
     if not instead:
         return group
     image_ids = tuple(image_id for image_id in group.image_ids if image_id not in instead)
@@ -44,11 +43,6 @@ def _renamed(pairs: Iterable[Pair], instead: Mapping[int, int]) -> list[Pair]:
         if first != second:
             found.setdefault((first, second), replace(pair, first=first, second=second))
     return [found[ids] for ids in sorted(found)]
-
-
-def _is_by_link(source: str) -> bool:
-    """Return whether a link, of the file or of a folder above it, leads to the file."""
-    return _file_of(source) != source
 
 
 def _file_of(source: str) -> str:

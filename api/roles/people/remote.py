@@ -6,7 +6,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, Self
@@ -165,13 +165,7 @@ class ServerTarget:
 
     def sources(self, image_ids: Sequence[int]) -> dict[int, str]:
         """See `Target`."""
-        sources = {}
-        for image_id in image_ids:
-            with suppress(NotFound):  # deleted since it was told of
-                source = self._client.get(image_id).source
-                if source is not None:
-                    sources[image_id] = source
-        return sources
+        return {image_id: source for image_id, source in self.there(image_ids).items() if source is not None}
 
     def images(self) -> Iterator[Image]:
         """See `Target`."""
