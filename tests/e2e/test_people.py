@@ -150,7 +150,9 @@ def count_of(database: Path) -> int:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with embedded_server(tmp_path_factory.mktemp("server") / "iqdb.sqlite") as running:
+    """A server that takes a part of what is added in one request, as one behind a proxy may do."""
+    limit = ("--max-batch-bytes", str(sum(photo.stat().st_size for photo in PHOTOS) // 2))
+    with embedded_server(tmp_path_factory.mktemp("server") / "iqdb.sqlite", *limit) as running:
         yield running
 
 

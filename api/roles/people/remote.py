@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from http import HTTPStatus
 from pathlib import Path
@@ -15,7 +15,7 @@ from api.roles.people.arithmetic import Arithmetic
 from api.roles.people.show import say
 from api.roles.people.target import IS_DAMAGED, Added, Entry, content_of, reason_of
 from api.search.duplicates import DuplicatesPage, page_of
-from iqdb_client import Client, Image, Match, NotFound, Picture, Question, Unavailable
+from iqdb_client import Client, Image, Match, NotFound, Outcome, Picture, Question, Refused, Unavailable
 from iqdb_core import codec
 from iqdb_core.errors import ImageError
 from iqdb_core.signature import DecodeLimits, read_image
@@ -28,6 +28,8 @@ NOTICE_S: Final = 2.0
 JOB_S: Final = 600.0
 """How long an image is waited for that is accepted and queued behind others."""
 LOOK_S: Final = 0.5
+SEND_BYTES: Final = 32 * 1024 * 1024
+"""A request with so much is sent, and nothing added to it: its pictures are held in memory."""
 RUN: Final = 1000
 """Ids within so many are asked for in one request."""
 
@@ -65,28 +67,53 @@ class ServerTarget:
         """Add pictures that are all to replace images, or none."""
         outcomes: dict[int, Added] = {}
         damaged = set()
-        pictures: dict[int, Picture] = {}
+        pictures: dict[int, bytes | str] = {}
+        size = 0
+        sources = {entry.image_id: entry.source for entry in entries if entry.source is not None}
         for entry in entries:
             try:
                 pictures[entry.image_id], is_damaged = self._prepared(entry.picture)
             except (OSError, ImageError) as error:
                 outcomes[entry.image_id] = Added(reason_of(error, self._limits.max_pixels))
-            else:
-                if is_damaged:
-                    damaged.add(entry.image_id)
-        sources = {entry.image_id: entry.source for entry in entries if entry.source is not None}
-        if pictures:
-            for outcome in self._client.add_many(pictures, sources=sources, if_absent=if_absent):
-                if if_absent and outcome.job_id is not None:
-                    outcomes[outcome.post_id] = self._ended(outcome.post_id, outcome.job_id)
-                    continue
-                if if_absent and outcome.status == HTTPStatus.CONFLICT:
-                    outcomes[outcome.post_id] = Added(is_taken=True)
-                    continue
-                is_damaged = outcome.post_id in damaged or bool(outcome.image and outcome.image.is_damaged)
-                is_in = outcome.reason is None
-                outcomes[outcome.post_id] = Added(outcome.reason, is_damaged=is_in and is_damaged)
+                continue
+            if is_damaged:
+                damaged.add(entry.image_id)
+            size += len(pictures[entry.image_id])
+            if size >= SEND_BYTES:
+                outcomes |= self._sent(pictures, sources, if_absent, damaged)
+                pictures, size = {}, 0
+        outcomes |= self._sent(pictures, sources, if_absent, damaged)
         return [outcomes[entry.image_id] for entry in entries]
+
+    def _sent(
+        self,
+        pictures: Mapping[int, bytes | str],
+        sources: Mapping[int, str],
+        if_absent: bool,
+        damaged: Collection[int],
+    ) -> dict[int, Added]:
+        """Send pictures in one request, and tell what became of each; in two where that is too large."""
+        try:
+            outcomes = self._client.add_many(pictures, sources=sources, if_absent=if_absent)
+        except Refused as refused:
+            if refused.status != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+                raise
+            ids = list(pictures)
+            if len(ids) == 1:
+                return {ids[0]: Added(str(refused))}
+            halves = (ids[: len(ids) // 2], ids[len(ids) // 2 :])
+            parts = [{one: pictures[one] for one in half} for half in halves]
+            first, second = (self._sent(part, sources, if_absent, damaged) for part in parts)
+            return first | second
+        return {one.post_id: self._added(one, if_absent, one.post_id in damaged) for one in outcomes}
+
+    def _added(self, outcome: Outcome, if_absent: bool, is_damaged: bool) -> Added:
+        if if_absent and outcome.job_id is not None:
+            return self._ended(outcome.post_id, outcome.job_id)
+        if if_absent and outcome.status == HTTPStatus.CONFLICT:
+            return Added(is_taken=True)
+        is_damaged = is_damaged or bool(outcome.image and outcome.image.is_damaged)
+        return Added(outcome.reason, is_damaged=outcome.reason is None and is_damaged)
 
     def _ended(self, image_id: int, job_id: str) -> Added:
         """Wait for a job that is accepted: only its end tells whether the id was free."""
@@ -100,7 +127,7 @@ class ServerTarget:
         # Whatever else is wrong with the picture is told when it is added under another id.
         return Added(is_taken=True) if not self.missing([image_id]) else Added(job.reason or "it failed")
 
-    def _prepared(self, picture: Picture) -> tuple[Picture, bool]:
+    def _prepared(self, picture: Picture) -> tuple[bytes | str, bool]:
         """Return what is sent, and whether it is known to be damaged."""
         return self._hash_of(picture) if self._hash_here else (content_of(picture), False)
 
