@@ -19,6 +19,8 @@ CHUNK: Final = 16
 """Pictures that one thread adds at once, in one transaction or one request."""
 HASHES: Final = 512
 """The same of hashes, of which nothing has to be decoded."""
+HELD_BYTES: Final = 8 * 1024 * 1024
+"""Pictures of an archive are in memory until they are added; fewer at once, if they have so many bytes."""
 MOST_TIMES: Final = 12
 """How often a picture gets another id because somebody else has got the one before."""
 IN_USE: Final = "a picture added before it has got the id {}: add those with ids of their own first, or apart"
@@ -210,5 +212,14 @@ def _chunks(items: Iterable[Item], run: _Run) -> Iterator[list[Item]]:
 def _pieces(items: Iterable[Item]) -> Iterator[list[Item]]:
     """Yield pictures and hashes apart, as many as are added at once."""
     for is_hash, run in itertools.groupby(items, lambda item: isinstance(item.picture, str)):
-        while piece := list(itertools.islice(run, HASHES if is_hash else CHUNK)):
+        most = HASHES if is_hash else CHUNK
+        piece: list[Item] = []
+        held = 0
+        for item in run:
+            piece.append(item)
+            held += len(item.picture) if isinstance(item.picture, bytes) else 0
+            if len(piece) == most or held >= HELD_BYTES:
+                yield piece
+                piece, held = [], 0
+        if piece:
             yield piece

@@ -28,7 +28,7 @@ NOTICE_S: Final = 2.0
 JOB_S: Final = 600.0
 """How long an image is waited for that is accepted and queued behind others."""
 LOOK_S: Final = 0.5
-SEND_BYTES: Final = 32 * 1024 * 1024
+SEND_BYTES: Final = 8 * 1024 * 1024
 """A request with so much is sent, and nothing added to it: its pictures are held in memory."""
 RUN: Final = 1000
 """Ids within so many are asked for in one request."""
