@@ -113,6 +113,8 @@ def test_what_is_no_picture_is_told_with_what_it_is(folder: Path, command: str) 
     os.mkfifo(folder / "pipe.jpg")
     (folder / "link.jpg").symlink_to("gone.jpg")
     (folder / "empty.jpg").touch()
+    with (folder / "film.mp4").open("wb") as film:
+        film.truncate(2**30 + 1)
     one = (PHOTOS[0],) if command == "compare" else ()
     instead = "to search among those in it, add them first: iqdb add 'a folder.jpg'"
     for name, words in (
@@ -120,6 +122,7 @@ def test_what_is_no_picture_is_told_with_what_it_is(folder: Path, command: str) 
         ("pipe.jpg", "pipe.jpg cannot be read: it is a named pipe"),
         ("link.jpg", "link.jpg cannot be read: it is a link to nothing"),
         ("empty.jpg", "empty.jpg cannot be read: it is empty"),
+        ("film.mp4", "film.mp4 cannot be read: it has 1,073,741,825 bytes; the limit is 1,073,741,824"),
         ("gone.jpg", "gone.jpg is no file that is there, and no address, hash or id"),
     ):
         ended = run(command, name, *one, folder=folder)

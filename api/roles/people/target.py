@@ -14,6 +14,8 @@ from api.search.duplicates import DuplicatesPage
 from iqdb_client import Image, Match, Picture, Question
 from iqdb_core.errors import ConfigError, ImageError, ImageTooLarge, UnsupportedFormat
 
+MAX_FILE_BYTES: Final = 1024 * 1024 * 1024
+"""More than any picture of the usual --max-pixels takes. A film would take all of the memory."""
 MAX_PIPED_BYTES: Final = 64 * 1024 * 1024
 IS_DAMAGED: Final = "is damaged; this is about what is there of it"
 
@@ -146,7 +148,10 @@ def content_of(picture: Picture) -> bytes | str:
 def content_of_file(path: Path) -> bytes:
     """Return the bytes of a file or a pipe. Raises OSError, and ImageError for none or far too many."""
     with path.open("rb") as file:
-        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        found = os.fstat(file.fileno())
+        if stat.S_ISREG(found.st_mode):
+            if found.st_size > MAX_FILE_BYTES:
+                raise UnsupportedFormat(f"it has {found.st_size:,} bytes; the limit is {MAX_FILE_BYTES:,}")
             return _not_empty(file.read())
         content = file.read(MAX_PIPED_BYTES + 1)
     if len(content) > MAX_PIPED_BYTES:
