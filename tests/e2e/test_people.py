@@ -232,7 +232,7 @@ def test_a_damaged_picture_is_told(tmp_path: Path) -> None:
             environment = {"XDG_STATE_HOME": str(tmp_path / f"state-{number}")}
             ended = run("add", ".", *where, folder=tmp_path, environment=environment)
             assert ended.returncode == 0, ended.stderr
-            assert "1 could be read only in part, and were added:" in ended.stderr
+            assert "1 was damaged, and added as far as it can be read:" in ended.stderr
             assert ended.stderr.count("cut.jpg") == 1
             assert "whole.jpg" not in ended.stderr
         found = run("search", "cut.jpg", "--url", server.url, "--json", folder=tmp_path)

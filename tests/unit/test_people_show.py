@@ -85,6 +85,7 @@ def test_what_was_left_out_is_said(shown: io.StringIO) -> None:
 def test_a_name_is_shown_as_it_is_in_lists_of_errors(shown: io.StringIO) -> None:
     show.summary(Tally(refused=[(EVIL, EVIL)]), Passed(unreadable=[(EVIL, "no")]))
     assert shown.getvalue().count(SHOWN) == 3
+    assert shown.getvalue().startswith("2 were not added:\n")
     assert "\x1b[31m" not in shown.getvalue()
 
 

@@ -55,7 +55,7 @@ def add(
     """Add pictures: folders, files, patterns, tar archives, or lists of id and file.
 
     What is there unchanged is passed over, so that it can be interrupted and run again. Files without an id
-    get the next free one. Exit code 3: some could not be read; they are listed, and all others are in.
+    get the next free one. Exit code 3: some were not added; they are listed, and all others are in.
     """
     pattern = _pattern(id_from)
     passed, stopping = Passed(), threading.Event()

@@ -99,10 +99,11 @@ def summary(tally: Tally, passed: Passed) -> None:
     """Say what became of all files, and list those that were refused and those that are damaged."""
     refused = [*tally.refused, *passed.unreadable]
     if refused:
-        say(f"{len(refused):,} could not be read:")
+        say(f"{_were(len(refused))} not added:")
         _list([f"{name}: {reason}" for name, reason in refused])
     if tally.damaged:
-        say(f"{len(tally.damaged):,} could be read only in part, and were added:")
+        they = "it" if len(tally.damaged) == 1 else "they"
+        say(f"{_were(len(tally.damaged))} damaged, and added as far as {they} can be read:")
         _list(tally.damaged)
     parts = [f"added {tally.added:,}", f"{tally.unchanged:,} were there already"]
     if passed.other_files:
@@ -110,6 +111,10 @@ def summary(tally: Tally, passed: Passed) -> None:
     if passed.left_out_folders:
         parts.append(f"left out {counted(passed.left_out_folders, 'hidden or linked folder')}")
     say(", ".join(parts))
+
+
+def _were(number: int) -> str:
+    return f"{number:,} {'was' if number == 1 else 'were'}"
 
 
 def _passed_over(files: int) -> str:
