@@ -117,11 +117,18 @@ def _by_alias(name: str) -> str:
 
 
 def _given(fields: Iterable[str], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the command line gives of settings, by either name; None for what it does not give."""
+    """Return what the command line gives of settings, by either name; None for what it does not give.
+
+    Raises WrongUsage where it gives both a database and a server. One of them wins over the other's variable.
+    """
     given = {}
     for name in fields:
         value = values.get(name)
         given[name] = values.get(_by_alias(name)) if value is None else value
+    if "url" in given and given["database_url"] is not None:
+        if given["url"] is not None:
+            raise WrongUsage("--db names a database and --url a server to work on: only one of them is taken")
+        given["url"] = ""
     return given
 
 
