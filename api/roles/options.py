@@ -29,6 +29,7 @@ DECODING: Final = ("max_pixels", "log_level")
 """Settings of commands for people that work on a database alone, on a database or a server, on pictures."""
 LASTING: Final = (*SERVERS, "worker")
 """What runs on, and minds its signals itself."""
+_EMPTY: Final = "{} is empty; if it is a variable, it is not set"
 
 
 def with_settings(
@@ -119,12 +120,15 @@ def _by_alias(name: str) -> str:
 def _given(fields: Iterable[str], values: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the command line gives of settings, by either name; None for what it does not give.
 
-    Raises WrongUsage where it gives both a database and a server. One of them wins over the other's variable.
+    Raises WrongUsage where it gives both a database and a server, or nothing after `--url`. Either wins over
+    the other's variable.
     """
     given = {}
     for name in fields:
         value = values.get(name)
         given[name] = values.get(_by_alias(name)) if value is None else value
+    if given.get("url") == "":
+        raise WrongUsage(_EMPTY.format("--url"))
     if "url" in given and given["database_url"] is not None:
         if given["url"] is not None:
             raise WrongUsage("--db names a database and --url a server to work on: only one of them is taken")
@@ -138,7 +142,7 @@ def _word(text: str) -> str:
     Most often that is a variable of a shell that is not set; as a path it would mean the current folder.
     """
     if not text:
-        raise WrongUsage("an argument is empty; if it is a variable, it is not set")
+        raise WrongUsage(_EMPTY.format("an argument"))
     return text
 
 

@@ -79,13 +79,15 @@ def test_an_export_is_of_the_server_that_is_named(folder: Path, server: ServerPr
     assert not list(folder.glob("*.part"))
 
 
-def test_a_database_that_is_named_wins_over_a_server_in_the_environment(folder: Path) -> None:
+def test_no_command_works_elsewhere_than_where_it_is_told_to(folder: Path) -> None:
     elsewhere = {"IQDB_URL": f"http://127.0.0.1:{free_port()}"}
     for command in ("status", "check"):
         ended = run(command, "--db", "iqdb.sqlite", folder=folder, environment=elsewhere)
         assert ended.returncode == 0, ended.stderr
     ended = run("rm", "1", "--db", "iqdb.sqlite", "--url", elsewhere["IQDB_URL"], folder=folder)
     assert (ended.returncode, "only one of them" in ended.stderr) == (2, True)
+    ended = run("rm", "1", "--url", "", folder=folder)
+    assert (ended.returncode, "--url is empty" in ended.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("arguments", [("backup", "b.sqlite"), ("check",), ("check", "--repair")])
