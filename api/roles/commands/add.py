@@ -71,7 +71,7 @@ def add(
         opened(settings, make=True, hash_here=hash_here) as target,
         Notebook(notebook_path(settings.database_url, settings.url)) as notebook,
         _stopping_on_interrupt(stopping),
-        show.bar("adding", lambda: count(paths)) as progress,
+        show.bar("adding", lambda: count(paths), stopping) as progress,
     ):
         store_id = target.status().get("store_id")
         if store_id is not None:  # older servers do not tell

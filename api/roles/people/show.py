@@ -15,12 +15,14 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -60,8 +62,23 @@ def as_json(value: object) -> None:
     sys.stdout.write(escaped(json.dumps(value, indent=2, ensure_ascii=False)) + "\n")
 
 
+class _BarOrWord(ProgressColumn):
+    """A bar, in whose place it is said how to end at once when it is to end."""
+
+    def __init__(self, stopping: threading.Event) -> None:
+        super().__init__()
+        self._stopping = stopping
+        self._bar = BarColumn()
+
+    def render(self, task: Task) -> RenderableType:
+        """Return what is seen now; asked some times a second."""
+        if self._stopping.is_set():
+            return Text("finishing; Ctrl-C again ends at once")
+        return self._bar.render(task)
+
+
 @contextmanager
-def bar(label: str, count: Callable[[], int | None]) -> Iterator[Any]:
+def bar(label: str, count: Callable[[], int | None], stopping: threading.Event) -> Iterator[Any]:
     """Show a bar with rate and time left on a terminal; yields what is called with a Tally.
 
     Parameters
@@ -70,11 +87,13 @@ def bar(label: str, count: Callable[[], int | None]) -> Iterator[Any]:
     count : callable
         Returns how many there are, None if that is not known. It may take its time, in a thread of its own:
         until then the bar only moves.
+    stopping : Event
+        When set, what is in hand is still finished.
     """
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
-        BarColumn(),
+        _BarOrWord(stopping),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}", markup=False),
         TimeElapsedColumn(),
