@@ -213,6 +213,9 @@ class WorkLedger:
     def sweep(self, worker: str, limit: int = 1000) -> int:
         """Note that `worker` is there, drop expired records, and count the messages that are missing.
 
+        What waits for a time that is too far ahead, because the clock of Redis was set back, waits no longer
+        than it would from now on.
+
         Returns
         -------
         int
@@ -225,7 +228,7 @@ class WorkLedger:
         ForeignQueue
             The queue holds jobs of another store.
         """
-        words = (*self._keep, limit, self._keys.queue, worker, self._store_id())
+        words = (*self._keep, limit, self._keys.queue, worker, self._store_id(), self._lease_us)
         answer = self._scripts.run(SWEEP, *words)
         if answer == b"foreign":
             raise ForeignQueue(self._prefix)

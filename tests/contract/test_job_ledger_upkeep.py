@@ -16,6 +16,7 @@ from iqdb_core.jobs import (
     Claim,
     Done,
     Failed,
+    Idling,
     JobLedger,
     JobReader,
     JobState,
@@ -75,6 +76,30 @@ def test_a_job_that_was_put_back_is_a_reason_when_it_is_due(ledger: JobLedger, w
     work.finish(claim, [Done(job_id, 1, None)])
     assert work.sweep("w") == 0
     assert ledger.lanes()["later"] == (0, 0.0)
+
+
+def test_nothing_waits_for_the_time_by_which_the_clock_was_set_back(
+    ledger: JobLedger, redis_port: RedisPort, redis_server: RedisServer
+) -> None:
+    """As after a failover to a machine whose clock is an hour behind."""
+    work, dying, listening = (WorkLedger(redis_port, lease_s=0.1) for _ in range(3))
+    put_back = accept_one(ledger)
+    work.finish(work.claim(), [PutBack(put_back, 60)])
+    dying_job = accept_one(ledger)
+    dying.claim()
+    listening.claim(idling=Idling(linger_s=5))
+    work.sweep("silent")
+    with redis_server.client() as client:
+        for name in ("later", "leases", "idle", "workers"):
+            for member in client.zrange(f"iqdb:{name}", 0, -1):
+                client.zincrby(f"iqdb:{name}", 3600 * 1_000_000, member)
+        work.sweep("w")
+        assert set(ledger.workers()) == {"w"}
+        assert client.zcard("iqdb:idle") == 0
+        assert client.zscore("iqdb:later", put_back) <= (time.time() + 150) * 1_000_000
+    claimed: list[str] = []
+    wait_until(lambda: claimed.extend(job.job_id for job in work.claim().jobs) or claimed, 5)
+    assert claimed == [dying_job]
 
 
 def test_many_messages_are_sent_bit_by_bit(ledger: JobLedger, work: WorkLedger) -> None:
