@@ -71,7 +71,7 @@ class Ingestion(Protocol):
         """Add or replace many; one outcome each, in order. Raises only what concerns them all."""
 
     async def delete(self, image_ids: Sequence[int]) -> list[Queued]:
-        """Delete images; ids that are unknown are no error.
+        """Delete images; ids that are unknown are no error. What raises may have deleted a part of them.
 
         Not findable any more on return, but for those that are returned because that takes too long.
         """

@@ -90,6 +90,7 @@ class QueueIngestion:
         self._max_upload_bytes = min(max_upload_bytes, self._most_bytes)
         self._group_jobs = min(GROUP_JOBS, acceptor.limits.max_jobs)
         self._group_bytes = min(GROUP_BYTES, self._most_bytes)
+        self._delete_jobs = min(GROUP_JOBS, acceptor.limits.hurried_jobs)
         self._timeout_s = timeout_s
         self._reads = asyncio.Semaphore(_READS)
 
@@ -105,7 +106,7 @@ class QueueIngestion:
         queued = Queued(new.image_id, accepted.job_id)
         if not wait:
             return queued
-        (outcome,) = await self._settle([queued])
+        (outcome,) = await self._settle([queued], time.monotonic() + self._timeout_s)
         if isinstance(outcome, Failed):
             raise outcome.error
         return outcome
@@ -128,19 +129,29 @@ class QueueIngestion:
         outcomes |= await self._accepted(group, is_first=not _any_queued(outcomes))
         queued = {number: one for number, one in outcomes.items() if isinstance(one, Queued)}
         if wait and queued:
-            outcomes |= zip(queued, await self._settle(list(queued.values())), strict=True)
+            end_s = time.monotonic() + self._timeout_s
+            outcomes |= zip(queued, await self._settle(list(queued.values()), end_s), strict=True)
         return [outcomes[number] for number in range(len(news))]
 
     async def delete(self, image_ids: Sequence[int]) -> list[Queued]:
-        """See `Ingestion`: through the queue as well, so that order is that of acceptance."""
-        accepted = await self._acceptor.accept(
-            [Submission.of_delete(image_id, lane=Lane.INTERACTIVE) for image_id in image_ids]
-        )
-        outcomes = await self._settle([Queued(one.image_id, one.job_id) for one in accepted])
-        for outcome in outcomes:
-            if isinstance(outcome, Failed):
-                raise outcome.error
-        return [outcome for outcome in outcomes if isinstance(outcome, Queued)]
+        """See `Ingestion`: through the queue as well, so that order is that of acceptance.
+
+        Some at a time, each when those before are done: a long list that has to fit into the queue at once
+        would be refused for as long as a crawler keeps the queue full.
+        """
+        end_s = time.monotonic() + self._timeout_s
+        late: list[Queued] = []
+        for start in range(0, len(image_ids), self._delete_jobs):
+            group = image_ids[start : start + self._delete_jobs]
+            accepted = await self._acceptor.accept(
+                [Submission.of_delete(image_id, lane=Lane.INTERACTIVE) for image_id in group]
+            )
+            for outcome in await self._settle([Queued(one.image_id, one.job_id) for one in accepted], end_s):
+                if isinstance(outcome, Failed):
+                    raise outcome.error
+                if isinstance(outcome, Queued):
+                    late.append(outcome)
+        return late
 
     async def job(self, job_id: str) -> Job:
         """See `Ingestion`. A job that is done is shown so once all query nodes that answer have its image.
@@ -216,15 +227,14 @@ class QueueIngestion:
             data = await read_upload(picture, self._max_upload_bytes)
         return Submission.of_image(new.image_id, data, lane=lane, source=new.source, if_absent=new.if_absent)
 
-    async def _settle(self, queued: Sequence[Queued]) -> list[Outcome]:
-        """Wait until jobs are final and what they wrote is findable; those that are not in time stay queued.
+    async def _settle(self, queued: Sequence[Queued], end_s: float) -> list[Outcome]:
+        """Wait until jobs are final and what they wrote is findable; what is not by `end_s` stays queued.
 
         Never raises: what is accepted is not answered as if it could be sent again.
         """
-        start_s = time.monotonic()
-        jobs = await self._completion.wait([one.job_id for one in queued], self._timeout_s)
+        jobs = await self._completion.wait([one.job_id for one in queued], end_s - time.monotonic())
         newest = max((job.seq or 0 for job in jobs.values() if job is not None), default=0)
-        is_findable = await self._is_applied(newest, start_s + self._timeout_s - time.monotonic())
+        is_findable = await self._is_applied(newest, end_s - time.monotonic())
         outcomes: list[Outcome] = []
         for one in queued:
             if one.job_id not in jobs:

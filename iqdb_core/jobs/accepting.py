@@ -51,6 +51,11 @@ class QueueLimits:
     max_jobs: int = 100_000
     max_bytes: int = 1024 * 1024 * 1024
 
+    @property
+    def hurried_jobs(self) -> int:
+        """How many jobs that someone waits for fit into a queue that others keep full."""
+        return max(1, self.max_jobs * _HURRY_PERCENT // 100)
+
     def refusal(self, jobs: int, held: int, jobs_per_s: float, bytes_per_s: float) -> QueueFull:
         """Return the error for a queue that holds `jobs` and `held` bytes and drains at these rates."""
         waits = [

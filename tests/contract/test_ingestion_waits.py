@@ -25,7 +25,7 @@ from api.ingestion.queued import QueueIngestion
 from api.ingestion.waits import Waits
 from iqdb_core.clock import RevisionClock
 from iqdb_core.errors import IndexNotReady, QueueFull
-from iqdb_core.jobs import JobLedger, QueueLimits
+from iqdb_core.jobs import Done, JobLedger, QueueLimits, Submission, WorkLedger
 from iqdb_core.signature import DecodeLimits
 from iqdb_core.store import open_store
 from tests.fixtures import stores
@@ -87,11 +87,12 @@ class StuckSeam:
             stack.callback(threads.close)
             acceptor = JobAcceptor(ledger, threads, lambda _: None)
             stack.callback(acceptor.close)
+            self.completion = CompletionWaiter(ledger, threads, loop, self.waits)
             self.ingestion = QueueIngestion(
                 ledger=ledger,
                 threads=threads,
                 acceptor=acceptor,
-                completion=CompletionWaiter(ledger, threads, loop, self.waits),
+                completion=self.completion,
                 search=search,
                 waits=self.waits,
                 hash_channels=hasher.signature,
@@ -213,6 +214,32 @@ def test_a_batch_that_is_larger_than_the_queue_is_taken_as_far_as_it_fits(
     assert isinstance(late.error, QueueFull)
     assert isinstance(large, Failed)
     assert isinstance(large.error, BodyTooLarge)
+
+
+def test_a_list_of_deletions_passes_a_queue_that_a_crawler_keeps_full(
+    tmp_path: Path, redis_port: RedisPort
+) -> None:
+    """It is longer than what the queue takes beyond its limit of those who wait."""
+    ledger = JobLedger(redis_port, limits=QueueLimits(max_jobs=100), revision_floor=lambda: 0)
+    ledger.accept([Submission.of_delete(image_id) for image_id in range(100)])
+    work = WorkLedger(redis_port)
+
+    async def run() -> list[Queued]:
+        with ExitStack() as stack:
+            seam = StuckSeam("queued", tmp_path, ledger, stack)
+            seam.search.is_stuck = False
+            task = asyncio.ensure_future(seam.ingestion.delete(range(1000, 1012)))
+            async with asyncio.timeout(END_S):
+                while not task.done():
+                    claim = await asyncio.to_thread(work.claim)
+                    waited_for = [job for job in claim.jobs if job.image_id >= 1000]
+                    outcomes = [Done(job.job_id, 1, None) for job in waited_for]
+                    await asyncio.to_thread(work.finish, claim, outcomes)  # the others wait again
+                    seam.completion.hint([job.job_id for job in waited_for])
+            return await task
+
+    assert asyncio.run(run()) == []
+    assert ledger.depth().queued == 100
 
 
 def test_pictures_that_nobody_came_to_are_refused_at_the_end(tmp_path: Path, ledger: JobLedger) -> None:
