@@ -64,6 +64,11 @@ class JobAcceptor:
         return self._ledger.limits
 
     @property
+    def most_bytes(self) -> int:
+        """A larger payload is never accepted, however empty the queue is."""
+        return self._ledger.most_bytes
+
+    @property
     def refusal(self) -> QueueRefused | None:
         """Why the queue, which answers, takes nothing."""
         return self._ledger.refusal

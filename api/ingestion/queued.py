@@ -85,18 +85,15 @@ class QueueIngestion:
         self._waits = waits
         self._applied = AppliedTogether(search, timeout_s)
         self._hash_channels = hash_channels
-        # What would not fit into an empty queue is refused for good, or taken in smaller groups.
-        self._most_bytes = acceptor.limits.max_bytes
-        self._max_upload_bytes = min(max_upload_bytes, self._most_bytes)
+        self._max_upload_bytes = max_upload_bytes
         self._group_jobs = min(GROUP_JOBS, acceptor.limits.max_jobs)
-        self._group_bytes = min(GROUP_BYTES, self._most_bytes)
         self._delete_jobs = min(GROUP_JOBS, acceptor.limits.hurried_jobs)
         self._timeout_s = timeout_s
         self._reads = asyncio.Semaphore(_READS)
 
     async def check_room(self, body_bytes: int, *, wait: bool) -> None:
         """See `Ingestion`."""
-        known = body_bytes if body_bytes <= self._most_bytes else 0  # of a part nobody knows the length
+        known = body_bytes if body_bytes <= self._group_bytes() else 0  # of more, a part may find room
         await self._acceptor.check_room(known, Lane.INTERACTIVE if wait else Lane.BULK)
 
     async def add(self, new: NewImage, *, wait: bool) -> Added | Queued:
@@ -213,7 +210,11 @@ class QueueIngestion:
 
     def _fits(self, group: Collection[Submission], more: Submission) -> bool:
         size = sum(len(one.payload) for one in group) + len(more.payload)
-        return len(group) < self._group_jobs and size <= self._group_bytes
+        return len(group) < self._group_jobs and size <= self._group_bytes()
+
+    def _group_bytes(self) -> int:
+        """Return how much is offered at once: to a small queue half of what it holds."""
+        return min(GROUP_BYTES, self._acceptor.most_bytes // 2)
 
     async def _submission(self, new: NewImage, lane: Lane) -> Submission:
         picture = new.picture
@@ -224,7 +225,7 @@ class QueueIngestion:
                 new.image_id, picture, lane=lane, source=new.source, if_absent=new.if_absent
             )
         async with self._reads:
-            data = await read_upload(picture, self._max_upload_bytes)
+            data = await read_upload(picture, min(self._max_upload_bytes, self._acceptor.most_bytes))
         return Submission.of_image(new.image_id, data, lane=lane, source=new.source, if_absent=new.if_absent)
 
     async def _settle(self, queued: Sequence[Queued], end_s: float) -> list[Outcome]:

@@ -120,6 +120,11 @@ class JobLedger(JobReader):
         return self._store_id
 
     @property
+    def most_bytes(self) -> int:
+        """A larger payload is never accepted: not even an empty queue, or Redis, has room for it."""
+        return int(min(self.limits.max_bytes, self._headroom.most_bytes()))
+
+    @property
     def refusal(self) -> QueueRefused | None:
         """Why Redis, which answers, took nothing when it was asked the last time."""
         return self._refusals.last
@@ -239,7 +244,9 @@ class JobLedger(JobReader):
         job_ids = [secrets.token_hex(12) for _ in submissions]
         size = sum(len(submission.payload) + _RECORD_BYTES for submission in submissions)
         is_waited_for = all(submission.lane is Lane.INTERACTIVE for submission in submissions)
-        self._check_memory(size, _room(is_waited_for))
+        largest = max(len(submission.payload) for submission in submissions)
+        copied = max(largest, min(size, _PIECE_BYTES))
+        self._check_memory(size + copied, _room(is_waited_for))
         answer = self._offer(submissions, job_ids)
         if answer[0] == b"unseeded":
             self.seed()

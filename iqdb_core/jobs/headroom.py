@@ -7,6 +7,7 @@ forgetting keys is refused: it would forget jobs that were accepted.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -85,6 +86,10 @@ class Headroom:
             raise QueueRefused(f"Redis would forget accepted jobs: {mistake}", mistake)
         used, most = memory.used + self._added, memory.most
         return (used, most) if used + payload_bytes > FULL * room * most else None
+
+    def most_bytes(self) -> float:
+        """Return how large a payload may be, which Redis holds twice at first; infinity without a limit."""
+        return math.inf if self._memory is None else FULL * self._memory.most / 2
 
     def add(self, payload_bytes: int) -> None:
         """Note that so much went to Redis since it was asked; a note lost between threads does no harm."""

@@ -32,10 +32,11 @@ from tests.fixtures import stores
 from tests.fixtures.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
 
     from iqdb_core.jobs import RedisPort
+    from tests.fixtures.redis import RedisServer
 
 LONG_S = 600.0
 END_S = 30.0
@@ -96,7 +97,7 @@ class StuckSeam:
                 search=search,
                 waits=self.waits,
                 hash_channels=hasher.signature,
-                max_upload_bytes=1000,
+                max_upload_bytes=10_000_000,
                 timeout_s=LONG_S,
             )
 
@@ -196,24 +197,45 @@ def test_a_batch_that_is_larger_than_the_queue_is_taken_as_far_as_it_fits(
     tmp_path: Path, redis_port: RedisPort
 ) -> None:
     """Who sends it would be told for ever to try again later; of a picture that is too large, for good."""
-    ledger = JobLedger(
-        redis_port, limits=QueueLimits(max_jobs=GROUP_JOBS, max_bytes=600), revision_floor=lambda: 0
-    )
-    sizes = [250, 250, 250, 601]
-    news = [NewImage(number, UploadFile(io.BytesIO(bytes(size)))) for number, size in enumerate(sizes)]
-
-    async def run() -> list[Outcome]:
-        with ExitStack() as stack:
-            ingestion = StuckSeam("queued", tmp_path, ledger, stack).ingestion
-            await ingestion.check_room(sum(sizes), wait=False)
-            return await ingestion.add_many(news, wait=False)
-
-    *taken, late, large = asyncio.run(run())
+    limits = QueueLimits(max_jobs=GROUP_JOBS, max_bytes=600)
+    *taken, late, large = accepted_batch([250, 250, 250, 601], limits, tmp_path, redis_port)
     assert [type(one) for one in taken] == [Queued] * 2
     assert isinstance(late, Failed)
     assert isinstance(late.error, QueueFull)
     assert isinstance(large, Failed)
     assert isinstance(large.error, BodyTooLarge)
+
+
+def test_a_picture_for_which_redis_never_has_room_is_refused_for_good(
+    tmp_path: Path, redis_port: RedisPort, redis_server: RedisServer
+) -> None:
+    most = 16_000_000
+    with redis_server.client() as client:
+        client.config_set("maxmemory", most)
+        try:
+            *taken, large = accepted_batch([10, 10, most // 2], QueueLimits(), tmp_path, redis_port)
+        finally:
+            client.config_set("maxmemory", 0)
+    assert [type(one) for one in taken] == [Queued] * 2
+    assert isinstance(large, Failed)
+    assert isinstance(large.error, BodyTooLarge)
+
+
+def accepted_batch(
+    sizes: Sequence[int], limits: QueueLimits, folder: Path, port: RedisPort
+) -> Sequence[Outcome]:
+    """Return what a front end says of pictures of these sizes, bytes, when its clock is seeded."""
+    ledger = JobLedger(port, limits=limits, revision_floor=lambda: 0)
+    ledger.seed()
+    news = [NewImage(number, UploadFile(io.BytesIO(bytes(size)))) for number, size in enumerate(sizes)]
+
+    async def run() -> list[Outcome]:
+        with ExitStack() as stack:
+            ingestion = StuckSeam("queued", folder, ledger, stack).ingestion
+            await ingestion.check_room(sum(sizes), wait=False)
+            return await ingestion.add_many(news, wait=False)
+
+    return asyncio.run(run())
 
 
 def test_a_list_of_deletions_passes_a_queue_that_a_crawler_keeps_full(

@@ -166,6 +166,16 @@ def test_a_foreign_queue_that_is_full_stays_foreign(port: RedisPort) -> None:
     assert isinstance(yours.refusal, ForeignQueue)
 
 
+def test_a_queue_that_has_no_room_for_what_redis_copies_is_full(server: RedisServer, port: RedisPort) -> None:
+    """Redis holds a large payload twice while it comes in: its refusal looks as if somebody had to help."""
+    with server.client() as client:
+        client.config_set("maxmemory", 20_000_000)
+    ledger = JobLedger(port, revision_floor=lambda: 0)
+    with pytest.raises(QueueFull, match="nearly full"):
+        accept_one(ledger, data=bytes(10_000_000))
+    assert ledger.refusal is None
+
+
 # Scripts that it forgot.
 
 
