@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from iqdb_core.errors import ForeignQueue, QueueFull, QueueRefused, QueueUnavailable, StoreInvalid
+from iqdb_core.errors import ForeignQueue, QueueFull, QueueRefused, QueueUnavailable
 from iqdb_core.jobs.connection import Command, RedisPort
 from iqdb_core.jobs.headroom import FULL, ROOM, Headroom, RedisFull, drained_s, retry_after_s
 from iqdb_core.jobs.keys import DEFAULT_KEYS, Keys
@@ -21,7 +21,7 @@ from iqdb_core.jobs.model import Acceptance, Accepted, JobKind, Lane, Submission
 from iqdb_core.jobs.reading import SILENT_S, JobReader
 from iqdb_core.jobs.refusals import Refusals
 from iqdb_core.jobs.rights import CheckedScripts
-from iqdb_core.jobs.scripts import ACCEPT, SEED
+from iqdb_core.jobs.scripts import ACCEPT, SEED, check_countable
 
 _STAGING_S: Final = 900
 """How long a payload lives that was sent but never accepted, because its api process died in between."""
@@ -30,8 +30,6 @@ _PIECE_BYTES: Final = 4 * 1024 * 1024
 does nothing else meanwhile, and needs memory for another copy or two."""
 _HURRY_PERCENT: Final = 5
 """The queue takes so much more of what someone waits for: a crawler that fills it locks nobody out."""
-_MOST_REVISION: Final = 2**53 - 2**40
-"""Numbers of Lua, and scores of Redis, are exact to 2**53; the clock goes on counting from here."""
 _RECORD_BYTES: Final = 1024
 """About what Redis needs for a job besides its payload."""
 
@@ -141,15 +139,10 @@ class JobLedger(JobReader):
         ForeignQueue
             The queue holds jobs of another store.
         StoreInvalid
-            The store's revisions are beyond what can be counted: writes would get the same ones.
+            See `check_countable`.
         """
         floor = max(revision, self._last_revision)
-        if floor > _MOST_REVISION:
-            raise StoreInvalid(
-                f"the newest revision of the database, {floor}, is beyond {_MOST_REVISION}, as far as a queue"
-                " counts, by a clock that was beyond the year 2255 perhaps; a new database with its images"
-                " (iqdb export, iqdb add) begins anew"
-            )
+        check_countable(floor)
         if self._scripts.run(SEED, floor, self._store_id) != b"ok":
             raise ForeignQueue(self._prefix)
 

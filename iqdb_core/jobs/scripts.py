@@ -38,6 +38,21 @@ from hashlib import sha1
 from importlib.resources import files
 from typing import Final, Self
 
+from iqdb_core.errors import StoreInvalid
+
+_MOST_REVISION: Final = 2**53 - 2**40
+"""Numbers of Lua, and scores of Redis, are exact to 2**53; the clock goes on counting from here."""
+
+
+def check_countable(revision: int) -> None:
+    """Raise StoreInvalid if scripts cannot count on from here: several writes would get the same revision."""
+    if revision > _MOST_REVISION:
+        raise StoreInvalid(
+            f"the newest revision of the database, {revision}, is beyond {_MOST_REVISION}, as far as a queue"
+            " counts, by a clock that was beyond the year 2255 perhaps; a new database with its images"
+            " (iqdb export, iqdb add) begins anew"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Script:

@@ -20,7 +20,15 @@ from iqdb_core.jobs.messages import CLAIM_JOBS, VISIBILITY_TIMEOUT_S
 from iqdb_core.jobs.model import Claim, ClaimedJob, Done, Failed, Idling, JobKind, PutBack
 from iqdb_core.jobs.reading import MICROSECONDS
 from iqdb_core.jobs.rights import CheckedScripts
-from iqdb_core.jobs.scripts import CLAIM, FINISH, FINISH_AND_CLAIM, FORFEIT, RENUMBER, SWEEP
+from iqdb_core.jobs.scripts import (
+    CLAIM,
+    FINISH,
+    FINISH_AND_CLAIM,
+    FORFEIT,
+    RENUMBER,
+    SWEEP,
+    check_countable,
+)
 from iqdb_core.model import Write, WriteOutcome
 
 _CLAIM_BYTES: Final = 16 * 1024 * 1024
@@ -190,10 +198,13 @@ class WorkLedger:
         ------
         QueueUnavailable
             Redis is away.
+        StoreInvalid
+            See `check_countable`.
         """
         if not stale:
             return []
         newest = max(outcome.newest_revision for _, outcome in stale)
+        check_countable(newest)
         words = [
             word for write, outcome in stale for word in (write.image_id, write.revision, outcome.revision)
         ]

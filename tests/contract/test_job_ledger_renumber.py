@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
+from iqdb_core.errors import StoreInvalid
 from iqdb_core.jobs import Done, JobLedger, PutBack, Submission, WorkLedger
 from iqdb_core.model import Write, WriteOutcome
 
@@ -84,6 +87,14 @@ def test_what_was_written_before_the_clocks_met_is_not_written_over(
     older, newer, other = accept(ledger, 3)
     assert work.renumber([(write(other), stale(other + AHEAD_US))]) != [None]
     assert work.renumber([(write(older), stale(newer))]) == [None]
+
+
+def test_a_clock_that_redis_cannot_count_is_not_followed(ledger: JobLedger, work: WorkLedger) -> None:
+    """All that is accepted from then on would get the same revision, and be dropped as the same write."""
+    (first,) = accept(ledger, 1)
+    with pytest.raises(StoreInvalid, match="beyond"):
+        work.renumber([(write(first), stale(first + AHEAD_US, newest=2**53))])
+    assert len(set(accept(ledger, 3))) == 3
 
 
 def test_a_second_clock_may_be_further_ahead(ledger: JobLedger, work: WorkLedger) -> None:
