@@ -18,7 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from iqdb_core.errors import IndexNotReady, IndexStateError, StoreError
-from iqdb_core.following import FollowerState, Patience, Waiter, Waiters, call_all
+from iqdb_core.following import FollowerState, RestorePatience, Waiter, Waiters, call_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,7 +78,7 @@ class Follower:
         self._poll_s = poll_s
         self._batch = batch
         self._on_death = on_death
-        self._patience = Patience(invalid_patience_s)
+        self._patience = RestorePatience(invalid_patience_s)
         self._applied_seq = cursor
         self._lineage = lineage
         self._head_seen = cursor

@@ -49,7 +49,7 @@ class FollowerState(StrEnum):
     STOPPED = "stopped"
 
 
-class Patience:
+class RestorePatience:
     """With a store that is no store of ours, as while a backup is put back.
 
     Parameters

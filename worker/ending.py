@@ -72,7 +72,11 @@ def end_in_time(hostname: str, limit_s: float) -> None:
 
 
 def _end_now(limit_s: float) -> None:
-    log.error("still not ended %g seconds after it was told to: ending without taking leave", limit_s)
+    log.error(
+        "still not ended %g seconds after it was told to: ending without taking leave",
+        limit_s,
+        extra={"action": "ended_late"},
+    )
     for child in active_children():
         with suppress(ProcessLookupError):
             os.kill(child.pid, signal.SIGKILL)

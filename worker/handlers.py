@@ -42,8 +42,8 @@ class Store(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How a handler spends its time; all of it must fit into the task's time limit.
+class TaskLimits:
+    """How long a handler works on one task, and when it gives up; all must fit into the task's time limit.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ class IngestHandler:
         Returns the store, opened at the first call; raises StoreUnavailable while that is impossible.
     read_image : callable
         Bytes of an image file to its signature, and whether it is damaged; raises ImageError.
-    patience : Patience
+    limits : TaskLimits
     now, sleep, chance : callable
         Monotonic seconds, waiting, and a random number of 0..1.
     """
@@ -100,7 +100,7 @@ class IngestHandler:
         ledger: WorkLedger,
         open_store: Callable[[], Store],
         read_image: Callable[[bytes], ReadImage],
-        patience: Patience = Patience(),
+        limits: TaskLimits = TaskLimits(),
         now: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         chance: Callable[[], float] = random.random,
@@ -108,7 +108,7 @@ class IngestHandler:
         self._ledger = ledger
         self._open_store = open_store
         self._read_image = read_image
-        self._patience = patience
+        self._limits = limits
         self._now = now
         self._sleep = sleep
         self._chance = chance
@@ -134,8 +134,8 @@ class IngestHandler:
         StoreUnavailable
             The store could not be opened; nothing was claimed.
         """
-        end = self._now() + self._patience.round_s
-        idling = self._patience.idling
+        end = self._now() + self._limits.round_s
+        idling = self._limits.idling
         claim = self._claim(idling)
         while True:
             if not claim.jobs:
@@ -148,7 +148,7 @@ class IngestHandler:
             if self._now() >= end:
                 self._patiently(partial(self._ledger.finish, claim, outcomes))
                 return claim.waiting + sum(isinstance(outcome, PutBack) for outcome in outcomes)
-            idling = self._patience.idling
+            idling = self._limits.idling
             claim = self._patiently(
                 partial(self._ledger.finish_and_claim, claim, outcomes, self._claim_size(), idling)
             )
@@ -158,7 +158,7 @@ class IngestHandler:
 
     def _after_waiting(self, claim: Claim, end: float) -> Idling | None:
         """Wait for work, and return what to do if there is none after all: None ends the round."""
-        idling = self._patience.idling
+        idling = self._limits.idling
         if idling is None or not self._ledger.wait(claim, idling) or self._now() >= end:
             return None
         return replace(idling, gather_s=0.0)  # they have gathered by now
@@ -175,7 +175,7 @@ class IngestHandler:
         outcomes: list[_Outcome] = []
         hashed: list[_Hashed] = []
         for number, job in enumerate(jobs):
-            if self._now() > start + self._patience.budget_s:
+            if self._now() > start + self._limits.budget_s:
                 outcomes += [PutBack(one.job_id) for one in jobs[number:]]
                 break
             result = self._hash(job)
@@ -189,7 +189,7 @@ class IngestHandler:
 
     def _hash(self, job: ClaimedJob) -> _Read | Failed | PutBack:
         """Return what is to be written for one job, or what becomes of it without that."""
-        if job.attempts >= self._patience.max_attempts:
+        if job.attempts >= self._limits.max_attempts:
             tries = f"each of {job.attempts} tries ended its process, or could not read or store it"
             return Failed(job.job_id, f"set aside: {tries}")
         if not job.payload and job.kind is not JobKind.DELETE:
@@ -198,13 +198,24 @@ class IngestHandler:
             return self._read(job)
         except IqdbError as error:
             if error.retryable:  # memory ran out: this image may be why, so its tries are counted
-                log.warning("job %s of image %s is tried again: %s", job.job_id, job.image_id, error)
+                log.warning(
+                    "job %s of image %s is tried again: %s",
+                    job.job_id,
+                    job.image_id,
+                    error,
+                    extra={"action": "job_again"},
+                )
                 return PutBack(job.job_id, self._delay_s([job]), is_to_blame=True)
             return Failed(job.job_id, str(error), type(error).__name__)
         except Exception:
             # A fault of ours or of the decoder. It counts like a killed process:
             # another try may succeed, and the blame stays until then.
-            log.exception("job %s of image %s could not be decoded", job.job_id, job.image_id)
+            log.exception(
+                "job %s of image %s could not be decoded",
+                job.job_id,
+                job.image_id,
+                extra={"action": "job_undecoded"},
+            )
             return PutBack(job.job_id, self._delay_s([job]), is_to_blame=True)
 
     def _read(self, job: ClaimedJob) -> _Read:
@@ -220,14 +231,19 @@ class IngestHandler:
     def _commit(self, hashed: Sequence[_Hashed]) -> list[_Outcome]:
         if not hashed:
             return []
-        end = self._now() + self._patience.retry_s
+        end = self._now() + self._limits.retry_s
         try:
             return self._stored(hashed, end)
         except Exception as error:
             if _heals(error):
-                log.warning("%s jobs put back, their images cannot be stored now: %s", len(hashed), error)
+                log.warning(
+                    "%s jobs put back, their images cannot be stored now: %s",
+                    len(hashed),
+                    error,
+                    extra={"action": "jobs_put_back"},
+                )
                 return self._deferred(hashed)
-            log.exception("%s jobs could not be stored", len(hashed))
+            log.exception("%s jobs could not be stored", len(hashed), extra={"action": "jobs_unstored"})
         if len(hashed) > 1:
             return self._stored_apart(hashed, end)
         was_well, self._is_store_well = self._is_store_well, False
@@ -260,7 +276,12 @@ class IngestHandler:
                 if _heals(error):
                     left = hashed[number:]
                     break
-                log.exception("job %s of image %s cannot be stored", one[0].job_id, one[0].image_id)
+                log.exception(
+                    "job %s of image %s cannot be stored",
+                    one[0].job_id,
+                    one[0].image_id,
+                    extra={"action": "jobs_unstored"},
+                )
                 failed.append(one)
         self._is_store_well = bool(outcomes)
         return [
@@ -302,7 +323,11 @@ class IngestHandler:
                 if revision is not None
             }
             if pending:
-                log.warning("%s writes met a clock that is ahead, and are numbered anew", len(pending))
+                log.warning(
+                    "%s writes met a clock that is ahead, and are numbered anew",
+                    len(pending),
+                    extra={"action": "renumbered"},
+                )
         return [outcomes[number] for number in range(len(writes))]
 
     def _apply(self, writes: Sequence[Write]) -> list[WriteOutcome]:
@@ -320,7 +345,7 @@ class IngestHandler:
         """
         pause = _FIRST_PAUSE_S
         if end is None:
-            end = self._now() + self._patience.retry_s
+            end = self._now() + self._limits.retry_s
         while True:
             try:
                 return call()
@@ -328,7 +353,7 @@ class IngestHandler:
                 wait = pause * (0.5 + self._chance() / 2)
                 if not error.retryable or self._now() + wait > end:
                     raise
-                log.warning("trying again in %.1f s: %s", wait, error)
+                log.warning("trying again in %.1f s: %s", wait, error, extra={"action": "again"})
                 self._sleep(wait)
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
 

@@ -14,7 +14,7 @@ from iqdb_core.jobs.stages import StageTally
 from iqdb_core.settings import Settings
 from iqdb_core.signature import DecodeLimits, read_timed
 from iqdb_core.store import SignatureStore, StoreTimeouts, open_store
-from worker.handlers import IngestHandler, Patience
+from worker.handlers import IngestHandler, TaskLimits
 from worker.watched_store import WatchedStore
 
 LINGER_S: Final = 0.5
@@ -86,17 +86,17 @@ class ProcessResources:
             RedisPort.connect(settings.redis_url, sentinel_master=settings.redis_sentinel_master),
             Keys(settings.redis_prefix),
         )
-        limits = DecodeLimits(settings.max_pixels, refuse_damaged=settings.refuse_damaged)
+        decode_limits = DecodeLimits(settings.max_pixels, refuse_damaged=settings.refuse_damaged)
         return IngestHandler(
             ledger=open_ledger(settings, claimant, lambda: opened().store_id),
             open_store=lambda: WatchedStore(opened(), tally.observe),
             read_image=partial(
                 read_timed,
-                limits=limits,
+                limits=decode_limits,
                 on_decoded=partial(tally.observe, "decode"),
                 on_hashed=partial(tally.observe, "hash"),
             ),
-            patience=Patience(
+            limits=TaskLimits(
                 budget_s=settings.task_time_limit_s / 4,
                 retry_s=settings.task_time_limit_s / 4,
                 max_attempts=settings.max_attempts,

@@ -94,7 +94,7 @@ def check(settings: Settings) -> str:
     except StoreError as error:
         if not error.retryable:
             raise
-        log.warning("starting without the database: %s", error)
+        log.warning("starting without the database: %s", error, extra={"action": "store_away"})
         return ""
     store.close()
     return store.store_id

@@ -51,7 +51,7 @@ class StoreId:
             try:
                 self._known = read_store_id(self._database_url(), _TIMEOUTS)
             except StoreError as error:
-                log.debug("still without the id of the store: %s", error)
+                log.debug("still without the id of the store: %s", error, extra={"action": "store_away"})
             end = self._now()
             self._ask_at_s = end + max(_PAUSE_S, _PAUSES * (end - start))
         return self._known

@@ -47,10 +47,12 @@ class Sweeper:
         except (ForeignQueue, ConfigError) as error:
             if time.monotonic() > self._complained_s + _COMPLAINT_S:
                 self._complained_s = time.monotonic()
-                log.error("this worker does nothing: %s", error)  # noqa: TRY400 - the sentence says it
+                log.error(  # noqa: TRY400 - the sentence says it
+                    "this worker does nothing: %s", error, extra={"action": "does_nothing"}
+                )
             return
         if missing:
-            log.info("jobs wait without a message: sending %s", missing)
+            log.info("jobs wait without a message: sending %s", missing, extra={"action": "messages_missing"})
             self._send(missing)
 
     def forfeit(self, claimant: str) -> None:
@@ -58,14 +60,18 @@ class Sweeper:
         try:
             self._opened().forfeit(claimant)
         except QueueUnavailable as error:
-            log.warning("a dead process keeps its jobs until its lease ends: %s", error)
+            log.warning(
+                "a dead process keeps its jobs until its lease ends: %s",
+                error,
+                extra={"action": "not_forfeited"},
+            )
 
     def leave(self, name: str) -> None:
         """Take the worker off the list and close the connections; if Redis is away it is forgotten later."""
         try:
             self._opened().leave(name)
         except QueueUnavailable as error:
-            log.warning("still on the list of workers: %s", error)
+            log.warning("still on the list of workers: %s", error, extra={"action": "still_listed"})
         self._opened().close()
         self._ledger = None
 

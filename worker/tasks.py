@@ -75,11 +75,7 @@ class Complaint:
         if error.retryable or self._now() < self._told_at_s + _SILENT_S:
             return
         self._told_at_s = self._now()
-        log.error(
-            "this worker does nothing: %s",
-            error,
-            extra={"action": "does_nothing"},
-        )
+        log.error("this worker does nothing: %s", error, extra={"action": "does_nothing"})
 
 
 def send_messages(app: Celery, count: int) -> None:
@@ -88,7 +84,9 @@ def send_messages(app: Celery, count: int) -> None:
         for _ in range(count):
             app.send_task(TASK_INGEST, ignore_result=True, retry=False)
     except (OperationalError, RedisError, OSError) as error:
-        log.warning("a message was not sent, the next sweep will: %s", error)
+        log.warning(
+            "a message was not sent, the next sweep will: %s", error, extra={"action": "message_unsent"}
+        )
 
 
 @contextmanager

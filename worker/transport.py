@@ -51,7 +51,7 @@ class _Reading:
         try:
             return super()._brpop_read(**options)  # type: ignore[misc]
         except (_NoMessage, json.JSONDecodeError, UnicodeDecodeError) as error:
-            log.warning("an item of the queue was left out: %s", error)
+            log.warning("an item of the queue was left out: %s", error, extra={"action": "item_left_out"})
             return True
 
 

@@ -160,7 +160,9 @@ class JobAcceptor:
         try:
             self._send(count)
         except Exception:
-            log.exception("jobs are accepted but no worker was told; the sweep will")
+            log.exception(
+                "jobs are accepted but no worker was told; the sweep will", extra={"action": "message_unsent"}
+            )
 
 
 def _cost(submissions: Sequence[Submission]) -> tuple[int, int]:

@@ -156,4 +156,4 @@ class IndexAhead:
             self._room.release()
 
     def _leave(self, error: Exception) -> None:
-        log.debug("the index is left to the follower: %s", error)
+        log.debug("the index is left to the follower: %s", error, extra={"action": "index_left"})

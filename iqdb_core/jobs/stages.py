@@ -78,7 +78,7 @@ class StageTally:
         try:
             self._port.read(commands)
         except QueueUnavailable as error:
-            log.debug("stages are counted later: %s", error)
+            log.debug("stages are counted later: %s", error, extra={"action": "stages_later"})
         else:
             self._pending.clear()
 

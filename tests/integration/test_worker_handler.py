@@ -18,7 +18,7 @@ from tests.fixtures.pictures import encoded
 from tests.fixtures.redis import running_port
 from tests.fixtures.waiting import wait_until
 from tests.fixtures.worker_site import IMAGES, SIGNATURES, Killed, Site
-from worker.handlers import Patience
+from worker.handlers import TaskLimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -261,8 +261,8 @@ def test_a_task_goes_on_when_more_comes_while_it_listens(site: Site) -> None:
             return outcomes
 
     site.accept_images(1)
-    patience = Patience(round_s=60, idling=Idling(linger_s=1, gather_s=0.01))
-    handler = site.handler(open_store=Feeding, patience=patience)
+    limits = TaskLimits(round_s=60, idling=Idling(linger_s=1, gather_s=0.01))
+    handler = site.handler(open_store=Feeding, limits=limits)
     assert handler.handle() == 0
     assert sorted(site.stored()) == [0, 1, 2, 3, 4]
     assert site.ledger.accept_all([Submission.of_delete(1)]).missing_messages == 1  # nobody listens any more
@@ -278,8 +278,8 @@ def test_a_round_ends_in_time_however_much_comes(site: Site) -> None:
             return site.store.apply(writes)
 
     site.accept_images(1)
-    patience = Patience(round_s=2, idling=Idling(linger_s=5, gather_s=0.01))
-    handler = site.handler(open_store=Late, patience=patience)
+    limits = TaskLimits(round_s=2, idling=Idling(linger_s=5, gather_s=0.01))
+    handler = site.handler(open_store=Late, limits=limits)
     handler.handle()
     assert sorted(site.stored()) == [0]
     assert site.ledger.depth().queued == 1

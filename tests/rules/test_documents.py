@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 from pathlib import Path
@@ -18,6 +19,9 @@ from iqdb_core.settings_terms import ROLES
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
+LOG_CALLS = {
+    f"log.{level}" for level in ("debug", "info", "warning", "error", "exception", "critical", "log")
+}
 
 
 def tracked() -> list[Path]:
@@ -34,6 +38,19 @@ def test_named_paths_exist(document: str) -> None:
     )
     missing = [name for name in named if not (ROOT / name).exists()]
     assert missing == []
+
+
+def test_every_line_of_the_log_has_an_action_for_machines() -> None:
+    files = [path for folder in ("api", "worker", "iqdb_core") for path in (ROOT / folder).rglob("*.py")]
+    calls = [
+        (path.name, node.lineno, [argument.arg for argument in node.keywords])
+        for path in files
+        if "log." in (text := path.read_text())
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in LOG_CALLS
+    ]
+    assert len(calls) > 40
+    assert [call for call in calls if "extra" not in call[2]] == []
 
 
 def test_the_files_of_the_code_map_exist() -> None:
