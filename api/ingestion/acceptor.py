@@ -16,7 +16,7 @@ from functools import partial
 from typing import Final
 
 from api.ingestion.ledger_threads import LedgerThreads
-from iqdb_core.errors import QueueFull, QueueRefused, QueueUnavailable
+from iqdb_core.errors import QueueFull, QueueRefused, QueueUnavailable, StoreUnavailable
 from iqdb_core.jobs import Accepted, JobLedger, Lane, QueueLimits, Submission
 
 log = logging.getLogger(__name__)
@@ -111,6 +111,10 @@ class JobAcceptor:
         while self._pending:
             group = self._next_group()
             results = await loop.run_in_executor(self._thread, self._accept_group, [one for one, _ in group])
+            if _is_away(results[-1]):  # each of the others would wait for it as long
+                group += self._pending
+                results += results[-1:] * len(self._pending)
+                self._pending.clear()
             for (_, future), result in zip(group, results, strict=True):
                 if future.done():  # its client went away; what was accepted stays accepted
                     continue
@@ -152,7 +156,7 @@ class JobAcceptor:
         results: list[list[Accepted] | Exception] = []
         for submissions in group:
             results += self._accept_group([submissions])
-            if isinstance(results[-1], QueueUnavailable):  # each of the others would wait for it as long
+            if _is_away(results[-1]):
                 return results + results[-1:] * (len(group) - len(results))
         return results
 
@@ -163,6 +167,12 @@ class JobAcceptor:
             log.exception(
                 "jobs are accepted but no worker was told; the sweep will", extra={"action": "message_unsent"}
             )
+
+
+def _is_away(result: list[Accepted] | Exception) -> bool:
+    """Whether nothing answers, the queue or the store behind its clock, which takes seconds to find out."""
+    is_refusal = isinstance(result, QueueRefused)  # of one request, perhaps, and at once
+    return isinstance(result, (QueueUnavailable, StoreUnavailable)) and not is_refusal
 
 
 def _cost(submissions: Sequence[Submission]) -> tuple[int, int]:

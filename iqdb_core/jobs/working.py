@@ -48,7 +48,7 @@ class Retention:
     done_s, failed_s : int
         Seconds.
     max_records : int
-        At most so many of each kind, the oldest go first: about 1 KB of Redis each.
+        At most so many of each kind, the oldest go first: 1 to 2 KB of Redis each.
     """
 
     done_s: int = 3600
