@@ -226,6 +226,7 @@ class QueueIngestion:
             )
         async with self._reads:
             data = await read_upload(picture, min(self._max_upload_bytes, self._acceptor.most_bytes))
+            await picture.close()  # it may be in memory, and a batch waits long for its end
         return Submission.of_image(new.image_id, data, lane=lane, source=new.source, if_absent=new.if_absent)
 
     async def _settle(self, queued: Sequence[Queued], end_s: float) -> list[Outcome]:

@@ -227,7 +227,8 @@ def accepted_batch(
     """Return what a front end says of pictures of these sizes, bytes, when its clock is seeded."""
     ledger = JobLedger(port, limits=limits, revision_floor=lambda: 0)
     ledger.seed()
-    news = [NewImage(number, UploadFile(io.BytesIO(bytes(size)))) for number, size in enumerate(sizes)]
+    files = [io.BytesIO(bytes(size)) for size in sizes]
+    news = [NewImage(number, UploadFile(file)) for number, file in enumerate(files)]
 
     async def run() -> list[Outcome]:
         with ExitStack() as stack:
@@ -235,7 +236,10 @@ def accepted_batch(
             await ingestion.check_room(sum(sizes), wait=False)
             return await ingestion.add_many(news, wait=False)
 
-    return asyncio.run(run())
+    outcomes = asyncio.run(run())
+    # Memory for those that are accepted is free before the request ends.
+    assert all(file.closed for file, one in zip(files, outcomes, strict=True) if isinstance(one, Queued))
+    return outcomes
 
 
 def test_a_list_of_deletions_passes_a_queue_that_a_crawler_keeps_full(
