@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from billiard.exceptions import Terminated, WorkerLostError
 from celery.worker.request import Request
 
 from worker.lost_acks import AcknowledgementWatch
+
+_DEATHS: Final = (WorkerLostError, Terminated, SystemExit, KeyboardInterrupt)
+"""What ends the task of a child, and the child with it."""
 
 
 def request_class(
@@ -40,7 +43,8 @@ def request_class(
             super().reject(requeue=requeue)
 
         def on_failure(self, exc_info: Any, *arguments: Any, **options: Any) -> Any:
-            if isinstance(exc_info.exception, WorkerLostError | Terminated):
+            # By its type: the exception itself may be wrapped into another one.
+            if issubclass(exc_info.type, _DEATHS):
                 self._tell()
             return super().on_failure(exc_info, *arguments, **options)
 

@@ -126,6 +126,7 @@ def test_a_worker_killed_while_it_gave_messages_back_keeps_nobody_from_it(plant:
 
 @pytest.mark.parametrize("poison", [KILLS, SEGFAULTS])
 def test_a_payload_that_kills_its_process_is_set_aside_alone(plant: Plant, poison: bytes) -> None:
+    plant.environment["IQDB_VISIBILITY_TIMEOUT_S"] = "600"  # a death is noticed, and not waited for
     plant.start_worker().wait_ready()
     job_ids = plant.submit([*IMAGES[:10], poison, *IMAGES[10:20]])
     plant.wait_final(job_ids, 60)
