@@ -139,6 +139,7 @@ def test_a_payload_that_kills_its_process_is_set_aside_alone(plant: Plant, poiso
 
 
 def test_a_payload_that_hangs_is_set_aside_by_the_time_limit(plant: Plant) -> None:
+    plant.environment["IQDB_VISIBILITY_TIMEOUT_S"] = "600"
     plant.start_worker().wait_ready()
     job_ids = plant.submit([*IMAGES[:5], HANGS, *IMAGES[5:10]])
     plant.wait_final(job_ids, 20 * VISIBILITY_S)
