@@ -128,7 +128,11 @@ class QueueIngestion:
         if wait and queued:
             end_s = time.monotonic() + self._timeout_s
             outcomes |= zip(queued, await self._settle(list(queued.values()), end_s), strict=True)
-        return [outcomes[number] for number in range(len(news))]
+        results = [outcomes[number] for number in range(len(news))]
+        lost = [one.error for one in results if isinstance(one, Failed) and isinstance(one.error, JobLost)]
+        if lost and len(lost) == len(results):
+            raise lost[0]
+        return results
 
     async def delete(self, image_ids: Sequence[int]) -> list[Queued]:
         """See `Ingestion`: through the queue as well, so that order is that of acceptance.

@@ -24,7 +24,7 @@ from api.ingestion.picture import BodyTooLarge, NewImage
 from api.ingestion.queued import QueueIngestion
 from api.ingestion.waits import Waits
 from iqdb_core.clock import RevisionClock
-from iqdb_core.errors import IndexNotReady, QueueFull
+from iqdb_core.errors import IndexNotReady, JobLost, QueueFull
 from iqdb_core.jobs import Done, JobLedger, QueueLimits, Submission, WorkLedger
 from iqdb_core.signature import DecodeLimits
 from iqdb_core.store import open_store
@@ -240,6 +240,27 @@ def accepted_batch(
     # Memory for those that are accepted is free before the request ends.
     assert all(file.closed for file, one in zip(files, outcomes, strict=True) if isinstance(one, Queued))
     return outcomes
+
+
+def test_a_batch_that_the_queue_has_lost_is_refused_as_a_whole(
+    tmp_path: Path, ledger: JobLedger, redis_server: RedisServer
+) -> None:
+    """Clients send again what is answered so, as they do with a single image."""
+    news = [NewImage(number, stores.signature(number)) for number in range(3)]
+
+    async def run() -> None:
+        with ExitStack() as stack:
+            seam = StuckSeam("queued", tmp_path, ledger, stack)
+            task = asyncio.ensure_future(seam.ingestion.add_many(news, wait=True))
+            await until(lambda: seam.is_waiting(3))
+            with redis_server.client() as client:
+                client.flushall()
+            seam.completion.look_at_all()
+            async with asyncio.timeout(END_S):
+                await task
+
+    with pytest.raises(JobLost):
+        asyncio.run(run())
 
 
 def test_a_list_of_deletions_passes_a_queue_that_a_crawler_keeps_full(
