@@ -45,6 +45,7 @@ def port_of(server: ServerProcess) -> int:
 
 EARLY = [
     ("/images/1", f"Content-Length: {10**12}", 413),
+    ("/images/1", f"Expect: 100-continue\r\nContent-Length: {10**12}", 413),
     ("/images/1", "Content-Length: 1000", 401),
     ("/nowhere", f"{ALLOWED}Content-Length: 1000", 404),
     ("/nowhere", f"{ALLOWED}Transfer-Encoding: chunked", 404),

@@ -220,7 +220,9 @@ def test_a_full_queue_is_answered_429(tmp_path: Path) -> None:
         head += b"expect: 100-continue\r\n\r\n"
         with socket.create_connection(("127.0.0.1", cluster.client.base_url.port or 80), 30) as bare:
             bare.sendall(head)
-            assert bare.recv(4096).startswith(b"HTTP/1.1 429 ")
+            refused = bare.recv(4096)
+        assert refused.startswith(b"HTTP/1.1 429 ")
+        assert b"connection: close" in refused
         cluster.start_worker().wait_ready()
         wait_until(lambda: cluster.client.get("/status").json()["images"] == most, 30)
         answer = cluster.client.post("/images/3", files={"file": SMALL[3]})

@@ -92,8 +92,7 @@ class RequestLimits:
                 raise _too_large(headers, limit)
             metered = room.enter(receive, limit)
         except IqdbError as error:
-            await drain(receive, self._options.idle_s)
-            await error_response(error)(scope, receive, send)
+            await refuse(error, scope, receive, send, self._options.idle_s)
             return
         try:
             await self._app(scope, metered, send)
@@ -213,7 +212,14 @@ def _content_length(headers: Headers) -> int:
     return int(text)
 
 
-async def drain(receive: Receive, idle_s: float) -> None:
+async def refuse(error: IqdbError, scope: Scope, receive: Receive, send: Send, idle_s: float) -> None:
+    """Answer a request whose body is not wanted; who waits for leave to send it gets the answer at once."""
+    if "100-continue" not in Headers(scope=scope).get("expect", "").lower():
+        await _drain(receive, idle_s)
+    await error_response(error)(scope, receive, send)
+
+
+async def _drain(receive: Receive, idle_s: float) -> None:
     """Read the rest of a refused body, as far as that is reasonable, so that its sender sees the answer."""
     left = DRAIN_BYTES
     try:

@@ -11,8 +11,8 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.web.errors import BadRequest, error_response
-from api.web.guards.limits import MAX_LENGTH_DIGITS, drain
+from api.web.errors import BadRequest
+from api.web.guards.limits import MAX_LENGTH_DIGITS, refuse
 from api.web.loading import startup_of
 from api.web.reading.requests import wants_to_wait
 from api.web.services import Services
@@ -33,11 +33,7 @@ class RoomCheck:
             try:
                 await _check(Request(scope))
             except IqdbError as error:
-                response = error_response(error)
-                response.headers["connection"] = "close"  # who waits for leave to send does not send it now
-                if "100-continue" not in Headers(scope=scope).get("expect", "").lower():
-                    await drain(receive, _DRAIN_S)
-                await response(scope, receive, send)
+                await refuse(error, scope, receive, send, _DRAIN_S)
                 return
         await self._app(scope, receive, send)
 
