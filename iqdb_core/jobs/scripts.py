@@ -21,7 +21,7 @@ Keys, below the prefix:
                      queued jobs by revision: those that someone waits for, and the others
     lane:suspect     queued jobs whose claimant died, by revision
     later            queued jobs that were put back, by the time from which on they may be claimed
-    turn             counts the claims that found both lanes filled
+    turn             counts the claims that found several lanes filled
     claim:CLAIMANT   list: ticket and job ids of the one claim that a claimant has
     leases           claimants by the time at which they are taken for dead
     workers          workers by the time they last said they are there

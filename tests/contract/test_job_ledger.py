@@ -336,8 +336,9 @@ def test_images_of_a_dead_claimant_are_suspects_and_come_alone(
     for _ in range(4):
         claims.append(another.claim())
         another.finish(claims[-1], [Done(job.job_id, 1, None) for job in claims[-1].jobs])
-    # A deletion harms nobody: it goes with the others, at its old place.
-    expected = [[(job_id, 1)] for job_id in image_ids] + [[(deletion, 0), (later, 0)]]
+    # A deletion harms nobody: it goes with the others, at its old place. They wait for one suspect only.
+    first, *suspects = [[(job_id, 1)] for job_id in image_ids]
+    expected = [first, [(deletion, 0), (later, 0)], *suspects]
     assert [[(job.job_id, job.attempts) for job in claim.jobs] for claim in claims] == expected
 
 

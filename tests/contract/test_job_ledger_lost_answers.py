@@ -64,21 +64,21 @@ def walk(ledger: JobLedger, work: WorkLedger, another: WorkLedger) -> None:
         (third.job_id, 0, None),
     ]
     another.forfeit(work.claimant)
-    suspect = another.claim()
+    others = another.claim()  # it is their turn
+    assert [(job.job_id, job.attempts) for job in others.jobs] == [(third.job_id, 0)]
+    suspect = another.finish_and_claim(others, [Done(third.job_id, 2, None)])
     assert [(job.job_id, job.attempts) for job in suspect.jobs] == [(first.job_id, 1)]
     suspect = another.finish_and_claim(suspect, [Failed(first.job_id, "broken")])
     assert [(job.job_id, job.attempts) for job in suspect.jobs] == [(second.job_id, 1)]
     again = another.finish_and_claim(suspect, [PutBack(second.job_id, is_deferred=True)])
     assert [(job.job_id, job.attempts, job.deferrals) for job in again.jobs] == [(second.job_id, 1, 1)]
-    last = another.finish_and_claim(again, [Done(second.job_id, 2, SIGNATURE)])
-    assert [(job.job_id, job.attempts) for job in last.jobs] == [(third.job_id, 0)]
-    another.finish(last, [Done(third.job_id, 3, None)])
+    another.finish(again, [Done(second.job_id, 3, SIGNATURE)])
     states = [job.state for job in ledger.get_many([one.job_id for one in accepted.jobs]) if job]
     assert states == [JobState.FAILED, JobState.DONE, JobState.DONE, JobState.DONE]
     assert [job.job_id for job in ledger.list(JobState.DONE).jobs] == [
         hurried.job_id,
-        second.job_id,
         third.job_id,
+        second.job_id,
     ]
     work.leave("w")
 

@@ -11,7 +11,7 @@ import pytest
 from api.roles.far_collectors import QueueCollector
 from api.web.errors import message_of
 from iqdb_core.errors import ForeignQueue, QueueFull, QueueRefused, QueueUnavailable
-from iqdb_core.jobs import JobLedger, Lane, PutBack, QueueLimits, RedisPort, Submission, WorkLedger
+from iqdb_core.jobs import JobLedger, Keys, Lane, PutBack, QueueLimits, RedisPort, Submission, WorkLedger
 from tests.fixtures.ledgers import accept_one
 from tests.fixtures.redis import RedisServer
 
@@ -183,6 +183,7 @@ def test_a_redis_that_forgets_scripts_again_and_again_costs_no_call_and_no_blame
     server: RedisServer, port: RedisPort
 ) -> None:
     ledger, work = JobLedger(port, revision_floor=lambda: 0), WorkLedger(port)
+    elsewhere = JobLedger(port, revision_floor=lambda: 0, keys=Keys("other:"))
     stopping = threading.Event()
 
     def forget() -> None:
@@ -198,7 +199,7 @@ def test_a_redis_that_forgets_scripts_again_and_again_costs_no_call_and_no_blame
     thread.start()
     try:
         for blamed in range(1, ROUNDS + 1):
-            ledger.accept([Submission.of_delete(2)])
+            elsewhere.accept([Submission.of_delete(2)])
             claim = work.finish_and_claim(claim, [PutBack(job_id, is_to_blame=True)], 1)
             assert [(job.job_id, job.attempts) for job in claim.jobs] == [(job_id, blamed)]
     finally:

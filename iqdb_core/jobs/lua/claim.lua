@@ -11,16 +11,16 @@
 -- ARGV[9]   how long the claimant listens for a word if it gets nothing, microseconds; 0: it does not
 -- ARGV[10]  how old the oldest of a few bulk jobs is when they are claimed, microseconds
 --
--- First come jobs whose claimant died, each alone; then those that someone waits for; then bulk. Where both
--- wait, every fourth claim is of bulk, so its oldest job never starves. A claim is of one lane: nobody waits
--- for the images of others.
+-- First come jobs whose claimant died, each alone; then those that someone waits for; then bulk. Where others
+-- wait, only every second claim is of the first, each of which may take its process with it, and every fourth
+-- is of bulk, so its oldest job never starves. A claim is of one lane: nobody waits for the images of others.
 --
 -- Answers {jobs still waiting, {id, kind, image id, revision, attempts, deferrals, source, '1' if it is to
 -- replace no image or ''}...} or {'foreign'}.
 
 even_when_full()
 if is_foreign(ARGV[2]) then return {'foreign'} end
-local BULK_TURN = 4
+local SUSPECT_TURN, BULK_TURN = 2, 4
 local linger, gather = tonumber(ARGV[9]), tonumber(ARGV[10])
 local t, claimant, holder = now(), ARGV[3], ARGV[3] .. ' ' .. ARGV[4]
 local answer = {0}
@@ -100,17 +100,20 @@ end
 
 local waiting = count_claimable(t)  -- before: a Redis that refused it later would leave jobs taken by nobody
 local has_more = false
-take('lane:suspect', 1)
-if #taken == 0 then
-  local first, second = 'lane:interactive', 'lane:bulk'
-  if redis.call('ZCARD', P .. first) > 0 and redis.call('ZCARD', P .. second) > 0
-    and redis.call('INCR', P .. 'turn') % BULK_TURN == 0 then
-    first, second = second, first
-  end
-  for _, lane in ipairs({first, second}) do
-    if #taken == 0 then
-      has_more = is_gathering(lane)
-      if not has_more then take(lane, tonumber(ARGV[6])) end
+local filled = 0
+for _, lane in ipairs(LANES) do
+  if redis.call('ZCARD', P .. lane) > 0 then filled = filled + 1 end
+end
+local turn = filled > 1 and redis.call('INCR', P .. 'turn') or 1
+local order = {'lane:interactive', 'lane:bulk'}
+if turn % BULK_TURN == 0 then order = {'lane:bulk', 'lane:interactive'} end
+table.insert(order, turn % SUSPECT_TURN == 0 and 3 or 1, 'lane:suspect')
+for _, lane in ipairs(order) do
+  if #taken == 0 then
+    if is_gathering(lane) then
+      has_more = true
+    else
+      take(lane, lane == 'lane:suspect' and 1 or tonumber(ARGV[6]))
     end
   end
 end
