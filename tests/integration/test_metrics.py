@@ -136,6 +136,7 @@ def test_front_ends_tell_of_the_queue_and_of_the_nodes(cluster: Cluster) -> None
 
 def test_dashboard_and_alerts_ask_for_what_there_is(cluster: Cluster, server: ServerProcess) -> None:
     assert server.client.post("/images", files={"7": noise_png(7)}).status_code == 200
+    assert cluster.client.post("/query", files={"file": noise_png(7)}).status_code == 200
     expressions = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
     rules: list[dict[str, Any]] = [rule for group in ALERTS["groups"] for rule in group["rules"]]
     expressions += [rule["expr"] for rule in rules]
