@@ -26,7 +26,8 @@ from iqdb_core.store.backend import (
     counter_row,
 )
 from iqdb_core.store.databases import sqlite_contents, sqlite_takeover
-from iqdb_core.store.databases.sqlite_engine import SqliteEngines, driver_of
+from iqdb_core.store.databases.sqlite_connections import driver_of
+from iqdb_core.store.databases.sqlite_engine import SqliteEngines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence

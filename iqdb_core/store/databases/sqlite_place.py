@@ -2,7 +2,8 @@
 
 SQLite finds the log of a file by its name only: the log of a file that is gone is taken for that of the file
 which stands there now, and written into it. So nothing is opened where that could happen. The name is the one
-that SQLite finds behind symbolic links. Called by `sqlite_engine`.
+that SQLite finds behind symbolic links. Called by `sqlite_engine`, `sqlite_changeover` and
+`sqlite_connections`.
 """
 
 from __future__ import annotations
