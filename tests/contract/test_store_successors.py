@@ -378,7 +378,7 @@ def test_a_file_that_is_moved_while_it_is_opened_may_come_back(store: SignatureS
     with closing(sqlite3.connect(new)) as connection:
         connection.execute("SELECT count(*) FROM images").fetchall()
         new.rename(new.with_name("away"))
-        with pytest.raises(StoreUnavailable), store._backend._engines.errors():
+        with pytest.raises(StoreUnavailable), store._backend._engines._connections.errors():
             connection.execute("DELETE FROM images")
 
 

@@ -138,14 +138,13 @@ class SqliteBackend:
         if not has_directory:
             raise StoreInvalid(f"{self.name}: there is no directory {path.parent}")
         self._engines.clear_log()
-        with self._engines.errors():
-            if is_there:
-                with self._engines.reader.connect() as connection:
-                    schema.version(connection, self.name)
-                    is_empty = not sa.inspect(connection).get_table_names()
-                    if not schema.check_images(connection, self.name) and not is_empty:
-                        raise StoreInvalid(f"{self.name} is of another program: it has no table images")
-            self._engines.create()
+        if is_there:
+            with self.reading() as connection:
+                schema.version(connection, self.name)
+                is_empty = not sa.inspect(connection).get_table_names()
+                if not schema.check_images(connection, self.name) and not is_empty:
+                    raise StoreInvalid(f"{self.name} is of another program: it has no table images")
+        self._engines.create()
 
     def reading(self) -> AbstractContextManager[sa.Connection]:
         """One read transaction, which sees one state."""

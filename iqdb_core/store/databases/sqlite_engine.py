@@ -21,7 +21,6 @@ from iqdb_core.store.databases.writer_turn import WriterTurn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
 
     import sqlalchemy as sa
 
@@ -61,21 +60,16 @@ class SqliteEngines:
             address, self._place, self._turn, self._connections, lock_s, open_successor
         )
         self._log_folder = LogFolder(self.fold_log)
-        self.reader = self._connections.reader
-
-    def errors(self) -> AbstractContextManager[None]:
-        """Turn SQLite's errors into the store's."""
-        return self._connections.errors()
 
     def clear_log(self) -> None:
         """Leave no log of another file here, before anything is opened; see `Place`."""
         self._place.expect_no_lone_log()
-        with self.errors():
+        with self._connections.errors():
             self._place.clear_log()
 
     def create(self) -> None:
         """Make the file if it is missing, and turn its write-ahead log on."""
-        with self._connections.writer() as connection:
+        with self._connections.errors(), self._connections.writer() as connection:
             self._place.serve(file_of(connection))
             self._place.note_log()
         if self._place.has_log():  # left by a process that was killed
@@ -91,18 +85,16 @@ class SqliteEngines:
     @contextlib.contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         """One read transaction: all its statements see the state that the first one saw."""
-        with self.errors(), self._reader_of_now() as connection:
-            driver_of(connection).execute("BEGIN")
-            yield connection
-
-    def _reader_of_now(self) -> sa.Connection:
-        self._changeover.follow()
-        return self.reader.connect()
+        with self._connections.errors():
+            self._changeover.follow()
+            with self._connections.reader.connect() as connection:
+                driver_of(connection).execute("BEGIN")
+                yield connection
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[sa.Connection]:
         """One write transaction, in turn with the writers of other processes."""
-        with self.errors():
+        with self._connections.errors():
             self._changeover.follow()
             with self._turn.taken(), self._connections.writer() as connection:
                 driver = driver_of(connection)
@@ -121,13 +113,13 @@ class SqliteEngines:
         And for millions of rows: their log is folded later, beside what is waited for, and the pages that the
         connection has kept, tens of megabytes, are given back.
         """
-        with self.errors(), self._connections.writer() as connection:
+        with self._connections.errors(), self._connections.writer() as connection:
             driver_of(connection).execute("PRAGMA wal_autocheckpoint = 0").fetchall()
         try:
             with self.writing() as connection, connection.begin():
                 yield connection
         finally:
-            with self.errors(), self._connections.writer() as connection:
+            with self._connections.errors(), self._connections.writer() as connection:
                 driver = driver_of(connection)
                 driver.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}").fetchall()
                 driver.execute("PRAGMA shrink_memory").fetchall()
@@ -142,15 +134,15 @@ class SqliteEngines:
         """
         if not self._place.has_log() and not self._place.has_lost_log:
             return True
-        with self.errors():
+        with self._connections.errors():
             self._changeover.follow()  # while another file is taken over, the log is its own
-        with self.errors(), self._turn.taken(), self._connections.writer() as connection:
-            return self._connections.fold(connection)
+            with self._turn.taken(), self._connections.writer() as connection:
+                return self._connections.fold(connection)
 
     def close(self) -> None:
         """Fold the log into the file and give back every connection."""
         self._log_folder.close()
-        self.reader.dispose()
+        self._connections.reader.dispose()
         try:
             if self._place.is_kept:
                 self._connections.remove_log()
