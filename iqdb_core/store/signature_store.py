@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from iqdb_core.model import ChangeBatch, Mark, Write, WriteOutcome
+    from iqdb_core.model import ChangeBatch, Write, WriteOutcome
     from iqdb_core.store.backend import Backend, Counter
     from iqdb_core.store.contents.export import ExportedImage
     from iqdb_core.store.contents.listing import ListedImage
@@ -134,12 +134,6 @@ class SignatureStore:
                 _, after, _ = self._backend.marks(connection, batch.last_seq)
         self._store_id = store_id
         return replace(batch, feed=FeedState(head_seq, before, after))
-
-    def lineage_at(self, seq: int) -> Mark | None:
-        """Return the newest mark at or below `seq`; see `iqdb_core.store.lineage`."""
-        self._check_open()
-        with self._backend.reading() as connection:
-            return self._backend.marks(connection, seq)[1]
 
     def get(self, image_id: int) -> Signature:
         """Return what is stored for one image.
@@ -296,23 +290,6 @@ class SignatureStore:
     def live_count(self) -> int:
         """Return the exact number of live images."""
         return self._counter().live_count
-
-    def ping(self) -> None:
-        """Read one row; raises as every method does if that fails."""
-        self._counter()
-
-    def fold_log(self) -> bool:
-        """Write what stands only in a log beside the database into it, so that a copy of the file has it.
-
-        Happens by itself soon after the last write, and when the store is closed.
-
-        Returns
-        -------
-        bool
-            Whether all of it is there now.
-        """
-        self._check_open()
-        return self._backend.fold_log()
 
     def close(self) -> None:
         """Give back all connections. May be called twice; afterwards every method raises StoreUnavailable."""

@@ -43,7 +43,6 @@ def apply_to_both(store: SignatureStore, naive: NaiveStore, writes: Sequence[Wri
 def test_a_new_store_is_empty(store: SignatureStore) -> None:
     agree(store, NaiveStore())
     assert len(store.changes_since(0, 10)) == 0
-    store.ping()
 
 
 def test_what_is_put_can_be_got(store: SignatureStore) -> None:
@@ -273,7 +272,7 @@ def test_a_closed_store_says_so(store: SignatureStore) -> None:
         lambda: store.changes_since(0, 1),
         lambda: store.get(7),
         store.head_seq,
-        store.ping,
+        store.live_count,
     ):
         with pytest.raises(StoreUnavailable, match="closed"):
             use()

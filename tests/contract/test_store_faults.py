@@ -95,7 +95,7 @@ class TestPostgresAway:
         store = open_store(url, timeouts=SHORT)
         store.apply([put(k, 10 + k) for k in range(100)])
         getattr(server, how)()
-        for use in (lambda: store.apply([put(7, 1000)]), lambda: store.get(7), store.head_seq, store.ping):
+        for use in (lambda: store.apply([put(7, 1000)]), lambda: store.get(7), store.head_seq):
             with pytest.raises(StoreUnavailable):
                 use()
         with pytest.raises(StoreUnavailable):
@@ -144,7 +144,7 @@ class TestPostgresAway:
             assert time.monotonic() - start < 30
         finally:
             server.resume()
-        wait_until(lambda: not fails_or_not(store.ping), 30)
+        wait_until(lambda: not fails_or_not(store.live_count), 30)
         assert store.apply([put(8, 1001)])[0].is_stale is False
         assert store.get(8) == signature(1001)
         store.close()

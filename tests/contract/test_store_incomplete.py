@@ -18,10 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 USES: dict[str, Callable[[SignatureStore], Any]] = {
-    "ping": SignatureStore.ping,
     "head_seq": SignatureStore.head_seq,
     "changes_since": lambda store: store.changes_since(0, 10),
-    "lineage_at": lambda store: store.lineage_at(5),
     "apply": lambda store: store.apply([put(8, 200)]),
     "apply_and_read": lambda store: store.apply_and_read([put(8, 200)]),
     "check": lambda store: store.check(repair=True),

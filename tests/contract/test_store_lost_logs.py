@@ -14,6 +14,7 @@ from tests.fixtures.stores import (
     ADD,
     READ,
     IqdbFile,
+    fold_log,
     live_images,
     log_of,
     program,
@@ -52,7 +53,7 @@ def remove(path: Path, *ends: str) -> None:
 def test_what_was_in_it_is_in_the_file(store: SignatureStore, path: Path, ends: tuple[str, ...]) -> None:
     remove(path, *ends)
     store.apply([put(20, 21)])
-    assert store.fold_log()
+    assert fold_log(store)
     with program(path, ADD):
         assert set(live_images(store)) == {*range(21)}
     store.apply([put(21, 22)])
@@ -63,7 +64,7 @@ def test_what_was_in_it_is_in_the_file(store: SignatureStore, path: Path, ends: 
 
 
 def test_who_opens_the_file_next_is_not_written_over(store: SignatureStore, path: Path) -> None:
-    assert store.fold_log()
+    assert fold_log(store)
     remove(path, "wal", "shm")
     with program(path, ADD):
         store.apply([put(20, 21)])
@@ -90,7 +91,7 @@ def test_who_has_it_open_still_is_waited_for(store: SignatureStore, path: Path) 
         remove(path, "wal", "shm")
         for _ in range(3):
             with pytest.raises(StoreUnavailable, match="somebody still uses it: stop all that have it open"):
-                store.ping()
+                store.live_count()
         assert not log_of(path).exists()
     assert live_images(store) == IMAGES
 
@@ -110,11 +111,11 @@ def test_a_file_that_comes_back_after_one_that_was_refused_has_a_log(
     store: SignatureStore, path: Path
 ) -> None:
     """Its empty one was removed from beside the other file."""
-    assert store.fold_log()
+    assert fold_log(store)
     path.rename(path.with_name("away"))
     path.touch()
     with pytest.raises(StoreUnavailable, match="is not served"):
-        store.ping()
+        store.live_count()
     path.with_name("away").rename(path)
     store.apply([put(20, 21)])
     assert log_of(path).stat().st_size > 0

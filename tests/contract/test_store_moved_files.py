@@ -14,6 +14,7 @@ from iqdb_core.store import StoreTimeouts, open_store
 from tests.fixtures.stores import (
     IqdbFile,
     all_changes,
+    fold_log,
     live_images,
     log_of,
     put,
@@ -55,7 +56,12 @@ def backup(store: SignatureStore, path: Path) -> Path:
 
 
 def uses(store: SignatureStore) -> list[Callable[[], object]]:
-    return [store.ping, lambda: store.apply([put(7, 10**6)]), lambda: store.get(7), store.fold_log]
+    return [
+        store.live_count,
+        lambda: store.apply([put(7, 10**6)]),
+        lambda: store.get(7),
+        lambda: fold_log(store),
+    ]
 
 
 def test_a_file_put_over_one_with_a_log_is_not_opened(
@@ -82,7 +88,7 @@ def test_the_log_of_the_file_before_may_be_removed_while_the_store_is_open(
 ) -> None:
     backup.rename(path)
     with pytest.raises(StoreUnavailable):
-        store.ping()
+        store.live_count()
     remove_logs(path)
     assert live_images(store) == BEFORE
     store.apply([put(7, 10**6, 7)])
@@ -108,7 +114,7 @@ def test_the_file_before_may_be_put_back(store: SignatureStore, backup: Path, pa
 def test_a_file_put_over_one_with_an_empty_log_is_served(
     store: SignatureStore, backup: Path, path: Path
 ) -> None:
-    assert store.fold_log()
+    assert fold_log(store)
     assert log_of(path).stat().st_size == 0
     backup.rename(path)
     assert live_images(store) == BEFORE
@@ -121,7 +127,7 @@ def test_a_file_put_over_one_with_an_empty_log_is_served(
 
 def put_in_place(new: Path, path: Path, store: SignatureStore) -> None:
     """Replace the file of a store at rest."""
-    assert store.fold_log()
+    assert fold_log(store)
     new.rename(path)
 
 
@@ -205,7 +211,7 @@ def test_a_new_file_that_is_no_store_is_left_alone_until_one_is_there(
     make(new)
     content = new.read_bytes()
     put_in_place(new, path, store)
-    for use in (store.ping, lambda: store.apply([put(7, 10**6)])):
+    for use in (store.live_count, lambda: store.apply([put(7, 10**6)])):
         with pytest.raises(StoreUnavailable, match="another file was put here, and is not served"):
             use()
     assert path.read_bytes() == content
@@ -219,7 +225,7 @@ def write_while_it_is_replaced(
     with store._backend.writing() as connection:
         store._backend.delete_images(connection, [1, 2, 3])
         backup.rename(path)
-        for use in (other.ping, lambda: other.apply([put(7, 10**6)])):
+        for use in (other.live_count, lambda: other.apply([put(7, 10**6)])):
             with pytest.raises(StoreUnavailable, match="other writers"):
                 use()
 
@@ -229,13 +235,13 @@ def test_who_is_writing_to_the_file_before_is_waited_for(
 ) -> None:
     """The log is empty until he commits; then it is one of the file before."""
     with closing(open_store(str(path), timeouts=StoreTimeouts(lock_s=0.1))) as other:
-        assert other.fold_log()
+        assert fold_log(other)
         content = backup.read_bytes()
         with pytest.raises(StoreUnavailable, match="moved while it was written"):
             write_while_it_is_replaced(store, backup, path, other)
         for each in (store, other):
             with pytest.raises(StoreUnavailable, match="lies beside it"):
-                each.ping()
+                each.live_count()
         assert path.read_bytes() == content
 
 
@@ -263,7 +269,7 @@ def test_a_stop_leaves_the_log_of_a_file_that_was_moved_away(
 
 def test_a_stop_right_after_a_file_was_moved_away(store: SignatureStore, path: Path) -> None:
     """All connections are open still; the last one to be closed does not take the log with it."""
-    store.ping()
+    store.live_count()
     path.rename(path.with_name("away"))
     store.close()
     assert not path.exists()

@@ -42,4 +42,4 @@ def test_a_transaction_that_failed_is_over_for_the_next_one(postgres_url: str) -
     with closing(open_store(postgres_url)) as store:
         with pytest.raises(sa.exc.ProgrammingError), store._backend._engines.reader.connect() as connection:
             connection.exec_driver_sql("SELECT nothing")
-        store.ping()
+        store.live_count()

@@ -11,7 +11,12 @@ import pytest
 from iqdb_core.errors import StoreInvalid, StoreRefused
 from iqdb_core.store import StoreTimeouts, open_store
 from tests.fixtures.pooler import TransactionPooler
-from tests.fixtures.stores import live_images, put, signature
+from tests.fixtures.stores import (
+    live_images,
+    mark_at,
+    put,
+    signature,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,8 +97,7 @@ def test_a_history_that_parts_while_clients_stay_connected_is_marked(
 ) -> None:
     for number in range(4):
         pooled.apply([put(number, 100 + number)])
-    before = pooled.lineage_at(4)
-    assert before is not None
+    before = mark_at(pooled, 4)
     assert before.seq == 1, "another session of the same server is no reason for a mark"
     pooler.lead_to("postgres")
     with postgres_server.fresh_database(database) as copied:
@@ -102,11 +106,10 @@ def test_a_history_that_parts_while_clients_stay_connected_is_marked(
         with psycopg.connect(copied) as connection:
             pooler.lead_to(connection.info.dbname)
         assert pooled.apply([put(8, 300)])[0].seq == lost[0].seq == 5
-        mark = pooled.lineage_at(5)
-        assert mark is not None
+        mark = mark_at(pooled, 5)
         assert (mark.seq, mark != before) == (5, True)
         pooled.apply([put(9, 400)])
-        assert pooled.lineage_at(6) == mark
+        assert mark_at(pooled, 6) == mark
         pooler.lead_to("postgres")
 
 
@@ -115,10 +118,10 @@ def test_what_the_pooler_cannot_reach_may_come_back(
 ) -> None:
     pooler.lead_to("nobody_made_me")
     with pytest.raises(StoreRefused, match="does not exist") as caught:
-        pooled.ping()
+        pooled.live_count()
     assert caught.value.mistake == "there is no database of that name"
     pooler.lead_to(database)
-    pooled.ping()
+    pooled.live_count()
 
 
 def test_options_that_may_not_arrive_are_refused(postgres_server: PostgresServer, database: str) -> None:

@@ -18,7 +18,13 @@ from iqdb_core.store import open_store
 from iqdb_core.store.columns import join_batches
 from iqdb_core.store.databases import sqlite_contents, sqlite_takeover
 from tests.contract.test_store_sqlite import BROKEN_ROWS
-from tests.fixtures.stores import IQDB_TABLE, IqdbFile, put, signature
+from tests.fixtures.stores import (
+    IQDB_TABLE,
+    IqdbFile,
+    mark_at,
+    put,
+    signature,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,8 +94,8 @@ def assert_is_the_feed(recorder: Recorder, store: SignatureStore) -> None:
         assert batch.feed is not None
         assert batch.feed.head_seq == batch.last_seq
         assert (batch.feed.before, batch.feed.after) == (
-            store.lineage_at(cursor),
-            store.lineage_at(batch.last_seq),
+            mark_at(store, cursor),
+            mark_at(store, batch.last_seq),
         )
         cursor = batch.last_seq
     assert cursor == store.head_seq()
@@ -140,7 +146,7 @@ def test_an_unusual_row_anywhere(
         assert_is_the_feed(recorder, store)
         for ask in (lambda s: s.live_count(), lambda s: s.head_seq(), lambda s: s.max_revision()):
             assert ask(store) == ask(plain)
-        assert [store.lineage_at(seq) is None for seq in (0, 1)] == [False, False]
+        assert [mark_at(store, seq).seq for seq in (0, 1)] == [0, 1]
         assert store.live_count() == N_IMAGES - (name != "large")
         assert store.check().findings == plain.check().findings
     feed = "SELECT * FROM iqdb_feed ORDER BY seq"
@@ -175,7 +181,7 @@ def test_a_file_of_nothing_but_unusable_rows(path: Path, iqdb: IqdbFile) -> None
         assert recorder.batches == []
         assert store.head_seq() == 0
         store.apply([put(1, 10)])
-        assert store.lineage_at(1) != store.lineage_at(0)
+        assert mark_at(store, 1) != mark_at(store, 0)
 
 
 def test_a_file_in_another_encoding(path: Path) -> None:

@@ -18,6 +18,7 @@ from tests.fixtures.stores import (
     ADD,
     READ,
     IqdbFile,
+    fold_log,
     live_images,
     log_of,
     program,
@@ -65,7 +66,7 @@ def open_numbers() -> set[int]:
 
 
 def refused_uses(store: SignatureStore, match: str) -> None:
-    for use in (store.ping, lambda: store.apply([put(7, 10**6)]), lambda: store.get(7)):
+    for use in (store.live_count, lambda: store.apply([put(7, 10**6)]), lambda: store.get(7)):
         with pytest.raises(StoreUnavailable, match=match):
             use()
 
@@ -83,7 +84,7 @@ def test_the_log_of_a_file_behind_a_link_is_folded(path: Path) -> None:
     with closing(open_store(str(link))) as store:
         store.apply([put(k, k + 1) for k in BEFORE])
         assert log_of(path).stat().st_size > 0
-        assert store.fold_log()
+        assert fold_log(store)
         assert log_of(path).stat().st_size == 0
         copy = path.with_name("copy.sqlite")
         shutil.copyfile(link, copy)
@@ -117,14 +118,14 @@ def test_a_file_that_moved_on_behind_its_link_is_served_with_its_log(path: Path)
     """Its log has another name now; what was in the old one when the file moved was folded before."""
     with closing(open_store(str(path))) as store:
         store.apply([put(1, 1)])
-        assert store.fold_log()
+        assert fold_log(store)
         moved = path.with_name("moved.sqlite")
         path.rename(moved)
         path.symlink_to(moved)
         store.apply([put(2, 2)])
         assert log_of(moved).stat().st_size > 0
         assert not log_of(path).exists()
-        assert store.fold_log()
+        assert fold_log(store)
         assert IqdbFile(moved).live() == {1: signature(1), 2: signature(2)}
 
 
@@ -155,14 +156,14 @@ def test_the_folder_that_a_link_led_to_may_be_removed(tmp_path: Path, new: Path)
 
 
 def test_who_still_reads_the_file_before_closes_it_then(store: SignatureStore, path: Path, new: Path) -> None:
-    assert store.fold_log()
+    assert fold_log(store)
     number = path.stat().st_ino
     with store._backend.reading() as connection:
         connection.exec_driver_sql("SELECT count(*) FROM images").all()
         new.rename(path)
         assert live_images(store) == AFTER
         assert number in open_numbers()
-    store.ping()
+    store.live_count()
     assert number not in open_numbers()
 
 
@@ -184,7 +185,7 @@ def test_a_file_that_is_gone_lends_its_number_to_none(store: SignatureStore, pat
 def test_nobody_is_told_to_remove_a_log_that_came_with_its_file(
     store: SignatureStore, path: Path, new: Path
 ) -> None:
-    assert store.fold_log()
+    assert fold_log(store)
     with closing(open_store(str(new))) as other:
         other.apply([put(7, 10**6, 7)])
         for name, place in ((new, path), (log_of(new), log_of(path))):
@@ -203,7 +204,7 @@ def test_nobody_is_told_to_remove_a_log_that_came_with_its_file(
 def test_what_is_written_into_a_file_just_replaced_is_not_acknowledged(
     store: SignatureStore, path: Path, new: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert store.fold_log()
+    assert fold_log(store)
     backend = store._backend
     set_counter = backend.set_counter
 
@@ -223,7 +224,7 @@ def test_what_is_written_into_a_file_just_replaced_is_not_acknowledged(
 def test_a_file_that_goes_while_it_is_taken_over_is_not_made_anew(
     store: SignatureStore, path: Path, new: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert store.fold_log()
+    assert fold_log(store)
     make_current = opening.make_current
 
     def gone(*arguments: object) -> None:
@@ -233,7 +234,7 @@ def test_a_file_that_goes_while_it_is_taken_over_is_not_made_anew(
     new.rename(path)
     monkeypatch.setattr(opening, "make_current", gone)
     with pytest.raises(StoreUnavailable):
-        store.ping()
+        store.live_count()
     monkeypatch.undo()
     assert not path.exists()
     refused_uses(store, "not there any more")
@@ -256,7 +257,7 @@ def test_a_file_that_goes_while_it_is_taken_over_is_not_made_anew(
 def test_a_store_whose_rows_make_no_sense_ends_nobody(
     store: SignatureStore, path: Path, new: Path, damage: str
 ) -> None:
-    assert store.fold_log()
+    assert fold_log(store)
     with closing(sqlite3.connect(new)) as connection, connection:
         connection.execute("PRAGMA writable_schema = ON")
         connection.execute("UPDATE sqlite_master SET sql = replace(sql, 'NOT NULL', '')")
@@ -264,7 +265,7 @@ def test_a_store_whose_rows_make_no_sense_ends_nobody(
     good = path.with_name("good.sqlite")
     shutil.copyfile(path, good)
     new.rename(path)
-    for use in (store.ping, lambda: store.changes_since(0, 100), lambda: store.apply([put(7, 10**6)])):
+    for use in (store.live_count, lambda: store.changes_since(0, 100), lambda: store.apply([put(7, 10**6)])):
         with pytest.raises(StoreUnavailable):
             use()
     good.rename(path)
@@ -274,7 +275,7 @@ def test_a_store_whose_rows_make_no_sense_ends_nobody(
 def test_a_file_that_is_refused_is_read_again_when_it_has_changed(
     store: SignatureStore, path: Path, new: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert store.fold_log()
+    assert fold_log(store)
     reads: list[Path] = []
     check_images: Callable[..., bool] = opening.schema.check_images
 
@@ -307,7 +308,7 @@ def test_who_still_has_the_file_before_open_spoils_nothing_of_the_new_one(
     store: SignatureStore, path: Path, new: Path, larger: dict[int, Signature]
 ) -> None:
     """All who have a file open share what they know of its log, by its name, and so how many pages it has."""
-    assert store.fold_log()
+    assert fold_log(store)
     with program(path, READ):
         new.rename(path)
         assert live_images(store) == larger
@@ -319,7 +320,7 @@ def test_who_still_has_the_file_before_open_spoils_no_start(
     store: SignatureStore, path: Path, new: Path, larger: dict[int, Signature]
 ) -> None:
     with program(path, READ):
-        assert store.fold_log()
+        assert fold_log(store)
         store.close()
         assert log_of(path).exists(), "somebody has it open"
         new.rename(path)
@@ -333,7 +334,7 @@ def test_who_opened_the_new_file_with_the_log_of_the_one_before_keeps_it(
 ) -> None:
     """Two logs of one file are written into each other's pages."""
     store.apply([put(k, k + 1) for k in range(500, 700)])  # else SQLite sees that not all pages are there
-    assert store.fold_log()
+    assert fold_log(store)
     new.rename(path)
     with program(path, "PRAGMA journal_mode = WAL", READ):
         refused_uses(store, "replaced, and somebody opened it with the log of the file before: stop all")
@@ -344,7 +345,7 @@ def test_who_opened_the_new_file_with_the_log_of_the_one_before_keeps_it(
 
 def test_a_file_put_in_place_is_written_while_it_is_read(path: Path, new: Path) -> None:
     with closing(open_store(str(path), timeouts=StoreTimeouts(lock_s=0.2))) as store:
-        assert store.fold_log()
+        assert fold_log(store)
         new.rename(path)
         with store._backend.reading() as connection:
             connection.exec_driver_sql(READ).all()
@@ -355,7 +356,7 @@ def test_a_file_put_in_place_is_written_while_it_is_read(path: Path, new: Path) 
 def test_what_is_wrong_with_a_file_is_not_said_of_the_next_one(
     store: SignatureStore, path: Path, new: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert store.fold_log()
+    assert fold_log(store)
     check_images: Callable[..., bool] = opening.schema.check_images
 
     def replaced(*arguments: object) -> bool:
@@ -368,7 +369,7 @@ def test_what_is_wrong_with_a_file_is_not_said_of_the_next_one(
     foreign.rename(path)
     monkeypatch.setattr(opening.schema, "check_images", replaced)
     with pytest.raises(StoreUnavailable, match="is being replaced"):
-        store.ping()
+        store.live_count()
     monkeypatch.undo()
     assert live_images(store) == AFTER
 
@@ -387,7 +388,7 @@ def test_a_folder_that_is_a_folder_no_more_is_waited_for(tmp_path: Path) -> None
     folder.mkdir()
     with closing(open_store(str(folder / "iqdb.sqlite"))) as store:
         store.apply([put(1, 1)])
-        assert store.fold_log()
+        assert fold_log(store)
         folder.rename(tmp_path / "away")
         folder.touch()
         refused_uses(store, "no lock can be kept|not there any more")

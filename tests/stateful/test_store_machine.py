@@ -19,7 +19,13 @@ from iqdb_core.model import Mark, Write
 from iqdb_core.signature.turns import Turn, turned_signature
 from iqdb_core.store import open_store
 from iqdb_core.store.migrate import copy_store
-from tests.fixtures.stores import IqdbFile, all_changes, live_images, signature
+from tests.fixtures.stores import (
+    IqdbFile,
+    all_changes,
+    live_images,
+    mark_at,
+    signature,
+)
 from tests.naive_store import NaiveStore, as_changes
 
 if TYPE_CHECKING:
@@ -133,7 +139,7 @@ class StoreMachine(RuleBasedStateMachine):
         )
         follower.catch_up()
         self.cursor = follower.applied_seq
-        self.lineage = self.store.lineage_at(self.cursor)
+        self.lineage = mark_at(self.store, self.cursor)
         follower.stop()
         assert self.cursor == self.naive.head_seq
         assert self.sink.live == self.naive.live()

@@ -14,7 +14,12 @@ from iqdb_core.follower import Follower
 from iqdb_core.following import FollowerState
 from iqdb_core.store import open_store
 from tests.fixtures.followers import wait_applied
-from tests.fixtures.stores import delete, live_images, put
+from tests.fixtures.stores import (
+    delete,
+    live_images,
+    mark_at,
+    put,
+)
 from tests.fixtures.waiting import wait_until
 from tests.naive_store import as_changes
 
@@ -336,7 +341,7 @@ def test_a_store_that_was_put_back_is_noticed_whatever_its_head(
     history.store.apply([put(100 + k, 100 + k) for k in range(5)])
     first = Follower(history.store, sink, cursor=0, poll_s=NEVER_S)
     first.catch_up()
-    remembered = history.store.lineage_at(first.applied_seq)
+    remembered = mark_at(history.store, first.applied_seq)
     history.put_back()
     if writes_after:
         history.store.apply([put(200 + k, 200 + k) for k in range(writes_after)])
@@ -358,7 +363,7 @@ def test_a_store_that_went_on_is_not_taken_for_another(history: History, sink: D
         history.store.apply([put(10 * turn + k, 1 + k) for k in range(5)])
         made = Follower(history.store, sink, cursor=cursor, lineage=remembered, poll_s=NEVER_S, batch=2)
         made.catch_up()
-        cursor, remembered = made.applied_seq, history.store.lineage_at(made.applied_seq)
+        cursor, remembered = made.applied_seq, mark_at(history.store, made.applied_seq)
         history.save()
     assert sink.resets == 0
     assert sink.live == live_images(history.store)
