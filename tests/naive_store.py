@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from iqdb_core.model import Signature, Write, WriteOutcome
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from iqdb_core.model import ChangeBatch
 
@@ -41,7 +41,9 @@ class NaiveStore:
                 if write.signature is None:
                     self.sources.pop(write.image_id, None)
                 elif write.source is not None:
-                    self._set_source(write.image_id, write.source)
+                    self.sources.pop(write.image_id, None)
+                    if write.source:
+                        self.sources[write.image_id] = write.source
         for image_id in changed:
             self.head_seq += 1
             self.seqs[image_id] = self.head_seq
@@ -49,18 +51,6 @@ class NaiveStore:
             WriteOutcome(self.seqs[write.image_id], stale[place], taken[place])
             for place, write in enumerate(writes)
         ]
-
-    def set_sources(self, sources: Mapping[int, str]) -> int:
-        """Set the sources of images that are there."""
-        live = sources.keys() & self.live().keys()
-        for image_id in live:
-            self._set_source(image_id, sources[image_id])
-        return len(live)
-
-    def _set_source(self, image_id: int, source: str) -> None:
-        self.sources.pop(image_id, None)
-        if source:
-            self.sources[image_id] = source
 
     def live(self) -> dict[int, Signature]:
         """Return the images that are there."""

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 
 from iqdb_core.errors import StoreInvalid
-from iqdb_core.model import MAX_IMAGE_ID, Signature, Write
-from iqdb_core.store import schema, sources, takeover
+from iqdb_core.model import Signature, Write
+from iqdb_core.store import schema, takeover
 from iqdb_core.store.address import StoreTimeouts, parse_address
 from iqdb_core.store.backend import BEFORE_ALL, LIVE
 from iqdb_core.store.columns import are_signatures
@@ -25,7 +25,7 @@ from iqdb_core.store.row_states import is_image_id
 from iqdb_core.store.writing import apply_writes, check_writes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from iqdb_core.store.backend import Backend
 
@@ -49,12 +49,6 @@ _STORE_ROWS_OF_VERSION_1: Final = sa.text(
 _FILE_ROWS: Final = sa.text(
     "SELECT id, post_id, 0, 1, NULL, avglf1, avglf2, avglf3, sig FROM images"
     " WHERE id > :after ORDER BY id LIMIT :limit"
-)
-_SOURCES_AFTER: Final = sa.text(
-    "SELECT post_id, source FROM iqdb_sources WHERE post_id > :after ORDER BY post_id LIMIT :limit"
-)
-_SOURCES_BETWEEN: Final = sa.text(
-    "SELECT post_id, source FROM iqdb_sources WHERE post_id > :after AND post_id <= :last"
 )
 _STORE_DONE: Final = sa.text("SELECT count(*) FROM iqdb_feed WHERE seq <= :after AND state <> 2")
 _FILE_DONE: Final = sa.text("SELECT count(*) FROM images WHERE id <= :after")
@@ -102,8 +96,7 @@ def copy_store(
     ----------
     source_url : str
         An IQDB file (left exactly as it is) or a store on either database, which may be in use: what
-        changes meanwhile is copied too, until nothing is new. Sources that change without their image are
-        brought up to date once, at the end. A store of an older schema keeps it.
+        changes meanwhile is copied too, until nothing is new. A store of an older schema keeps it.
     target_url : str
         Made if it is missing. Empty, or holding the beginning of a copy of the same source.
     progress : callable of (done, total), optional
@@ -157,13 +150,6 @@ class _Reader:
         if self._is_store:
             query = _STORE_ROWS if self._has_sources else _STORE_ROWS_OF_VERSION_1
         return connection.execute(query, {"after": after, "limit": limit}).fetchall()
-
-    def sources(self, after: int, limit: int) -> dict[int, str]:
-        """Return the next sources, by image id in ascending order."""
-        if not self._has_sources:
-            return {}
-        with self._backend.reading() as connection:
-            return _pairs(connection.execute(_SOURCES_AFTER, {"after": after, "limit": limit}))
 
     def count(self, after: int) -> int:
         """Return how many rows there are up to a cursor."""
@@ -251,7 +237,6 @@ def _copy(
             if progress is not None:
                 progress(done, max(done, total))
             rows = following.result()
-    _follow_sources(reader, target, batch)
     return CopyResult(_verified_count(target, source_rows - skipped), copied, skipped, resumed)
 
 
@@ -286,25 +271,6 @@ def _writes(rows: Sequence[Sequence[Any]]) -> Iterator[Write]:
             yield Write(post_id, revision, None)
         elif is_valid:
             yield Write(post_id, revision, Signature((image[0], image[1], image[2]), image[3]), source or "")
-
-
-def _follow_sources(reader: _Reader, target: Backend, batch: int) -> None:
-    """Make the sources of the target those there are now: setting one leaves nothing in the feed."""
-    after, is_last = BEFORE_ALL, False
-    while not is_last:
-        page = reader.sources(after, batch)
-        is_last = len(page) < batch
-        last = MAX_IMAGE_ID if is_last else max(page)
-        with target.writing() as connection:
-            copied = _pairs(connection.execute(_SOURCES_BETWEEN, {"after": after, "last": last}))
-            changed = {post_id: text for post_id, text in page.items() if copied.get(post_id) != text}
-            gone = dict.fromkeys(copied.keys() - page.keys(), "")
-            sources.write_for_live(target, connection, changed | gone)
-        after = last
-
-
-def _pairs(rows: Iterable[Sequence[Any]]) -> dict[int, str]:
-    return {row[0]: row[1] for row in rows}
 
 
 def _verified_count(target: Backend, expected: int) -> int:

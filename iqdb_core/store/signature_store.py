@@ -20,7 +20,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from iqdb_core.codec import check_source
 from iqdb_core.errors import StoreUnavailable, UnknownImage
 from iqdb_core.model import MAX_IMAGE_ID, FeedState, Signature
 from iqdb_core.store import sources
@@ -31,7 +30,7 @@ from iqdb_core.store.contents.check import CheckReport, check
 from iqdb_core.store.writing import apply_and_read, apply_writes, check_writes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from iqdb_core.model import ChangeBatch, Write, WriteOutcome
@@ -151,33 +150,6 @@ class SignatureStore:
         if row is None or not is_signature(row):
             raise UnknownImage(image_id)
         return Signature(row[:3], row[3])
-
-    def set_sources(self, sources_by_id: Mapping[int, str]) -> int:
-        """Say where images come from, in one transaction.
-
-        Parameters
-        ----------
-        sources_by_id : mapping of int to str
-            Name, path or page, at most 2,000 characters; an empty text removes what is stored.
-
-        Returns
-        -------
-        int
-            How many of the images there are; of the others nothing is kept.
-
-        Raises
-        ------
-        InvalidSource
-            One is too long or no text; nothing is changed.
-        """
-        self._check_open()
-        for source in sources_by_id.values():
-            check_source(source)
-        known = {image_id: text for image_id, text in sources_by_id.items() if 0 <= image_id <= MAX_IMAGE_ID}
-        if not known:
-            return 0
-        with self._backend.writing() as connection:
-            return sources.write_for_live(self._backend, connection, known)
 
     def sources_of(self, image_ids: Sequence[int]) -> dict[int, str]:
         """Return the sources of those images that are there and have one, by id."""

@@ -10,12 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 
-from iqdb_core.store.backend import live_among
-
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-
-    from iqdb_core.store.backend import Backend
 
 _IDS_PER_STATEMENT: Final = 500
 """Below SQLite's oldest limit of 999 parameters."""
@@ -42,13 +38,6 @@ def write(connection: sa.Connection, sources: Mapping[int, str]) -> None:
     if given:
         connection.execute(_PUT, given)
     remove(connection, [image_id for image_id, source in sources.items() if not source])
-
-
-def write_for_live(backend: Backend, connection: sa.Connection, sources: Mapping[int, str]) -> int:
-    """Do as `write` for those of the images that are there; returns how many."""
-    live = live_among(backend, connection, list(sources))
-    write(connection, {image_id: source for image_id, source in sources.items() if image_id in live})
-    return len(live)
 
 
 def remove(connection: sa.Connection, image_ids: Sequence[int]) -> None:

@@ -19,7 +19,7 @@ from tests.fixtures.stores import SMALL_40, IqdbFile, all_changes, delete, live_
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from iqdb_core.model import Signature
+    from iqdb_core.model import Signature, Write
 
 
 def contents(url: str) -> tuple[list[tuple[int, Signature | None]], int, int]:
@@ -164,6 +164,10 @@ def test_a_store_in_use_is_copied_to_its_end(source: str, store_url: str) -> Non
     assert dict(contents(store_url)[0]) == dict(contents(source)[0])
 
 
+def put_from(image_id: int, source: str) -> Write:
+    return replace(put(image_id, 2000 + image_id), source=source)
+
+
 def test_sources_that_change_while_a_store_is_copied_are_those_of_the_copy(
     store_url: str, tmp_path: Path
 ) -> None:
@@ -175,14 +179,14 @@ def test_sources_that_change_while_a_store_is_copied_are_those_of_the_copy(
         if done == 10:
             live.apply([delete(3, 1000)])
             live.apply([put(3, 1001)])
-            live.set_sources({4: "", 5: "new", 15: "newer"})
+            live.apply([put_from(4, ""), put_from(5, "new"), put_from(15, "newer")])
 
     copy_store(source, store_url, progress=change, batch=10)
     expected = live.sources_of(range(20))
     assert expected == {k: f"source {k}" for k in range(20) if k not in {3, 4}} | {5: "new", 15: "newer"}
     with closing(open_store(store_url)) as copy:
         assert copy.sources_of(range(20)) == expected
-    live.set_sources({6: "", 7: "of later", 19: ""})
+    live.apply([put_from(6, ""), put_from(7, "of later"), put_from(19, "")])
     copy_store(source, store_url, batch=7)
     with closing(open_store(store_url)) as copy:
         assert copy.sources_of(range(20)) == live.sources_of(range(20))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -30,8 +31,7 @@ def set_of_database(url: str, setting: str) -> None:
 def keeps_what_it_is_given(url: str) -> bool:
     """Tell whether an image with a source of many letters comes back as it was."""
     with closing(open_store(url)) as store:
-        store.apply([put(7, 100)])
-        store.set_sources({7: SOURCE})
+        store.apply([replace(put(7, 100), source=SOURCE)])
         assert live_images(store) == {7: signature(100)}
         return store.sources_of([7]) == {7: SOURCE}
 

@@ -18,6 +18,7 @@ from api.roles.people.gather import Passed, gather
 from api.roles.people.local import DatabaseTarget
 from api.roles.people.notebook import Notebook, notebook_path
 from api.roles.people.remote import ServerTarget
+from iqdb_core.model import Write
 from iqdb_core.signature import from_image_bytes
 from iqdb_core.store import open_store
 from tests.fixtures import pictures, programs, stores
@@ -265,7 +266,9 @@ def test_a_picture_whose_source_is_told_better_is_still_there(tmp_path: Path) ->
     database, folder = tmp_path / "iqdb.sqlite", folder_of(tmp_path / "ours", 100, 3)
     assert add(tmp_path, folder) == (3, 0)
     store = open_store(str(database))
-    assert store.set_sources({1: "https://example.org/1", 2: ""}) == 2
+    newest = store.max_revision()
+    for image_id, source in ((1, "https://example.org/1"), (2, "")):
+        store.apply([Write(image_id, newest + 1, store.get(image_id), source)])
     store.close()
     assert add(tmp_path, folder) == (0, 3)
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
-from iqdb_core.store import open_store
 from tests.fixtures import pictures
 from tests.fixtures.command_line import run_process
 from tests.fixtures.servers import ServerProcess, embedded_server
@@ -29,12 +28,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     (folder / "hidden.png").write_bytes(pictures.picture(10))
     with embedded_server(database, "--pictures", str(folder / "shown")) as running:
         running.client.post("/images/7", files={"file": pictures.flat((200, 40, 40))})
-        for number in (8, 9, 10):
-            running.client.post(f"/images/{number}", files={"file": pictures.picture(number)})
-        store = open_store(str(database))
-        hidden = str(folder / "hidden.png")
-        store.set_sources({8: "photo.png", 9: str(folder / "shown" / "no.png"), 10: hidden})
-        store.close()
+        sources = {8: "photo.png", 9: str(folder / "shown" / "no.png"), 10: str(folder / "hidden.png")}
+        for number, source in sources.items():
+            picture = {"file": pictures.picture(number)}
+            running.client.post(f"/images/{number}", files=picture, params={"source": source})
         yield running
 
 

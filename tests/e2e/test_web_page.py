@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from iqdb_core.store import open_store
 from tests.fixtures import pictures
 from tests.fixtures.browsers import proxy
 from tests.fixtures.page import LARGEST_ID, MAX_BYTES, STRANGER, known
@@ -350,11 +349,8 @@ def test_a_private_server_asks_for_its_token_and_shows_thumbnails(window: Any, t
     (tmp_path / "mine.png").write_bytes(pictures.picture(2, (300, 200)))
     with embedded_server(tmp_path / "iqdb.sqlite", *options, environment=environment) as private:
         private.client.headers["Authorization"] = "Bearer secret"
-        for number in (1, 2, 3):
-            private.client.post(f"/images/{number}", files={"file": known(1)})
-        store = open_store(str(tmp_path / "iqdb.sqlite"))
-        store.set_sources({2: "mine.png"})
-        store.close()
+        for number, source in ((1, ""), (2, "mine.png"), (3, "")):
+            private.client.post(f"/images/{number}", files={"file": known(1)}, params={"source": source})
         visit = Visit(window, private.url)
         visit.says("This server asks for a token.")
         assert visit.page.text_content("#more") == "Whoever runs it can give you one."

@@ -90,10 +90,6 @@ class StoreMachine(RuleBasedStateMachine):
     def apply(self, writes: list[Write]) -> None:
         assert self.store.apply(writes) == self.naive.apply(writes)
 
-    @rule(given=st.dictionaries(IMAGE_IDS, SOURCES, max_size=4))
-    def set_sources(self, given: dict[int, str]) -> None:
-        assert self.store.set_sources(given) == self.naive.set_sources(given)
-
     @rule()
     def reopen(self) -> None:
         self.store.close()
