@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import os
+import stat
 import threading
 import time
 from contextlib import closing
@@ -127,6 +129,51 @@ def test_never_two_at_once_however_often_files_come_and_go(path: Path) -> None:
     for thread in threads:
         thread.join()
     assert (worst, turns) == ([1], [240])
+
+
+def locks_beside(path: Path) -> list[os.stat_result]:
+    """Return what the locks of a database are like while somebody has the turn."""
+    turn = WriterTurn(path, 1.0)
+    with turn.taken():
+        found = [lock.lstat() for lock in path.parent.glob(f".{path.name}.*")]
+    turn.close()
+    return found
+
+
+@pytest.mark.parametrize("mode", [0o660, 0o600])
+def test_who_may_write_to_the_database_may_have_the_turn(path: Path, mode: int) -> None:
+    """Whoever was the first to write, and whatever files he makes for others to see."""
+    path.touch()
+    path.chmod(mode)
+    before = os.umask(0o022)
+    try:
+        assert [stat.S_IMODE(found.st_mode) for found in locks_beside(path)] == [mode] * 2
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone can give files away")
+def test_root_gives_the_locks_to_the_owner_of_the_database(path: Path) -> None:
+    path.touch()
+    os.chown(path, 65534, 65533)
+    assert [(found.st_uid, found.st_gid) for found in locks_beside(path)] == [(65534, 65533)] * 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone can give files away")
+def test_root_gives_no_file_away_that_was_linked_here(path: Path) -> None:
+    path.touch()
+    os.chown(path, 65534, 65533)
+    secret = path.with_name("secret")
+    secret.touch(0o600)
+    lock = path.with_name(f".{path.name}.next")
+    lock.hardlink_to(secret)
+    locks_beside(path)
+    assert (secret.stat().st_uid, stat.S_IMODE(secret.stat().st_mode)) == (0, 0o600)
+    lock.unlink(missing_ok=True)
+    lock.symlink_to(secret)
+    with pytest.raises(StoreUnavailable, match="no lock can be kept"):
+        locks_beside(path)
+    assert secret.stat().st_uid == 0
 
 
 def test_a_killed_writer_leaves_its_turn(path: Path) -> None:

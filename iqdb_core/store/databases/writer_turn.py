@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import stat
 import threading
 import time
 from typing import TYPE_CHECKING, Final
@@ -92,14 +93,15 @@ class WriterTurn:
 
 def _locks_beside(path: Path) -> tuple[_LockFile, _LockFile]:
     """Return the locks of a database: that of who is next, and that of who writes."""
-    return _LockFile(path.with_name(f".{path.name}.next")), _LockFile(path.with_name(f".{path.name}.writer"))
+    return _LockFile(path, "next"), _LockFile(path, "writer")
 
 
 class _LockFile:
     """One lock between processes, and between handles of one process."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, database: Path, end: str) -> None:
+        self._database = database
+        self._path = database.with_name(f".{database.name}.{end}")
         self._fd = -1
         self._number = -1, -1
 
@@ -136,11 +138,26 @@ class _LockFile:
 
     def _opened(self) -> int:
         try:
-            return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         except PermissionError as error:
             raise StoreInvalid(f"no lock can be kept beside the database ({error.strerror})") from error
         except OSError as error:
             raise StoreUnavailable(f"no lock can be kept beside the database ({error.strerror})") from error
+        with contextlib.suppress(OSError):  # another user's, who has done so, or a mount that keeps no rights
+            self._share(fd)
+        return fd
+
+    def _share(self, fd: int) -> None:
+        """Let all who may write to the database have the lock, as SQLite does with its log.
+
+        Else a command of root's would shut the user of a server out, for good if it was killed.
+        """
+        database, found = os.stat(self._database), os.fstat(fd)  # noqa: PTH116 - beside the other
+        if found.st_nlink != 1 or found.st_size:
+            return  # somebody has linked another file here
+        if os.geteuid() == 0:
+            os.fchown(fd, database.st_uid, database.st_gid)
+        os.fchmod(fd, stat.S_IMODE(database.st_mode) & 0o666)
 
     def _is_current(self) -> bool:
         try:
