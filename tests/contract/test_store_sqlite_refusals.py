@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -138,6 +139,18 @@ class TestLocks:
         store = open_store(str(path))
         assert store.live_count() == 40
         store.close()
+
+    def test_a_file_that_is_written_while_it_is_opened(self, path: Path) -> None:
+        """As by another process that makes tables in it at the same moment: SQLite does not wait here."""
+        shutil.copy(SMALL_40, path)
+        with ThreadPoolExecutor(1) as pool, closing(sqlite3.connect(path)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            opening = pool.submit(open_store, str(path))
+            with pytest.raises(TimeoutError):
+                opening.result(0.2)
+            other.rollback()
+            with closing(opening.result(30)) as store:
+                assert store.live_count() == 40
 
     def test_a_lock_while_open_passes(self, path: Path) -> None:
         store = open_store(str(path), timeouts=StoreTimeouts(lock_s=0.1))

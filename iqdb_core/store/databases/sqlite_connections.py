@@ -11,6 +11,7 @@ import contextlib
 import logging
 import sqlite3
 import threading
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -33,6 +34,7 @@ _WRITER_CACHE_KIB: Final = 65_536
 LOG_PAGES: Final = 4000
 """Pages of the log that are folded into the file at once; with SQLite's 1000, each large group does it."""
 _LOG_LIMIT_BYTES: Final = 64 * 2**20
+_PAUSE_S: Final = 0.005
 
 # What cannot heal by trying again; every other failure of SQLite is a lock, a full disk or the like.
 _PERMANENT: Final = {
@@ -114,7 +116,7 @@ class SqliteConnections:
         may_create = self._may_create and not self._place.is_served
         connection = self._connect("rwc" if may_create else "rw")
         try:
-            connection.execute("PRAGMA journal_mode = WAL").fetchall()
+            self._turn_log_on(connection)
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute(f"PRAGMA cache_size = -{_WRITER_CACHE_KIB}")
             connection.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}").fetchall()
@@ -125,6 +127,19 @@ class SqliteConnections:
             raise
         self._place.note_log()
         return connection
+
+    def _turn_log_on(self, connection: _Connection) -> None:
+        """Have a write-ahead log. Where somebody else writes just now, SQLite itself does not wait."""
+        end = time.monotonic() + self._lock_s
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode = WAL").fetchall()
+            except sqlite3.OperationalError as exc:
+                if exc.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                    raise
+                time.sleep(_PAUSE_S)
+            else:
+                return
 
     def _connect_reader(self) -> sqlite3.Connection:
         connection = self._connect("rw")
