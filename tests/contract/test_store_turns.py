@@ -14,9 +14,10 @@ import pytest
 
 from iqdb_core.errors import StoreInvalid, StoreUnavailable
 from iqdb_core.store import StoreTimeouts, open_store
+from iqdb_core.store.databases import sqlite_engine
 from iqdb_core.store.databases.writer_turn import WriterTurn
 from tests.fixtures import programs
-from tests.fixtures.stores import put
+from tests.fixtures.stores import put, stands_alone
 from tests.fixtures.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -129,6 +130,44 @@ def test_never_two_at_once_however_often_files_come_and_go(path: Path) -> None:
     for thread in threads:
         thread.join()
     assert (worst, turns) == ([1], [240])
+
+
+def test_the_end_of_a_store_does_not_wait_for_a_long_turn(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_engine, "BRIEFLY_S", 0.05)
+    store = open_store(str(path), timeouts=StoreTimeouts(lock_s=LONG_S))
+    store.apply([put(1, 1)])
+    other = WriterTurn(path, LONG_S)
+    before = time.monotonic()
+    with other.taken():
+        with pytest.raises(StoreUnavailable, match=r"for 0\.05 s"):
+            store._backend._engines._log_folder._fold()
+        store.close()
+    assert time.monotonic() - before < LONG_S / 2
+    other.close()
+    assert stands_alone(path)
+
+
+def test_stores_that_are_closed_at_the_same_moment_are_closed_one_by_one(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else each finds the file open by the other, and none folds the log."""
+    monkeypatch.setattr(sqlite_engine, "BRIEFLY_S", LONG_S)
+    first, second = open_store(str(path)), open_store(str(path))
+    first.apply([put(1, 1)])
+    others_turn = threading.Thread(target=second.close)
+    close_writer = first._backend._engines._close_writer
+
+    def closed_meanwhile() -> None:
+        others_turn.start()
+        wait_until(lambda: is_locked(path.with_name(f".{path.name}.next")), LONG_S)
+        close_writer()
+
+    monkeypatch.setattr(first._backend._engines, "_close_writer", closed_meanwhile)
+    first.close()
+    others_turn.join(LONG_S)
+    assert stands_alone(path)
 
 
 def locks_beside(path: Path) -> list[os.stat_result]:

@@ -10,9 +10,9 @@ import contextlib
 import logging
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from iqdb_core.errors import StoreUnavailable
+from iqdb_core.errors import StoreError, StoreUnavailable
 from iqdb_core.store.databases.sqlite_changeover import Changeover
 from iqdb_core.store.databases.sqlite_connections import LOG_PAGES, SqliteConnections, driver_of, file_of
 from iqdb_core.store.databases.sqlite_log import LogFolder
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from iqdb_core.store.address import SqliteAddress, StoreTimeouts
 
 _log = logging.getLogger(__name__)
+
+BRIEFLY_S: Final = 0.5
+"""So long the end of a process waits for the turn of another."""
 
 
 class SqliteEngines:
@@ -59,7 +62,7 @@ class SqliteEngines:
         self._changeover = Changeover(
             address, self._place, self._turn, self._connections, lock_s, open_successor
         )
-        self._log_folder = LogFolder(self.fold_log)
+        self._log_folder = LogFolder(lambda: self.fold_log(BRIEFLY_S))
 
     def clear_log(self) -> None:
         """Leave no log of another file here, before anything is opened; see `Place`."""
@@ -124,8 +127,13 @@ class SqliteEngines:
                 driver.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}").fetchall()
                 driver.execute("PRAGMA shrink_memory").fetchall()
 
-    def fold_log(self) -> bool:
+    def fold_log(self, wait_s: float | None = None) -> bool:
         """Write what is only in the log into the file itself, so that a copy of the file has it too.
+
+        Parameters
+        ----------
+        wait_s : float, optional
+            How long to wait for the turn, if not as long as for a write.
 
         Returns
         -------
@@ -136,13 +144,32 @@ class SqliteEngines:
             return True
         with self._connections.errors():
             self._changeover.follow()  # while another file is taken over, the log is its own
-            with self._turn.taken(), self._connections.writer() as connection:
+            with self._turn.taken(wait_s), self._connections.writer() as connection:
                 return self._connections.fold(connection)
 
     def close(self) -> None:
         """Fold the log into the file and give back every connection."""
         self._log_folder.close()
         self._connections.reader.dispose()
+        try:
+            with self._one_by_one():
+                self._close_writer()
+        finally:
+            self._turn.close()
+
+    @contextlib.contextmanager
+    def _one_by_one(self) -> Iterator[None]:
+        """Let processes that end at the same moment close the file one by one: else none of them is the last.
+
+        Whoever keeps the turn for longer is writing, and folds the log when he ends.
+        """
+        with contextlib.ExitStack() as turn:
+            if self._place.is_kept:
+                with contextlib.suppress(StoreError):
+                    turn.enter_context(self._turn.taken(BRIEFLY_S))
+            yield
+
+    def _close_writer(self) -> None:
         try:
             if self._place.is_kept:
                 self._connections.remove_log()
@@ -152,7 +179,6 @@ class SqliteEngines:
         finally:
             self._place.serve(None)
             self._connections.close()
-            self._turn.close()
 
     def _tell_log_left(self) -> None:
         if not self._place.has_log():

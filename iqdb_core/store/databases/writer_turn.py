@@ -42,19 +42,21 @@ class WriterTurn:
         self._next, self._writer = _locks_beside(path)
 
     @contextlib.contextmanager
-    def taken(self) -> Iterator[None]:
-        """Wait for the turn and keep it for the block.
+    def taken(self, timeout_s: float | None = None) -> Iterator[None]:
+        """Wait for the turn, for another time than usual if told, and keep it for the block.
 
         Raises
         ------
         StoreUnavailable
             Others kept it for too long.
         """
-        end = time.monotonic() + self._timeout_s
-        if not self._threads.acquire(timeout=self._timeout_s):
-            raise self._busy()
+        timeout_s = self._timeout_s if timeout_s is None else timeout_s
+        end = time.monotonic() + timeout_s
+        if not self._threads.acquire(timeout=timeout_s):
+            raise self._busy(timeout_s)
         try:
-            self._wait(end)
+            if not self._wait(end):
+                raise self._busy(timeout_s)
             try:
                 yield
             finally:
@@ -62,17 +64,16 @@ class WriterTurn:
         finally:
             self._threads.release()
 
-    def _wait(self, end: float) -> None:
+    def _wait(self, end: float) -> bool:
         if not self._next.acquire(end):
-            raise self._busy()
+            return False
         try:
-            if not self._writer.acquire(end):
-                raise self._busy()
+            return self._writer.acquire(end)
         finally:
             self._next.release()
 
-    def _busy(self) -> StoreUnavailable:
-        return StoreUnavailable(f"other writers kept the database for {self._timeout_s:g} s")
+    def _busy(self, timeout_s: float) -> StoreUnavailable:
+        return StoreUnavailable(f"other writers kept the database for {timeout_s:g} s")
 
     @property
     def is_possible(self) -> bool:
