@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -61,6 +61,26 @@ def test_what_was_in_it_is_in_the_file(store: SignatureStore, path: Path, ends: 
     assert stands_alone(path)
     assert set(IqdbFile(path).live()) == {*range(22), 10_000}
     assert IqdbFile(path).run("PRAGMA integrity_check") == [("ok",)]
+
+
+def test_what_waits_for_its_turn_meanwhile_is_not_acknowledged(
+    store: SignatureStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turn = store._backend._engines._turn
+    taken = turn.taken
+
+    @contextmanager
+    def removed_meanwhile() -> Iterator[None]:
+        with taken():
+            remove(path, "wal", "shm")
+            yield
+
+    monkeypatch.setattr(turn, "taken", removed_meanwhile)
+    with pytest.raises(StoreUnavailable, match="or its log, was moved"):
+        store.apply([put(20, 21)])
+    monkeypatch.undo()
+    store.apply([put(20, 21)])
+    assert set(live_images(store)) == {*range(21)}
 
 
 def test_who_opens_the_file_next_is_not_written_over(store: SignatureStore, path: Path) -> None:

@@ -343,6 +343,34 @@ def test_who_opened_the_new_file_with_the_log_of_the_one_before_keeps_it(
     assert set(live_images(store)) == {*AFTER, 10_000}
 
 
+def test_a_file_that_comes_back_is_given_no_log_of_one_that_another_process_went_over_to(
+    store: SignatureStore, path: Path, new: Path
+) -> None:
+    """Its own was removed by that process, which may have written since."""
+    assert fold_log(store)
+    aside = path.with_name("aside")
+
+    def exchange(old: Path, put_here: Path) -> None:
+        path.rename(old)
+        put_here.rename(path)
+
+    with closing(open_store(str(path))) as other:
+        exchange(aside, new)
+        other.apply([put(k, 10**6 + k) for k in range(500, 700)])
+        refused_uses(store, "a log lies beside it")
+        exchange(new, aside)
+        refused_uses(store, "moved away and back, and a log lies beside it")
+        exchange(aside, new)
+        assert set(live_images(other)) == {*AFTER, *range(500, 700)}
+        assert fold_log(other)
+        exchange(new, aside)
+        assert live_images(store) == BEFORE
+        store.apply([put(7, 10**6, 7)])
+        assert store.check().findings == []
+    assert set(IqdbFile(new).live()) == {*AFTER, *range(500, 700)}
+    assert IqdbFile(new).run("PRAGMA integrity_check") == [("ok",)]
+
+
 def test_a_file_put_in_place_is_written_while_it_is_read(path: Path, new: Path) -> None:
     with closing(open_store(str(path), timeouts=StoreTimeouts(lock_s=0.2))) as store:
         assert fold_log(store)

@@ -59,6 +59,7 @@ class Changeover:
         self._lock_s = lock_s
         self._open_successor = open_successor
         self._going_over = threading.Lock()
+        self._was_away = False
         self._refused: tuple[tuple[int, ...], float, str] = ((), 0.0, "")
 
     def follow(self) -> None:
@@ -74,16 +75,19 @@ class Changeover:
         """
         if self._open_successor is None or not self._place.is_served:
             return
-        if self._place.is_kept and not self._place.has_lost_log:
+        if self._place.is_kept and not self._place.has_lost_log and not self._was_away:
             return
         # While one thread takes the file over, its log is no reason for the others to refuse it.
         if not self._going_over.acquire(timeout=self._lock_s):
             raise StoreUnavailable(f"{self._address} is being replaced")
         try:
             if not self._place.is_kept:
+                self._was_away = True
                 self._go_over(self._open_successor)
-            elif self._place.has_lost_log:
-                self._renew_log()
+            else:
+                if self._place.has_lost_log or (self._was_away and self._place.has_another_log):
+                    self._renew_log()
+                self._was_away = False
         finally:
             self._going_over.release()
 
@@ -97,6 +101,7 @@ class Changeover:
         if successor is None or self._place.successor() != successor:
             return
         self._place.serve(successor)
+        self._was_away = False
         self._turn.move(self._place.real_path())
         said = "%s was replaced by another file, which is served now"
         _log.info(said, self._address, extra={"action": "replaced"})
@@ -128,8 +133,11 @@ class Changeover:
     def _renew_log(self) -> None:
         """Close all that is open of a file whose log was removed, and go on with another log."""
         with self._turn.taken():
+            if self._was_away and self._place.has_log():
+                # It may be of the file that was here meanwhile, and SQLite would remove it.
+                raise StoreUnavailable(f"{self._address} was moved away and back, and {self._place.remedy()}")
             self._connections.close_all()
-            self._place.clear_log()
+            self._place.clear_log(was_away=self._was_away)
         said = "the log of %s was removed: what was in it is in the file, and there is another log now"
         _log.warning(said, self._address, extra={"action": "log_removed"})
         self._begin_log()

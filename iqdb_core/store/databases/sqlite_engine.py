@@ -100,14 +100,18 @@ class SqliteEngines:
         with self._connections.errors():
             self._changeover.follow()
             with self._turn.taken(), self._connections.writer() as connection:
+                self._expect_place(connection)
                 driver = driver_of(connection)
                 driver.execute("BEGIN IMMEDIATE")
                 yield connection
                 driver.commit()
-                if file_of(connection) != self._place.file():
-                    # What was written may be in a log that nobody reads any more: it is not acknowledged.
-                    raise StoreUnavailable(f"{self._address} was moved while it was written")
+                self._expect_place(connection)
         self.note_write()
+
+    def _expect_place(self, connection: sa.Connection) -> None:
+        """Acknowledge nothing that may be in a log which nobody reads any more."""
+        if file_of(connection) != self._place.file() or self._place.has_lost_log:
+            raise StoreUnavailable(f"{self._address}, or its log, was moved while it was written")
 
     @contextlib.contextmanager
     def upgrading(self) -> Iterator[sa.Connection]:

@@ -140,11 +140,22 @@ class Place:
                     return self.is_kept
         return False
 
-    def clear_log(self) -> None:
+    @property
+    def has_another_log(self) -> bool:
+        """Whether a log lies here that is not known to be that of the file which is served."""
+        return any(self._path_of(end).exists() and not self._is_left_here(end) for end in (_LOG, _LOG_INDEX))
+
+    def clear_log(self, *, was_away: bool = False) -> None:
         """Remove an empty log from beside a file that nobody has open: it may be of the file before.
 
         Whoever still has that one open would share what is kept of the log with those who open this one, and
         tell them how many pages it has. A log that was removed is lost no more then.
+
+        Parameters
+        ----------
+        was_away : bool
+            Whether the file that is served was somewhere else meanwhile, and comes back without its log: what
+            lies here may be the log of the file that was here, and be used still.
 
         Raises
         ------
@@ -155,7 +166,8 @@ class Place:
         """
         file, log, log_index = self.file(), self._path_of(_LOG), self._path_of(_LOG_INDEX)
         is_lost, has_log, is_there = self.has_lost_log, self.has_log(), log.exists() or log_index.exists()
-        if file is None or (not is_lost and (file == self._served or has_log or not is_there)):
+        is_suspect = is_lost or was_away
+        if file is None or (not is_suspect and (file == self._served or has_log or not is_there)):
             return
         try:
             with self._alone(), suppress(OSError):
@@ -165,15 +177,17 @@ class Place:
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
                 raise
-            wrong = self._wrong_log(is_lost=is_lost)
+            wrong = self._wrong_log(is_lost=is_lost, was_away=was_away)
             if wrong:
                 raise StoreUnavailable(f"{wrong}: stop all that have it open, start them again") from error
-        if is_lost:
+        if is_suspect:
             with self._holding:
                 self._forget_log()
 
-    def _wrong_log(self, *, is_lost: bool) -> str:
+    def _wrong_log(self, *, is_lost: bool, was_away: bool) -> str:
         """Return what is wrong with the log by which others have the file open; nothing if it is its own."""
+        if was_away:
+            return f"{self._address} was moved away and back, and somebody else has it open"
         if is_lost and not all(self._path_of(end).exists() for end in (_LOG, _LOG_INDEX)):
             return f"the log of {self._address} was removed, and somebody still uses it"
         if not is_lost and any(map(self._is_left_here, (_LOG, _LOG_INDEX))):
