@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from api.roles.database_file import file_of
 from iqdb_core.errors import WrongUsage
 from iqdb_core.store import open_store
 from iqdb_core.store.address import PostgresAddress, SqliteAddress, parse_address
+from tests.fixtures.stores import put
 
 
 @pytest.mark.parametrize(
@@ -76,6 +79,15 @@ def test_the_directory_of_a_socket_may_stand_for_the_host() -> None:
 def test_what_names_no_store(url: str) -> None:
     with pytest.raises(WrongUsage):
         parse_address(url)
+
+
+def test_a_name_has_room_for_those_of_the_files_beside_it(tmp_path: Path) -> None:
+    longest = tmp_path / ("x" * (os.pathconf(tmp_path, "PC_NAME_MAX") - len(".") - len(".writer")))
+    with closing(open_store(str(longest))) as store:
+        store.apply([put(1, 1)])
+    with pytest.raises(WrongUsage, match="too long"):
+        open_store(f"{longest}x")
+    assert [found.name for found in tmp_path.iterdir()] == [longest.name]
 
 
 def test_a_file_with_odd_characters_opens(tmp_path: Path) -> None:
