@@ -292,8 +292,5 @@ class Backend(Protocol):
     def vanished(self, connection: sa.Connection, after: int, limit: int) -> list[FeedRow]:
         """Return feed rows of posts above `after` that should have a row in `images` and have none."""
 
-    def fold_log(self) -> bool:
-        """Write what is only in a log beside the database into it; returns whether all of it is there now."""
-
     def close(self) -> None:
         """Give back every connection."""

@@ -250,10 +250,6 @@ class PostgresBackend:
         """Return feed rows whose row in `images` is gone."""
         return [FeedRow(*row) for row in _execute(connection, _VANISHED, (after, limit)).fetchall()]
 
-    def fold_log(self) -> bool:
-        """Do nothing: the server looks after its own log."""
-        return True
-
     def close(self) -> None:
         """Give back every connection."""
         self._engines.close()

@@ -288,7 +288,7 @@ class SqliteBackend:
         return [FeedRow(*row) for row in driver_of(connection).execute(_VANISHED, (after, limit))]
 
     def fold_log(self) -> bool:
-        """Write what is only in the log into the file."""
+        """Write what is only in the log into the file; returns whether all of it is there now."""
         return self._engines.fold_log()
 
     def close(self) -> None:
