@@ -166,8 +166,9 @@ class Place:
         """
         file, log, log_index = self.file(), self._path_of(_LOG), self._path_of(_LOG_INDEX)
         is_lost, has_log, is_there = self.has_lost_log, self.has_log(), log.exists() or log_index.exists()
-        is_suspect = is_lost or was_away
-        if file is None or (not is_suspect and (file == self._served or has_log or not is_there)):
+        has_lost_its_own = is_lost or was_away
+        is_anothers = file != self._served and is_there and not has_log
+        if file is None or not (has_lost_its_own or is_anothers):
             return
         try:
             with self._alone(), suppress(OSError):
@@ -180,7 +181,7 @@ class Place:
             wrong = self._wrong_log(is_lost=is_lost, was_away=was_away)
             if wrong:
                 raise StoreUnavailable(f"{wrong}: stop all that have it open, start them again") from error
-        if is_suspect:
+        if has_lost_its_own:
             with self._holding:
                 self._forget_log()
 
