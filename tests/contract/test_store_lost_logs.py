@@ -93,6 +93,18 @@ def test_who_opens_the_file_next_is_not_written_over(store: SignatureStore, path
     assert IqdbFile(path).run("PRAGMA integrity_check") == [("ok",)]
 
 
+def test_a_log_that_another_program_has_made_since_is_not_written_over(
+    store: SignatureStore, path: Path
+) -> None:
+    assert fold_log(store)
+    store.apply([put(20, 21)])
+    remove(path, "wal", "shm")
+    with program(path, ADD):
+        assert set(live_images(store)) == {*range(20)}
+    assert 10_000 in IqdbFile(path).live()
+    assert IqdbFile(path).run("PRAGMA integrity_check") == [("ok",)]
+
+
 def test_several_stores_find_the_same_new_log(store: SignatureStore, path: Path) -> None:
     with closing(open_store(str(path))) as other:
         remove(path, "wal", "shm")

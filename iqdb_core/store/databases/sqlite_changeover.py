@@ -138,7 +138,7 @@ class Changeover:
                 raise StoreUnavailable(f"{self._address} was moved away and back, and {self._place.remedy()}")
             self._connections.close_all()
             self._place.clear_log(was_away=self._was_away)
-        said = "the log of %s was removed: what was in it is in the file, and there is another log now"
+        said = "the log of %s was removed: what was in it is in the file, unless others wrote to that first"
         _log.warning(said, self._address, extra={"action": "log_removed"})
         self._begin_log()
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from iqdb_core.store.address import SqliteAddress, StoreTimeouts
+    from iqdb_core.store.databases.sqlite_place import FileId
 
 _log = logging.getLogger(__name__)
 
@@ -100,17 +101,18 @@ class SqliteEngines:
         with self._connections.errors():
             self._changeover.follow()
             with self._turn.taken(), self._connections.writer() as connection:
-                self._expect_place(connection)
+                file = file_of(connection)
+                self._expect_place(file)
                 driver = driver_of(connection)
                 driver.execute("BEGIN IMMEDIATE")
                 yield connection
                 driver.commit()
-                self._expect_place(connection)
+            self._expect_place(file)
         self.note_write()
 
-    def _expect_place(self, connection: sa.Connection) -> None:
+    def _expect_place(self, file: FileId | None) -> None:
         """Acknowledge nothing that may be in a log which nobody reads any more."""
-        if file_of(connection) != self._place.file() or self._place.has_lost_log:
+        if file != self._place.file() or self._place.has_lost_log:
             raise StoreUnavailable(f"{self._address}, or its log, was moved while it was written")
 
     @contextlib.contextmanager
