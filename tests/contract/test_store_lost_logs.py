@@ -76,7 +76,7 @@ def test_what_waits_for_its_turn_meanwhile_is_not_acknowledged(
             yield
 
     monkeypatch.setattr(turn, "taken", removed_meanwhile)
-    with pytest.raises(StoreUnavailable, match="or its log, was moved"):
+    with pytest.raises(StoreUnavailable, match=r"the log of .* is being replaced"):
         store.apply([put(20, 21)])
     monkeypatch.undo()
     store.apply([put(20, 21)])
@@ -91,6 +91,23 @@ def test_who_opens_the_file_next_is_not_written_over(store: SignatureStore, path
         assert log_of(path).stat().st_size > 0, "both use the log that the program made"
     assert set(IqdbFile(path).live()) == {*range(21), 10_000}
     assert IqdbFile(path).run("PRAGMA integrity_check") == [("ok",)]
+
+
+def test_what_is_written_meanwhile_is_not_acknowledged_and_not_lost(
+    store: SignatureStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = store._backend
+    set_counter = backend.set_counter
+
+    def removed(*arguments: object) -> None:
+        set_counter(*arguments)  # type: ignore[arg-type]
+        remove(path, "wal", "shm")
+
+    monkeypatch.setattr(backend, "set_counter", removed)
+    with pytest.raises(StoreUnavailable, match="moved while it was written"):
+        store.apply([put(20, 21)])
+    monkeypatch.undo()
+    assert set(live_images(store)) == {*range(21)}
 
 
 def test_a_log_that_another_program_has_made_since_is_not_written_over(

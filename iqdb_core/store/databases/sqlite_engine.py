@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from iqdb_core.store.address import SqliteAddress, StoreTimeouts
-    from iqdb_core.store.databases.sqlite_place import FileId
 
 _log = logging.getLogger(__name__)
 
@@ -100,20 +99,19 @@ class SqliteEngines:
         """One write transaction, in turn with the writers of other processes."""
         with self._connections.errors():
             self._changeover.follow()
-            with self._turn.taken(), self._connections.writer() as connection:
-                file = file_of(connection)
-                self._expect_place(file)
-                driver = driver_of(connection)
-                driver.execute("BEGIN IMMEDIATE")
-                yield connection
-                driver.commit()
-            self._expect_place(file)
+            with self._turn.taken():
+                if self._place.has_lost_log:  # while the turn was waited for
+                    raise StoreUnavailable(f"the log of {self._address} is being replaced")
+                with self._connections.writer() as connection:
+                    file = file_of(connection)
+                    driver = driver_of(connection)
+                    driver.execute("BEGIN IMMEDIATE")
+                    yield connection
+                    driver.commit()
+            if file != self._place.file() or self._place.has_lost_log:
+                # What was written may be in a log that nobody reads any more: it is not acknowledged.
+                raise StoreUnavailable(f"{self._address}, or its log, was moved while it was written")
         self.note_write()
-
-    def _expect_place(self, file: FileId | None) -> None:
-        """Acknowledge nothing that may be in a log which nobody reads any more."""
-        if file != self._place.file() or self._place.has_lost_log:
-            raise StoreUnavailable(f"{self._address}, or its log, was moved while it was written")
 
     @contextlib.contextmanager
     def upgrading(self) -> Iterator[sa.Connection]:
@@ -151,7 +149,7 @@ class SqliteEngines:
         with self._connections.errors():
             self._changeover.follow()  # while another file is taken over, the log is its own
             with self._turn.taken(wait_s), self._connections.writer() as connection:
-                return self._connections.fold(connection)
+                return not self._place.has_lost_log and self._connections.fold(connection)
 
     def close(self) -> None:
         """Fold the log into the file and give back every connection."""
