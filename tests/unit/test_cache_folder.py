@@ -60,19 +60,19 @@ def test_what_is_kept_is_remembered_by_part_and_content(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
-    assert not cache_folder.is_kept("search")
-    cache_folder.say_kept("search")
-    assert cache_folder.is_kept("search")
+    assert not cache_folder.is_kept("query")
+    cache_folder.say_kept("query")
+    assert cache_folder.is_kept("query")
     assert not cache_folder.is_kept("segment")
     monkeypatch.setattr(cache_folder, "_fingerprint", lambda: "other")
-    assert not cache_folder.is_kept("search")
-    cache_folder.say_kept("search")
+    assert not cache_folder.is_kept("query")
+    cache_folder.say_kept("query")
     assert len(list((tmp_path / "cache").iterdir())) == 1, "the outdated mark is gone"
 
 
 def test_what_was_compiled_is_not_compiled_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
-    for part in ("search", "segment", "signature"):
+    for part in ("query", "segment", "signature"):
         cache_folder.say_kept(part)
     before = set(tmp_path.iterdir())
     subprocess.run([sys.executable, "-m", "iqdb_core.compiling"], check=True)
@@ -83,8 +83,8 @@ def test_nowhere_to_keep_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "file").touch()
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "file"))
     assert not cache_folder.can_keep()
-    cache_folder.say_kept("search")
-    assert not cache_folder.is_kept("search")
+    cache_folder.say_kept("query")
+    assert not cache_folder.is_kept("query")
 
 
 COUNT = """
@@ -125,6 +125,6 @@ def test_a_place_that_cannot_be_looked_at_keeps_nothing(monkeypatch: pytest.Monk
     monkeypatch.setenv(
         "NUMBA_CACHE_DIR", "x" * 300
     )  # as little to be entered as a closed folder, for root too
-    assert not cache_folder.is_kept("search")
-    cache_folder.say_kept("search")
+    assert not cache_folder.is_kept("query")
+    cache_folder.say_kept("query")
     assert not cache_folder.can_keep()
