@@ -135,15 +135,15 @@ class Tally:
 
 def reliability(likelihoods: NDArray[np.float64], is_right: NDArray[np.bool_]) -> float:
     """Print how often each likelihood is right; return the expected calibration error."""
-    print("\n| likelihood | matches | said | right |\n| --- | --- | --- | --- |")
+    print("\n| likelihood | matches | mean likelihood | share that is right |\n| --- | --- | --- | --- |")
     error = 0.0
     bins = np.minimum((likelihoods * _BINS).astype(int), _BINS - 1)
     for number in range(_BINS):
         rows = bins == number
         if rows.any():
-            said, right = likelihoods[rows].mean(), is_right[rows].mean()
-            error += abs(said - right) * rows.mean()
-            print(f"| from {number / _BINS:.1f} | {rows.sum()} | {said:.3f} | {right:.3f} |")
+            mean, share = likelihoods[rows].mean(), is_right[rows].mean()
+            error += abs(mean - share) * rows.mean()
+            print(f"| from {number / _BINS:.1f} | {rows.sum()} | {mean:.3f} | {share:.3f} |")
     return error
 
 
