@@ -1,7 +1,7 @@
-"""Which query node is asked: the least busy one that is well, and a second one when it is late.
+"""Which query node is asked: the least busy healthy one, and a second one when the first is late.
 
-Asking twice (*hedging*) hides one slow or hung node, and is itself bounded: under load every node is late,
-and asking twice would double the load. Knows requests and answers, not what they mean. Called by `remote`.
+Asking twice (*hedging*) hides one slow or hung node. It is limited: under load every node is late, and asking
+twice would double the load. Knows requests and answers, not what they mean. Called by `remote`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Final
 import httpx
 
 from api.search.discovery import Discovery, Resolve, resolve
-from api.search.query_node import LONGEST_REST_S, NodeState, NodeTrouble, QueryNode
+from api.search.query_node import LONGEST_PROBE_PAUSE_S, NodeState, NodeTrouble, QueryNode
 from iqdb_core.errors import SearchUnavailable
 
 LIMIT_S: Final = 2.0
@@ -24,7 +24,7 @@ LAST_LIMIT_S: Final = 8.0
 LEAST_HEDGE_S: Final = 0.1
 LONGEST_HEDGE_S: Final = 1.0
 HEDGE_FACTOR: Final = 4.0
-"""A node is late after so many times the usual time, within the two bounds."""
+"""A node is late after this many times the usual time, within the two bounds."""
 HEDGES_PER_REQUEST: Final = 0.1
 MAX_HEDGES: Final = 10.0
 _SMOOTHING: Final = 0.05
@@ -39,8 +39,8 @@ class NodePool:
         Base URLs, at least one; see `discovery` for those that name several nodes.
     limit_s, last_limit_s : float
         Time limits of one request, while another node can be asked and when none can, seconds.
-    longest_rest_s : float
-        The longest pause between probes of a node that is ill, seconds.
+    longest_probe_pause_s : float
+        The longest pause between probes of an unhealthy node, seconds.
     resolver : callable
         Returns the addresses of a name.
     """
@@ -51,17 +51,17 @@ class NodePool:
         *,
         limit_s: float = LIMIT_S,
         last_limit_s: float = LAST_LIMIT_S,
-        longest_rest_s: float = LONGEST_REST_S,
+        longest_probe_pause_s: float = LONGEST_PROBE_PAUSE_S,
         resolver: Resolve = resolve,
     ) -> None:
         self.newest_seq = 0
         self._client = httpx.AsyncClient(
             timeout=httpx.Timeout(None, connect=min(1.0, limit_s)),  # the whole request has a limit instead
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
-            trust_env=False,  # no proxy leads to a neighbour; certificates are those of the environment
+            trust_env=False,  # ignore proxies; certificates of the environment come by `verify`
             verify=httpx.create_ssl_context(),
         )
-        self._longest_rest_s = longest_rest_s
+        self._longest_probe_pause_s = longest_probe_pause_s
         self._discovery = Discovery(urls, resolver)
         self._looking: asyncio.Task[None] | None = None
         self._nodes: dict[str, QueryNode] = {}
@@ -78,9 +78,9 @@ class NodePool:
         """All nodes that are known now."""
         return list(self._nodes.values())
 
-    def resting(self) -> list[QueryNode]:
-        """Return the nodes that are left in peace now."""
-        return [node for node in self.nodes if node.is_resting]
+    def unhealthy(self) -> list[QueryNode]:
+        """Return the nodes that are unhealthy now."""
+        return [node for node in self.nodes if node.is_unhealthy]
 
     async def ask(
         self, method: str, path: str, *, takes_long: bool = False, **request: Any
@@ -91,8 +91,9 @@ class NodePool:
         ----------
         method, path : str
         takes_long : bool
-            Whether the answer is work, where others take milliseconds: a node may take as long as the only
-            one, another is asked only if it fails, and nothing is learned from how long it took.
+            Whether the request may take far longer than the usual milliseconds. Then the node gets the time
+            limit of a last node, another one is asked only if it fails, and its time does not count for
+            hedging.
         request : of httpx
 
         Raises
@@ -100,31 +101,31 @@ class NodePool:
         SearchUnavailable
             No node answers; the message says why.
         """
-        nodes = await self.awake()
+        nodes = await self.healthy_nodes()
         answer = await self._first(nodes, method, path, takes_long=takes_long, **request)
         if answer is None:
-            # Those who rest may be well again without anyone having looked.
-            others = await self.woken(nodes)
+            # An unhealthy node may have recovered since its last probe.
+            others = await self.recovered(nodes)
             answer = await self._first(others, method, path, takes_long=takes_long, **request)
         if answer is None:
             raise SearchUnavailable(self.trouble())
         return answer
 
-    async def awake(self) -> list[QueryNode]:
-        """Return the nodes that do not rest, in the order to ask them; if all rest, all are probed first."""
+    async def healthy_nodes(self) -> list[QueryNode]:
+        """Return the healthy nodes in the order to ask them; without any, probe all nodes first."""
         await self._look()
         nodes = self.nodes
-        if all(node.is_resting for node in nodes):
+        if all(node.is_unhealthy for node in nodes):
             await asyncio.gather(*(node.probe() for node in nodes))
         start = next(self._turn) % max(1, len(nodes))
         in_turn = nodes[start:] + nodes[:start]
-        return sorted((node for node in in_turn if not node.is_resting), key=lambda node: node.in_flight)
+        return sorted((node for node in in_turn if not node.is_unhealthy), key=lambda node: node.in_flight)
 
-    async def woken(self, tried: Sequence[QueryNode]) -> list[QueryNode]:
-        """Probe the nodes that were not tried and return those that are well."""
+    async def recovered(self, tried: Sequence[QueryNode]) -> list[QueryNode]:
+        """Probe the nodes that were not tried and return the healthy ones."""
         others = [node for node in self.nodes if node not in tried]
         await asyncio.gather(*(node.probe() for node in others))
-        return [node for node in others if not node.is_resting]
+        return [node for node in others if not node.is_unhealthy]
 
     def limit_s(self, *, is_last: bool) -> float:
         """Return the time limit of one request, seconds."""
@@ -137,7 +138,7 @@ class NodePool:
         return next(iter(foreign + starting), "no query node answers")
 
     async def close(self) -> None:
-        """Close the connections and end what is under way."""
+        """Cancel what is under way and close the connections."""
         under_way = [*self._late, *([self._looking] if self._looking else [])]
         for task in under_way:
             task.cancel()
@@ -175,16 +176,16 @@ class NodePool:
                     return good[0].result()
             return None
         finally:
-            # A late answer is still worth waiting for: it tells whether the node is well.
+            # A late answer is still worth waiting for: it tells whether the node is healthy.
             for task in asked:
                 self._late.add(task)
-                task.add_done_callback(self._forget)
+                task.add_done_callback(self._drop_late)
 
     async def _look(self) -> None:
-        """Look names up when it is time; only who knows no node yet waits for it."""
+        """Look names up when that is due; wait for it only while no node is healthy."""
         if self._looking is None and self._discovery.is_due(asyncio.get_running_loop().time()):
             self._looking = asyncio.create_task(self._look_up())
-        if self._looking is not None and all(node.is_resting for node in self.nodes):
+        if self._looking is not None and all(node.is_unhealthy for node in self.nodes):
             await asyncio.shield(self._looking)
 
     async def _look_up(self) -> None:
@@ -199,15 +200,17 @@ class NodePool:
             node = known.pop(url) if url in known else self._create_node(url)
             self._nodes[url] = node
         for gone in known.values():
-            gone.forget()
+            gone.retire()
 
     def _create_node(self, url: str) -> QueryNode:
-        return QueryNode(url, self._client, lambda: self.newest_seq, longest_rest_s=self._longest_rest_s)
+        return QueryNode(
+            url, self._client, lambda: self.newest_seq, longest_probe_pause_s=self._longest_probe_pause_s
+        )
 
-    def _forget(self, task: asyncio.Task[httpx.Response]) -> None:
+    def _drop_late(self, task: asyncio.Task[httpx.Response]) -> None:
         self._late.discard(task)
         if not task.cancelled():
-            task.exception()  # the node knows; asking here keeps asyncio from calling it unnoticed
+            task.exception()  # the node has noted it; reading it keeps asyncio from logging it as unhandled
 
     def _spend_hedge(self) -> bool:
         if self._hedges < 1:

@@ -1,8 +1,9 @@
-"""One query node as a front end sees it: asked with a time limit, and left in peace while it is ill.
+"""One query node as a front end sees it: asked with a time limit, and left out while it is unhealthy.
 
-A node that did not answer as it should *rests*: nobody waits for it. The rest ends by a probe, never by the
-clock alone, and a probe asks for the newest change that anyone was told is findable, so that a node that
-slept through it answers nothing old. Called by `node_pool`, and by `remote` for what concerns each node.
+A node that does not answer as it should is *unhealthy*: no request is sent to it. Only a probe ends that,
+never the clock alone. The probe asks for the newest change that any client was told is findable, so that a
+node that missed it never gives an outdated answer. Called by `node_pool`, and by `remote` for what concerns
+single nodes.
 """
 
 from __future__ import annotations
@@ -21,20 +22,20 @@ from iqdb_core.web_address import without_user
 
 log = logging.getLogger(__name__)
 
-FIRST_REST_S: Final = 0.5
-LONGEST_REST_S: Final = 30.0
+FIRST_PROBE_PAUSE_S: Final = 0.5
+LONGEST_PROBE_PAUSE_S: Final = 30.0
 PROBE_S: Final = 1.0
-"""How long a probe may take; a node that is well answers it in a millisecond."""
+"""How long a probe may take; a healthy node answers it in a millisecond."""
 
 
 class NodeState(StrEnum):
-    """How a query node is, as `GET /status` says it."""
+    """The state of a query node, as `GET /status` shows it."""
 
     READY = "ready"
     STARTING = "starting"
     """It answers, and says that it is loading."""
     BEHIND = "behind"
-    """It answers, and has yet to apply what others have."""
+    """It answers, but has not applied changes that other nodes have."""
     AWAY = "away"
     """It does not answer, or not in time."""
     FAILING = "failing"
@@ -44,7 +45,7 @@ class NodeState(StrEnum):
 
 
 class NodeTrouble(SearchUnavailable):
-    """One node did not answer as a node should; another may.
+    """One node did not answer as it should; another may.
 
     Parameters
     ----------
@@ -67,9 +68,9 @@ class QueryNode:
         Base URL, without a trailing slash.
     client : httpx.AsyncClient
     newest_seq : callable
-        The newest change that a client was told is findable; what a probe asks for.
-    longest_rest_s : float
-        Where doubling ends, seconds.
+        Returns the newest change that a client was told is findable; probes ask for it.
+    longest_probe_pause_s : float
+        Pauses between probes double up to this, seconds.
     """
 
     def __init__(
@@ -78,28 +79,28 @@ class QueryNode:
         client: httpx.AsyncClient,
         newest_seq: Callable[[], int],
         *,
-        longest_rest_s: float = LONGEST_REST_S,
+        longest_probe_pause_s: float = LONGEST_PROBE_PAUSE_S,
     ) -> None:
         self.url = without_user(url)
-        """As it is shown, in the status, the log and the metrics."""
+        """Without user and password: as shown in the status, the log and the metrics."""
         self._base = url
         self.in_flight = 0
         self.state = NodeState.READY
         self.trouble = ""
         self._client = client
         self._newest_seq = newest_seq
-        self._longest_rest_s = longest_rest_s
-        self._rest: asyncio.Task[None] | None = None
+        self._longest_probe_pause_s = longest_probe_pause_s
+        self._probing: asyncio.Task[None] | None = None
         self._probe: asyncio.Task[bool] | None = None
-        self._is_forgotten = False
+        self._is_retired = False
 
     @property
-    def is_resting(self) -> bool:
-        """Whether it is left in peace."""
+    def is_unhealthy(self) -> bool:
+        """Whether it gets no requests, only probes."""
         return self.state is not NodeState.READY
 
     async def request(self, method: str, path: str, *, limit_s: float, **request: Any) -> httpx.Response:
-        """Ask the node; after trouble it rests.
+        """Ask the node; a failure makes it unhealthy.
 
         Parameters
         ----------
@@ -114,37 +115,39 @@ class QueryNode:
         try:
             return await self._ask(method, path, limit_s, **request)
         except NodeTrouble as trouble:
-            self._lie_down(trouble)
+            self._mark_unhealthy(trouble)
             raise
 
     async def probe(self) -> bool:
-        """Ask whether the node is well and up to date, which ends its rest; callers share one probe."""
+        """Return whether the node is healthy and up to date, after asking it; callers share one probe."""
         if self._probe is None:
             self._probe = asyncio.create_task(self._ask_health())
         probe = self._probe
-        await asyncio.wait({probe})  # not of the task itself: `forget` cancels it, and not those who wait
+        await asyncio.wait({probe})  # unlike awaiting the task: `retire` cancels the task, not its waiters
         return not probe.cancelled() and probe.result()
 
-    def fall_behind(self) -> None:
-        """Let the node rest: it lacks a change that another node has."""
-        self._lie_down(NodeTrouble(NodeState.BEHIND, "it has not caught up yet"))
+    def mark_behind(self) -> None:
+        """Mark the node unhealthy: it lacks a change that another node has."""
+        self._mark_unhealthy(NodeTrouble(NodeState.BEHIND, "it has not caught up yet"))
 
-    def forget(self) -> list[asyncio.Task[Any]]:
-        """End the rest and the probe that are under way, and begin none again; return their tasks."""
-        self._is_forgotten = True
-        tasks: list[asyncio.Task[Any]] = [task for task in (self._rest, self._probe) if task is not None]
+    def retire(self) -> list[asyncio.Task[Any]]:
+        """Cancel all probing and begin none again; return the cancelled tasks."""
+        self._is_retired = True
+        tasks: list[asyncio.Task[Any]] = [task for task in (self._probing, self._probe) if task is not None]
         for task in tasks:
             task.cancel()
         return tasks
 
     async def close(self) -> None:
-        """End what is under way and wait for its end."""
-        await asyncio.gather(*self.forget(), return_exceptions=True)
+        """Cancel all probing and wait for its end."""
+        await asyncio.gather(*self.retire(), return_exceptions=True)
 
     async def _ask(self, method: str, path: str, limit_s: float, **request: Any) -> httpx.Response:
         self.in_flight += 1
         try:
-            async with asyncio.timeout(limit_s):  # of the whole: the client's own limits are per read
+            async with asyncio.timeout(
+                limit_s
+            ):  # for the whole request: the client's own limits are per read
                 answer = await self._client.request(method, self._base + path, **request)
         except TimeoutError:
             raise NodeTrouble(NodeState.AWAY, f"no answer within {limit_s:g} seconds") from None
@@ -168,24 +171,28 @@ class QueryNode:
         if answer.is_server_error:
             raise NodeTrouble(NodeState.FAILING, _message(answer))
 
-    def _lie_down(self, trouble: NodeTrouble) -> None:
+    def _mark_unhealthy(self, trouble: NodeTrouble) -> None:
         if trouble.state is not self.state:
             log.warning(
-                "query node %s is %s: %s", self.url, trouble.state, trouble, extra={"action": "node_rests"}
+                "query node %s is %s: %s",
+                self.url,
+                trouble.state,
+                trouble,
+                extra={"action": "node_unhealthy"},
             )
         self.state, self.trouble = trouble.state, str(trouble)
-        if self._rest is None and not self._is_forgotten:
-            self._rest = asyncio.create_task(self._rest_until_well())
+        if self._probing is None and not self._is_retired:
+            self._probing = asyncio.create_task(self._probe_until_healthy())
 
-    async def _rest_until_well(self) -> None:
-        pause_s = FIRST_REST_S
+    async def _probe_until_healthy(self) -> None:
+        pause_s = FIRST_PROBE_PAUSE_S
         while True:
             await asyncio.sleep(pause_s)
             if await self.probe():
                 return
-            # A node that loads or catches up is well soon, and asking it costs nothing.
+            # A node that loads or catches up will be healthy soon, and asking it costs nothing.
             is_alive = self.state in {NodeState.STARTING, NodeState.BEHIND}
-            pause_s = FIRST_REST_S if is_alive else min(2 * pause_s, self._longest_rest_s)
+            pause_s = FIRST_PROBE_PAUSE_S if is_alive else min(2 * pause_s, self._longest_probe_pause_s)
 
     async def _ask_health(self) -> bool:
         try:
@@ -194,29 +201,29 @@ class QueryNode:
             )
             is_behind = _is_behind(answer.json(), self._newest_seq())
         except NodeTrouble as trouble:
-            self._lie_down(trouble)
+            self._mark_unhealthy(trouble)
         except (ValueError, KeyError, TypeError):
-            self._lie_down(NodeTrouble(NodeState.FAILING, "its answer is not understood"))
+            self._mark_unhealthy(NodeTrouble(NodeState.FAILING, "its answer is not understood"))
         else:
             if is_behind:
-                self.fall_behind()
+                self.mark_behind()
             else:
-                self._get_up()
+                self._mark_healthy()
         finally:
             self._probe = None
-        return not self.is_resting
+        return not self.is_unhealthy
 
-    def _get_up(self) -> None:
-        if self.is_resting:
+    def _mark_healthy(self) -> None:
+        if self.is_unhealthy:
             log.warning("query node %s answers again", self.url, extra={"action": "node_back"})
         self.state, self.trouble = NodeState.READY, ""
-        if self._rest is not None:
-            self._rest.cancel()
-            self._rest = None
+        if self._probing is not None:
+            self._probing.cancel()
+            self._probing = None
 
 
 def _is_behind(body: dict[str, Any], newest_seq: int) -> bool:
-    """Tell whether a node lacks what was promised; what its store has lost no node can have."""
+    """Return whether a node lacks a change that clients know of, unless the store has lost it too."""
     return int(body["applied_seq"]) < min(newest_seq, int(body.get("head_seq", newest_seq)))
 
 

@@ -118,8 +118,8 @@ class RemoteSearch:
             return codec.from_bytes(_content(answer))
 
     async def status(self) -> dict[str, Any]:
-        """See `Search`; the numbers are those of the node that is furthest, `nodes` tells of each."""
-        await self.pool.awake()
+        """See `Search`; the numbers are those of the most advanced node, `nodes` has each node's state."""
+        await self.pool.healthy_nodes()
         answers = await asyncio.gather(*(self._status_of(node) for node in self.pool.nodes))
         ready = [answer for answer in answers if "images" in answer]
         if not ready:
@@ -133,8 +133,8 @@ class RemoteSearch:
     async def wait_applied(self, seq: int, timeout_s: float) -> None:
         """Wait until every node that answers has applied `seq`.
 
-        A node that rests is not waited for. It can show nothing old: it has caught up before it is asked
-        again. One that lacks the change `BEHIND_S` after another node had it is put to rest.
+        Unhealthy nodes are not waited for: they have to catch up before they are asked again. A node that
+        lacks the change `BEHIND_S` after another one had it becomes unhealthy.
 
         Raises
         ------
@@ -144,11 +144,11 @@ class RemoteSearch:
             No node answers at all.
         """
         self.pool.newest_seq = max(self.pool.newest_seq, seq)
-        nodes = await self.pool.awake()
-        wait = _Wait(seq, asyncio.get_running_loop().time() + timeout_s, self.pool.resting())
+        nodes = await self.pool.healthy_nodes()
+        wait = _Wait(seq, asyncio.get_running_loop().time() + timeout_s, self.pool.unhealthy())
         if await self._wait_all(nodes, wait):
             return
-        if not await self._wait_all(await self.pool.woken(nodes), wait):
+        if not await self._wait_all(await self.pool.recovered(nodes), wait):
             raise SearchUnavailable(f"the change is stored, but {self.pool.trouble()}")
 
     async def close(self) -> None:
@@ -157,7 +157,7 @@ class RemoteSearch:
 
     async def _status_of(self, node: QueryNode) -> dict[str, Any]:
         answer = None
-        if not node.is_resting:
+        if not node.is_unhealthy:
             try:
                 answer = await node.request("GET", "/status", limit_s=self.pool.limit_s(is_last=False))
             except NodeTrouble as trouble:
@@ -190,15 +190,15 @@ class RemoteSearch:
                     limit_s=slice_s + self.pool.limit_s(is_last=is_last),
                 )
             except NodeTrouble:
-                return _Waited.ILL
+                return _Waited.UNHEALTHY
             with _understood():
                 is_applied = answer.is_success and answer.json()["is_applied"]
             if is_applied:
                 wait.note_applied(clock())
                 return _Waited.APPLIED
-            if wait.is_had_elsewhere(clock()):
-                node.fall_behind()
-                return _Waited.ILL
+            if wait.can_skip_node(clock()):
+                node.mark_behind()
+                return _Waited.UNHEALTHY
             if clock() >= wait.end:
                 return _Waited.LATE
             await asyncio.sleep(WAIT_PAUSE_S)  # a node that is stopping does not wait for its slice to end
@@ -209,7 +209,7 @@ class _Waited(Enum):
 
     APPLIED = "applied"
     LATE = "late"
-    ILL = "ill"
+    UNHEALTHY = "unhealthy"
 
 
 class _Wait:
@@ -220,31 +220,31 @@ class _Wait:
     seq : int
     end : float
         When to give up, by the loop's clock.
-    resting : sequence of QueryNode
-        Those that are not asked; each has the change once it is up again.
+    unhealthy : sequence of QueryNode
+        Nodes that are not asked; each has the change once it is healthy again.
     """
 
-    def __init__(self, seq: int, end: float, resting: Sequence[QueryNode]) -> None:
+    def __init__(self, seq: int, end: float, unhealthy: Sequence[QueryNode]) -> None:
         self.seq = seq
         self.end = end
-        self._resting = resting
-        self._had_since: float | None = None
+        self._unhealthy = unhealthy
+        self._applied_since: float | None = None
 
     def note_applied(self, now: float) -> None:
         """Note that a node has the change."""
-        if self._had_since is None:
-            self._had_since = now
+        if self._applied_since is None:
+            self._applied_since = now
 
-    def is_had_elsewhere(self, now: float) -> bool:
-        """Tell whether another node has had the change for long enough to go on without this one."""
-        if any(not node.is_resting for node in self._resting):
+    def can_skip_node(self, now: float) -> bool:
+        """Return whether another node has had the change for so long that a node without it is left out."""
+        if any(not node.is_unhealthy for node in self._unhealthy):
             self.note_applied(now)
-        return self._had_since is not None and now >= self._had_since + BEHIND_S
+        return self._applied_since is not None and now >= self._applied_since + BEHIND_S
 
 
 @contextmanager
 def _understood() -> Iterator[None]:
-    """Raise SearchUnavailable for an answer that is none: whoever asked has done nothing wrong."""
+    """Raise SearchUnavailable for a malformed answer of a node: it is not the client's fault."""
     try:
         yield
     except (InvalidHash, ValueError, LookupError, TypeError, AttributeError, struct.error) as error:

@@ -66,7 +66,7 @@ class Bench:
 
     def __init__(self, *behaviours: Any, limit_s: float = 0.5, last_limit_s: float = 20.0) -> None:
         self.peers = [HttpPeer(behave) for behave in behaviours]
-        self._limits = {"limit_s": limit_s, "last_limit_s": last_limit_s, "longest_rest_s": 0.5}
+        self._limits = {"limit_s": limit_s, "last_limit_s": last_limit_s, "longest_probe_pause_s": 0.5}
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -157,7 +157,7 @@ def test_a_wait_leaves_a_silent_node_out() -> None:
     run(scenario())
 
 
-def test_a_rest_ends_by_a_probe_that_finds_the_node_up_to_date() -> None:
+def test_a_silent_node_is_used_again_once_a_probe_finds_it_up_to_date() -> None:
     async def scenario() -> None:
         async with Bench(silent, well(12)) as bench:
             await bench.search.wait_applied(11, 30)
@@ -175,7 +175,7 @@ def test_a_rest_ends_by_a_probe_that_finds_the_node_up_to_date() -> None:
     run(scenario())
 
 
-def test_a_node_that_rests_is_shown_as_its_last_probe_found_it() -> None:
+def test_the_state_of_an_unhealthy_node_is_what_its_last_probe_found() -> None:
     async def scenario() -> None:
         async with Bench(starting, well()) as bench:
             for _ in range(2):
@@ -187,10 +187,10 @@ def test_a_node_that_rests_is_shown_as_its_last_probe_found_it() -> None:
     run(scenario())
 
 
-def test_probes_grow_rare() -> None:
+def test_pauses_between_probes_grow() -> None:
     async def scenario() -> None:
         async with Bench(stranger) as bench:
-            pool = NodePool([bench.peers[0].url], longest_rest_s=1000)
+            pool = NodePool([bench.peers[0].url], longest_probe_pause_s=1000)
             node = pool.nodes[0]
             with pytest.raises(SearchUnavailable):
                 await pool.ask("GET", "/search")
@@ -219,7 +219,7 @@ def test_probes_grow_rare() -> None:
         (lambda *_: json_answer(500, {"message": "internal error"}, **SIGNED), "no query node answers"),
     ],
 )
-def test_what_answers_instead_is_named(behave: Any, words: str) -> None:
+def test_the_error_says_what_answers_in_place_of_a_healthy_node(behave: Any, words: str) -> None:
     async def scenario() -> None:
         async with Bench(behave) as bench:
             for _ in range(2):
@@ -260,7 +260,7 @@ def test_an_answer_that_is_not_understood_is_not_the_clients_fault(body: bytes) 
     run(scenario())
 
 
-def test_a_stranger_beside_a_node_harms_nobody() -> None:
+def test_queries_work_beside_an_address_that_is_no_query_node() -> None:
     async def scenario() -> None:
         async with Bench(stranger, well()) as bench:
             for _ in range(4):
@@ -283,7 +283,7 @@ def test_the_only_node_is_asked_again_at_once_when_it_is_back() -> None:
     run(scenario())
 
 
-def test_a_node_that_rests_is_asked_when_the_others_fail() -> None:
+def test_an_unhealthy_node_is_asked_when_the_others_fail() -> None:
     async def scenario() -> None:
         async with Bench(stranger, well()) as bench:
             await bench.search.query(SIGNATURE, 1, None)
@@ -341,7 +341,7 @@ def test_every_address_of_a_name_is_a_node() -> None:
     run(scenario())
 
 
-def test_who_waits_for_a_node_that_leaves_the_name_is_answered_by_another() -> None:
+def test_requests_that_wait_for_a_removed_node_are_answered_by_another() -> None:
     async def scenario() -> None:
         addresses = ["127.0.0.1"]
 
@@ -369,7 +369,7 @@ def test_who_waits_for_a_node_that_leaves_the_name_is_answered_by_another() -> N
     run(scenario())
 
 
-def test_a_node_that_left_is_left_in_peace() -> None:
+def test_a_removed_node_is_not_probed() -> None:
     async def scenario() -> None:
         async with Bench(silent) as bench:
             pool = bench.search.pool
@@ -379,13 +379,13 @@ def test_a_node_that_left_is_left_in_peace() -> None:
             pool._set_nodes([])
             with pytest.raises(SearchUnavailable):
                 await request
-            assert node.is_resting
-            assert node._rest is None
+            assert node.is_unhealthy
+            assert node._probing is None
 
     run(scenario())
 
 
-def test_what_takes_long_is_asked_of_one_node_and_teaches_nothing() -> None:
+def test_a_long_request_goes_to_one_node_and_does_not_count_for_hedging() -> None:
     def page(method: str, path: str) -> Answer | None:
         if path.startswith("/duplicates"):
             told = {"groups": [], "looked_at": 0, "next": None}
