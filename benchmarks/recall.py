@@ -56,7 +56,7 @@ _PIECES: Final = (
     *((0, 0, 0.5, 0.5), (0.5, 0, 1, 0.5), (0, 0.5, 0.5, 1), (0.5, 0.5, 1, 1)),
 )
 """Left, top, right and bottom of pieces of a picture whose copies are left out, as shares of its sides."""
-_YARDSTICKS: Final = ("pHash", "dHash", "PDQ")
+_BASELINES: Final = ("pHash", "dHash", "PDQ")
 
 
 def build(averages: NDArray[np.float64], positions: NDArray[np.int16], ids: NDArray[np.int64]) -> ImageIndex:
@@ -104,7 +104,7 @@ def hidden_among(
     )
 
 
-def yardsticks(picture: Image.Image) -> list[NDArray[np.bool_]]:
+def baseline_bits(picture: Image.Image) -> list[NDArray[np.bool_]]:
     """Return the picture's bits by the other libraries."""
     return [
         imagehash.phash(picture).hash.reshape(-1),
@@ -180,7 +180,7 @@ def outcomes(paths: list[Path], strangers: list[Path], own: range) -> list[Outco
     originals = [from_image_bytes(path.read_bytes()) for path in paths]
     pictures = [on_white(path) for path in paths]
     pieces = [_piece(picture, *box) for picture in pictures for box in _PIECES]
-    known = [np.stack(bits) for bits in zip(*map(yardsticks, pictures), strict=True)]
+    known = [np.stack(bits) for bits in zip(*map(baseline_bits, pictures), strict=True)]
     found = []
     with hidden_among(originals, strangers, pieces) as index:
         for number in own:
@@ -207,8 +207,8 @@ def _outcome(index: ImageIndex, known: list[Any], data: bytes, name: str, number
         "find=copies": [copy.image_id for copy in copies[:10]],
     }
     with Image.open(io.BytesIO(data)) as opened:
-        bits = yardsticks(opened.convert("RGB"))
-    for way, of_known, own in zip(_YARDSTICKS, known, bits, strict=True):
+        bits = baseline_bits(opened.convert("RGB"))
+    for way, of_known, own in zip(_BASELINES, known, bits, strict=True):
         ids[way] = np.argsort((of_known != own).sum(axis=1), kind="stable")[:10].tolist()
     return Outcome(
         name,
@@ -241,10 +241,10 @@ def main() -> None:
     for one in found:
         for way, ids in one.found.items():
             tallies[one.name].add(way, ids, one.number)
-    print("| what was done | plain | find=copies |", *(f"{name} |" for name in _YARDSTICKS))
+    print("| what was done | plain | find=copies |", *(f"{name} |" for name in _BASELINES))
     print("| --- | --- | --- | --- | --- | --- |")
     for name, tally in tallies.items():
-        print(f"| {name} |", *(f"{tally.text(way)} |" for way in ("plain", "find=copies", *_YARDSTICKS)))
+        print(f"| {name} |", *(f"{tally.text(way)} |" for way in ("plain", "find=copies", *_BASELINES)))
     likelihoods = np.array([one.likelihood for one in found])
     is_right = np.array([one.is_right for one in found])
     alarms = sorted((one.alarm, one.name, paths[one.number].name) for one in found)

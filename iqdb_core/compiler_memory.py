@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from iqdb_core.lasting import lasting
+from iqdb_core.gc_freeze import without_gc
 
 _LIBRARY: Final = "libllvmlite"
 _MAPS: Final = Path("/proc/self/smaps")
@@ -41,7 +41,7 @@ def load_lean() -> None:
     sys.modules["scipy"] = None  # type: ignore[assignment] # Python's way to say that there is none
     try:
         # The only part that looks for scipy; what was compiled of numpy's functions refers to it.
-        with lasting():
+        with without_gc():
             importlib.import_module("numba.np.arraymath")
             vars(importlib.import_module("numba.core.entrypoints"))["_already_initialized"] = True
     finally:

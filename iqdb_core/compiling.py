@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from iqdb_core import cache_folder, compiler_memory, forms, index, signature
-from iqdb_core.ending import UnendingThread
+from iqdb_core.process_exit import DetachedThread
 
 Room = Literal["signature", "index"]
 _PARTS: Final[dict[Room, tuple[str, ...]]] = {"index": ("query", "segment"), "signature": ("signature",)}
@@ -75,7 +75,7 @@ class Compilation:
         self._ready = {room: threading.Event() for room in rooms}
         self._wanted = {room: threading.Event() for room in rooms}
         self._all_wanted = threading.Event()
-        self._thread: UnendingThread | None = None
+        self._thread: DetachedThread | None = None
         self._parts = [part for room in rooms for part in _PARTS[room]]
         self._is_kept = are_kept(rooms)
         forms.use_plain(self._is_ours)
@@ -111,7 +111,7 @@ class Compilation:
                 break
         with self._lock:
             if self._thread is None and not self._is_closed:
-                self._thread = UnendingThread(self._run, name="compilation")
+                self._thread = DetachedThread(self._run, name="compilation")
                 self._thread.start()
 
     def wait(self, room: Room) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 import hypothesis
 import pytest
 
-from iqdb_core.lasting import lasting
+from iqdb_core.gc_freeze import without_gc
 from iqdb_core.temporary import TemporaryFolder
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def pytest_sessionfinish(exitstatus: int) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
     """Keep what all tests import from being looked through again and again."""
-    with lasting():
+    with without_gc():
         return (yield)
 
 

@@ -76,7 +76,7 @@ class Keyring:
         return bool(self._own or self._from_file)
 
     @property
-    def is_meant(self) -> bool:
+    def is_configured(self) -> bool:
         """Whether callers are to have tokens: there are some, or a file is named that may get some."""
         return bool(self) or self._file is not None
 

@@ -40,7 +40,7 @@ class Forbidden(IqdbError):
     """A request with a token that may do less."""
 
 
-class TooOften(IqdbError):
+class RateLimited(IqdbError):
     """A caller over the rate.
 
     Parameters
@@ -109,7 +109,7 @@ class AccessPolicy:
 
         Raises
         ------
-        Ambiguous, Unauthorized, Forbidden, TooOften
+        Ambiguous, Unauthorized, Forbidden, RateLimited
         """
         if path in _UNLIMITED:
             return Admission(Right.NONE)
@@ -123,7 +123,7 @@ class AccessPolicy:
             cost = _SMALL_PICTURE_COST if _SMALL_PICTURE.fullmatch(path) else 1.0
             wait_s = self.rate.take(caller, cost)
             if wait_s:
-                raise TooOften(wait_s)
+                raise RateLimited(wait_s)
         needed = right_for(method, path)
         self._check_right(needed, token, is_forwarded=is_forwarded, is_given=given is not None)
         return Admission(needed, caller)
@@ -143,7 +143,7 @@ class AccessPolicy:
             raise Forbidden(f"this needs {need}, and the token has the right {token.right.name.lower()}")
         if is_given:
             raise Unauthorized("the token is not one of this server's")
-        if self.keyring.is_meant:
+        if self.keyring.is_configured:
             raise Unauthorized(f"this needs the header 'Authorization: Bearer TOKEN', TOKEN with {need}")
         if needed is Right.WRITE:
             where = (
@@ -181,7 +181,7 @@ def anonymous_right(host: str, keyring: Keyring, *, is_open: bool, is_private: b
         raise WrongUsage("'private' needs tokens; give some as 'tokens' or in 'token_file'")
     rest = Right.WRITE if is_open else Right.NONE if is_private else Right.READ
     # Not whether there are any yet: what is decided here must hold when the file gets its first.
-    if keyring.is_meant or is_private or not is_loopback(host):
+    if keyring.is_configured or is_private or not is_loopback(host):
         return rest, rest
     return Right.ADMIN, rest
 

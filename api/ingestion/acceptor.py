@@ -87,14 +87,14 @@ class JobAcceptor:
             self._task = asyncio.create_task(self._run())
         return await future
 
-    async def check_room(self, payload_bytes: int, lane: Lane) -> None:
+    async def check_capacity(self, payload_bytes: int, lane: Lane) -> None:
         """Raise QueueFull if so many bytes more would be refused now; raises QueueUnavailable, too.
 
         Asks Redis only when the queue was nearly full, or was not heard of, lately.
         """
         if time.monotonic() < self._roomy_until_s:
             return
-        jobs, held = await self._threads.run(partial(self._ledger.check_room, 1, payload_bytes, lane))
+        jobs, held = await self._threads.run(partial(self._ledger.check_capacity, 1, payload_bytes, lane))
         self._note(jobs, held)
 
     def _note(self, jobs: int, held: int) -> None:

@@ -62,7 +62,7 @@ class EmbeddedIngestion:
         self._clock = clock
         self._store_id = store_id
 
-    async def check_room(self, body_bytes: int, *, wait: bool) -> None:
+    async def check_capacity(self, body_bytes: int, *, wait: bool) -> None:
         """See `Ingestion`: embedded, there is no queue to be full."""
 
     async def add(self, new: NewImage, *, wait: bool = True) -> Added:  # noqa: ARG002

@@ -58,8 +58,8 @@ def failed(image_id: int, error: Exception) -> Failed:
 class Ingestion(Protocol):
     """Everything that changes the set of images."""
 
-    async def check_room(self, body_bytes: int, *, wait: bool) -> None:
-        """Raise QueueFull if a body of this length would be refused, before it is read."""
+    async def check_capacity(self, body_bytes: int, *, wait: bool) -> None:
+        """Raise QueueFull if a body of this length would be refused; called before the body is read."""
 
     async def add(self, new: NewImage, *, wait: bool) -> Added | Queued:
         """Add or replace one image; raises why it fails, `ImageExists` where it was to replace none.

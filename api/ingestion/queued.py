@@ -19,7 +19,7 @@ from api.ingestion.interface import Added, Failed, Outcome, Queued, failed
 from api.ingestion.ledger_threads import LedgerThreads
 from api.ingestion.picture import Channels, NewImage, Picture, read_upload
 from api.ingestion.waits import Waits
-from api.search.applied import AppliedTogether
+from api.search.applied import MergedWaits
 from api.search.interface import Search
 from iqdb_core.errors import (
     IndexNotReady,
@@ -83,7 +83,7 @@ class QueueIngestion:
         self._completion = completion
         self._search = search
         self._waits = waits
-        self._applied = AppliedTogether(search, timeout_s)
+        self._applied = MergedWaits(search, timeout_s)
         self._hash_channels = hash_channels
         self._max_upload_bytes = max_upload_bytes
         self._group_jobs = min(GROUP_JOBS, acceptor.limits.max_jobs)
@@ -91,10 +91,10 @@ class QueueIngestion:
         self._timeout_s = timeout_s
         self._reads = asyncio.Semaphore(_READS)
 
-    async def check_room(self, body_bytes: int, *, wait: bool) -> None:
+    async def check_capacity(self, body_bytes: int, *, wait: bool) -> None:
         """See `Ingestion`."""
         known = body_bytes if body_bytes <= self._group_bytes() else 0  # of more, a part may find room
-        await self._acceptor.check_room(known, Lane.INTERACTIVE if wait else Lane.BULK)
+        await self._acceptor.check_capacity(known, Lane.INTERACTIVE if wait else Lane.BULK)
 
     async def add(self, new: NewImage, *, wait: bool) -> Added | Queued:
         """See `Ingestion`."""

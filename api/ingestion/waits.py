@@ -1,7 +1,7 @@
-"""Waiting on behalf of requests: never longer than asked for, and hardly at all once the process is to end.
+"""Time limits for requests that wait; they shrink once the process is told to end.
 
-What is waited for is stored or accepted already: an answer that tells so is better than none. Work that is
-not done yet is given more time, but less than what remains until requests are cut off.
+What a request waits for is stored or accepted already: an answer that says so is better than none. Work that
+is not done yet gets more time, but less than what remains until requests are cut off.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from types import TracebackType
 from typing import Final
 
 LAST_S: Final = 3.0
-"""How long a wait may go on after `let_go`: enough for work in hand, far less than requests are given."""
+"""How long a wait may go on after `begin_shutdown`, seconds: enough for work in hand, no more."""
 WORK_S: Final = 15.0
-"""How long work may go on after `let_go`, seconds."""
+"""How long work may go on after `begin_shutdown`, seconds."""
 
 
 class Waits:
-    """The waits of one process.
+    """The time limits of one process.
 
     Parameters
     ----------
     loop : asyncio.AbstractEventLoop
         The loop on which requests wait.
     last_s, work_s : float
-        How long a wait, and work, may go on after `let_go`, seconds.
+        How long a wait, and work, may go on after `begin_shutdown`, seconds.
     """
 
     def __init__(
@@ -35,21 +35,21 @@ class Waits:
         self._loop = loop
         self._last_s = last_s
         self._work_s = work_s
-        self._let_go_at: float | None = None
+        self._shutdown_at: float | None = None
         self._limits: dict[asyncio.Timeout, float] = {}
 
     def limit(self, timeout_s: float) -> AbstractAsyncContextManager[None]:
-        """Wait inside for at most `timeout_s` seconds, less after `let_go`; raises TimeoutError."""
+        """Wait inside for at most `timeout_s` seconds, less after `begin_shutdown`; raises TimeoutError."""
         return _Until(self, self._loop.time() + timeout_s, self._last_s)
 
     def work(self) -> AbstractAsyncContextManager[None]:
-        """Work inside without a limit, but for `let_go`; raises TimeoutError."""
+        """Work inside without a limit, but for `begin_shutdown`; raises TimeoutError."""
         return _Until(self, None, self._work_s)
 
-    def let_go(self) -> None:
-        """Say that the process is to end; from any thread, and from a signal's handler."""
+    def begin_shutdown(self) -> None:
+        """Shorten all waits, now and from now on; from any thread, and from a signal handler."""
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            self._loop.call_soon_threadsafe(self._hurry)
+            self._loop.call_soon_threadsafe(self._shorten_all)
 
     def enter(self, limit: asyncio.Timeout, last_s: float) -> None:
         """Count a limit in; for `_Until`."""
@@ -60,16 +60,16 @@ class Waits:
         """Count a limit out; for `_Until`."""
         del self._limits[limit]
 
-    def _hurry(self) -> None:
-        if self._let_go_at is None:
-            self._let_go_at = self._loop.time()
+    def _shorten_all(self) -> None:
+        if self._shutdown_at is None:
+            self._shutdown_at = self._loop.time()
             for limit in self._limits:
                 self._shorten(limit)
 
     def _shorten(self, limit: asyncio.Timeout) -> None:
-        if self._let_go_at is None or limit.expired():
+        if self._shutdown_at is None or limit.expired():
             return
-        end, when = self._let_go_at + self._limits[limit], limit.when()
+        end, when = self._shutdown_at + self._limits[limit], limit.when()
         if when is None or when > end:
             limit.reschedule(end)
 

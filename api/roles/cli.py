@@ -22,9 +22,9 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from api.roles.printable import printable_lines
-from iqdb_core.ending import end_now, has_unending_threads
 from iqdb_core.errors import IqdbError, WrongUsage
-from iqdb_core.lasting import lasting
+from iqdb_core.gc_freeze import without_gc
+from iqdb_core.process_exit import exit_now, has_detached_threads
 
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
@@ -136,7 +136,7 @@ def _iqdb(
 
 def load(name: str) -> Any:
     """Import a command. Raises KeyError for a name that is none."""
-    with lasting():
+    with without_gc():
         module = importlib.import_module(f"api.roles.commands.{COMMANDS[name].file}")
     return typer.main.get_group(module.app).commands[name]
 
@@ -169,8 +169,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         finally:
             sys.stdout.flush()  # what fails at the end of Python fails without a sentence
     except SystemExit as end:
-        if has_unending_threads() and isinstance(end.code, int):
-            end_now(end.code)
+        if has_detached_threads() and isinstance(end.code, int):
+            exit_now(end.code)
         raise
     except OSError as error:
         if error.errno not in _NO_ROOM or error.filename is not None:

@@ -1,7 +1,7 @@
-"""What is looked up of an index when somebody asks.
+"""Metrics of an index that are read when `/metrics` is asked.
 
-A collector of prometheus-client; the composition roots add it where the role has an index. `far_collectors`
-has those of queue and query nodes.
+Collectors of prometheus-client, added by the composition roots of roles that have an index. Those of queue
+and query nodes are in `remote_collectors`.
 """
 
 from __future__ import annotations
@@ -65,18 +65,18 @@ class IndexCollector(Collector):
 
 
 class WritesCollector(Collector):
-    """Whether this process can store what it is sent.
+    """Whether this process can store writes.
 
     Parameters
     ----------
     last_error : callable
-        Returns why the last commit failed, None if it did not.
+        Returns why the last commit failed, None if it succeeded.
     """
 
     def __init__(self, last_error: Callable[[], str | None]) -> None:
         self._last_error = last_error
 
     def collect(self) -> Iterable[Metric]:
-        """Yield the metric of trouble."""
+        """Yield the metric."""
         text = "1 while writes cannot be stored; the log and /status say why."
         yield gauge("iqdb_write_trouble", text, float(self._last_error() is not None))

@@ -19,7 +19,7 @@ import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import Server
 
-from api.roles.one_write import OneWriteTransport
+from api.roles.coalescing import CoalescingTransport
 from api.web.reading.body import has_body
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _header_bytes = 0
     _unfinished_bytes = 0
     _has_begun = False
-    _writes: OneWriteTransport
+    _writes: CoalescingTransport
     _framing = b""
     """The headers that say how long the body of an upgrading request is; empty without a body."""
     _is_resuming = False
@@ -178,7 +178,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a head."""
-        self._writes = OneWriteTransport(transport, self.loop)
+        self._writes = CoalescingTransport(transport, self.loop)
         super().connection_made(self._writes)  # type: ignore[arg-type]  # has all that a transport has
         self.head_since = self.loop.time()
 

@@ -78,9 +78,9 @@ def load(
         instruments.add(WritesCollector(lambda: committer.last_error))
         search = LocalSearch(index, follower, store=store, observe=instruments.observe)
         stack.callback(search.close)
-        startup.on_signal(search.let_go)
+        startup.on_signal(search.begin_shutdown)
         waits = Waits(startup.loop)
-        startup.on_signal(waits.let_go)
+        startup.on_signal(waits.begin_shutdown)
         ingestion = EmbeddedIngestion(
             hasher=hasher,
             committer=committer,

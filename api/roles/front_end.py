@@ -14,7 +14,6 @@ from api.ingestion.ledger_threads import LedgerThreads
 from api.ingestion.queued import QueueIngestion
 from api.ingestion.waits import Waits
 from api.metrics.instruments import Instruments
-from api.roles.far_collectors import NodeCollector, QueueCollector
 from api.roles.hints import HintListener
 from api.roles.parts import (
     access_of,
@@ -26,6 +25,7 @@ from api.roles.parts import (
     start_compilation,
 )
 from api.roles.queue_parts import Seeding, connect_redis, create_sender, open_ledger, query_urls_of
+from api.roles.remote_collectors import NodeCollector, QueueCollector
 from api.search.health import public_values
 from api.search.remote import RemoteSearch
 from api.web.app import create_front_end
@@ -82,7 +82,7 @@ def load(settings: Settings, startup: Startup[Services], instruments: Instrument
         threads = LedgerThreads()
         stack.callback(threads.close)
         waits = Waits(loop)
-        startup.on_signal(waits.let_go)
+        startup.on_signal(waits.begin_shutdown)
         completion = CompletionWaiter(ledger, threads, loop, waits)
         hints = HintListener(
             connect_redis(settings),

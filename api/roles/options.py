@@ -16,7 +16,7 @@ import typer
 from pydantic.fields import FieldInfo
 from typer.models import ArgumentInfo
 
-from api.roles.ending import ending_in_order
+from api.roles.interrupts import interrupted_by_signals
 from api.roles.process import configure_logging, say
 from iqdb_core.errors import WrongUsage
 from iqdb_core.settings import Settings, alias_of, fields_of, flags_of, group_of, shown_default
@@ -27,7 +27,7 @@ LOCAL: Final = ("database_url", "log_level")
 TARGET: Final = (*LOCAL, "url", "token")
 DECODING: Final = ("max_pixels", "log_level")
 """Settings of commands for people that work on a database alone, on a database or a server, on pictures."""
-LASTING: Final = (*SERVERS, "worker")
+LONG_RUNNING: Final = (*SERVERS, "worker")
 """What runs on, and minds its signals itself."""
 _EMPTY: Final = "{} is empty; if it is a variable, it is not set"
 
@@ -72,7 +72,7 @@ def with_settings(
             configure_logging(settings.log_level)
             warn_of_unknown(os.environ)
             arguments = {name: values[name] for name in taken - set(fields)}
-            with ending_in_order() if role not in LASTING else nullcontext():
+            with interrupted_by_signals() if role not in LONG_RUNNING else nullcontext():
                 code = function(settings, **arguments) or 0
             raise typer.Exit(code)
 

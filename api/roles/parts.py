@@ -67,7 +67,7 @@ def access_of(settings: Settings, host: str) -> AccessPolicy:
     file = Path(settings.token_file) if settings.token_file else None
     keyring = Keyring(tokens, file=file)
     anonymous, forwarded = anonymous_right(host, keyring, is_open=settings.open, is_private=settings.private)
-    if keyring.is_meant and not keyring:
+    if keyring.is_configured and not keyring:
         say("the file of tokens has none yet; those that are written there count within seconds")
     return AccessPolicy(keyring, anonymous, forwarded, RateLimit(settings.rate_limit))
 

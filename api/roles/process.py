@@ -20,8 +20,8 @@ from starlette.types import ASGIApp
 
 from api.roles.connections import Acceptor, BoundedProtocol
 from api.roles.printable import printable_lines
-from iqdb_core.ending import end_now
 from iqdb_core.errors import ConfigError, IqdbError, WrongUsage
+from iqdb_core.process_exit import exit_now
 
 log = logging.getLogger(__name__)
 
@@ -147,14 +147,14 @@ class Process:
         if self._is_stopping:
             if number == signal.SIGHUP:
                 return
-            end_now(128 + number)
+            exit_now(128 + number)
         self._is_stopping = True
         if self._server is not None:
             self._server.should_exit = True
         if self._on_stop is not None:
             self._on_stop()
         if not self._is_ready:
-            last = threading.Timer(STOP_S, end_now, [128 + number])
+            last = threading.Timer(STOP_S, exit_now, [128 + number])
             last.daemon = True
             last.start()
 

@@ -51,7 +51,7 @@ def load(
         stack.callback(hints.close)
         search = LocalSearch(index, follower, store=store, observe=instruments.observe)
         stack.callback(search.close)
-        startup.on_signal(search.let_go)
+        startup.on_signal(search.begin_shutdown)
         compilation.begin()
         return NodeServices(
             search=search,

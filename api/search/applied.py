@@ -1,4 +1,4 @@
-"""Wait until changes are findable, many who wait with one question to the query nodes at a time."""
+"""Waits until changes are findable: many waits share one question to the query nodes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import asyncio
 from api.search.interface import Search
 
 
-class AppliedTogether:
-    """While one question is on its way the next ones gather, and ask for the newest of their changes.
+class MergedWaits:
+    """While one question is on its way, the next waits gather; then they ask once, for the newest change.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class AppliedTogether:
 
     async def _ask_after(self, before: asyncio.Task[None] | None) -> None:
         if before is not None:
-            await asyncio.wait({before})  # how it ended is told to those who waited for it
+            await asyncio.wait({before})  # its own waiters get its result
         seq, self._gathered_seq = self._gathered_seq, 0
         self._asking, self._next = self._next, None
         await self._search.wait_applied(seq, self._timeout_s)

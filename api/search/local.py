@@ -195,13 +195,13 @@ class LocalSearch:
         finally:
             withdraw()
 
-    def let_go(self) -> None:
+    def begin_shutdown(self) -> None:
         """End walks for duplicates, now and from now on: they hold requests in flight. Only sets a flag."""
         self._is_stopping.set()
 
     def close(self) -> None:
         """Wait for the queries in flight and end the threads; of a walk, only for the search under way."""
-        self.let_go()
+        self.begin_shutdown()
         self._walkers.shutdown(wait=True)
         self._threads.shutdown(wait=True)
         self._readers.shutdown(wait=True)

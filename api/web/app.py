@@ -16,7 +16,7 @@ from api.metrics.middleware import RequestCounter
 from api.web.document.assembly import describe
 from api.web.guards.auth import AccessControl
 from api.web.guards.limits import LimitOptions, RequestLimits
-from api.web.guards.room import RoomCheck
+from api.web.guards.queue_capacity import QueueCapacityCheck
 from api.web.loading import OnDeath, Startup, create_loading_app
 from api.web.services import Services
 from api.web.subjects import (
@@ -86,7 +86,7 @@ def create_front_end(
         page,
     ):
         app.include_router(subject.router)
-    app.add_middleware(RoomCheck)
+    app.add_middleware(QueueCapacityCheck)
     describe(app)
     app.add_middleware(AccessControl, policy=access)
     app.add_middleware(RequestLimits, options=limits)

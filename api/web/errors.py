@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from api.access.policy import Ambiguous, Forbidden, TooOften, Unauthorized
+from api.access.policy import Ambiguous, Forbidden, RateLimited, Unauthorized
 from api.contents.cursor import InvalidCursor, OtherHistory
 from api.contents.reader import TooManyExports
 from api.fetch.failures import FetchBusy, FetchFailed, FetchRefused
@@ -54,7 +54,7 @@ class TooBusy(errors.IqdbError):
     retryable = True
 
 
-class NoRoom(errors.IqdbError):
+class NoSpace(errors.IqdbError):
     """The machine has no room for an upload: its disk is full, or its descriptors are used up."""
 
     retryable = True
@@ -94,8 +94,8 @@ STATUSES: Final[dict[type[errors.IqdbError], HTTPStatus]] = {
     errors.OutOfMemory: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.QueueFull: HTTPStatus.TOO_MANY_REQUESTS,
     TooBusy: HTTPStatus.TOO_MANY_REQUESTS,
-    TooOften: HTTPStatus.TOO_MANY_REQUESTS,
-    NoRoom: HTTPStatus.SERVICE_UNAVAILABLE,
+    RateLimited: HTTPStatus.TOO_MANY_REQUESTS,
+    NoSpace: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.StoreIncomplete: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.QueueUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -172,7 +172,7 @@ def retry_after(failures: Iterable[errors.IqdbError]) -> dict[str, str]:
 
 
 def _wait_s(error: errors.IqdbError) -> int:
-    if isinstance(error, TooOften):
+    if isinstance(error, RateLimited):
         return error.wait_s
     if isinstance(error, errors.QueueFull):
         return math.ceil(error.retry_after_s)
@@ -195,7 +195,7 @@ def answer_to(error: Exception, request: Request) -> Response:
         return _to_known_error(error, request)
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
         log.warning("%s %s: %s", request.method, request.url.path, error, extra={"action": "no_room"})
-        return error_response(NoRoom("the server has no room for this now; try again"))
+        return error_response(NoSpace("the server has no room for this now; try again"))
     if isinstance(error, HTTPException):
         return json_response({"message": str(error.detail)}, status=error.status_code, headers=error.headers)
     if isinstance(error, (ClientDisconnect, Abandoned)):

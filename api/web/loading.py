@@ -15,8 +15,8 @@ from starlette.requests import Request
 
 from api.web.errors import install_error_handlers
 from api.web.routes import Application
-from iqdb_core.ending import UnendingThread
 from iqdb_core.errors import IndexNotReady
+from iqdb_core.process_exit import DetachedThread
 
 
 class Closable(Protocol):
@@ -35,54 +35,54 @@ T = TypeVar("T", bound=Closable)
 OnDeath = Callable[[BaseException], None]
 
 STOP_S: Final = 0.8
-"""How long a load may take to come to its next step when it is told to end, seconds."""
+"""How long loading may take to reach its next step after it was told to end, seconds."""
 
 
 class Stopped(Exception):
-    """The server is told to end while it is loading."""
+    """The server was told to end while it was loading."""
 
 
 class Startup(Generic[T]):
-    """The start of one application: how far it is and, once it is over, the services.
+    """The start of one application: its progress and, once that is complete, the services.
 
-    Until then every route answers 503: loading a large index takes seconds, and a client is better told so
-    than refused the connection.
+    Until then every route answers 503: loading a large index takes seconds, and an answer that says so is
+    better than a refused connection.
     """
 
     def __init__(self) -> None:
         self.services: T | None = None
         self.progress = "starting"
         self.stack = ExitStack()
-        """What has been made so far; `load` puts on it what must be closed."""
+        """Closes what has been made so far; `load` registers everything that must be closed."""
         self.is_stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._on_stop: list[Callable[[], None]] = []
         self._on_signal: list[Callable[[], None]] = []
 
     def on_stop(self, end: Callable[[], None]) -> None:
-        """Have `end` called when the application is stopped: what the load waits for must end then."""
+        """Register a call for the moment when the application stops: it ends what loading waits for."""
         self._on_stop.append(end)
 
-    def on_signal(self, let_go: Callable[[], None]) -> None:
-        """Have `let_go` called as soon as the process is to end: what holds requests in flight must end then.
+    def on_signal(self, begin_shutdown: Callable[[], None]) -> None:
+        """Register a call for the moment when the process is told to end: it ends what delays requests.
 
-        It is called in a signal's handler, so it may set a flag, or ask the loop to do so, and nothing more.
+        It is called in a signal handler, so it may only set a flag, or ask the loop to do something.
         """
-        self._on_signal.append(let_go)
+        self._on_signal.append(begin_shutdown)
 
-    def let_go(self) -> None:
-        """Let requests that only wait come to their end."""
+    def begin_shutdown(self) -> None:
+        """End the waiting of requests that only wait."""
         for end in self._on_signal:
             end()
 
     def step(self, progress: str) -> None:
-        """Tell how far loading is. Raises Stopped when nobody waits for it any more."""
+        """Report progress. Raises Stopped if the application is stopping."""
         self.progress = progress
         if self.is_stopping:
             raise Stopped
 
     def stop(self) -> None:
-        """End the load at its next step, and what it waits for."""
+        """End loading at its next step, and everything that it waits for."""
         self.is_stopping = True
         for end in self._on_stop:
             end()
@@ -118,11 +118,11 @@ def create_loading_app(
     ----------
     title : str
     load : callable
-        Builds the services, in a thread; gets the startup, to tell its progress.
+        Builds the services, in a thread; reports its progress to the startup.
     on_ready : callable
         Called with a summary once everything is loaded.
     on_failure : callable
-        Called with the reason when loading fails; is to end the process.
+        Called with the reason when loading fails; has to end the process.
     """
     startup: Startup[T] = Startup()
 
@@ -134,13 +134,13 @@ def create_loading_app(
             try:
                 startup.services = await _in_thread(partial(load, startup))
             except (Stopped, asyncio.CancelledError):
-                return  # the server ends before it was ready
+                return  # the server was stopped before it was ready
             except BaseException as error:  # noqa: BLE001 - whatever it is, the process must end with it
-                if not startup.is_stopping:  # else it is what the load makes of being ended
+                if not startup.is_stopping:  # otherwise loading failed because it was stopped
                     on_failure(error)
                 return
             if not startup.is_stopping:
-                # What was loaded stays: a full collection that walks over it stops everything for 50 ms.
+                # What was loaded stays: a full collection over it would stop everything for 50 ms.
                 gc.collect()
                 gc.freeze()
                 on_ready(startup.services.summary)
@@ -151,7 +151,7 @@ def create_loading_app(
         finally:
             startup.stop()
             await asyncio.wait({loading}, timeout=STOP_S)
-            # What is stuck in the middle of loading cannot be ended; what it has made can be closed.
+            # A load that is stuck cannot be ended; what it has made so far can be closed.
             close = startup.stack.close if startup.services is None else startup.services.close
             await asyncio.to_thread(close)
 
@@ -162,7 +162,7 @@ def create_loading_app(
 
 
 async def _in_thread(work: Callable[[], T]) -> T:
-    """Run `work` in a thread that nobody has to wait for, unlike those of an executor."""
+    """Run `work` in a daemon thread, which unlike an executor's does not delay the end of the process."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
 
@@ -183,7 +183,7 @@ async def _in_thread(work: Callable[[], T]) -> T:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(settle, result, failure)
 
-    UnendingThread(run, name="load").start()
+    DetachedThread(run, name="load").start()
     return await done
 
 

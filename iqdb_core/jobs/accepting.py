@@ -259,7 +259,7 @@ class JobLedger(JobReader):
         ]
         return Acceptance(jobs, int(answer[1]), int(answer[2]), int(answer[3]))
 
-    def check_room(self, jobs: int, payload_bytes: int, lane: Lane) -> tuple[int, int]:
+    def check_capacity(self, jobs: int, payload_bytes: int, lane: Lane) -> tuple[int, int]:
         """Return the jobs and bytes that the queue holds.
 
         Raises
@@ -270,7 +270,7 @@ class JobLedger(JobReader):
             Redis is away.
         """
         try:
-            return self._checked_room(jobs, payload_bytes, _room(lane is Lane.INTERACTIVE))
+            return self._checked_capacity(jobs, payload_bytes, _room(lane is Lane.INTERACTIVE))
         except QueueFull:
             self._look_again()
             raise
@@ -284,7 +284,7 @@ class JobLedger(JobReader):
                 self._scripts.check()
             self._refusals.end()
 
-    def _checked_room(self, jobs: int, payload_bytes: int, room: float) -> tuple[int, int]:
+    def _checked_capacity(self, jobs: int, payload_bytes: int, room: float) -> tuple[int, int]:
         with self._refusals.noted():
             self._check_memory(payload_bytes, room)
         held_jobs, held, jobs_per_s, bytes_per_s = self._figures()

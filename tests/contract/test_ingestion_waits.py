@@ -122,12 +122,12 @@ def test_waits_end_when_the_process_is_to_end(
         with ExitStack() as stack:
             seam = StuckSeam(kind, tmp_path, ledger, stack)
             if is_late:
-                seam.waits.let_go()
+                seam.waits.begin_shutdown()
             tasks = [asyncio.ensure_future(call(seam.ingestion)) for _, call in calls]
             if not is_late:
                 await until(lambda: seam.is_waiting(sum(count for count, _ in calls)))
                 assert not any(task.done() for task in tasks)
-                seam.waits.let_go()
+                seam.waits.begin_shutdown()
             async with asyncio.timeout(END_S):
                 return await asyncio.gather(*tasks, return_exceptions=True)
 
@@ -145,7 +145,7 @@ def test_waits_end_when_the_process_is_to_end(
 def test_a_wait_is_never_longer_than_asked_for() -> None:
     async def run() -> None:
         waits = Waits(asyncio.get_running_loop(), last_s=LONG_S)
-        waits.let_go()
+        waits.begin_shutdown()
         await asyncio.sleep(0)
         with pytest.raises(TimeoutError):
             async with waits.limit(0.01):
@@ -233,7 +233,7 @@ def accepted_batch(
     async def run() -> list[Outcome]:
         with ExitStack() as stack:
             ingestion = StuckSeam("queued", folder, ledger, stack).ingestion
-            await ingestion.check_room(sum(sizes), wait=False)
+            await ingestion.check_capacity(sum(sizes), wait=False)
             return await ingestion.add_many(news, wait=False)
 
     outcomes = asyncio.run(run())
@@ -299,7 +299,7 @@ def test_pictures_that_nobody_came_to_are_refused_at_the_end(tmp_path: Path, led
             seam = StuckSeam("embedded", tmp_path, ledger, stack)
             task = asyncio.ensure_future(seam.ingestion.add_many(news, wait=True))
             await asyncio.sleep(0)
-            seam.waits.let_go()
+            seam.waits.begin_shutdown()
             async with asyncio.timeout(END_S):
                 outcomes = await task
             slow.gate.set()

@@ -83,7 +83,7 @@ def test_a_crawler_that_fills_the_queue_locks_nobody_out(redis_port: RedisPort) 
     with pytest.raises(QueueFull):
         accept_bulk(ledger, 1)
     with pytest.raises(QueueFull):
-        ledger.check_room(1, 0, Lane.BULK)
+        ledger.check_capacity(1, 0, Lane.BULK)
     accept_hurried(ledger, 2)
     with pytest.raises(QueueFull):
         accept_hurried(ledger, 1)
@@ -100,7 +100,7 @@ def test_a_refusal_says_when_there_will_be_room(redis_port: RedisPort) -> None:
         accept_bulk(ledger, 1)
     assert draining.value.retry_after_s == pytest.approx(4.0)  # a fiftieth of the queue, at 5 a second
     with pytest.raises(QueueFull) as asked:
-        ledger.check_room(1, 5, Lane.BULK)
+        ledger.check_capacity(1, 5, Lane.BULK)
     assert asked.value.retry_after_s == pytest.approx(4.0)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from api.roles.far_collectors import QueueCollector
+from api.roles.remote_collectors import QueueCollector
 from api.web.errors import message_of
 from iqdb_core.errors import ForeignQueue, QueueFull, QueueRefused, QueueUnavailable
 from iqdb_core.jobs import JobLedger, Keys, Lane, PutBack, QueueLimits, RedisPort, Submission, WorkLedger
@@ -122,7 +122,7 @@ def test_a_refusal_shows_also_where_bodies_are_not_read_any_more(
         client.config_set("maxmemory-policy", "allkeys-lru")
     ledger = JobLedger(port, revision_floor=lambda: 0)
     with pytest.raises(QueueRefused):
-        ledger.check_room(1, 1, Lane.BULK)
+        ledger.check_capacity(1, 1, Lane.BULK)
     assert ledger.refusal is not None
     assert ledger.refusal.mistake == "its maxmemory-policy is allkeys-lru; set noeviction"
     assert not is_up(ledger)
@@ -132,7 +132,7 @@ def test_a_refusal_ends_also_where_the_queue_is_full(server: RedisServer, port: 
     ledger, other = (
         JobLedger(port, limits=QueueLimits(max_jobs=1), revision_floor=lambda: 0) for _ in range(2)
     )
-    calls = (lambda: ledger.check_room(1, 1, Lane.BULK), lambda: accept_one(ledger))
+    calls = (lambda: ledger.check_capacity(1, 1, Lane.BULK), lambda: accept_one(ledger))
     with server.client() as client:
         for call in calls:
             client.config_set("min-replicas-to-write", 1)
@@ -162,7 +162,7 @@ def test_a_foreign_queue_that_is_full_stays_foreign(port: RedisPort) -> None:
     with pytest.raises(ForeignQueue):
         yours.seed()
     with pytest.raises(QueueFull):
-        yours.check_room(1, 1, Lane.BULK)
+        yours.check_capacity(1, 1, Lane.BULK)
     assert isinstance(yours.refusal, ForeignQueue)
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from api.roles.far_collectors import QueueCollector
 from api.roles.queue_parts import Seeding
+from api.roles.remote_collectors import QueueCollector
 from iqdb_core.errors import ForeignQueue, StoreUnavailable, UnknownJob
 from iqdb_core.jobs import (
     Claim,

@@ -15,7 +15,7 @@ from api.ingestion.completion import CompletionWaiter
 from api.ingestion.ledger_threads import LedgerThreads
 from api.ingestion.queued import QueueIngestion
 from api.ingestion.waits import Waits
-from api.search.applied import AppliedTogether
+from api.search.applied import MergedWaits
 from iqdb_client import Client, Late
 from iqdb_core.errors import IndexNotReady, QueueFull, QueueUnavailable
 from iqdb_core.jobs import (
@@ -148,7 +148,7 @@ class SlowSearch:
 def test_waits_for_changes_share_a_question() -> None:
     async def run() -> list[int]:
         search = SlowSearch()
-        together = AppliedTogether(search, 1.0)  # type: ignore[arg-type]
+        together = MergedWaits(search, 1.0)  # type: ignore[arg-type]
         waiting = [asyncio.create_task(together.wait(1))]
         await until(lambda: search.asked == [1])
         waiting += [asyncio.create_task(together.wait(seq)) for seq in (5, 3, 4)]

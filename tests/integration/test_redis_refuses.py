@@ -90,7 +90,7 @@ def test_a_full_redis_is_drained_by_a_worker_that_starts_on_it(plant: Plant) -> 
     job_ids = fill(plant.ledger)
     assert 10 < len(job_ids) < 1000
     with pytest.raises(QueueFull, match="memory") as refused:
-        plant.ledger.check_room(1, 2 * len(FILLER), Lane.BULK)
+        plant.ledger.check_capacity(1, 2 * len(FILLER), Lane.BULK)
     assert status_of(refused.value) == HTTPStatus.TOO_MANY_REQUESTS
     plant.start_worker().wait_ready()
     plant.wait_final(job_ids)

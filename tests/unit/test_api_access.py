@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from api.access import keyring as keyring_module
 from api.access import rate
 from api.access.keyring import Keyring, create_token, parse_tokens, read_tokens
-from api.access.policy import AccessPolicy, Ambiguous, Forbidden, TooOften, Unauthorized, anonymous_right
+from api.access.policy import AccessPolicy, Ambiguous, Forbidden, RateLimited, Unauthorized, anonymous_right
 from api.access.rate import RateLimit, caller_of
 from api.access.rights import Right, right_for
 from api.web.guards.origin import check_origin
@@ -274,7 +274,7 @@ class TestRate:
         policy = AccessPolicy(RING, Right.READ, Right.READ, RateLimit(1, clock))
         admission = policy.check("POST", "/query/batch", bearer(b"r"), "192.0.2.1")
         policy.charge(admission.caller, 99)
-        with pytest.raises(TooOften) as told:
+        with pytest.raises(RateLimited) as told:
             policy.check("POST", "/query", bearer(b"r"), "192.0.2.2")
         assert told.value.wait_s == 100 - int(rate.BURST_S) + 1
         policy.check("POST", "/query", [], "192.0.2.1")
@@ -288,7 +288,7 @@ class TestRate:
         for number in range(24):
             policy.check("GET", f"/images/{number}/preview.png", [], "192.0.2.1")
             policy.check("GET", f"/images/{number}/thumbnail", [], "192.0.2.1")
-        with pytest.raises(TooOften):
+        with pytest.raises(RateLimited):
             policy.check("GET", "/status", [], "192.0.2.1")
 
     @pytest.mark.parametrize(
@@ -322,7 +322,7 @@ class TestRate:
             if number == 0:
                 policy.check("GET", "/status", headers, "192.0.2.1")
             else:
-                with pytest.raises(TooOften) as caught:
+                with pytest.raises(RateLimited) as caught:
                     policy.check("GET", "/status", headers, "192.0.2.1")
                 assert caught.value.wait_s == 1000
             policy.check("GET", "/live", headers, "192.0.2.1")

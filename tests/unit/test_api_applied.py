@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from api.search.applied import AppliedTogether
+from api.search.applied import MergedWaits
 from tests.fixtures.waiting import until
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class FailingOnce:
 def test_who_waits_after_one_that_failed_asks_anew(error: BaseException) -> None:
     async def scenario() -> None:
         search = FailingOnce(error)
-        together = AppliedTogether(cast("Search", search), 60)
+        together = MergedWaits(cast("Search", search), 60)
         first = asyncio.create_task(together.wait(1))
         await until(lambda: search.asked)
         others = [asyncio.create_task(together.wait(seq)) for seq in (3, 2)]

@@ -14,8 +14,8 @@ import uvicorn
 import uvloop
 
 from api.roles import connections
+from api.roles.coalescing import MOST_BYTES, CoalescingTransport
 from api.roles.connections import MAX_HEAD_BYTES, BoundedProtocol
-from api.roles.one_write import MOST_BYTES, OneWriteTransport
 from api.roles.process import _Server
 from tests.fixtures.waiting import until
 
@@ -263,7 +263,7 @@ class RecordingTransport:
 def test_pieces_of_an_answer_leave_in_one_write_when_told_or_at_the_end_of_a_turn() -> None:
     async def scenario() -> None:
         inner: Any = RecordingTransport()
-        transport = OneWriteTransport(inner, asyncio.get_running_loop())
+        transport = CoalescingTransport(inner, asyncio.get_running_loop())
         transport.write(b"head ")
         transport.write(b"body")
         assert inner.written == []
@@ -283,7 +283,7 @@ def test_pieces_of_an_answer_leave_in_one_write_when_told_or_at_the_end_of_a_tur
 def test_large_pieces_are_not_kept_back_and_ends_come_last() -> None:
     async def scenario() -> None:
         inner: Any = RecordingTransport()
-        transport = OneWriteTransport(inner, asyncio.get_running_loop())
+        transport = CoalescingTransport(inner, asyncio.get_running_loop())
         transport.write(b"head")
         transport.write(b"x" * MOST_BYTES)
         assert inner.written == [b"head" + b"x" * MOST_BYTES]

@@ -50,7 +50,7 @@ def test_answers_carry_message_and_retry_after() -> None:
     assert "retry-after" not in web.error_response(errors.UnknownImage(3)).headers
 
 
-OWN_WORDS = {errors.OutOfMemory, FetchFailed, web.NoRoom}
+OWN_WORDS = {errors.OutOfMemory, FetchFailed, web.NoSpace}
 """Their reasons are sentences of ours about what the client sent."""
 
 

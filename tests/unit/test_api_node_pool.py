@@ -11,7 +11,7 @@ import pytest
 
 from api.node.protocol import NODE_HEADER, PROTOCOL_VERSION, pack_matches
 from api.search import discovery
-from api.search.applied import AppliedTogether
+from api.search.applied import MergedWaits
 from api.search.duplicates import DuplicatesWanted
 from api.search.interface import CopiesWanted
 from api.search.node_pool import NodePool
@@ -354,7 +354,7 @@ def test_requests_that_wait_for_a_removed_node_are_answered_by_another() -> None
             search.pool = NodePool([url], limit_s=0.3, last_limit_s=0.3, resolver=resolver)
             with pytest.raises(SearchUnavailable):
                 await search.query(SIGNATURE, 1, None)
-            applied = AppliedTogether(search, 60)
+            applied = MergedWaits(search, 60)
             asked = len(old.requests)
             waiting = [asyncio.create_task(applied.wait(1))]
             await until(lambda: len(old.requests) > asked)  # the probe, which nobody answers

@@ -225,8 +225,8 @@ class Released(LocalSearch):
 
     release: threading.Event
 
-    def let_go(self) -> None:
-        super().let_go()
+    def begin_shutdown(self) -> None:
+        super().begin_shutdown()
         self.release.set()
 
 
@@ -274,7 +274,7 @@ def test_walks_hold_up_no_search_and_are_few_at_a_time(tmp_path: Path) -> None:
         asyncio.run(ask(search, index))
 
 
-@pytest.mark.parametrize("how", ["let_go", "close"])
+@pytest.mark.parametrize("how", ["begin_shutdown", "close"])
 def test_closing_ends_walks_under_way(tmp_path: Path, how: str) -> None:
     async def ask(search: LocalSearch, index: Held) -> None:
         walk = asyncio.create_task(search.duplicates(NO_BARS))

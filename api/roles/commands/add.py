@@ -14,7 +14,7 @@ from typing import Annotated, Final
 import typer
 
 from api.roles.database_file import file_of
-from api.roles.ending import SIGNALS
+from api.roles.interrupts import SIGNALS
 from api.roles.options import with_settings
 from api.roles.people import show, suggested
 from api.roles.people.add import add_all

@@ -11,7 +11,7 @@ from typer.core import TyperCommand
 from api.roles.options import with_settings
 from api.roles.process import Process
 from iqdb_core.errors import WrongUsage
-from iqdb_core.lasting import lasting
+from iqdb_core.gc_freeze import without_gc
 from iqdb_core.machine import share_one_heap
 from iqdb_core.settings import Settings
 
@@ -53,7 +53,7 @@ File = Annotated[
 @with_settings("http")
 def http(settings: Settings, host: Host = "127.0.0.1", port: Port = 5588, database_url: File = None) -> int:  # noqa: ARG001
     """Run everything in one process on an SQLite file."""
-    with lasting():
+    with without_gc():
         from api.roles import embedded  # noqa: PLC0415 - each role loads what it needs
 
     return _serve(settings, host, port, partial(embedded.create_app, host=host))
@@ -63,7 +63,7 @@ def http(settings: Settings, host: Host = "127.0.0.1", port: Port = 5588, databa
 @with_settings("api")
 def api(settings: Settings, host: Host = "127.0.0.1", port: Port = 5588) -> int:
     """Run a front end of the distributed server."""
-    with lasting():
+    with without_gc():
         from api.roles import front_end  # noqa: PLC0415
 
     return _serve(settings, host, port, partial(front_end.create_app, host=host))
@@ -73,7 +73,7 @@ def api(settings: Settings, host: Host = "127.0.0.1", port: Port = 5588) -> int:
 @with_settings("query")
 def query(settings: Settings, host: Host = "127.0.0.1", port: Port = 5589) -> int:
     """Run a query node: the index, following the store."""
-    with lasting():
+    with without_gc():
         from api.roles import query_node  # noqa: PLC0415
 
     return _serve(settings, host, port, query_node.create_app)
@@ -84,5 +84,5 @@ def _serve(settings: Settings, host: str, port: int, create: Any) -> int:
     share_one_heap()
     process = Process(host, port)
     application = create(settings, on_ready=process.announce, on_failure=process.fail)
-    on_stop = application.state.startup.let_go
+    on_stop = application.state.startup.begin_shutdown
     return process.run(application, access_log=settings.access_log, on_stop=on_stop)

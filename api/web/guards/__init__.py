@@ -1,1 +1,1 @@
-"""What stands before every route: limits, rights, origins, room in the queue."""
+"""What stands before every route: limits, rights, origins, capacity of the queue."""

@@ -74,8 +74,8 @@ class RequestLimits:
     def __init__(self, app: ASGIApp, options: LimitOptions) -> None:
         self._app = app
         self._options = options
-        self._reads = _Room(options)
-        self._writes = _Room(options)
+        self._reads = _Slots(options)
+        self._writes = _Slots(options)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, metered, or answer it."""
@@ -84,20 +84,20 @@ class RequestLimits:
             return
         headers = Headers(scope=scope)
         is_write = right_for(scope["method"], scope["path"]) > Right.READ
-        room = self._writes if is_write else self._reads
+        slots = self._writes if is_write else self._reads
         limit = self._limit(scope, headers)
         try:
             announced = _content_length(headers)
             if announced > limit:
                 raise _too_large(headers, limit)
-            metered = room.enter(receive, limit)
+            metered = slots.enter(receive, limit)
         except IqdbError as error:
             await refuse(error, scope, receive, send, self._options.idle_s)
             return
         try:
             await self._app(scope, metered, send)
         finally:
-            room.leave(metered)
+            slots.leave(metered)
 
     def _limit(self, scope: Scope, headers: Headers) -> int:
         if scope["method"] == "DELETE":
@@ -108,8 +108,8 @@ class RequestLimits:
         return self._options.max_batch_bytes if is_batch else self._options.max_bytes
 
 
-class _Room:
-    """The requests of one kind that are under way; one event loop, so no lock."""
+class _Slots:
+    """Slots for the requests of one kind that are under way; one event loop, so no lock."""
 
     def __init__(self, options: LimitOptions) -> None:
         self.options = options
@@ -117,42 +117,42 @@ class _Room:
         self._inside: set[_Metered] = set()
 
     def enter(self, receive: Receive, limit: int) -> _Metered:
-        """Let a request in; where it is full a slow sender has to go. Raises TooBusy if none is slow."""
+        """Give a request a slot; if all are taken, drop the slowest. Raises TooBusy if none is slow."""
         if len(self._inside) >= self.options.max_pending:
             slow = [one for one in self._inside if one.is_slow()]
             if not slow:
                 raise TooBusy(f"more than {self.options.max_pending:,} requests at once")
             slowest = min(slow, key=_Metered.rate)
-            slowest.give_way()
+            slowest.drop()
             self._inside.discard(slowest)
         metered = _Metered(receive, limit, self)
         self._inside.add(metered)
         return metered
 
     def leave(self, metered: _Metered) -> None:
-        """Forget a request that is answered."""
+        """Free the slot of a request that is answered."""
         self._inside.discard(metered)
         self.held_bytes -= metered.taken
 
 
 class _Metered:
-    """A `receive` that counts bytes and does not wait for ever."""
+    """A `receive` that counts bytes and limits waiting."""
 
-    def __init__(self, receive: Receive, limit: int, room: _Room) -> None:
+    def __init__(self, receive: Receive, limit: int, slots: _Slots) -> None:
         self.taken = 0
         self._receive = receive
         self._limit = limit
-        self._room = room
+        self._slots = slots
         self._is_complete = False
-        self._must_go = False
+        self._is_dropped = False
         self._clock = asyncio.get_running_loop().time
         self._start = self._clock()
         self._waiting: asyncio.Timeout | None = None
 
     async def __call__(self) -> Message:
-        if self._is_complete:  # only a disconnect can follow, and that may rightly take long
+        if self._is_complete:  # only a disconnect can follow, for which there is no limit
             return await self._receive()
-        options = self._room.options
+        options = self._slots.options
         end = self._start + min(options.total_s, options.idle_s + self.taken / options.bytes_per_s)
         try:
             async with asyncio.timeout_at(min(end, self._clock() + options.idle_s)) as self._waiting:
@@ -164,32 +164,32 @@ class _Metered:
         if message["type"] == "http.request":
             size = len(message.get("body", b""))
             self.taken += size
-            self._room.held_bytes += size
+            self._slots.held_bytes += size
             self._is_complete = not message.get("more_body", False)
             if self.taken > self._limit:
                 raise BodyTooLarge(self._limit)
-            if self._room.held_bytes > options.max_pending_bytes:
+            if self._slots.held_bytes > options.max_pending_bytes:
                 raise TooBusy(f"bodies under way hold more than {options.max_pending_bytes:,} bytes")
         return message
 
     def rate(self) -> float:
-        """Return how fast the body came so far, bytes per second."""
+        """Return the rate of the body so far, bytes per second."""
         return self.taken / max(self._clock() - self._start, YOUNG_S)
 
     def is_slow(self) -> bool:
-        """Tell whether this one may be made to go: it waits for a body that comes slowly."""
+        """Return whether this request may be dropped: it waits for a body that arrives slowly."""
         is_old = self._clock() - self._start > YOUNG_S
         return self._waiting is not None and is_old and self.rate() < FAST_BYTES_PER_S
 
-    def give_way(self) -> None:
-        """End the wait for more of the body, if its own time is not just over."""
-        self._must_go = True
+    def drop(self) -> None:
+        """Drop this request: end the wait for more of its body, unless its own time is just over."""
+        self._is_dropped = True
         if self._waiting is not None and not self._waiting.expired():
             self._waiting.reschedule(self._clock())
 
     def _trouble(self) -> BodyTimeout:
-        options = self._room.options
-        if self._must_go:
+        options = self._slots.options
+        if self._is_dropped:
             return BodyTimeout("the body came slowly while others waited; send it again")
         if self._clock() - self._start >= options.total_s:
             return BodyTimeout(f"the body did not end within {options.total_s:g} seconds")
@@ -230,4 +230,4 @@ async def _drain(receive: Receive, idle_s: float) -> None:
                 if message["type"] != "http.request" or not message.get("more_body", False):
                     return
     except TimeoutError:
-        return  # the answer is sent all the same; the client had its time
+        return  # the answer is sent all the same

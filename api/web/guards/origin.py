@@ -1,8 +1,8 @@
-"""Writes that a page of another site makes its visitor's browser send: refused.
+"""Refuses writes that a page of another site makes its visitor's browser send (CSRF).
 
-A browser says where a request comes from (`Sec-Fetch-Site`, or `Origin` in older ones); other clients say
-nothing. A request that bears a token is no such forgery: a foreign page cannot know it. What else is in its
-header `Authorization` says nothing: a browser adds a password that its visitor once typed by itself.
+Browsers say where a request comes from (`Sec-Fetch-Site`, or `Origin` in older ones); other clients say
+nothing. A request with a bearer token cannot be forged: a foreign page does not know the token. Other kinds
+of `Authorization` prove nothing: browsers add a saved password by themselves.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _HOSTS: Final = frozenset({b"host", b"x-forwarded-host"})
 
 
 def check_origin(headers: Sequence[tuple[bytes, bytes]]) -> None:
-    """Return if a write may come from where it comes from; raises Forbidden.
+    """Raise Forbidden for a write that a page of another site sends.
 
     Parameters
     ----------

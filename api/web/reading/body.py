@@ -69,7 +69,7 @@ class Body:
         return chunk
 
 
-async def departure(request: Request) -> None:
+async def disconnected(request: Request) -> None:
     """Return once the client is gone; for when its body has been read."""
     with contextlib.suppress(IqdbError):  # one that goes on sending, against the limits, is no better
         while (await request.receive())["type"] != "http.disconnect":

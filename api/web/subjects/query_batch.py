@@ -18,7 +18,7 @@ from api.web.answers import Dialect, json_response
 from api.web.document.queries import QUERY_BATCH
 from api.web.errors import BadRequest, message_of, status_of
 from api.web.guards.auth import CALLER
-from api.web.reading.body import MULTIPART, Body, begins_json, content_kind, departure
+from api.web.reading.body import MULTIPART, Body, begins_json, content_kind, disconnected
 from api.web.reading.multipart import form_items
 from api.web.reading.parameters import Parameters, json_object, query_values
 from api.web.services import Services, services_of
@@ -38,7 +38,7 @@ async def query_batch(request: Request) -> Response:
     """Answer up to 100 queries, in their order; what is said in the query string holds for all of them."""
     services = services_of(request)
     turns = asyncio.Semaphore(AT_ONCE)
-    gone = partial(departure, request)
+    gone = partial(disconnected, request)
 
     async def one(name: str, said: Parameters) -> dict[str, Any]:
         async with turns:

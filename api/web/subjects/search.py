@@ -15,7 +15,7 @@ from api.ingestion.picture import Picture
 from api.search.interface import CopiesWanted
 from api.web.answers import json_response, match_bodies
 from api.web.document.queries import FIND, FIND_BY_GET
-from api.web.reading.body import departure
+from api.web.reading.body import disconnected
 from api.web.reading.copies import copies_wanted, copy_bodies, window_of
 from api.web.reading.fetching import parameters_with_picture
 from api.web.reading.parameters import Parameters
@@ -56,7 +56,7 @@ class Answer(NamedTuple):
 async def query(request: Request) -> Response:
     """Return the images most like a picture, best first."""
     with await parameters_with_picture(request) as said:
-        found = await answer(services_of(request), said, partial(departure, request))
+        found = await answer(services_of(request), said, partial(disconnected, request))
     headers = {}
     if found.detail is not None:
         headers[DETAIL_HEADER] = f"{found.detail:.1f}"

@@ -1,7 +1,7 @@
-"""What is looked up when somebody asks a front end: the queue and the query nodes.
+"""Metrics of the queue and the query nodes that are read when a front end's `/metrics` is asked.
 
-Each is a collector of prometheus-client. Apart from that of an index, because only front ends load a client
-of Redis and one of HTTP.
+Collectors of prometheus-client. Apart from `collectors`, because only front ends load the clients of Redis
+and HTTP.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class QueueCollector(Collector):
         self._ledger = ledger
 
     def collect(self) -> Iterable[Metric]:
-        """Yield the metrics of the queue; only that it is away, when it is."""
+        """Yield the metrics of the queue; if it is unreachable, only that."""
         try:
             depth = self._ledger.depth()
             lanes = self._ledger.lanes()

@@ -1,6 +1,7 @@
-"""Refuse a write that the queue has no room for before its body is read, where its length is known.
+"""Refuses an add for which the queue is too full before its body is read, if its length is known.
 
-Plain ASGI middleware, as the other limits; it asks the ingestion seam, which knows whether there is a queue.
+Plain ASGI middleware, like the other limits. It asks the ingestion seam, which knows whether there is a
+queue.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from iqdb_core.errors import IqdbError
 _DRAIN_S: Final = 5.0
 
 
-class RoomCheck:
-    """Answer 429, or 503 where the queue is away, to an add that would be refused anyway."""
+class QueueCapacityCheck:
+    """Answer an add that would be refused anyway: 429, or 503 while the queue is unreachable."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -50,6 +51,6 @@ async def _check(request: Request) -> None:
         return
     try:
         wait = wants_to_wait(request)
-    except BadRequest:  # the route says so
+    except BadRequest:  # the route reports it
         return
-    await services.ingestion.check_room(int(length), wait=wait)
+    await services.ingestion.check_capacity(int(length), wait=wait)

@@ -1,7 +1,7 @@
-"""Pieces of an answer that are written one after the other leave in one write.
+"""Merges the pieces of an answer into one write.
 
-uvicorn writes head and body apart, and each write would be a system call, a packet and a client that wakes
-up for half an answer. Knows no HTTP. Used by `connections`.
+uvicorn writes head and body separately. Each write would be a system call and a packet, and would wake the
+client for half an answer. Knows no HTTP. Used by `connections`.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ import asyncio
 from typing import Any, Final
 
 MOST_BYTES: Final = 64 * 1024
-"""More is not kept back: whoever writes it must learn whether it gets away."""
+"""Larger answers are not held back: their writer must notice when the client stops reading."""
 
 
-class OneWriteTransport:
-    """A transport that keeps what is written until `flush`, the end of the loop's turn, or the close.
+class CoalescingTransport:
+    """A transport that buffers writes until `flush`, the end of the loop's turn, or `close`.
 
     Parameters
     ----------
     transport : asyncio.Transport
-        Does the rest.
+        Writes, and does everything else.
     loop : asyncio.AbstractEventLoop
     """
 
@@ -32,13 +32,13 @@ class OneWriteTransport:
         self._size = 0
         self._is_called = False
         self.n_written = 0
-        """Bytes that the transport was given."""
+        """Bytes handed to the transport so far."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        """Keep a piece, or write all that is kept."""
+        """Buffer a piece; write the buffer once it is large."""
         self._pieces.append(data)
         self._size += len(data)
         if self._size >= MOST_BYTES:
@@ -48,7 +48,7 @@ class OneWriteTransport:
             self._loop.call_soon(self._turn_ended)
 
     def flush(self) -> None:
-        """Write what is kept."""
+        """Write the buffer."""
         if self._pieces:
             pieces, self._pieces, self._size = self._pieces, [], 0
             if not self._transport.is_closing():
@@ -57,17 +57,17 @@ class OneWriteTransport:
                 self._transport.write(data)
 
     def write_eof(self) -> None:
-        """Write what is kept, and say that nothing follows."""
+        """Write the buffer, and signal the end of the stream."""
         self.flush()
         self._transport.write_eof()
 
     def close(self) -> None:
-        """Write what is kept, and close when it is gone."""
+        """Write the buffer, and close once that is sent."""
         self.flush()
         self._transport.close()
 
     def is_closing(self) -> bool:
-        """Tell whether nothing can be written any more."""
+        """Return whether the connection is closing, so that nothing can be written any more."""
         return self._transport.is_closing()
 
     def _turn_ended(self) -> None:

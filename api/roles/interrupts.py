@@ -1,4 +1,4 @@
-"""Signals end a command that is no server in order, as Ctrl-C does, so that nothing is left lying about."""
+"""SIGTERM and SIGHUP end a command cleanly, as Ctrl-C does, so that it leaves no temporary files behind."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
-def ending_in_order() -> Iterator[None]:
-    """Make SIGTERM and SIGHUP raise KeyboardInterrupt within the block; a second one ends at once.
+def interrupted_by_signals() -> Iterator[None]:
+    """Make SIGTERM and SIGHUP raise KeyboardInterrupt inside the block; a second one ends at once.
 
-    A signal that is ignored, as `nohup` has it, stays so.
+    A signal that is ignored, as under `nohup`, stays ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may set handlers, and gets signals
