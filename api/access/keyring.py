@@ -1,7 +1,7 @@
 """Tokens and their rights: from settings, from a file that may change, compared in constant time.
 
-Tokens are kept as digests only, so that none is ever printed. Made by the composition roots, asked by
-`policy`.
+Only digests of tokens are kept, so that none can be printed by accident. Made by the composition roots, used
+by `policy`.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _RIGHTS: Final = {"read": Right.READ, "write": Right.WRITE, "admin": Right.ADMIN
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One token: the SHA-256 digests of the ways in which a client may write it, and its right."""
+    """One token: its right, and the SHA-256 digest of each way in which a client may encode it."""
 
     digests: tuple[bytes, ...]
     right: Right
 
     @property
     def name(self) -> str:
-        """Return what tells it from others in a log, and reveals nothing."""
+        """Return a name for logs that identifies the token without revealing it."""
         return self.digests[0].hex()[:8]
 
 
@@ -49,7 +49,7 @@ class Keyring:
     file : Path, optional
         Lines of "RIGHT TOKEN"; read again when it changes.
     clock : callable
-        Seconds, of any origin.
+        Returns seconds since any moment.
 
     Raises
     ------
@@ -72,21 +72,21 @@ class Keyring:
         self._from_file = read_tokens(file) if file is not None else ()
 
     def __bool__(self) -> bool:
-        """Tell whether there is any token."""
+        """Return whether there is any token."""
         return bool(self._own or self._from_file)
 
     @property
     def is_configured(self) -> bool:
-        """Whether callers are to have tokens: there are some, or a file is named that may get some."""
+        """Whether tokens are used: there are some, or a file is named that may get some."""
         return bool(self) or self._file is not None
 
     def find(self, given: bytes) -> Token | None:
-        """Return the token that was given, or None; takes the same time whichever it is.
+        """Return the given token, or None if it is unknown; takes the same time for each.
 
         Parameters
         ----------
         given : bytes
-            As it came in the header.
+            The value from the header.
         """
         self._look()
         digest = hashlib.sha256(given).digest()
@@ -94,7 +94,7 @@ class Keyring:
         for token in (*self._own, *self._from_file):
             for one in token.digests:
                 if hmac.compare_digest(digest, one):
-                    found = token  # no early end: the time must not tell which one it was
+                    found = token  # no early end: the time must not reveal which one matched
         return found
 
     def _look(self) -> None:
@@ -119,7 +119,7 @@ def parse_tokens(text: str) -> tuple[Token, ...]:
     Raises
     ------
     WrongUsage
-        Anything else; the message repeats no token.
+        The text has another form; the message repeats no token.
     """
     tokens = []
     for number, item in enumerate(text.replace(",", " ").split(), 1):
@@ -131,12 +131,12 @@ def parse_tokens(text: str) -> tuple[Token, ...]:
 
 
 def read_tokens(file: Path) -> tuple[Token, ...]:
-    """Read a file with a line "RIGHT TOKEN" per token; empty lines and those that begin with # are left out.
+    """Read a file with one "RIGHT TOKEN" per line; skip empty lines and comments (#).
 
     Raises
     ------
     WrongUsage
-        The file cannot be read, or a line is of another form; the message repeats no token.
+        The file cannot be read, or a line has another form; the message repeats no token.
     """
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
@@ -154,12 +154,12 @@ def read_tokens(file: Path) -> tuple[Token, ...]:
 
 
 def create_token(right: str, token: str, place: str) -> Token:
-    """Return one token; `token` is the token itself or "sha256:" and the digest of it in hexadecimal.
+    """Return one token; `token` is the token itself, or "sha256:" and its digest in hexadecimal.
 
     Raises
     ------
     WrongUsage
-        No such right, or no token; names `place`.
+        There is no such right, or the token is malformed; the message names `place`.
     """
     if right.lower() not in _RIGHTS:
         raise WrongUsage(f"{place} names no right; it is one of {', '.join(_RIGHTS)}")
@@ -173,7 +173,8 @@ def create_token(right: str, token: str, place: str) -> Token:
         return Token((digest,), _RIGHTS[right.lower()])
     if not token or " " in token or not token.isprintable():
         raise WrongUsage(f"{place} has no token, or one with spaces or unprintable characters")
-    # Header text is bytes; clients write what is beyond ASCII as UTF-8, or as Latin-1 where it allows that.
+    # Header values are bytes: clients encode text beyond ASCII as UTF-8, or as Latin-1 where that is
+    # possible.
     written = {token.encode(): None}
     if all(ord(character) < 256 for character in token):
         written[token.encode("latin-1")] = None

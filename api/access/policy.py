@@ -1,7 +1,7 @@
-"""The decision about one request: may this caller do this, and how soon.
+"""Decides whether a request is admitted, and otherwise how soon it may be tried again.
 
-Knows headers as bytes and answers with a right or an error; statuses are the web's. Called by
-`api.web.guards.auth`.
+Reads headers as bytes and returns a right or raises an error; statuses are the business of `api.web`. Called
+by `api.web.guards.auth`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SMALL_PICTURE_COST: Final = 1 / 50
 
 
 class Ambiguous(IqdbError):
-    """A request with more than one header `Authorization`: which of them counts would be a guess."""
+    """A request with more than one header `Authorization`: it is not clear which one counts."""
 
 
 class Unauthorized(IqdbError):
@@ -37,16 +37,16 @@ class Unauthorized(IqdbError):
 
 
 class Forbidden(IqdbError):
-    """A request with a token that may do less."""
+    """A request whose token has a lesser right."""
 
 
 class RateLimited(IqdbError):
-    """A caller over the rate.
+    """A caller that exceeds its rate.
 
     Parameters
     ----------
     wait_s : int
-        After which the next request passes, seconds.
+        Seconds after which the next request passes.
     """
 
     retryable = True
@@ -58,14 +58,14 @@ class RateLimited(IqdbError):
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """A request that may go on.
+    """An admitted request.
 
     Parameters
     ----------
     needed : Right
-        What it needs.
+        What the request needs.
     caller : str or None
-        Who is charged for it; None where requests are not counted.
+        Whose rate it counts against; None where requests are not counted.
     """
 
     needed: Right
@@ -82,9 +82,9 @@ class AccessPolicy:
     anonymous : Right
         What callers without a token may do.
     forwarded : Right
-        What they may do when a proxy speaks for them, or when they call the server by a name that is not this
-        machine's own: then a loopback address says nothing about who asks. (A web site can have its own name
-        lead to its visitor's machine; what its pages ask there bears that name.)
+        What such callers may do through a proxy, or if they address the server by a name other than this
+        machine's own: then a loopback address proves nothing. (In DNS rebinding a web site makes its own name
+        lead to its visitor's machine; requests of its pages bear that name.)
     rate : RateLimit
     """
 
@@ -96,16 +96,16 @@ class AccessPolicy:
     def check(
         self, method: str, path: str, headers: Sequence[tuple[bytes, bytes]], address: str | None
     ) -> Admission:
-        """Return what the request needs and who asks, if it may go on.
+        """Return what the request needs and who sends it, if it is admitted.
 
         Parameters
         ----------
         method, path : str
             See `rights.right_for`.
         headers : sequence of (bytes, bytes)
-            Names in small letters.
+            Names in lower case.
         address : str, optional
-            Who asks, as far as the server can tell.
+            The address of the caller, as far as the server knows.
 
         Raises
         ------
@@ -129,7 +129,7 @@ class AccessPolicy:
         return Admission(needed, caller)
 
     def charge(self, caller: str | None, count: int) -> None:
-        """Count what a request holds beyond one, against the rate of whoever it was admitted as."""
+        """Count a batch of several requests against the rate of its caller."""
         if caller is not None:
             self.rate.charge(caller, count)
 
@@ -159,7 +159,7 @@ class AccessPolicy:
 
 
 def anonymous_right(host: str, keyring: Keyring, *, is_open: bool, is_private: bool) -> tuple[Right, Right]:
-    """Return what callers without a token may do: directly, and through a proxy.
+    """Return the rights of callers without a token: of direct ones, and of those behind a proxy.
 
     Parameters
     ----------
@@ -173,21 +173,21 @@ def anonymous_right(host: str, keyring: Keyring, *, is_open: bool, is_private: b
     Raises
     ------
     WrongUsage
-        Nobody could do anything.
+        With these settings nobody could do anything.
     """
     if is_private and is_open:
         raise WrongUsage("'open' lets everyone write and 'private' lets nobody read: choose one")
     if is_private and not keyring:
         raise WrongUsage("'private' needs tokens; give some as 'tokens' or in 'token_file'")
     rest = Right.WRITE if is_open else Right.NONE if is_private else Right.READ
-    # Not whether there are any yet: what is decided here must hold when the file gets its first.
+    # Even if there are no tokens yet: the decision must also hold once the file gets its first.
     if keyring.is_configured or is_private or not is_loopback(host):
         return rest, rest
     return Right.ADMIN, rest
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether only this machine reaches an address that a server listens on."""
+    """Return whether only this machine can reach a server that listens on this address."""
     if host == "localhost":
         return True
     try:
@@ -198,7 +198,7 @@ def is_loopback(host: str) -> bool:
 
 @lru_cache(maxsize=64)
 def _is_local(host: bytes) -> bool:
-    """Tell whether a header `Host` is a name or an address by which only this machine calls itself."""
+    """Return whether a header `Host` names this machine by a loopback name or address."""
     name = _PORT.sub("", host.decode("latin-1").strip().lower()).rstrip(".")
     return name.endswith(".localhost") or is_loopback(name.removeprefix("[").removesuffix("]"))
 
@@ -208,9 +208,9 @@ def _caller(token: Token | None, address: str | None) -> str:
 
 
 def bearer_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
-    """Return the token in the header `Authorization`; None if there is none, or it is of another scheme.
+    """Return the bearer token of the header `Authorization`; None if there is none.
 
-    Nobody else reads that header, so that a request is never two callers at once. Raises Ambiguous.
+    The only reader of that header, so that all checks see the same caller. Raises Ambiguous.
     """
     values = [value for name, value in headers if name == b"authorization"]
     if len(values) > 1:

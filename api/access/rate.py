@@ -1,4 +1,4 @@
-"""How often one caller may ask: a bucket of requests per token or address, in bounded memory."""
+"""Rate limits: a token bucket for each token or address, in bounded memory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class RateLimit:
     per_s : float
         Requests per second and caller; 0 means no limit.
     clock : callable
-        Seconds, of any origin.
+        Returns seconds since any moment.
     """
 
     def __init__(self, per_s: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -36,16 +36,16 @@ class RateLimit:
 
     @property
     def is_on(self) -> bool:
-        """Whether there is a limit at all."""
+        """Whether there is a limit."""
         return self._per_s > 0
 
     def take(self, caller: str, cost: float = 1.0) -> int:
-        """Count a request that costs as much as `cost` others, at most 1.
+        """Count a request that costs `cost` requests, at most 1.
 
         Returns
         -------
         int
-            0, or after how many whole seconds the caller may ask again.
+            0 if it passes, else after how many whole seconds the caller may try again.
         """
         if not self._per_s:
             return 0
@@ -56,7 +56,7 @@ class RateLimit:
         return wait_s
 
     def charge(self, caller: str, count: int) -> None:
-        """Count what a request that was let in holds besides: the caller's next ones wait for it."""
+        """Count further cost of an admitted request: the caller's next requests pay for it."""
         if self._per_s and count > 0:
             now = self._clock()
             self._put(caller, self._level(caller, now) - count, now)
@@ -72,7 +72,7 @@ class RateLimit:
 
 
 def caller_of(address: str) -> str:
-    """Return who an address stands for: of IPv6 the network that one customer gets, a /64."""
+    """Return whom an address counts as: for IPv6 the /64 network that one customer gets."""
     try:
         ip = ipaddress.ip_address(address)
     except ValueError:

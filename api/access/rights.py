@@ -1,7 +1,7 @@
-"""What a request needs: the right of each path.
+"""Which right each path needs.
 
-A path that is not named here needs the right to write unless it only reads, so a new route is closed until
-somebody opens it. Called by `policy`, the limits, and the description of the API; `tests/e2e/test_rights.py`
+A path that is not named here needs the right to write unless the method only reads, so a new route is closed
+by default. Called by `policy`, the limits, and the description of the API; `tests/e2e/test_rights.py`
 has the same table in full.
 """
 
@@ -37,7 +37,7 @@ def right_for(method: str, path: str) -> Right:
     Parameters
     ----------
     method : str
-        In capitals.
+        In upper case.
     path : str
         Without the prefix that a proxy added.
     """

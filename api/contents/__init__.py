@@ -1,1 +1,1 @@
-"""All that is stored, read out: lists, what is missing, exports, the feed. Reads the store, asks no index."""
+"""Reads everything that is stored: lists, missing ids, exports, the feed. Uses the store, never the index."""

@@ -1,4 +1,4 @@
-"""Where a mirror stands in the feed, as text: the seq, and the history that it belongs to."""
+"""The cursor of a mirror as text: a seq of the feed, and the history that it belongs to."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _NO_MARK: Final = "0"
 
 
 class InvalidCursor(IqdbError):
-    """Text that no answer gave as a cursor."""
+    """Text that is no cursor."""
 
 
 class OtherHistory(IqdbError):
-    """The store was put back to another state, so what a mirror has got so far may never have happened."""
+    """The store was put back to another state, so changes that a mirror has read may never have happened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +28,9 @@ class Cursor:
     Parameters
     ----------
     seq : int
-        0 for a mirror that has nothing.
+        0 for an empty mirror.
     token : str or None
-        None where the history is not to be checked.
+        None if the history is not checked.
     """
 
     seq: int
@@ -38,7 +38,7 @@ class Cursor:
 
     @classmethod
     def parse(cls, text: str | None) -> Self:
-        """Read what `next` of an answer said, or a bare seq; None begins at the beginning.
+        """Parse a cursor from the `next` of an answer, or a bare seq; None is the beginning.
 
         Raises
         ------
@@ -52,7 +52,7 @@ class Cursor:
         return cls(int(match[1]), match[2])
 
     def check(self, feed: FeedState) -> None:
-        """Raise OtherHistory if the store that said `feed` has not the history of this cursor."""
+        """Raise OtherHistory if `feed` is from another history than this cursor."""
         before = feed.before.token if feed.before else _NO_MARK
         if self.seq > feed.head_seq or (self.seq and self.token is not None and self.token != before):
             raise OtherHistory(

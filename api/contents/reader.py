@@ -1,7 +1,7 @@
-"""Reads the store on behalf of the routes, in threads, so that no long read holds up a request.
+"""Reads the store for the routes, in threads, so that no long read delays other requests.
 
-The embedded server hands in the store that it has; a front end of the distributed server opens the database
-when it is first asked, because it needs it for nothing else. Called by `api.web.subjects.contents`.
+The embedded server passes its store in. A front end of the distributed server needs the database for nothing
+else, and opens it for the first such request. Called by `api.web.subjects.contents`.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ T = TypeVar("T")
 
 
 class TooManyExports(IqdbError):
-    """As many exports run as may at once."""
+    """The limit of exports that run at once is reached."""
 
     retryable = True
 
 
 class ContentsReader:
-    """What is stored, for those who want all of it.
+    """Reads everything that is stored.
 
     Parameters
     ----------
     open_store : callable
-        Returns the store; called once, in a thread, when it is first needed, and again if it fails.
+        Returns the store; called in a thread when it is first needed, and again if that failed.
     close_store : callable
-        Called at the end with the store that was opened.
+        Called by `close` with the store that was opened.
     read_s : float
-        How long a read may take that is no export, seconds.
+        Time limit of reads other than exports, seconds.
     """
 
     def __init__(
@@ -71,20 +71,20 @@ class ContentsReader:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="contents")
 
     async def ids_after(self, after: int, limit: int) -> list[ListedImage]:
-        """Return the next images above an id. Raises StoreUnavailable, as all methods do."""
+        """Return the next images above an id. Like all methods, raises StoreUnavailable."""
         return await self._read(lambda store: store.ids_after(after, limit))
 
     async def missing(self, image_ids: Sequence[int]) -> list[int]:
-        """Return those of the ids that no image has."""
+        """Return the ids without an image."""
         return await self._read(lambda store: store.missing(image_ids))
 
     async def source_of(self, image_id: int) -> str | None:
-        """Return where an image came from, None if nobody knows."""
+        """Return the source of an image, None if it is not known."""
         sources = await self._read(lambda store: store.sources_of([image_id]))
         return sources.get(image_id)
 
     async def changes(self, cursor: Cursor, limit: int, wait_s: float) -> tuple[ChangeBatch, dict[int, str]]:
-        """Return the changes after a cursor and the sources of their images, waiting for the first.
+        """Return the changes after a cursor and the sources of their images; wait for the first change.
 
         Parameters
         ----------
@@ -92,12 +92,12 @@ class ContentsReader:
         limit : int
             Most changes.
         wait_s : float
-            How long to wait while there is none, seconds; then the batch is empty.
+            How long to wait for a change, seconds; without one the batch is empty.
 
         Raises
         ------
         OtherHistory
-            The store is not the one that the cursor comes from.
+            The cursor is from another history of the store.
         """
         clock = asyncio.get_running_loop().time
         end = clock() + wait_s
@@ -108,7 +108,7 @@ class ContentsReader:
             await asyncio.sleep(min(LOOK_S, max(0.0, end - clock())))
 
     async def export_lines(self) -> AsyncGenerator[bytes]:
-        """Yield every image as lines of JSON, all of one moment, in some hundreds of lines at a time."""
+        """Yield every image as lines of JSON, some hundreds at a time, all of one moment."""
         self._begin_export()
         try:
             export = await self._run(lambda store: _Export(store.export()))
@@ -117,8 +117,9 @@ class ContentsReader:
                 while chunk := await self._run(lambda _: export.next()):
                     yield chunk
             finally:
-                # Not waited for: when a client goes, whatever is awaited here is cancelled with the answer.
-                if not self._is_closing:  # else `close` ends it: then there may be no thread any more
+                # Not awaited: when the client disconnects, anything awaited here is cancelled with the
+                # answer.
+                if not self._is_closing:  # otherwise `close` ends it: then there may be no thread any more
                     self._threads.submit(self._end_export, export)
         finally:
             self._exports -= 1
@@ -132,11 +133,11 @@ class ContentsReader:
             self._exports -= 1
 
     def stop_waiting(self) -> None:
-        """Let those who wait for changes go at once."""
+        """End all waiting for changes at once."""
         self._is_closing = True
 
     def close(self) -> None:
-        """Wait for the reads in flight and close the store, if it was opened here."""
+        """Wait for reads in flight, and close the store if it was opened here."""
         self.stop_waiting()
         for export in list(self._open_exports):
             self._end_export(export)
@@ -154,7 +155,7 @@ class ContentsReader:
         self._exports += 1
 
     async def _read(self, read: Callable[[SignatureStore], T]) -> T:
-        """Read a little, within `read_s` seconds; what takes longer hangs, and whoever asked is told so."""
+        """Run a short read; raise StoreUnavailable if it takes longer than `read_s` seconds."""
         try:
             async with asyncio.timeout(self._read_s):
                 return await self._run(read)
@@ -191,12 +192,12 @@ def _chunks(images: Iterator[ExportedImage]) -> Generator[bytes]:
 
 
 class _Export:
-    """An export under way; whoever closes it waits for the chunk that is being read.
+    """An export under way. Closing it waits for the chunk that is being read.
 
     Parameters
     ----------
     images : iterator of ExportedImage
-        Holds a connection of the store until it is closed.
+        Occupies a connection of the store until it is closed.
     """
 
     def __init__(self, images: Iterator[ExportedImage]) -> None:

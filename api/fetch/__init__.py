@@ -1,1 +1,1 @@
-"""Pictures by web address: fetched for a client, from servers that anyone could reach, within limits."""
+"""Fetches pictures by web address for clients, within limits, from the public internet only."""

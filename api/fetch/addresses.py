@@ -1,7 +1,7 @@
-"""Which addresses may be connected to for a stranger: only those that anyone on the internet reaches.
+"""Which addresses may be fetched for a client: only those on the public internet.
 
-Everything else is the server's own network, in one of the ways in which it can be written. Called by the
-fetcher for every address of every name, the ones of redirects included.
+Anything else may lead into the server's own network. Called by the fetcher for every address of every name,
+those of redirects included.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _TRANSLATED: Final = tuple(
 
 
 def is_public(address: str) -> bool:
-    """Tell whether an address is one that anyone may connect to; False for text that is none."""
+    """Return whether an address is public; False for text that is no address."""
     try:
         ip = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

@@ -1,4 +1,4 @@
-"""Why nothing was fetched: what the routes tell of, also where nothing ever is, and no client is loaded."""
+"""Errors of fetching. Apart from the fetcher, so that importing them loads no HTTP client."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from iqdb_core.errors import IqdbError
 
 
 class FetchRefused(IqdbError):
-    """An address that is not fetched, whatever is there."""
+    """The rules forbid fetching this address."""
 
 
 class FetchFailed(IqdbError):
-    """The other server did not give a picture."""
+    """The other server gave no picture."""
 
 
 class FetchBusy(IqdbError):

@@ -1,9 +1,9 @@
 """Fetches a picture by its address, for a client that is not trusted.
 
-Every name is looked up once, all its addresses are checked, and they are tried in turn as they were checked,
-so a name that changes between check and connection changes nothing; redirects are followed by hand, each
-checked alike. No proxies of the environment, no cookies, no kept connections, so that nothing is to be closed
-at the end, and no compressed answers. Called by `api.web.reading.fetching`.
+Every name is looked up once and all its addresses are checked. The connection goes to one of these, so a name
+that changes between check and connection makes no difference. Redirects are followed here, each checked in
+the same way. There are no proxies of the environment, no cookies, no compressed answers, and no kept
+connections, so that nothing has to be closed at the end. Called by `api.web.reading.fetching`.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ class FetchOptions:
     hosts : tuple of str
         Patterns like "*.example.org"; empty: every host.
     private : bool
-        Whether addresses and ports of the server's own network are fetched as well.
+        Whether other ports and addresses of the server's own network are allowed too.
     referer_rules : tuple of (str, str)
-        A pattern of hosts, and what they are told as Referer.
+        A pattern of hosts, and the Referer that they get.
     """
 
     max_bytes: int
@@ -63,13 +63,13 @@ class FetchOptions:
 
 
 class Fetcher:
-    """Fetches pictures, a bounded number at once.
+    """Fetches a bounded number of pictures at once.
 
     Parameters
     ----------
     options : FetchOptions
     version : str
-        Told to the other server.
+        Sent to the other server.
     resolver : callable
         Returns the addresses of a name and port.
     """
@@ -86,9 +86,9 @@ class Fetcher:
         self._client = httpx.AsyncClient(
             trust_env=False,
             follow_redirects=False,
-            # Nobody's: what one site sets would be sent to every other one at the same address.
+            # None: what one site sets would be sent to every other site at the same address.
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
-            # A kept connection belongs to an address, and would be taken for another name at it.
+            # A kept connection belongs to an address and could be reused for another name there.
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
             headers={
                 "User-Agent": f"iqdb-server/{version}",
@@ -98,16 +98,16 @@ class Fetcher:
         )
 
     async def fetch(self, text: str) -> UploadFile:
-        """Return what is at an address; the caller closes it.
+        """Return what is at an address, as an open file; the caller closes it.
 
         Raises
         ------
         FetchRefused
-            The address, or one that it redirects to, is not to be fetched.
+            The rules forbid the address, or one that it redirects to.
         FetchFailed
             No picture came, or not in time.
         FetchBusy
-            Too many others are fetched, and do not end.
+            Too many fetches are under way.
         BodyTooLarge
             It is larger than the limit.
         """
@@ -143,7 +143,7 @@ class Fetcher:
         raise FetchFailed(f"{_host(url)} redirects more than {MAX_REDIRECTS} times")
 
     async def _answer(self, url: httpx.URL, addresses: Sequence[str]) -> httpx.Response:
-        """Return the answer, unread, of the first address that lets us in; fails as the last of them."""
+        """Return the unread answer of the first address that connects; raises the error of the last."""
         connect_s = min(CONNECT_S, self._options.timeout_s / len(addresses))
         *others, last = addresses
         for address in others:
@@ -162,7 +162,7 @@ class Fetcher:
         try:
             return await self._client.send(request, stream=True)
         except (httpx.InvalidURL, ValueError):
-            # The client reads where it would be sent to, though it does not go there.
+            # httpx parses the address of a redirect even if it does not follow it.
             raise FetchFailed(f"{_host(url)} redirects to what is no address") from None
 
     def _parse(self, text: str) -> httpx.URL:
@@ -226,7 +226,7 @@ class Fetcher:
 
 
 def _host(url: httpx.URL) -> str:
-    """Return the name as it is looked up: what `URL.host` makes of it for people may not exist."""
+    """Return the name as DNS has it: `URL.host` decodes it for people."""
     return url.raw_host.decode("ascii")
 
 

@@ -1,7 +1,6 @@
-"""What an operator says of fetching by address: which hosts, and what each is told as Referer.
+"""Parses an operator's rules for fetching by address: which hosts, and which Referer they get.
 
-Loads no HTTP client, so that a rule that is none is refused also where nothing is fetched. Called by the
-composition roots.
+Loads no HTTP client: rules are checked even where fetching is off. Called by the composition roots.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ def parse_hosts(text: str) -> tuple[str, ...]:
     Raises
     ------
     WrongUsage
-        A pattern that no host can be like.
+        A pattern that matches no host.
     """
     return tuple(_pattern(one) for one in text.replace(",", " ").split())
 
@@ -30,7 +29,7 @@ def parse_referer_rules(text: str) -> tuple[tuple[str, str], ...]:
     Raises
     ------
     WrongUsage
-        A rule of another form.
+        A rule has another form.
     """
     rules = []
     for one in text.replace(",", " ").split():
@@ -42,7 +41,7 @@ def parse_referer_rules(text: str) -> tuple[tuple[str, str], ...]:
 
 
 def _pattern(text: str) -> str:
-    """Return a pattern of hosts as hosts are written: in small letters, beyond ASCII as xn--..."""
+    """Return a pattern of hosts in DNS form: lower case, other letters than ASCII as xn--..."""
     if not text.isascii() or not text.isprintable() or _NOT_IN_A_HOST & set(text):
         raise WrongUsage(f"a host to fetch from is a name like example.org or *.example.org, not {text!r}")
     return text.lower()

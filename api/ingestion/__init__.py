@@ -1,1 +1,1 @@
-"""The first seam, adding and deleting: here and now, or through the queue."""
+"""The first seam, adding and deleting: within this process, or through the queue."""

@@ -1,7 +1,7 @@
-"""From requests to the queue, many at a time: one script accepts a group and says how many messages to send.
+"""Puts the writes of many requests into the queue together: one script per group.
 
-While one group is on its way to Redis the next one gathers, so a lone request waits for nobody and a busy
-front end makes few round trips.
+While one group is on its way to Redis the next one gathers: a single request does not wait for others, and a
+busy front end makes few round trips.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ GROUP_BYTES: Final = 32 * 1024 * 1024
 """What one script accepts at most, but for a request that is larger by itself: Redis is not to be held up."""
 _ROOMY: Final = 0.9
 _ROOMY_S: Final = 1.0
-"""A queue filled less than the share `_ROOMY` is taken to have room for so long, without asking."""
+"""For this long, a queue that was filled less than `_ROOMY` is assumed to have space without asking."""
 
 _Pending = tuple[Sequence[Submission], "asyncio.Future[list[Accepted]]"]
 
@@ -38,10 +38,10 @@ class JobAcceptor:
     ----------
     ledger : JobLedger
     threads : LedgerThreads
-        For questions to the ledger.
+        For calls to the ledger.
     send : callable of (int)
-        Puts so many messages on the queue; blocking, for seconds at most. Its failure loses nothing: the
-        sweep finds jobs without one.
+        Sends this many messages; blocks for seconds at most. If it fails nothing is lost: the sweep finds
+        jobs without a message.
     """
 
     def __init__(self, ledger: JobLedger, threads: LedgerThreads, send: Callable[[int], None]) -> None:
@@ -55,7 +55,7 @@ class JobAcceptor:
 
     @property
     def store_id(self) -> str:
-        """Name of the store that jobs are for; empty while that is not known."""
+        """Name of the store that jobs are for; empty while it is not known."""
         return self._ledger.store_id
 
     @property
@@ -70,11 +70,11 @@ class JobAcceptor:
 
     @property
     def refusal(self) -> QueueRefused | None:
-        """Why the queue, which answers, takes nothing."""
+        """Why the queue refuses jobs although it answers; None if it does not."""
         return self._ledger.refusal
 
     async def accept(self, submissions: Sequence[Submission]) -> list[Accepted]:
-        """Accept all of `submissions` or none; on return they are not lost any more.
+        """Accept all of `submissions` or none; on return they are durable.
 
         Raises
         ------
@@ -88,9 +88,9 @@ class JobAcceptor:
         return await future
 
     async def check_capacity(self, payload_bytes: int, lane: Lane) -> None:
-        """Raise QueueFull if so many bytes more would be refused now; raises QueueUnavailable, too.
+        """Raise QueueFull if this many more bytes would be refused now; may raise QueueUnavailable.
 
-        Asks Redis only when the queue was nearly full, or was not heard of, lately.
+        Asks Redis only if the queue was nearly full lately, or has not answered lately.
         """
         if time.monotonic() < self._roomy_until_s:
             return
@@ -103,7 +103,7 @@ class JobAcceptor:
         self._roomy_until_s = time.monotonic() + _ROOMY_S if is_roomy else 0.0
 
     def close(self) -> None:
-        """Wait for what is on its way and end the thread."""
+        """Wait for the group that is on its way, and end the thread."""
         self._thread.shutdown(wait=True)
 
     async def _run(self) -> None:
@@ -116,7 +116,7 @@ class JobAcceptor:
                 results += results[-1:] * len(self._pending)
                 self._pending.clear()
             for (_, future), result in zip(group, results, strict=True):
-                if future.done():  # its client went away; what was accepted stays accepted
+                if future.done():  # its client disconnected; what was accepted stays accepted
                     continue
                 if isinstance(result, Exception):
                     future.set_exception(result)
@@ -135,7 +135,7 @@ class JobAcceptor:
         return group
 
     def _accept_group(self, group: Sequence[Sequence[Submission]]) -> list[list[Accepted] | Exception]:
-        """Accept a group; where it does not fit whole, each of its requests for itself."""
+        """Accept a group; if it does not fit as a whole, accept its requests one by one."""
         try:
             accepted = self._ledger.accept_all([one for submissions in group for one in submissions])
         except QueueFull as error:

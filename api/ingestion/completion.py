@@ -1,8 +1,8 @@
-"""Wait for jobs to become final: one subscription and one reader per front end wake all who wait.
+"""Waits for jobs to become final: one subscription and one reader per front end serve all requests.
 
-Redis says which jobs became final; those that somebody waits for are read together, while the next ones
-gather. What is said while nobody listens is missed: all are looked at when listening begins again, and now
-and then in any case.
+Redis publishes which jobs became final. Those that a request waits for are read together, while the next ones
+gather. Hints that are published while the subscription is down are missed: so all jobs are read when it comes
+back, and now and then in any case.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ _RECENT_JOBS: Final = 4096
 
 
 class CompletionWaiter:
-    """Tells waiting requests when their jobs are final; to be used on the event loop, but for the hints.
+    """Tells waiting requests when their jobs are final. Used on the event loop, except for the hints.
 
     Parameters
     ----------
     reader : JobReader
-        The truth about jobs.
+        Reads the records of jobs.
     threads : LedgerThreads
-        For questions to the ledger.
+        For calls to the ledger.
     loop : asyncio.AbstractEventLoop
-        The loop on which requests wait.
+        The event loop of the requests.
     waits : Waits
-        Ends waits when the process is to end.
+        Time limits, shorter once the process is told to end.
     """
 
     def __init__(
@@ -58,20 +58,20 @@ class CompletionWaiter:
         self._task: asyncio.Task[None] | None = None
 
     def hint(self, job_ids: Sequence[str]) -> None:
-        """Say that jobs have become final; from any thread."""
+        """Take a hint that jobs have become final; from any thread."""
         self._loop.call_soon_threadsafe(self._heard, job_ids)
 
     def look_at_all(self) -> None:
-        """Say that hints may have been missed; from any thread."""
+        """Take note that hints may have been missed; from any thread."""
         self._loop.call_soon_threadsafe(lambda: self._look_at(list(self._waiting)))
 
     async def wait(self, job_ids: Sequence[str], timeout_s: float) -> dict[str, Job | None]:
-        """Wait until all jobs are final, but no longer than `timeout_s` seconds, nor than `waits` allow.
+        """Wait until all jobs are final, at most `timeout_s` seconds, and no longer than `waits` allows.
 
         Returns
         -------
         dict
-            Those that are final; None for one whose record has expired meanwhile.
+            The jobs that are final; None for a job whose record has expired meanwhile.
         """
         futures = {job_id: self._loop.create_future() for job_id in job_ids}
         self._waiting.update(futures)
@@ -99,7 +99,7 @@ class CompletionWaiter:
             self._wake.set()
 
     async def _read_what_is_due(self) -> None:
-        """Read jobs while anybody waits; those that become due meanwhile are read together."""
+        """Read jobs while any request waits; jobs that become due meanwhile are read together."""
         while self._waiting:
             self._wake.clear()
             if not self._due:

@@ -1,4 +1,4 @@
-"""Ingestion here and now: hash in a thread of this process, commit to its store, wait for its index."""
+"""Ingestion within this process: hash in a thread, commit to the store, wait for the index."""
 
 from __future__ import annotations
 
@@ -24,23 +24,22 @@ from iqdb_core.signature import ReadImage
 class EmbeddedIngestion:
     """Implements `Ingestion` in this process.
 
-    Asking not to wait changes nothing here: the work is done before the answer, and there is no job to
-    follow.
+    `wait=false` has no effect: the work is done before the answer, so there is no job to follow.
 
     Parameters
     ----------
     hasher : Hasher
     committer : GroupCommitter
     search : Search
-        Tells when a commit has become findable.
+        Knows when a commit is findable.
     clock : RevisionClock
-        Numbers the writes in the order in which they are accepted.
+        Gives each write its revision when it is accepted.
     waits : Waits
-        Ends waits when the process is to end.
+        Time limits, shorter once the process is told to end.
     timeout_s : float
         How long to wait for the index.
     store_id : callable
-        Returns the name of the store that is written to, which changes where another is put in its place.
+        Returns the name of the store, which changes if another database is put in its place.
     """
 
     def __init__(
@@ -63,7 +62,7 @@ class EmbeddedIngestion:
         self._store_id = store_id
 
     async def check_capacity(self, body_bytes: int, *, wait: bool) -> None:
-        """See `Ingestion`: embedded, there is no queue to be full."""
+        """See `Ingestion`: there is no queue that could be full."""
 
     async def add(self, new: NewImage, *, wait: bool = True) -> Added:  # noqa: ARG002
         """See `Ingestion`."""
@@ -76,7 +75,7 @@ class EmbeddedIngestion:
         async def one(new: NewImage, revision: int) -> Outcome:
             try:
                 return await self._add(new, revision)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the others may be stored already
+            except Exception as error:  # noqa: BLE001 - the other images may be stored already
                 return failed(new.image_id, error)
 
         return await asyncio.gather(*(one(*each) for each in zip(news, revisions, strict=True)))
@@ -92,7 +91,7 @@ class EmbeddedIngestion:
         except TimeoutError:
             raise IndexNotReady("the server is stopping, and did not come to this image") from None
         settled = await self._settled(committed)
-        # Also where another image has the id: whoever is told so may look at it.
+        # Even if another image has the id: the client may look at that image after this answer.
         await self._wait_applied(settled)
         if settled.outcome.is_taken:
             raise ImageExists(new.image_id)
@@ -105,7 +104,7 @@ class EmbeddedIngestion:
         return []
 
     async def job(self, job_id: str) -> Job:
-        """See `Ingestion`: embedded, everything is done when it is answered."""
+        """See `Ingestion`: everything is done before the answer, so there are no jobs."""
         raise UnknownJob(f"no job has the id {job_id!r}")
 
     async def jobs(self, state: JobState | None, cursor: str | None, limit: int) -> JobPage:  # noqa: ARG002
@@ -113,7 +112,7 @@ class EmbeddedIngestion:
         return JobPage(jobs=[], next_cursor=None)
 
     async def status(self) -> dict[str, Any]:
-        """See `Ingestion`: embedded, there is no queue."""
+        """See `Ingestion`: there is no queue."""
         return {"store_id": self._store_id()}
 
     async def _write(self, write: Write) -> None:
@@ -123,7 +122,7 @@ class EmbeddedIngestion:
         return await asyncio.wrap_future(self._committer.submit(write))
 
     async def _settled(self, committed: Committed) -> Committed:
-        """Return what became of a write, which is numbered anew if another process has outrun it."""
+        """Return the outcome of a write; it gets a new revision if another process has counted further."""
         while self._clock.is_outrun(committed.write.revision, committed.outcome):
             committed = await self._commit(replace(committed.write, revision=self._clock.next()))
         return committed

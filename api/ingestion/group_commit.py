@@ -1,8 +1,7 @@
 """Group commit: writes that arrive together share one transaction and one fsync.
 
-One thread takes everything that has piled up while the last transaction was being flushed and commits it at
-once, so a lone writer waits for nobody and many writers wait for about two flushes. Used by the embedded
-ingestion.
+One thread commits everything that arrived while the last transaction was being flushed. A single writer does
+not wait for others, and each of many waits for about two flushes. Used by the embedded ingestion.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ class WritableStore(Protocol):
     """The one thing the committer needs of a store."""
 
     def apply_and_read(self, writes: Sequence[Write]) -> tuple[list[WriteOutcome], ChangeBatch]:
-        """Commit all writes in one transaction; return what that added to the feed, too."""
+        """Commit all writes in one transaction; also return the changes that this added to the feed."""
 
 
 class Committed(NamedTuple):
@@ -43,7 +42,7 @@ class Committed(NamedTuple):
     write : Write
     outcome : WriteOutcome
     is_applied : bool
-        Whether it is known to be in the index of this process already; False where nobody can tell yet.
+        Whether the index of this process is known to have it; False if that is not known yet.
     """
 
     write: Write
@@ -62,10 +61,10 @@ class GroupCommitter:
     store : WritableStore
         Receives one call per group.
     on_commit : callable of (ChangeBatch)
-        Called after each commit, in the committer's thread, with what was added to the feed; tells whether it
-        is applied.
+        Called after each commit, in the committer's thread, with the changes added to the feed; returns
+        whether they are applied.
     observe : callable
-        Told how long each commit took.
+        Called with the duration of each commit.
     """
 
     def __init__(
@@ -84,7 +83,7 @@ class GroupCommitter:
 
     @property
     def last_error(self) -> str | None:
-        """Why the last commit failed; None if it did not."""
+        """Why the last commit failed; None if it succeeded."""
         return self._last_error
 
     def submit(self, write: Write) -> Future[Committed]:
@@ -97,7 +96,7 @@ class GroupCommitter:
         return future
 
     def close(self) -> None:
-        """Commit what was submitted and end the thread."""
+        """Commit everything submitted, and end the thread."""
         with self._lock:
             if self._is_closed:
                 return
@@ -132,7 +131,7 @@ class GroupCommitter:
                 self._report(error)
             self._fail(group, error)
         except Exception as error:
-            # The thread must outlive any bug below it, and its callers must hear of it.
+            # The thread must survive any bug below it, and its callers must get the error.
             log.exception("a commit of %d writes failed", len(group), extra={"action": "commit_failed"})
             self._last_error = f"{type(error).__name__}: {error}"
             self._fail(group, error)
@@ -146,9 +145,9 @@ class GroupCommitter:
                     future.set_result(Committed(write, outcome, is_applied))
 
     def _report(self, error: StoreError) -> None:
-        """Keep the reason for whoever asks, and warn of it: at once, and then once a minute.
+        """Keep the reason for `/status`, and log a warning: at once, and then once a minute.
 
-        Each caller hears of his own write only; a full disk concerns whoever runs the server.
+        Callers only learn about their own write, but a full disk concerns the operator.
         """
         self._last_error = str(error)
         if time.monotonic() - self._told_s >= TELL_AGAIN_S:

@@ -1,8 +1,8 @@
-"""Pictures to signatures without ever holding up the event loop, a bounded number at a time.
+"""Computes signatures of pictures off the event loop, a bounded number at a time.
 
-Uploads wait on disk or in their spool until a decoder is free: only then are their bytes read into memory, so
-memory is bounded by decoders x (upload limit + decoded size), whatever arrives. Called by the ingestion and
-the query routes.
+Uploads wait on disk or in their spool until a decoder is free, and are read into memory only then. So memory
+is bounded by decoders x (upload limit + decoded size), whatever arrives. Called by the ingestion and the
+query routes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Gone = Callable[[], Awaitable[None]]
 
 
 class Abandoned(IqdbError):
-    """Nobody waits for this picture any more."""
+    """The client has disconnected, so the picture was not decoded."""
 
 
 class Hasher:
@@ -39,11 +39,11 @@ class Hasher:
     decoders : int
         Images decoded at once, at least 1.
     limits : DecodeLimits
-        What an image may cost.
+        Limits for each picture.
     max_upload_bytes : int
         Largest file, bytes.
     observe : callable
-        Told how long each picture took to decode and to hash.
+        Called with the time that each picture took to decode and to hash.
     """
 
     def __init__(
@@ -62,28 +62,28 @@ class Hasher:
     async def read(self, picture: Picture, *, gone: Gone | None = None) -> ReadImage:
         """Return the picture's signature, and whether a file is damaged; raises as `signature`.
 
-        With `gone` also Abandoned, and then a picture that waited for a decoder is not decoded.
+        With `gone` it also raises Abandoned: a picture that still waits for a decoder is then not decoded.
         """
         if isinstance(picture, Signature):
             return ReadImage(picture, is_damaged=False)
         return await self._in_thread(lambda: self._read(picture), gone)
 
     async def read_and(self, picture: Picture, then: Callable[[ReadImage], Future[T]]) -> tuple[ReadImage, T]:
-        """Do as `read`, and begin in the decoder's thread what comes after it.
+        """Do as `read`, and start the next step in the decoder's thread.
 
-        The event loop is woken once, when both are done, and not between them.
+        So the event loop is woken once, when both are done, and not in between.
 
         Parameters
         ----------
         picture : Picture
         then : callable of (ReadImage)
-            Begins something that ends in a thread of its own; must not wait for it.
+            Starts the next step, which ends in another thread; must not wait for it.
 
         Returns
         -------
         ReadImage
         T
-            What came of the second. Raises as `read`, and whatever the second fails with.
+            The result of the next step. Raises as `read`, and any error of the next step.
         """
         loop = asyncio.get_running_loop()
         done: asyncio.Future[tuple[ReadImage, T]] = loop.create_future()
@@ -111,7 +111,7 @@ class Hasher:
     async def asked(
         self, picture: Picture, *, turns: str | None, has_parts: bool, gone: Gone | None = None
     ) -> ReadAsked:
-        """Return what a search for copies of a picture looks for; raises as `read`.
+        """Return the signatures that a search for copies of a picture uses; raises as `read`.
 
         Parameters
         ----------
@@ -119,7 +119,7 @@ class Hasher:
         turns : str or None
             See `iqdb_core.signature.turned`.
         has_parts : bool
-            Those of parts of the picture, too; only a file has any.
+            Also those of parts of the picture; only a file has any.
         gone : callable or None
             See `read`.
         """
@@ -141,7 +141,7 @@ class Hasher:
             is_gone = not watch.cancel()
             has_begun = not task.cancel()
         if is_gone:
-            if has_begun:  # it reads its file, which is closed when this ends
+            if has_begun:  # the thread reads the file, which is closed when this returns
                 await asyncio.gather(done, return_exceptions=True)
             raise Abandoned("the client went away")
         return await done
@@ -163,7 +163,7 @@ class Hasher:
         )
 
     def close(self) -> None:
-        """Wait for the images in flight and end the threads."""
+        """Wait for pictures in flight, and end the threads."""
         self._threads.shutdown(wait=True)
 
 
@@ -173,10 +173,10 @@ def _tell(
     result: T | None,
     error: BaseException | None,
 ) -> None:
-    """Settle a future of the loop, from any thread."""
+    """Set the result of a future of the loop, from any thread."""
 
     def settle() -> None:
-        if done.done():  # its client went away
+        if done.done():  # its client disconnected
             return
         if error is not None:
             done.set_exception(error)

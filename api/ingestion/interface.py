@@ -1,7 +1,7 @@
 """The ingestion seam: how a picture becomes a stored image.
 
-`Ingestion` is what the routes know. `embedded` hashes and commits here and now, `queued` hands the work to
-Celery workers. The composition root chooses; nothing else may ask.
+Routes know only `Ingestion`. `embedded` hashes and commits within this process, `queued` hands the work to
+Celery workers. The composition root chooses; nothing else may ask which one it is.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Added:
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """An image that is accepted for good and will be worked on."""
+    """An image that is durably accepted and waits for a worker."""
 
     image_id: int
     job_id: str
@@ -38,7 +38,7 @@ class Queued:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """An image of a batch that could not be added; the others are not touched by it."""
+    """An image of a batch that could not be added; the others are not affected."""
 
     image_id: int
     error: IqdbError
@@ -48,7 +48,7 @@ Outcome = Added | Queued | Failed
 
 
 def failed(image_id: int, error: Exception) -> Failed:
-    """Return the outcome of an image of a batch; what nobody foresaw is logged, and spoils it alone, too."""
+    """Return the outcome of a failed image of a batch; an unexpected error is logged, and fails it alone."""
     if isinstance(error, IqdbError):
         return Failed(image_id, error)
     log.error("image %d of a batch failed", image_id, exc_info=error, extra={"action": "bug"})
@@ -62,18 +62,18 @@ class Ingestion(Protocol):
         """Raise QueueFull if a body of this length would be refused; called before the body is read."""
 
     async def add(self, new: NewImage, *, wait: bool) -> Added | Queued:
-        """Add or replace one image; raises why it fails, `ImageExists` where it was to replace none.
+        """Add or replace one image; raises the reason of a failure, `ImageExists` if it must not replace one.
 
-        With `wait` it is findable on return, unless it is `Queued` because that takes too long.
+        With `wait` it is findable on return; if that takes too long, `Queued` is returned.
         """
 
     async def add_many(self, news: Sequence[NewImage], *, wait: bool) -> list[Outcome]:
-        """Add or replace many; one outcome each, in order. Raises only what concerns them all."""
+        """Add or replace many; return an outcome for each, in order. Raises only what affects all."""
 
     async def delete(self, image_ids: Sequence[int]) -> list[Queued]:
         """Delete images; ids that are unknown are no error. What raises may have deleted a part of them.
 
-        Not findable any more on return, but for those that are returned because that takes too long.
+        On return they cannot be found any more, except for those returned, for which it takes too long.
         """
 
     async def job(self, job_id: str) -> Job:
@@ -83,4 +83,4 @@ class Ingestion(Protocol):
         """Return a page of jobs."""
 
     async def status(self) -> dict[str, Any]:
-        """Return what `GET /status` says of ingestion, and of the store that it writes to."""
+        """Return what `GET /status` shows of ingestion and of its store."""

@@ -1,4 +1,4 @@
-"""Questions to the ledger in threads of their own: a queue that hangs holds up no request without it."""
+"""Calls to the ledger in threads of their own: a hanging queue delays only requests that need it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class LedgerThreads:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="ledger")
 
     async def run(self, call: Callable[[], T]) -> T:
-        """Return what `call` returns; raises what it raises, and QueueUnavailable if it takes too long."""
+        """Run `call`; raises what it raises, and QueueUnavailable if it takes too long."""
         try:
             async with asyncio.timeout(LIMIT_S):
                 return await asyncio.get_running_loop().run_in_executor(self._threads, call)
@@ -31,5 +31,5 @@ class LedgerThreads:
             raise QueueUnavailable("the queue does not answer in time") from None
 
     def close(self) -> None:
-        """Wait for the calls in flight and end the threads."""
+        """Wait for calls in flight, and end the threads."""
         self._threads.shutdown(wait=True, cancel_futures=True)

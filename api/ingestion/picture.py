@@ -1,6 +1,6 @@
-"""What an image may be given as: a file, its colour channels, or its signature.
+"""The forms in which a picture arrives: a file, its colour channels, or its signature.
 
-Knows no HTTP request; `api.web.reading.requests` makes these values, the hasher and the ingestion take them.
+Knows no HTTP. `api.web.reading.requests` makes these values, the hasher and the ingestion take them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Channels:
     blue: Any
 
     def signature(self) -> Signature:
-        """Compute the signature, in milliseconds: not on the event loop. Raises InvalidChannels."""
+        """Compute the signature; takes milliseconds, so not on the event loop. Raises InvalidChannels."""
         return from_channels(self.red, self.green, self.blue)
 
 
@@ -48,9 +48,9 @@ class NewImage:
     image_id : int
     picture : Picture
     source : str or None
-        Where it came from; None leaves what is known of that as it is.
+        Where it came from; None keeps a source that is already stored.
     if_absent : bool
-        Replace no image: where one has the id already, it is `ImageExists`.
+        Never replace an image: if one has the id already, raise `ImageExists`.
     """
 
     image_id: int
@@ -65,7 +65,7 @@ async def read_upload(upload: UploadFile, max_bytes: int) -> bytes:
 
 
 def upload_bytes(upload: UploadFile, max_bytes: int) -> bytes:
-    """Do the same in a thread, where nobody minds that the upload may be on disk."""
+    """Read an upload whole, blocking, for use in a thread; raises as `read_upload`."""
     return _bounded(upload.file.read(max_bytes + 1), max_bytes)
 
 

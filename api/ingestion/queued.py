@@ -1,6 +1,6 @@
-"""Ingestion through the queue: accept for good, let workers do it, and tell when it is done and findable.
+"""Ingestion through the queue: accepts durably, and waits until workers are done and the image is findable.
 
-Nothing is hashed here. Redis holds what was accepted; Celery messages say only that there is work.
+Nothing is hashed here. Redis holds the accepted jobs; Celery messages say only that there is work.
 """
 
 from __future__ import annotations
@@ -48,20 +48,20 @@ class QueueIngestion:
     ----------
     ledger : JobReader
     threads : LedgerThreads
-        For questions to the ledger.
+        For calls to the ledger.
     acceptor : JobAcceptor
-        Accepts and sends, many requests at a time.
+        Accepts the writes of many requests together.
     completion : CompletionWaiter
-        Tells when a job is final.
+        Knows when a job is final.
     search : Search
-        Tells when a commit is findable on every node.
+        Knows when a commit is findable on every node.
     waits : Waits
-        Ends waits when the process is to end.
+        Time limits, shorter once the process is told to end.
     hash_channels : callable
-        Computes the signature of channels, which are small and come decoded.
+        Computes the signature of colour channels, which need no decoding.
     max_upload_bytes : int
     timeout_s : float
-        How long a synchronous write waits before it is answered with its job.
+        How long a waiting write waits before it is answered with its job.
     """
 
     def __init__(
@@ -109,14 +109,14 @@ class QueueIngestion:
         return outcome
 
     async def add_many(self, news: Sequence[NewImage], *, wait: bool) -> list[Outcome]:
-        """See `Ingestion`; what was accepted before the queue was full stays so, the rest says it was not."""
+        """See `Ingestion`; images accepted before the queue was full stay accepted, the others fail."""
         lane = Lane.INTERACTIVE if wait and len(news) <= _HURRIED_JOBS else Lane.BULK
         outcomes: dict[int, Outcome] = {}
         group: dict[int, Submission] = {}
         for number, new in enumerate(news):
             try:
                 submission = await self._submission(new, lane)
-            except Exception as error:  # noqa: BLE001 - its own: those before it may be accepted already
+            except Exception as error:  # noqa: BLE001 - of this image alone: others may be accepted already
                 outcomes[number] = failed(new.image_id, error)
                 continue
             if group and not self._fits(group.values(), submission):
@@ -155,13 +155,13 @@ class QueueIngestion:
         return late
 
     async def job(self, job_id: str) -> Job:
-        """See `Ingestion`. A job that is done is shown so once all query nodes that answer have its image.
+        """See `Ingestion`. A job is shown as done once all healthy query nodes have its image.
 
-        It is shown so without them, too, where that takes longer than a node needs that is well.
+        If that takes longer than a healthy node needs, it is shown as done all the same.
         """
         job = await self._threads.run(partial(self._ledger.get, job_id))
         if job.state is JobState.DONE and job.seq is not None:
-            # Without a node nothing old can be shown either: each has caught up before it answers again.
+            # Without a node nothing outdated can be shown either: each catches up before it answers again.
             with contextlib.suppress(SearchUnavailable, IndexNotReady, TimeoutError):
                 async with self._waits.limit(_SHOW_S):
                     await self._search.wait_applied(job.seq, _SHOW_S)
@@ -185,7 +185,7 @@ class QueueIngestion:
         except QueueRefused as error:
             return {"queue": {"state": "refuses", "message": error.mistake}}
         except QueueUnavailable as error:
-            # Behind the colon stands where it is.
+            # The part after the colon names the machine.
             return {"queue": {"state": "away", "message": str(error).partition(":")[0]}}
         refusal = self._acceptor.refusal
         state = {"state": "refuses", "message": refusal.mistake} if refusal else {"state": "ready"}
@@ -203,7 +203,7 @@ class QueueIngestion:
         }
 
     async def _accepted(self, group: Mapping[int, Submission], *, is_first: bool) -> dict[int, Outcome]:
-        """Accept a part of a batch; its failure is raised only if nothing of the batch is accepted yet."""
+        """Accept a part of a batch; raises its failure only if nothing of the batch is accepted yet."""
         try:
             accepted = await self._acceptor.accept(list(group.values())) if group else []
         except Exception as error:
@@ -236,7 +236,7 @@ class QueueIngestion:
     async def _settle(self, queued: Sequence[Queued], end_s: float) -> list[Outcome]:
         """Wait until jobs are final and what they wrote is findable; what is not by `end_s` stays queued.
 
-        Never raises: what is accepted is not answered as if it could be sent again.
+        Never raises: an error would tell the client to send an accepted image again.
         """
         jobs = await self._completion.wait([one.job_id for one in queued], end_s - time.monotonic())
         newest = max((job.seq or 0 for job in jobs.values() if job is not None), default=0)
@@ -271,5 +271,5 @@ def _outcome(queued: Queued, job: Job | None) -> Added | Failed:
         return Failed(queued.image_id, JobLost(f"there is no record of job {queued.job_id} any more"))
     if job.state is JobState.FAILED:
         return Failed(job.image_id, JobFailed(job.reason or "failed", job.error))
-    empty = Signature((0.0, 0.0, 0.0), b"")  # a deletion has no signature, and nobody looks at this one
+    empty = Signature((0.0, 0.0, 0.0), b"")  # a deletion has no signature; this one is not used
     return Added(job.image_id, job.signature or empty, job.is_damaged)

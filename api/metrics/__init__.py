@@ -1,1 +1,1 @@
-"""What an operator watches: counted while requests run, or looked up when it is asked for."""
+"""Metrics: counted while requests run, or read when `/metrics` is asked."""

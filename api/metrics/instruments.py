@@ -1,7 +1,7 @@
 """The instruments of one process: requests and stages, counted as they happen.
 
-Names are what dashboards and alerts stand on; `deploy/` holds both, and a test checks that they meet. Costs
-some microseconds per request. Made by the composition roots.
+Dashboards and alerts in `deploy/` depend on the names; a test checks that they agree. Costs some microseconds
+per request. Made by the composition roots.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Instruments:
             buckets=BUCKETS_S,
             registry=self.registry,
         )
-        # Looking a child up by its labels costs more than counting, so each is kept.
+        # Looking up a metric by its labels costs more than counting, so each is kept.
         self._counters: dict[tuple[str, str, int], Counter] = {}
         self._histograms: dict[str, Histogram] = {}
         self._stages = {stage: self._stage_s.labels(stage.value) for stage in Stage}
@@ -78,9 +78,9 @@ class Instruments:
         self._stages[stage].observe(seconds)
 
     def add(self, collector: Collector) -> None:
-        """Add something that is looked up when somebody asks."""
+        """Add a collector, which is read when `/metrics` is asked."""
         self.registry.register(collector)
 
     def render(self) -> bytes:
-        """Return everything as text for Prometheus; may wait for the queue, so not on the event loop."""
+        """Return all metrics as text for Prometheus; may wait for the queue, so not on the event loop."""
         return generate_latest(self.registry)

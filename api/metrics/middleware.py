@@ -1,4 +1,4 @@
-"""Count every request by its route and status. Outermost, so that refusals are counted as well."""
+"""Counts every request by route and status. The outermost middleware, so that refusals count as well."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class RequestCounter:
     app : ASGI application
     instruments : Instruments
     route_of : callable
-        Returns the route that a path belongs to, None for one that belongs to none: most requests that are
-        refused are refused before they have found their route.
+        Returns the route of a path, None if it has none: most refused requests are refused before they
+        reach their route.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class RequestCounter:
         finally:
             if scope.get(GONE):
                 status = _NO_ANSWER
-            # Paths and methods that a stranger makes up must not become labels: each would stay for ever.
+            # Made-up paths and methods must not become labels: each would be kept for ever.
             method = scope["method"] if scope["method"] in _METHODS else "other"
             self._instruments.count_request(method, self._route(scope), status, perf_counter() - start)
 

@@ -1,4 +1,4 @@
-"""The stages that requests spend their time on, and who is told how long each took."""
+"""The stages of a request, and a timer that reports how long each took."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from time import perf_counter
 
 
 class Stage(StrEnum):
-    """What the time of a request goes into."""
+    """A part of the work on a request."""
 
     DECODE = "decode"
     """A picture's bytes to pixels."""
@@ -25,11 +25,11 @@ Observe = Callable[[Stage, float], None]
 
 
 def ignore(_: Stage, __: float) -> None:
-    """Observe nothing."""
+    """Ignore an observation."""
 
 
 class Timed:
-    """For `with`: tells how long a block took, also when it failed.
+    """For `with`: reports how long the block took, also if it failed.
 
     Parameters
     ----------

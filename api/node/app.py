@@ -1,4 +1,4 @@
-"""A query node's application: what front ends ask of an index, over HTTP.
+"""The application of a query node: answers front ends from its index, over HTTP.
 
 Knows no queue of images and no pictures. `api.search.remote` is the other side.
 """
@@ -80,12 +80,12 @@ async def search(request: Request) -> Response:
 
 @router.post("/sketch")
 async def sketch(request: Request) -> Response:
-    """Answer as `/search` does, for the signature of a painted picture."""
+    """Answer like `/search`, for the signature of a painted picture."""
     return await _ranked(request, _services(request).search.sketch)
 
 
 async def _ranked(request: Request, rank: Rank) -> Response:
-    """Answer with what `rank` finds; front ends take `offset` and `exclude` out of it themselves."""
+    """Answer with what `rank` finds; front ends apply `offset` and `exclude` themselves."""
     signature = codec.from_bytes(await request.body())
     said = query_parameters(request)
     limit = said.integer("limit", 1, MAX_MATCHES) or DEFAULT_LIMIT
@@ -95,7 +95,7 @@ async def _ranked(request: Request, rank: Rank) -> Response:
 
 @router.post("/copies")
 async def copies(request: Request) -> Response:
-    """Answer several signatures with the records of the likeliest copies; see `api.node.copies`."""
+    """Answer several signatures with the records of the most likely copies; see `api.node.copies`."""
     services = _services(request)
     said = query_parameters(request)
     width, height = (said.integer(name, 1, _MAX_SIDE) for name in ("width", "height"))
@@ -119,7 +119,7 @@ async def duplicates(request: Request) -> Response:
     try:
         page = await _services(request).search.duplicates(wanted)
     except StoreError as error:
-        # Not 503, which says that the node itself is not well.
+        # Not 503, which would say that the node itself is unhealthy.
         body = {"message": message_of(error), "retryable": error.retryable}
         return json_response(body, status=HTTPStatus.FAILED_DEPENDENCY)
     return json_response(page_body(page))
@@ -144,7 +144,7 @@ async def signature(request: Request, image_id: str) -> Response:
 
 @router.get("/wait")
 async def wait(request: Request) -> Response:
-    """Answer once a seq is applied, or after `timeout_s` that it is not."""
+    """Answer once a seq is applied, or after `timeout_s` seconds that it is not."""
     parameters = request.query_params
     try:
         seq = int(parameters["seq"])
@@ -165,15 +165,15 @@ async def wait(request: Request) -> Response:
     body = {"is_applied": is_applied, "applied_seq": follower.applied_seq}
     head_seq = follower.head_since(look)
     if head_seq is not None:
-        # The end of the store itself: below what was promised, once a backup of it has been put back. Only
-        # what was read after the question counts: since before, the store may hang or be away.
+        # The newest seq of the store, which is below `seq` once a backup has been put back. Only a look that
+        # began after this request counts: the store may have hung or been away since an earlier one.
         body["head_seq"] = head_seq
     return json_response(body)
 
 
 @router.get("/status")
 async def status(request: Request) -> Response:
-    """Return the number of images and how far the follower is."""
+    """Return the number of images and the state of the follower."""
     return json_response(await _services(request).search.status() | metrics.process_body(request))
 
 

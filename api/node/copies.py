@@ -1,9 +1,9 @@
-"""How a search for copies goes from a front end to a query node and back: binary records, little-endian.
+"""The protocol of searches for copies between front end and query node: binary records, little-endian.
 
-What is asked: a record per signature, of its part (4 x int32, width 0 for none), its turn (a short text) and
-the signature. The answer: the query's detail, then a record per match. Parameters are in the query string,
-but for the ids to leave out: those may be many, and go before the signatures. The picture's `width` and
-`height` may be missing, and passed over: older front ends and nodes do not know them.
+The request has a record per signature: its part (4 x int32, width 0 for none), its turn (a short text) and
+the signature. The answer has the query's detail, then a record per match. Parameters are in the query string,
+except the ids to leave out: there may be many, so they come before the signatures. The picture's `width` and
+`height` may be missing or ignored: older front ends and nodes do not know them.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ def pack_asked(asked: Sequence[Asked], exclude: Collection[int]) -> bytes:
 
 
 def size_words(asked: Sequence[Asked]) -> dict[str, int]:
-    """Return what the query string of a request says of the size of the whole picture."""
+    """Return the parameters of the query string for the size of the whole picture."""
     return {} if asked[0].size is None else dict(zip(("width", "height"), asked[0].size, strict=True))
 
 
 def unpack_asked(raw: bytes, size: tuple[int, int] | None) -> tuple[list[Asked], frozenset[int]]:
-    """Return what `pack_asked` packed, with the size that the query string told.
+    """Return what `pack_asked` packed, with the size from the query string.
 
     Raises
     ------
     InvalidHash
-        Bytes that are no such request.
+        The bytes are no such request.
     """
     if len(raw) < _COUNTS.size:
         raise InvalidHash(f"{len(raw)} bytes are no search for copies")
@@ -78,7 +78,7 @@ def pack_copies(copies: Copies) -> bytes:
 
 
 def unpack_copies(raw: bytes) -> Copies:
-    """Return what `pack_copies` packed; raises InvalidHash for bytes that are no such answer."""
+    """Return what `pack_copies` packed; raises InvalidHash if the bytes are no such answer."""
     if len(raw) < _DETAIL.size or (len(raw) - _DETAIL.size) % _COPY.size:
         raise InvalidHash(f"an answer of {len(raw)} bytes is no list of copies")
     matches = []

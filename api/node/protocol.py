@@ -1,4 +1,4 @@
-"""What a front end and a query node say to each other: fixed-size binary records, no JSON.
+"""The protocol between front end and query node: fixed-size binary records, no JSON.
 
 A match is 8 bytes of id, 8 of score and the signature's 264; a query is a signature. All little-endian.
 """
@@ -36,7 +36,7 @@ def unpack_matches(raw: bytes) -> list[Match]:
     Raises
     ------
     InvalidHash
-        Bytes that are no whole number of records, or a record without a valid signature.
+        The bytes are no whole number of records, or a record has no valid signature.
     """
     if len(raw) % _MATCH.size:
         raise InvalidHash(f"an answer of {len(raw)} bytes is no list of matches")
@@ -47,7 +47,7 @@ def unpack_matches(raw: bytes) -> list[Match]:
 
 
 class NodeHeader:
-    """Sign every answer of `app`, errors included, as a query node's."""
+    """Mark every answer of `app`, errors included, as that of a query node."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

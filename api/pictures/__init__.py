@@ -1,1 +1,1 @@
-"""Files of an operator's pictures, shown small beside the matches that came from them."""
+"""Thumbnails of an operator's picture files, shown beside the matches that came from them."""

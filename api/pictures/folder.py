@@ -1,7 +1,7 @@
 """Which file below a folder an image came from.
 
-Answers a source with a file or with nothing; never leaves the folder, whatever a source or a link says. Knows
-no image format. Called by `thumbnails`.
+Maps a source to a file or to nothing; never leaves the folder, whatever a source or a link says. Knows no
+image format. Called by `thumbnails`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _OPEN: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 @dataclass(frozen=True, slots=True)
 class FileVersion:
-    """A file as it is now; equal as long as it is not changed."""
+    """Identity and version of a file; equal as long as the file does not change."""
 
     path: Path
     size: int
@@ -29,19 +29,19 @@ class FileVersion:
 
 
 class PictureFolder:
-    """All regular files below one folder, but for those of the database.
+    """All regular files below one folder, except those of the database.
 
     Parameters
     ----------
     folder : Path
     database : Path, optional
-        An SQLite file that this process uses: whoever opens and closes it, or what lies beside it under its
-        name, gives up all locks that SQLite holds of it.
+        An SQLite file that this process uses. It and the files beside it with its name are never opened
+        here: closing one of them would release all locks that SQLite holds on it.
 
     Raises
     ------
     WrongUsage
-        It is no folder that can be read.
+        It is no readable folder.
     """
 
     def __init__(self, folder: Path, database: Path | None = None) -> None:
@@ -55,9 +55,9 @@ class PictureFolder:
             raise WrongUsage(f"'pictures' is a folder that can be read, not {str(folder)!r}")
 
     def find(self, source: str) -> FileVersion | None:
-        """Return the file that a source names, absolutely or from the folder on; None if there is none.
+        """Return the file that a source names, absolute or relative to the folder; None if there is none.
 
-        A link counts as what it leads to, which must lie below the folder as well.
+        Links are resolved; the file that they lead to must be below the folder too.
         """
         try:
             path = (self._root / _path_in(source)).resolve(strict=True)
@@ -74,13 +74,13 @@ class PictureFolder:
         return self._database is not None and os.fspath(path).startswith(self._database)
 
     def read(self, file: FileVersion) -> bytes | None:
-        """Return a file's content; None if it is no longer what was found."""
+        """Return a file's content; None if it has changed since it was found."""
         try:
             descriptor = os.open(file.path, _OPEN)
         except OSError:
             return None
-        with open(descriptor, "rb") as opened:  # noqa: PTH123 - of a descriptor
-            # What was found may have been replaced since: the opened file itself is looked at once more.
+        with open(descriptor, "rb") as opened:  # noqa: PTH123 - opens a descriptor
+            # The file may have been replaced since it was found, so the opened file is checked once more.
             state = os.fstat(descriptor)
             is_same = stat.S_ISREG(state.st_mode) and self.find(str(file.path)) == file
             if not is_same or (state.st_size, state.st_mtime_ns) != (file.size, file.changed_ns):

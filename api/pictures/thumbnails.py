@@ -1,4 +1,4 @@
-"""Small pictures of files, made when they are first asked for and kept in memory.
+"""Thumbnails of files, made on first request and cached in memory.
 
 A bounded number of files is decoded at once, within the limits for images. Called by the routes.
 """
@@ -28,11 +28,11 @@ class Thumbnails:
     ----------
     folder : PictureFolder
     limits : DecodeLimits
-        What a file may cost.
+        Limits of decoding.
     max_bytes : int
         Largest file, bytes.
     cache_bytes : int
-        What the thumbnails that are kept may hold together, bytes.
+        Size limit of the cache, bytes.
     """
 
     def __init__(
@@ -52,17 +52,17 @@ class Thumbnails:
         self._turns = asyncio.Semaphore(_AT_ONCE)
 
     async def find(self, source: str) -> FileVersion | None:
-        """Return the file that a source names, if there is one that may be shown."""
+        """Return the file that a source names, if it exists and may be shown."""
         found = await asyncio.to_thread(self._folder.find, source)
         return found if found is not None and found.size <= self._max_bytes else None
 
     async def thumbnail(self, file: FileVersion) -> bytes | None:
-        """Return a file as a small JPEG; None if it shows nothing (any more)."""
+        """Return a file as a small JPEG; None if it is no readable picture, or has changed."""
         kept = self._kept_of(file)
         if kept is not None:
             return kept
         async with self._turns:
-            made = self._kept_of(file)  # another request may have made it meanwhile
+            made = self._kept_of(file)  # another request may have made it in the meantime
             if made is None:
                 made = await asyncio.to_thread(self._make, file)
                 if made is not None:
@@ -95,5 +95,5 @@ class Thumbnails:
 
 
 def tag_of(file: FileVersion) -> str:
-    """Return a name for this version of a file that tells nothing about where it is."""
+    """Return an ETag for this version of a file that does not reveal its path."""
     return hashlib.blake2b(repr(file).encode(), digest_size=12).hexdigest()

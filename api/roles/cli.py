@@ -1,4 +1,4 @@
-"""The `iqdb` command: which commands there are, and what each is for.
+"""The `iqdb` command: the list of commands, and what each is for.
 
 A command's file is imported when it runs, so that `iqdb --help` is quick and `iqdb migrate` loads no web
 framework.
@@ -31,16 +31,16 @@ _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A command that is not loaded yet.
+    """A command whose file is not imported yet.
 
     Parameters
     ----------
     file : str
         The file of `api.roles.commands` with a Typer application `app` that has a command of the same name.
     summary : str
-        What `iqdb --help` says.
+        Its line in `iqdb --help`.
     panel : str
-        Under which heading.
+        Its heading there.
     """
 
     file: str
@@ -72,33 +72,33 @@ COMMANDS: Final[dict[str, Entry]] = {
 }
 
 
-# Typer carries a Click of its own, whose types have no public names: hence Any.
+# Typer has its own copy of Click, whose types have no public names: hence Any.
 
 
 class _LazyCommand(TyperCommand):
-    """Stands for a command in the list of commands; the real one takes over when it is called."""
+    """Placeholder in the list of commands; imports the real command when it is called."""
 
     def __init__(self, name: str, entry: Entry) -> None:
         super().__init__(name, help=entry.summary, rich_help_panel=entry.panel)
 
     def make_context(self, info_name: str | None, args: list[str], *more: Any, **extra: Any) -> Any:
-        """Parse the arguments as the real command does; its context belongs to it."""
+        """Let the real command parse the arguments, in a context of its own."""
         return load(self.name or "").make_context(info_name, args, *more, **extra)
 
 
 class _Group(TyperGroup):
-    """All commands in the order of the table, and what becomes of their errors."""
+    """All commands, in the order of the table, with the handling of their errors."""
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
         """Return the names."""
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
-        """Return a stand-in."""
+        """Return the placeholder of a command."""
         return _LazyCommand(cmd_name, COMMANDS[cmd_name]) if cmd_name in COMMANDS else None
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command; a failure that we know is one sentence and no traceback."""
+        """Run a command; a known error is printed as one sentence, without a traceback."""
         try:
             return super().invoke(ctx)
         except IqdbError as error:
@@ -131,21 +131,21 @@ def _iqdb(
         typer.Option("--version", is_eager=True, callback=_tell_version, help="Tell the version."),
     ] = False,
 ) -> None:
-    del version  # its callback has ended the command
+    del version  # its callback ends the command
 
 
 def load(name: str) -> Any:
-    """Import a command. Raises KeyError for a name that is none."""
+    """Import a command. Raises KeyError for an unknown name."""
     with without_gc():
         module = importlib.import_module(f"api.roles.commands.{COMMANDS[name].file}")
     return typer.main.get_group(module.app).commands[name]
 
 
 def _open_streams() -> None:
-    """Make the standard streams take whatever is written.
+    """Make the standard streams accept any text.
 
-    Where a supervisor has closed one, Python has None for it: it goes into nothing then. Files and other
-    programs get UTF-8, which is what reads an export again; a terminal gets what it can show.
+    If a supervisor has closed one, Python has None for it: it is replaced by the null device. Files and other
+    programs get UTF-8, so that an export can be read again; a terminal gets what it can show.
     """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
@@ -167,7 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         try:
             app(args=None if arguments is None else list(arguments), prog_name="iqdb")
         finally:
-            sys.stdout.flush()  # what fails at the end of Python fails without a sentence
+            sys.stdout.flush()  # an error while Python ends would have no message
     except SystemExit as end:
         if has_detached_threads() and isinstance(end.code, int):
             exit_now(end.code)
@@ -175,7 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:
         if error.errno not in _NO_ROOM or error.filename is not None:
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for text that is still to be flushed
         sys.stderr.write(f"iqdb: the output cannot be written: {error.strerror}\n")
         sys.exit(1)
 

@@ -1,4 +1,4 @@
-"""How connections arrive: accepted as fast as they come, dropped where a head or an answer never ends.
+"""Accepts connections quickly, and drops those whose request head or answer never ends.
 
 Knows HTTP only as far as the head of a request. Used by `process`.
 """
@@ -54,16 +54,16 @@ _PAUSE_S: Final = 0.5
 class Acceptor:
     """Accepts on one listening socket.
 
-    The loop's own server takes one connection in a turn of the loop: while many clients keep it busy, each
-    of which may be answered in every turn, those that wait to be let in wait for many turns. This one lets in
-    all that wait, as long as that leaves descriptors for what the process does beside talking.
+    The event loop's own server accepts one connection per turn of the loop. While many clients are busy, new
+    ones would wait for many turns. This one accepts all that wait, as long as that leaves file descriptors
+    for the other work of the process.
 
     Parameters
     ----------
     listener : socket
-        Is closed by its owner.
+        Closed by its owner.
     server : uvicorn.Server
-        Whose connections they become.
+        Gets the connections.
     """
 
     def __init__(self, listener: socket.socket, server: Server) -> None:
@@ -82,13 +82,13 @@ class Acceptor:
         self._listen()
 
     def close(self) -> None:
-        """Take no more connections."""
+        """Accept no more connections."""
         if not self._is_closed:
             self._is_closed = True
             self._loop.remove_reader(self._listener)
 
     async def wait_closed(self) -> None:
-        """Do nothing: connections are the server's to wait for."""
+        """Do nothing: the server waits for its connections."""
 
     def _listen(self) -> None:
         if not self._is_closed:
@@ -104,7 +104,7 @@ class Acceptor:
                 connection, _ = self._listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
-            except OSError as error:  # too many open files, here or on the whole machine
+            except OSError as error:  # too many open files, in this process or on the machine
                 self._pause(str(error))
                 return
             connection.setblocking(False)
@@ -115,16 +115,16 @@ class Acceptor:
             task.add_done_callback(self._tasks.discard)
 
     def _next_number(self) -> int:
-        """Return the lowest free descriptor: at least so many are open, of connections and everything else.
+        """Return the lowest free descriptor, which tells about how many are open.
 
-        Raises OSError where none is free.
+        Raises OSError if none is free.
         """
         number = os.dup(self._listener.fileno())
         os.close(number)
         return number
 
     def _pause(self, reason: str) -> None:
-        """Let those that wait to be let in wait some more."""
+        """Stop accepting for a while."""
         now = self._loop.time()
         if now - self._told_s >= TELL_AGAIN_S:
             self._told_s = now
@@ -136,11 +136,11 @@ class Acceptor:
         try:
             await self._loop.connect_accepted_socket(self._create, connection)
         except OSError:
-            connection.close()  # gone before it was let in
+            connection.close()  # the client left before it was accepted
 
 
 def _file_limits() -> tuple[float, int]:
-    """Return how many files this process may open, and how many of them are not for connections."""
+    """Return how many files this process may open, and how many of these are kept from connections."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:
         return math.inf, 0
@@ -148,14 +148,14 @@ def _file_limits() -> tuple[float, int]:
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with a limit for the head of a request, in bytes and in time.
+    """uvicorn's protocol with limits for the head of a request, in bytes and in time.
 
-    A request that is answered before its body has ended is the last of its connection, which ends soon: the
-    limits of bodies hold as long as somebody reads them, and nobody does after the answer.
+    A request that is answered before its body has ended is the last of its connection: limits of bodies only
+    hold while the body is read, and nothing reads it after the answer.
 
-    Also quiet: a stranger cannot write a line of the log with a malformed request. And a request that offers
-    to go on in another protocol (`Upgrade`, as HTTP/2 clients do without TLS) is answered in HTTP/1.1, with
-    its body: the parser takes what follows such a head for the other protocol, so another parser reads on.
+    A malformed request writes no line to the log. A request that offers another protocol
+    (`Upgrade`, as HTTP/2 clients send without TLS) is answered in HTTP/1.1, with its body: the parser takes
+    bytes after such a head for the other protocol, so a second parser reads the body.
     """
 
     head_since: float | None = None
@@ -177,15 +177,15 @@ class BoundedProtocol(HttpToolsProtocol):
     """Bytes that have left, and when that number was new."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for a head."""
+        """Start the time limit for the first head."""
         self._writes = CoalescingTransport(transport, self.loop)
-        super().connection_made(self._writes)  # type: ignore[arg-type]  # has all that a transport has
+        super().connection_made(self._writes)  # type: ignore[arg-type]  # behaves like a transport
         self.head_since = self.loop.time()
 
     def data_received(self, data: bytes) -> None:
-        """Take what arrived."""
+        """Parse bytes from the client."""
         if self._is_refused:
-            self._unset_keepalive_if_required()  # it would end the connection before we do
+            self._unset_keepalive_if_required()  # uvicorn would close the connection before we do
             if self.loop.time() < self._rest_until:
                 self._end_within(REST_S)
             return
@@ -199,7 +199,7 @@ class BoundedProtocol(HttpToolsProtocol):
             else:
                 self._refuse(400, "this is no HTTP request")
             return
-        # What a body of the request before has of these bytes cannot be told from the head's.
+        # These bytes may include the end of the previous request's body, which cannot be told apart here.
         if self.head_since is not None and not self._has_begun:
             self._unfinished_bytes += len(data)
             if self._unfinished_bytes > MAX_HEAD_BYTES:
@@ -217,7 +217,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return
 
     def _resume(self) -> None:
-        """Go on after the head of an upgrading request, with a parser that knows of its body alone."""
+        """Continue after the head of an upgrading request, with a parser for its body."""
         self.parser = httptools.HttpRequestParser(self)
         if self._framing:
             self._is_resuming = True
@@ -236,7 +236,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.head_since = self.loop.time()
 
     def on_url(self, url: bytes) -> None:
-        """Take a piece of the address."""
+        """Take a piece of the URL."""
         if not self._is_resuming:
             self._count(len(url))
             super().on_url(url)
@@ -249,7 +249,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Hand the request on."""
+        """Pass the request to the application."""
         if self._is_resuming:
             return
         self.head_since = None
@@ -260,15 +260,15 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """End the request, unless its body is still to come."""
+        """End the request, unless its body is still expected."""
         if not (self._framing and self.parser.should_upgrade()):
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Send the answer, and go on to the next request, if this one has ended."""
+        """Flush the answer, and continue with the next request if this one has ended."""
         self._writes.flush()
         super().on_response_complete()
-        # With another request waiting, `cycle` is that one: it can only have come once this one had ended.
+        # If another request waits, `cycle` is that one: it can only arrive after this one has ended.
         has_ended = not (self.cycle.response_complete and self.cycle.more_body)
         if (self._is_last or not has_ended) and not self.transport.is_closing():
             self._is_refused = True
@@ -276,7 +276,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._end_within(REST_S)
 
     def end_if_slow(self, now: float) -> None:
-        """Drop the connection if its head should have ended by now, or if its answer is not taken."""
+        """Drop the connection if its head is late, or if the client does not read its answer."""
         waiting = self.transport.get_write_buffer_size()
         n_sent = self._writes.n_written - waiting
         if not waiting or n_sent != self._sent[0]:
@@ -295,14 +295,14 @@ class BoundedProtocol(HttpToolsProtocol):
     async def _run_with_body(
         self, cycle: RequestResponseCycle, app: ASGIApp, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        """Run `app`; an answer that comes before the body has ended says that the connection ends with it."""
+        """Run `app`; an answer before the end of the body announces the end of the connection."""
 
         async def send_and_say(message: Message) -> None:
             if message["type"] != "http.response.start" or not cycle.more_body:
                 await send(message)
                 return
             self._is_last = True
-            cycle.keep_alive = False  # which makes uvicorn say so
+            cycle.keep_alive = False  # makes uvicorn announce it
             await send(message)
             cycle.keep_alive = True  # or uvicorn would close at once, see `_end_within`
 
@@ -321,7 +321,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._is_refused = True
         is_answering = self.cycle is not None and not self.cycle.response_complete
-        if is_answering:  # to the request before it; that answer ends in the middle
+        if is_answering:  # an answer to an earlier request is under way and ends here
             self.transport.close()
             return
         body = orjson.dumps({"message": message})
@@ -332,9 +332,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._end_within(LINGER_S)
 
     def _end_within(self, linger_s: float) -> None:
-        """Say that nothing follows, and close in a while.
+        """End the stream now, and close the connection a little later.
 
-        Closed at once, with bytes unread, the connection would be reset and the answer lost.
+        Closing at once, with unread bytes, would reset the connection, and the answer would be lost.
         """
         if self._ending is not None:
             self._ending.cancel()

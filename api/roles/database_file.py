@@ -1,4 +1,4 @@
-"""Which file a database is, if it is one."""
+"""Returns the file behind a database address."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from iqdb_core.store.address import file_part, parse_address
 
 
 def file_of(database_url: str) -> Path | None:
-    """Return the file behind an address, None for a database server; raises WrongUsage where it is none."""
+    """Return the file behind an address, None for a database server; raises WrongUsage if it is neither."""
     parse_address(database_url)
     path = file_part(database_url)
     return None if path is None else Path(path)

@@ -40,7 +40,7 @@ POLL_S: Final = 0.05
 def create_app(
     settings: Settings, *, host: str, on_ready: Callable[[str], None], on_failure: OnDeath
 ) -> FastAPI:
-    """Return the application; `on_failure` also ends the process when a part of it dies later."""
+    """Return the application; `on_failure` is also called if a part of it fails later."""
     instruments = create_instruments()
     return create_front_end(
         lambda startup: load(settings, startup, on_failure, instruments),

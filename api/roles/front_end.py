@@ -56,12 +56,12 @@ def create_app(
 
 
 def load(settings: Settings, startup: Startup[Services], instruments: Instruments) -> Services:
-    """Connect to the queue and to the query nodes; neither has to be there yet.
+    """Set up the queue and the query nodes; neither has to be reachable yet.
 
     Raises
     ------
     WrongUsage
-        An address that cannot be one.
+        An address is invalid.
     """
     loop = startup.loop
     with startup.stack as stack:

@@ -1,4 +1,4 @@
-"""Hints from Redis: the feed has grown, a job is final. Only hints: who gets none finds out by polling."""
+"""Hints from Redis: the feed has grown, a job is final. Without them, polling finds the same later."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class HintListener:
     on_message : callable of (bytes)
         Called in the thread with each message; must not block.
     on_connect : callable, optional
-        Called in the thread whenever it begins to listen: what was said before has been missed.
+        Called in the thread whenever it begins to listen: earlier messages have been missed.
     silent_s : float
-        How long a peer may be silent.
+        How long Redis may be silent, seconds.
 
     Attributes
     ----------
     breaks : int
-        How often it stopped listening: because Redis was away or silent, or of something unforeseen.
+        How often listening broke off: Redis was away or silent, or something unexpected happened.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class HintListener:
                 log.info("no hints of changes for now: %s", error, extra={"action": "wake_lost"})
                 self._stop.wait(_RETRY_S)
             except Exception:
-                # Whatever it was, as a message that nobody of ours sent: without hints all is slower.
+                # For example a message that is not ours. Without hints everything still works, only slower.
                 self.breaks += 1
                 log.exception("hints of changes are listened for again", extra={"action": "wake_lost"})
                 self._stop.wait(_RETRY_S)

@@ -1,11 +1,12 @@
-"""The index while its store is still being opened: read from its checkpoint, or built from a file of IQDB.
+"""Prepares the index while its store is still being opened.
 
-Answers: may the index come first, and what has become of it? The checkpoint of a store that is there is read
-while the store is compared with what other programs did to it; what they did is in the feed afterwards. Of a
-file that becomes a store, each image is read once: the store hands on what it writes, before it is committed,
-and a thread applies it. Until the store is open nothing of that is saved, and if that fails it is forgotten.
-Whatever goes wrong with the index here is left to those who come after: they open it and follow the feed as
-if nothing had been tried.
+For an existing store, the checkpoint is read while the store is compared with what other programs did to it;
+their changes are in the feed afterwards. For a file of IQDB that becomes a store, each image is read once:
+the store passes on what it writes, before the commit, and a thread applies it to the index. Until the store
+is open nothing of that is saved, and if opening fails it is discarded.
+
+Errors of the index are not reported here: the index is then opened later, and follows the feed as if nothing
+had been tried.
 """
 
 from __future__ import annotations
@@ -51,14 +52,14 @@ def opened_index(
 class IndexAhead:
     """A `Receiver` that opens or builds the index; see `iqdb_core.store`.
 
-    Closed with `startup`, unless `taken` has given the index away.
+    Closed with `startup`, unless `taken` has returned the index.
 
     Parameters
     ----------
     settings : Settings
     startup : Startup
     compilation : Compilation
-        What has to be compiled first takes longer than reading twice: then the index comes afterwards.
+        If kernels have to be compiled first, that takes longer than reading twice: the index then waits.
     """
 
     def __init__(self, settings: Settings, startup: Startup[Any], compilation: Compilation) -> None:
@@ -89,7 +90,7 @@ class IndexAhead:
             self._leave(error)
             return False
         if self._index.applied_seq:
-            # Of a store of this name that had images; whoever follows the feed finds out what became of them.
+            # The index of an earlier store of this name; the follower will find out what changed.
             self._index.close()
             self._index = None
             return False
@@ -109,9 +110,9 @@ class IndexAhead:
         self._batches.put(batch)
 
     def taken(self) -> ImageIndex | None:
-        """Return the index, with a beginning of the feed, or all of it, applied; None if there is none.
+        """Return the index, with the feed or its beginning applied; None if there is none.
 
-        For the time after the store was opened. The index is the caller's from now on.
+        To be called after the store was opened. The caller owns the index from now on.
         """
         thread = self._thread
         if thread is None:
@@ -127,7 +128,7 @@ class IndexAhead:
         return index
 
     def close(self) -> None:
-        """Forget what was taken, if the index was not given away. Closing twice is harmless."""
+        """Discard the index, unless `taken` has returned it. Closing twice is harmless."""
         self._is_over = True
         self._batches.put(None)
         if self._thread is not None:
@@ -142,7 +143,7 @@ class IndexAhead:
     def _open(self, store_id: str) -> None:
         try:
             self._index = opened_index(self._settings, store_id, partial(self._compilation.wait, "index"))
-        except Exception as error:  # noqa: BLE001 - whoever opens it afterwards meets it as well, and says so
+        except Exception as error:  # noqa: BLE001 - opening it later meets and reports the same error
             self._leave(error)
 
     def _run(self, index: ImageIndex) -> None:
@@ -150,7 +151,7 @@ class IndexAhead:
             if not (self._is_over or self._startup.is_stopping):
                 try:
                     index.apply(batch)
-                except Exception as error:  # noqa: BLE001 - the follower meets it as well, and says so
+                except Exception as error:  # noqa: BLE001 - the follower meets and reports the same error
                     self._leave(error)
                     self._is_over = True
             self._room.release()

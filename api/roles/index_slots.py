@@ -1,8 +1,8 @@
-"""Index directories for query nodes that are started alike: each takes the first that is free.
+"""Index directories for query nodes with the same settings: each takes the first free one.
 
-`docker compose up --scale query=2` starts nodes that share a volume and every setting. A directory with
-"{n}" in its name stands for as many as there are nodes; who is restarted finds its old one, or another's
-that is as good.
+`docker compose up --scale query=2` starts nodes that share a volume and all settings. A directory with "{n}"
+in its name stands for one per node. A restarted node finds its old directory, or that of another node, which
+is just as good.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ PLACE: Final = "{n}"
 
 
 def claim_directory(pattern: str, stack: ExitStack) -> str:
-    """Return `pattern` with its place filled in by the first number that no other process has.
+    """Return `pattern` with the first number filled in that no other process uses.
 
     Parameters
     ----------
     pattern : str
-        Without the place it is returned as it is.
+        Returned as it is if it has no "{n}".
     stack : ExitStack
-        Gives the number back when it closes; the end of the process does as well.
+        Releases the number when it closes; so does the end of the process.
 
     Raises
     ------
     ConfigError
-        The directory above cannot be written.
+        The parent directory cannot be written.
     """
     if PLACE not in pattern:
         return pattern

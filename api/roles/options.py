@@ -1,4 +1,4 @@
-"""Settings as options of a command: what the model says of a field becomes `--its-name`.
+"""Turns settings into options of a command: a field of the model becomes `--its-name`.
 
 `with_settings` is the bridge between Typer, which reads a function's signature, and `Settings`.
 """
@@ -37,18 +37,18 @@ def with_settings(
 ) -> Callable[..., Callable[..., None]]:
     """Return a decorator that gives a command the options of a role.
 
-    The function takes the settings first and its own arguments after. It gets the settings read from options
-    and environment, with the log configured as they say. An own argument that is named like a setting
-    replaces its option. What it returns is the exit code, None counting as 0.
+    The function takes the settings first and its own arguments after them. Settings come from options and
+    environment, and logging is configured accordingly. An argument of its own with the name of a setting
+    replaces the option. It returns the exit code; None counts as 0.
 
     Parameters
     ----------
     role : str
         One of `iqdb_core.settings_terms.ROLES`, or `PEOPLE`.
     only : tuple of str, optional
-        Offer no options but these.
+        Offer only these options.
     without : mapping of str to str, optional
-        Settings with which the command cannot work, also where the environment has them, and what to say.
+        Settings that the command does not support, even from the environment, and the message.
     """
     without = without or {}
     fields = {
@@ -86,7 +86,7 @@ def with_settings(
 
 
 def _own_parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
-    """Return the parameters of a command's function but for the settings, which come first."""
+    """Return the parameters of a command's function, without the settings, which come first."""
     hints = get_type_hints(function, include_extras=True)
     _, *own = inspect.signature(function).parameters.values()
     return [parameter.replace(annotation=_never_empty(hints[parameter.name])) for parameter in own]
@@ -95,7 +95,7 @@ def _own_parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
 def _options(
     fields: Mapping[str, FieldInfo], taken: Collection[str], *, hidden: Collection[str]
 ) -> Iterator[inspect.Parameter]:
-    """Yield an option for each setting, but for those whose names are taken."""
+    """Yield an option for each setting whose name is not taken."""
     for name, field in fields.items():
         if name not in taken:
             yield _optional(name, _annotation(name, field, is_hidden=name in hidden))
@@ -109,7 +109,7 @@ def _aliases(fields: Iterable[str]) -> Iterator[inspect.Parameter]:
 
 
 def _optional(name: str, annotation: Any) -> inspect.Parameter:
-    # No default here: what is not given comes from the environment, then from the model.
+    # No default here: an option that is not given comes from the environment, then from the model.
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
@@ -137,9 +137,9 @@ def _given(fields: Iterable[str], values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _word(text: str) -> str:
-    """Return an argument as it is; raises WrongUsage for an empty one.
+    """Return an argument; raises WrongUsage for an empty one.
 
-    Most often that is a variable of a shell that is not set; as a path it would mean the current folder.
+    Mostly that is an unset variable of the shell; as a path it would mean the current folder.
     """
     if not text:
         raise WrongUsage(_EMPTY.format("an argument"))
@@ -154,7 +154,7 @@ _PARSERS: Final = ((str, _word), (list[str], _word), (Path, _path), (list[Path],
 
 
 def _never_empty(annotation: Any) -> Any:
-    """Return the annotation of a parameter; arguments that are text refuse an empty one from now on."""
+    """Return the annotation of a parameter, changed so that text arguments must not be empty."""
     kind, *more = get_args(annotation) or (annotation,)
     for info in more:
         if isinstance(info, ArgumentInfo) and info.parser is None:
@@ -169,7 +169,7 @@ def _refuse(settings: Settings, without: Mapping[str, str]) -> None:
 
 
 def _annotation(name: str, field: FieldInfo, *, is_hidden: bool) -> Any:
-    # Numbers are taken as text: the model says better than Typer what is wrong with one.
+    # Numbers are read as text: the model has better error messages than Typer.
     is_number = field.annotation in {int, float}
     kind: Any = str if is_number else field.annotation
     default, alias = shown_default(name), alias_of(name)

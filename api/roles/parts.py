@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 
 def limits_of(settings: Settings) -> LimitOptions:
-    """Return what a request may cost."""
+    """Return the limits of requests."""
     return LimitOptions(
         max_bytes=settings.max_upload_bytes,
         max_batch_bytes=settings.max_batch_bytes,
@@ -59,7 +59,7 @@ def access_of(settings: Settings, host: str) -> AccessPolicy:
     Raises
     ------
     WrongUsage
-        A token that is none, a file of tokens that cannot be read, or settings that contradict each other.
+        A token is invalid, the file of tokens cannot be read, or settings contradict each other.
     """
     tokens = parse_tokens(settings.tokens)
     if settings.token:
@@ -73,11 +73,11 @@ def access_of(settings: Settings, host: str) -> AccessPolicy:
 
 
 def page_of(settings: Settings) -> PageOptions:
-    """Return what the web page knows; raises WrongUsage for addresses or a folder that cannot be."""
+    """Return the options of the web page; raises WrongUsage for invalid addresses or folders."""
     pictures = None
     if settings.pictures:
         pictures = Thumbnails(
-            # Not Path.expanduser: it fails where no such home is known.
+            # Not Path.expanduser: it raises if the home is not known.
             PictureFolder(Path(os.path.expanduser(settings.pictures)), file_of(settings.database_url)),  # noqa: PTH111
             limits=signature_room.DecodeLimits(max_pixels=settings.max_pixels),
             max_bytes=settings.max_upload_bytes,
@@ -99,9 +99,9 @@ def open_index(
     ahead: IndexAhead,
     on_death: OnDeath,
 ) -> tuple[index_room.ImageIndex, Follower]:
-    """Open the index of this process, bring it up to date with the store, and keep it so.
+    """Open the index of this process, and let it follow the store.
 
-    Everything that must be closed is put on the stack of `startup`.
+    Everything that must be closed is registered on the stack of `startup`.
     """
     if store.head_seq() > PLAIN_CHANGES:
         startup.step(COMPILING)
@@ -119,7 +119,7 @@ def open_index(
     index.follow_store_id(lambda: store.store_id)
     startup.stack.callback(_save_and_close, index)
     if index.lineage is None and index.applied_seq > 0:
-        # The checkpoint does not tell which history of the store it is of.
+        # The checkpoint does not say which history of the store it belongs to.
         index.reset()
     follower = Follower(
         store,
@@ -143,17 +143,17 @@ def open_index(
 
 
 def fetcher_of(settings: Settings, instruments: Instruments) -> Fetcher | None:
-    """Return what fetches pictures by their address; None where the operator has not said so.
+    """Return the fetcher of pictures by address; None unless the operator has enabled it.
 
     Raises
     ------
     WrongUsage
-        Hosts or rules that are none, also where nothing is fetched.
+        Hosts or rules are invalid; checked even if fetching is off.
     """
     hosts, rules = parse_hosts(settings.fetch_hosts), parse_referer_rules(settings.fetch_referer_rules)
     if not settings.fetch:
         return None
-    # Its HTTP client takes 10 MB: only where it is used.
+    # The HTTP client takes 10 MB: load it only if it is used.
     from api.fetch.fetcher import Fetcher, FetchOptions  # noqa: PLC0415
 
     options = FetchOptions(
@@ -167,14 +167,14 @@ def fetcher_of(settings: Settings, instruments: Instruments) -> Fetcher | None:
 
 
 def create_instruments() -> Instruments:
-    """Return the instruments of this process, on which its parts count."""
+    """Return the metrics of this process."""
     return Instruments(importlib.metadata.version("iqdb-server"))
 
 
 def start_compilation(rooms: Sequence[Room], settings: Settings, startup: Startup[Any]) -> Compilation:
-    """Use plain arithmetic in this process until the compiled one is ready; ended with `startup`.
+    """Use plain arithmetic until the compiled one is ready; ends with `startup`.
 
-    A large file will wait for it, so that it is loaded while the file is opened.
+    A large file needs it, so it is loaded while the file is being opened.
     """
     compilation = Compilation(
         rooms,
@@ -184,7 +184,7 @@ def start_compilation(rooms: Sequence[Room], settings: Settings, startup: Startu
     startup.stack.callback(compilation.close)
     startup.on_stop(compilation.close)
     file = file_of(settings.database_url)
-    with suppress(OSError):  # opening it says what is wrong
+    with suppress(OSError):  # opening it reports the error
         if file is not None and file.stat().st_size > LARGE_FILE_BYTES:
             compilation.begin("index")
     return compilation
@@ -203,7 +203,7 @@ def create_hasher(settings: Settings, instruments: Instruments) -> Hasher:
 def open_database(settings: Settings, startup: Startup[Any], ahead: IndexAhead) -> SignatureStore:
     """Open the store, with a line of progress while it is prepared; closed with `startup`.
 
-    `ahead` gets the images of a file that is seen for the first time.
+    `ahead` gets the images of a file that is opened for the first time.
     """
     startup.step("opening the database")
     with ProgressLine("preparing the database") as line:
@@ -218,7 +218,7 @@ def open_database(settings: Settings, startup: Startup[Any], ahead: IndexAhead) 
 
 
 def _save_and_close(index: index_room.ImageIndex) -> None:
-    """Leave a checkpoint for a quick restart; failing to costs time at the next start, and nothing else."""
+    """Save a checkpoint for a quick restart; if that fails, the next start only takes longer."""
     try:
         index.save_checkpoint()
     except (OSError, IndexStateError) as error:

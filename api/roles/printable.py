@@ -1,6 +1,6 @@
-"""Text of strangers, such as names of files, made fit for a terminal, which obeys some characters.
+"""Makes untrusted text, such as file names, safe to print on a terminal, which obeys control characters.
 
-Called by all that writes for people.
+Used wherever output is for people.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ _UNESCAPED: Final = re.compile(f"[{_OBEYED}]")
 
 
 def printable(text: str) -> str:
-    """Return a text of one line with a replacement character for whatever a terminal would obey."""
+    """Return a text as one line, with control characters replaced."""
     return _UNSHOWN.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def printable_lines(text: str) -> str:
-    """Return the same of a text that may have several lines."""
+    """Return a text of several lines, with control characters replaced."""
     return "\n".join(printable(line) for line in text.split("\n"))
 
 
 def escaped(json_text: str) -> str:
-    """Return JSON in which neither what a terminal obeys nor what is no UTF-8 stands by itself."""
+    """Return JSON with control characters and invalid UTF-8 escaped."""
     return _UNESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", json_text)

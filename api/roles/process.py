@@ -1,7 +1,7 @@
-"""Run an ASGI application under uvicorn as a well-behaved process.
+"""Runs an ASGI application under uvicorn as a well-behaved process.
 
-One ready line; SIGINT, SIGTERM and SIGHUP finish what is in flight and exit 0, a second one ends at once; a
-failure exits 1 with one sentence, a setting that cannot work 2.
+Prints one ready line. SIGINT, SIGTERM and SIGHUP finish requests in flight and exit 0; a second one ends at
+once. A failure exits 1 with one sentence, an invalid setting 2.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ BACKLOG = 2048
 
 
 class _Server(uvicorn.Server):
-    """Our way to let connections in, and to end.
+    """uvicorn's server with our way of accepting connections and of ending.
 
     Parameters
     ----------
     config : uvicorn.Config
     on_signal : callable of (int)
-        Called in the main thread, in a signal's handler.
+        Called in the main thread, in a signal handler.
     """
 
     def __init__(self, config: uvicorn.Config, on_signal: Callable[[int], None]) -> None:
@@ -48,9 +48,9 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Hand signals on; uvicorn would raise them again after its shutdown, and knows no SIGHUP.
+        """Pass signals on; uvicorn would raise them again after its shutdown, and ignores SIGHUP.
 
-        That one stays ignored where it is, as `nohup` has it.
+        SIGHUP stays ignored where it is, as under `nohup`.
         """
         numbers = [signal.SIGINT, signal.SIGTERM]
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
@@ -62,17 +62,17 @@ class _Server(uvicorn.Server):
             yield
         finally:
             for number, handler in previous.items():
-                # A closed terminal and its shell send one SIGHUP each: the other may come any moment now.
+                # A closed terminal and its shell send one SIGHUP each: the second may come any moment.
                 is_over = number == signal.SIGHUP and self.should_exit
                 signal.signal(number, signal.SIG_IGN if is_over else handler)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to serve on `sockets`."""
+        """Start serving on `sockets`."""
         await super().startup(sockets=[])
         self.servers = [Acceptor(listener, self) for listener in sockets or []]  # type: ignore[misc]
 
     async def on_tick(self, counter: int) -> bool:
-        """Look after connections once a second; tell whether to end."""
+        """Check connections once a second; return whether to end."""
         if counter % 10 == 0:
             now = asyncio.get_running_loop().time()
             for connection in list(self.server_state.connections):
@@ -96,12 +96,12 @@ class Process:
 
     @property
     def url(self) -> str:
-        """Where the server is reached; with port 0 asked for, the port it was given."""
+        """The URL of the server, with the port that it got if port 0 was asked for."""
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"http://{host}:{self._port}"
 
     def announce(self, summary: str) -> None:
-        """Print the one line that says the server is ready, on standard output; not when it ends already."""
+        """Print the line that says the server is ready on standard output, unless it is ending already."""
         if self._is_stopping:
             return
         self._is_ready = True
@@ -109,7 +109,7 @@ class Process:
         sys.stdout.flush()
 
     def fail(self, error: BaseException) -> None:
-        """End the process with its reason; safe from any thread. Exit code 2 for wrong usage, else 1."""
+        """End the process with an error; from any thread. Exit code 2 for wrong usage, else 1."""
         self._exit_code = 2 if isinstance(error, WrongUsage) else 1
         if isinstance(error, IqdbError):
             say(str(error))
@@ -121,10 +121,10 @@ class Process:
     def run(self, app: ASGIApp, *, access_log: bool, on_stop: Callable[[], None]) -> int:
         """Serve until a signal or `fail`; return the exit code.
 
-        The first SIGINT, SIGTERM or SIGHUP finishes what is in flight, closes everything and counts as
-        success; while the server is still loading it does so within `STOP_S`. The second one ends the process
-        at once, unless it is a SIGHUP.
-        `on_stop` is called at the first, for what would hold up requests in flight.
+        The first SIGINT, SIGTERM or SIGHUP finishes requests in flight, closes everything and counts as
+        success; while the server is still loading this takes at most `STOP_S`. The second one ends the
+        process at once, unless it is a SIGHUP. `on_stop` is called at the first one, to end what delays
+        requests in flight.
         """
         if access_log:
             logging.getLogger("uvicorn.access").setLevel(logging.INFO)
@@ -160,7 +160,7 @@ class Process:
 
 
 def say(message: str) -> None:
-    """Tell the operator something, on standard error."""
+    """Print a message for the operator on standard error."""
     sys.stderr.write(f"iqdb: {printable_lines(message)}\n")
     sys.stderr.flush()
 
@@ -168,9 +168,9 @@ def say(message: str) -> None:
 def configure_logging(level: str) -> None:
     """Send log records to standard error, one line each."""
     logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    # Warns of every oddity of a form: a stranger could fill the log with it.
+    # Warns of every oddity of a form: clients could fill the log with that.
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
-    # Tells of each request to another role, and of fetched addresses with all that signs them.
+    # Logs each request to another role, and fetched addresses with their signatures.
     logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
@@ -197,7 +197,7 @@ def _listening(family: int, address: object, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((address, port))
-        # Listening at once, so that who connects while the index loads is told to wait, not refused.
+        # Listen at once: clients that connect while the index loads get an answer instead of a refusal.
         listener.listen(BACKLOG)
     except OSError:
         listener.close()

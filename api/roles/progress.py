@@ -1,4 +1,4 @@
-"""One line of progress on the terminal while something long is under way."""
+"""A line of progress on the terminal during long work."""
 
 from __future__ import annotations
 
@@ -18,16 +18,15 @@ _COLUMNS = 80
 class ProgressLine:
     """Shows a bar and "done of total" on standard error, redrawn in place on a terminal.
 
-    Into a file or a log collector it writes one line when the work is first seen to be long, and none after.
-    Whatever is written next begins a line of its own once this is closed, also by the end of a `with` block,
-    or erased.
+    If standard error is no terminal, it writes one line when the work turns out to be long, and no more.
+    After it is closed (also by the end of a `with` block) or erased, output continues on a new line.
 
     Parameters
     ----------
     label : str
-        What is under way.
+        The name of the work.
     delay_s : float
-        Work that is over sooner than this is not mentioned at all.
+        Nothing is printed about work that ends sooner than this.
     """
 
     def __init__(self, label: str, *, stream: TextIO | None = None, delay_s: float = 1.0) -> None:
@@ -39,7 +38,7 @@ class ProgressLine:
         self._lock = threading.Lock()
 
     def __call__(self, done: int, total: int) -> None:
-        """Report that `done` of `total` are done."""
+        """Show that `done` of `total` are done."""
         with self._lock:
             if time.monotonic() < self._next or (self._shown and not self._is_terminal):
                 return
@@ -49,7 +48,7 @@ class ProgressLine:
             counts = f"{share:.0%}, {done:,} of {total:,}"
             self._shown = f"{self._label}: {counts}"
             if self._is_terminal:
-                # A line that is wider would not be drawn over, but once more below.
+                # A wider line would wrap, and could not be overwritten.
                 room = _columns(self._stream) - 1
                 whole = f"{self._label}: {bar}{counts}"
                 self._shown = whole if len(whole) <= room else self._shown[:room]
@@ -58,7 +57,7 @@ class ProgressLine:
             self._stream.flush()
 
     def erase(self) -> None:
-        """Take the line away, if one is drawn; it is drawn again when there is more to report."""
+        """Erase the line, if one is drawn; the next report draws it again."""
         self._leave("\r" + " " * len(self._shown) + "\r")
 
     def close(self) -> None:
@@ -82,5 +81,5 @@ class ProgressLine:
 def _columns(stream: TextIO) -> int:
     try:
         return os.get_terminal_size(stream.fileno()).columns or _COLUMNS
-    except (OSError, ValueError):  # something that only stands for a terminal
+    except (OSError, ValueError):  # no real terminal
         return _COLUMNS

@@ -1,4 +1,4 @@
-"""Composition root of `iqdb query`: one index in memory, following the store, asked by front ends."""
+"""Composition root of `iqdb query`: an index in memory that follows the store and answers front ends."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ POLL_S: Final = 0.2
 
 
 def create_app(settings: Settings, *, on_ready: Callable[[str], None], on_failure: OnDeath) -> FastAPI:
-    """Return the application; `on_failure` also ends the process when a part of it dies later."""
+    """Return the application; `on_failure` is also called if a part of it fails later."""
     instruments = create_instruments()
     return create_query_node(
         lambda startup: load(settings, startup, on_failure, instruments),

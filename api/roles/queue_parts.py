@@ -1,4 +1,4 @@
-"""What the roles make of the queue's settings: a connection, the ledger, a sender of messages."""
+"""Parts made from the queue's settings: a connection, the ledger, a sender of messages."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _LEAVE_S: Final = 1.0
 
 
 def connect_redis(settings: Settings) -> RedisPort:
-    """Return connections to the queue's Redis, none of them open yet; raises WrongUsage."""
+    """Return the connection pool of the queue's Redis, nothing opened yet; raises WrongUsage."""
     return RedisPort.connect(settings.redis_url, sentinel_master=settings.redis_sentinel_master)
 
 
@@ -52,21 +52,21 @@ def open_ledger(settings: Settings) -> JobLedger:
 
 
 class Seeding:
-    """Seeds the ledger's clock, and says whose jobs it holds; goes on trying until that is done.
+    """Initialises the ledger's clock and store id from the store; retries until that succeeds.
 
-    A ledger whose clock is known takes jobs all the same while the store is away. But only who has seeded it
-    notices the queue of another store, or takes over that of a store which was replaced.
+    A ledger whose clock is set accepts jobs even while the store is away. But only after this is the queue of
+    another store noticed, or that of a replaced store taken over.
 
     Parameters
     ----------
     ledger : JobLedger
     pause_s : float
-        Seconds between two tries.
+        Seconds between two attempts.
 
     Attributes
     ----------
     store_error : str or None
-        Why the store cannot be read, as long as it was not.
+        Why the store could not be read; None once it was.
     """
 
     def __init__(self, ledger: JobLedger, *, pause_s: float = 5.0) -> None:
@@ -78,7 +78,7 @@ class Seeding:
         self._thread = threading.Thread(target=self._go_on, name="seeding", daemon=True)
 
     def begin(self) -> None:
-        """Try once; the further tries are made by a thread."""
+        """Try once; a thread makes further attempts."""
         try:
             self._ledger.seed()
         except _NOT_NOW as error:
@@ -104,21 +104,21 @@ class Seeding:
         self.store_error = str(error) if isinstance(error, StoreError) else None
 
     def _tell(self, error: IqdbError) -> None:
-        """Note why a try failed, and log it unless it is why the one before did."""
+        """Note why an attempt failed, and log it unless the one before failed for the same reason."""
         self._note(error)
         if str(error) != self._told:
             self._told = str(error)
             log.warning("going on without the queue or the store: %s", error, extra={"action": "seed_later"})
 
     def close(self) -> None:
-        """Try no more."""
+        """End all attempts."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(_LEAVE_S)
 
 
 def create_sender(settings: Settings) -> Callable[[int], None]:
-    """Return a function that puts so many messages on the queue; bounded in time, whatever its peer does."""
+    """Return a function that sends this many messages; its time is bounded, whatever Redis does."""
     producer = Celery("iqdb-api", broker=settings.redis_url, set_as_current=False)
     producer.conf.update(
         task_serializer="json",
@@ -127,7 +127,7 @@ def create_sender(settings: Settings) -> Callable[[int], None]:
             Keys(settings.redis_prefix), sentinel_master=settings.redis_sentinel_master
         ),
         broker_connection_timeout=2,
-        task_publish_retry=False,  # a message that was not sent is missed by the sweep
+        task_publish_retry=False,  # the sweep replaces messages that were not sent
     )
 
     def send(count: int) -> None:
@@ -138,12 +138,12 @@ def create_sender(settings: Settings) -> Callable[[int], None]:
 
 
 def query_urls_of(settings: Settings) -> list[str]:
-    """Return the base URLs of the query nodes, some with the prefix of a name of several.
+    """Return the base URLs of the query nodes; some may have the prefix for several nodes of a name.
 
     Raises
     ------
     WrongUsage
-        There is none, or one is no address.
+        There is none, or one is invalid.
     """
     urls = settings.query_url_list()
     if not urls:
@@ -158,7 +158,7 @@ def query_urls_of(settings: Settings) -> list[str]:
 
 
 class _StoreFacts:
-    """What the ledger asks of the store; opened for the moment only, because it asks so rarely."""
+    """What the ledger needs of the store, which is opened only for the moment, because that is rare."""
 
     def __init__(self, database_url: str) -> None:
         self._database_url = database_url

@@ -1,1 +1,1 @@
-"""The second seam, looking up: in this process, or asking query nodes."""
+"""The second seam, search: in this process, or by asking query nodes."""

@@ -1,7 +1,7 @@
-"""Query nodes behind one name: every address that the name has is a node.
+"""Finds query nodes behind one DNS name: every address of the name is a node.
 
-An address of the form `dns+http://NAME:PORT` asks for it, because elsewhere several addresses of one name are
-one server. Not with TLS, whose certificates are of names and not of addresses. Called by `node_pool`.
+Only URLs of the form `dns+http://NAME:PORT` are looked up like this: otherwise several addresses of a name
+are one server. Not with TLS, whose certificates are for names, not addresses. Called by `node_pool`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Resolve = Callable[[str, int], Awaitable[list[str]]]
 
 
 async def resolve(host: str, port: int) -> list[str]:
-    """Return the addresses of a name, of one family: a node that has both would stand there twice."""
+    """Return the addresses of a name, of one family only: a node with both would be listed twice."""
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     addresses = {str(address[0]) for _, _, _, _, address in found}
@@ -35,12 +35,12 @@ async def resolve(host: str, port: int) -> list[str]:
 
 
 class Discovery:
-    """Base URLs of nodes, from URLs that may name several.
+    """Base URLs of nodes, from URLs that may stand for several nodes.
 
     Parameters
     ----------
     urls : sequence of str
-        Plain ones, which stay as they are, and ones with the prefix.
+        Plain URLs, which stay as they are, and URLs with the prefix.
     resolver : callable
         Returns the addresses of a name and port.
     """
@@ -53,11 +53,11 @@ class Discovery:
         self._looked_s: float | None = None
 
     def is_due(self, now_s: float) -> bool:
-        """Tell whether names should be looked up (again)."""
+        """Return whether names are due to be looked up."""
         return bool(self._names) and (self._looked_s is None or now_s >= self._looked_s + LOOK_S)
 
     async def look(self, now_s: float) -> list[str]:
-        """Look the names up and return all URLs; a name that cannot be looked up keeps what it had."""
+        """Look the names up and return all URLs; if a lookup fails, the old addresses of the name stay."""
         self._looked_s = now_s
         for url in self._names:
             parts = urlsplit(url)
@@ -65,7 +65,7 @@ class Discovery:
             try:
                 async with asyncio.timeout(LIMIT_S):
                     addresses = await self._resolver(parts.hostname or "", port)
-            except (OSError, TimeoutError, UnicodeError) as error:  # UnicodeError: a name that cannot be
+            except (OSError, TimeoutError, UnicodeError) as error:  # UnicodeError: no valid name
                 log.warning(
                     "the query nodes' name %s is not found: %s",
                     parts.hostname,
@@ -78,7 +78,7 @@ class Discovery:
         return self.urls()
 
     def urls(self) -> list[str]:
-        """Return the URLs that were found last."""
+        """Return the URLs of the last lookup."""
         found = (one for url in self._names for one in self._found.get(url, []))
         return list(dict.fromkeys([*self._fixed, *found]))
 

@@ -1,7 +1,7 @@
-"""Duplicates of the whole store, page by page, by the index's own search.
+"""Finds duplicates in the whole store, page by page, with the index's own search.
 
-Answers: which images from here on show what another one shows? Each image is looked up with a high bar, which
-is quick; only what clears it is looked at closely. Called by `local`, and by the command line.
+Each image is first searched with a high minimum score, which is quick; only images with such a match are
+examined closely. Called by `local`, and by the command line.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ MIN_DETAIL: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class DuplicatesWanted:
-    """Which duplicates to tell.
+    """Which duplicates are wanted.
 
     Parameters
     ----------
     after : int
-        Ids up to this one were looked at before; -1 begins.
+        Ids up to this one have been examined; -1 begins.
     min_likelihood : float
         Of a pair, 0..1.
     min_detail : float
-        Bits; plain pictures below it are no duplicates of anything.
+        Bits; plainer pictures count as duplicates of nothing.
     min_score : float
-        The bar of the first look.
+        The minimum score of the first search.
     """
 
     after: int = -1
@@ -55,16 +55,16 @@ class DuplicatesWanted:
 
 @dataclass(frozen=True, slots=True)
 class DuplicatesPage:
-    """Some groups, and where to go on.
+    """Some groups, and where the next page begins.
 
     Parameters
     ----------
     groups : tuple of Group
         By their smallest id.
     looked_at : int
-        Images of this page.
+        Images examined for this page.
     next_after : int or None
-        The last id looked at; None at the end of the store.
+        The last id examined; None at the end of the store.
     """
 
     groups: tuple[Group, ...]
@@ -73,7 +73,7 @@ class DuplicatesPage:
 
 
 class TooManyWalks(IqdbError):
-    """As many pages of duplicates are being looked for as may at once."""
+    """The limit of pages of duplicates that are computed at once is reached."""
 
     retryable = True
 
@@ -98,10 +98,10 @@ def find_duplicates(
     ids : sequence of int
         The next `PAGE_IMAGES` live images above `wanted.after`, ascending; fewer at the end of the store.
     walk_s : float
-        A group is told in part when the page has taken so long, seconds; whoever sets the bars could make a
-        thousand searches of one.
+        When the page has taken this long, seconds, the current group is returned incomplete: with low
+        thresholds one page could take thousands of searches.
     is_stopped : callable
-        Whether nobody is to wait for this any more; asked before each search.
+        Whether to stop; called before each search.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def find_duplicates(
             break
         group = walk.group_at(image_id)
         if walk.is_cut and looked_at:
-            # It begins the next page, which has all of its time for it.
+            # This image begins the next page, which has its full time for it.
             break
         looked_at += 1
         if group is not None:
@@ -127,10 +127,10 @@ def find_duplicates(
 
 
 class _Near:
-    """The copies of one image after another, for as long as a page takes.
+    """Finds the copies of images, one after the other, for one page.
 
-    Images of one signature have the same, and one picture may be there hundreds of times: what was found for
-    the last signature is kept, and shared.
+    One picture may be stored hundreds of times, and equal signatures have equal copies: the result for the
+    last signature is kept.
     """
 
     def __init__(self, index: ImageIndex, wanted: DuplicatesWanted, is_stopped: Callable[[], bool]) -> None:
@@ -171,7 +171,7 @@ class _Near:
 
 
 def page_body(page: DuplicatesPage) -> dict[str, Any]:
-    """Return a page as JSON has it."""
+    """Return a page as a JSON object."""
     return {
         "groups": [
             {
@@ -194,7 +194,7 @@ def page_body(page: DuplicatesPage) -> dict[str, Any]:
 
 
 def page_of(body: Any) -> DuplicatesPage:
-    """Return what `page_body` made."""
+    """Parse what `page_body` made."""
     groups = tuple(
         Group(
             tuple(group["post_ids"]),

@@ -1,4 +1,4 @@
-"""What `/status` may say of trouble: reasons in words, without what they tell of the machine."""
+"""Removes paths, names and addresses from the reasons that `/status` shows."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ _QUOTED: Final = re.compile(r"""(['"])(?:(?!\1).)*\1""", re.DOTALL)
 _PATH: Final = re.compile(r"(?<![\w.])(?:/[^\s/:;,]+)+/?")
 _ADDRESS: Final = re.compile(
     r"\b\w+://\S+|\b\d{1,3}(?:\.\d{1,3}){3}\b"
-    # Not from the middle of digits: each of a long hash would begin a search of its own.
+    # Not from the middle of a number: each digit of a long hash would begin a match of its own.
     r"|(?<![0-9a-fA-F])\[?[0-9a-fA-F]*:(?::[0-9a-fA-F]*)+\]?"
-    r"|(?<![0-9a-fA-F:])\[?(?:[0-9a-fA-F]{1,4}:){3}[0-9a-fA-F:]*\]?"  # three colons: no time of day
+    r"|(?<![0-9a-fA-F:])\[?(?:[0-9a-fA-F]{1,4}:){3}[0-9a-fA-F:]*\]?"  # three colons: a time of day has two
 )
 
 
 def public_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out what is None, and what texts tell of paths and addresses; the log has them in full."""
+    """Drop values that are None, and remove paths and addresses from texts; the log has them in full."""
     return {
         name: public_text(value) if isinstance(value, str) else value
         for name, value in values.items()
@@ -26,6 +26,6 @@ def public_values(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def public_text(text: str) -> str:
-    """Return the first line of a reason without quoted names, paths and addresses."""
+    """Return the first line of a reason, without quoted names, paths and addresses."""
     line = text.splitlines()[0] if text else ""
     return _PATH.sub("...", _ADDRESS.sub("...", _QUOTED.sub("...", line)))

@@ -1,7 +1,7 @@
 """The search seam: how a signature becomes matches.
 
-`Search` is what the routes know. `local` asks the index in this process, `remote` asks query nodes over HTTP.
-The composition root chooses; nothing else may ask.
+Routes know only `Search`. `local` asks the index of this process, `remote` asks query nodes over HTTP. The
+composition root chooses; nothing else may ask which one it is.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ class CopiesWanted:
     Parameters
     ----------
     limit, offset : int
-        Most matches, and how many are passed over before the first.
+        How many matches at most, and how many to skip first.
     exclude : frozenset of int
         Ids to leave out.
     turns : str or None
-        Which turned copies to look for; None leaves it to the search.
+        Which turned copies to look for; None is the default of the search.
     has_parts : bool
-        Look for parts of the picture, too.
+        Also look for parts of the picture.
     min_score, min_likelihood, min_detail : float or None
-        Matches below are left out.
+        Matches below these are left out.
     """
 
     limit: int
@@ -43,7 +43,7 @@ class CopiesWanted:
 
 
 class Search(Protocol):
-    """Everything that reads the set of images."""
+    """Every read access to the set of images."""
 
     async def query(self, signature: Signature, limit: int, min_score: float | None) -> list[Match]:
         """Return the best matches, best first. Raises IndexNotReady or SearchUnavailable."""
@@ -52,15 +52,16 @@ class Search(Protocol):
         """Do the same for the signature of a painted picture."""
 
     async def find_copies(self, asked: Sequence[Asked], wanted: CopiesWanted) -> Copies:
-        """Return the images that show what one of the signatures does, likeliest first; raises as `query`."""
+        """Return images that show what one of the signatures shows, most likely first; raises as `query`."""
 
     async def duplicates(self, wanted: DuplicatesWanted) -> DuplicatesPage:
         """Return the next groups of images that show the same picture; raises as `query`."""
 
     async def sources(self, image_ids: Sequence[int]) -> dict[int, str]:
-        """Return where images come from, of those of which it is known.
+        """Return the known sources of images.
 
-        Nothing while the store is away, or nobody answers: what is told of them elsewhere is worth more.
+        Returns nothing while the store is away or no node answers: matches without sources are better than
+        none.
         """
 
     async def get(self, image_id: int) -> Signature:
@@ -69,7 +70,7 @@ class Search(Protocol):
     async def status(self) -> dict[str, Any]:
         """Return what `GET /status` says of the index: `images`, `applied_seq`, `lag_seq` and more.
 
-        Without an index that answers, `message` says so and `images` is missing.
+        If no index answers, `message` says so and `images` is missing.
         """
 
     async def wait_applied(self, seq: int, timeout_s: float) -> None:
@@ -78,7 +79,7 @@ class Search(Protocol):
         Raises
         ------
         IndexNotReady
-            One has not caught up within `timeout_s`.
+            One of them has not caught up within `timeout_s`.
         SearchUnavailable
-            None answers at all.
+            None of them answers.
         """

@@ -1,4 +1,4 @@
-"""Search in this process: the index, and the follower that keeps it in step with the store."""
+"""Search in this process: the index, and the follower that keeps it up to date."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ T = TypeVar("T")
 
 
 class KnownImages(Protocol):
-    """What is asked of the store beside the index; a SignatureStore. May raise StoreError."""
+    """What search needs of the store, a SignatureStore. May raise StoreError."""
 
     def sources_of(self, image_ids: Sequence[int]) -> dict[int, str]:
         """Return where images come from."""
@@ -64,7 +64,7 @@ class Listed(Protocol):
 
 
 class LocalSearch:
-    """The index of this process, kept in step by a follower of this process.
+    """The index of this process, kept up to date by its follower.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ class LocalSearch:
     follower : Follower
     store : KnownImages
     observe : callable
-        Told how long each scan took.
+        Called with the duration of each scan.
     """
 
     def __init__(
@@ -88,10 +88,9 @@ class LocalSearch:
         self._index = index
         self._follower = follower
         self._threads = ThreadPoolExecutor(QUERY_THREADS, thread_name_prefix="query")
-        # Of their own: a database that hangs must not hold up queries, which do not need it.
+        # Threads of their own: a hanging database must not delay queries, which do not need it.
         self._readers = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="read")
-        # Of their own, too, and nothing waits for one: queries come first, and pages that nobody reads any
-        # more must not pile up.
+        # Threads of their own, without a queue: queries come first, and abandoned pages must not pile up.
         self._walkers = ThreadPoolExecutor(WALKS, thread_name_prefix="walk")
         self._free_walks = threading.Semaphore(WALKS)
         self._is_stopping = threading.Event()
@@ -115,7 +114,7 @@ class LocalSearch:
         return await loop.run_in_executor(self._threads, self._find_copies, asked, wanted)
 
     async def duplicates(self, wanted: DuplicatesWanted) -> DuplicatesPage:
-        """See `Search`; TooManyWalks while `WALKS` others are being answered."""
+        """See `Search`; raises TooManyWalks while `WALKS` others are under way."""
         self._follower.check_whole()
         try:
             listed = await self._read(lambda: self._store.ids_after(wanted.after, PAGE_IMAGES))
@@ -130,7 +129,7 @@ class LocalSearch:
         try:
             return await self._read(lambda: self._store.sources_of(image_ids))
         except (StoreError, TimeoutError) as error:
-            # Answers need no database; they only tell less while it is away.
+            # Answers need no database; without it they only lack sources.
             log.info("answering without sources: %s", error, extra={"action": "no_sources"})
             return {}
 
@@ -169,7 +168,7 @@ class LocalSearch:
         }
 
     async def wait_applied(self, seq: int, timeout_s: float) -> None:
-        """See `Search`; IndexNotReady also when the follower died or was stopped."""
+        """See `Search`; also raises IndexNotReady if the follower has failed or was stopped."""
         if self._follower.applied_seq >= seq:
             return
         loop = asyncio.get_running_loop()
@@ -196,18 +195,18 @@ class LocalSearch:
             withdraw()
 
     def begin_shutdown(self) -> None:
-        """End walks for duplicates, now and from now on: they hold requests in flight. Only sets a flag."""
+        """End searches for duplicates, now and from now on: they delay requests. Only sets a flag."""
         self._is_stopping.set()
 
     def close(self) -> None:
-        """Wait for the queries in flight and end the threads; of a walk, only for the search under way."""
+        """Wait for queries in flight and end the threads; of duplicates, only wait for the current search."""
         self.begin_shutdown()
         self._walkers.shutdown(wait=True)
         self._threads.shutdown(wait=True)
         self._readers.shutdown(wait=True)
 
     def _is_quick(self, limit: int) -> bool:
-        """Return whether a query can be expected to hold the event loop for hardly any time."""
+        """Return whether a query is so quick that it may run on the event loop."""
         index = self._index
         return (
             limit <= INLINE_LIMIT
@@ -248,11 +247,11 @@ class LocalSearch:
             raise TooManyWalks
         find = partial(find_duplicates, walk_s=WALK_S, is_stopped=self._is_stopping.is_set)
         page = self._walkers.submit(find, self._index, wanted, ids)
-        # When the thread is free, not when the client is gone.
+        # When the thread is free, not when the client disconnects.
         page.add_done_callback(lambda _: self._free_walks.release())
         return await asyncio.wrap_future(page)
 
     async def _read(self, read: Callable[[], T]) -> T:
-        """Return what the store says; raises StoreError, and TimeoutError after `STORE_S` seconds."""
+        """Return what the store answers; raises StoreError, and TimeoutError after `STORE_S` seconds."""
         async with asyncio.timeout(STORE_S):
             return await asyncio.get_running_loop().run_in_executor(self._readers, read)
