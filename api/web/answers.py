@@ -22,14 +22,14 @@ _OF_A_PART: Final = frozenset({b"range", b"if-range"})
 
 
 class Dialect(Enum):
-    """Whose API a request speaks; the type of its body tells."""
+    """The dialect of a request, known by the type of its body."""
 
     DANBOORU = "danbooru"
     E621 = "e621"
 
 
 class JsonResponse(Response):
-    """A body that is JSON already; its headers cost no more than their writing.
+    """A response whose body is JSON already, with its headers written directly.
 
     Parameters
     ----------
@@ -39,7 +39,8 @@ class JsonResponse(Response):
     """
 
     def __init__(self, body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
-        # Not the base's: it looks for what is known here, and an answer is made in tens of microseconds.
+        # Not the base's constructor, whose generic work would be a large part of an answer's few
+        # microseconds.
         self.status_code = status
         self.background = None
         self.body = body
@@ -49,10 +50,10 @@ class JsonResponse(Response):
 
 
 class WholeFile(FileResponse):
-    """A file that is sent from its beginning to its end.
+    """A file that is always sent whole, without support for ranges.
 
-    Where each answer has a file of its own, a part of it fits to no other. And a range that is none would be
-    answered in words that are not JSON.
+    Every answer has a new file, so ranges of two answers would not fit together. And the base class answers
+    an invalid range with a body that is not JSON.
 
     Parameters
     ----------
@@ -83,20 +84,20 @@ def image_body(image_id: int, signature: Signature, dialect: Dialect) -> dict[st
 
 
 def added_body(added: Added, dialect: Dialect) -> dict[str, Any]:
-    """Return the body that says an image was added; it mentions damage only where there is any."""
+    """Return the body that says an image was added; it mentions damage only if there is any."""
     body = image_body(added.image_id, added.signature, dialect)
     return body | {"damaged": True} if added.is_damaged else body
 
 
 def named_source(sources: Mapping[int, str], image_id: int) -> dict[str, str]:
-    """Return what a body says of where an image came from: nothing, where that is not known."""
+    """Return the field of a body with an image's source, nothing if that is not known."""
     return {"source": sources[image_id]} if image_id in sources else {}
 
 
 def match_bodies(
     matches: Sequence[Match], dialect: Dialect, sources: Mapping[int, str] | None = None
 ) -> list[dict[str, Any]]:
-    """Return the body of a query's answer, best match first; IQDB's own answers name no `sources`."""
+    """Return the body of a query's answer, best match first; answers in IQDB's form have no `sources`."""
     bodies = _image_bodies([(match.image_id, match.signature) for match in matches], dialect)
     for body, match in zip(bodies, matches, strict=True):
         body["score"] = match.score
@@ -106,7 +107,7 @@ def match_bodies(
 
 
 def _image_bodies(images: Sequence[tuple[int, Signature]], dialect: Dialect) -> list[dict[str, Any]]:
-    """Describe images together, which costs a fraction of one after the other."""
+    """Return the bodies of several images, made together because that costs a fraction."""
     signatures = [signature for _, signature in images]
     hashes = codec.to_hashes(signatures, prefix=dialect is Dialect.DANBOORU)
     bodies: list[dict[str, Any]] = [

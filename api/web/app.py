@@ -1,6 +1,6 @@
 """The front end's application: all routes behind the limits, over services that load in the background.
 
-Knows neither the mode nor the settings; the composition roots hand in what it needs.
+Knows neither the mode nor the settings; the composition roots pass in what it needs.
 """
 
 from __future__ import annotations
@@ -55,15 +55,15 @@ def create_front_end(
     load : callable
         Builds the services of one mode, in a thread.
     limits : LimitOptions
-        What a request may cost.
+        Limits of requests.
     access : AccessPolicy
         Who may do what, and how often.
     instruments : Instruments
         What `/metrics` shows.
     fetcher : Fetcher or None
-        Fetches what `url=` names; None where that is off.
+        Fetches what `url=` names; None if that is off.
     page_options : PageOptions
-        What the web page knows of this server.
+        What the web page needs to know of this server.
     on_ready, on_failure : callable
         See `loading.create_loading_app`.
     """

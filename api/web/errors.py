@@ -1,6 +1,6 @@
-"""Errors to HTTP: one table from error classes to statuses, and the one shape of an error's body.
+"""Maps errors to HTTP: one table from error classes to statuses, and the form of an error's body.
 
-Every answer to a failed request is JSON with `message`; a backtrace goes to the log only.
+Every answer to a failed request is JSON with `message`; backtraces go to the log only.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _NO_ROOM: Final = frozenset(
 
 
 class BadRequest(errors.IqdbError):
-    """A request that is not of the form this API takes."""
+    """A malformed request."""
 
 
 class BodyTimeout(errors.IqdbError):
@@ -49,13 +49,13 @@ class BodyTimeout(errors.IqdbError):
 
 
 class TooBusy(errors.IqdbError):
-    """More requests at once than this process takes."""
+    """More concurrent requests than this process takes."""
 
     retryable = True
 
 
 class NoSpace(errors.IqdbError):
-    """The machine has no room for an upload: its disk is full, or its descriptors are used up."""
+    """No space for an upload: the disk is full, or all file descriptors are in use."""
 
     retryable = True
 
@@ -84,7 +84,7 @@ STATUSES: Final[dict[type[errors.IqdbError], HTTPStatus]] = {
     errors.UnknownImage: HTTPStatus.NOT_FOUND,
     errors.UnknownJob: HTTPStatus.NOT_FOUND,
     UnknownPage: HTTPStatus.NOT_FOUND,
-    Abandoned: HTTPStatus.BAD_REQUEST,  # of a batch's query; nobody reads that either
+    Abandoned: HTTPStatus.BAD_REQUEST,  # of a query in a batch; nobody reads that either
     BodyTimeout: HTTPStatus.REQUEST_TIMEOUT,
     BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.ImageTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -103,7 +103,7 @@ STATUSES: Final[dict[type[errors.IqdbError], HTTPStatus]] = {
     errors.ForeignQueue: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.SearchUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.IndexNotReady: HTTPStatus.SERVICE_UNAVAILABLE,
-    # What only an operator can mend is not the client's fault and does not heal by itself.
+    # Only an operator can fix these: not the client's fault, and trying again does not help.
     errors.StoreInvalid: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.StoreError: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.CheckpointInvalid: HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -128,19 +128,19 @@ _BY_NAME: Final = {cls.__name__: status for cls, status in STATUSES.items()}
 
 
 def status_of(error: errors.IqdbError) -> HTTPStatus:
-    """Return the status of an error: its class's, or its nearest ancestor's, or the one a job failed with."""
+    """Return the status of an error, by its class or nearest ancestor; of a failed job, by its reason."""
     if isinstance(error, errors.JobFailed):
         return _BY_NAME.get(error.error, HTTPStatus.UNPROCESSABLE_ENTITY)
     return _nearest(STATUSES, error) or HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 def _nearest(table: Mapping[type[errors.IqdbError], T], error: errors.IqdbError) -> T | None:
-    """Return what a table has for the class of an error, or for its nearest ancestor there."""
+    """Return the entry of a table for the class of an error, or for its nearest ancestor there."""
     return next((table[cls] for cls in type(error).__mro__ if cls in table), None)
 
 
 def message_of(error: errors.IqdbError) -> str:
-    """Return what a client may read of an error; what tells of the machine is for the log alone."""
+    """Return the message for the client; details about the machine only go to the log."""
     if isinstance(error, errors.QueueRefused):
         return f"the queue takes nothing now: {error.mistake}"
     if isinstance(error, errors.StoreRefused):
@@ -155,7 +155,7 @@ def message_of(error: errors.IqdbError) -> str:
 
 
 def error_response(error: errors.IqdbError) -> Response:
-    """Return the JSON answer to a failed request, with Retry-After where trying again can help."""
+    """Return the JSON answer to a failed request, with Retry-After if trying again can help."""
     status = status_of(error)
     headers = retry_after([error])
     if status is HTTPStatus.UNAUTHORIZED:
@@ -166,7 +166,7 @@ def error_response(error: errors.IqdbError) -> Response:
 
 
 def retry_after(failures: Iterable[errors.IqdbError]) -> dict[str, str]:
-    """Return the header that says when to try again, where that can help after one of several failures."""
+    """Return the header that says when to try again, if that can help for one of these errors."""
     waits_s = [_wait_s(error) for error in failures if status_of(error) in _BUSY]
     return {"Retry-After": str(max(waits_s))} if waits_s else {}
 
@@ -180,7 +180,7 @@ def _wait_s(error: errors.IqdbError) -> int:
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Make failures of what FastAPI itself answers look like all others."""
+    """Give errors that FastAPI itself answers the same form as all others."""
     for kind in (errors.IqdbError, HTTPException, ClientDisconnect, Exception):
         app.add_exception_handler(kind, _on_error)
 
@@ -190,7 +190,7 @@ async def _on_error(request: Request, error: Exception) -> Response:
 
 
 def answer_to(error: Exception, request: Request) -> Response:
-    """Return the answer to a request that failed, and log what an operator should know of."""
+    """Return the answer to a failed request, and log what the operator should know."""
     if isinstance(error, errors.IqdbError) and not isinstance(error, Abandoned):
         return _to_known_error(error, request)
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
@@ -199,7 +199,7 @@ def answer_to(error: Exception, request: Request) -> Response:
     if isinstance(error, HTTPException):
         return json_response({"message": str(error.detail)}, status=error.status_code, headers=error.headers)
     if isinstance(error, (ClientDisconnect, Abandoned)):
-        # Nobody reads this answer; it only closes the request in an orderly way.
+        # Nobody reads this answer; it only ends the request properly.
         request.scope[GONE] = True
         return json_response({"message": "the client went away"}, status=HTTPStatus.BAD_REQUEST)
     log.error("%s %s failed", request.method, request.url.path, exc_info=error, extra={"action": "bug"})
@@ -208,7 +208,7 @@ def answer_to(error: Exception, request: Request) -> Response:
 
 def _to_known_error(error: errors.IqdbError, request: Request) -> Response:
     if status_of(error) >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        # What a stranger can bring about at will is no line in an operator's log.
+        # Not logged: clients can cause this at will.
         level = logging.INFO if error.retryable or isinstance(error, FetchFailed) else logging.ERROR
         log.log(level, "%s %s: %s", request.method, request.url.path, error, extra={"action": "refused"})
     return error_response(error)

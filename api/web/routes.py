@@ -1,11 +1,11 @@
-"""From a request to the function that answers it, on one plain path: no nested routers, no wrappers.
+"""Dispatches a request to its function directly, without nested routers and wrappers.
 
-FastAPI keeps the table of routes and describes it in `/openapi.json`; requests find their function here. A
-function that wants more of FastAPI than the request and the words of its path is called by FastAPI itself.
-A path that the table does not have is nobody's: the rights of paths are looked up by their text, so no second
-reading of a path may find what the first one did not.
-Also here, once for all routes: a trailing slash changes nothing, HEAD works where GET does, 405 names every
-method, and whatever goes wrong is answered in the one shape of an error.
+FastAPI keeps the table of routes and describes it in `/openapi.json`; requests are matched here. A function
+that needs more of FastAPI than the request and its path parameters is called by FastAPI itself. A path that
+this table does not have is never tried in another way: rights are looked up by the text of the path, so two
+readings of a path must not differ.
+Some rules hold for all routes: a trailing slash changes nothing, HEAD works where GET does, 405 names every
+method, and all errors have one form.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class _Entry:
     ----------
     route : APIRoute
     handler : callable, optional
-        Takes the words of the path, and maybe the request; None where FastAPI has to call it.
+        Takes the path parameters, and perhaps the request; None if FastAPI has to call it.
     names : list of str
-        What the words of the path are called.
+        Names of the path parameters.
     """
 
     __slots__ = ("handler", "names", "route", "takes_request")
@@ -62,9 +62,9 @@ class Routes:
     routes : sequence of APIRoute
         Where two have the same path and method, the first counts.
     fastapi : ASGI application
-        Called for functions that want more than their path, and for `description`.
+        Called for functions that need more than their path, and for `description`.
     description : str, optional
-        The path of the table's own description.
+        The path of the OpenAPI document.
     """
 
     def __init__(self, routes: Sequence[APIRoute], fastapi: ASGIApp, description: str | None) -> None:
@@ -84,12 +84,12 @@ class Routes:
         answer: ASGIApp
         try:
             answer = await self._respond(request)
-        except Exception as error:  # noqa: BLE001 - every answer has the shape of this one
+        except Exception as error:  # noqa: BLE001 - every error gets the same form
             answer = answer_to(error, request)
         await answer(scope, receive, send)
 
     async def _respond(self, request: Request) -> ASGIApp:
-        """Return what sends the answer."""
+        """Return the response."""
         scope = request.scope
         path, methods, words = self._look_up(scope["path"])
         if methods is None:
@@ -107,14 +107,14 @@ class Routes:
         return await entry.handler(*given, **dict(zip(entry.names, words, strict=True)))
 
     def path_of(self, path: str) -> str | None:
-        """Return the path of the route that a request for `path` belongs to, whatever its method."""
+        """Return the route's path for a request to `path`, whatever its method."""
         path, methods, _ = self._look_up(path)
         if methods is None:
             return path if path == self._description else None
         return next(iter(methods.values())).route.path
 
     def _look_up(self, path: str) -> tuple[str, Methods | None, list[str]]:
-        """Return a path as the table has it, what it leads to, and its words."""
+        """Return the normalised path, its entries by method, and the path parameters."""
         if path[-1:] == "/" and path != "/":
             path = path.rstrip("/") or "/"
         methods = self._fixed.get(path)
@@ -168,7 +168,7 @@ class Routes:
 
 
 class Application(FastAPI):
-    """FastAPI with its description and its table of routes, and our own path through them."""
+    """FastAPI with its table of routes and its document, and our own dispatch."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(docs_url=None, redoc_url=None, redirect_slashes=False, **options)
@@ -181,9 +181,9 @@ class Application(FastAPI):
         self.api_routes += [route for route in router.routes if isinstance(route, APIRoute)]
 
     def path_of(self, path: str) -> str | None:
-        """Return the path of the route that a request for `path` belongs to, such as `/images/{image_id}`.
+        """Return the route's path for a request to `path`, such as `/images/{image_id}`.
 
-        None where there is none, and before the first request.
+        None if there is none, and before the first request.
         """
         return None if self._table is None else self._table.path_of(path)
 

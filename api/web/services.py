@@ -1,4 +1,4 @@
-"""What the routes stand on, as one value; made by the composition root, never asked which mode it runs in."""
+"""The services that routes use, as one value made by the composition root; it hides the mode."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Services:
     hasher : Hasher
         Computes the signature of a query's picture, in either mode.
     contents : ContentsReader
-        Reads all that is stored.
+        Reads everything that is stored.
     summary : str
         What is being served, for the ready line.
     close : callable
         Finishes what is in flight and frees everything, in reverse order of making. Blocking.
     trouble : callable
-        Returns what `/status` says beside what the seams tell: what fails in this process, and why.
+        Returns additional fields for `/status`: what fails in this process, and why.
     """
 
     ingestion: Ingestion

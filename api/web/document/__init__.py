@@ -1,1 +1,1 @@
-"""The OpenAPI document, part by part, and what makes it complete and true."""
+"""The OpenAPI document: a description per route, and an assembly that completes it."""

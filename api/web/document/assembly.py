@@ -1,8 +1,8 @@
-"""`GET /openapi.json`: the framework's document, completed and made true.
+"""`GET /openapi.json`: the framework's document, completed and corrected.
 
-Each route hands its own description to its decorator (`openapi_extra`). Here is what all routes share: the
-one shape of an error under every status that can be answered, rights, ids. The framework's own 422, which is
-never answered, is taken out.
+Each route passes its own description to its decorator (`openapi_extra`). This file adds what all routes
+share: the error body under every possible status, rights, ids. It removes the framework's own 422, which is
+never answered.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ it asks for as `x-right`.
 
 
 def describe(app: FastAPI) -> None:
-    """Make `app` answer with the completed document; it is built when it is first asked for."""
+    """Make `app` answer with the completed document, which is built on first request."""
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -68,7 +68,7 @@ def describe(app: FastAPI) -> None:
 
 
 def completed(made: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a document with everything that operations share put into each of them."""
+    """Return a document whose operations all have the parts that they share."""
     document = copy.deepcopy(dict(made))
     document["components"] = {
         "schemas": {"Error": _ERROR},
@@ -101,7 +101,7 @@ def _complete(method: str, path: str, operation: dict[str, Any]) -> None:
     for parameter in operation.get("parameters", []):
         if parameter["in"] == "path" and parameter["name"] == "image_id":
             parameter["schema"] = ID
-        # Beside an example of a body, one of a parameter would be tried instead of it.
+        # Tools would try the example of a parameter instead of that of the body.
         if parameter["name"] == "hash" and "requestBody" not in operation:
             parameter["example"] = EXAMPLE_HASH
     own = {status: answer for status, answer in operation["responses"].items() if status[0] in "23"}
@@ -112,7 +112,7 @@ def _complete(method: str, path: str, operation: dict[str, Any]) -> None:
 
 
 def _statuses(method: str, path: str, operation: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the statuses of errors that an operation can answer."""
+    """Yield the error statuses of an operation."""
     if path == "/live":
         return
     yield from ("429", "500", "503")

@@ -1,4 +1,4 @@
-"""What `/openapi.json` says of the routes that tell all that is stored."""
+"""What `/openapi.json` says of the routes that read everything stored."""
 
 from __future__ import annotations
 

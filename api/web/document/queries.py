@@ -98,7 +98,7 @@ FIND: Final[dict[str, Any]] = {
     "responses": _FOUND,
 }
 
-# What is wrong with one of these is told in the outcome of each query.
+# An error in one of these is reported in the outcome of each query.
 _AS_OF_QUERY: Final = "As of /query"
 QUERY_BATCH: Final[dict[str, Any]] = {
     "parameters": [parameter(name, {}, _AS_OF_QUERY) for name in _WORDS],

@@ -1,8 +1,8 @@
-"""The words that descriptions of routes are made of: ids, hashes, parameters, bodies, answers.
+"""The building blocks of descriptions of routes: ids, hashes, parameters, bodies, answers.
 
-The description of a route says what is special about it; `assembly` adds what all routes share (errors,
-rights, the ids in paths). Two dialects share a path and differ by Content-Type, which the framework cannot
-derive from a signature, so bodies are written out.
+A route describes only what is special about it; `assembly` adds what all routes share (errors, rights, ids in
+paths). Two dialects share a path and differ by Content-Type. The framework cannot derive that from a
+function's signature, so bodies are written out.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ _YES_OR_NO: Final = "^([Tt][Rr][Uu][Ee]|[Yy][Ee][Ss]|1|[Ff][Aa][Ll][Ss][Ee]|[Nn]
 
 
 def parameter(name: str, schema: Schema, description: str | None = None) -> dict[str, Any]:
-    """Return a parameter of the query string that may be left out."""
+    """Return an optional parameter of the query string."""
     said = {} if description is None else {"description": description}
     return {"name": name, "in": "query", "required": False, "schema": schema, **said}
 
@@ -97,7 +97,7 @@ PREFER: Final = {
 
 
 def object_of(required: dict[str, Any], optional: dict[str, Any] | None = None) -> Schema:
-    """Return the schema of an object, some of whose properties are always there."""
+    """Return the schema of an object with required and optional properties."""
     return {"type": "object", "properties": required | (optional or {}), "required": list(required)}
 
 
@@ -110,7 +110,7 @@ def json_of(schema: Schema, example: Any = None) -> dict[str, Any]:
 
 
 def done(content: dict[str, Any]) -> dict[str, Any]:
-    """Return the answer of a route that has done what it was asked for."""
+    """Return the answer of a successful request."""
     return {"200": {"description": "Done", "content": content}}
 
 
@@ -120,7 +120,7 @@ def picture_body(form: dict[str, Schema], json: dict[str, Schema]) -> dict[str, 
     Parameters
     ----------
     form, json : dict
-        What is said beside the picture's `url`, in a form and in JSON.
+        Properties beside the picture's `url`, in a form and in JSON.
     """
     multipart = {"type": "object", "properties": {"file": BINARY, **form, "url": _URL}}
     fields = {"type": "object", "properties": {**form, "url": _URL}}
@@ -136,9 +136,9 @@ def picture_body(form: dict[str, Schema], json: dict[str, Schema]) -> dict[str, 
 
 
 def _json_with_picture(properties: dict[str, Schema]) -> Schema:
-    """Return the schema of a JSON body; null counts as absent, as serialisers send it."""
+    """Return the schema of a JSON body; null counts as absent, because some serialisers send it."""
     properties = {**properties, "hash": {"type": "string", "pattern": STRICT_HASH_PATTERN}}
-    # The first of these that is given counts; an id stands alone. The query string may have one instead.
+    # The first given one of these counts; an id excludes the others. It may be in the query string instead.
     names = [name for name in ("hash", "channels", "post_id") if name in properties]
     choices: list[dict[str, Any]] = [{"properties": dict.fromkeys(names, _NULL)}]
     for number, name in enumerate(names):

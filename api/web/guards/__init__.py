@@ -1,1 +1,1 @@
-"""What stands before every route: limits, rights, origins, capacity of the queue."""
+"""Middleware before every route: limits, rights, origins, capacity of the queue."""

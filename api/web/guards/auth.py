@@ -1,4 +1,4 @@
-"""Tokens at the door: every request passes the access policy before a route sees it."""
+"""Applies the access policy to every request before a route sees it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CALLER: Final = "iqdb.caller"
 
 
 class AccessControl:
-    """Answer 400, 401, 403 or 429 instead of the application, where the policy says so.
+    """Answer 400, 401, 403 or 429 instead of the application if the policy refuses.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""What a request may cost before any route sees it: bytes, time, number at once.
+"""Limits of requests before any route sees them: bytes, time, number at once.
 
-Plain ASGI middleware, because a limit must hold while the body is still arriving. A request without a body
-passes untouched.
+Plain ASGI middleware, because limits must hold while the body is still arriving. Requests without a body pass
+unchanged.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ YOUNG_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class LimitOptions:
-    """What a request may cost.
+    """Limits of requests.
 
     Parameters
     ----------
     max_bytes : int
-        Limit of a body on every path but those of batches, bytes.
+        Limit of a body on every path except those of batches, bytes.
     max_batch_bytes : int
         Limit of a form of many pictures, to add or to ask about (`POST /images`, `/query/batch`), bytes.
     max_pending : int
@@ -56,7 +56,7 @@ class LimitOptions:
     total_s : float
         Longest time that a body may take, seconds.
     bytes_per_s : float
-        Least rate of a body, after the first `idle_s`.
+        Minimum rate of a body after the first `idle_s`.
     """
 
     max_bytes: int

@@ -1,1 +1,1 @@
-"""What a request says: bodies, forms, JSON and pictures read strictly into values."""
+"""Parses requests: bodies, forms, JSON and pictures are read strictly into values."""

@@ -1,4 +1,4 @@
-"""The body of a request, read once: its first bytes say what it is, then it is read whole or as it comes."""
+"""The body of a request, read once: peek at its first bytes, then read it whole or as it arrives."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ JSON: Final = "application/json"
 
 
 class Body:
-    """Reads what a request carries.
+    """Reads the body of a request.
 
     Parameters
     ----------
     request : Request
-        Nobody else reads its body.
+        Nothing else may read its body.
     """
 
     def __init__(self, request: Request) -> None:
@@ -32,7 +32,7 @@ class Body:
         self._is_complete = not has_body(request.scope["headers"])
 
     async def first(self) -> bytes:
-        """Return the first bytes without taking them; empty where the body is."""
+        """Return the first bytes without consuming them; empty if the body is empty."""
         while not self._first and not self._is_complete:
             self._first = await self._next()
         return self._first
@@ -70,14 +70,14 @@ class Body:
 
 
 async def disconnected(request: Request) -> None:
-    """Return once the client is gone; for when its body has been read."""
-    with contextlib.suppress(IqdbError):  # one that goes on sending, against the limits, is no better
+    """Return once the client has disconnected; only for use after its body was read."""
+    with contextlib.suppress(IqdbError):  # a client that sends more than its body counts as disconnected
         while (await request.receive())["type"] != "http.disconnect":
             pass
 
 
 def content_kind(headers: Headers) -> str:
-    """Return the media type of a body, in small letters and without parameters."""
+    """Return the media type of a body, in lower case and without parameters."""
     return headers.get("content-type", "").partition(";")[0].strip().lower()
 
 

@@ -1,6 +1,6 @@
-"""Searching for copies: what a request may say beyond IQDB's query, and what a match then says more.
+"""Searching for copies: the parameters beyond IQDB's, and the additional fields of matches.
 
-Without any of these words a query is IQDB's, to the bit. Called by the routes.
+Without any of these parameters a query is answered as by IQDB. Called by the routes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Window:
     ----------
     limit : int
     offset : int
-        Matches passed over before the first.
+        Matches skipped before the first.
     exclude : frozenset of int
         Ids left out.
     """
@@ -48,12 +48,12 @@ def window_of(said: Parameters) -> Window:
 
 
 def copies_wanted(said: Parameters) -> CopiesWanted | None:
-    """Return how to search for copies, None for a query as IQDB answers it.
+    """Return how to search for copies, None for a plain query.
 
     Raises
     ------
     BadRequest
-        A word that is not understood, or one that means nothing without `find=copies`.
+        A value is not understood, or a parameter needs `find=copies`.
     """
     find, turns = said.text("find"), said.text("turns")
     if find not in {None, "copies"}:
@@ -77,7 +77,7 @@ def copies_wanted(said: Parameters) -> CopiesWanted | None:
 
 
 def min_likelihood_of(said: Parameters) -> float | None:
-    """Return how likely a match must be, if a request says so."""
+    """Return the minimum likelihood of a match, if a request sets one."""
     likelihood = said.number("min_likelihood")
     if likelihood is not None and not 0 <= likelihood <= 1:
         raise BadRequest("min_likelihood is a number of 0..1")
@@ -85,7 +85,7 @@ def min_likelihood_of(said: Parameters) -> float | None:
 
 
 def copy_bodies(copies: Copies, sources: Mapping[int, str], dialect: Dialect) -> list[dict[str, Any]]:
-    """Return the body of an answer, likeliest first."""
+    """Return the body of an answer, most likely match first."""
     bodies = []
     for match in copies.matches:
         body = image_body(match.image_id, match.signature, dialect)

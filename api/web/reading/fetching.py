@@ -1,4 +1,4 @@
-"""`url=` of a request: the picture at a web address in place of one that was sent."""
+"""`url=` of a request: fetches the picture at a web address in place of an upload."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 async def parameters_with_picture(request: Request) -> Parameters:
-    """Return what a request says, with the picture that `url` names as its `file`; for `with`."""
+    """Return the parameters of a request, with the picture at `url` as `file`; for `with`."""
     said = await parameters(request)
     if said.get("url") is None:
         return said

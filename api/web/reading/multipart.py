@@ -1,7 +1,7 @@
-"""Forms with files: multipart/form-data to named values, the files spooled as they arrive.
+"""Parses multipart/form-data into named values; files are spooled as they arrive.
 
-A part is a file if it has a filename or if it is named `file`: clients exist that send the picture without a
-filename. Everything else is text.
+A part is a file if it has a filename or is named `file`, because some clients send the picture without a
+filename. Every other part is text.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ async def form_items(body: Body, content_type: str, **limits: int) -> AsyncItera
 async def read_form(
     body: Body, content_type: str, *, max_files: int, max_fields: int, max_field_bytes: int
 ) -> Form:
-    """Read a form; whoever asks for it closes it.
+    """Read a form; the caller closes it.
 
     Raises
     ------
     BadRequest
-        No form, or one with too much in it.
+        The body is no form, or has too many parts.
     """
     _, options = parse_options_header(content_type.encode("latin-1"))
     boundary = options.get(b"boundary")
@@ -70,7 +70,7 @@ async def read_form(
 
 
 class _Part:
-    """What is known of the part that is being read."""
+    """The part that is being read."""
 
     def __init__(self) -> None:
         self.disposition = b""
@@ -81,7 +81,7 @@ class _Part:
 
 
 class Form:
-    """Collects what the parser says: `items`, the parts in their order."""
+    """Collects the parts from the parser, in their order, as `items`."""
 
     def __init__(self, max_files: int, max_fields: int, max_field_bytes: int) -> None:
         self.items: Items = []
@@ -96,7 +96,7 @@ class Form:
         self._files: list[SpooledTemporaryFile[bytes]] = []
 
     def callbacks(self) -> Any:
-        """Return what the parser is to call."""
+        """Return the callbacks for the parser."""
         return {
             "on_part_begin": self._on_part_begin,
             "on_header_field": self._on_header_field,
@@ -109,12 +109,12 @@ class Form:
         }
 
     def check_ended(self) -> None:
-        """Raise BadRequest if the end of the form did not come."""
+        """Raise BadRequest if the form is incomplete."""
         if not self._is_ended:
             raise BadRequest("the multipart form ends in the middle")
 
     async def flush(self) -> None:
-        """Write what arrived for a file that no longer fits in memory, off the event loop."""
+        """Write pending bytes of a file that no longer fits in memory, off the event loop."""
         if self._pending and self._part.file is not None:
             data, self._pending = b"".join(self._pending), []
             await asyncio.to_thread(self._part.file.write, data)
@@ -181,7 +181,7 @@ class Form:
             except UnicodeDecodeError:
                 raise BadRequest(f"{part.name!r} is not UTF-8") from None
             return
-        if self._pending:  # its end came with its last bytes, and another part may follow in them
+        if self._pending:  # a part may end, and the next one begin, within the same bytes
             part.file.write(b"".join(self._pending))
             self._pending = []
         part.file.seek(0)

@@ -1,8 +1,7 @@
-"""What a request says by name: query string, form or JSON, read strictly into one mapping.
+"""Reads the parameters of a request (query string, form or JSON) strictly into one mapping.
 
-Two dialects share the paths. A body that begins with `{` is JSON, whatever its Content-Type says, because
-clients exist that send none or a wrong one; anything else is a form, or a picture as it is. Knows no
-index, store or queue.
+Two dialects share the paths. A body that begins with `{` is JSON whatever its Content-Type says, because some
+clients send none or a wrong one. Any other body is a form or a bare picture. Knows no index, store or queue.
 """
 
 from __future__ import annotations
@@ -31,8 +30,8 @@ MAX_JSON_BYTES: Final = 4 * 1024 * 1024
 class Parameters:
     """Named values of one request.
 
-    Values of a query string or form are text, those of JSON what they are there; a part with a file is an
-    UploadFile. Empty text counts as absent but in JSON, as HTML forms send it; null counts as absent in JSON.
+    Values of a query string or form are text, those of JSON keep their type; a part with a file is an
+    UploadFile. Empty text counts as absent, because HTML forms send it, except in JSON, where null does.
 
     Parameters
     ----------
@@ -61,11 +60,11 @@ class Parameters:
             self._close()
 
     def get(self, name: str) -> Any:
-        """Return a value as it came, or None."""
+        """Return a value unchanged, or None."""
         return self._values.get(name)
 
     def with_upload(self, name: str, upload: UploadFile) -> Parameters:
-        """Return the same with a file, and no other one, under a name."""
+        """Return the same values, with this file as the only one."""
         return Parameters(self.dialect, {**self._values, name: upload}, upload.file.close)
 
     def text(self, name: str) -> str | None:
@@ -113,18 +112,18 @@ def query_values(request: Request) -> dict[str, Any]:
             return _merged({}, _fields(text))
         except UnicodeDecodeError:
             raise BadRequest("the query string is not UTF-8") from None
-    # Nothing is escaped, as in every query by hash: splitting is all there is to do.
+    # Nothing is escaped, as in every query by hash: splitting is enough.
     pairs = (pair.partition("=") for pair in text.split("&"))
     return _merged({}, ((name, value) for name, _, value in pairs if name or value))
 
 
 def query_parameters(request: Request) -> Parameters:
-    """Return what the query string of a request says, for routes that read no body."""
+    """Return the parameters in the query string, for routes that read no body."""
     return Parameters(Dialect.DANBOORU, query_values(request))
 
 
 async def parameters(request: Request) -> Parameters:
-    """Return what a request says, for `with`, which closes uploaded files."""
+    """Return all parameters of a request; for `with`, which closes uploaded files."""
     values = query_values(request)
     body = Body(request)
     kind = content_kind(request.headers)
@@ -167,7 +166,7 @@ def parsed_json(data: bytes) -> Any:
 
 
 def dialect_of(request: Request) -> Dialect:
-    """Tell the dialect of a request without a body: by Content-Type."""
+    """Return the dialect of a request without a body, by Content-Type."""
     return _dialect(content_kind(request.headers))
 
 
@@ -184,12 +183,12 @@ async def _form_values(body: Body) -> list[tuple[str, str]]:
 
 
 def _fields(text: str, most: int | None = None) -> list[tuple[str, str]]:
-    """Return names and values; raises ValueError for more than `most`, or for what is not UTF-8."""
+    """Return names and values; raises ValueError for more than `most`, or for invalid UTF-8."""
     return parse_qsl(text, keep_blank_values=True, max_num_fields=most, errors="strict")
 
 
 def _merged(values: dict[str, Any], items: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """Put `items` over `values`; empty text counts as absent, a name twice is refused."""
+    """Merge `items` over `values`; empty text counts as absent, a repeated name is refused."""
     seen: set[str] = set()
     for name, value in items:
         if value == "":

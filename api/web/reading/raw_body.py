@@ -1,7 +1,7 @@
 """A picture as the whole body: `curl --data-binary @a.jpg -H 'Content-Type: image/jpeg'`.
 
-Also tells the mistake that everybody makes once: curl calls such a body a form unless it is told otherwise.
-Called by `parameters`.
+Also explains a common mistake: without that header curl declares the body to be a form. Called by
+`parameters`.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ MISTAKEN: Final = (
 
 
 def is_picture_type(kind: str) -> bool:
-    """Tell whether a body of this media type is a picture; its content decides which kind."""
+    """Return whether a body of this media type is a picture; its content decides the format."""
     return kind.startswith("image/") or kind in _RAW_TYPES
 
 
 async def raw_upload(body: Body) -> UploadFile:
-    """Return the body as an upload, which whoever asks for it closes."""
+    """Return the body as an upload, which the caller closes."""
     spool = SpooledTemporaryFile(SPOOL_BYTES)  # noqa: SIM115 - closed by the caller
     try:
         upload = UploadFile(cast("BinaryIO", spool), filename="body", size=0)
@@ -46,6 +46,6 @@ async def raw_upload(body: Body) -> UploadFile:
 
 
 def require_form(first: bytes) -> None:
-    """Raise BadRequest with advice if a body is called a form and begins with what no form holds."""
+    """Raise BadRequest with advice if a body is declared to be a form but begins like a file."""
     if any(byte not in _TEXT for byte in first[:_LOOK_BYTES]):
         raise BadRequest(MISTAKEN)

@@ -1,6 +1,6 @@
-"""Requests to values: pictures, questions, ids. Every doubt is a BadRequest with a sentence that helps.
+"""Interprets parameters as pictures, questions and ids; anything unclear is a BadRequest with advice.
 
-`parameters` reads what a request says; this file says what it means. Called by the routes.
+`parameters` reads the values; this file gives them meaning. Called by the routes.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def image_id_from(text: str) -> int:
 
 
 def json_image_id(value: object) -> int:
-    """Check an id that came as JSON. Raises InvalidImageId."""
+    """Check an id from JSON. Raises InvalidImageId."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_IMAGE_ID:
         raise InvalidImageId(f"post_id is a whole number of 0..{MAX_IMAGE_ID}")
     return value
@@ -58,7 +58,7 @@ def json_image_ids(body: object, most: int) -> list[int]:
     Raises
     ------
     BadRequest, InvalidImageId
-        No such list, none or more than `most` in it, or one that is no id.
+        There is no such list, it has no or more than `most` entries, or an entry is no id.
     """
     values = body.get("post_ids") if isinstance(body, dict) else body
     if not isinstance(values, list) or not 1 <= len(values) <= most:
@@ -67,7 +67,7 @@ def json_image_ids(body: object, most: int) -> list[int]:
 
 
 def question_of(said: Parameters) -> Question:
-    """Return what a query asks."""
+    """Return the question of a query."""
     image_id = said.get("post_id")
     picture: Picture | int
     if image_id is None:
@@ -80,7 +80,7 @@ def question_of(said: Parameters) -> Question:
 
 
 def picture_of(said: Parameters) -> Picture:
-    """Return the picture that a request gives. A hash counts more than a picture beside it, as in IQDB."""
+    """Return the picture of a request. A hash takes precedence over a file beside it, as in IQDB."""
     text = said.text("hash")
     if text is not None:
         return codec.from_hash(text)
@@ -97,7 +97,7 @@ def picture_of(said: Parameters) -> Picture:
 
 
 def source_of(said: Parameters) -> str | None:
-    """Return where an image comes from, if a request says so. Raises InvalidSource if it is too long."""
+    """Return the source that a request gives, if any. Raises InvalidSource if it is too long."""
     text = said.text("source")
     if text is not None:
         check_source(text)
@@ -105,7 +105,7 @@ def source_of(said: Parameters) -> str | None:
 
 
 def is_said(name: str, value: object) -> bool:
-    """Tell whether a request says yes to something, given as text or as JSON; what is left out is a no.
+    """Return whether a flag is true, given as text or as JSON; an absent one is false.
 
     Raises
     ------
@@ -121,7 +121,7 @@ def is_said(name: str, value: object) -> bool:
 
 
 def wants_to_wait(request: Request) -> bool:
-    """Tell whether to answer only when the work is done: `wait=false` or `Prefer: respond-async` says no."""
+    """Return whether to answer only after the work: `wait=false` or `Prefer: respond-async` say no."""
     text = str(query_values(request).get("wait", ""))
     if text:
         return is_said("wait", text)

@@ -1,4 +1,4 @@
-"""Painted queries: `mode=sketch`. Who paints is less sure of colours and large shapes than a picture is."""
+"""Painted queries: `mode=sketch`. In a sketch, colours and large shapes are less exact than in a picture."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Rank = Callable[[Signature, int, float | None], Awaitable[list[Match]]]
 
 
 def ranking_of(search: Search, said: Parameters) -> Rank:
-    """Return what ranks for this request: `Search.query`, or `Search.sketch` for a painted picture.
+    """Return the search for this request: `Search.query`, or `Search.sketch` for a painted picture.
 
     Raises
     ------
     BadRequest
-        Another mode, or one together with a search for copies.
+        The mode is unknown, or combined with a search for copies.
     """
     mode = said.text("mode")
     if mode is None:

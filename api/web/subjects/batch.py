@@ -1,4 +1,4 @@
-"""Many images in one request: each has its own outcome, and none spoils the others."""
+"""Many images in one request: each has its own outcome, and a failed one does not affect the others."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def delete_images(request: Request) -> Response:
 
 @asynccontextmanager
 async def _batch(request: Request) -> AsyncIterator[tuple[Dialect, Items]]:
-    """Yield the ids and pictures of a batch; a part that is at fault alone stands there as its error."""
+    """Yield the ids and pictures of a batch; an invalid part is replaced by its error."""
     if_absent = is_said(IF_ABSENT, query_values(request).get(IF_ABSENT))
     body = Body(request)
     kind = content_kind(request.headers)

@@ -1,4 +1,4 @@
-"""All that is stored: which ids are here, which of these are not, everything at once, what has changed."""
+"""Everything that is stored: which ids exist, which of these are missing, exports, changes."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def list_images(request: Request) -> Response:
 
 @router.post("/images/missing", openapi_extra=MISSING)
 async def missing_images(request: Request) -> Response:
-    """Return those of the ids that are not here, in their order; for finding out what to add."""
+    """Return those of the ids that have no image, in their order; they can then be added."""
     asked = json_image_ids(parsed_json(await Body(request).whole(MAX_ASKED_BYTES)), MAX_ASKED)
     missing = await _contents(request).missing(asked)
     return json_response({"missing": missing})
@@ -91,7 +91,7 @@ async def export(request: Request) -> Response:
     contents = _contents(request)
     if kind == "ndjson":
         lines = contents.export_lines()
-        first = await anext(lines, b"")  # whatever fails, fails before there is a status
+        first = await anext(lines, b"")  # an early failure can still have its own status
         return StreamingResponse(_rest(first, lines), headers=headers, media_type=media_type)
     folder = TemporaryFolder("export")
     try:

@@ -21,7 +21,7 @@ router: Final = APIRouter()
 
 @router.get("/duplicates", openapi_extra=DUPLICATES)
 async def duplicates(request: Request) -> Response:
-    """Return groups of images that show the same picture, from an id on; `next` is where to go on."""
+    """Return groups of images that show the same picture, from an id on; `next` begins the next page."""
     page = await services_of(request).search.duplicates(duplicates_wanted(request))
     return json_response(page_body(page))
 

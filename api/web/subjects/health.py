@@ -1,4 +1,4 @@
-"""How the server is: `/status` for people and monitors, `/live` and `/ready` for process managers."""
+"""State of the server: `/status` for people and monitors, `/live` and `/ready` for process managers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ router: Final = APIRouter()
 
 @router.get("/status", openapi_extra=STATUS)
 async def status(request: Request) -> Response:
-    """Return the exact number of images, and how the parts of the server are."""
+    """Return the exact number of images, and the state of the server's parts."""
     services = services_of(request)
     body = await services.search.status() | await services.ingestion.status()
     body |= {**services.trouble(), **process_body(request)}

@@ -25,11 +25,11 @@ router: Final = APIRouter()
 
 @router.post("/images/{image_id}", openapi_extra=ADD)
 async def add_image(request: Request, image_id: str) -> Response:
-    """Add an image, or replace the one that has this id, unless that is not wanted."""
+    """Add an image, or replace the one with this id, unless `if_absent` forbids that."""
     number = image_id_from(image_id)
     wait = wants_to_wait(request)
     with await parameters_with_picture(request) as said:
-        # Whoever says anywhere that nothing is to be replaced is believed.
+        # `if_absent` counts wherever it is given.
         in_query = query_values(request).get(IF_ABSENT)
         if_absent = is_said(IF_ABSENT, said.get(IF_ABSENT)) or is_said(IF_ABSENT, in_query)
         new = NewImage(number, picture_of(said), source_of(said), if_absent)

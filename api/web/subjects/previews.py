@@ -1,6 +1,6 @@
-"""Pictures of images: the file that one came from, or what a signature remembers of it.
+"""Pictures of images: a thumbnail of the file, or a preview made from the signature.
 
-Thin: parse, one call, render. Browsers keep what they were sent and ask with its tag.
+Thin: parse, one call, render. Browsers cache them and revalidate with the ETag.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ async def preview_of_hash(request: Request) -> Response:
 
 @router.get("/images/{image_id}/thumbnail", openapi_extra=THUMBNAIL, response_class=Response)
 async def thumbnail_of_image(request: Request, image_id: str) -> Response:
-    """Show the file that an image came from, small, if it lies in the folder that the operator named."""
+    """Show a thumbnail of the file that an image came from, if it is in the operator's folder."""
     number = image_id_from(image_id)
     services, thumbnails = services_of(request), page_options_of(request).pictures
     source = await services.contents.source_of(number) if thumbnails is not None else None
@@ -72,7 +72,7 @@ async def _preview(request: Request, signature: Signature) -> Response:
 
 
 def cache_headers(tag: str) -> dict[str, str]:
-    """Return the headers that let a browser keep a picture; `private`, since reading may need a token."""
+    """Return headers that let a browser cache a picture; `private`, because reading may need a token."""
     return {
         "ETag": f'"{tag}"',
         "Cache-Control": f"private, max-age={_FRESH_S}",
@@ -81,6 +81,6 @@ def cache_headers(tag: str) -> dict[str, str]:
 
 
 def is_known(request: Request, tag: str) -> bool:
-    """Tell whether the client already holds what has this tag."""
+    """Return whether the client already has the version with this tag."""
     known = request.headers.get("if-none-match", "")
     return any(one.strip().removeprefix("W/") in {f'"{tag}"', "*"} for one in known.split(","))

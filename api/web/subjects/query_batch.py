@@ -1,4 +1,4 @@
-"""Up to 100 queries in one request: each has its own answer, and none spoils the others."""
+"""Up to 100 queries in one request: each has its own answer, and a failed one does not affect the others."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ router: Final = APIRouter()
 
 MAX_QUERIES: Final = 100
 AT_ONCE: Final = 4
-"""Queries of one request that are under way together: another's need room, too."""
+"""How many queries of one request run at once, so that other requests get their share."""
 _NAMES: Final = frozenset({"post_id", "hash", "channels"})
 
 
 @router.post("/query/batch", openapi_extra=QUERY_BATCH)
 async def query_batch(request: Request) -> Response:
-    """Answer up to 100 queries, in their order; what is said in the query string holds for all of them."""
+    """Answer up to 100 queries, in their order; parameters in the query string apply to all of them."""
     services = services_of(request)
     turns = asyncio.Semaphore(AT_ONCE)
     gone = partial(disconnected, request)

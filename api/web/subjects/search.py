@@ -41,9 +41,9 @@ class Answer(NamedTuple):
     bodies : list of dict
         The matches.
     detail : float or None
-        Of the query's picture, where copies were asked for.
+        Of the query's picture, in a search for copies.
     is_damaged : bool
-        Whether a part of the query's picture was missing.
+        Whether the query's picture is damaged.
     """
 
     bodies: list[dict[str, Any]]
@@ -66,7 +66,7 @@ async def query(request: Request) -> Response:
 
 
 async def answer(services: Services, said: Parameters, gone: Gone) -> Answer:
-    """Return what a query found; a picture that nobody waits for any more is not searched, see `Hasher`."""
+    """Return the result of a query; if the client disconnects, a waiting picture is not decoded."""
     question = question_of(said)
     rank = ranking_of(services.search, said)
     wanted = copies_wanted(said)
@@ -79,7 +79,7 @@ async def answer(services: Services, said: Parameters, gone: Gone) -> Answer:
         read = ReadImage(await services.search.get(question.picture), is_damaged=False)
     else:
         read = await services.hasher.read(question.picture, gone=gone)
-    # What is left out must not be missing at the end.
+    # Excluded images are skipped afterwards, so ask for more.
     limit = window.offset + window.limit + len(window.exclude)
     matches = await rank(read.signature, limit, question.min_score)
     if window.exclude:
@@ -100,7 +100,7 @@ async def find_copies(
     -------
     Copies
     bool
-        Whether a part of the picture was missing.
+        Whether the picture is damaged.
     """
     if isinstance(picture, int):
         known = await services.search.get(picture)
