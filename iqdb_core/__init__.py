@@ -1,1 +1,1 @@
-"""The library: signatures, index, store, follower, ledger of jobs; without web, Celery or environment."""
+"""The library: signatures, index, store, follower, job ledger; without web, Celery or environment."""

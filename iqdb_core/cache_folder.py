@@ -1,6 +1,6 @@
-"""Where compiled code can be kept, and whether it is there already.
+"""Finds a folder for compiled code, and remembers what has been compiled into it.
 
-Answers: which folder can this user write, home or no home, and has everything been compiled into it? Loads no
+Answers: which folder can this user write, even without a home, and is everything compiled there? Loads no
 compiler. Called by `kernel` and `compiling`.
 """
 
@@ -22,9 +22,9 @@ _SWITCHES: Final = ("NUMBA_BOUNDSCHECK", "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES",
 
 
 def private_temporary_folder() -> Path | None:
-    """Return a folder of this user alone among the temporary files, or None if there can be none.
+    """Return a folder among the temporary files that only this user can write; None if there is none.
 
-    Compiled code is run as it is found: a folder that others own, or can write, is not taken.
+    Cached code is executed unchecked, so a folder that others own or can write is never used.
     """
     try:
         folder = Path(tempfile.gettempdir()) / f"iqdb-kernels-{os.geteuid()}"
@@ -37,13 +37,13 @@ def private_temporary_folder() -> Path | None:
 
 
 def is_kept(part: str) -> bool:
-    """Return whether `say_kept` was called of this part of the same program on the same machine."""
-    # Not Path.exists: it raises where a folder may not be entered.
+    """Return whether `say_kept` was called for this part, by the same program on the same machine."""
+    # Not Path.exists: it raises if a folder may not be entered.
     return any(os.path.exists(folder / _mark(part)) for folder in _folders())  # noqa: PTH110
 
 
 def say_kept(part: str) -> None:
-    """Remember that the kernels of a part were compiled to disk; does nothing where none can be written."""
+    """Remember that the kernels of a part are compiled on disk; does nothing if no folder can be written."""
     for folder in _folders():
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ def say_kept(part: str) -> None:
 
 
 def can_keep() -> bool:
-    """Return whether there is a folder to keep compiled code in."""
+    """Return whether there is a folder for compiled code."""
     for folder in _folders():
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -68,7 +68,7 @@ def can_keep() -> bool:
 
 
 def _folders() -> list[Path]:
-    """Return where numba, as `kernel` sets it up, looks for a place to write, in its order."""
+    """Return the folders in which numba, as `kernel` sets it up, tries to write, in order."""
     chosen = os.environ.get("NUMBA_CACHE_DIR")
     if chosen:
         return [Path(chosen)]
@@ -86,7 +86,7 @@ def _mark(part: str) -> str:
 
 @functools.cache
 def _fingerprint() -> str:
-    """Return what is other for other content, another compiler or another processor."""
+    """Return a text that changes with the content of files, the compiler and the processor."""
     digest = hashlib.blake2b(digest_size=12)
     shared = [_LIBRARY / name for name in ("kernel.py", "model.py", "index/rows.py")]
     for source in sorted([*shared, *_LIBRARY.glob("index/[rs]*/*.py"), *_LIBRARY.glob("signature/**/*.py")]):

@@ -1,8 +1,8 @@
-"""When was a write accepted? Revisions that only ever grow, from a clock that may not.
+"""Revisions: numbers that only grow, from a system clock that may be set back.
 
-Knows no database: whoever accepts writes makes one, with the store's newest revision as its floor, so that
-a restart on a machine whose clock was set back still counts on. Where two processes do so at once, neither
-knows how far the other has counted; a write tells, when it meets one of the other's.
+Knows no database. A process that accepts writes creates one with the store's newest revision as its floor, so
+that revisions keep growing after a restart on a machine whose clock was set back. Two processes that do this
+at once do not know each other's revisions; they notice when one of their writes meets a newer one.
 """
 
 from __future__ import annotations
@@ -35,30 +35,30 @@ class RevisionClock:
         self._lock = threading.Lock()
 
     def next(self) -> int:
-        """Return the time in microseconds, or one more than the last revision if that is later."""
+        """Return the time in microseconds, or one more than the last revision if that is larger."""
         with self._lock:
             self._last = max(self._last + 1, self._now_us())
             return self._last
 
     def is_outrun(self, revision: int, outcome: WriteOutcome) -> bool:
-        """Tell whether a write was found stale only because another process had counted further.
+        """Return whether a write is only stale because another process had counted further.
 
-        Then it has to be numbered anew. So it is where what it met is ahead of the clock and not of this one:
-        another process counts on from there, or it came with a file that was put in place of another.
-        From now on revisions are beyond all that the store had.
+        Then it needs a new revision. This is the case if the write that it met has a revision that is ahead
+        of the time and was not given out here: by another process, or in a file that replaced the database.
+        Afterwards this clock gives out revisions above all in the store.
 
         Parameters
         ----------
         revision : int
             Of the write, from this clock.
         outcome : WriteOutcome
-            What became of it.
+            The outcome of the write.
         """
         with self._lock:
             if outcome.newest_revision > self._last:
                 self._others = (self._last, outcome.newest_revision)
                 self._last = outcome.newest_revision
-            # Where revisions tell the time at which a write was accepted, what is newer was accepted later.
+            # As long as revisions are times, a newer revision was accepted later.
             if not outcome.is_stale or outcome.is_again or outcome.revision <= self._now_us():
                 return False
             first, last = self._others

@@ -1,7 +1,6 @@
-"""Signatures to and from bytes (264) and text ("iqdb_..."), and where an image is from: strictly validated.
+"""Converts signatures to and from bytes (264) and text ("iqdb_..."), and validates sources, strictly.
 
-Answers: is this a signature, and which one? May that text be a source? Never touches images, SQL or HTTP.
-Called wherever either crosses a border.
+Never touches images, SQL or HTTP. Called wherever a signature or a source enters or leaves the program.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ def to_hash(signature: Signature, *, prefix: bool = True) -> str:
 
 
 def to_hashes(signatures: Sequence[Signature], *, prefix: bool = True) -> list[str]:
-    """Return the text forms of many, as `to_hash` does of one."""
+    """Return the text forms of many signatures; see `to_hash`."""
     numbers = [average for signature in signatures for average in signature.averages]
     averages = struct.pack(f">{len(numbers)}d", *numbers).hex()
     positions = positions_of(signatures).astype(">i2").tobytes().hex()
@@ -45,7 +44,7 @@ def to_hashes(signatures: Sequence[Signature], *, prefix: bool = True) -> list[s
 
 
 def positions_of(signatures: Sequence[Signature]) -> NDArray[np.int16]:
-    """Return the signed positions of many, (n, 3, 40) int16 of this machine's byte order."""
+    """Return the signed positions of many signatures, (n, 3, 40) int16 in native byte order."""
     raw = b"".join([signature.positions for signature in signatures])
     return np.frombuffer(raw, "<i2").astype(np.int16, copy=False).reshape(-1, CHANNELS, KEPT)
 
@@ -65,14 +64,14 @@ def from_hash(text: str) -> Signature:
     Raises
     ------
     InvalidHash
-        Another length or character, an average that is not finite, or a position outside 1..16383.
+        Wrong length or character, an average that is not finite, or a position outside 1..16383.
     """
     digits = text.removeprefix(HASH_PREFIX)
     try:
         raw = bytes.fromhex(digits)
     except ValueError:
         raw = b""
-    # `fromhex` passes over blanks, which then are missing from what it returns.
+    # `fromhex` skips blanks, so its result is then too short.
     if len(digits) != HASH_DIGITS or len(raw) != SIGNATURE_BYTES:
         raise InvalidHash(
             f"a hash is '{HASH_PREFIX}' and {HASH_DIGITS} hexadecimal digits, or the digits alone"
@@ -87,14 +86,14 @@ def to_bytes(signature: Signature) -> bytes:
 
 
 def from_bytes(raw: bytes) -> Signature:
-    """Parse what `to_bytes` made; raises InvalidHash as `from_hash` does."""
+    """Parse what `to_bytes` made; raises InvalidHash like `from_hash`."""
     if len(raw) != SIGNATURE_BYTES:
         raise InvalidHash(f"a binary signature has {SIGNATURE_BYTES} bytes, not {len(raw)}")
     return validated(struct.unpack_from("<3d", raw), raw[CHANNELS * 8 :])
 
 
 def validated(averages: tuple[float, ...], positions: bytes) -> Signature:
-    """Build a Signature from outside values, in the order given; for scores a repeated position counts once.
+    """Build a Signature from untrusted values, keeping their order; repeated positions score once.
 
     Raises
     ------
@@ -111,18 +110,18 @@ def validated(averages: tuple[float, ...], positions: bytes) -> Signature:
 
 
 def positions_are_valid(positions: NDArray[np.int16]) -> bool:
-    """Tell whether all of an int16 array are +-1..16383."""
+    """Return whether all values of an int16 array are +-1..16383."""
     if positions.size == 0:
         return True
-    # abs(-32768) stays -32768 in int16; as unsigned it is 32768, out of range as it should be. So is 0, of
-    # which 1 is taken: one pass finds either.
+    # abs(-32768) stays -32768 in int16; as unsigned it is 32768, out of range as it should be. Subtracting 1
+    # makes 0 wrap around and be out of range too, so one comparison finds both.
     magnitudes = np.abs(positions).view(np.uint16)
     magnitudes -= 1
     return bool(np.maximum.reduce(magnitudes, axis=None) < PLANE - 1)
 
 
 def check_source(source: str) -> None:
-    """Refuse what is no source.
+    """Raise InvalidSource unless a text may be a source.
 
     Raises
     ------

@@ -1,8 +1,7 @@
-"""What the compiler takes of the memory of a process that only loads what was compiled before.
+"""Reduces the memory that the compiler takes in a process that only loads compiled code.
 
-Answers: what is not needed at all, and what can be given back? LLVM's own code is most of it: tens of
-megabytes of a library that were read to load a few kernels. Dropping its pages changes nothing but where they
-are read from should they be needed again, which is the system's cache of the file. Called by `compiling`.
+Most of it is LLVM's own code: tens of megabytes of a library, read to load a few kernels. Dropping its pages
+is harmless: if they are needed again, they are read from the page cache. Called by `compiling`.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _CHANGED: Final = re.compile(r"^(?:Private_Dirty|Anonymous|Swap): +[1-9]", re.MU
 
 
 class _Mapping(NamedTuple):
-    """A part of the process's memory."""
+    """A memory mapping of the process."""
 
     start: int
     size: int
@@ -32,15 +31,15 @@ class _Mapping(NamedTuple):
 
 
 def load_lean() -> None:
-    """Import what of the compiler loads kernels, without scipy: 12 MB of linear algebra that none uses.
+    """Import the part of the compiler that loads kernels, without scipy: 12 MB that no kernel uses.
 
-    Nor are all installed packages looked through for extensions of the compiler, of which none is needed.
+    It also skips numba's search of all installed packages for extensions, of which none is needed.
     """
     if "numba" in sys.modules or "scipy" in sys.modules:
         return
-    sys.modules["scipy"] = None  # type: ignore[assignment] # Python's way to say that there is none
+    sys.modules["scipy"] = None  # type: ignore[assignment] # makes Python raise ImportError
     try:
-        # The only part that looks for scipy; what was compiled of numpy's functions refers to it.
+        # The only part that imports scipy; compiled code that uses functions of numpy refers to it.
         with without_gc():
             importlib.import_module("numba.np.arraymath")
             vars(importlib.import_module("numba.core.entrypoints"))["_already_initialized"] = True
@@ -49,7 +48,7 @@ def load_lean() -> None:
 
 
 def give_back() -> None:
-    """Give back memory that only compiling needs. Does nothing where the system is not Linux."""
+    """Free memory that only compiling needs. Does nothing except on Linux."""
     if sys.platform != "linux":
         return
     libc = ctypes.CDLL(None)
@@ -62,20 +61,20 @@ def give_back() -> None:
 
 
 def mappings_of(library: str, smaps: str) -> list[_Mapping]:
-    """Return where a library is mapped.
+    """Return the mappings of a library.
 
     Parameters
     ----------
     library : str
-        What its file's name begins with.
+        The beginning of its file name.
     smaps : str
-        What Linux tells of a process's memory.
+        The content of `/proc/PID/smaps`.
 
     Returns
     -------
     list of _Mapping
-        `is_untouched` tells whether it cannot be written and has nothing but what the file has: no page of it
-        was ever changed, as those with the addresses of other libraries are before they are locked.
+        `is_untouched` is true for a read-only mapping that equals the file: no page of it was ever changed.
+        (Pages with addresses of other libraries are changed before they become read-only.)
     """
     found = re.finditer(
         rf"^(?P<start>[0-9a-f]+)-(?P<end>[0-9a-f]+) (?P<rights>\S+) .*/{re.escape(library)}[^/\n]*\n"

@@ -1,9 +1,8 @@
-"""Getting the compiled forms ready aside, while the plain ones answer.
+"""Compiles or loads the kernels in the background, while the plain forms answer.
 
-Answers: are the kernels there, and if not, who makes them? Compiling takes half a minute of two cores, and
-much memory: child processes do it, each a part, into the cache; then they are loaded here. Called by
-composition roots. `python -m iqdb_core.compiling` compiles everything now, for whoever makes an image or runs
-tests; with names of parts it is the child.
+Compiling takes half a minute of two cores, and much memory. So child processes compile one part each into the
+cache, and this process loads the result. Called by composition roots. `python -m iqdb_core.compiling`
+compiles everything at once, for container images and tests; with names of parts it is the child process.
 """
 
 from __future__ import annotations
@@ -44,21 +43,21 @@ def are_kept(rooms: Sequence[Room]) -> bool:
 
 
 def is_in_room(place: str, room: Room) -> bool:
-    """Return whether a form, given as "module:name", is of a room."""
+    """Return whether a form, given as "module:name", belongs to a room."""
     return place.startswith(f"iqdb_core.{room}.")
 
 
 class Compilation:
-    """Makes the compiled forms of some rooms ready; until then this process uses the plain ones.
+    """Prepares the compiled forms of some rooms; until they are ready this process uses the plain ones.
 
     Parameters
     ----------
     rooms : sequence of {"signature", "index"}
-        What the process needs.
+        Rooms that the process needs.
     on_compiling : callable
-        Called, from another thread, if anything has to be compiled, which takes a while.
+        Called, from another thread, if anything has to be compiled, which takes long.
     on_fast : callable
-        Called with the seconds that it took, if something was compiled.
+        Called with the duration in seconds, if something was compiled.
     """
 
     def __init__(
@@ -84,7 +83,7 @@ class Compilation:
 
     @property
     def is_kept(self) -> bool:
-        """Whether everything was compiled before, so that it is there within a second of `begin`."""
+        """Whether everything is compiled on disk, so that it is loaded within a second of `begin`."""
         return self._is_kept
 
     @property
@@ -95,13 +94,14 @@ class Compilation:
     def begin(self, last: Room | None = None) -> None:
         """Begin, if that has not happened: at once if there is something to compile, else when it suits.
 
-        Loading what was kept takes half a second of this process, which can wait until it has answered.
+        Loading compiled code from disk takes half a second of this process, which can wait until it has
+        answered the first requests.
 
         Parameters
         ----------
         last : {"signature", "index"}, optional
-            Somebody will wait for this room: of what was kept, each form is loaded when it is called. The
-            others, and what comes after this room, are left for another call.
+            The room that will be waited for. If it is compiled on disk, each of its forms is loaded at its
+            first call. The rooms after it are left for another call.
         """
         if last is None:
             self._all_wanted.set()
@@ -115,12 +115,12 @@ class Compilation:
                 self._thread.start()
 
     def wait(self, room: Room) -> None:
-        """Wait until a room's compiled forms are in use, or will not be: `close` is called, or it failed."""
+        """Wait until a room's compiled forms are in use, or never will be: after `close` or a failure."""
         self.begin(room)
         self._ready[room].wait()
 
     def close(self) -> None:
-        """End the children, and all waiting. What they have finished is kept. Closing twice is harmless."""
+        """End the child processes and all waiting. Finished work stays on disk. Closing twice is harmless."""
         with self._lock:
             self._is_closed = True
             for child in self._children:
@@ -144,7 +144,7 @@ class Compilation:
                     return
                 self._warm_up(room)
             compiler_memory.give_back()
-        except Exception as error:  # noqa: BLE001 - answers stay right, only slower, and the log says why
+        except Exception as error:  # noqa: BLE001 - answers stay correct, only slower, and the log says why
             _log.error("kernels could not be compiled", exc_info=error, extra={"action": "compiling_failed"})
         else:
             self._is_fast = True
@@ -154,7 +154,7 @@ class Compilation:
             self._end()
 
     def _use_what_is_wanted(self) -> None:
-        """Use rooms for which somebody waits, each form loaded when it is called, until all are wanted."""
+        """Activate rooms that are waited for, loading each form at its first call, until all are wanted."""
         for room in self._rooms:
             self._wanted[room].wait()
             if self._all_wanted.is_set():
@@ -167,7 +167,7 @@ class Compilation:
         self._all_wanted.wait()
 
     def _warm_up(self, room: Room) -> None:
-        """Load everything that was compiled of one room, and use it."""
+        """Load all compiled forms of one room, and use them."""
         with forms.compiled_here():
             {"signature": signature, "index": index}[room].warm_up()
         self._use(room)
@@ -177,7 +177,7 @@ class Compilation:
         self._ready[room].set()
 
     def _end(self) -> None:
-        """Let nobody wait any longer."""
+        """End all waiting."""
         for event in (*self._wanted.values(), self._all_wanted, *self._ready.values(), self._over):
             event.set()
 
@@ -185,13 +185,13 @@ class Compilation:
         return any(is_in_room(place, room) for room in self._rooms)
 
     def _compile_aside(self) -> None:
-        """Let children compile all into the cache; where there is none, it is left to this process."""
+        """Let child processes compile everything into the cache; without a cache, leave it to this one."""
         if not cache_folder.can_keep():
             return
         with self._lock:
             if self._is_closed:
                 return
-            for parts in _shares(self._parts):  # one by one: `close` ends those that could be started
+            for parts in _shares(self._parts):  # one by one, so that `close` knows those that were started
                 self._children.append(_child(parts))
         codes = [child.wait() for child in self._children]
         if any(codes):
@@ -220,7 +220,7 @@ def _child(parts: Sequence[str]) -> subprocess.Popen[bytes]:
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
-        start_new_session=True,  # a Ctrl-C is for the server, which ends its children itself
+        start_new_session=True,  # Ctrl-C is for the server, which ends its children itself
     )
 
 
@@ -233,7 +233,7 @@ def _is_not_of_query(place: str) -> bool:
 
 
 def compile_part(part: str) -> None:
-    """Compile a part into the cache, or load it if it is there."""
+    """Compile a part into the cache, or load it from there."""
     if part == "signature":
         signature.warm_up()
         return
@@ -243,7 +243,7 @@ def compile_part(part: str) -> None:
 
 
 def compile_everything() -> int:
-    """Compile all into the cache, two parts at a time, and remember that it is there; return an exit code."""
+    """Compile everything into the cache, two parts at a time, and note that; return an exit code."""
     if are_kept(tuple(_PARTS)):
         return 0
     parts = [part for room in _PARTS.values() for part in room]

@@ -1,18 +1,17 @@
-"""Which images of the whole store show the same picture? Pairs of copies, joined to groups.
+"""Which images of the whole store show the same picture? Joins pairs of copies to groups.
 
-Answers from what a search for copies says of each image; knows no index, store or web. Called by the search
-seam and the command line.
+Uses the results of a search for copies of each image; knows no index, store or web. Called by the search seam
+and the command line.
 
-Two images are a *pair* when each finds the other. Searches differ by direction (a grey copy finds its
-coloured original, which may not find it), and nobody can be asked who finds an image; only what both say is
-seen from either side. So images joined by pairs are the same group whichever of them is looked at first, and
-a group is told once, at its smallest id: a walk in pages of ascending ids neither repeats nor misses one,
-with nothing remembered between the pages. Where only one of two finds the other, they are no pair.
+Two images are a *pair* if each finds the other. Searches are not symmetric: a grey copy finds its coloured
+original, which may not find it. Requiring both directions makes pairs symmetric, so that a group is the same
+whichever of its images is examined first. Each group is reported once, at its smallest id: a walk in pages of
+ascending ids neither repeats nor misses a group, and needs no memory between pages.
 
-A group that is too large, or for which there is no time, is told in part. Then nobody has seen all of it,
-and it may look as if it began at several ids: at each that pairs with no smaller one. Of such a group an
-image is told only where the way from it to its smallest pair, on to the smallest pair of that, and so on,
-ends. That is one place, however much was seen.
+A group that is too large, or for which time runs out, is reported in parts. Such a group may seem to begin at
+several ids: at each image that has no pair with a smaller id. To report each image of it only once, follow
+from the image to its smallest pair, from there to the smallest pair of that one, and so on. The image belongs
+where this path ends, which does not depend on how much of the group was seen.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ MOST_PAIRED: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class Near:
-    """A copy of some image, as a search for it found it.
+    """A copy of an image, as found by a search.
 
     Parameters
     ----------
@@ -47,7 +46,7 @@ class Near:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two images that find each other, the smaller id first; `likelihood` and `score` of the surer one."""
+    """Two images that find each other, smaller id first; `likelihood` and `score` of the better direction."""
 
     first: int
     second: int
@@ -57,16 +56,17 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Images that pairs join.
+    """Images joined by pairs.
 
     Parameters
     ----------
     image_ids : tuple of int
         Ascending.
     pairs : tuple of Pair
-        Every pair among them, in order; in a group of more than `MOST_PAIRED` the likeliest of each image.
+        Every pair among them, in order; in a group of more than `MOST_PAIRED`, the most likely pair of
+        each image.
     is_whole : bool
-        Whether no more images belong to it than are told.
+        Whether the group is complete.
     """
 
     image_ids: tuple[int, ...]
@@ -81,22 +81,22 @@ Search = Callable[[int], Found]
 
 
 class GroupWalk:
-    """A walk over images by ascending ids, which tells each group at its smallest one.
+    """A walk over images by ascending id, which reports each group at its smallest id.
 
     Parameters
     ----------
     copies_of : callable
-        See `Search`; asked once per image.
+        See `Search`; called once per image.
     max_group : int
-        Members beyond so many are left out of a group, at least 2.
+        Largest group; further members are left out. At least 2.
     is_late : callable
-        Whether time is up, once and for all; asked before each search but the first of a group.
+        Whether time is up; once true, it stays true. Called before each search except the first of a group.
 
     Notes
     -----
-    What it tells does not depend on where the walk began, nor on what it told before, unless it is late. No
-    image is in two groups, but for one case: a group that was told whole at its smallest id, and then, looked
-    at from another one, was so much slower that time was up before any smaller id was seen.
+    Unless time runs out, results do not depend on where the walk began, nor on earlier results. No image is
+    in two groups, with one exception: a group that was reported complete at its smallest id, and later, when
+    examined from another id, took so long that time ran out before any smaller id was seen.
     """
 
     def __init__(
@@ -110,34 +110,34 @@ class GroupWalk:
         self._max_group = max_group
         self._is_late = is_late
         self._known: dict[int, Found] = {}
-        self._told: set[int] = set()
+        self._reported: set[int] = set()
         self.is_cut = False
         """Whether time was up before the last group was seen whole."""
 
     def group_at(self, image_id: int) -> Group | None:
         """Return the group whose smallest image this is, None if there is none.
 
-        One that is not whole may be without images of which it is not certain, before time is up, that they
-        belong here; it is None if that leaves this image alone.
+        If time runs out, images that are not certain to belong here are left out; None if that leaves this
+        image alone.
         """
         self.is_cut = False
-        if image_id in self._told:
+        if image_id in self._reported:
             return None
-        members, is_whole = self._grown(image_id)
+        members, is_whole = self._grow(image_id)
         if not is_whole:
-            members = self._led_to(image_id, members)
-        self._told |= members
+            members = self._belonging_to(image_id, members)
+        self._reported |= members
         if len(members) < 2:
             return None
         return Group(tuple(sorted(members)), self._pairs(members), is_whole)
 
-    def _grown(self, first: int) -> tuple[set[int], bool]:
-        """Return what pairs join to an image, and whether that is all; nothing if a smaller one is in it."""
+    def _grow(self, first: int) -> tuple[set[int], bool]:
+        """Return the images joined to this one and whether that is all; nothing if one has a smaller id."""
         group = {first}
         border = deque(group)
         while border:
             member = border.popleft()
-            for other in self._strangers(member, first, group):
+            for other in self._outside(member, first, group):
                 if self._is_time_up():
                     return group, False
                 if not self._is_pair(member, other):
@@ -150,23 +150,23 @@ class GroupWalk:
                 border.append(other)
         return group, True
 
-    def _strangers(self, member: int, first: int, group: set[int]) -> list[int]:
-        """Return what a member finds outside of its group: smaller than all first, they end the walk."""
+    def _outside(self, member: int, first: int, group: set[int]) -> list[int]:
+        """Return the images that a member finds outside its group; ids below `first` come first."""
         found = self._found(member)
-        strangers = [other for other in found if other not in group]
-        return sorted(strangers, key=lambda other: (other > first, -found[other].likelihood, other))
+        outside = [other for other in found if other not in group]
+        return sorted(outside, key=lambda other: (other > first, -found[other].likelihood, other))
 
-    def _led_to(self, first: int, members: set[int]) -> set[int]:
-        """Return which members surely lead to `first` from each to its smallest pair."""
-        led: set[int] = set()
+    def _belonging_to(self, first: int, members: set[int]) -> set[int]:
+        """Return the members whose path of smallest pairs certainly ends at `first`."""
+        belonging: set[int] = set()
         for member in sorted(members):
             smallest = self._smallest_pair(member)
-            if smallest in led or smallest == member == first:
-                led.add(member)
-        return led
+            if smallest in belonging or smallest == member == first:
+                belonging.add(member)
+        return belonging
 
     def _smallest_pair(self, image_id: int) -> int | None:
-        """Return the smallest image that pairs with one, itself if that is smaller; None if time is up."""
+        """Return the smallest image paired with this one, or itself if smaller; None if time is up."""
         for other in sorted(other for other in self._found(image_id) if other < image_id):
             if other not in self._known and self._is_time_up():
                 return None

@@ -10,16 +10,16 @@ from typing import ClassVar
 
 
 class IqdbError(Exception):
-    """Base of all errors raised on purpose; its text is fit for the person who sent the request."""
+    """Base of all errors raised on purpose; its text may be shown to the client."""
 
     retryable: ClassVar[bool] = False
 
 
-# The caller's bytes or words are at fault.
+# The caller's input is at fault.
 
 
 class InvalidHash(IqdbError):
-    """A text or binary form that is no signature."""
+    """Text or bytes that are no signature."""
 
 
 class InvalidChannels(IqdbError):
@@ -31,15 +31,15 @@ class InvalidImageId(IqdbError):
 
 
 class InvalidSource(IqdbError):
-    """A source that is too long or no text."""
+    """A source that is too long, or has characters that cannot be stored."""
 
 
 class ImageError(IqdbError):
-    """The image's bytes are at fault; the same bytes fail again."""
+    """The image's bytes are at fault; the same bytes will fail again."""
 
 
 class UnsupportedFormat(ImageError):
-    """Bytes that are no image of a format we read."""
+    """The bytes are no image of a supported format."""
 
 
 class CorruptImage(ImageError):
@@ -62,7 +62,7 @@ class ImageTooLarge(ImageError):
 
 
 class OutOfMemory(IqdbError):
-    """There is not enough memory to decode an image now; nothing is wrong with its bytes."""
+    """Not enough memory to decode an image now; its bytes are not at fault."""
 
     retryable = True
 
@@ -81,15 +81,15 @@ class StoreUnavailable(StoreError):
 
 
 class StoreRefused(StoreUnavailable):
-    """The database server answers, and does not let us in or has no such database.
+    """The database server answers, but refuses the connection or has no such database.
 
-    Trying again helps when somebody has mended that, or a restore has made the database anew.
+    Trying again helps once an operator has fixed that, or a restore has created the database again.
 
     Parameters
     ----------
     message : str
     mistake : str
-        What it refuses, without names.
+        The reason, without names of the machine.
     """
 
     def __init__(self, message: str, mistake: str = "the user may not connect") -> None:
@@ -102,9 +102,9 @@ class StoreInvalid(StoreError):
 
 
 class StoreIncomplete(StoreInvalid):
-    """Tables of a store, or the row of its counter, are not there: so it is while a backup is put back.
+    """Tables of a store, or the row of its counter, are missing, as during a restore.
 
-    Trying again helps when the restore has ended; who follows a store gives one up that stays so.
+    Trying again helps once the restore has ended; a follower gives up on a store that stays incomplete.
     """
 
     retryable = True
@@ -119,7 +119,7 @@ class UnknownImage(IqdbError):
 
 
 class ImageExists(IqdbError):
-    """An image has this id already, and was not to be replaced."""
+    """An image has this id already and must not be replaced."""
 
     def __init__(self, image_id: int) -> None:
         super().__init__(f"an image has the id {image_id} already")
@@ -140,7 +140,7 @@ class IndexNotReady(IndexStateError):
 
 
 class CheckpointInvalid(IndexStateError):
-    """A checkpoint that is damaged, foreign or of another version; the index is rebuilt from the store."""
+    """A checkpoint is damaged, foreign or of another version; the index is rebuilt from the store."""
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(f"checkpoint {path} refused: {reason}")
@@ -158,13 +158,13 @@ class QueueUnavailable(IqdbError):
 
 
 class QueueRefused(QueueUnavailable):
-    """Redis answers, and takes nothing: its operator has to do something first.
+    """Redis answers but accepts nothing until its operator has fixed something.
 
     Parameters
     ----------
     message : str
     mistake : str
-        Why, without names of the machine.
+        The reason, without names of the machine.
     """
 
     def __init__(self, message: str, mistake: str) -> None:
@@ -178,7 +178,7 @@ class ForeignQueue(QueueRefused):
     Parameters
     ----------
     prefix : str
-        Of the keys that both use.
+        The prefix of the keys that both use.
     """
 
     def __init__(self, prefix: str) -> None:
@@ -199,7 +199,7 @@ class QueueFull(IqdbError):
     payload_bytes, max_bytes : int
         Bytes of payloads it holds, and the limit in force.
     retry_after_s : float
-        When to try again, by the rate at which the queue drains.
+        When to try again, from the rate at which the queue drains.
     """
 
     retryable = True
@@ -222,20 +222,20 @@ class UnknownJob(IqdbError):
 
 
 class JobLost(IqdbError):
-    """The queue no longer knows a job whose end was waited for; what it was to write may be sent again."""
+    """The queue no longer knows a job that a request waits for; the write may be sent again."""
 
     retryable = True
 
 
 class JobFailed(IqdbError):
-    """A job that ended as failed, seen from where its result was waited for.
+    """A job that a request waits for has failed.
 
     Parameters
     ----------
     reason : str
         In words.
     error : str
-        Name of the class of the error that the job failed with.
+        Class name of the error that made the job fail.
     """
 
     def __init__(self, reason: str, error: str) -> None:
@@ -250,8 +250,8 @@ class SearchUnavailable(IqdbError):
 
 
 class ConfigError(IqdbError):
-    """A setting that cannot work; raised at start, before anything is opened."""
+    """An invalid setting; raised at start, before anything is opened."""
 
 
 class WrongUsage(ConfigError):
-    """Arguments, options or settings that cannot work, whatever is there; a command ends with code 2."""
+    """Invalid arguments, options or settings; a command ends with exit code 2."""

@@ -1,9 +1,9 @@
-"""How does an index keep in step with the store? Pulls changes since a cursor into a sink, in commit order.
+"""Keeps an index up to date with the store: pulls changes since a cursor into a sink, in commit order.
 
-Owns the cursor. Knows neither SQL nor what the sink does. Polling is what makes it correct; `wake` only
-makes it early. Every read tells which history the store has: one that is not the sink's (a backup put back, a
-replica that took over) makes the sink start again from nothing. Called by the composition roots, and by
-whoever must wait until a write can be found.
+Owns the cursor. Knows neither SQL nor what the sink does. Polling makes it correct; `wake` only makes it
+faster. Every read reports the history of the store. If that is not the sink's history (a backup was restored,
+a replica took over), the sink starts again from nothing. Called by the composition roots, and by code that
+waits until a write is findable.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ DEFAULT_BATCH: Final = 65_536
 """Changes per read: 17 MB of signatures."""
 _FIRST_RETRY_S: Final = 0.1
 _LAST_RETRY_S: Final = 5.0
-_TELL_AGAIN_S: Final = 60.0
+_WARN_AGAIN_S: Final = 60.0
 _INVALID_PATIENCE_S: Final = 600.0
 
 
@@ -47,18 +47,18 @@ class Follower:
     cursor : int
         The last seq the sink already holds.
     lineage : Mark or None
-        The store's newest mark at or below the cursor, as the sink knows it; None if it does not, and the
-        store is believed.
+        The store's newest mark at or below the cursor, as the sink knows it; None if it is not known. Then
+        the first history that the store reports is accepted.
     poll_s : float
-        How often to look when nobody calls `wake`.
+        Interval of polling without calls of `wake`, seconds.
     batch : int
         Changes per read.
-    on_death : callable of (exception), optional
+    on_failure : callable of (exception), optional
         Called once, from the follower's thread, when an error that does not heal ended it. The process should
-        not live on: its index would silently grow old.
+        end then: its index would silently become outdated.
     invalid_patience_s : float
-        For so long StoreInvalid is taken for a restore that goes on, during which tables vanish and come
-        back, and the store for one that is away. A store that stays invalid ends the follower.
+        For this long StoreInvalid counts as a restore under way, during which tables vanish and come back,
+        and the store counts as away. A store that stays invalid longer ends the follower.
     """
 
     def __init__(
@@ -70,25 +70,25 @@ class Follower:
         lineage: Mark | None = None,
         poll_s: float,
         batch: int = DEFAULT_BATCH,
-        on_death: Callable[[BaseException], None] | None = None,
+        on_failure: Callable[[BaseException], None] | None = None,
         invalid_patience_s: float = _INVALID_PATIENCE_S,
     ) -> None:
         self._store = store
         self._sink = sink
         self._poll_s = poll_s
         self._batch = batch
-        self._on_death = on_death
+        self._on_failure = on_failure
         self._patience = RestorePatience(invalid_patience_s)
         self._applied_seq = cursor
         self._lineage = lineage
         self._head_seen = cursor
-        self._looks = 0
-        self._last_look = 0
+        self._n_reads = 0
+        self._last_complete_read = 0
         self._is_whole = True
         self._restart: str | None = None
         self._store_error: str | None = None
         self._sink_error: str | None = None
-        self._told_s = -math.inf
+        self._warned_s = -math.inf
         self._state = FollowerState.STARTING
         self._death: BaseException | None = None
         self._thread: threading.Thread | None = None
@@ -113,14 +113,14 @@ class Follower:
         """How many seqs the sink is behind, as far as the follower knows."""
         return max(0, self._head_seen - self._applied_seq)
 
-    def head_since(self, look: int) -> int | None:
-        """Return what the store ended at, if that was read after `begun_looks` said `look`; None if not."""
-        return self.head_seen if self._last_look > look else None
+    def head_since(self, read_number: int) -> int | None:
+        """Return the store's newest seq if a read that began after this one has completed, else None."""
+        return self.head_seen if self._last_complete_read > read_number else None
 
     @property
-    def begun_looks(self) -> int:
-        """How often it has begun to read the feed."""
-        return self._looks
+    def begun_reads(self) -> int:
+        """Number of the last read of the feed that has begun."""
+        return self._n_reads
 
     @property
     def store_error(self) -> str | None:
@@ -129,21 +129,21 @@ class Follower:
 
     @property
     def sink_error(self) -> str | None:
-        """Why the sink cannot take changes at the moment, such as a full disk; None while it can."""
+        """Why the sink cannot take changes now, such as a full disk; None while it can."""
         return self._sink_error
 
     @property
     def restart_reason(self) -> str | None:
-        """Why the sink had to start again from nothing the last time that it did; None if it never did."""
+        """Why the sink last had to start again from nothing; None if it never did."""
         return self._restart
 
     def check_whole(self) -> None:
-        """Pass if the sink holds all that the store held at some moment.
+        """Raise IndexNotReady unless the sink holds everything that the store held at some moment.
 
         Raises
         ------
         IndexNotReady
-            It is being filled again after the store was put back; what it holds by now is only a part.
+            The sink is being filled again after a restore, and holds only a part so far.
         """
         if not self._is_whole:
             raise IndexNotReady(
@@ -169,18 +169,18 @@ class Follower:
         Raises
         ------
         StoreUnavailable
-            `start` may still be called: the follower's thread goes on trying.
+            `start` may still be called: the follower's thread keeps trying.
         """
         self._drain(progress)
         self._state = FollowerState.FOLLOWING
 
     def start(self) -> None:
-        """Follow in a thread of its own."""
+        """Follow in a thread of its own from now on."""
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread after the batch it is applying; waiters fail with IndexNotReady. May be repeated."""
+        """End the thread after its current batch; waiters fail with IndexNotReady. May be repeated."""
         self._stopping.set()
         self._wake.set()
         if self._thread is not None and self._thread is not threading.current_thread():
@@ -190,14 +190,14 @@ class Follower:
         self._release_all()
 
     def wake(self) -> None:
-        """Look at the feed now. A hint: it may come too often, too early or not at all."""
+        """Read the feed now. A hint: it may come too often, too early or not at all."""
         self._wake.set()
 
     def offer(self, batch: ChangeBatch) -> bool:
         """Apply changes that this process has just committed, without reading them from the feed.
 
-        They are taken only where they are next in the history that the sink holds, and the follower has
-        nothing else to do. Else it is woken and reads them for itself, as those of other writers. From any
+        They are applied only if they come next in the history that the sink holds, and the follower is idle.
+        Otherwise the follower is woken and reads them from the feed, like those of other writers. From any
         thread.
 
         Parameters
@@ -208,14 +208,14 @@ class Follower:
         Returns
         -------
         bool
-            Whether they are applied.
+            Whether they were applied here.
         """
         if self._turn.acquire(blocking=False):
             try:
                 if self._is_next(batch):
                     self._apply(batch)
                     return True
-            except Exception as exc:  # noqa: BLE001 - the follower meets it as well, and says so
+            except Exception as exc:  # noqa: BLE001 - the follower meets and reports the same error
                 _log.debug("left to the follower: %s", exc)
             finally:
                 self._turn.release()
@@ -242,14 +242,14 @@ class Follower:
         ----------
         seq : int
         callback : callable of (None or IndexStateError)
-            Called at most once: at once and in this thread if nothing has to be waited for, else from
-            whichever thread applies the seq or ends the follower. It must be quick and not raise. It gets
-            None when the seq is applied, or why it never will be.
+            Called at most once: immediately, in this thread, if the outcome is known, else from the thread
+            that applies the seq or ends the follower. It must be quick and must not raise. It gets None when
+            the seq is applied, or the error why it never will be.
 
         Returns
         -------
         callable
-            Withdraws the callback, if it was not called yet.
+            Withdraws the callback, unless it was called already.
         """
         waiter = Waiter(callback)
         with self._lock:
@@ -266,7 +266,7 @@ class Follower:
             self._waiters.withdraw(waiter)
 
     def _failure(self) -> IndexStateError | None:
-        """Return why nothing more will be applied, None while something may."""
+        """Return why nothing more will be applied; None while it may be."""
         if self._state is FollowerState.DEAD:
             return IndexStateError(f"the index no longer follows the store: {self._death}")
         if self._state is FollowerState.STOPPED or self._stopping.is_set():
@@ -283,55 +283,55 @@ class Follower:
                 except StoreError as exc:
                     if self._patience.is_over(exc):
                         raise
-                    self._tell_away(exc)
+                    self._report_store_unavailable(exc)
                 except OSError as exc:
-                    self._tell_blocked(exc)
+                    self._report_sink_failure(exc)
                 else:
-                    self._note_sink_back()  # also where nothing was left to apply
+                    self._clear_sink_failure()  # even if there was nothing to apply
                     self._state = FollowerState.FOLLOWING
                     retry_s = _FIRST_RETRY_S
                     self._wake.wait(self._poll_s)
                     continue
                 self._stopping.wait(retry_s)
                 retry_s = min(retry_s * 2, _LAST_RETRY_S)
-        except BaseException as exc:  # noqa: BLE001 - nobody may go on believing that the index follows
-            self._die(exc)
+        except BaseException as exc:  # noqa: BLE001 - waiters and the process must learn that it no longer follows
+            self._fail(exc)
 
-    def _tell_away(self, exc: StoreError) -> None:
-        """Note that the store cannot be read; warn when that is new."""
+    def _report_store_unavailable(self, exc: StoreError) -> None:
+        """Note that the store cannot be read; log a warning if that is new."""
         if self._state is not FollowerState.STORE_AWAY:
             _log.warning("the store is away: %s", exc, extra={"action": "store_away"})
         self._state = FollowerState.STORE_AWAY
         self._store_error = str(exc)
 
-    def _tell_blocked(self, exc: OSError) -> None:
-        """Note that the sink could not take a batch, which it will be given again; warn once a minute."""
+    def _report_sink_failure(self, exc: OSError) -> None:
+        """Note that the sink could not take a batch, which will be retried; warn once a minute."""
         self._state = FollowerState.SINK_BLOCKED
         self._sink_error = exc.strerror or str(exc)
-        if time.monotonic() - self._told_s >= _TELL_AGAIN_S:
-            self._told_s = time.monotonic()
+        if time.monotonic() - self._warned_s >= _WARN_AGAIN_S:
+            self._warned_s = time.monotonic()
             _log.warning("changes cannot be applied: %s", exc, extra={"action": "sink_blocked"})
 
-    def _die(self, exc: BaseException) -> None:
+    def _fail(self, exc: BaseException) -> None:
         _log.critical("the follower died", exc_info=exc, extra={"action": "follower_died"})
         with self._lock:
             self._death = exc
             self._state = FollowerState.DEAD
         self._release_all()
-        if self._on_death is not None:
-            self._on_death(exc)
+        if self._on_failure is not None:
+            self._on_failure(exc)
 
     def _drain(self, progress: Callable[[int, int], None] | None) -> None:
         """Apply batches until the feed is read to its end."""
         with self._turn, ExitStack() as stack:
-            self._looks = look = self._looks + 1
+            self._n_reads = read_number = self._n_reads + 1
             start = self._applied_seq
             reader: ThreadPoolExecutor | None = None
             batch = self._read(self._applied_seq)
             while not self._stopping.is_set():
                 reason = self._other_history(batch)
                 if reason is not None:
-                    self._start_again(reason)
+                    self._restart_sink(reason)
                     start = 0
                     batch = self._read(0)
                     continue
@@ -347,7 +347,7 @@ class Follower:
                         progress(self._applied_seq - start, self.head_seen - start)
                 if following is None:
                     self._is_whole = True
-                    self._last_look = look
+                    self._last_complete_read = read_number
                     return
                 batch = following.result()
 
@@ -357,22 +357,22 @@ class Follower:
         self._patience.begin_anew()
         if self._state is FollowerState.STORE_AWAY:
             _log.info("the store is back", extra={"action": "store_back"})
-            self._go_on()
+            self._recover()
         return batch
 
-    def _note_sink_back(self) -> None:
+    def _clear_sink_failure(self) -> None:
         self._sink_error = None
         if self._state is FollowerState.SINK_BLOCKED:
             _log.info("changes are applied again", extra={"action": "sink_back"})
-            self._told_s = -math.inf
-            self._go_on()
+            self._warned_s = -math.inf
+            self._recover()
 
-    def _go_on(self) -> None:
-        """Say that a trouble is over, though there may be much to catch up with."""
+    def _recover(self) -> None:
+        """Leave a failure state, though there may be much to catch up with."""
         self._state = FollowerState.FOLLOWING if self._is_whole else FollowerState.REBUILDING
 
     def _other_history(self, batch: ChangeBatch) -> str | None:
-        """Return why the store is not the one whose changes the sink holds; None if it is."""
+        """Return why the store has another history than the sink; None if it has the same."""
         feed = batch.feed
         if feed is None:
             return None
@@ -382,7 +382,7 @@ class Follower:
             return f"the store's history up to seq {self._applied_seq} is not the one that the index held"
         return None
 
-    def _start_again(self, reason: str) -> None:
+    def _restart_sink(self, reason: str) -> None:
         self._restart = f"the store was put back to another state ({reason})"
         _log.warning(
             "%s: the index is built again from the store",
@@ -406,7 +406,7 @@ class Follower:
 
     def _apply(self, batch: ChangeBatch) -> None:
         self._sink.apply(batch)
-        self._note_sink_back()
+        self._clear_sink_failure()
         with self._lock:
             self._applied_seq = batch.last_seq
             if batch.feed is not None:

@@ -1,4 +1,4 @@
-"""What a follower stands between, what it may be doing, when it gives up, and who waits for it."""
+"""Helpers of a follower: its source and sink, its states, when it gives up, and its waiters."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
 
 class ChangeSource(Protocol):
-    """What a follower reads: the feed side of a `SignatureStore`."""
+    """The source of a follower: the feed of a `SignatureStore`."""
 
     def changes_since(self, cursor: int, limit: int) -> ChangeBatch:
         """Return the next changes in commit order, with the state of the feed at that moment."""
 
 
 class ChangeSink(Protocol):
-    """What a follower feeds. Applying a batch twice must be harmless."""
+    """The sink of a follower. Applying a batch twice must be harmless."""
 
     def apply(self, batch: ChangeBatch) -> None:
         """Apply a batch whole; it is visible when this returns.
 
-        OSError means that nothing of it was applied, and that it may be given again.
+        OSError means that nothing of it was applied, and that the same batch may be retried.
         """
 
     def reset(self) -> None:
@@ -55,7 +55,7 @@ class RestorePatience:
     Parameters
     ----------
     patience_s : float
-        A restore takes no longer.
+        How long a restore may take, seconds.
     """
 
     def __init__(self, patience_s: float) -> None:
@@ -63,11 +63,11 @@ class RestorePatience:
         self._invalid_since_s: float | None = None
 
     def begin_anew(self) -> None:
-        """Say that the store is one."""
+        """Note that the store is valid."""
         self._invalid_since_s = None
 
     def is_over(self, error: StoreError) -> bool:
-        """Return whether the store, which cannot be read, has been none for longer than that."""
+        """Return whether the store has been invalid for longer than that."""
         if not isinstance(error, StoreInvalid):
             self.begin_anew()
             return False
@@ -77,7 +77,7 @@ class RestorePatience:
 
 
 class Waiter:
-    """One callback to call once."""
+    """A callback that is called at most once."""
 
     __slots__ = ("callback",)
 
@@ -86,7 +86,7 @@ class Waiter:
 
 
 class Waiters:
-    """Those who wait for a seq. Whoever calls holds the lock that guards them."""
+    """Callbacks that wait for a seq. The caller holds the lock that guards them."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[int, int, Waiter]] = []
@@ -94,15 +94,15 @@ class Waiters:
         self._withdrawn = 0
 
     def __len__(self) -> int:
-        """Return how many entries there are, some of which may be withdrawn."""
+        """Return the number of entries, withdrawn ones included."""
         return len(self._heap)
 
     def add(self, seq: int, waiter: Waiter) -> None:
-        """Let one wait."""
+        """Add a waiter."""
         heapq.heappush(self._heap, (seq, next(self._arrivals), waiter))
 
     def withdraw(self, waiter: Waiter) -> None:
-        """Let one wait no longer; what it takes is freed once such ones may be more than half of all."""
+        """Withdraw a waiter; memory is freed once more than half of the entries may be withdrawn."""
         if waiter.callback is None:
             return
         waiter.callback = None
@@ -113,21 +113,21 @@ class Waiters:
             self._withdrawn = 0
 
     def take_up_to(self, seq: int) -> list[Waiter]:
-        """Return those who wait for no more than `seq`; they wait no longer."""
+        """Remove and return the waiters for `seq` or less."""
         taken = []
         while self._heap and self._heap[0][0] <= seq:
             taken.append(heapq.heappop(self._heap)[2])
         return taken
 
     def take_all(self) -> list[Waiter]:
-        """Return all; they wait no longer."""
+        """Remove and return all waiters."""
         taken = [waiter for _, _, waiter in self._heap]
         self._heap.clear()
         return taken
 
 
 def call_all(waiters: list[Waiter], failure: IndexStateError | None) -> None:
-    """Call those that were not called yet."""
+    """Call each waiter that was not called yet."""
     for waiter in waiters:
         callback, waiter.callback = waiter.callback, None
         if callback is not None:

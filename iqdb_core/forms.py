@@ -1,9 +1,9 @@
-"""Functions that exist in two forms: plain, which works at once, and compiled, which is fast.
+"""Functions in two forms: plain, which works at once, and compiled, which is fast.
 
-Answers: which of the two is called now? Both give the same answers. The compiled one is taken unless a
-program says otherwise, and is compiled, or loaded from where it was kept, at its first call; a server starts
-with the plain ones instead, and goes over when the others are ready. Importing this, or a file that declares
-such a function, loads neither form and no compiler. Knows nothing of what is computed.
+Both forms return the same results. By default the compiled form is used; it is compiled, or loaded from disk,
+at its first call. A server starts with the plain forms and switches when the compiled ones are ready.
+Importing this, or a file that declares such a function, loads neither form and no compiler. Knows nothing of
+what is computed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _here: Final = threading.local()
 
 
 class _Form:
-    """One function in two forms; called like either."""
+    """One function in two forms; called like either of them."""
 
     __slots__ = ("_call", "_plain", "compiled")
 
@@ -33,7 +33,7 @@ class _Form:
         return self._call(*args, **kwargs)
 
     def use_plain(self) -> None:
-        """Call the plain form from now on, if there is one, but where `compiled_here` says otherwise."""
+        """Call the plain form from now on, if there is one, except inside `compiled_here`."""
         if self._plain is None:
             self._call = self._resolve_and_call
             return
@@ -47,11 +47,11 @@ class _Form:
         self._call = call
 
     def use_compiled(self) -> None:
-        """Call the compiled form from now on; calls under way finish as they began."""
+        """Call the compiled form from now on; calls under way finish in the old form."""
         self._call = _found(self.compiled)
 
     def use_preferred(self) -> None:
-        """Call the compiled form from now on, loading it when it is called."""
+        """Call the compiled form from now on, loading it at its first call."""
         self._call = self._resolve_and_call
 
     def _resolve_and_call(self, *args: Any, **kwargs: Any) -> Any:
@@ -65,8 +65,8 @@ def two_forms(*, compiled: str, plain: str | None) -> Any:
     Parameters
     ----------
     compiled, plain : str
-        "module:name" of each form. They take the same arguments and agree exactly. Without a plain form the
-        compiled one is always taken.
+        "module:name" of each form. They take the same arguments and agree exactly. Without a plain form, the
+        compiled one is always used.
 
     Returns
     -------
@@ -78,16 +78,16 @@ def two_forms(*, compiled: str, plain: str | None) -> Any:
 
 
 def use_plain(chosen: Callable[[str], bool] = lambda _: True) -> None:
-    """Take the plain forms from now on, in this process.
+    """Use the plain forms from now on, in this process.
 
     Parameters
     ----------
     chosen : callable
-        Given "module:name" of a compiled form, says whether the plain one is taken instead.
+        Gets "module:name" of a compiled form, and returns whether to use the plain form instead.
 
     Notes
     -----
-    Of functions that are declared by now: import whoever declares them before.
+    Affects functions declared so far, so import the files that declare them first.
     """
     for form in _forms:
         if chosen(form.compiled):
@@ -95,14 +95,14 @@ def use_plain(chosen: Callable[[str], bool] = lambda _: True) -> None:
 
 
 def use_compiled(chosen: Callable[[str], bool] = lambda _: True) -> None:
-    """Take the compiled forms from now on, in this process; see `use_plain`."""
+    """Use the compiled forms from now on, in this process; see `use_plain`."""
     for form in _forms:
         if chosen(form.compiled):
             form.use_compiled()
 
 
 def use_preferred(chosen: Callable[[str], bool] = lambda _: True) -> None:
-    """Take the forms again that are taken where nothing else was said; see `use_plain`."""
+    """Return to the default forms; see `use_plain`."""
     for form in _forms:
         if chosen(form.compiled):
             form.use_preferred()
@@ -110,7 +110,7 @@ def use_preferred(chosen: Callable[[str], bool] = lambda _: True) -> None:
 
 @contextmanager
 def compiled_here() -> Iterator[None]:
-    """Take the compiled forms in this thread until the block ends, whatever the others take."""
+    """Use the compiled forms in this thread until the block ends, whatever other threads use."""
     _here.is_compiled = True
     try:
         yield

@@ -4,9 +4,9 @@ One decorator for every numeric kernel: releases the GIL, keeps the compiled cod
 where nothing can be written. No fastmath and no parallel threads, ever: results must be the same to the bit
 everywhere. Knows nothing of what is computed.
 
-numba keeps machine code until the file of the function changes, by time and size. Here it is kept as long as
-the content of every file that was compiled into it is the same: kernels that call each other across files
-swallow each other, and a checkout or an image build gives files new times, not new content.
+numba caches machine code until the file of the function changes in time or size. Here it is cached as long as
+the content of every file that was compiled into it is the same: kernels are inlined into each other across
+files, and a checkout or an image build gives files new times, but not new content.
 """
 
 from __future__ import annotations
@@ -57,19 +57,19 @@ def kernel(
         Make it a part of its caller before anything is compiled: for what is large and has one caller.
         Otherwise all of it would be optimised once for itself and once more in each of its callers' callers.
     allocates : bool
-        It makes arrays. Otherwise none is made and none is counted: counting the references to arrays costs
-        more than what inner kernels do with them.
+        Whether it creates arrays. If not, reference counting of arrays is left out, which would cost more
+        than the work of inner kernels.
 
     Returns
     -------
     callable
-        The decorator. What it returns is called like the function; `py_func` is the plain one.
+        The decorator. Its result is called like the function; `py_func` is the original one.
 
     Notes
     -----
-    Division by zero follows IEEE 754, as numpy's does. The compiled code is kept in the first of these that
-    can be written: `NUMBA_CACHE_DIR`, `__pycache__` beside the source, the user's cache directory, a folder
-    of the user's among the temporary files. With none of them it is compiled anew by each process.
+    Division by zero follows IEEE 754, as in numpy. Compiled code is cached in the first of these that can be
+    written: `NUMBA_CACHE_DIR`, `__pycache__` beside the source, the user's cache directory, a folder of the
+    user's among the temporary files. Without any of them each process compiles anew.
     """
     options: dict[str, bool | str] = {
         "nogil": True,
@@ -103,15 +103,15 @@ def _take_no_literals(compiled: Any) -> None:
 
 
 def load_kept(compiled: Any) -> None:
-    """Load the code of a kernel that was kept for this kind of machine, without calling it.
+    """Load the cached code of a kernel for this kind of machine, without calling it.
 
     Parameters
     ----------
     compiled : callable
-        What the decorator returned.
+        The result of the decorator.
     """
     cache = compiled._cache  # noqa: SLF001
-    if not hasattr(cache, "_cache_file"):  # there is no place for that
+    if not hasattr(cache, "_cache_file"):  # no folder can be written
         return
     codegen = compiled.targetctx.codegen()
     for key in cache._cache_file._load_index():  # noqa: SLF001
@@ -121,10 +121,10 @@ def load_kept(compiled: Any) -> None:
 
 
 def _cached(function: Callable[P, R], options: dict[str, bool | str]) -> Any:
-    """Return numba's dispatcher of a function, its code kept on disk; None if there is no place for that."""
+    """Return numba's dispatcher of a function, cached on disk; None if no folder can be written."""
     try:
         compiled = njit(cache=True, **options)(function)
-    except RuntimeError:  # numba's way to say that no cache directory can be written
+    except RuntimeError:  # numba raises this if no cache directory can be written
         folder = private_temporary_folder()
         if folder is None or str(folder) == config.CACHE_DIR:
             return None
@@ -136,11 +136,11 @@ def _cached(function: Callable[P, R], options: dict[str, bool | str]) -> Any:
 
 
 def _load_without_compiler(cache: Any, *, allocates: bool) -> None:
-    """Let one function's cache load code without all that numba needs to compile any.
+    """Let one function's cache load code without the parts of numba that only compile.
 
-    That is 50 modules, a third of the time that a server with compiled kernels takes to load them, and 8 MB;
-    and numba's counting of references to arrays, which is compiled anew by each process, unless this function
-    makes arrays. Should there be something to compile after all, numba imports and makes them then.
+    This saves 50 modules, 8 MB, and a third of the time in which a server loads its compiled kernels. Unless
+    the function creates arrays, it also saves numba's reference counting of arrays, which each process would
+    compile anew. If something has to be compiled after all, numba loads these parts then.
     """
 
     def load_overload(signature: Any, target_context: Any) -> Any:
@@ -153,14 +153,14 @@ def _load_without_compiler(cache: Any, *, allocates: bool) -> None:
 
 
 def _keep_by_content(cache_file: Any, stamp: str) -> None:
-    """Make one function's cache hold for one content of its files; numba offers no way of its own.
+    """Bind one function's cache to the content of its files; numba has no option for that.
 
-    numba reads an index only if the version in it is its own: the stamp becomes part of it, so that what
-    other content left there is never looked into. It also writes the index before the code, always under the
-    same names: a process that is killed, or that starts, in between would leave or take another function's
-    code. With names that no other content and no other process uses there is nothing to take.
+    numba reads an index only if it contains numba's own version. A stamp of the content is added to that
+    version, so an index of other content is never used. numba also writes the index before the code, always
+    under the same names: a process that is killed or started in between could leave or load another
+    function's code. Here the names are different for each content and process, so that cannot happen.
 
-    What was cut short, as by a power cut, counts as not there, and is replaced by what is compiled then.
+    A truncated file, as after a power cut, counts as missing, and is replaced by newly compiled code.
     """
     cache_file._version = f"{cache_file._version} {stamp}"  # noqa: SLF001
     cache_file._source_stamp = stamp  # noqa: SLF001
@@ -173,7 +173,7 @@ def _keep_by_content(cache_file: Any, stamp: str) -> None:
             return load_index()
         except OSError:
             raise
-        except Exception:  # noqa: BLE001 - so it is with what pickle cannot read
+        except Exception:  # noqa: BLE001 - unpickling damaged data raises anything
             return {}
 
     def load_whole_data(name: str) -> Any:
@@ -195,7 +195,7 @@ def _keep_by_content(cache_file: Any, stamp: str) -> None:
 
 @functools.cache
 def _stamp(file: Path) -> str:
-    """Return what changes whenever the compiled code of a file's kernels would be wrong or another."""
+    """Return a text that changes whenever the compiled code of a file's kernels may change."""
     folder = file.parent.relative_to(_LIBRARY).as_posix() if file.is_relative_to(_LIBRARY) else ""
     digest = hashlib.blake2b(str(bool(config.BOUNDSCHECK)).encode(), digest_size=16)
     for shared in _SHARED:

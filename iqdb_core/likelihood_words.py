@@ -1,6 +1,6 @@
-"""From which likelihood on a match is called what.
+"""The thresholds of likelihood for the words "certain" and "likely".
 
-Numbers only; knows no index and loads nothing. Used by whoever shows matches to people.
+Numbers only; knows no index and loads nothing. Used wherever matches are shown to people.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What this process may use of the machine."""
+"""Resources of the machine that this process may use."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ARENA_SETTINGS: Final = ("MALLOC_ARENA_MAX", "GLIBC_TUNABLES", "LD_PRELOAD")
 def usable_cores() -> int:
     """Return how many cores this process may run on, at least 1.
 
-    A container's set of cores is respected (`--cpuset-cpus`); a quota of processor time (`--cpus`) is not.
+    Respects a container's set of cores (`--cpuset-cpus`), but not a quota of processor time (`--cpus`).
     """
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -25,23 +25,23 @@ def usable_cores() -> int:
 
 
 def raise_file_limit() -> int:
-    """Let this process open as many files as the system allows it; return how many that is.
+    """Raise this process's limit of open files as far as the system allows; return the limit.
 
-    The usual soft limit, 1,024, is for programs that use `select`.
+    The usual soft limit, 1,024, exists for programs that use `select`.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):  # some systems say "infinite" and mean less
+    with contextlib.suppress(ValueError, OSError):  # some systems report "infinite" but allow less
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         return hard
     return soft
 
 
 def share_one_heap() -> None:
-    """Let all threads of this process allocate from one heap; call it before there are any.
+    """Let all threads of this process allocate from one heap; to be called before there are any.
 
-    glibc gives each thread one of its own, up to eight per core, and what one has freed the others cannot
-    have: after an IQDB file was opened that was 28 MB. Our threads spend their time in kernels and decoders,
-    which allocate seldom. Does nothing with other allocators, or where the environment says what to do.
+    glibc gives each thread a heap of its own, up to eight per core, and memory freed in one is not available
+    to the others: 28 MB after an IQDB file was opened. Our threads spend their time in kernels and decoders,
+    which allocate seldom. Does nothing with other allocators, or if the environment configures this.
     """
     if sys.platform == "linux" and not any(os.environ.get(name) for name in _ARENA_SETTINGS):
         limit = getattr(ctypes.CDLL(None), "mallopt", None)

@@ -1,6 +1,6 @@
-"""The values every room shares: geometry, signatures, writes, changes and matches.
+"""The values that all rooms share: geometry, signatures, writes, changes and matches.
 
-Frozen, without behaviour of their own, knowing no encoding and no database. `codec` turns them into bytes and
+Frozen, without behaviour, and independent of encodings and databases. `codec` converts them to bytes and
 text.
 """
 
@@ -31,7 +31,7 @@ POSITION_BYTES: Final = CHANNELS * KEPT * 2
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What is kept of one image.
+    """What is stored of one image.
 
     Parameters
     ----------
@@ -58,8 +58,8 @@ class Signature:
 
 
 def is_grey(i_average: Any, q_average: Any) -> Any:
-    """Return whether an image of these averages is grey; of arrays, for each image."""
-    # Halves, so that no sum of finite averages is beyond a float; the answer is the same to the bit.
+    """Return whether an image with these averages is grey; for arrays, of each image."""
+    # Halves, so that sums of finite averages never overflow; the result is the same to the bit.
     return abs(i_average) / 2 + abs(q_average) / 2 < GREY_LIMIT / 2
 
 
@@ -94,19 +94,18 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One of the signatures that a search for copies of a picture looks for.
+    """One of the query signatures of a search for copies.
 
     Parameters
     ----------
     signature : Signature
     part : Rectangle or None
-        Which part of the picture it is of; None is the whole.
+        The part of the picture that it describes; None is the whole.
     turn : str
-        What was done to that part before, "none" or as in `signature.turns`; an inverted one has "negative-"
-        before the rest, and is "negative" where nothing else was done.
+        What was done to that part: "none", or as in `signature.turns`; inverted ones have "negative-" in
+        front, or are just "negative".
     size : (int, int) or None
-        Width and height of the whole picture in pixels, as it is shown; None where nobody knows, as of a
-        hash.
+        Width and height of the whole picture in pixels, as it is shown; None if not known, as for a hash.
     """
 
     signature: Signature
@@ -117,13 +116,13 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """An image that may show the picture that was asked for.
+    """An image that may show the query picture.
 
     Parameters
     ----------
     image_id : int
     score : float
-        As of `Match`, of the signature that it matched with.
+        As in `Match`, with the query signature that it matched.
     signature : Signature
         The stored one.
     likelihood : float
@@ -131,7 +130,7 @@ class Copy:
     detail : float
         Bits of evidence that its signature can give at most.
     part, turn
-        Which signature it matched with; see `Asked`.
+        Of the query signature that it matched; see `Asked`.
     """
 
     image_id: int
@@ -152,7 +151,7 @@ class Copies:
     matches : list of Copy
         Likeliest first, then by id; each image once.
     detail : float
-        Bits of evidence that the picture's own signature can give at most. Below 40 or so nobody can tell.
+        Bits of evidence that the picture's own signature can give at most. Below about 40 that is too few.
     """
 
     matches: list[Copy]
@@ -161,7 +160,7 @@ class Copies:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """One accepted wish to change the store: put a signature, or delete (signature is None).
+    """One accepted change: put a signature, or delete (signature is None).
 
     Parameters
     ----------
@@ -176,7 +175,7 @@ class Write:
         Name, path or page of the image, at most 2,000 characters. Empty removes the one that is stored, None
         leaves it as it is; a deletion removes it whatever stands here.
     if_absent : bool
-        Put it only where no image has the id; of a deletion it says nothing.
+        Put it only if no image has the id; ignored for a deletion.
     """
 
     image_id: int
@@ -188,7 +187,7 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class WriteOutcome:
-    """What became of a `Write`.
+    """The outcome of a `Write`.
 
     Parameters
     ----------
@@ -200,10 +199,10 @@ class WriteOutcome:
     is_taken : bool
         True when it was `if_absent`, an image has the id and nothing changed. Such a write is not stale.
     is_again : bool
-        True for a stale write that met itself: the same revision of the same picture, or of a deletion. No
-        part of what is compared, as what follows.
+        True for a stale write that met itself: the same revision of the same picture, or of a deletion. Not
+        compared by `==`, nor are the fields below.
     revision, newest_revision : int
-        The newest of the image, of this write or of the newer one, and that of the whole store.
+        The newest revision of the image (of this write or a newer one), and of the whole store.
     """
 
     seq: int
@@ -232,15 +231,15 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class FeedState:
-    """What the store was like when a batch was read, all of one moment.
+    """The state of the feed when a batch was read, all of one moment.
 
     Parameters
     ----------
     head_seq : int
         Its newest seq.
     before : Mark or None
-        Its newest mark at or below the cursor that was read from. Whoever has applied everything up to the
-        cursor, and remembers another mark, has applied the history of another store.
+        Its newest mark at or below the cursor of the read. A reader that has applied everything up to the
+        cursor but remembers another mark has applied the history of another store.
     after : Mark or None
         Its newest mark at or below the end of the batch.
     """
@@ -266,7 +265,7 @@ class ChangeBatch:
     positions : (n, 3, 40) int16 ndarray
         As in `Signature`.
     feed : FeedState or None
-        What the store said of itself; None where the batch comes from elsewhere.
+        The state of the store's feed; None if the batch is from another source.
     """
 
     seqs: NDArray[np.int64]

@@ -1,9 +1,9 @@
-"""What an operator can set: every option of every role, in one model.
+"""Every option of every role, in one model.
 
-A field is all there is to an option: the command line (`--max-pixels`), the environment (`IQDB_MAX_PIXELS`),
-its check and the tables of the documents follow from it. It lives in the library because front ends, query
-nodes and workers share it and may not import each other; only composition roots import it, and the
-environment is read at the moment they call `Settings.read`.
+An option is one field: its command line option (`--max-pixels`), its variable (`IQDB_MAX_PIXELS`), its
+validation and its line in the documents all follow from the field. It is part of the library because front
+ends, query nodes and workers share it and may not import each other. Only composition roots import it; the
+environment is read when they call `Settings.read`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ OF_OTHERS: Final = frozenset(
 
 
 class Settings(BaseSettings):
-    """One frozen value with every option; a role looks at its own."""
+    """One frozen value with every option; a role reads only its own."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid")
 
@@ -333,7 +333,7 @@ class Settings(BaseSettings):
     @field_validator("redis_url", "redis_sentinel_master", "token", "tokens", "url")
     @classmethod
     def _is_text(cls, value: str, info: ValidationInfo) -> str:
-        value.encode()  # a name of a file may hold other bytes; what is sent to somebody may not
+        value.encode()  # file names may contain other bytes; text that is sent to others may not
         if info.field_name == "token" and not value.isprintable():
             raise ValueError
         return value
@@ -350,12 +350,12 @@ class Settings(BaseSettings):
 
     @classmethod
     def read(cls, **given: Any) -> Self:
-        """Read the environment; what is `given` and not None wins over it.
+        """Read the environment; values in `given` that are not None take precedence.
 
         Raises
         ------
         WrongUsage
-            Values that cannot work; the message names each and says what would be right.
+            Values are invalid; the message names each and says what is allowed.
         """
         given = {name: value for name, value in given.items() if value is not None}
         try:
@@ -366,18 +366,18 @@ class Settings(BaseSettings):
             ) from None
 
     def changed(self, **values: Any) -> Self:
-        """Return a copy with other values."""
+        """Return a copy with some values changed."""
         return self.model_copy(update=values)
 
     def with_poll(self, default_s: float) -> Self:
-        """Fill in the follower's polling interval where the operator left it open."""
+        """Fill in the follower's polling interval, unless the operator has set it."""
         return self if self.poll_s else self.changed(poll_s=default_s)
 
     def index_directory(self) -> str:
-        """Return the directory of the index files: beside an SQLite file unless `index_dir` says where."""
+        """Return the directory of the index files: `index_dir`, or else a folder beside the SQLite file."""
         if self.index_dir:
             return self.index_dir
-        # Whoever asks has an index, and so a store; others need not load what reads addresses.
+        # Only roles with an index, and so a store, need the parser of addresses.
         from iqdb_core.store.address import file_part  # noqa: PLC0415
 
         path = file_part(self.database_url)
@@ -394,13 +394,13 @@ def fields_of(role: str) -> dict[str, FieldInfo]:
 
 
 def roles_of(field: FieldInfo) -> tuple[str, ...]:
-    """Return whose option it is."""
+    """Return the roles that have an option."""
     roles: tuple[str, ...] = _extra(field)["roles"]
     return roles
 
 
 def group_of(field: FieldInfo) -> Group:
-    """Return what an option is about."""
+    """Return the group of an option."""
     group: Group = _extra(field)["group"]
     return group
 
@@ -414,13 +414,13 @@ def flags_of(name: str) -> list[str]:
 
 
 def alias_of(name: str) -> str | None:
-    """Return an older or shorter name of an option on the command line; help names it beside the option."""
+    """Return a second name of an option on the command line, which help shows beside the option."""
     alias: str | None = _extra(Settings.model_fields[name])["alias"]
     return alias
 
 
 def shown_default(name: str) -> str:
-    """Return a default as documents write it: 64 MiB, 100,000, none."""
+    """Return a default as documents show it: 64 MiB, 100,000, none."""
     field = Settings.model_fields[name]
     shown: str | None = _extra(field)["shown"]
     if shown is not None:

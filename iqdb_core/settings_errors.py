@@ -1,4 +1,4 @@
-"""What is wrong with an option, as a sentence: what would be right, and where the value came from."""
+"""Error messages for options: what is allowed, and where the wrong value came from."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def sentence(error: Any, given: Mapping[str, Any], fields: Mapping[str, FieldInf
     Parameters
     ----------
     error : dict
-        One of those that pydantic lists.
+        An error of pydantic.
     given : mapping
-        What came from the command line; the rest is from the environment.
+        Values from the command line; the others are from the environment.
     fields : mapping of str to FieldInfo
     prefix : str
         Of variables.
@@ -38,7 +38,7 @@ def sentence(error: Any, given: Mapping[str, Any], fields: Mapping[str, FieldInf
     if error["type"] == "less_than_equal":
         return f"{source} must be at most {int(error['ctx']['le']):,}, not {error['input']!r}"
     if field.annotation is str:
-        return f"{source} must be text in UTF-8, without control characters"  # a token is not repeated
+        return f"{source} must be text in UTF-8, without control characters"  # never repeat a token
     kind = getattr(field.annotation, "__name__", "")
     bounds = [
         f" {word} {getattr(one, attribute):g}"

@@ -1,4 +1,4 @@
-"""The words in which options are described: roles, groups, and what one option is made of.
+"""The building blocks of options: roles, groups, and a function that makes a field.
 
 Called by `settings`, which is the list of options.
 """
@@ -27,7 +27,7 @@ MOST_S: Final = 1_000_000_000
 
 
 class LogLevel(StrEnum):
-    """From what level on records are written to standard error."""
+    """The lowest level of records that are logged to standard error."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -36,7 +36,7 @@ class LogLevel(StrEnum):
 
 
 class Group(StrEnum):
-    """What an option is about: a heading of the help and of the documents."""
+    """The subject of an option: a heading in help and documents."""
 
     PLACES = "Places"
     LIMITS = "Limits"
@@ -61,21 +61,21 @@ def option(
     shown: str | None = None,
     alias: str | None = None,
 ) -> Any:
-    """Return a field.
+    """Return the field of an option.
 
     Parameters
     ----------
     default : Any
     text : str
-        What it is, for the help and the documents; with its unit.
+        Its description for help and documents, with the unit.
     roles : iterable of str
-        Whose option it is.
+        The roles that have it.
     group : Group
     above, at_least, at_most : float, optional
-        Bounds of a number, exclusive, inclusive and inclusive. No number is unbounded: beyond `MOST` (with a
-        fraction: `MOST_S`) clocks, Redis or a browser fail.
+        Bounds of a number: exclusive, inclusive and inclusive. Every number has an upper bound: beyond `MOST`
+        (with a fraction: `MOST_S`) clocks, Redis or a browser fail.
     shown : str, optional
-        What documents say of the default, where the bare value would mislead.
+        How documents show the default, if the bare value would mislead.
     alias : str, optional
         A second name on the command line.
     """

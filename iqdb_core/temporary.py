@@ -1,7 +1,7 @@
-"""Temporary folders that a killed process does not leave behind for good.
+"""Temporary folders that are cleaned up even after their process was killed.
 
-One that is used holds a lock in itself. Whoever makes one first removes those of its kind that nobody holds.
-Called by the index without a directory of its own, by warming up and by exports of files.
+A folder in use contains a locked file. Creating one first removes folders of the same kind whose lock is
+free. Called by the index without a directory of its own, by warming up and by exports of files.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _SETTLED_S: Final = 60.0
 
 
 def remove_abandoned(kind: str) -> None:
-    """Remove folders of a kind whose process was killed; of this user alone."""
+    """Remove folders of a kind whose process was killed; only those of this user."""
     for folder in Path(tempfile.gettempdir()).glob(f"iqdb-{kind}-*"):
         try:
             found = folder.lstat()
             is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
             if is_ours and time.time() - found.st_mtime > _SETTLED_S:
                 _remove_unheld(folder)
-        except OSError:  # another process removed it first; what cannot be removed stays
+        except OSError:  # another process removed it first, or it cannot be removed
             continue
 
 
@@ -42,7 +42,7 @@ def _remove_unheld(folder: Path) -> None:
 
 
 class TemporaryFolder:
-    """A folder that is there until it is closed or its process ends.
+    """A folder that exists until it is closed or its process ends.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class TemporaryFolder:
         fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
 
     def close(self) -> None:
-        """Remove it with all that is in it. Closing twice is harmless."""
+        """Remove it with its content. Closing twice is harmless."""
         if self._lock_fd >= 0:
             shutil.rmtree(self.path, ignore_errors=True)
             os.close(self._lock_fd)

@@ -1,4 +1,4 @@
-"""Is this text the address of something on the web? Called where settings are read."""
+"""Parses and checks web addresses in settings."""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ _MAX_LABEL: Final = 63
 
 
 def without_user(url: str) -> str:
-    """Return an address as it may be shown to anyone: without a name or password before its host.
+    """Return an address that is safe to show: without user and password.
 
-    Nor anything else before the last @, since a password may hold what else ends a host.
+    Everything up to the last @ is removed, because a password may contain characters that otherwise end a
+    host.
     """
     scheme, separator, rest = url.partition("://")
     return f"{scheme}{separator}{rest.rpartition('@')[2]}"
 
 
 def split_web_address(text: str) -> SplitResult | None:
-    """Return the pieces of an address of the web; None for text that is none.
+    """Return the parts of a web address; None for any other text.
 
-    It begins with http:// or https:// and a host, which may have a port behind it and a user before it.
+    It has http:// or https://, optionally a user, a host and optionally a port.
     """
     try:
         parts = urlsplit(text)
         is_host = _is_host(parts.hostname or "") and parts.port != 0
-    except ValueError:  # half an IPv6 address, a port that is none
+    except ValueError:  # an incomplete IPv6 address, an invalid port
         return None
     is_address = is_host and parts.scheme in {"http", "https"} and text.isprintable()
     return parts if is_address and not _NOT_IN_A_HOST & set(parts.netloc) else None
 
 
 def _is_host(name: str) -> bool:
-    """Tell whether a name could be looked up: whoever tries with one that cannot fails in odd ways."""
+    """Return whether a host name is well-formed: lookups of others fail with unrelated errors."""
     return all(0 < len(label) <= _MAX_LABEL for label in name.removesuffix(".").split("."))

@@ -24,7 +24,7 @@ from api.search.interface import CopiesWanted
 from api.search.local import LocalSearch
 from api.web.answers import json_response
 from api.web.errors import BadRequest, message_of
-from api.web.loading import OnDeath, Startup, create_loading_app, startup_of
+from api.web.loading import OnFailure, Startup, create_loading_app, startup_of
 from api.web.reading.copies import MAX_EXCLUDED, MAX_OFFSET
 from api.web.reading.parameters import parsed_json, query_parameters
 from api.web.reading.requests import DEFAULT_LIMIT, MAX_LIMIT, image_id_from, json_image_id
@@ -60,7 +60,7 @@ def create_query_node(
     *,
     instruments: Instruments,
     on_ready: Callable[[str], None],
-    on_failure: OnDeath,
+    on_failure: OnFailure,
 ) -> Application:
     """Return the query node's application; see `loading.create_loading_app`."""
     app = create_loading_app("iqdb query node", load, on_ready=on_ready, on_failure=on_failure)
@@ -155,7 +155,7 @@ async def wait(request: Request) -> Response:
         raise BadRequest(_WAIT_WORDS)
     services = _services(request)
     follower = services.follower
-    look = follower.begun_looks
+    read_number = follower.begun_reads
     follower.wake()
     is_applied = True
     try:
@@ -163,7 +163,7 @@ async def wait(request: Request) -> Response:
     except IndexNotReady:
         is_applied = False
     body = {"is_applied": is_applied, "applied_seq": follower.applied_seq}
-    head_seq = follower.head_since(look)
+    head_seq = follower.head_since(read_number)
     if head_seq is not None:
         # The newest seq of the store, which is below `seq` once a backup has been put back. Only a look that
         # began after this request counts: the store may have hung or been away since an earlier one.

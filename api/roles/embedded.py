@@ -29,7 +29,7 @@ from api.roles.parts import (
 from api.search.health import public_values
 from api.search.local import LocalSearch
 from api.web.app import create_front_end
-from api.web.loading import OnDeath, Startup
+from api.web.loading import OnFailure, Startup
 from api.web.services import Services
 from iqdb_core.clock import RevisionClock
 from iqdb_core.settings import Settings
@@ -38,7 +38,7 @@ POLL_S: Final = 0.05
 
 
 def create_app(
-    settings: Settings, *, host: str, on_ready: Callable[[str], None], on_failure: OnDeath
+    settings: Settings, *, host: str, on_ready: Callable[[str], None], on_failure: OnFailure
 ) -> FastAPI:
     """Return the application; `on_failure` is also called if a part of it fails later."""
     instruments = create_instruments()
@@ -55,7 +55,7 @@ def create_app(
 
 
 def load(
-    settings: Settings, startup: Startup[Services], on_death: OnDeath, instruments: Instruments
+    settings: Settings, startup: Startup[Services], on_failure: OnFailure, instruments: Instruments
 ) -> Services:
     """Build store, index, follower, committer and the seams over them.
 
@@ -69,7 +69,7 @@ def load(
         compilation = start_compilation(("index", "signature"), settings, startup)
         ahead = IndexAhead(settings, startup, compilation)
         store = open_database(settings, startup, ahead)
-        index, follower = open_index(settings, store, startup, compilation, ahead, on_death)
+        index, follower = open_index(settings, store, startup, compilation, ahead, on_failure)
         instruments.add(IndexCollector(index, follower))
         hasher = create_hasher(settings, instruments)
         stack.callback(hasher.close)

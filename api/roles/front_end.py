@@ -29,7 +29,7 @@ from api.roles.remote_collectors import NodeCollector, QueueCollector
 from api.search.health import public_values
 from api.search.remote import RemoteSearch
 from api.web.app import create_front_end
-from api.web.loading import OnDeath, Startup
+from api.web.loading import OnFailure, Startup
 from api.web.services import Services
 from iqdb_core.jobs import Keys
 from iqdb_core.settings import Settings
@@ -38,7 +38,7 @@ from iqdb_core.web_address import without_user
 
 
 def create_app(
-    settings: Settings, *, host: str, on_ready: Callable[[str], None], on_failure: OnDeath
+    settings: Settings, *, host: str, on_ready: Callable[[str], None], on_failure: OnFailure
 ) -> FastAPI:
     """Return the application; raises WrongUsage for settings that cannot work."""
     query_urls_of(settings)

@@ -23,7 +23,7 @@ from api.roles.index_ahead import PLAIN_CHANGES, IndexAhead, opened_index
 from api.roles.process import say
 from api.roles.progress import COMPILING, ProgressLine
 from api.web.guards.limits import LimitOptions
-from api.web.loading import OnDeath, Startup
+from api.web.loading import OnFailure, Startup
 from api.web.subjects.page import PageOptions
 from iqdb_core import index as index_room
 from iqdb_core import signature as signature_room
@@ -97,7 +97,7 @@ def open_index(
     startup: Startup[Any],
     compilation: Compilation,
     ahead: IndexAhead,
-    on_death: OnDeath,
+    on_failure: OnFailure,
 ) -> tuple[index_room.ImageIndex, Follower]:
     """Open the index of this process, and let it follow the store.
 
@@ -127,7 +127,7 @@ def open_index(
         cursor=index.applied_seq,
         lineage=index.lineage,
         poll_s=settings.poll_s,
-        on_death=on_death,
+        on_failure=on_failure,
     )
     with ProgressLine("loading images") as line:
 

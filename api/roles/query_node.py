@@ -16,14 +16,14 @@ from api.roles.index_slots import claim_directory
 from api.roles.parts import create_instruments, open_database, open_index, start_compilation
 from api.roles.queue_parts import connect_redis
 from api.search.local import LocalSearch
-from api.web.loading import OnDeath, Startup
+from api.web.loading import OnFailure, Startup
 from iqdb_core.jobs import Keys
 from iqdb_core.settings import Settings
 
 POLL_S: Final = 0.2
 
 
-def create_app(settings: Settings, *, on_ready: Callable[[str], None], on_failure: OnDeath) -> FastAPI:
+def create_app(settings: Settings, *, on_ready: Callable[[str], None], on_failure: OnFailure) -> FastAPI:
     """Return the application; `on_failure` is also called if a part of it fails later."""
     instruments = create_instruments()
     return create_query_node(
@@ -35,7 +35,7 @@ def create_app(settings: Settings, *, on_ready: Callable[[str], None], on_failur
 
 
 def load(
-    settings: Settings, startup: Startup[NodeServices], on_death: OnDeath, instruments: Instruments
+    settings: Settings, startup: Startup[NodeServices], on_failure: OnFailure, instruments: Instruments
 ) -> NodeServices:
     """Open the store and the index, catch up, follow."""
     settings = settings.with_poll(POLL_S)
@@ -44,7 +44,7 @@ def load(
         compilation = start_compilation(("index",), settings, startup)
         ahead = IndexAhead(settings, startup, compilation)
         store = open_database(settings, startup, ahead)
-        index, follower = open_index(settings, store, startup, compilation, ahead, on_death)
+        index, follower = open_index(settings, store, startup, compilation, ahead, on_failure)
         instruments.add(IndexCollector(index, follower))
         channel = Keys(settings.redis_prefix).changes_channel
         hints = HintListener(connect_redis(settings), channel, lambda _: follower.wake())

@@ -75,7 +75,7 @@ class Seeding:
         self.store_error: str | None = None
         self._told = ""
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._go_on, name="seeding", daemon=True)
+        self._thread = threading.Thread(target=self._retry, name="seeding", daemon=True)
 
     def begin(self) -> None:
         """Try once; a thread makes further attempts."""
@@ -85,7 +85,7 @@ class Seeding:
             self._tell(error)
             self._thread.start()
 
-    def _go_on(self) -> None:
+    def _retry(self) -> None:
         while not self._stopping.wait(self._pause_s):
             try:
                 self._ledger.seed()

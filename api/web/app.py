@@ -17,7 +17,7 @@ from api.web.document.assembly import describe
 from api.web.guards.auth import AccessControl
 from api.web.guards.limits import LimitOptions, RequestLimits
 from api.web.guards.queue_capacity import QueueCapacityCheck
-from api.web.loading import OnDeath, Startup, create_loading_app
+from api.web.loading import OnFailure, Startup, create_loading_app
 from api.web.services import Services
 from api.web.subjects import (
     batch,
@@ -46,7 +46,7 @@ def create_front_end(
     fetcher: Fetcher | None,
     page_options: page.PageOptions,
     on_ready: Callable[[str], None],
-    on_failure: OnDeath,
+    on_failure: OnFailure,
 ) -> FastAPI:
     """Return the front end.
 

@@ -32,7 +32,7 @@ class Closable(Protocol):
 
 
 T = TypeVar("T", bound=Closable)
-OnDeath = Callable[[BaseException], None]
+OnFailure = Callable[[BaseException], None]
 
 STOP_S: Final = 0.8
 """How long loading may take to reach its next step after it was told to end, seconds."""
@@ -110,7 +110,7 @@ def create_loading_app(
     load: Callable[[Startup[T]], T],
     *,
     on_ready: Callable[[str], None],
-    on_failure: OnDeath,
+    on_failure: OnFailure,
 ) -> Application:
     """Return an application without routes, whose services are loaded in the background once it runs.
 

@@ -77,7 +77,7 @@ class Opening:
         store = open_database(self.settings, self.startup, self.ahead)
         self.applied_ahead = self.ahead._index.applied_seq if self.ahead._index else None
         return open_index(
-            self.settings, store, self.startup, self.compilation, self.ahead, on_death=lambda _: None
+            self.settings, store, self.startup, self.compilation, self.ahead, on_failure=lambda _: None
         )
 
 

@@ -238,7 +238,7 @@ def test_a_store_that_is_away_is_not_hammered(store: SignatureStore, sink: DictS
 def test_death_is_loud(store: SignatureStore, sink: DictSink, where: str) -> None:
     source = UnsteadySource(store)
     deaths: list[BaseException] = []
-    made = Follower(source, sink, cursor=0, poll_s=0.01, on_death=deaths.append, invalid_patience_s=0)
+    made = Follower(source, sink, cursor=0, poll_s=0.01, on_failure=deaths.append, invalid_patience_s=0)
     made.start()
     wait_until(lambda: made.state is FollowerState.FOLLOWING, LONG_S)
     told: list[IndexStateError | None] = []

@@ -39,7 +39,7 @@ class Scene:
             cursor=0,
             poll_s=0.01,
             batch=2,
-            on_death=self.deaths.append,
+            on_failure=self.deaths.append,
             invalid_patience_s=0.5,
         )
 

@@ -22,25 +22,25 @@ def test_what_the_store_ended_at_is_told_only_if_it_was_read_since(tmp_path: Pat
     store, sink = open_store(str(tmp_path / "store.sqlite")), DictSink()
     source = UnsteadySource(store)
     made = Follower(source, sink, cursor=0, poll_s=NEVER_S)
-    look = made.begun_looks
-    assert made.head_since(look) is None
+    read_number = made.begun_reads
+    assert made.head_since(read_number) is None
     (outcome,) = store.apply([put(1, 1)])
     made.catch_up()
-    assert made.head_since(look) == outcome.seq
-    look = made.begun_looks
+    assert made.head_since(read_number) == outcome.seq
+    read_number = made.begun_reads
     source.failure = StoreUnavailable("gone fishing")
     with pytest.raises(StoreUnavailable):
         made.catch_up()
-    assert made.head_since(look) is None
-    look = made.begun_looks
+    assert made.head_since(read_number) is None
+    read_number = made.begun_reads
     source.failure = None
     sink.gate.clear()
     sink.is_asked.clear()
     store.apply([put(2, 2)])
     made.start()
     assert sink.is_asked.wait(LONG_S)
-    assert made.head_since(look) is None, "it is being applied"
+    assert made.head_since(read_number) is None, "it is being applied"
     sink.gate.set()
-    wait_until(lambda: made.head_since(look) is not None, LONG_S)
+    wait_until(lambda: made.head_since(read_number) is not None, LONG_S)
     made.stop()
     store.close()
