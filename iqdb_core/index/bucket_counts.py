@@ -1,7 +1,7 @@
 """How many live images hold each bucket, and which buckets are empty everywhere: the divisor of every score.
 
-Answers: is this bucket empty in the whole index? Never ranks. Changed by whoever applies changes, one
-thread at a time; queries see `nonempty`, an array that is replaced and never changed.
+Never ranks. Updated when changes are applied, by one thread at a time; queries see `nonempty`, an array that
+is replaced, never changed in place.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ class BucketCounts:
         removed: list[Signatures],
         added_counts: NDArray[np.int32] | None = None,
     ) -> None:
-        """Count new images in and dead ones out; replace `nonempty` if some bucket filled or emptied.
+        """Add new images and subtract dead ones; replace `nonempty` if a bucket became empty or non-empty.
 
         Parameters
         ----------
         added : Signatures
-            Of the images that became live.
+            The images that became live.
         removed : list of Signatures
-            Of the images that died; each must have been added before.
+            The images that died; each must have been added before.
         added_counts : (98,304,) int32 ndarray or None
-            How many of `added` hold each bucket, if somebody has counted them already.
+            How many of `added` hold each bucket, if already counted.
         """
         if added_counts is None:
             crossed = count_images(self.counts, read_only(added.averages), read_only(added.positions), 1)

@@ -1,9 +1,8 @@
 """The one mutable part of the index: a few rows that every query reads one by one.
 
-Answers: which images came in since the last seal? Rows are only ever appended, and a view ends at the rows
-that were there when it was taken; whether a row is alive is kept in an array that is replaced, never changed.
-So queries read a view without a lock while whoever applies appends behind its end. Called by
-`ImageIndex`.
+It holds the images since the last seal. Rows are only appended, and a view ends at the last row of its time.
+The array that says which rows are alive is replaced, never changed. So queries read a view without a lock
+while an update appends behind its end. Called by `ImageIndex`.
 """
 
 from __future__ import annotations
@@ -75,7 +74,7 @@ class Head:
         if self.n_rows == 0 or len(image_ids) == 0:
             return np.empty(0, dtype=np.int64)
         held = self.image_ids[: self.n_rows]
-        if len(image_ids) == 1:  # as with every single add; a fifth of what follows
+        if len(image_ids) == 1:  # as in every single add; costs a fifth of the code below
             return np.flatnonzero((held == image_ids[0]) & self.alive[: self.n_rows])
         nearest = np.minimum(np.searchsorted(image_ids, held), len(image_ids) - 1)
         return np.flatnonzero((image_ids[nearest] == held) & self.alive[: self.n_rows])

@@ -1,8 +1,8 @@
 """The index in memory: signatures in, ranked matches out.
 
-Answers: which known images look like this signature? Follows the feed through `apply` and never reads a
-database; what it holds is a copy that can be rebuilt at any time. Called by the follower (`apply`, one
-thread at a time) and by any number of query threads, none of which ever waits for a write.
+Follows the feed through `apply` and never reads a database; its content is a copy that can be rebuilt at any
+time. Called by the follower (`apply`, one thread at a time) and by any number of query threads, which never
+wait for a write.
 """
 
 from __future__ import annotations
@@ -86,14 +86,14 @@ class ImageIndex:
         options : IndexOptions or None
             None takes the defaults.
         get_ready : callable
-            Called once a checkpoint's words are read, before they are checked: returns when the compiled
-            arithmetic is there, without which that takes far longer.
+            Called once a checkpoint's words are read, before they are checked; returns when the compiled
+            arithmetic is ready, without which the check takes far longer.
 
         Returns
         -------
         ImageIndex
-            Its `applied_seq` says where the feed has to go on; 0 if it starts empty, because there is no
-            checkpoint or it was refused (see `stats`). If it is beyond the store's own head, call `reset`.
+            Its `applied_seq` says where to continue in the feed; 0 if it starts empty, because there is no
+            checkpoint or it was refused (see `stats`). If that is beyond the store's own head, call `reset`.
 
         Raises
         ------
@@ -112,7 +112,7 @@ class ImageIndex:
         return index
 
     def follow_store_id(self, store_id: Callable[[], str]) -> None:
-        """Ask which store is followed at each checkpoint: another may be put in the place of the first."""
+        """Get the store's id anew for each checkpoint: another database may be put in its place."""
         self._checkpoints.store_id = store_id
 
     @property
@@ -132,7 +132,7 @@ class ImageIndex:
 
     @property
     def has_free_turn(self) -> bool:
-        """Whether a query that begins now would not have to wait for others."""
+        """Whether a query could start now without waiting for others."""
         return self._threads.has_free_turn
 
     def apply(self, batch: ChangeBatch) -> None:
@@ -141,7 +141,7 @@ class ImageIndex:
         Parameters
         ----------
         batch : ChangeBatch
-            The next changes of the feed. Changes up to `applied_seq` are passed over, so applying twice is
+            The next changes of the feed. Changes up to `applied_seq` are skipped, so applying twice is
             harmless; an empty batch does nothing.
 
         Raises
@@ -239,9 +239,9 @@ class ImageIndex:
         Returns
         -------
         Copies
-            Of the snapshot that was current when the call began. Looked at are the whole picture's best by
-            score, and of each signature the images that share most with it of those that share enough of its
-            rare buckets; as many as `offset` and `limit` need. See docs/recall.md.
+            From the snapshot that was current when the call began. Candidates are the whole picture's best
+            matches by score and, for each signature, the images that share most of its rare buckets; as many
+            as `offset` and `limit` need. See docs/recall.md.
 
         Raises
         ------
@@ -323,7 +323,7 @@ class ImageIndex:
             self._checkpoints.remove_unused(outdated, self._snapshot)
 
     def reset(self) -> None:
-        """Forget everything, the checkpoint too: for a store that was put back to an older state."""
+        """Forget everything, the checkpoint included: for a store that was restored to an older state."""
         with self._maintenance_lock, self._write_lock:
             self._require_open()
             self._checkpoints.forget(self._snapshot)
@@ -331,10 +331,10 @@ class ImageIndex:
             self._snapshot = self._empty()
 
     def close(self) -> None:
-        """End maintenance after the work under way, let go of memory and directory. Saves nothing.
+        """End maintenance after its current work, release memory and directory. Saves nothing.
 
-        Queries that are under way finish, but those of a temporary directory may raise IndexStateError: its
-        files go at once. Later calls raise IndexStateError; closing twice is harmless.
+        Queries under way finish, but with a temporary directory they may raise IndexStateError: its files
+        are removed at once. Later calls raise IndexStateError; closing twice is harmless.
         """
         self._maintenance.stop()
         self._threads.close()
@@ -352,7 +352,7 @@ class ImageIndex:
         self.close()
 
     def _answered(self, ask: Callable[[Snapshot], T]) -> T:
-        """Return what the current snapshot answers, or a later one if files of this one went meanwhile."""
+        """Return the answer of the current snapshot, or of a later one if its files were removed."""
         while True:
             snapshot = self._snapshot
             self._require_open()
@@ -365,17 +365,17 @@ class ImageIndex:
                     ) from error
 
     def _after_segments_changed(self) -> None:
-        """Call for maintenance; do its work here while it is too far behind."""
+        """Wake maintenance; do its work in this thread while it is too far behind."""
         self._maintenance.wake()
         try:
             while is_overdue(self._snapshot.members, self._options) and self._merge_once():
                 pass
         except OSError as error:
-            # The batch is applied; what failed is left to the maintenance thread to try again.
+            # The batch is applied; the maintenance thread will retry.
             self._maintenance.report(error, "a merge failed", "index_merge_failed")
 
     def _work(self) -> bool:
-        """Do what is due, in the maintenance thread; return whether anything was."""
+        """Do what is due, in the maintenance thread; return whether there was anything to do."""
         before = self._snapshot.members
         self.maintain()
         is_saved = False
@@ -386,7 +386,7 @@ class ImageIndex:
         return is_saved or self._snapshot.members is not before
 
     def _merge_once(self) -> bool:
-        """Do the merge that is most needed, if any; return whether there may be more."""
+        """Do the most urgent merge, if any; return whether there may be more."""
         with self._maintenance_lock:
             if self._is_closed:
                 return False

@@ -1,4 +1,4 @@
-"""What an operator may tune of the index, and the defaults. Knows no environment."""
+"""Tuning options of the index, and their defaults. Knows no environment."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class IndexOptions:
     head_capacity : int
         Rows of the head, which every query reads one by one; a full head is sealed. 1..65,536.
     merge_fan_out : int
-        So many small segments are merged into one; at least 2.
+        Number of small segments that are merged into one; at least 2.
     max_dead_share : float
         A segment with a larger share of dead images is rewritten; above 0, at most 1.
     concurrent_queries : int
@@ -28,7 +28,7 @@ class IndexOptions:
         Seconds between checkpoints while there are changes; above 0. The first is saved as soon as there is a
         segment.
     checkpoint_changes : int
-        So many changes since the last checkpoint call for one before the interval is over; at least 1.
+        This many changes since the last checkpoint trigger one before the interval is over; at least 1.
 
     Raises
     ------

@@ -1,9 +1,8 @@
-"""Which queries run now, and with how many threads each.
+"""Schedules queries: which run now, and with how many threads each.
 
-Answers: may this query start, and may other threads help it? As many queries run at once as there are cores;
-the rest wait their turn in the order they came, because a dozen scans taking slices of two cores would all be
-late. A query that finds cores idle gets threads for them. Knows nothing of segments. Owned by `ImageIndex`,
-used by `search`.
+At most as many queries run at once as there are cores. The rest wait in order of arrival, because a dozen
+scans sharing two cores would all be late. A query that finds idle cores gets helper threads. Knows nothing of
+segments. Owned by `ImageIndex`, used by `search`.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ if TYPE_CHECKING:
 
 
 class QueryThreads:
-    """Turns for queries, and a bounded number of helping threads, started when first needed.
+    """Turns for queries, and a bounded number of helper threads, started when first needed.
 
     Parameters
     ----------
     turns : int
         Queries that run at once, at least 1.
     helpers : int
-        Threads beside those that ask; 0 for none.
+        Helper threads beside the querying threads; 0 for none.
     """
 
     def __init__(self, turns: int, helpers: int) -> None:
@@ -40,35 +39,35 @@ class QueryThreads:
 
     @property
     def has_free_turn(self) -> bool:
-        """Whether whoever asks now need not wait, as far as can be told."""
+        """Whether a query that starts now probably need not wait."""
         return self._running < self._turns
 
     def turn(self, wanted: int) -> _Turn:
-        """Return what `with` waits for; it gives how many threads may help, at most `wanted`."""
+        """Return a context manager that waits for a turn and gives the number of helpers (<= `wanted`)."""
         return _Turn(self, wanted)
 
     def take(self, wanted: int) -> int:
-        """Wait for a turn, and return how many threads may help; for `_Turn`."""
+        """Wait for a turn, and return the number of helpers; for `_Turn`."""
         self._wait_for_turn()
         with self._lock:
-            # Every running query keeps a core of its own.
+            # Every running query has a core of its own.
             idle = min(self._helpers - self._helping, self._cores - self._running - self._helping)
             count = max(0, min(wanted, idle)) if self._pool is not None else 0
             self._helping += count
         return count
 
     def give_back(self, count: int) -> None:
-        """End a turn with so many helping threads; for `_Turn`."""
+        """End a turn and return its helpers; for `_Turn`."""
         with self._lock:
             self._helping -= count
             if self._waiting:
-                # The turn is handed over, not given back: nobody who comes now can take it before.
+                # The turn goes directly to the next in line, so that no newcomer can take it first.
                 self._waiting.popleft().release()
             else:
                 self._running -= 1
 
     def submit(self, work: Callable[[int], None], number: int) -> Future[None]:
-        """Run `work(number)` in a helper, or here if they were closed meanwhile; only within a turn."""
+        """Run `work(number)` in a helper, or in this thread after `close`; only within a turn."""
         with self._lock:
             if self._pool is not None:
                 return self._pool.submit(work, number)
@@ -78,7 +77,7 @@ class QueryThreads:
         return done
 
     def close(self) -> None:
-        """End the helpers after what they are doing; a query that goes on does so alone."""
+        """End the helpers after their current work; running queries continue without them."""
         with self._lock:
             pool, self._pool = self._pool, None
         if pool is not None:
@@ -96,7 +95,7 @@ class QueryThreads:
 
 
 class _Turn:
-    """One turn, for `with`: as a generator it would cost a query several times as much."""
+    """One turn, for `with`; a class, because a generator costs several times as much."""
 
     __slots__ = ("_count", "_threads", "_wanted")
 

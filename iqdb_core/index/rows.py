@@ -1,7 +1,7 @@
 """Many images as columns: the one form in which the rooms of the index hand them to each other.
 
-Answers: what are these images' ids, averages and positions, and how are some of them taken out or put in
-order? Knows no segment and no file. `ChangeBatch` of `model` is the same with what the feed adds.
+Selects and orders images. Knows no segment and no file. `ChangeBatch` of `model` is the same with the fields
+of the feed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def stored_averages(averages: NDArray[np.float64]) -> NDArray[np.float32]:
 
 
 class Signatures(NamedTuple):
-    """Signatures of images whose ids, if they matter, are known from elsewhere.
+    """Signatures of images, without their ids.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class Signatures(NamedTuple):
 
     @classmethod
     def allocated(cls, n_rows: int) -> Signatures:
-        """Return zeroed signatures in a mapping of their own."""
+        """Return zeroed signatures in a memory mapping of their own."""
         words = allocate(n_rows * SIGNATURE_BYTES // WORD_BYTES)
         averages = words[: n_rows * CHANNELS].view(np.float64).reshape(n_rows, CHANNELS)
         positions = words[n_rows * CHANNELS :].view(np.int16).reshape(n_rows, CHANNELS, KEPT)
@@ -65,7 +65,7 @@ class Signatures(NamedTuple):
         ]
 
     def copy(self) -> Signatures:
-        """Return the same signatures in memory of their own."""
+        """Return a copy of the signatures."""
         return Signatures(self.averages.copy(), self.positions.copy())
 
 

@@ -1,7 +1,7 @@
 """What a query holds: sealed segments with their alive bitmaps, a view of the head, and their seq.
 
-Answers every question about the index at one moment: the best matches, one image's signature, how many images
-there are. Never changes; `ImageIndex` replaces it whole. Called by any number of threads at once.
+Answers all queries about the index at one moment. Never changes; `ImageIndex` replaces it whole. Called by
+any number of threads at once.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Snapshot:
         applied_seq: int,
         lineage: Mark | None = None,
     ) -> Snapshot:
-        """Put a snapshot together of sealed segments and a head."""
+        """Make a snapshot of sealed segments and a head."""
         table = SegmentTable.create(
             [member.sealed.segment for member in members], [member.alive for member in members]
         )
@@ -81,18 +81,18 @@ class Snapshot:
     def with_head(
         self, head: Head, nonempty: NDArray[np.bool_], applied_seq: int, lineage: Mark | None
     ) -> Snapshot:
-        """Return the snapshot of the same sealed segments with another head, sparing the table's making."""
+        """Return a snapshot of the same sealed segments with another head, which reuses the table."""
         image_count = self.image_count - self.head.n_alive + head.n_alive
         return Snapshot(self.members, self.table, head, nonempty, applied_seq, image_count, lineage)
 
     @property
     def dead_images(self) -> int:
-        """Images that died and still take memory."""
+        """Deleted images that still take memory."""
         return sum(member.n_dead for member in self.members) + self.head.n_rows - self.head.n_alive
 
     @property
     def resident_bytes(self) -> int:
-        """Memory of all parts; signatures that are read from files are not in it."""
+        """Memory of all parts, without signatures that are read from files."""
         return self.head.nbytes + self.nonempty.nbytes + sum(member.nbytes for member in self.members)
 
     def best_matches(
@@ -137,7 +137,7 @@ class Snapshot:
     def _signatures_of(
         self, segments: list[int], documents: list[int], *, is_ahead: bool = False
     ) -> Signatures:
-        """Return the signatures of a few documents; `is_ahead` has the disk begin with all at once."""
+        """Return the signatures of a few documents; `is_ahead` prefetches them all first."""
         wanted: dict[int, list[int]] = {}
         for number, segment_no in enumerate(segments):
             wanted.setdefault(segment_no, []).append(number)
@@ -155,7 +155,7 @@ class Snapshot:
         try:
             return signatures_in(records)
         except IndexStateError:
-            for segment_no, numbers in wanted.items():  # say which file it is
+            for segment_no, numbers in wanted.items():  # find out which file it is
                 self._rows(segment_no).read(np.unique([documents[number] for number in numbers]))
             raise
 
@@ -177,7 +177,7 @@ class Snapshot:
 
 
 class _Searcher:
-    """What a search for copies asks of a snapshot; see `evidence.copies`."""
+    """The index as a search for copies sees it; see `evidence.copies`."""
 
     def __init__(self, snapshot: Snapshot, threads: QueryThreads) -> None:
         self._snapshot = snapshot

@@ -1,4 +1,4 @@
-"""What an operator wants to know of an index. A value, without behaviour; made by `ImageIndex.stats`."""
+"""Statistics of an index. A value, without behaviour; made by `ImageIndex.stats`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class IndexStats:
-    """What an operator wants to know of an index at one moment.
+    """Statistics of an index at one moment.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ class IndexStats:
     head_rows : int
         Rows of the head, dead ones included.
     dead_images : int
-        Images that died and still take memory.
+        Deleted images that still take memory.
     resident_bytes : int
         Memory of segments, bitmaps and head; without the interpreter and what queries use while they run.
     checkpoint_seq : int or None
@@ -33,9 +33,9 @@ class IndexStats:
     checkpoint_refused : str or None
         Why the checkpoint found at the start was not used.
     maintenance : {"off", "running", "failed"}
-        "failed" needs a restart: queries and updates go on, but segments pile up and nothing is saved.
+        "failed" needs a restart: queries and updates continue, but segments accumulate and nothing is saved.
     maintenance_error : str or None
-        What went wrong last, until it goes well again.
+        The last error, until maintenance succeeds again.
     """
 
     images: int

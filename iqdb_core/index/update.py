@@ -1,7 +1,7 @@
-"""One batch of changes made into the next snapshot's parts, aside, without touching the current one.
+"""Turns a batch of changes into the parts of the next snapshot, without touching the current one.
 
-Answers: what dies, and where do the new images go? Publishes nothing and holds no lock: `ImageIndex` calls it
-from one thread at a time, and swaps when everything that can fail has succeeded.
+Publishes nothing and holds no lock: `ImageIndex` calls it from one thread at a time, and swaps snapshots when
+everything that can fail has succeeded.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """What a batch makes of a snapshot.
+    """The parts of the next snapshot.
 
     Parameters
     ----------
     members : tuple of Member
-        The very tuple of the snapshot if no segment came or changed.
+        The same tuple object as the snapshot's if no segment was added or changed.
     head : Head
     added : Rows
         The images that became live.
     added_counts : (98,304,) int32 ndarray or None
         How many of the added images hold each bucket, if that is known.
     removed : list of Signatures
-        Of the images that died, replaced ones included.
+        The images that died, replaced ones included.
     applied_seq : int
     lineage : Mark or None
-        The newest mark of the store at or below `applied_seq`, if the batch tells it.
+        The newest mark of the store at or below `applied_seq`, if the batch has it.
     """
 
     members: tuple[Member, ...]
@@ -57,14 +57,14 @@ class Update:
 
 
 def updated(snapshot: Snapshot, batch: ChangeBatch, sealer: Sealer) -> Update | None:
-    """Work out the next snapshot.
+    """Compute the next snapshot.
 
     Parameters
     ----------
     snapshot : Snapshot
         The current one; unchanged.
     batch : ChangeBatch
-        Changes that `snapshot` has already applied are passed over.
+        Changes that `snapshot` already contains are skipped.
     sealer : Sealer
         Makes segments when the head overflows.
 
@@ -91,7 +91,7 @@ def updated(snapshot: Snapshot, batch: ChangeBatch, sealer: Sealer) -> Update | 
 
 
 def _new_changes(batch: ChangeBatch, applied_seq: int) -> tuple[Rows, NDArray[np.bool_]]:
-    """Return the changes after `applied_seq`, ascending by id, the newest of each id; and which are live."""
+    """Return the newest change of each id after `applied_seq`, ascending by id, and which are live."""
     new = slice(int(np.searchsorted(batch.seqs, applied_seq, "right")), None)
     rows, is_live = Rows(batch.image_ids, batch.averages, batch.positions)[new], batch.is_live[new]
     ids = rows.image_ids
@@ -103,7 +103,7 @@ def _new_changes(batch: ChangeBatch, applied_seq: int) -> tuple[Rows, NDArray[np
 
 
 def _killed(snapshot: Snapshot, ids: NDArray[np.int64]) -> tuple[tuple[Member, ...], Head, list[Signatures]]:
-    """Return members and head in which no image of `ids` lives, and the signatures of those that did."""
+    """Return members and head with all images of `ids` dead, and the signatures of those that were alive."""
     removed = []
     head = snapshot.head
     rows = head.find(ids)
@@ -129,7 +129,7 @@ def _killed(snapshot: Snapshot, ids: NDArray[np.int64]) -> tuple[tuple[Member, .
 
 
 class Placed(NamedTuple):
-    """New images in their places.
+    """Where new images went.
 
     Parameters
     ----------
@@ -146,10 +146,10 @@ class Placed(NamedTuple):
 
 
 def with_added(head: Head, added: Rows, sealer: Sealer) -> Placed:
-    """Return new members and a head that hold `added` besides what `head` held.
+    """Return new members and a head that contain `added` and the content of `head`.
 
-    What does not fit the head is sealed together with it: whole segments first, then one of the rest, unless
-    that fits an empty head.
+    If the head is too small, everything is sealed: full segments first, then one of the rest, unless that
+    fits an empty head.
     """
     if len(added) <= head.n_free:
         return Placed((), head.with_rows(added), None)
@@ -165,7 +165,7 @@ def with_added(head: Head, added: Rows, sealer: Sealer) -> Placed:
     except BaseException:
         sealer.directory.remove(new.member.sealed.number for new in made)
         raise
-    # What the head held was counted when it came.
+    # The head's images were counted when they came.
     is_counted = rows is added and len(made) == 1 and n_sealed == len(rows)
     return Placed(
         tuple(new.member for new in made),

@@ -1,8 +1,8 @@
 """Compile or load every kernel of the index before the first user needs one.
 
-Goes through the public interface with a tiny index, as a server does, so that no argument type is guessed.
-Called by composition roots at start, and when a container image is built. What it misses would be compiled at
-its first use.
+Uses the public interface with a tiny index, as a server does, so that argument types are the real ones.
+Called by composition roots at start, and when a container image is built. A kernel that it misses would be
+compiled at its first use.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def warm_up() -> None:
     query = Signature((0.5, 0.1, 0.1), positions.tobytes())
     options = IndexOptions(head_capacity=_CAPACITY, merge_fan_out=2)
     with TemporaryFolder("warm-up") as folder:
-        for _ in range(2):  # the second time over the checkpoint's arrays
+        for _ in range(2):  # once more, with the checkpoint's arrays
             with ImageIndex.open(folder.path / "index", store_id="warm-up", options=options) as index:
                 for is_live in (True, False, True):
                     index.apply(_changes(random, index.applied_seq + 1, is_live=is_live))
@@ -50,8 +50,8 @@ def warm_up() -> None:
 
 
 def load_for_queries() -> None:
-    """Load what a query calls, of what was kept, without calling it: for a server that will soon be asked."""
-    # Not before: whoever compiles nothing loads no compiler.
+    """Load the kernels of queries from disk without calling them, for a server about to be queried."""
+    # Imported here: a process that compiles nothing loads no compiler.
     kernel = importlib.import_module("iqdb_core.kernel")
     for module, name in _OF_A_QUERY:
         kernel.load_kept(getattr(importlib.import_module(module), name))

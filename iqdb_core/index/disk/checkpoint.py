@@ -1,8 +1,8 @@
 """Snapshots saved to disk, so that a restart need not read the store again.
 
-Answers: is what this directory holds a snapshot of this store, whole and undamaged, and what is it? The
-manifest is renamed into place when every file that it names is durable; a process that dies before leaves the
-previous checkpoint as it was. Never repairs: what is not right in every respect is refused by name. Called by
+Saves a snapshot in one step, and loads it only if it is complete, undamaged and of the right store. The
+manifest is renamed into place once every file that it names is durable; a process that is killed before that
+leaves the previous checkpoint unchanged. Never repairs: any defect is reported by name. Called by
 `CheckpointKeeper`.
 """
 
@@ -43,7 +43,7 @@ _LOADERS: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """What a checkpoint keeps of an index at one moment.
+    """The content of a checkpoint: an index at one moment.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ class Saved:
 
 
 def save(sealer: Sealer, *, store_id: str, content: Saved) -> None:
-    """Make this the directory's checkpoint, durably and in one step.
+    """Make this the directory's checkpoint, durably and atomically.
 
     Parameters
     ----------
@@ -103,16 +103,16 @@ def save(sealer: Sealer, *, store_id: str, content: Saved) -> None:
 def load(
     directory: IndexDirectory, *, store_id: str, get_ready: Callable[[], None] = lambda: None
 ) -> Saved | None:
-    """Read the directory's checkpoint, and believe nothing of it unchecked.
+    """Read the directory's checkpoint and check all of it.
 
     Parameters
     ----------
     directory : IndexDirectory
     store_id : str
-        The store that the checkpoint has to be of.
+        The store that the checkpoint must belong to.
     get_ready : callable
-        Called when the words of all segments are in memory, before anything is computed: returns when that
-        can be done at full speed.
+        Called when the words of all segments are in memory, before anything is computed; returns when the
+        compiled forms are ready.
 
     Returns
     -------
@@ -125,8 +125,8 @@ def load(
     CheckpointInvalid
         Something is missing, damaged, of another version or of another store.
     OSError
-        It cannot be read now: too many open files, no permission, an error of the disk, no memory. That says
-        nothing about the checkpoint.
+        It cannot be read now: too many open files, no permission, a disk error, no memory. The checkpoint
+        itself may be good.
     """
     path = str(directory.manifest)
     try:

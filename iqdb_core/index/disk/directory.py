@@ -1,14 +1,13 @@
-"""The directory of one index: its lock, the names of its files, and what becomes of leftovers.
+"""The directory of one index: its lock, the names of its files, and the removal of leftovers.
 
-Answers: where is segment 7's file, and may this process use the directory? Never looks inside a file. Called
-by `ImageIndex`, the sealer and the checkpoint.
+Never reads the content of files. Called by `ImageIndex`, the sealer and the checkpoint.
 
     lock                       held while an index has the directory open
     manifest                   the checkpoint: it names the files that belong to it
     00000007.rows              signatures of segment 7
     00000007.words             searchable form of segment 7
     *.new                      being written
-    refused/                   files of the last checkpoint that was refused, until the next one is saved
+    refused/                   files of the last refused checkpoint, until the next one is saved
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ _OURS: Final = re.compile(r"(\d{8,})\.(rows|words)(\.new)?|manifest(\.new)?")
 
 
 class IndexDirectory:
-    """A directory that this process alone uses.
+    """A directory used by this process alone.
 
     Parameters
     ----------
@@ -49,7 +48,7 @@ class IndexDirectory:
     Raises
     ------
     IndexStateError
-        Another index, of this or another process, has it open.
+        It is open in another index, of this or another process.
     OSError
         It cannot be created or written.
     """
@@ -95,14 +94,14 @@ class IndexDirectory:
         return self.path / f"{number:08d}.words"
 
     def remove(self, numbers: Iterable[int]) -> None:
-        """Remove the files of segments; who still reads one finishes, and cannot open it again."""
+        """Remove the files of segments; reads under way finish, but the files cannot be opened again."""
         for number in numbers:
             self.rows(number).unlink(missing_ok=True)
-            self.files.drop(self.rows(number))  # in this order: nobody opens it after that
+            self.files.drop(self.rows(number))  # in this order, so that it is not opened again
             self.words(number).unlink(missing_ok=True)
 
     def remove_leftovers(self, numbers: set[int]) -> None:
-        """Remove all files of ours but the manifest and those of `numbers`, while nothing is written here."""
+        """Remove our files except the manifest and those of `numbers`; nothing may be written meanwhile."""
         for name in self._names():
             match = _OURS.fullmatch(name)
             is_kept = name == MANIFEST_NAME or (
@@ -112,9 +111,9 @@ class IndexDirectory:
                 (self.path / name).unlink()
 
     def set_aside(self) -> None:
-        """Move manifest and segment files out of the way, for whoever wants to know why they were refused.
+        """Move manifest and segment files to `refused`, where the reason can be examined.
 
-        Where that fails, as on a full disk, they are removed: no start depends on them.
+        If that fails, as on a full disk, they are removed: no start needs them.
         """
         refused = self.path / REFUSED_NAME
         shutil.rmtree(refused, ignore_errors=True)
@@ -133,7 +132,7 @@ class IndexDirectory:
         shutil.rmtree(self.path / REFUSED_NAME, ignore_errors=True)
 
     def sync(self) -> None:
-        """Make the names durable that were given or taken away."""
+        """Make created and removed names durable."""
         fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(fd)
@@ -169,6 +168,6 @@ class IndexDirectory:
             raise IndexStateError(
                 f"the index directory {self.path} is in use by process {owner}; each needs its own"
             ) from None
-        with suppress(OSError):  # a full disk: then nobody who is refused learns whose it is
+        with suppress(OSError):  # a full disk: the error of a refused process then cannot name the holder
             os.ftruncate(fd, 0)
             os.write(fd, f"{os.getpid()}\n".encode())

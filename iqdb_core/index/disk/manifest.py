@@ -1,15 +1,15 @@
-r"""The manifest of a checkpoint as bytes: everything of a snapshot but the segments' own files.
+r"""The manifest of a checkpoint as bytes: everything of a snapshot except the segments' own files.
 
-Answers: which files belong to the checkpoint, what are they like, who is alive in them, and what was in the
-head? Touches no file. Called by `checkpoint`.
+It names the files, their checksums and live images, and contains the head. Touches no file. Called by
+`checkpoint`.
 
     magic "IQDBIDX\n" | version uint32 | header length uint32 | header, JSON, padded with blanks to 8 bytes
     bucket counts int32[98304] | alive bitmaps uint64[...] of all segments
     head: ids int64[n] | averages float64[n][3] | positions int16[n][3][40]
     checksum uint64 of all before
 
-All little-endian. Any change of this layout, of a segment's words or of its file of signatures is a new
-version, and no other is read: the index is made of the store again.
+All little-endian. Any change of this layout, of a segment's words or of its file of signatures needs a new
+version. Only the current version is read; otherwise the index is built from the store again.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _ALIGNMENT: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class SegmentEntry:
-    """What the manifest says of one segment.
+    """The manifest's entry of one segment.
 
     Parameters
     ----------
@@ -177,7 +177,7 @@ def _mark(found: Any) -> Mark | None:
 
 
 class _Reader:
-    """Takes arrays off the front of the manifest's payload."""
+    """Reads arrays one after the other from the manifest's payload."""
 
     def __init__(self, body: bytes, offset: int) -> None:
         self._body = body

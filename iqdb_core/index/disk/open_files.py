@@ -1,8 +1,8 @@
 """Files of an index that are open for reading, a bounded number at a time.
 
-Answers: which descriptor reads this file now? An index of a hundred million images has more files than a
-process may have open: those that were used last stay open, the others are opened again when they are read.
-Knows nothing of what is in them. Used by `signature_rows`.
+An index of a hundred million images has more files than a process may have open. The most recently used stay
+open, the others are opened again when they are read. Knows nothing about their content. Used by
+`signature_rows`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class _File:
 
 
 class OpenFiles:
-    """At most so many open files, beside those that are being read; for any number of threads."""
+    """A limited number of open files, not counting those being read; for any number of threads."""
 
     def __init__(self, most: int = MOST_OPEN) -> None:
         self._most = most
@@ -38,11 +38,11 @@ class OpenFiles:
         self._lock = threading.Lock()
 
     def reading(self, path: Path) -> _Reading:
-        """Return what `with` makes a descriptor that is open until its end, or OSError if it cannot be."""
+        """Return a context manager that gives a descriptor, open inside the block; may raise OSError."""
         return _Reading(self, path)
 
     def acquire(self, path: Path) -> _File:
-        """Return a file, which stays open until it is released; for `_Reading`."""
+        """Return a file that stays open until `release`; for `_Reading`."""
         with self._lock:
             file = self._files.get(path)
             if file is None:
@@ -55,7 +55,7 @@ class OpenFiles:
             return file
 
     def release(self, file: _File) -> None:
-        """Let go of what `acquire` returned."""
+        """Release what `acquire` returned."""
         with self._lock:
             file.readers -= 1
             if file.is_dropped and file.readers == 0:
@@ -87,7 +87,7 @@ class OpenFiles:
 
 
 class _Reading:
-    """One read of a file, for `with`: as a generator it would cost more than the read."""
+    """One read of a file, for `with`; a class, because a generator would cost more than the read."""
 
     __slots__ = ("_file", "_files", "_path")
 
@@ -104,9 +104,9 @@ class _Reading:
 
 
 def _open_quietly(path: Path) -> int:
-    """Open a file so that reads write nothing: noting the time of access can wait for a busy journal."""
+    """Open a file without updating its access time, which may have to wait for a busy journal."""
     flags = os.O_RDONLY | os.O_CLOEXEC
     try:
         return os.open(path, flags | getattr(os, "O_NOATIME", 0))
-    except PermissionError:  # only the owner may ask for it
+    except PermissionError:  # only the owner may use O_NOATIME
         return os.open(path, flags)

@@ -1,7 +1,7 @@
-"""Making sealed segments: a searchable form in memory, and the signatures beside it.
+"""Makes sealed segments: the searchable form in memory, and the signatures in a file.
 
-Answers: how do these rows become a segment of this directory? Never decides when. Called by updates (a full
-head, a bulk load), by merges, and by the checkpoint for the signatures that are still in memory.
+Never decides when. Called by updates (a full head, a bulk load), by merges, and by the checkpoint for
+signatures that are still in memory.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ MEMORY_ROWS: Final = 4_096
 
 
 class NewMember(NamedTuple):
-    """A segment that was just made.
+    """A new segment.
 
     Parameters
     ----------
     member : Member
-        All of its images live.
+        All of its images are alive.
     counts : (98,304,) int32 ndarray
         How many of them hold each bucket.
     """
@@ -75,7 +75,7 @@ class Sealer:
             kept = MemoryRows(rows.signatures.copy())
             return NewMember(Member.all_alive(SealedSegment(number, segment, kept)), counts)
         try:
-            # Neither needs the other, and both let go of Python for nearly all of their time.
+            # In parallel: they are independent, and release the GIL most of the time.
             with ThreadPoolExecutor(1, thread_name_prefix="rows-writer") as beside:
                 writing = beside.submit(self._written, number, rows.signatures)
                 segment, counts = build_segment(rows)

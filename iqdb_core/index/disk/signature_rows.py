@@ -1,8 +1,8 @@
 """The signatures of one sealed segment, in document order: in memory while it is small, in a file otherwise.
 
-Answers: what are the signatures of these documents? Files are read with pread, so that they are page cache
-and not resident memory of the process. Never ranks, never knows ids. Called for matches, for `get`, for the
-counts behind a delete, and by merges, which rebuild segments from them.
+Files are read with pread, so that they are page cache and not resident memory of the process. Never ranks,
+knows no ids. Called for matches, for `get`, for the counts after a delete, and by merges, which rebuild
+segments from signatures.
 
     a slot of 120 bytes per document: link uint32 | the first 116 bytes of its record
     the rests of longer records, one after the other; zero bytes up to a whole word
@@ -54,7 +54,7 @@ _RUN_GAP_BYTES: Final = _RUN_GAP * SLOT_BYTES
 
 
 class MemoryRows:
-    """Rows of a segment that is so small, and merged so soon, that a file would cost more than it saves.
+    """Rows in memory, for a segment so small, and merged so soon, that a file is not worth its cost.
 
     Parameters
     ----------
@@ -78,10 +78,10 @@ class MemoryRows:
         return self.signatures.signature(doc_id)
 
     def prefetch(self, first: int, last: int) -> None:
-        """Do nothing: they are there."""
+        """Do nothing: they are in memory."""
 
     def prefetch_each(self, doc_ids: list[int]) -> None:
-        """Do nothing: they are there."""
+        """Do nothing: they are in memory."""
 
     def raw(self, doc_ids: list[int]) -> list[bytes]:
         """Return the records of a few documents, plain."""
@@ -94,28 +94,28 @@ class MemoryRows:
 
 
 class FileRows:
-    """Rows in a file, which is opened when it is read.
+    """Rows in a file, which is opened for reading when needed.
 
     Parameters
     ----------
     path : Path
-        The file. It must stay where it is, and as it is, as long as it is read.
+        The file. It must neither move nor change while it is in use.
     n_rows : int
         How many rows it must hold.
     files : OpenFiles or None
-        Keeps those open that were read last; None keeps this one.
+        Keeps the files open that were read last; None keeps this one open.
 
     Raises
     ------
     OSError
         The file cannot be opened.
     IndexStateError
-        Its size cannot be that of `n_rows` rows.
+        Its size does not fit `n_rows` rows.
 
     Notes
     -----
-    Reading raises OSError if the file cannot be read (FileNotFoundError if it was removed, as the files of
-    merged segments are), and IndexStateError, which names it, if it is not the file that it was.
+    Reading raises OSError if the file cannot be read (FileNotFoundError if it was removed, like the files of
+    merged segments), and IndexStateError with its name if the file has been replaced or changed.
     """
 
     def __init__(self, path: Path, n_rows: int, files: OpenFiles | None = None) -> None:
@@ -143,7 +143,7 @@ class FileRows:
         return _decoded(_padded(self.raw([doc_id])), self.path.name).signature(0)
 
     def prefetch(self, first: int, last: int) -> None:
-        """Begin to read; a disk serves many such wishes at once, but reads that wait only one by one."""
+        """Begin to read in the background: unlike blocking reads, a disk serves many of these at once."""
         if hasattr(os, "posix_fadvise"):
             start, stop = first * SLOT_BYTES, (last + 1) * SLOT_BYTES
             with self._files.reading(self.path) as fd:
@@ -157,7 +157,7 @@ class FileRows:
                     os.posix_fadvise(fd, doc_id * SLOT_BYTES, SLOT_BYTES, os.POSIX_FADV_WILLNEED)
 
     def raw(self, doc_ids: list[int]) -> list[bytes]:
-        """Return the records of a few documents, unchecked, each read by itself; for `signatures_in`."""
+        """Return the unchecked records of a few documents, each read by itself; for `signatures_in`."""
         records = []
         with self._files.reading(self.path) as fd:
             self._require_same(fd)
@@ -199,7 +199,7 @@ class FileRows:
             os.fsync(fd)
 
     def _require_same(self, fd: int) -> None:
-        """Raise IndexStateError if the open file is not the one that it was."""
+        """Raise IndexStateError if the open file has been replaced or changed."""
         if _identity(os.fstat(fd)) != self._identity:
             raise IndexStateError(f"{self.path.name} was changed by someone else")
 
@@ -267,14 +267,14 @@ def signatures_in(raw: list[bytes]) -> Signatures:
 
 
 def _padded(raw: list[bytes]) -> Records:
-    """Return what `raw` returned as records; what is too long is no record, and will not be decoded."""
+    """Return what `raw` returned as records; one that is too long is none, and is not decoded."""
     padded = b"".join([record[:PLAIN_BYTES].ljust(RECORD_WORDS * WORD_BYTES, b"\0") for record in raw])
     words = np.frombuffer(padded, dtype=np.uint64).reshape(-1, RECORD_WORDS)
     return Records(words, np.array([len(record) for record in raw], dtype=np.int64))
 
 
 def _decoded(records: Records, name: str) -> Signatures:
-    """Return signatures; compiled code trusts positions to be some: with others it would write anywhere."""
+    """Return signatures, checked: compiled code relies on valid positions, and would write anywhere else."""
     n_rows = len(records.sizes)
     positions = np.empty((n_rows, CHANNELS, KEPT), dtype=np.int16)
     if decode(records, positions) >= 0:
@@ -284,7 +284,7 @@ def _decoded(records: Records, name: str) -> Signatures:
 
 
 def _identity(about: os.stat_result) -> tuple[int, int, int]:
-    """Return what is another if a file was replaced, written to or cut."""
+    """Return a value that changes if a file is replaced, written to or truncated."""
     return about.st_ino, about.st_size, about.st_mtime_ns
 
 
@@ -305,7 +305,7 @@ def write_rows(path: Path, signatures: Signatures) -> int:
     Raises
     ------
     OSError
-        The file exists or the disk is full; what was written stays and is removed with the other leftovers.
+        The file exists or the disk is full; a partial file stays, and is removed with other leftovers.
     """
     averages, positions = signatures
     total = n_rests = 0
@@ -325,7 +325,7 @@ def write_rows(path: Path, signatures: Signatures) -> int:
 
 
 def _laid_out(records: Records, n_rests: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return the slots of records and what does not fit into them, of which so many bytes came before."""
+    """Return the slots of records, and the rests that do not fit; some bytes of rests come before."""
     raw = records.words.view(np.uint8)
     lengths = np.maximum(records.sizes - _SLOT_RECORD, 0)
     links = (n_rests + np.cumsum(lengths) - lengths) << _REST_BITS | lengths
@@ -351,14 +351,14 @@ def _chained(total: int, words: NDArray[np.uint64]) -> int:
 
 
 def _pieces(n_rows: int, size: int) -> Iterator[tuple[int, int]]:
-    """Yield where the pieces begin and end in which a file was written."""
+    """Yield begin and end of the pieces in which a file was written."""
     for begin, end in ((0, n_rows * SLOT_BYTES), (n_rows * SLOT_BYTES, size)):
         for start in range(begin, end, _CHUNK_BYTES):
             yield start, min(start + _CHUNK_BYTES, end)
 
 
 def runs(doc_ids: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Cut ascending documents into half-open runs, each read at once and within one chunk of the file."""
+    """Split ascending documents into half-open runs, each for one read within one chunk of the file."""
     if len(doc_ids) == 0:
         return []
     is_cut = (np.diff(doc_ids) > _RUN_GAP) | (np.diff(doc_ids // CHUNK_ROWS) > 0)

@@ -1,1 +1,1 @@
-"""The index's arithmetic in numpy: slow, obvious, right at once. What the kernels must agree with exactly."""
+"""The index's arithmetic in numpy: slow, obvious, needs no compiling. Kernels must agree with it exactly."""

@@ -1,6 +1,6 @@
 """Which buckets images hold, and how many images hold each, in numpy.
 
-Answers what `segment.buckets` does. Called in its place until that is compiled, and by the rest of the room.
+Equivalent to `segment.buckets`. Used in its place until that is compiled, and by the rest of this folder.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Making a segment in numpy: the same words that the kernels make, bit for bit.
+"""Builds a segment in numpy: the same words that the kernels make, bit for bit.
 
-Answers: what are the words of a segment with these images? The layout is described in `segment.layout`.
-Called in place of `segment.build` until that is compiled, and by tests as its oracle.
+The layout is described in `segment.layout`. Used in place of `segment.build` until that is compiled, and by
+tests as its oracle.
 """
 
 from __future__ import annotations

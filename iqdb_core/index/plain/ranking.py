@@ -1,7 +1,7 @@
 """Exact ranking in numpy: every image of every segment and of the head is scored.
 
-Answers what `ranking.search` does, at about 10 ms per segment. Called in its place until that is compiled,
-and by tests as its oracle.
+Equivalent to `ranking.search`, at about 10 ms per segment. Used in its place until that is compiled, and by
+tests as its oracle.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def search(
 def bucket_weights(
     signature: Signature, nonempty: NDArray[np.bool_], weights_by_bin: Sequence[Sequence[int]] = WEIGHTS
 ) -> NDArray[np.int64]:
-    """Return what each of the 98,304 buckets is worth to a query, in hundredths; 0 if it is not asked for."""
+    """Return the weight of each of the 98,304 buckets for a query, in hundredths; 0 if not in the query."""
     positions = signature.signed_positions()[None]
     magnitudes = np.abs(positions.astype(np.int64))
     counts = (magnitudes > 0) & (magnitudes < PLANE)
@@ -89,7 +89,7 @@ def bucket_weights(
 def _segment_columns(
     words: NDArray[np.uint64], weights: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
-    """Return of each slot what it shares, in hundredths, its averages (n, 3) and its document."""
+    """Return for each slot the shared weight in hundredths, its averages (n, 3) and its document."""
     n = int(words[layout.H_IMAGES])
     shared = np.zeros(n, dtype=np.int64)
     for bucket in np.flatnonzero(weights).tolist():
@@ -132,7 +132,7 @@ def _best(
     limit: int,
     min_score: float | None,
 ) -> Columns:
-    """Return the best rows of one part, in no order, and those that are as good as the last of them."""
+    """Return the best rows of one part, unordered, including all that tie with the last of them."""
     if min_score is not None:
         is_live = is_live & (scores >= min_score)
     chosen = np.flatnonzero(is_live)

@@ -1,6 +1,6 @@
 """Signatures to records and back, in numpy.
 
-Answers what `row_code.coding` does. Called in its place until it is compiled, and by tests as its oracle.
+Equivalent to `row_code.coding`. Used in its place until that is compiled, and by tests as its oracle.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def encode(signatures: Signatures) -> Records:
 
 
 def decode(records: Records, positions: NDArray[np.int16]) -> int:
-    """Write the positions of records; return the first that is none, or -1."""
+    """Write the positions of records; return the first invalid one, or -1."""
     words, sizes = records
     is_plain = sizes == PLAIN_BYTES
     plain = np.ascontiguousarray(words[is_plain, CHANNELS:_PLAIN_WORDS])
@@ -84,7 +84,7 @@ def _rests(cells: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int6
 def _decoded(
     words: NDArray[np.uint64], sizes: NDArray[np.int64]
 ) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
-    """Return the positions of coded records, and of each whether it is one."""
+    """Return the positions of coded records, and for each record whether it is valid."""
     bits = np.unpackbits(words.view(np.uint8), axis=1, bitorder="little")
     cell_bits = bits[:, _CELLS_AT : REST_AT * 8].reshape(len(words), CHANNELS, _CELL_BITS)
     is_right = (cell_bits.sum(axis=2) == KEPT).all(axis=1)

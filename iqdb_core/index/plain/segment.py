@@ -1,6 +1,6 @@
 """Reading, checking and searching segments by id, in numpy.
 
-Answers what `segment.locate`, `segment.postings` and `simd.words` do. Called in their place until they are
+Equivalent to `segment.locate`, `segment.postings` and `simd.words`. Used in their place until they are
 compiled, and by tests as their oracle.
 """
 
@@ -68,7 +68,7 @@ def _slots_of_group(words: NDArray[np.uint64], at: int) -> NDArray[np.int64]:
     n_pages = -(-int(words[layout.H_IMAGES]) // layout.PAGE_IMAGES)
     lows_at = at + 1 + -(-(count + n_pages) // 64)
     marks = np.flatnonzero(np.unpackbits(words[at + 1 : lows_at].view(np.uint8), bitorder="little"))
-    pages = marks - np.arange(len(marks))  # as many zeros stand before a mark as pages before its own
+    pages = marks - np.arange(len(marks))  # zeros before a mark = pages before its own
     return pages * layout.PAGE_IMAGES + words.view(np.uint8)[lows_at * 8 : lows_at * 8 + count]
 
 

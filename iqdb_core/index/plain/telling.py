@@ -1,6 +1,6 @@
 """Images that share rare buckets with signatures, in numpy.
 
-Answers what `ranking.telling` does. Called in its place until that is compiled, and by tests as its oracle.
+Equivalent to `ranking.telling`. Used in its place until that is compiled, and by tests as its oracle.
 """
 
 from __future__ import annotations

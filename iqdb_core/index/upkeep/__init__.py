@@ -1,1 +1,1 @@
-"""What goes on aside while queries run: merging, compaction, checkpoints, and the thread that does it."""
+"""Background work while queries run: merging, compaction, checkpoints, and the thread that does it."""

@@ -1,7 +1,6 @@
-"""Which checkpoint the directory holds, when the next is due, and which files may go.
+"""Manages the checkpoint of a directory: when the next one is due, and which files may be removed.
 
-Answers: must this segment's file stay? Decides nothing about what is in a checkpoint (see `checkpoint`).
-Called by `ImageIndex`, one call at a time.
+Decides nothing about its content (see `checkpoint`). Called by `ImageIndex`, one call at a time.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 
 class CheckpointKeeper:
-    """The checkpoint of one directory and what became of the one before.
+    """The checkpoint of one directory.
 
     Parameters
     ----------
@@ -47,7 +46,7 @@ class CheckpointKeeper:
     seq : int or None
         `applied_seq` of the checkpoint on disk; None without one.
     refused : str or None
-        Why the checkpoint that was there at the start was not used.
+        Why the checkpoint found at the start was not used.
     """
 
     def __init__(self, sealer: Sealer, *, store_id: str, options: IndexOptions) -> None:
@@ -61,7 +60,7 @@ class CheckpointKeeper:
         self.refused: str | None = None
 
     def load(self, get_ready: Callable[[], None]) -> Saved | None:
-        """Return the checkpoint; None if there is none, or none that can be used, which is then set aside.
+        """Return the checkpoint; None if there is none, or an unusable one, which is then set aside.
 
         Parameters
         ----------
@@ -72,7 +71,7 @@ class CheckpointKeeper:
             loaded = checkpoint.load(self._directory, store_id=self.store_id(), get_ready=get_ready)
         except CheckpointInvalid as error:
             _log.warning("%s", error, extra={"action": "checkpoint_refused"})
-            # Whoever asks for the state of a server is not told where its files are.
+            # The state of a server must not reveal its paths.
             self.refused = str(error).replace(f"{self._directory.path}/", "")
             self._directory.set_aside()
             return None
@@ -83,13 +82,13 @@ class CheckpointKeeper:
         return loaded
 
     def age_s(self) -> float | None:
-        """Return the seconds since the checkpoint on disk was saved, by its file; None without one."""
+        """Return the age of the checkpoint on disk in seconds, from its file; None without one."""
         if self.seq is None:
             return None
         try:
             return max(0.0, time.time() - self._directory.manifest.stat().st_mtime)
         except OSError:
-            return None  # it is being replaced or forgotten at this moment
+            return None  # it is being replaced or removed at this moment
 
     def is_due(self, snapshot: Snapshot) -> bool:
         """Return whether to save now: after many changes, after the interval, or for the first time."""
@@ -105,31 +104,31 @@ class CheckpointKeeper:
         Returns
         -------
         set of int
-            Segments of the previous checkpoint, whose files may go if nothing else needs them.
+            Segments of the previous checkpoint, whose files may be removed if nothing else needs them.
         """
         numbers = numbers_of(snapshot.members)
         if self.seq == snapshot.applied_seq and self._numbers == numbers:
             self._time_s = time.monotonic()
             return set()
         outdated = set(self._numbers)
-        # Should the save fail at its very end, either checkpoint may be the one on disk.
+        # If saving fails at the very end, either checkpoint may be the one on disk.
         self._numbers |= numbers
         content = checkpoint.Saved(
             snapshot.applied_seq, snapshot.lineage, snapshot.members, snapshot.head.live_rows(), counts
         )
         checkpoint.save(self._sealer, store_id=self.store_id(), content=content)
-        self._time_s = time.monotonic()  # one that failed is due again as soon as maintenance tries again
+        self._time_s = time.monotonic()  # a failed one is due again at the next attempt of maintenance
         self._numbers = numbers
         self.seq = snapshot.applied_seq
         self._directory.forget_refused()
         return outdated
 
     def remove_unused(self, numbers: set[int], snapshot: Snapshot) -> None:
-        """Remove the files of those segments that neither the checkpoint nor the current snapshot needs."""
+        """Remove the files of segments that neither the checkpoint nor the current snapshot needs."""
         self._directory.remove(numbers - self._numbers - numbers_of(snapshot.members))
 
     def forget(self, snapshot: Snapshot) -> None:
-        """Remove the checkpoint and the files of a snapshot that is no longer wanted."""
+        """Remove the checkpoint and the files of a discarded snapshot."""
         self._directory.manifest.unlink(missing_ok=True)
         self._directory.remove(self._numbers | numbers_of(snapshot.members))
         self._numbers = set()

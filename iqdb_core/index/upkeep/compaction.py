@@ -1,11 +1,10 @@
-"""Which segments to rewrite, and when.
+"""Decides which segments to merge next.
 
-Answers: given the segments of a snapshot, what should the next merge take? Pure arithmetic on counts: reads
-no file and changes nothing. Called by `ImageIndex`.
+Pure arithmetic on counts: reads no file and changes nothing. Called by `ImageIndex`.
 
-Segments below full size fall into tiers, each as many times larger than the last as the fan-out; so many
-segments of one tier are merged into one of the next. Any that together fill a segment are merged into a full
-one. A segment with many dead images is rewritten alone, which gives back what the dead hold.
+Segments below full size fall into tiers; sizes of neighbouring tiers differ by the fan-out. That many
+segments of one tier are merged into one of the next. Segments that together fill one are merged into a full
+one. A segment with many dead images is rewritten alone, which frees their memory.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ OVERDUE: Final = 1.25
 
 
 def choose(members: Sequence[Member], options: IndexOptions) -> list[Member]:
-    """Return the members that should be merged into new segments now; empty if all is well.
+    """Return the members that should be merged into new segments now; empty if there is nothing to do.
 
     Parameters
     ----------
@@ -39,7 +38,7 @@ def choose(members: Sequence[Member], options: IndexOptions) -> list[Member]:
     Returns
     -------
     list of Member
-        Those without live images come first of all, alone: dropping them costs nothing.
+        Members without live images come first, alone: dropping them costs nothing.
     """
     dead = [member for member in members if member.n_alive == 0]
     if dead:
@@ -58,8 +57,8 @@ def choose(members: Sequence[Member], options: IndexOptions) -> list[Member]:
 def is_overdue(members: Sequence[Member], options: IndexOptions) -> bool:
     """Return whether merging is so far behind that updates should wait for it.
 
-    Updates at full speed can outrun the thread that merges. Without this, memory for the dead and the number
-    of segments would grow as long as they do.
+    Updates at full speed can be faster than the merging thread. Without this limit, dead images and the
+    number of segments would keep growing.
     """
     n_dead = sum(member.n_dead for member in members)
     n_images = sum(member.n_images for member in members)
@@ -81,7 +80,7 @@ def _tiers(members: list[Member], options: IndexOptions) -> list[list[Member]]:
 
 
 def _within_one(members: list[Member]) -> list[Member]:
-    """Return so many of the smallest members, at least two, as fit into one segment."""
+    """Return as many of the smallest members, at least two, as fit into one segment."""
     taken: list[Member] = []
     n_alive = 0
     for member in sorted(members, key=lambda member: member.n_alive):
@@ -93,7 +92,7 @@ def _within_one(members: list[Member]) -> list[Member]:
 
 
 def _filling_one(members: list[Member]) -> list[Member]:
-    """Return the fewest members that together fill a segment, or none if all of them do not."""
+    """Return the fewest members that together fill a segment, or none if all together are too small."""
     taken: list[Member] = []
     n_alive = 0
     for member in sorted(members, key=lambda member: member.n_alive, reverse=True):

@@ -1,7 +1,6 @@
-"""The thread that merges, compacts and saves aside, and the visibility of its failures.
+"""The background thread that merges, compacts and saves, and its error state.
 
-Answers: is somebody looking after the index, and if not, why? Knows nothing of what it runs. Called by
-`ImageIndex`.
+Knows nothing of the work that it runs. Called by `ImageIndex`.
 """
 
 from __future__ import annotations
@@ -28,15 +27,15 @@ _log = logging.getLogger(__name__)
 
 
 class Maintenance:
-    """Runs one function again and again in a thread of its own.
+    """Runs a function repeatedly in a thread of its own.
 
     Parameters
     ----------
     work : callable
-        Does everything that is due and returns whether that was anything; raises OSError for what may heal,
-        anything else for what cannot.
+        Does everything that is due, and returns whether there was anything to do. Raises OSError for errors
+        that may heal, any other exception for permanent ones.
     retry_s : float
-        Seconds between an OSError and the next try.
+        Seconds between an OSError and the next attempt.
     """
 
     def __init__(self, work: Callable[[], bool], *, retry_s: float = RETRY_S) -> None:
@@ -57,11 +56,11 @@ class Maintenance:
             self._thread.start()
 
     def wake(self) -> None:
-        """Let the thread look at once. Never waits."""
+        """Make the thread check for work now. Never waits."""
         self._wake.set()
 
     def stop(self) -> None:
-        """End the thread after the work under way, and wait for it; stopping twice is harmless."""
+        """End the thread after its current work, and wait for it; stopping twice is harmless."""
         self._is_stopping.set()
         self._wake.set()
         if self._thread is not None and self._thread is not threading.current_thread():
@@ -71,7 +70,7 @@ class Maintenance:
             self.state = "off"
 
     def report(self, error: OSError, message: str, action: str) -> None:
-        """Keep what may heal for whoever asks, and warn of it: at once, and then once a minute."""
+        """Keep an error that may heal for `stats`, and log a warning: at once, and then once a minute."""
         self.last_error = error.strerror or str(error)
         if time.monotonic() - self._told_s >= TELL_AGAIN_S:
             self._told_s = time.monotonic()
@@ -90,13 +89,13 @@ class Maintenance:
                 return
             try:
                 if self._work():
-                    # Only what succeeded says that it can: a look at what is due does not.
+                    # Only completed work clears the error: finding nothing to do does not.
                     self.last_error = None
                     self._told_s = -math.inf
             except OSError as error:
                 self.report(error, "index maintenance failed and is tried again", "index_maintenance_retry")
                 self._is_stopping.wait(self._retry_s)
-            except Exception as error:  # noqa: BLE001 - the thread ends; the state and the log say so
+            except Exception as error:  # noqa: BLE001 - the thread ends; state and log report it
                 self.state = "failed"
                 self.last_error = f"{type(error).__name__}: {error}"
                 _log.error(

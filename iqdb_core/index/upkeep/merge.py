@@ -1,7 +1,6 @@
-"""Several segments made into new ones of their live images, while queries and updates go on.
+"""Merges segments into as few new ones as possible, of their live images, while queries and updates continue.
 
-Answers: what are these segments without their dead, in as few as possible, and what died meanwhile? Publishes
-nothing. Called by `ImageIndex` maintenance.
+Also finds out which images died during the merge. Publishes nothing. Called by `ImageIndex` maintenance.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ def merged(sources: Sequence[Member], sealer: Sealer) -> list[Member]:
     Parameters
     ----------
     sources : sequence of Member
-        As they were when the merge began. No image lives in two of them.
+        As they were when the merge began. No image is alive in two of them.
     sealer : Sealer
 
     Returns
@@ -61,7 +60,7 @@ def merged(sources: Sequence[Member], sealer: Sealer) -> list[Member]:
             part = order[start : start + SEGMENT_IMAGES]
             averages, positions = Signatures.allocated(len(part))
             for source_no, source in enumerate(sources):
-                # A source's documents ascend by id as the output does: each part takes the next run of them.
+                # Documents of a source ascend by id, like the output: each part takes the next run of them.
                 slots = np.flatnonzero(source_nos[part] == source_no)
                 docs = documents[source_no][taken[source_no] : taken[source_no] + len(slots)]
                 taken[source_no] += len(slots)
@@ -76,12 +75,12 @@ def merged(sources: Sequence[Member], sealer: Sealer) -> list[Member]:
 
 
 def carried_over(made: Sequence[Member], before: Sequence[Member], now: Sequence[Member]) -> list[Member]:
-    """Return merged segments with everything dead that died in their sources since the merge began.
+    """Return merged segments in which images that died since the merge began are dead too.
 
     Parameters
     ----------
     made : sequence of Member
-        What `merged` returned.
+        The result of `merged`.
     before, now : sequence of Member
         The sources, in the same order: as the merge saw them, and as they are.
     """
