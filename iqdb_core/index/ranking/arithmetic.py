@@ -1,7 +1,7 @@
 """Ranking, in its compiled and its plain form.
 
-Answers: who finds the best matches of a signature, or of several what shares their rare buckets? What they
-take and return is said where the compiled forms are, in `search` and `telling`. Called by `Snapshot`.
+Searches the best matches of a signature, or images that share rare buckets with several signatures.
+Parameters and results are described at the compiled forms, in `search` and `telling`. Called by `Snapshot`.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ _MOST_SIGNATURES: Final = 250
 
 
 class Telling(NamedTuple):
-    """The buckets of m signatures that tell something, and how much an image has to share of them.
+    """The telling buckets of m signatures, and how much an image has to share of them.
 
     Parameters
     ----------
     buckets, bits : (m, 120) int64 ndarray
-        No bucket twice in a row; what it is worth, 1..255.
+        No bucket twice in a row; the worth of each, 1..255 bits.
     counts : (m,) int64 ndarray
-        How many of each row tell something, the first ones, rarest first.
+        How many of each row are telling: the first ones, rarest first.
     ends : (m,) int64 ndarray
-        Where the common ones behind those end: they count only for what the others let through.
+        End of the common buckets behind them, which only count for images that reach the bar.
     bar : int
-        Bits an image has to share of those that tell something, 1..255.
+        Bits that an image has to share of the telling buckets, 1..255.
     """
 
     buckets: NDArray[np.int64]
@@ -52,7 +52,7 @@ class Telling(NamedTuple):
     bar: int
 
     def check(self, limit: int) -> None:
-        """Raise ValueError if these cannot be looked for: a limit below 1, a bar out of range, too many."""
+        """Raise ValueError for a limit below 1, a bar out of range, or too many signatures."""
         m = len(self.counts)
         if limit < 1 or not 1 <= self.bar <= MOST_BITS or m > _MOST_SIGNATURES:
             raise ValueError(f"limit {limit} or bar {self.bar} out of range, or {m} signatures are too many")

@@ -1,7 +1,6 @@
-"""The best matches so far: a heap with the worst of them on top, and what a newcomer must reach.
+"""The best matches so far: a heap with the worst of them on top, and the bar that a new one must reach.
 
-Answers: is this image among the best, and what is too little to bother? Equal scores go to the smaller image
-id. Called by the scans of segments and head; each thread has its own.
+For equal scores the smaller image id wins. Called by the scans of segments and head; each thread has its own.
 """
 
 from __future__ import annotations
@@ -31,12 +30,12 @@ class Best(NamedTuple):
     count : (1,) int64 ndarray
         How many of the rows are in use.
     least : (1,) float64 ndarray
-        What an image's shared weight less penalty, in hundredths, must reach to matter.
+        The bar for shared weight less penalty of an image, in hundredths.
     min_score : (1,) float64 ndarray
-        Lower scores are not taken in.
+        Lower scores are not accepted.
     common_least : (1,) float64 ndarray
-        The same for all threads of a query together: written by each when it knows better, so it may be late
-        but never too high.
+        The bar of all threads of a query together. Each thread raises it, so it may lag but is never too
+        high.
     """
 
     scores: NDArray[np.float64]
@@ -74,20 +73,20 @@ def start_best(best: Best, min_score: float, divisor: int) -> None:
 
 @kernel(inline=True)
 def bar(best: Best) -> float:
-    """Return the hundredths, penalty deducted, that an image needs to be among the best of all threads."""
+    """Return the hundredths, less penalty, that an image needs to be among the best of all threads."""
     return max(best.least[0], best.common_least[0])
 
 
 @kernel(inline=True)
 def least_net(score: float, divisor: int) -> float:
-    """Return a bound, in hundredths, that every image of at least this score reaches; see `score_of`."""
+    """Return a lower bound, in hundredths, for images of at least this score; see `score_of`."""
     exact = score * divisor / 100.0
     return exact - _SLACK * (abs(exact) + 1.0)
 
 
 @kernel(inline=True)
 def score_of(net: float, divisor: int) -> float:
-    """Return the score of an image that shares `net` hundredths, penalty deducted.
+    """Return the score of an image that shares `net` hundredths, less penalty.
 
     `divisor` in hundredths, above 0.
     """
@@ -96,7 +95,7 @@ def score_of(net: float, divisor: int) -> float:
 
 @kernel()
 def offer(best: Best, score: float, image_id: int, segment: int, document: int, divisor: int) -> None:
-    """Take a match in if it is among the best, and raise `least` accordingly."""
+    """Accept a match if it is among the best, and raise `least` accordingly."""
     if score < best.min_score[0]:
         return
     limit = len(best.scores)
@@ -123,7 +122,7 @@ def offer(best: Best, score: float, image_id: int, segment: int, document: int, 
 
 @kernel()
 def sort_best(best: Best) -> None:
-    """Turn the heap into rows from best to worst; nothing can be offered any more."""
+    """Sort the heap from best to worst; nothing can be offered afterwards."""
     for end in range(best.count[0] - 1, 0, -1):
         score = best.scores[end]
         image_id = best.image_ids[end]

@@ -1,8 +1,8 @@
 """Ranking the images of one segment exactly.
 
-Answers: which images of this segment belong among the best? Bounds 512 images at a time from above, in units,
-reading the rows that weigh most first and giving up as soon as none of them can matter; only images that may
-matter are scored one by one. Called by `query_call`.
+Computes upper bounds for 512 images at a time, in units. It reads the rows of the highest weights first, and
+stops as soon as none of the 512 can be among the best. Only images that may be are scored one by one. Called
+by `query_call`.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def scan_segment(
     ----------
     view : SegmentView
     entries : (120,) int64 ndarray
-        Of the query's buckets, as `ask_for_lists` left them.
+        Of the query's buckets, as `prefetch_lists` left them.
     is_seeded : bool
         Whether `score_hot` has been called for this segment.
     scratch : Scratch
@@ -84,7 +84,7 @@ def scan_segment(
     lay_out(query, lookup.row_of, order, np.int64(words[H_ROWS_AT]))
     n_vectors = vectors_that_matter(words, query, lookup.numbers, vectors, best)
     stop = _first_stop(n_vectors, lookup.numbers[MOST], order, vectors, best)
-    _ask_for_rows(words, n_vectors, stop, order, vectors.numbers)
+    _prefetch_rows(words, n_vectors, stop, order, vectors.numbers)
     write_rare(words, lookup, scratch.rare)
     if is_seeded:
         mark_hot(words, scratch.rare)
@@ -97,9 +97,9 @@ def scan_segment(
 
 @kernel()
 def score_hot(view: SegmentView, entries: NDArray[np.int64], scratch: Scratch, best: Best) -> None:
-    """Score at once the few images of a segment that share many rare buckets; see `scan_segment`.
+    """Score the few images of a segment that share many rare buckets first; see `scan_segment`.
 
-    They often are near copies. Scoring them before anything else raises the bar for all others.
+    These are often near copies, so scoring them first raises the bar for all others.
     """
     words = view.words
     lookup, rare, scoring = scratch.lookup, scratch.rare, scratch.scoring
@@ -122,11 +122,11 @@ def score_hot(view: SegmentView, entries: NDArray[np.int64], scratch: Scratch, b
 
 @kernel()
 def _first_stop(n_vectors: int, most: int, order: RowOrder, vectors: Vectors, best: Best) -> int:
-    """Return after how many rows it is worth looking for the first time which vectors may still matter.
+    """Return after how many rows to check for the first time which vectors may still matter.
 
-    The best image of a vector usually has a certain share of what could be had so far: so much, and all that
-    is still to come, has to be too little. A guess about speed; answers do not depend on it. `most` is the
-    most units that any image can share.
+    The best image of a vector usually has a certain share of the units so far. The check pays once that
+    share, plus everything still to come, is too little. A guess for speed; results do not depend on it.
+    `most` is the most units that any image can share.
     """
     end = order.ends[MORE_ONES]
     if n_vectors == 0:
@@ -143,10 +143,10 @@ def _first_stop(n_vectors: int, most: int, order: RowOrder, vectors: Vectors, be
 
 
 @kernel()
-def _ask_for_rows(
+def _prefetch_rows(
     words: NDArray[np.uint64], n_vectors: int, stop: int, order: RowOrder, vectors: NDArray[np.int64]
 ) -> None:
-    """Ask for what the first vectors read of the first rows; the later ones are asked for on the way."""
+    """Prefetch the first rows of the first vectors; the others are prefetched on the way."""
     first = 0
     for part in range(PARTS):
         end = min(order.ends[part], stop)
@@ -219,7 +219,7 @@ def _add_rows(view: SegmentView, n_vectors: int, first: int, stop: int, scratch:
             store_planes(planes, n_left * PLANE_WORDS, p)
             vectors[np.uint64(n_left)] = vector
             n_left += 1
-            _ask_for_vector(words, stop, column, scratch.order)
+            _prefetch_vector(words, stop, column, scratch.order)
     return n_left
 
 
@@ -230,8 +230,8 @@ def _clipped(first: int, stop: int, start: int, end: int, shift: int) -> tuple[i
 
 
 @kernel(inline=True)
-def _ask_for_vector(words: NDArray[np.uint64], first: int, column: int, order: RowOrder) -> None:
-    """Ask for what a vector reads next."""
+def _prefetch_vector(words: NDArray[np.uint64], first: int, column: int, order: RowOrder) -> None:
+    """Prefetch what a vector reads next."""
     stop = min(first + _PHASE_ROWS, order.ends[MORE_ONES])
     for part in range(PARTS):
         shift = order.shifts[part]

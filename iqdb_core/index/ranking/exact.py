@@ -1,7 +1,7 @@
-"""Scoring, one by one, the images that bounds could not rule out.
+"""Scores, one by one, the images that bounds could not rule out.
 
-Answers: what exactly does this image score? Of many candidates in one vector, those with the highest bounds
-are scored first, because each good match raises the bar for the rest. Called by `bounds`.
+Of many candidates in one vector, those with the highest bounds are scored first, because each good match
+raises the bar for the rest. Called by `bounds`.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def _count(planes: NDArray[np.uint64], first: int) -> int:
 
 @kernel()
 def _pick_highest(planes: NDArray[np.uint64], few: int) -> None:
-    """Move about `few` candidates, at least so many, with the most units to the picked."""
+    """Move about `few` candidates with the most units, at least that many, to the picked ones."""
     # Walk down the bits of the units: `picked` are certainly above the rest, `equal` have the same bits so
     # far.
     equal = planes[_PICKED + VECTOR_WORDS : _PICKED + 2 * VECTOR_WORDS]
@@ -165,7 +165,7 @@ def _score_picked(
     scoring: Scoring,
     best: Best,
 ) -> None:
-    """Score those of the picked images of a vector whose units make up for their own penalty."""
+    """Score those picked images of a vector whose units outweigh their own penalty."""
     words = view.words
     averages_at = np.int64(words[H_AVERAGES_AT])
     n_images = np.int64(words[H_IMAGES])
@@ -200,7 +200,7 @@ def score_slots(
     scoring: Scoring,
     best: Best,
 ) -> None:
-    """Score the images of the first `n_slots` of `scoring.slots` and offer those that live."""
+    """Score the images of the first `n_slots` of `scoring.slots`, and offer those that are alive."""
     words = view.words
     averages_at = np.int64(words[H_AVERAGES_AT]) * 2
     documents_at = np.int64(words[H_DOCUMENTS_AT]) * 4
@@ -274,7 +274,7 @@ def _shared_hundredths(
         for k in range(lookup.numbers[N_RARE]):
             if is_in_rare(words, lookup.rare[LIST, k], lookup.rare[COUNT, k], slot):
                 shared += lookup.rare[WEIGHT, k]
-    # Of grouped buckets a bit says no more than perhaps: the lists are asked only if it matters.
+    # A bit of a grouped bucket only means "perhaps": its list is read only if it matters.
     grouped_rows = lookup.grouped[ROW]
     n_perhaps = 0
     bound = shared

@@ -1,7 +1,7 @@
-"""Where a query's buckets are in one segment.
+"""Finds a query's buckets in one segment.
 
-Answers: which rows and lists does this query read here, and how much can any image have of them? Once per
-query and segment. Called by `query_call` (looking ahead) and `bounds`.
+Determines the rows and lists that the query reads, and upper bounds of what images can share. Once per query
+and segment. Called by `query_call` (ahead of time) and `bounds`.
 """
 
 from __future__ import annotations
@@ -80,15 +80,15 @@ def create_lookup() -> Lookup:
 
 
 @kernel()
-def ask_for_directory(words: NDArray[np.uint64], query: Query) -> None:
-    """Ask for what `ask_for_entries` reads, some time before it does."""
+def prefetch_directory(words: NDArray[np.uint64], query: Query) -> None:
+    """Prefetch what `prefetch_entries` reads."""
     for i in range(query.sizes[0]):
         prefetch(words, directory_at(query.buckets[i]))
 
 
 @kernel()
-def ask_for_entries(words: NDArray[np.uint64], query: Query, entries: NDArray[np.int64]) -> None:
-    """Find out the numbers of the entries, and ask for what `ask_for_lists` reads."""
+def prefetch_entries(words: NDArray[np.uint64], query: Query, entries: NDArray[np.int64]) -> None:
+    """Find the numbers of the entries, and prefetch what `prefetch_lists` reads."""
     entries_at = np.int64(words[H_ENTRIES_AT])
     for i in range(query.sizes[0]):
         number = entry_number(words, query.buckets[i])
@@ -97,8 +97,8 @@ def ask_for_entries(words: NDArray[np.uint64], query: Query, entries: NDArray[np
 
 
 @kernel()
-def ask_for_lists(words: NDArray[np.uint64], query: Query, entries: NDArray[np.int64]) -> None:
-    """Replace the numbers of entries by the entries, and ask for what `resolve` and `write_rare` read."""
+def prefetch_lists(words: NDArray[np.uint64], query: Query, entries: NDArray[np.int64]) -> None:
+    """Replace the numbers by the entries, and prefetch what `resolve` and `write_rare` read."""
     grouped_at = np.int64(words[H_GROUPED_AT])
     rare_at = np.int64(words[H_RARE_AT])
     for i in range(query.sizes[0]):
@@ -125,7 +125,7 @@ def resolve(words: NDArray[np.uint64], query: Query, entries: NDArray[np.int64],
         The segment.
     query : Query
     entries : (120,) int64 ndarray
-        As `ask_for_lists` left them.
+        As `prefetch_lists` left them.
     lookup : Lookup
         **Changed in place.**
     """

@@ -1,6 +1,6 @@
 """A signature as the kernels want it: which buckets, what they weigh, in which order they are added.
 
-Answers: what does this query look for? Prepared once per query, then only read. Called by `query_call`.
+Prepared once per query, then only read. Called by `query_call`.
 """
 
 from __future__ import annotations

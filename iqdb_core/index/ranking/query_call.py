@@ -1,6 +1,6 @@
 """A whole query in one compiled call.
 
-Answers: what are the best matches of this signature among all segments and the head? Called by `search`.
+Finds the best matches among all segments and the head. Called by `search`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from iqdb_core.index.ranking.best import Best, offer, sort_best, start_best
 from iqdb_core.index.ranking.bounds import scan_segment, score_hot
 from iqdb_core.index.ranking.head_rows import scan_head
-from iqdb_core.index.ranking.lookup import ask_for_directory, ask_for_entries, ask_for_lists
+from iqdb_core.index.ranking.lookup import prefetch_directory, prefetch_entries, prefetch_lists
 from iqdb_core.index.ranking.query import MOST_BUCKETS, prepare
 from iqdb_core.index.ranking.scratch import Scratch
 from iqdb_core.index.rows import HEAD_SEGMENT, HeadRows
@@ -30,7 +30,7 @@ _SEEDED_SHARE = 0.5
 
 
 class Asked(NamedTuple):
-    """What is asked of the index.
+    """The query of one call.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def _scan_segments(
     query = scratch.query
     n_segments = (len(addresses) - first + stride - 1) // stride
     is_seeded = len(best.scores) <= _MOST_SEEDED and best.least[0] < _SEEDED_SHARE * query.sizes[1]
-    # Each step of looking up reads what the one before asked for, some segments earlier.
+    # Each step of the lookup reads what an earlier step prefetched, some segments before.
     for turn in range(n_segments + 3):
         for step in range(4):
             now = turn - step
@@ -97,11 +97,11 @@ def _scan_segments(
             view = segment_at(addresses, first + now * stride)
             entries = scratch.entries[now * MOST_BUCKETS : (now + 1) * MOST_BUCKETS]
             if step == 0:
-                ask_for_directory(view.words, query)
+                prefetch_directory(view.words, query)
             elif step == 1:
-                ask_for_entries(view.words, query, entries)
+                prefetch_entries(view.words, query, entries)
             elif step == 2:
-                ask_for_lists(view.words, query, entries)
+                prefetch_lists(view.words, query, entries)
             elif is_seeded:
                 score_hot(view, entries, scratch, best)
     for now in range(n_segments):

@@ -1,8 +1,7 @@
 """The postings of a query's rare buckets in one segment, written out as bits.
 
-Answers: how many units has each image of rare buckets, and which images have so many that they are worth
-scoring first? Rare buckets are in few lists of few slots: setting bits costs less than reading rows. Called
-by `bounds`.
+Counts the units of rare buckets for each image, and finds images with so many that they are scored first.
+Rare buckets have short lists: setting bits costs less than reading rows. Called by `bounds`.
 """
 
 from __future__ import annotations

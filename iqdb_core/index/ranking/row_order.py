@@ -1,7 +1,7 @@
-"""In which order the rows of a query are added in one segment, and how much those still to come can add.
+"""The order in which the rows of a query are added in one segment, and how much the remaining rows can add.
 
-Answers: which rows are next, and is it still worth going on? First the rows whose absence rules out most; by
-what they count, fours, twos and ones, because eight rows are added at once. Called by `bounds`.
+Rows that rule out most images come first. Within a step they are grouped by their value (fours, twos and
+ones), because eight rows of one value are added at once. Called by `bounds`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""What one thread needs to rank, kept between queries: the small tuples of all who take part.
+"""The scratch memory of one thread, kept between queries.
 
-Answers: where does this thread write what it finds out about a query? Each part is described and made by the
-file that fills it. Made by `search`, handed down by `query_call`.
+Each part is described and made by the file that fills it. Made by `search`, passed down by `query_call`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Exact ranking over all segments and the head.
 
-Answers: which live images are most like this signature? Never changes an index. Called by `Snapshot`, from
-any number of threads at once; the GIL is released for nearly all of the time.
+Never changes an index. Called by `Snapshot`, from any number of threads at once; releases the GIL for nearly
+all of its time.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def search(
     is_sketch : bool
         Whether the signature is of a painted picture, for which other weights are right.
     threads : QueryThreads
-        Says when this query may scan, and how many threads take a part of the segments each.
+        Says when this query may run, and how many threads share its segments.
 
     Returns
     -------
@@ -107,7 +107,7 @@ def search(
     n_segments = len(table.segments)
     with threads.turn(n_segments // MIN_SHARED_SEGMENTS - 1) as count:
         stride = count + 1
-        # One bar for all threads: each spares itself what cannot be among the best of the others.
+        # One bar for all threads: each skips what cannot be among the best of all.
         common = np.full(1, -np.inf)
         bests = [create_best(limit)._replace(common_least=common) for _ in range(stride)]
 

@@ -1,6 +1,6 @@
-"""Adding up what the images of a segment share of a few buckets, one posting after the other.
+"""Adds up what the images of a segment share of a few buckets, one posting after the other.
 
-Answers: which slots share so much of a signature's rare buckets, and what do those share of its common ones?
+Finds the slots that share enough of a signature's rare buckets, and what these share of its common ones.
 Called by `telling`, which looks the buckets up, and by `tally_head`.
 """
 
@@ -154,7 +154,7 @@ def tally_segment(
     words = view.words
     n_hits = np.int64(0)
     total = np.int64(0)
-    # The commonest first: as long as the bar is out of reach, nobody has to look for hits.
+    # The commonest first: as long as the bar is out of reach, no hits need to be looked for.
     for i in range(count - 1, -1, -1):
         if entries[i] != NO_ENTRY:
             total += bits[i]

@@ -1,7 +1,6 @@
-"""Adding up what the rows of the head share of the buckets of several signatures.
+"""Adds up what the rows of the head share of the buckets of several signatures.
 
-Answers: which rows of the head share enough with which signature? Every row is read once for all of them.
-Called by `telling`, after the segments.
+Every row is read once for all signatures. Called by `telling`, after the segments.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Images that share rare buckets with signatures: one pass over all segments for several signatures.
 
-Answers: which live images hold so many of the few buckets that tell something that chance alone hardly
-explains it? Reads the lists of a few buckets where `search` reads rows of nearly all. Never looks at colours
-or weights. Called by `Snapshot`, from any number of threads at once; the GIL is released.
+Finds live images that hold more of a signature's rare buckets than chance explains. Reads the lists of a few
+buckets, where `search` reads rows of nearly all. Never reads colours or weights. Called by `Snapshot`, from
+any number of threads at once; the GIL is released.
 """
 
 from __future__ import annotations
@@ -71,11 +71,11 @@ def find_telling(
     table : SegmentTable
     head : HeadRows
     telling : Telling
-        What to look for, of at most 250 signatures.
+        The buckets to look for, of at most 250 signatures.
     limit : int
         Most images of each signature, at least 1.
     threads : QueryThreads
-        Says when this search may scan.
+        Says when this search may run.
 
     Returns
     -------
@@ -149,9 +149,9 @@ def _look_up(
     counts: NDArray[np.int64],
     entries: NDArray[np.int64],
 ) -> None:
-    """Find the entries of the telling buckets in a segment, and ask for their lists.
+    """Find the entries of the telling buckets in a segment, and prefetch their lists.
 
-    Each step reads what the one before asked for; of the segment that follows, the directory is asked for.
+    Each step reads what the one before prefetched; the next segment's directory is prefetched too.
     """
     for k in range(len(counts)):
         for i in range(counts[k]):
@@ -161,16 +161,16 @@ def _look_up(
         for i in range(counts[k]):
             if entries[k, i] != NO_ENTRY:
                 entries[k, i] = entry_of(words, entries[k, i])
-                _ask_for_list(words, entries[k, i])
+                _prefetch_list(words, entries[k, i])
     for k in range(len(counts)):
         for i in range(counts[k]):
             if entries[k, i] != NO_ENTRY and form_of(entries[k, i]) == GROUPED:
-                _ask_for_group(words, entries[k, i])
+                _prefetch_group(words, entries[k, i])
 
 
 @kernel(inline=True)
-def _ask_for_list(words: NDArray[np.uint64], entry: int) -> None:
-    """Ask for the list of a rare bucket, or for what tells how long that of a grouped one is."""
+def _prefetch_list(words: NDArray[np.uint64], entry: int) -> None:
+    """Prefetch the list of a rare bucket, or the word with the length of a grouped one's list."""
     form = form_of(entry)
     if form == GROUPED:
         prefetch(words, np.int64(words[H_GROUPED_AT]) + (entry ^ GROUPED_BIT))
@@ -181,8 +181,8 @@ def _ask_for_list(words: NDArray[np.uint64], entry: int) -> None:
 
 
 @kernel(inline=True)
-def _ask_for_group(words: NDArray[np.uint64], entry: int) -> None:
-    """Ask for the rest of the list of a grouped bucket."""
+def _prefetch_group(words: NDArray[np.uint64], entry: int) -> None:
+    """Prefetch the rest of the list of a grouped bucket."""
     at = np.int64(words[H_GROUPED_AT]) + (entry ^ GROUPED_BIT)
     count = np.int64(item(words, at) >> np.uint64(32))
     n_pages = (np.int64(words[H_IMAGES]) + PAGE_IMAGES - 1) // PAGE_IMAGES

@@ -1,7 +1,7 @@
 """Which vectors of a segment may hold one of the best, by their colour alone.
 
-Answers: which 512 neighbours in colour can be passed over without reading a row? Never looks at positions.
-Called by `bounds`.
+Vectors of 512 neighbours in colour are skipped without reading a row. Never reads positions. Called by
+`bounds`.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def vectors_that_matter(
         vectors.numbers[n_active] = vector
         n_active += penalties[vector] <= (room_grey if is_grey else room)
     if least == -np.inf:
-        # Nothing can be passed over yet: what is near in colour is likely to score well, and raises the bar.
+        # Nothing can be skipped yet. Images of similar colour probably score well, and raise the bar.
         _sort_by_penalty(vectors.numbers, n_active, penalties)
     return n_active
 

@@ -1,7 +1,6 @@
 """Coding and decoding signatures, each in its compiled and its plain form.
 
-Answers: what are these positions as records, and which do these records hold? What each takes and returns is
-said in `coding`. Called by the file of rows.
+Parameters and results are described in `coding`. Called by the file of rows.
 """
 
 from __future__ import annotations

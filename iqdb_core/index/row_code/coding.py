@@ -1,8 +1,7 @@
 """Signatures to records and back, compiled; `layout` says what a record is.
 
-Answers: what are these signatures as records, and which positions do these records hold? Reads no file and
-believes nothing of what it decodes: whatever the words, it reads and writes in bounds. Called by the file of
-rows through `arithmetic`.
+Reads no file. Decoding trusts nothing: whatever the words, it reads and writes in bounds. Called by the file
+of rows through `arithmetic`.
 """
 
 from __future__ import annotations
@@ -71,7 +70,7 @@ def decode(records: Records, positions: NDArray[np.int16]) -> int:
     Returns
     -------
     int
-        The first record that is none, or -1 if all are right.
+        The first invalid record, or -1 if all are valid.
     """
     words, sizes = records
     return int(
@@ -207,7 +206,7 @@ def decode_positions(words, sizes, tables, scratch, positions):  # type: ignore[
     Returns
     -------
     int
-        The first record that is none, or -1.
+        The first invalid record, or -1.
     """
     for row in range(len(sizes)):
         at = row * RECORD_WORDS + CHANNELS
@@ -224,7 +223,7 @@ def decode_positions(words, sizes, tables, scratch, positions):  # type: ignore[
 
 @kernel(inline=True)
 def _take_plain(words, at, positions, row):  # type: ignore[no-untyped-def]
-    """Read positions from a word on; return whether they are some."""
+    """Read positions from a word on; return whether they are valid."""
     for i in range(_POSITIONS):
         word = item(words, at + i // _PER_WORD)
         signed = np.int64(np.int16((word >> types.uint64(i % _PER_WORD * 16)) & types.uint64(0xFFFF)))
@@ -236,7 +235,7 @@ def _take_plain(words, at, positions, row):  # type: ignore[no-untyped-def]
 
 @kernel(inline=True)
 def _take_coded(words, at, size, tables, scratch, positions, row):  # type: ignore[no-untyped-def]
-    """Read the positions of a coded record, whose cells begin at a word; return whether it is one."""
+    """Read the positions of a coded record, whose cells begin at a word; return whether it is valid."""
     first_bit = (at - CHANNELS) * _WORD_BITS
     last_bit = first_bit + size * 8
     rest_bit = first_bit + REST_AT * 8

@@ -1,7 +1,6 @@
 """What a record is, and the tables that coding and decoding read.
 
-Answers: where in a record is which bit of a signature? Computes nothing but its own tables. Called by both
-forms of `arithmetic`, and by the file of rows.
+Computes only its own tables. Called by both forms of `arithmetic`, and by the file of rows.
 
 A record is one signature. Plain, it is what `codec.to_bytes` makes, 264 bytes: for signatures whose positions
 do not ascend in each channel, and for the few that would not be shorter otherwise. Coded, it is shorter, and

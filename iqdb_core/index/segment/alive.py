@@ -1,7 +1,7 @@
 """Alive bitmaps: which documents of a segment are not deleted.
 
-Answers: is this document alive, and which are? A bitmap is never changed in place once a snapshot holds it:
-`without` makes a new one. Bit d % 64 of word d // 64 is document d; bits behind the last document are 0.
+A bitmap is never changed in place once a snapshot holds it: `without` makes a new one. Bit d % 64 of word d
+// 64 is document d; bits behind the last document are 0.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The heavy arithmetic on segments, each function in its compiled and its plain form.
 
-Answers: who makes a segment, finds ids in all of them, counts buckets and checks words? What each takes and
-returns is said where the compiled form is. Called by everyone above who is not compiled code himself.
+Builds segments, finds ids, counts buckets and checks words. Parameters and results are described at the
+compiled forms. Called by all code above that is not compiled itself.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Averages as the index keeps and compares them: float32, and finite.
 
-Answers: what is stored of an average, and does an image of these averages count as grey? Called by whoever
-builds segments, counts buckets, prepares a query or reads the head.
+Also decides which averages count as grey. Called when segments are built, buckets counted, queries prepared
+or the head read.
 """
 
 from __future__ import annotations

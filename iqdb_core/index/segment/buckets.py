@@ -1,6 +1,6 @@
 """Which buckets an image holds, and how many images hold each bucket.
 
-Answers: what is the bucket of a position, and which positions of a channel count? Called by `build`, by the
+Computes the bucket of a position, and decides which positions of a channel count. Called by `build`, by the
 counts of the whole index, and by the kernels that read positions.
 """
 

@@ -1,8 +1,7 @@
-"""Making segments.
+"""Builds segments.
 
-Answers: what are the words of a segment with these images? Takes everything at once and never changes a
-segment that exists. Called by the sealer, for a full head, a bulk load or a merge; releases the GIL for
-nearly all of its time.
+Takes all images at once, and never changes an existing segment. Called by the sealer, for a full head, a bulk
+load or a merge; releases the GIL for nearly all of its time.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ def build_segment(images: Rows) -> Built:
     Raises
     ------
     ValueError
-        The arrays are not of this kind.
+        The arrays do not meet these conditions.
     """
     require_images(images)
     n = len(images)

@@ -1,7 +1,7 @@
-"""In which order a segment keeps its images: neighbours in colour, so that whole vectors can be passed over.
+"""The order of images in a segment: neighbours in colour, so that whole vectors can be skipped.
 
-Answers: which image goes into which slot? Grey images first; each kind is halved again and again along the
-average that varies most, at whole vectors, like a k-d tree (Bentley, "Multidimensional Binary Search Trees
+Grey images come first; each kind is halved repeatedly along the average that varies most, at whole vectors,
+like a k-d tree (Bentley, "Multidimensional Binary Search Trees
 Used for Associative Searching", 1975). Never looks at positions. Called by `build`.
 """
 

@@ -1,11 +1,10 @@
-"""How the words of a segment are laid out.
+"""The layout of the words of a segment.
 
-Answers: where in the words is what? Constants and arithmetic only: knows no array. Called by whoever builds,
-checks or reads segments.
+Constants and arithmetic only: knows no array. Used by code that builds, checks or reads segments.
 
 A *document* is an image of the segment; its id is its rank by image id. A *slot* is its place in the bitmaps:
 there, images of similar colour are neighbours, so that 512 of them (a *vector*, one cache line of each row)
-can be passed over at once. A *row* is a bitmap with one bit per slot.
+can be skipped at once. A *row* is a bitmap with one bit per slot.
 
     header       HEADER_WORDS words, see the H_ constants; offsets are in words from the start
     directory    per 64 buckets: a bitmap of those that some document holds, and how many there are before
@@ -88,7 +87,7 @@ SECTIONS: Final = (
 def stride_of(n_vectors: int) -> int:
     """Return the words from one row to the next.
 
-    Odd numbers of cache lines, where it matters, so that rows do not all fall into the same few sets of the
+    An odd number of cache lines, where it matters, so that rows do not all map to the same few sets of the
     cache.
     """
     padded = n_vectors + 1 if n_vectors >= 16 and n_vectors % 2 == 0 else n_vectors

@@ -1,8 +1,7 @@
-"""Where live images are: from ids to documents, over all segments of a snapshot in one compiled call.
+"""Finds live images: from ids to documents, over all segments of a snapshot in one compiled call.
 
-Answers: which segment and document is image 17? There is no table from ids to places, which would cost every
-image some bytes: each segment's ids ascend, so a few steps of bisection find one. Called for deletes,
-replacements and `get`.
+There is no table from ids to documents, which would cost some bytes per image: each segment's ids ascend, so
+a few steps of bisection find one. Called for deletes, replacements and `get`.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ def locate(table: SegmentTable, image_ids: NDArray[np.int64]) -> tuple[NDArray[n
     Returns
     -------
     segments, documents : (m,) int32 ndarray, m <= n
-        By ascending segment, in each by ascending document. Images that do not live in a segment are left
+        By ascending segment, in each by ascending document. Images that are not alive in a segment are left
         out.
     """
     segments = np.empty(len(image_ids), dtype=np.int32)

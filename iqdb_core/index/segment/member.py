@@ -1,7 +1,7 @@
 """A segment as the index keeps it, and as one snapshot sees it.
 
-Answers: which number, signatures and files belong to this segment, and which of its images live? What it
-finds, it finds in memory; where signatures are read from is behind `SignatureRows`. Used by everyone above.
+It has the number, the signatures and the files of a segment, and says which images are alive. Searches memory
+only; `SignatureRows` hides where signatures are read from. Used by all code above.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class SealedSegment:
     words_checksum : int or None
         Of the file of the searchable form; None while there is no durable one.
     is_rows_durable : bool
-        Whether the file of signatures survives a power cut.
+        Whether the file of signatures would survive a power cut.
     """
 
     number: int

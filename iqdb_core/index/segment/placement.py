@@ -1,7 +1,7 @@
-"""Planning and placing postings: the compiled half of `build`.
+"""Plans and places postings: the compiled half of `build`.
 
-Answers: which form do the postings of each bucket take, and where does each posting go? Works on arrays that
-`build` prepared and checked. Called by `build` alone.
+Decides the form of each bucket's postings, and where each posting goes. Works on arrays that `build` prepared
+and checked. Called by `build` alone.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def plan_places(
     places: NDArray[np.uint32],
     grouped: NDArray[np.int64],
 ) -> None:
-    """Put together, per bucket, what writing one of its postings has to know.
+    """Collect, per bucket, what is needed to write one of its postings.
 
     Parameters
     ----------
@@ -233,7 +233,7 @@ def place_postings(
         word = rows_at + (slot >> 6)
         for channel in range(1 if is_grey[image] else CHANNELS):
             row = positions[image, channel]
-            # Which form a bucket has is hard to predict: nothing branches: what is not exact sets no bit in
+            # The form of a bucket is hard to predict, so nothing branches: what is not exact sets no bit in
             # the empty row, and is put on one of two lists.
             n_grouped = 0
             n_rare = KEPT + 1

@@ -1,7 +1,7 @@
-"""Which slots of a segment hold a bucket: reading a table, the directory, the entries and the lists.
+"""Which slots of a segment hold a bucket: reads the table, the directory, the entries and the lists.
 
-Answers: where are this bucket's postings, and does this slot have one? The layout is described in `layout`.
-Never changes a segment. Called by the checks of a segment and by the ranking.
+The layout is described in `layout`. Never changes a segment. Called by the checks of a segment and by the
+ranking.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def segment_at(addresses: NDArray[np.uint64], number: int) -> SegmentView:
 
 @kernel(inline=True)
 def directory_at(bucket: int) -> int:
-    """Return where in a segment's words the directory tells of a bucket: two words on one cache line."""
+    """Return the place of a bucket in the directory of a segment: two words on one cache line."""
     return DIRECTORY_AT + (bucket >> 6) * 2
 
 
@@ -148,7 +148,7 @@ def _pages_of(words: NDArray[np.uint64]) -> int:
 
 @kernel(inline=True)
 def fetch_grouped(words: NDArray[np.uint64], first: int, slot: int) -> None:
-    """Ask for what `is_in_grouped` will probably read."""
+    """Prefetch what `is_in_grouped` will probably read."""
     count = np.int64(item(words, first) >> np.uint64(32))
     n_pages = _pages_of(words)
     page_words = (count + n_pages + 63) >> 6

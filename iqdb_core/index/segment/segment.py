@@ -1,7 +1,7 @@
 """An immutable, searchable set of up to 65,536 images in one flat array of words.
 
-Answers: are these words a segment, and which images are in it? The layout is described in `layout`. Never
-builds (see `build`) and never ranks. Called by the rest of the index room.
+Checks words and finds images by id. The layout is described in `layout`. Never builds (see `build`) and never
+ranks. Called by the rest of the index.
 """
 
 from __future__ import annotations
@@ -90,8 +90,8 @@ class Segment:
         Raises
         ------
         IndexStateError
-            The words are no segment, of another version, or point outside themselves. What passes cannot make
-            a kernel read or write out of bounds; whether it is what was written is for a checksum to say.
+            The words are no segment, of another version, or point outside themselves. Words that pass cannot
+            make a kernel read or write out of bounds; only a checksum tells whether they are unchanged.
         """
         _require(words.dtype == np.uint64 and words.ndim == 1, "is not an array of words")
         _require(len(words) >= HEADER_WORDS + DIRECTORY_WORDS, "is too short")

@@ -1,7 +1,6 @@
-"""Where the segments of a snapshot are in memory, so that compiled code finds them all in one call.
+"""The addresses of all segments of a snapshot, so that compiled code reads them in one call.
 
-Answers: what are the words and the alive bitmap of segment 3? Never changes; made once per snapshot whose
-segments differ. Read by `locate` and by the ranking.
+Never changes; made once per snapshot with other segments. Read by `locate` and by the ranking.
 """
 
 from __future__ import annotations

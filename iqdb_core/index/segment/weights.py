@@ -1,7 +1,7 @@
 """What a shared position is worth: the constants of the score, as whole hundredths.
 
-Answers: how much does a bucket weigh, and how much an average's difference, for a query that is a picture and
-for one that was painted? Knows no image and no index. Used by the kernels and by whoever prepares a query.
+Weights of buckets and of differences of averages, for pictures and for painted queries. Knows no image and no
+index. Used by the kernels and when queries are prepared.
 
 References
 ----------

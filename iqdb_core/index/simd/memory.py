@@ -1,8 +1,7 @@
-"""Memory for words, and giving it back.
+"""Allocates memory for words, and returns it to the system.
 
-Answers: where do many words lie? In a mapping of their own, so that dropping them gives the memory back to
-the machine at once, whatever the allocator would keep; or on whole cache lines. Called by all rooms of the
-index.
+Large arrays get a mapping of their own, so that their memory returns to the system at once when they are
+dropped; small ones start on cache lines. Called by all parts of the index.
 """
 
 from __future__ import annotations
@@ -49,8 +48,8 @@ def aligned_zeros(n_words: int) -> NDArray[np.uint64]:
 def read_only(array: NDArray[T]) -> NDArray[T]:
     """Return a read-only, contiguous view of an array, or of a copy if it is not contiguous.
 
-    Kernels are compiled per kind of array, read-only ones apart. What comes from outside may be of either
-    kind; passed on as one, it never makes a kernel compile in the middle of serving.
+    Kernels are compiled separately for read-only and writable arrays. Arrays from outside may be either; made
+    uniform, they never make a kernel compile while the server is serving.
     """
     view = np.ascontiguousarray(array).view()
     view.flags.writeable = False
@@ -58,7 +57,7 @@ def read_only(array: NDArray[T]) -> NDArray[T]:
 
 
 def release_free_memory() -> None:
-    """Give freed memory back to the machine; glibc keeps it otherwise. Elsewhere nothing happens."""
+    """Return freed memory to the system, which glibc otherwise keeps. Does nothing without glibc."""
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:

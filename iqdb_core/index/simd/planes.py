@@ -1,6 +1,6 @@
-"""Adding one-bit numbers, 512 images at a time, and comparing the sums.
+"""Adds one-bit numbers, 512 images at a time, and compares the sums.
 
-Answers: which of these images have at least so much in common with the query? A sum is kept as nine *planes*:
+A sum is kept as nine *planes*:
 plane j holds bit j of the sum of each image. Rows are added to the planes eight at a time by carry-save
 adders, so that a row costs two or three instructions. Knows no query. Called by `bounds`.
 
@@ -50,7 +50,7 @@ def half_add(a: Any, b: Any) -> Any:
 
 @kernel(inline=True)
 def take(words: NDArray[np.uint64], rows: NDArray[np.int64], k: int, column: int, ahead: Any) -> Any:
-    """Return a vector of the k-th row, and ask for a later one of it if `ahead` is not None."""
+    """Return a vector of the k-th row, and prefetch a later one of it if `ahead` is not None."""
     row = item(rows, k)
     if ahead is not None:
         prefetch(words, row + ahead)
@@ -79,7 +79,7 @@ def add_8(
     column : int
         Where in each row the vector is, in words.
     ahead : int or None
-        As `column`, of the vector that is to be asked for.
+        As `column`, of the vector to prefetch.
     p, q, r : vector
         Planes of weights 1, 2 and 4.
 

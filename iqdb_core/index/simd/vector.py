@@ -1,8 +1,8 @@
 """512 bits at once in compiled code: the type, its loads and stores, and the logic on it.
 
-Answers: how does a kernel hold eight words in one register? The code generator is told of vectors of eight
-words, and of no machine: it makes one instruction of them on AVX-512, two on AVX2, four on NEON. Knows
-nothing of images. Called by the ranking and the making of segments.
+The code generator gets vectors of eight words, independent of the machine: operations become one instruction
+on AVX-512, two on AVX2, four on NEON. Knows nothing of images. Called by the ranking and when segments are
+built.
 
 Every load and store of a vector goes through `load` and `store`, which check bounds when numba does.
 """
@@ -78,7 +78,7 @@ def _store(_context: Any, words: Any, index: Any, vector: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def prefetch(_context: Any, words: Any, index: Any) -> Any:
-    """Ask for the cache line of words[index]; harmless wherever it points."""
+    """Prefetch the cache line of words[index]; harmless wherever it points."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         address = builder.bitcast(_address(context, builder, signature.args[0], *args), cgutils.voidptr_t)
@@ -126,7 +126,7 @@ def has_bits(_context: Any, vector: Any) -> Any:
 
 
 def _define(symbol: Any, instruction: str) -> None:
-    """Let an operator of Python mean an instruction on vectors."""
+    """Map an operator of Python to an instruction on vectors."""
 
     @intrinsic  # type: ignore[untyped-decorator]
     def apply(_context: Any, left: Any, right: Any) -> Any:

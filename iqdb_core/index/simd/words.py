@@ -1,7 +1,6 @@
 """Machine words in compiled code: counting bits, reading arrays at an address, a checksum.
 
-Answers: what does a processor do in one instruction that Python has no name for? Knows nothing of images.
-Called by the other kernels.
+Processor instructions that Python has no operator for. Knows nothing of images. Called by the other kernels.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ _WORDS: Final = types.Array(types.uint64, 1, "C")
 
 @intrinsic  # type: ignore[untyped-decorator]
 def words_at(_context: Any, address: Any, n_words: Any) -> Any:
-    """Return the (n_words,) uint64 array at an address. Whoever made the address keeps the memory alive."""
+    """Return the (n_words,) uint64 array at an address. The caller keeps the memory alive."""
 
     def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         size = context.get_constant(types.intp, _WORD_BYTES)
