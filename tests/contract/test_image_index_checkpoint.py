@@ -56,7 +56,9 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Feed, NaiveIn
     return path, feed, model
 
 
-def test_what_was_saved_comes_back(saved: tuple[Path, Feed, NaiveIndex], tmp_path: Path) -> None:
+def test_a_loaded_checkpoint_equals_the_saved_index(
+    saved: tuple[Path, Feed, NaiveIndex], tmp_path: Path
+) -> None:
     path, feed, model = saved
     shutil.copytree(path, tmp_path / "index")
     for _ in range(2):
@@ -68,7 +70,7 @@ def test_what_was_saved_comes_back(saved: tuple[Path, Feed, NaiveIndex], tmp_pat
             assert stats.dead_images == 2  # that of the head was not saved
 
 
-def test_index_goes_on_where_the_checkpoint_ends(
+def test_the_index_continues_after_the_seq_of_its_checkpoint(
     saved: tuple[Path, Feed, NaiveIndex], tmp_path: Path
 ) -> None:
     path, feed, model = saved
@@ -130,7 +132,9 @@ def test_full_segments_come_back(tmp_path: Path) -> None:
         assert index.stats().segments == 2
 
 
-def test_store_that_was_put_back_starts_anew(saved: tuple[Path, Feed, NaiveIndex], tmp_path: Path) -> None:
+def test_a_restored_store_is_indexed_from_the_start(
+    saved: tuple[Path, Feed, NaiveIndex], tmp_path: Path
+) -> None:
     path, _, _ = saved
     shutil.copytree(path, tmp_path / "index")
     with opened(tmp_path / "index") as index:
@@ -325,7 +329,7 @@ def test_failed_save_leaves_the_previous_checkpoint(
         assert index.applied_seq == seq + 100
 
 
-def test_save_that_fails_after_the_manifest_is_in_place_harms_neither_checkpoint(
+def test_a_save_that_fails_after_the_rename_damages_neither_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = np.random.default_rng(3)

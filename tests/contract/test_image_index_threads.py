@@ -52,7 +52,7 @@ class Worker(threading.Thread):
             raise self.error
 
 
-def test_a_query_sees_whole_batches_while_everything_else_goes_on(tmp_path: Path) -> None:
+def test_queries_see_whole_batches_during_updates_and_maintenance(tmp_path: Path) -> None:
     """Each batch replaces the same ten images by ten equal ones, so a query must see ten of one kind."""
     rng = np.random.default_rng(3)
     kinds = [random_signature(rng) for _ in range(8)]
@@ -149,7 +149,7 @@ def test_closing_while_threads_query_apply_and_save(tmp_path: Path) -> None:
         ImageIndex.open(tmp_path / str(attempt), store_id="store", options=SMALL).close()
 
 
-def test_failing_maintenance_is_visible_and_the_index_goes_on(
+def test_failing_maintenance_is_reported_and_queries_continue(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = np.random.default_rng(6)

@@ -133,7 +133,7 @@ def test_compiled_code_reaches_nothing_beyond_an_array(side: str) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="guards are made with the system's own calls")
 @pytest.mark.parametrize(("side", "beyond"), [("end", 5), ("start", -1)])
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint64"])
-def test_a_guard_ends_who_reads_one_item_too_far(side: str, beyond: int, dtype: str) -> None:
+def test_reading_one_item_beyond_an_array_kills_the_process(side: str, beyond: int, dtype: str) -> None:
     program = (
         "import sys, ctypes, numpy as np\n"
         "from tests.fixtures.guarded_memory import GuardedMemory\n"

@@ -121,7 +121,7 @@ def test_more_signatures_than_usual_and_none_of_them_matters_to_another() -> Non
 
 
 @pytest.mark.parametrize("form", [compiled, plain])
-def test_what_is_out_of_range_is_refused(form: object) -> None:
+def test_parameters_out_of_range_are_refused(form: object) -> None:
     table, head, _ = index()
     for limit, bar, m in ((0, 5, 1), (1, 0, 1), (1, 256, 1), (1, 5, 251)):
         telling = asked(1, m)._replace(bar=bar)

@@ -173,7 +173,7 @@ class Upload(io.BytesIO):
 
 @pytest.mark.parametrize("kind", ["embedded", "queued"])
 @pytest.mark.parametrize("place", [1, GROUP_JOBS + 1], ids=["first", "later"])
-def test_what_nobody_foresaw_spoils_one_image(
+def test_an_unexpected_error_fails_one_image_of_a_batch(
     kind: str, place: int, tmp_path: Path, ledger: JobLedger
 ) -> None:
     """A disk that fails beneath one upload, while others are stored or accepted already."""
@@ -193,7 +193,7 @@ def test_what_nobody_foresaw_spoils_one_image(
     assert [getattr(one, "image_id", None) for one in outcomes] == list(range(len(news)))
 
 
-def test_a_batch_that_is_larger_than_the_queue_is_taken_as_far_as_it_fits(
+def test_of_a_batch_larger_than_the_queue_as_much_as_fits_is_accepted(
     tmp_path: Path, redis_port: RedisPort
 ) -> None:
     """Who sends it would be told for ever to try again later; of a picture that is too large, for good."""

@@ -50,7 +50,7 @@ class TestKeyring:
         assert RING.find(b"rw") is None
 
     @given(st.text(st.characters(exclude_categories=["Z", "C"]), min_size=1, max_size=20))
-    def test_any_token_is_found_as_clients_write_it(self, token: str) -> None:
+    def test_tokens_are_found_in_every_encoding_that_clients_use(self, token: str) -> None:
         if token.startswith("sha256:"):
             return
         ring = Keyring([create_token("read", token, "here")])
@@ -81,7 +81,7 @@ class TestKeyring:
         assert len(counts) == 1
 
     @pytest.mark.parametrize("text", ["secret", "root:x", "read:", "write:sha256:12", "read"])
-    def test_what_is_no_token_is_refused_and_not_repeated(self, text: str) -> None:
+    def test_invalid_tokens_are_refused_and_not_repeated_in_the_error(self, text: str) -> None:
         with pytest.raises(WrongUsage) as caught:
             parse_tokens(f"read:fine, {text}")
         assert "token 2" in str(caught.value)
@@ -164,7 +164,7 @@ class TestPolicy:
             (EVERYWHERE, False, True, Right.WRITE, Right.WRITE),
         ],
     )
-    def test_what_callers_without_a_token_may_do(
+    def test_rights_of_callers_without_a_token(
         self, host: str, has_tokens: bool, is_open: bool, direct: Right, proxied: Right
     ) -> None:
         ring = RING if has_tokens else Keyring()
@@ -269,7 +269,7 @@ class TestRate:
         clock.now += 1000
         assert [limit.take("a") for _ in range(burst + 1)].count(0) == burst
 
-    def test_what_a_request_holds_besides_is_waited_for_afterwards(self) -> None:
+    def test_the_cost_of_a_batch_delays_the_next_requests(self) -> None:
         clock = Clock()
         policy = AccessPolicy(RING, Right.READ, Right.READ, RateLimit(1, clock))
         admission = policy.check("POST", "/query/batch", bearer(b"r"), "192.0.2.1")
@@ -294,7 +294,7 @@ class TestRate:
     @pytest.mark.parametrize(
         ("anonymous", "said"), [(Right.ADMIN, "from its own machine only"), (Right.READ, "takes no writes")]
     )
-    def test_why_nobody_may_write_is_said_as_it_is(self, anonymous: Right, said: str) -> None:
+    def test_the_error_says_why_nobody_may_write(self, anonymous: Right, said: str) -> None:
         policy = AccessPolicy(Keyring(), anonymous, Right.READ)
         with pytest.raises(Unauthorized, match=said):
             policy.check("POST", "/images/1", [(b"x-forwarded-for", b"192.0.2.7")], "127.0.0.1")

@@ -12,7 +12,7 @@ from tests.fixtures import pictures
 SIGNATURES = [codec.from_hash(text) for _, text in pictures.golden()[:5]]
 
 
-def test_matches_are_described_as_their_images_are() -> None:
+def test_matches_have_the_same_fields_as_their_images() -> None:
     matches = [Match(number, 90.5 - number, one) for number, one in enumerate(SIGNATURES)]
     for dialect in Dialect:
         body = json.loads(json_response(match_bodies(matches, dialect)).body)

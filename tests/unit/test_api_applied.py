@@ -30,7 +30,7 @@ class FailingOnce:
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a fault"), asyncio.CancelledError()], ids=type)
-def test_who_waits_after_one_that_failed_asks_anew(error: BaseException) -> None:
+def test_a_wait_after_a_failed_one_asks_again(error: BaseException) -> None:
     async def scenario() -> None:
         search = FailingOnce(error)
         together = MergedWaits(cast("Search", search), 60)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_a_file_of_tokens_that_changed_is_read_again_though_it_is_as_long(tmp_path: Path) -> None:
+def test_a_changed_token_file_of_the_same_length_is_read_again(tmp_path: Path) -> None:
     clock, file = Clock(), tmp_path / "tokens"
     file.write_text("read one\n")
     ring = Keyring(file=file, clock=clock)

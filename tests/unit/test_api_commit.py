@@ -83,7 +83,7 @@ def test_a_failed_commit_fails_its_writes_and_the_next_one_works(error: Exceptio
     committer.close()
 
 
-def test_a_store_that_fails_again_and_again_is_told_of_once(
+def test_repeated_failures_of_the_store_are_logged_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = SlowStore()

@@ -114,7 +114,7 @@ def test_a_head_that_is_too_large_is_refused(pieces: list[bytes]) -> None:
     run(scenario)
 
 
-def test_what_is_no_request_is_refused_without_a_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_malformed_requests_are_refused_without_a_log_line(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
         async with serving() as (_, listener):
             status, body = await exchange(listener, b"rubbish\r\n\r\n")
@@ -192,7 +192,7 @@ def test_a_head_that_does_not_end_is_dropped(monkeypatch: pytest.MonkeyPatch) ->
     run(scenario)
 
 
-def test_who_takes_nothing_of_an_answer_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clients_that_do_not_read_their_answer_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     ended: list[str] = []
 
     async def endless(scope: Scope, receive: Receive, send: Send) -> None:
@@ -260,7 +260,7 @@ class RecordingTransport:
         return self.is_closed
 
 
-def test_pieces_of_an_answer_leave_in_one_write_when_told_or_at_the_end_of_a_turn() -> None:
+def test_pieces_of_an_answer_are_merged_until_flush_or_the_end_of_the_turn() -> None:
     async def scenario() -> None:
         inner: Any = RecordingTransport()
         transport = CoalescingTransport(inner, asyncio.get_running_loop())

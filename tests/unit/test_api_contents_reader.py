@@ -36,7 +36,7 @@ class HangingStore:
         return read
 
 
-def test_closing_ends_exports_that_nobody_reads_on(tmp_path: Path) -> None:
+def test_closing_ends_abandoned_exports(tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "iqdb.sqlite"))
     store.apply([Write(number, 1, signature(number)) for number in range(2 * CHUNK_IMAGES)])
 

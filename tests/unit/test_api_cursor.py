@@ -12,7 +12,7 @@ from iqdb_core.model import FeedState, Mark
 FEED = FeedState(head_seq=10, before=Mark(3, "abc"), after=Mark(7, "def"))
 
 
-def test_a_cursor_comes_back_as_it_was_given() -> None:
+def test_a_cursor_survives_formatting_and_parsing() -> None:
     assert Cursor.parse(None) == Cursor(0, None)
     assert Cursor.parse("5") == Cursor(5, None)
     assert Cursor.parse(Cursor(5, "abc").after(FEED, 8)) == Cursor(8, "def")
@@ -30,7 +30,7 @@ def test_other_text_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["9223372036854775808", "1.", "-1", "1.x y", "x", "1\n"])
-def test_what_no_answer_gave_is_refused(text: str) -> None:
+def test_text_that_is_no_cursor_is_refused(text: str) -> None:
     with pytest.raises(InvalidCursor):
         Cursor.parse(text)
 

@@ -25,7 +25,7 @@ def test_every_leaf_has_a_status(cls: type[errors.IqdbError]) -> None:
 
 
 @pytest.mark.parametrize("cls", leaves(errors.IqdbError), ids=lambda cls: cls.__name__)
-def test_what_can_heal_is_answered_with_a_status_that_says_so(cls: type[errors.IqdbError]) -> None:
+def test_retryable_errors_have_a_retryable_status(cls: type[errors.IqdbError]) -> None:
     if cls is errors.JobFailed:
         return
     assert cls.retryable == (status_of(cls) in {429, 503})
@@ -59,7 +59,7 @@ OWN_WORDS = {errors.OutOfMemory, FetchFailed, web.NoSpace}
     [cls for cls in leaves(errors.IqdbError) if cls not in OWN_WORDS and web.STATUSES.get(cls, 0) >= 500],
     ids=lambda cls: cls.__name__,
 )
-def test_what_fails_in_the_server_does_not_tell_where_and_as_whom(cls: type[errors.IqdbError]) -> None:
+def test_internal_errors_reveal_no_paths_or_users(cls: type[errors.IqdbError]) -> None:
     reason = (
         "Postgres database postgresql+psycopg://alice:***@10.255.0.7:5432/prod: connection to server at"
         ' "db.internal" failed for user "alice"; SQLite file /srv/secret/s.sqlite; 127.0.0.1:6379'

@@ -112,7 +112,7 @@ def test_a_name_that_cannot_be_is_refused_in_words(host: str) -> None:
     run(scenario())
 
 
-def test_who_finds_every_place_taken_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fetch_beyond_the_limit_is_refused_as_busy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetcher_module, "SLOT_WAIT_S", 0.05)
 
     async def scenario() -> None:
@@ -151,7 +151,7 @@ def test_one_private_address_among_public_ones_is_enough_to_refuse() -> None:
     run(scenario())
 
 
-def test_what_was_checked_is_what_is_connected_to() -> None:
+def test_connections_go_to_the_address_that_was_checked() -> None:
     asked: list[str] = []
 
     async def scenario() -> None:
@@ -238,7 +238,7 @@ def test_redirects_are_followed_and_each_is_checked() -> None:
 @pytest.mark.parametrize(
     "target", ["mailto:a@b", "javascript:alert(1)", "data:image/png;base64,AAAA", "http:ok"]
 )
-def test_a_redirect_to_what_is_no_web_address_is_told(target: str) -> None:
+def test_a_redirect_to_an_invalid_address_is_an_error(target: str) -> None:
     async def scenario() -> None:
         async with HttpPeer(lambda *_: (302, {"Location": target}, b"")) as peer:
             with pytest.raises(FetchFailed, match="redirects to what is no address"):
@@ -248,7 +248,7 @@ def test_a_redirect_to_what_is_no_web_address_is_told(target: str) -> None:
     run(scenario())
 
 
-def test_where_nobody_answers_at_one_address_the_next_is_tried() -> None:
+def test_the_next_address_of_a_name_is_tried_if_one_does_not_answer() -> None:
     async def scenario() -> None:
         async with HttpPeer(serve) as peer:
             with socket.create_server(("127.0.0.3", peer.port), backlog=0) as full, ExitStack() as held:
@@ -289,7 +289,7 @@ def test_where_nobody_answers_at_one_address_the_next_is_tried() -> None:
         ("", "http:// or https://"),
     ],
 )
-def test_what_is_no_address_to_fetch_is_refused(url: str, words: str) -> None:
+def test_invalid_and_forbidden_addresses_are_refused(url: str, words: str) -> None:
     async def nobody(_: str, __: int) -> list[str]:
         raise OSError("no network here")
 
@@ -310,7 +310,7 @@ def test_what_is_no_address_to_fetch_is_refused(url: str, words: str) -> None:
         ("odd", FetchFailed, "answered 500"),
     ],
 )
-def test_what_is_no_picture_is_told(path: str, error: type[Exception], words: str) -> None:
+def test_answers_that_are_no_picture_are_an_error(path: str, error: type[Exception], words: str) -> None:
     async def scenario() -> None:
         async with HttpPeer(serve) as peer:
             with pytest.raises(error, match=words):
@@ -319,7 +319,7 @@ def test_what_is_no_picture_is_told(path: str, error: type[Exception], words: st
     run(scenario())
 
 
-def test_what_grows_too_large_without_saying_its_size_is_not_waited_for() -> None:
+def test_an_answer_without_a_size_is_cut_off_at_the_limit() -> None:
     async def serve_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 x\r\n\r\n" + bytes(101))

@@ -37,7 +37,7 @@ def upload(data: bytes) -> UploadFile:
     return UploadFile(io.BytesIO(data))
 
 
-def test_what_follows_begins_in_the_decoders_thread(hasher: Hasher) -> None:
+def test_the_next_step_starts_in_the_decoders_thread(hasher: Hasher) -> None:
     names = []
     following: Future[str] = Future()
 
@@ -51,7 +51,7 @@ def test_what_follows_begins_in_the_decoders_thread(hasher: Hasher) -> None:
     assert names[0].startswith("decode")
 
 
-def test_what_nobody_waits_for_any_more_is_not_decoded() -> None:
+def test_pictures_of_disconnected_clients_are_not_decoded() -> None:
     """But what has begun is: its file is read, and must not be closed meanwhile."""
     decoded: list[Stage] = []
     made = Hasher(
@@ -98,7 +98,7 @@ def test_what_nobody_waits_for_any_more_is_not_decoded() -> None:
     assert decoded.count(Stage.DECODE) == 1
 
 
-def test_who_stays_hears_what_is_wrong_with_a_picture(hasher: Hasher) -> None:
+def test_connected_clients_get_the_error_of_their_picture(hasher: Hasher) -> None:
     async def never() -> None:
         await asyncio.Event().wait()
 
@@ -126,14 +126,16 @@ def never(_: ReadImage) -> Future[int]:
 @pytest.mark.parametrize(
     ("data", "error"), [(b"no image", ImageError), (b"x" * 100_001, BodyTooLarge)], ids=["broken", "large"]
 )
-def test_what_cannot_be_read_is_told(hasher: Hasher, data: bytes, error: type[Exception]) -> None:
+def test_the_error_of_an_unreadable_picture_is_raised(
+    hasher: Hasher, data: bytes, error: type[Exception]
+) -> None:
     with pytest.raises(error):
         asyncio.run(hasher.read_and(upload(data), never))
     with pytest.raises(error):
         asyncio.run(hasher.read(upload(data)))
 
 
-def test_what_fails_afterwards_is_told(hasher: Hasher) -> None:
+def test_the_error_of_the_next_step_is_raised(hasher: Hasher) -> None:
     def refused(_: ReadImage) -> Future[int]:
         raise StoreUnavailable("stopping")
 

@@ -29,9 +29,9 @@ from api.search.health import public_text, public_values
         pytest.param("a" * 1_000_000, "a" * 1_000_000, id="a long hash, which may not take minutes"),
     ],
 )
-def test_what_a_reason_tells_of_the_machine_is_left_out(text: str, shown: str) -> None:
+def test_paths_and_addresses_are_removed_from_reasons(text: str, shown: str) -> None:
     assert public_text(text) == shown
 
 
-def test_what_is_not_the_case_is_not_said() -> None:
+def test_values_of_none_are_left_out() -> None:
     assert public_values({"a": None, "b": 0, "c": "fine"}) == {"b": 0, "c": "fine"}

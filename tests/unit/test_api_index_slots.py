@@ -12,7 +12,7 @@ from iqdb_core.errors import ConfigError
 from tests.fixtures import programs
 
 
-def test_each_takes_the_first_that_is_free(tmp_path: Path) -> None:
+def test_each_process_takes_the_first_free_directory(tmp_path: Path) -> None:
     pattern = str(tmp_path / "index" / "{n}")
     with ExitStack() as first:
         assert claim_directory(pattern, first) == str(tmp_path / "index" / "0")
@@ -47,7 +47,7 @@ def test_a_plain_directory_stays_as_it_is(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_cannot_be_made_is_said(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_created_is_a_config_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with ExitStack() as stack, pytest.raises(ConfigError, match="cannot be made"):
         claim_directory(str(tmp_path / "file" / "{n}"), stack)

@@ -112,7 +112,7 @@ def test_a_client_that_stops_sending_is_dropped() -> None:
         run(limited(idle_s=0.01), scope(), stalled)
 
 
-def test_too_many_at_once_are_told_to_come_back() -> None:
+def test_too_many_requests_at_once_are_answered_429() -> None:
     statuses: list[int] = []
 
     async def scenario() -> None:

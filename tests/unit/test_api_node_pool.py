@@ -88,7 +88,7 @@ class Bench:
         await until(lambda: self.states == list(states))
 
 
-def test_a_password_of_a_node_is_shown_to_nobody(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_password_of_a_node_is_never_shown(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
         async with HttpPeer(well()) as node, HttpPeer(stranger) as other:
             search = RemoteSearch([peer.url.replace("//", "//node:sekret@") for peer in (node, other)])
@@ -122,7 +122,7 @@ def test_nodes_are_asked_past_the_proxies_of_the_environment(monkeypatch: pytest
     run(scenario())
 
 
-def test_a_node_whose_name_no_lookup_takes_is_away() -> None:
+def test_a_node_with_an_invalid_name_is_away() -> None:
     async def scenario() -> None:
         search = RemoteSearch(["http://xn--a:1"])
         with pytest.raises(SearchUnavailable, match="no query node answers"):

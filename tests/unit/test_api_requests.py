@@ -115,6 +115,6 @@ def test_a_query_string_may_have_any_letters() -> None:
         {"post_id": 1, "channels": {}},
     ],
 )
-def test_what_names_no_picture_is_refused(values: dict[str, Any]) -> None:
+def test_requests_without_a_valid_picture_are_refused(values: dict[str, Any]) -> None:
     with pytest.raises(BadRequest):
         question_of(said(**values))

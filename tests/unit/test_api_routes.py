@@ -62,6 +62,6 @@ def test_a_path_has_a_route_whatever_becomes_of_the_request(app: Application) ->
 @pytest.mark.parametrize(
     "path", ["/whole%0A", "/whole%0A/", "/openapi.json%0A", "/docs", "/images/3/%0A", "//whole"]
 )
-def test_what_the_table_does_not_have_is_nobodys(app: Application, path: str) -> None:
+def test_paths_outside_the_table_are_not_found(app: Application, path: str) -> None:
     """The framework takes a path with a line's end behind it for the path without."""
     assert get(app, path).status_code == 404

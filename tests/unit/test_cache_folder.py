@@ -56,9 +56,7 @@ def test_a_folder_of_someone_else_is_not_taken(temporary: Path) -> None:
     assert cache_folder.private_temporary_folder() is None
 
 
-def test_what_is_kept_is_remembered_by_part_and_content(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_compiled_parts_are_remembered_by_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
     assert not cache_folder.is_kept("query")
     cache_folder.say_kept("query")
@@ -70,7 +68,7 @@ def test_what_is_kept_is_remembered_by_part_and_content(
     assert len(list((tmp_path / "cache").iterdir())) == 1, "the outdated mark is gone"
 
 
-def test_what_was_compiled_is_not_compiled_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled_parts_are_not_compiled_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     for part in ("query", "segment", "signature"):
         cache_folder.say_kept(part)

@@ -34,7 +34,7 @@ def stale(by: int, newest: int) -> WriteOutcome:
     return WriteOutcome(1, is_stale=True, revision=by, newest_revision=newest)
 
 
-def test_who_counts_ahead_of_the_clock_is_told_apart_from_who_was_later() -> None:
+def test_a_process_ahead_of_the_clock_is_told_apart_from_a_later_write() -> None:
     """The store's newest revision is 1000, the time is 5: both count on from there."""
     clock = RevisionClock(count(5).__next__, 1000)
     first, second = clock.next(), clock.next()
@@ -48,7 +48,7 @@ def test_who_counts_ahead_of_the_clock_is_told_apart_from_who_was_later() -> Non
     assert not clock.is_outrun(first, stale(second, again))
 
 
-def test_who_is_at_the_time_is_outrun_by_who_is_ahead_of_it() -> None:
+def test_a_write_is_outrun_by_a_process_ahead_of_the_clock() -> None:
     """As by a file that was put in place of the one whose newest revision the clock began at."""
     clock = RevisionClock(count(5).__next__, 0)
     first, second = clock.next(), clock.next()
@@ -65,7 +65,7 @@ def test_every_write_tells_how_far_others_have_counted() -> None:
     assert clock.next() == 1101
 
 
-def test_who_was_later_by_the_clock_was_later() -> None:
+def test_a_later_write_by_the_clock_is_not_outrun() -> None:
     clock = RevisionClock(count(5).__next__, 0)
     revision = clock.next()
     assert not clock.is_outrun(revision, stale(revision + 1, revision + 1))

@@ -158,7 +158,7 @@ def test_parts_that_make_no_signature(averages: tuple[float, ...], raw: bytes) -
         validated(averages, raw)
 
 
-def test_repeated_and_unsorted_positions_are_kept_as_they_are() -> None:
+def test_repeated_and_unsorted_positions_are_kept() -> None:
     """IQDB accepts them; they count once where scores are computed."""
     odd = signature((0.0, 0.0, 0.0), [5] * 60 + [16383, -16383] * 30)
     assert from_hash(to_hash(odd)).positions == odd.positions
@@ -187,7 +187,7 @@ def test_grey_is_decided_by_i_and_q_alone(averages: tuple[float, float, float], 
 
 
 @given(finite | st.floats(-0.007, 0.007), finite | st.floats(-0.007, 0.007))
-def test_images_are_grey_as_the_sum_says_whatever_their_averages(i_average: float, q_average: float) -> None:
+def test_grey_is_decided_by_the_sum_even_for_huge_averages(i_average: float, q_average: float) -> None:
     """Also where the sum of both is more than a float holds, which numpy would warn of."""
     grey = is_grey(np.array([i_average]), np.array([q_average]))
     assert grey.tolist() == [abs(i_average) + abs(q_average) < GREY_LIMIT]

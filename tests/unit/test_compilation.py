@@ -44,7 +44,7 @@ def test_the_index_is_loaded_first(gate: threading.Event) -> None:
     wait_until(lambda: compilation.is_fast, 60)
 
 
-def test_what_was_left_for_later_is_loaded_when_it_is_asked_for(
+def test_kernels_left_for_later_are_loaded_at_their_first_call(
     gate: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded: list[str] = []
@@ -62,7 +62,7 @@ def test_what_was_left_for_later_is_loaded_when_it_is_asked_for(
     gate.set()
 
 
-def test_who_waits_for_what_was_kept_does_not_wait_until_all_of_it_is_loaded(
+def test_waiting_for_cached_kernels_does_not_load_them_all(
     gate: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded: list[bool] = []
@@ -76,7 +76,7 @@ def test_who_waits_for_what_was_kept_does_not_wait_until_all_of_it_is_loaded(
     wait_until(lambda: compilation.is_fast, 60)
 
 
-def test_what_nobody_waits_for_is_used_when_all_of_it_is_loaded(
+def test_rooms_not_waited_for_are_used_once_fully_loaded(
     gate: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     warming = threading.Event()
@@ -92,7 +92,7 @@ def test_what_nobody_waits_for_is_used_when_all_of_it_is_loaded(
     assert used == ["signature"]
 
 
-def test_closing_ends_what_waits_to_be_asked_for(gate: threading.Event) -> None:
+def test_closing_ends_loading_of_rooms_not_waited_for(gate: threading.Event) -> None:
     compilation = Compilation(("signature", "index"), on_compiling=nothing, on_fast=nothing)
     compilation.wait("index")
     compilation.close()
@@ -112,7 +112,7 @@ def test_closing_ends_all_waiting(gate: threading.Event) -> None:
     assert not compilation.is_fast
 
 
-def test_what_could_not_be_loaded_is_not_called_fast(
+def test_a_failed_load_is_not_reported_as_fast(
     gate: threading.Event, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail() -> None:

@@ -132,7 +132,7 @@ def test_everything_that_stays_up_has_a_health_check_and_is_restarted() -> None:
         assert SERVICES[name]["restart"] == "unless-stopped", name
 
 
-def test_roles_start_after_what_they_need() -> None:
+def test_roles_start_after_their_dependencies() -> None:
     assert SERVICES["migrate"]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
     for name in OURS - {"migrate"}:
         assert SERVICES[name]["depends_on"] == {
@@ -153,7 +153,7 @@ def test_settings_are_ones_that_exist_and_reach_the_services() -> None:
     assert SERVICES["postgres"]["environment"]["POSTGRES_DB"] == "iqdb"
 
 
-def test_who_may_do_what_is_passed_on_to_the_front_end() -> None:
+def test_settings_of_rights_are_passed_to_the_front_end() -> None:
     """Else an operator's tokens are dropped without a word."""
     asked = {name for name, field in Settings.model_fields.items() if group_of(field) is Group.ACCESS}
     assert {"token", "tokens", "private"} <= asked
@@ -162,7 +162,7 @@ def test_who_may_do_what_is_passed_on_to_the_front_end() -> None:
         assert re.fullmatch(rf"\$\{{{variable}:-\w*\}}", environment.get(variable, "")), variable
 
 
-def test_the_roles_take_their_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_roles_get_their_settings_from_the_compose_file(monkeypatch: pytest.MonkeyPatch) -> None:
     """As each role reads them when it starts; what is behind the addresses is not asked yet."""
     applications = {
         "api": lambda settings: front_end.create_app(
@@ -226,7 +226,7 @@ def test_front_ends_and_query_nodes_get_time_to_finish() -> None:
         assert int(SERVICES[name]["stop_grace_period"].removesuffix("s")) > GRACE_S
 
 
-def test_nginx_passes_what_the_server_takes() -> None:
+def test_nginx_passes_every_request_that_the_server_accepts() -> None:
     text = (ROOT / "deploy" / "nginx.conf").read_text()
     [megabytes] = re.findall(r"client_max_body_size (\d+)m;", text)
     assert int(megabytes) * 1024**2 >= Settings.model_fields["max_batch_bytes"].default
@@ -245,7 +245,7 @@ def test_nginx_passes_what_the_server_takes() -> None:
     assert text.count("{") == text.count("}")
 
 
-def test_what_nginx_refuses_it_refuses_as_the_server_does() -> None:
+def test_errors_of_nginx_have_the_form_of_the_servers() -> None:
     """In JSON, with Retry-After where trying again helps; and it never refuses those who watch the server."""
     text = (ROOT / "deploy" / "nginx.conf").read_text()
     pages = dict(re.findall(r"error_page ([\d ]+) = (@\w+|/\S+);", text))

@@ -96,7 +96,7 @@ def test_turned_copies_are_no_duplicates() -> None:
     assert group.image_ids == (0, 200)
 
 
-def test_a_group_that_is_not_told_whole_says_so() -> None:
+def test_an_incomplete_group_is_marked() -> None:
     [group] = groups(MAX_GROUP + 200)
     assert len(group.image_ids) == MAX_GROUP
     assert not group.is_whole

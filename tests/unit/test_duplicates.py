@@ -104,7 +104,7 @@ def test_groups_are_the_images_that_find_each_other(edges: Edges, size: int) -> 
     ],
 )
 @pytest.mark.parametrize("size", [1, 2, 12])
-def test_who_is_not_found_back_is_no_pair(
+def test_images_that_do_not_find_each_other_both_ways_are_no_pair(
     found: dict[int, list[int]], groups: list[tuple[int, ...]], size: int
 ) -> None:
     edges = {(one, other): 0.9 for one, others in found.items() for other in others}
@@ -112,9 +112,7 @@ def test_who_is_not_found_back_is_no_pair(
 
 
 @given(some_edges, st.integers(1, len(IDS)), st.integers(2, 5))
-def test_too_large_groups_are_told_in_parts_without_a_common_image(
-    edges: Edges, size: int, max_group: int
-) -> None:
+def test_too_large_groups_are_split_without_overlap(edges: Edges, size: int, max_group: int) -> None:
     groups = told(edges, size=size, max_group=max_group)
     assert groups == told(edges, max_group=max_group), "pages change nothing"
     assert is_partition(groups)
@@ -131,7 +129,7 @@ def test_too_large_groups_are_told_in_parts_without_a_common_image(
 
 
 @given(some_edges, st.lists(st.integers(0, 8), min_size=12, max_size=12))
-def test_parts_that_were_told_late_have_no_common_image(edges: Edges, looks: list[int]) -> None:
+def test_parts_cut_by_time_do_not_overlap(edges: Edges, looks: list[int]) -> None:
     """Each image has time for some questions of its own, and begins a page that remembers nothing."""
     whole = naive_groups(naive_pairs(edges))
     groups, parts = [], []
@@ -175,7 +173,7 @@ def test_a_group_has_a_largest_size() -> None:
     ]
 
 
-def test_a_large_group_is_told_with_the_likeliest_pair_of_each() -> None:
+def test_a_large_group_has_the_most_likely_pair_of_each_image() -> None:
     size = MOST_PAIRED + 10
     edges = both_ways(dict.fromkeys(itertools.combinations(range(size), 2), 0.9))
     edges[9, 5] = 0.95

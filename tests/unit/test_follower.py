@@ -235,7 +235,7 @@ def test_a_store_that_is_away_is_not_hammered(store: SignatureStore, sink: DictS
 
 
 @pytest.mark.parametrize("where", ["source", "sink"])
-def test_death_is_loud(store: SignatureStore, sink: DictSink, where: str) -> None:
+def test_a_failed_follower_reports_it_everywhere(store: SignatureStore, sink: DictSink, where: str) -> None:
     source = UnsteadySource(store)
     deaths: list[BaseException] = []
     made = Follower(source, sink, cursor=0, poll_s=0.01, on_failure=deaths.append, invalid_patience_s=0)
@@ -274,7 +274,7 @@ def test_death_is_loud(store: SignatureStore, sink: DictSink, where: str) -> Non
     assert len(deaths) == 1
 
 
-def test_stopping_fails_those_who_wait(store: SignatureStore, follower: Follower) -> None:
+def test_stopping_fails_all_waiters(store: SignatureStore, follower: Follower) -> None:
     told: list[IndexStateError | None] = []
     follower.start()
     follower.when_applied(10, told.append)
@@ -357,7 +357,7 @@ def test_a_store_that_was_put_back_is_noticed_whatever_its_head(
     second.check_whole()
 
 
-def test_a_store_that_went_on_is_not_taken_for_another(history: History, sink: DictSink) -> None:
+def test_a_store_with_new_changes_is_not_taken_for_another(history: History, sink: DictSink) -> None:
     cursor, remembered = 0, None
     for turn in range(4):
         history.store.apply([put(10 * turn + k, 1 + k) for k in range(5)])
@@ -436,7 +436,7 @@ def test_disk_trouble_of_the_sink_is_waited_out(
     assert [record.action for record in caplog.records] == ["sink_blocked"]  # type: ignore[attr-defined]
 
 
-def test_the_newest_seq_that_was_seen_is_the_store_s_and_never_behind_what_is_applied(
+def test_the_newest_known_seq_is_the_stores_and_at_least_the_applied_one(
     store: SignatureStore, sink: DictSink, follower: Follower
 ) -> None:
     assert (follower.head_seen, follower.lag_seq) == (0, 0)

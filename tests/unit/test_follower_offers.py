@@ -61,7 +61,7 @@ def agree(scene: Scene) -> None:
     assert scene.sink.live == live_images(scene.store)
 
 
-def test_what_is_next_is_applied_without_reading(scene: Scene) -> None:
+def test_an_offer_that_comes_next_is_applied_without_reading(scene: Scene) -> None:
     reads = scene.source.reads
     for revision in range(10, 20):
         _, batch = scene.store.apply_and_read([put(revision, revision), delete(revision - 1, revision)])
@@ -71,7 +71,7 @@ def test_what_is_next_is_applied_without_reading(scene: Scene) -> None:
     assert scene.source.reads == reads
 
 
-def test_what_another_writer_committed_in_between_is_read(scene: Scene) -> None:
+def test_changes_of_other_writers_before_an_offer_are_read(scene: Scene) -> None:
     scene.other.apply([put(5, 10)])
     _, batch = scene.store.apply_and_read([put(6, 11)])
     assert not scene.follower.offer(batch)
@@ -79,7 +79,7 @@ def test_what_another_writer_committed_in_between_is_read(scene: Scene) -> None:
     assert set(scene.sink.live) == {0, 1, 5, 6}
 
 
-def test_an_offer_that_comes_twice_or_late_does_no_harm(scene: Scene) -> None:
+def test_repeated_and_late_offers_change_nothing(scene: Scene) -> None:
     _, first = scene.store.apply_and_read([put(5, 10)])
     _, second = scene.store.apply_and_read([delete(5, 11)])
     assert not scene.follower.offer(second)
@@ -118,7 +118,7 @@ def test_while_the_follower_is_busy_nothing_is_taken(scene: Scene) -> None:
     agree(scene)
 
 
-def test_what_the_sink_refuses_the_follower_tries_again(scene: Scene) -> None:
+def test_an_offer_refused_by_the_sink_is_retried_by_the_follower(scene: Scene) -> None:
     scene.sink.failure = OSError(28, "No space left on device")
     _, batch = scene.store.apply_and_read([put(5, 10)])
     assert not scene.follower.offer(batch)
@@ -127,7 +127,7 @@ def test_what_the_sink_refuses_the_follower_tries_again(scene: Scene) -> None:
     agree(scene)
 
 
-def test_a_follower_that_was_stopped_takes_nothing(scene: Scene) -> None:
+def test_a_stopped_follower_applies_no_offer(scene: Scene) -> None:
     scene.follower.stop()
     _, batch = scene.store.apply_and_read([put(5, 10)])
     assert not scene.follower.offer(batch)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_what_the_store_ended_at_is_told_only_if_it_was_read_since(tmp_path: Path) -> None:
+def test_the_head_is_reported_only_after_a_newer_complete_read(tmp_path: Path) -> None:
     """A store that hangs or is away since then may hold more."""
     store, sink = open_store(str(tmp_path / "store.sqlite")), DictSink()
     source = UnsteadySource(store)

@@ -120,7 +120,7 @@ class OneThenWait(DictSink):
 
 
 @pytest.mark.parametrize("trouble", ["store", "sink"])
-def test_a_trouble_that_is_over_is_not_told_while_the_rest_is_caught_up(
+def test_a_recovered_follower_reports_no_error_while_catching_up(
     tmp_path: Path, trouble: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from iqdb_core.errors import IndexStateError
 
 
-def test_those_who_no_longer_wait_take_nothing(tmp_path: Path) -> None:
+def test_withdrawn_waiters_take_no_memory(tmp_path: Path) -> None:
     """As while the store is away, or where it was put back and never comes so far."""
     store = open_store(str(tmp_path / "store.sqlite"))
     made = Follower(store, DictSink(), cursor=0, poll_s=NEVER_S)

@@ -61,7 +61,7 @@ def is_ready(process: ForkedProcess) -> bool:
     return process.stdout.readline().startswith("iqdb: ready on ")
 
 
-def test_it_runs_until_it_is_told_to_end_and_ends_in_order(role: ForkedProcess, tmp_path: Path) -> None:
+def test_a_forked_role_runs_until_a_signal_and_exits_cleanly(role: ForkedProcess, tmp_path: Path) -> None:
     assert is_ready(role)
     assert role.poll() is None
     with pytest.raises(subprocess.TimeoutExpired):
@@ -110,7 +110,7 @@ def test_wrong_usage_and_broken_settings_have_their_exit_status(log: Path) -> No
     assert "IQDB_MAX_PIXELS must be a whole number above 0, not 'x'" in log.read_text()
 
 
-def test_what_python_or_a_library_reads_first_cannot_be_forked() -> None:
+def test_variables_read_at_import_cannot_be_forked() -> None:
     assert can_fork({**os.environ, "IQDB_TOKEN": "x", "TMPDIR": "/x"})
     assert not can_fork({**os.environ, "NUMBA_CACHE_DIR": "x"})
     assert not can_fork({name: value for name, value in os.environ.items() if name != "PATH"})

@@ -57,7 +57,7 @@ def merge_all(listed: list[Any], options: IndexOptions) -> tuple[list[Any], int]
         [(65_536, 59_000)] * 10,
     ],
 )
-def test_tidy_index_is_left_alone(counts: list[Any]) -> None:
+def test_a_compact_index_needs_no_merge(counts: list[Any]) -> None:
     assert choose(members(*counts), DEFAULT) == []
 
 
@@ -71,7 +71,7 @@ def test_tidy_index_is_left_alone(counts: list[Any]) -> None:
         ([40_000, 30_000, 8_192], [0, 1]),
     ],
 )
-def test_what_is_chosen(counts: list[Any], chosen: list[int]) -> None:
+def test_the_segments_to_merge(counts: list[Any], chosen: list[int]) -> None:
     listed = members(*counts)
     assert set(map(id, choose(listed, DEFAULT))) == {id(listed[number]) for number in chosen}
 
@@ -117,7 +117,7 @@ def test_tidy_index_is_never_overdue(
     assert not is_overdue(merge_all(listed, options)[0], options)
 
 
-def test_what_is_overdue() -> None:
+def test_when_merging_is_overdue() -> None:
     assert not is_overdue([], DEFAULT)
     assert is_overdue(members(*[(65_536, 50_000)] * 20), DEFAULT)
     assert is_overdue(members(*[1_024] * 50), DEFAULT)

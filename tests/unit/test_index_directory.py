@@ -43,7 +43,7 @@ def test_another_process_is_refused_and_a_killed_one_leaves_no_lock(tmp_path: Pa
     IndexDirectory(tmp_path).close()
 
 
-def test_a_full_disk_keeps_nobody_from_opening_and_no_failure_keeps_the_lock(tmp_path: Path) -> None:
+def test_a_full_disk_does_not_prevent_opening_and_failures_release_the_lock(tmp_path: Path) -> None:
     script = """
         import os, resource, sys
         from pathlib import Path
@@ -106,7 +106,7 @@ def test_leftovers_are_removed_and_nothing_else(tmp_path: Path) -> None:
     directory.close()
 
 
-def test_what_is_set_aside_replaces_what_was_set_aside_before(tmp_path: Path) -> None:
+def test_refused_files_replace_those_refused_before(tmp_path: Path) -> None:
     directory = IndexDirectory(tmp_path)
     for content in ("old", "new"):
         (tmp_path / "manifest").write_text(content)

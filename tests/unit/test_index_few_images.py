@@ -31,7 +31,7 @@ def test_different_pictures_are_no_copies_of_each_other_though_they_are_all_ther
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 10])
-def test_a_stranger_among_few_is_no_copy(n: int) -> None:
+def test_an_unrelated_picture_among_few_is_no_copy(n: int) -> None:
     known = signatures()
     found = []
     for start in range(0, len(known) - n, max(n, 5)):

@@ -26,7 +26,7 @@ def test_older_view_does_not_see_rows_appended_later() -> None:
     assert old.live_rows().image_ids.tolist() == ids.tolist()
 
 
-def test_older_view_still_has_what_died_later() -> None:
+def test_an_older_view_still_has_rows_that_died_later() -> None:
     old, _, rows = filled(5)
     new = old.without(np.array([0, 3]))
     assert old.find(np.array([100, 103])).tolist() == [0, 3]
@@ -59,7 +59,7 @@ def test_empty_head_and_empty_search() -> None:
     assert head.nbytes == 4 * (8 + 24 + 240 + 1)
 
 
-def test_one_id_is_found_as_among_several() -> None:
+def test_a_single_id_is_found_as_among_several() -> None:
     head, ids, _ = filled(12)
     head = head.without(np.array([2, 7]))
     for wanted in (99, *ids.tolist(), 112):

@@ -98,7 +98,7 @@ def _signature(random: np.random.Generator, *, is_grey: bool = False, span: int 
     n=st.integers(1, 10**7),
 )
 @settings(max_examples=40, deadline=None)
-def test_evidence_is_what_the_model_says(seed: int, is_grey: bool, other_is_grey: bool, n: int) -> None:
+def test_evidence_equals_the_naive_model(seed: int, is_grey: bool, other_is_grey: bool, n: int) -> None:
     random = np.random.default_rng(seed)
     counts = random.integers(0, max(1, n // 3), BUCKETS).astype(np.int32)
     query = _signature(random, is_grey=is_grey)

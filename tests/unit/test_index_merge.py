@@ -77,7 +77,7 @@ def test_interleaved_sources_become_full_segments_and_one_of_the_rest(
     check(made, images)
 
 
-def test_what_dies_during_the_merge_is_dead_after_it(sealer: Sealer) -> None:
+def test_images_that_die_during_a_merge_are_dead_after_it(sealer: Sealer) -> None:
     images: Images = {}
     before = [member_of(sealer, np.arange(start, 600, 2), start, images) for start in (0, 1)]
     before[1] = before[1].without(np.array([5]))

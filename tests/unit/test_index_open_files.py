@@ -54,7 +54,7 @@ def test_a_file_is_not_closed_while_it_is_read(paths: list[Path]) -> None:
         content(files, paths[0])
 
 
-def test_many_threads_read_what_they_asked_for(paths: list[Path]) -> None:
+def test_concurrent_reads_get_the_right_files(paths: list[Path]) -> None:
     files = OpenFiles(2)
     start = threading.Barrier(8)
 

@@ -11,7 +11,7 @@ from iqdb_core.index.query_threads import QueryThreads
 from tests.fixtures.waiting import wait_until
 
 
-def test_a_lone_query_gets_what_it_wants_up_to_all() -> None:
+def test_a_single_query_gets_up_to_all_helpers() -> None:
     threads = QueryThreads(4, 3)
     for wanted, expected in ((0, 0), (2, 2), (9, 3)):
         with threads.turn(wanted) as count:
@@ -44,7 +44,7 @@ def test_work_is_done_elsewhere_and_here_once_closed() -> None:
     threads.close()
 
 
-def test_those_who_wait_are_called_in_order() -> None:
+def test_waiting_queries_start_in_order() -> None:
     threads = QueryThreads(1, 0)
     called: list[int] = []
     waiting: list[threading.Thread] = []

@@ -76,7 +76,7 @@ def test_any_legal_signature_comes_back_to_the_bit(
 
 
 @pytest.mark.parametrize("make", [cheap_rows, realistic_rows])
-def test_signatures_as_pictures_have_them_come_back_in_fewer_bytes(
+def test_signatures_of_pictures_round_trip_in_fewer_bytes(
     make: Callable[[np.random.Generator, int], tuple[np.ndarray, np.ndarray]],
 ) -> None:
     records = returned(Signatures(*make(np.random.default_rng(5), 1_000)))

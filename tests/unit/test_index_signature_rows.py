@@ -68,7 +68,7 @@ def test_file_of_pictures_takes_less_than_half(tmp_path: Path) -> None:
     assert (tmp_path / "1.rows").stat().st_size < 2_000 * SIGNATURE_BYTES / 2
 
 
-def test_file_of_what_is_nothing_like_a_picture_takes_hardly_more_than_plain(tmp_path: Path) -> None:
+def test_a_file_of_random_signatures_is_hardly_larger_than_plain(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     positions = np.sort(rng.integers(1, 16_384, (2_000, 3, 40)), axis=2).astype(np.int16)
     write_rows(tmp_path / "1.rows", Signatures(rng.random((2_000, 3)), positions))
@@ -164,7 +164,7 @@ def damaged_while_open(few: FileRows, content: bytes) -> FileRows:
 
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
-def test_whatever_the_file_holds_it_is_refused_by_name_or_read_as_signatures(
+def test_any_file_content_is_refused_by_name_or_read_as_signatures(
     few: FileRows, data: st.DataObject
 ) -> None:
     """Foreign positions in compiled code would write anywhere in memory."""

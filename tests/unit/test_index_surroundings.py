@@ -130,7 +130,9 @@ def _changed_within(
 
 @given(seed=st.integers(0, 2**32 - 1), share=st.sampled_from([0, 0.5, 0.8, 1]), is_grey=st.booleans())
 @settings(max_examples=25, deadline=None)
-def test_it_is_told_coefficient_by_coefficient(seed: int, share: float, is_grey: bool) -> None:
+def test_inside_and_outside_of_a_part_match_a_count_of_coefficients(
+    seed: int, share: float, is_grey: bool
+) -> None:
     random = np.random.default_rng(seed)
     width, height = random.integers(1, 5000, 2).tolist()
     size = (width, height) if seed % 9 else None
@@ -185,7 +187,7 @@ def index() -> Iterator[ImageIndex]:
         yield opened
 
 
-def test_a_picture_comes_before_what_else_was_shown_in_the_app(index: ImageIndex) -> None:
+def test_a_picture_ranks_before_other_screenshots_of_the_same_app(index: ImageIndex) -> None:
     n = len(photos())
     first = alarms = 0
     for number in OTHERS:

@@ -138,7 +138,7 @@ print(json.dumps([hits, misses, [name for name in needed_to_compile if name in s
 """
 
 
-def test_kernels_that_were_kept_are_loaded_without_what_compiles() -> None:
+def test_cached_kernels_are_loaded_without_the_compiler() -> None:
     subprocess.run([sys.executable, "-c", KEPT], check=True, capture_output=True)  # so that they are
     done = subprocess.run([sys.executable, "-c", KEPT], check=True, capture_output=True, text=True)
     hits, misses, loaded, frozen, counts, uncounted, wrong = json.loads(done.stdout)
@@ -175,7 +175,7 @@ print(json.dumps([of_others, loaded, known()]))
 """
 
 
-def test_what_queries_call_is_loaded_ahead_where_it_was_kept_for_this_machine() -> None:
+def test_kernels_of_queries_are_loaded_ahead_if_cached_for_this_machine() -> None:
     subprocess.run([sys.executable, "-m", "iqdb_core.compiling"], check=True)  # so that it is
     done = subprocess.run([sys.executable, "-c", AHEAD], check=True, capture_output=True, text=True)
     of_others, loaded, after_a_query = json.loads(done.stdout)

@@ -95,7 +95,7 @@ def searched(tmp_path: Path) -> Iterator[Searched]:
         search.close()
 
 
-def test_a_query_that_has_to_wait_for_others_holds_up_nobody_else(tmp_path: Path) -> None:
+def test_a_waiting_query_does_not_block_the_event_loop(tmp_path: Path) -> None:
     async def scenario(search: LocalSearch, index: ImageIndex, threads: list[str], _: Follower) -> None:
         held = [index._threads.turn(0) for _ in range(index._threads._turns)]
         for turn in held:
@@ -127,12 +127,12 @@ def test_slow_queries_are_answered_aside_until_they_are_quick_again(tmp_path: Pa
         asyncio.run(scenario(*made))
 
 
-def test_who_waits_for_a_change_too_long_is_told_so(tmp_path: Path) -> None:
+def test_waiting_too_long_for_a_change_raises(tmp_path: Path) -> None:
     with searched(tmp_path) as made, pytest.raises(IndexNotReady, match="not caught up"):
         asyncio.run(made.search.wait_applied(10, 0.01))
 
 
-def test_who_waits_for_a_change_while_the_server_stops_is_told_so(tmp_path: Path) -> None:
+def test_waiting_for_a_change_raises_when_the_server_stops(tmp_path: Path) -> None:
     async def scenario(search: LocalSearch, follower: Follower) -> None:
         waiting = asyncio.create_task(search.wait_applied(10, 30.0))
         await asyncio.sleep(0)  # it has begun to wait

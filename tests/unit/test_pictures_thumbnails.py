@@ -57,7 +57,7 @@ def test_a_file_is_shown_small_and_made_once(tmp_path: Path) -> None:
     asyncio.run(look())
 
 
-def test_what_is_kept_is_bounded(tmp_path: Path) -> None:
+def test_the_cache_is_bounded(tmp_path: Path) -> None:
     for number in range(6):
         (tmp_path / f"{number}.jpg").write_bytes(pictures.picture(number, (200, 200)))
 
@@ -73,7 +73,7 @@ def test_what_is_kept_is_bounded(tmp_path: Path) -> None:
     asyncio.run(look())
 
 
-def test_what_is_no_picture_or_too_large_is_not_shown(tmp_path: Path) -> None:
+def test_unreadable_and_too_large_files_have_no_thumbnail(tmp_path: Path) -> None:
     (tmp_path / "text.jpg").write_bytes(b"text")
     (tmp_path / "large.bmp").write_bytes(bytes(500_001))
     (tmp_path / "wide.png").write_bytes(pictures.flat((1, 2, 3), (2000, 1000)))
@@ -89,7 +89,7 @@ def test_what_is_no_picture_or_too_large_is_not_shown(tmp_path: Path) -> None:
     asyncio.run(look())
 
 
-def test_what_is_kept_waits_for_nobody_and_is_made_once(tmp_path: Path) -> None:
+def test_cached_thumbnails_do_not_wait_and_are_made_once(tmp_path: Path) -> None:
     for name in "abc":
         (tmp_path / name).write_bytes(pictures.picture(ord(name), (200, 200)))
 

@@ -26,7 +26,7 @@ def test_options_win_over_the_environment_and_that_over_defaults(monkeypatch: py
     assert (settings.max_pixels, settings.token, settings.link, settings.sweep_s) == (5, "secret", "", 0.5)
 
 
-def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IQDB_MAX_PIXELS", "")
     assert Settings.read().max_pixels == 100_000_000
 
@@ -56,7 +56,7 @@ def test_defaults_fit_together() -> None:
         ({"VISIBILITY_TIMEOUT_S": "30"}, "must be below IQDB_VISIBILITY_TIMEOUT_S (30)"),
     ],
 )
-def test_what_cannot_work_is_refused_and_what_would_is_said(
+def test_invalid_values_are_refused_with_what_is_allowed(
     environment: dict[str, str], sentence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, text in environment.items():
@@ -67,7 +67,7 @@ def test_what_cannot_work_is_refused_and_what_would_is_said(
 
 
 @pytest.mark.parametrize("name", ["token", "tokens", "redis_url", "redis_sentinel_master", "url"])
-def test_what_is_sent_to_others_is_text_and_a_refused_token_is_not_repeated(name: str) -> None:
+def test_text_settings_must_be_utf8_and_a_refused_token_is_not_repeated(name: str) -> None:
     with pytest.raises(WrongUsage) as refused:
         Settings.read(**{name: "secret\udcff"})
     sentence = f"--{name.replace('_', '-')} must be text in UTF-8, without control characters"
