@@ -1,7 +1,7 @@
 """The signature of an image, equal to IQDB's to the bit.
 
-Bytes of a file, or three colour channels, in; a `Signature` out. Knows no index, store, web or queue.
-Called by whoever adds or queries images.
+Computes a `Signature` from the bytes of a file, or from three colour channels. Knows no index, store, web or
+queue. Called when images are added or queried.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ _WARM_UP_FILES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class ReadImage:
-    """What was read of an image file.
+    """The result of reading an image file.
 
     Parameters
     ----------
     signature : Signature
     is_damaged : bool
-        Whether the file is damaged and the signature that of what could be read. Grey stands for what is
-        missing from a JPEG, white elsewhere. Damage that leaves no trace in the structure goes unnoticed.
+        Whether the file is damaged, so that the signature is that of the readable part. The missing part of a
+        JPEG is grey, that of other formats white. Damage that does not show in the structure goes unnoticed.
     """
 
     signature: Signature
@@ -75,9 +75,9 @@ def read_image(data: bytes, *, limits: DecodeLimits = _DEFAULT_LIMITS) -> ReadIm
     ----------
     data : bytes
         A JPEG, PNG, GIF, WebP, BMP, TIFF, AVIF, JPEG 2000, ICO, PPM or TGA file. Its content decides which.
-        The first frame counts, upright according to EXIF, on white, without regard to colour profiles.
+        The first frame counts, upright according to EXIF, on white; colour profiles are ignored.
     limits : DecodeLimits
-        What the image may cost, and whether it may be damaged.
+        Limits of decoding, and whether damaged images are accepted.
 
     Returns
     -------
@@ -89,10 +89,10 @@ def read_image(data: bytes, *, limits: DecodeLimits = _DEFAULT_LIMITS) -> ReadIm
     UnsupportedFormat
         The bytes are no image of a format and kind that is read.
     CorruptImage
-        The image is damaged beyond reading (or at all, if the limits refuse that), or built to exhaust the
-        decoder.
+        The image is too damaged to be read (or damaged at all, if the limits refuse that), or built to
+        exhaust the decoder.
     ImageTooLarge
-        It has more pixels than the limit; nothing has been decoded.
+        It has more pixels than the limit; nothing was decoded.
     OutOfMemory
         There is not enough memory now.
 
@@ -111,16 +111,16 @@ def read_timed(
     on_decoded: Callable[[float], None],
     on_hashed: Callable[[float], None],
 ) -> ReadImage:
-    """Do as `read_image`, and tell how long it took.
+    """Do as `read_image`, and report how long it took.
 
     Parameters
     ----------
     data, limits
         As for `read_image`.
     on_decoded : callable
-        Told the seconds that were not spent on hashing, also where the image cannot be read.
+        Called with the seconds not spent on hashing, even if the image cannot be read.
     on_hashed : callable
-        Told the seconds that were, if there is a signature.
+        Called with the seconds spent on hashing, if there is a signature.
     """
     start = perf_counter()
     hashing_s = 0.0
@@ -133,7 +133,7 @@ def read_timed(
 
 
 def _read(data: bytes, limits: DecodeLimits) -> tuple[ReadImage, float]:
-    """Return what was read of an image file, and the seconds that were spent on anything but decoding."""
+    """Return the result for an image file, and the seconds not spent on decoding."""
     with memory_errors():
         picture = decode(data, limits)
         shrinking = create_shrinking(picture.width, picture.height)
@@ -148,7 +148,7 @@ def _read(data: bytes, limits: DecodeLimits) -> tuple[ReadImage, float]:
 
 
 def from_image_bytes(data: bytes, *, limits: DecodeLimits = _DEFAULT_LIMITS) -> Signature:
-    """Return the signature of an image file; see `read_image`, which says more."""
+    """Return the signature of an image file; see `read_image`."""
     return read_image(data, limits=limits).signature
 
 
@@ -160,15 +160,15 @@ def parts_from_image_bytes(
     Parameters
     ----------
     data, limits
-        As for `from_image_bytes`; decoded once.
+        As for `from_image_bytes`; the file is decoded once.
 
     Returns
     -------
     whole : Signature
         What `from_image_bytes` returns.
     parts : list of (Rectangle, Signature)
-        At most 16, the best guess first: what is inside borders, beside text, between other pictures. The
-        signatures are those of the same pixels in a file of their own.
+        At most 16, the best guess first: parts inside borders, beside text, between other pictures. Their
+        signatures equal those of the same pixels in a file of their own.
 
     Raises
     ------
@@ -177,8 +177,8 @@ def parts_from_image_bytes(
 
     Notes
     -----
-    Beside what decoding takes, at most 64 MB: of pictures with more than 16 million pixels only every second
-    (third, ...) pixel of the parts is looked at. Takes some tens of milliseconds more than the signature.
+    Takes at most 64 MB beside decoding: for pictures with more than 16 million pixels only every second
+    (third, ...) pixel of the parts is used. Takes some tens of milliseconds more than the signature.
     """
     with memory_errors():
         return _with_parts(decode(data, limits))
@@ -211,7 +211,7 @@ def _with_parts(picture: Picture) -> tuple[Signature, list[tuple[Rectangle, Sign
 
 
 class ReadAsked(NamedTuple):
-    """What a search for copies of a picture looks for.
+    """The query signatures of a search for copies.
 
     Parameters
     ----------
@@ -226,7 +226,7 @@ class ReadAsked(NamedTuple):
 
 
 def read_asked(data: bytes, *, turns: str | None, limits: DecodeLimits) -> ReadAsked:
-    """Return the signatures that a search for copies of an image file looks for: its own, its parts', turned.
+    """Return the query signatures of a search for copies of a file: its own, its parts', and their turns.
 
     Parameters and errors are those of `parts_from_image_bytes` and `turned`.
     """
@@ -249,7 +249,7 @@ def from_channels(red: Sequence[int], green: Sequence[int], blue: Sequence[int])
     Raises
     ------
     InvalidChannels
-        Another length, or anything in it that is not an integer of 0..255; a bool is none.
+        Wrong length, or a value that is no integer of 0..255; bools are not accepted.
     """
     small = np.stack([_channel(values) for values in (red, green, blue)])
     return _from_small(small.reshape(CHANNELS, SIDE, SIDE))

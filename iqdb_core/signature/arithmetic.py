@@ -1,7 +1,7 @@
 """The heavy arithmetic of a signature, each function in its compiled and its plain form.
 
-Answers: who flattens, shrinks, decomposes and selects? What each takes and returns is said where the compiled
-form is. Called by `iqdb_core.signature` and by `bands`.
+Flattens, shrinks, decomposes and selects. Parameters and results are described at the compiled forms. Called
+by `iqdb_core.signature` and by `bands`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The rows of a decoded Pillow image, upright and on white, as the kernels want them.
 
-Takes Pillow's images and turns them with Pillow. Copies no more than a band of rows at a time. Called by
+Takes Pillow's images and turns them upright with Pillow. Copies at most one band of rows at a time. Called by
 `decode` only.
 """
 
@@ -51,7 +51,7 @@ def upright_bands(image: Image.Image, orientation: int) -> Iterator[NDArray[np.u
     Returns
     -------
     iterator of (n, width) uint32 ndarray, C-contiguous, read-only
-        From the top; each band is valid until the next is asked for. Pillow's errors come through.
+        From the top; each band is valid until the next is requested. Pillow's errors are passed on.
     """
     is_whole = image.width * image.height * 4 <= ONE_BLOCK_BYTES
     if not is_whole or orientation in _TRANSPOSED or image.mode not in PACKED_MODES | INDEXED_MODES:
@@ -69,7 +69,7 @@ def upright_bands(image: Image.Image, orientation: int) -> Iterator[NDArray[np.u
 def _written(
     pixels: NDArray[Any], write: Callable[[NDArray[Any], NDArray[np.uint32]], None]
 ) -> Iterator[NDArray[np.uint32]]:
-    """Yield the rows after translating them, each band into the same memory."""
+    """Yield the translated rows, each band in the same memory."""
     height, width = pixels.shape
     step = _band_rows(width)
     memory = np.empty((min(step, height), width), np.uint32)
@@ -88,7 +88,7 @@ def _colours(image: Image.Image) -> NDArray[np.uint32]:
 
 
 def _converted(image: Image.Image, orientation: int) -> Iterator[NDArray[np.uint32]]:
-    """Yield the rows after cutting them out, converting them and turning them upright."""
+    """Yield the rows, cut out, converted and turned upright."""
     across, down = image.size[::-1] if orientation in SIDEWAYS else image.size
     step = _band_rows(across) * (4 if orientation in SIDEWAYS else 1)
     for top in range(0, down, step):

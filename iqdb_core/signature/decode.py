@@ -1,9 +1,8 @@
-"""Which pixels an image file shows.
+"""Decodes the pixels of an image file.
 
-With `picture`, `bands`, `packed` and `decoders`, and `thumbnail`, which makes small pictures with it, the
-only user of Pillow. Turns every way in which a file can be wrong into an ImageError, within the limits it is
-given; memory that runs out is no such way. Never hashes. Called by `iqdb_core.signature` and `thumbnail`
-only.
+Only this, `picture`, `bands`, `packed`, `decoders` and `thumbnail` use Pillow. Turns every defect of a file
+into an ImageError, within the given limits; running out of memory is not a defect of the file. Never hashes.
+Called by `iqdb_core.signature` and `thumbnail` only.
 """
 
 from __future__ import annotations
@@ -72,9 +71,9 @@ def decode(data: bytes, limits: DecodeLimits) -> Picture:
     Raises
     ------
     UnsupportedFormat, CorruptImage, ImageTooLarge
-        Nothing else, whatever the bytes.
+        No other errors are raised, whatever the bytes.
     MemoryError
-        There is not enough of it at the moment.
+        There is not enough memory now.
     """
     still = container.read(data)
     if still.canvas is not None:
@@ -120,7 +119,7 @@ def decode(data: bytes, limits: DecodeLimits) -> Picture:
 
 
 def _unless_refused(picture: Picture, still: Still, limits: DecodeLimits) -> Picture:
-    """Return the picture if it may be in the condition in which it is."""
+    """Return the picture, unless it is damaged and the limits refuse that."""
     if picture.is_damaged and limits.refuse_damaged:
         raise CorruptImage(f"the {still.format} is damaged, and damaged pictures are refused here")
     return picture
@@ -130,17 +129,17 @@ def _load(still: Still, limits: DecodeLimits) -> Loaded:
     """Decode with Pillow's own reader of the format."""
     image = _OPENERS[still.format](io.BytesIO(still.data))
     _check_size(image.size, _pillow_limit(image, limits.max_pixels))
-    with decoder_errors(still.format, image.width * image.height):  # now that they are known
+    with decoder_errors(still.format, image.width * image.height):  # the size is known only now
         image.load()
     if still.is_12_bit:
         return Loaded(_joined(image), still.is_cut)
     if still.format == "TGA" and image.mode == "RGBA" and not still.data[_TARGA_FLAGS] & 0x0F:
-        return Loaded(image.convert("RGB"))  # the fourth byte means nothing
+        return Loaded(image.convert("RGB"))  # the fourth byte is unused
     return Loaded(image, still.is_cut)
 
 
 def _joined(image: Image.Image) -> Image.Image:
-    """Make of every three grey pixels of 4 bits one of 8, the lowest 4 of 12 left out."""
+    """Join every three grey pixels of 4 bits to one of 8, without the lowest 4 of 12 bits."""
     nibbles = np.asarray(image)
     return Image.fromarray(nibbles[:, 0::3] & np.uint8(0xF0) | nibbles[:, 1::3] >> np.uint8(4))
 
@@ -156,7 +155,7 @@ def _check_size(size: tuple[int, int], max_pixels: int) -> None:
 
 
 def _check_scans(scans: int, size: tuple[int, int], max_pixels: int) -> None:
-    """Refuse a JPEG that goes over its pixels so often that few bytes cost minutes."""
+    """Refuse a JPEG with so many scans that few bytes cost minutes."""
     if scans > _MAX_SCANS or scans * size[0] * size[1] > _MAX_SCAN_PASSES * max_pixels:
         raise CorruptImage(f"the JPEG has {scans} scans, too many for its size")
 
@@ -174,6 +173,6 @@ def _pillow_limit(image: ImageFile.ImageFile, max_pixels: int) -> int:
 
 
 def _guarded(bands: Iterator[NDArray[np.uint32]], name: str, pixels: int) -> Iterator[NDArray[np.uint32]]:
-    """Yield the bands; what Pillow raises while it converts them is the file's fault too."""
+    """Yield the bands; errors of Pillow while it converts them are the file's fault too."""
     with decoder_errors(name, pixels):
         yield from bands

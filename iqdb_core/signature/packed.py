@@ -1,10 +1,10 @@
-"""Where in memory an image's pixels are, four bytes each, without copying them.
+"""Gives kernels access to an image's pixels, four bytes each, without copying.
 
-Lends Pillow's own memory to the kernels through the Arrow C data interface. Knows no file format. Called by
+Uses Pillow's own memory through the Arrow C data interface. Knows no file format. Called by
 `iqdb_core.signature.bands` only.
 
-`numpy.asarray` copies, and of a colour picture makes three bytes of four: 0.9 ms for 1600 x 1200 pixels, and
-as much memory again, where lending takes 6 microseconds (processor time, Pillow 13, numpy 2.4).
+`numpy.asarray` copies, and makes three bytes of four for a colour picture: 0.9 ms for 1600 x 1200 pixels, and
+as much memory again, where this takes 6 microseconds (processor time, Pillow 13, numpy 2.4).
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def indexed(image: Image.Image) -> NDArray[np.uint8]:
 
 
 class _Lent:
-    """Memory that numpy may read as long as it holds on to this object, and with it to the memory's owner."""
+    """Memory for numpy to read; keeps the owner of the memory alive."""
 
     def __init__(self, array: _ArrowArray, dtype: str, image: Image.Image, owner: object) -> None:
         self.__array_interface__ = {

@@ -1,4 +1,4 @@
-"""The values that go in and out of decoding.
+"""The values passed to and from decoders.
 
 Made by `iqdb_core.signature.decode` and its decoders, used by `iqdb_core.signature`.
 """
@@ -15,14 +15,14 @@ from PIL import Image
 
 @dataclass(frozen=True, slots=True)
 class DecodeLimits:
-    """What one image may cost, and what condition it may be in.
+    """Limits of decoding one image.
 
     Parameters
     ----------
     max_pixels : int
-        Width times height, held against the header before anything is decoded.
+        Limit of width times height, checked against the header before anything is decoded.
     refuse_damaged : bool
-        Refuse pictures of which something is missing, instead of reading them as far as they go.
+        Refuse damaged pictures, instead of reading them as far as possible.
 
     Notes
     -----
@@ -47,7 +47,7 @@ class Picture:
     width, height : int
         In pixels.
     bands : iterator of (n, width) uint32 ndarray, read-only
-        The rows from the top, packed as `packed` does, on white; each is valid until the next is asked for.
+        The rows from the top, on white, in the format of `packed`; each is valid until the next is requested.
         May raise CorruptImage.
     is_damaged : bool
         Whether something is missing that the file should have held; it shows as grey in a JPEG, as the row
@@ -62,7 +62,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What a decoder hands back: an image of Pillow's, and whether it is whole."""
+    """The result of a decoder: a Pillow image, and whether it is complete."""
 
     image: Image.Image
     is_damaged: bool = False

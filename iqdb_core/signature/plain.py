@@ -1,7 +1,7 @@
-"""The signature's arithmetic in numpy and Python: slow, right at once, equal to the kernels to the bit.
+"""The signature's arithmetic in numpy and Python: slow, needs no compiling, equal to the kernels to the bit.
 
-Answers what `flatten`, `resample`, `haar` and `select` do; what each takes and returns is said there. Called
-in their place until they are compiled, and by tests.
+Equivalent to `flatten`, `resample`, `haar` and `select`, where parameters and results are described. Used in
+their place until they are compiled, and by tests.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""A soft picture of what a signature keeps: its mean colour and the places and signs of 120 coefficients.
+"""A soft picture made from a signature: its mean colour, and the places and signs of 120 coefficients.
 
-The inverse of what `haar` does, with magnitudes put in that a signature does not hold. It shows what the
-search sees, and stands in where nobody knows a thumbnail. Called by whoever shows an image that is only a
-signature.
+The inverse of `haar`, with typical magnitudes, which a signature does not contain. It shows what the search
+sees, and replaces a thumbnail where there is none.
 """
 
 from __future__ import annotations
@@ -35,12 +34,12 @@ _FLAT: Final = np.arange(-KEPT, 0)
 
 
 def preview(signature: Signature) -> NDArray[np.uint8]:
-    """Return the picture that a signature remembers.
+    """Return the picture of a signature.
 
     Parameters
     ----------
     signature : Signature
-        Any valid one, from outside too.
+        Any valid one, including untrusted ones.
 
     Returns
     -------
@@ -75,7 +74,7 @@ def inverse(plane: NDArray[np.float64]) -> NDArray[np.float64]:
 def preview_png(signature: Signature) -> bytes:
     """Return `preview` as a PNG file of about 5 KB."""
     pixels = preview(signature)
-    # Each row begins with its filter; 2 is the difference to the row above, which is mostly 0 here.
+    # Each row begins with its filter: 2 stores the difference to the row above, mostly 0 here.
     rows = np.empty((SIDE, 1 + 3 * SIDE), np.uint8)
     rows[:, 0] = 2
     flat = pixels.reshape(SIDE, 3 * SIDE)
@@ -97,7 +96,7 @@ def _filled(signature: Signature) -> NDArray[np.float64]:
         largest = np.maximum(places // SIDE, places % SIDE)
         octaves = np.frexp(largest)[1] - 1
         planes[channel, places] = np.sign(kept) * _MAGNITUDES[channel, octaves]
-    # Averages from outside may be of any size; what is beyond these is white or black all the same.
+    # Untrusted averages may have any size; beyond these limits everything is white or black anyway.
     planes[:, 0] = np.clip(signature.averages, -1.0, 1.0)
     if signature.is_grey:
         planes[1:, 0] = 0.0

@@ -1,4 +1,4 @@
-"""How a picture of any size becomes 128 x 128 pixels, to the bit as IQDB does it.
+"""Shrinks a picture of any size to 128 x 128 pixels, to the bit like IQDB.
 
 Area average in float32, in the order of operations of libgd 2.3, which decides the last bit;
 `tests/naive_signature.py` has it pixel by pixel. Never decodes and never converts colours. Called by
@@ -90,7 +90,7 @@ class Shrinking:
 
 @kernel(allocates=True)
 def spans(length: int) -> Spans:
-    """Say which source positions each of 128 output cells covers along one axis, and how far.
+    """Return which source positions each of 128 output cells covers along one axis, and how much.
 
     Parameters
     ----------

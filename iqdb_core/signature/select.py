@@ -1,7 +1,7 @@
-"""Which 40 coefficients of a channel are kept.
+"""Selects the 40 largest coefficients of a channel, by magnitude.
 
-The largest by magnitude. Among equal ones the outcome is that of the C++ standard library's heap as libstdc++
-implements it, which decides for flat and synthetic pictures. Called by `iqdb_core.signature` only.
+Among equal ones, the result is that of the C++ standard library's heap as in libstdc++. This matters for flat
+and synthetic pictures. Called by `iqdb_core.signature` only.
 """
 
 from __future__ import annotations

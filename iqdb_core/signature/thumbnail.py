@@ -1,7 +1,7 @@
 """A small picture of an image file, as a JPEG.
 
-Decodes as for a signature, so whatever can be searched can be shown, within the same limits. Never holds the
-whole picture beside the decoder's own copy. Called by whoever shows files.
+Decodes as for a signature: whatever can be searched can be shown, within the same limits. Never holds the
+whole picture beside the decoder's own copy. Called where files are shown.
 """
 
 from __future__ import annotations

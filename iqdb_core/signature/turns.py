@@ -1,8 +1,7 @@
 """The signatures of a picture's mirrored, turned and inverted copies, from its own signature alone.
 
-Answers: which signature would this picture have if it were turned? No pixel is looked at: every coefficient
-of a turned picture is one of the picture's own, elsewhere and perhaps with the other sign. Called by
-whoever searches for turned copies.
+No pixels are needed: every coefficient of a turned picture is one of the picture's own, at another position
+and perhaps with the opposite sign. Called in searches for turned copies.
 """
 
 from __future__ import annotations
@@ -94,7 +93,7 @@ def turned_signature(signature: Signature, turn: Turn, *, is_negative: bool = Fa
 
 
 def turned(asked: Sequence[Asked], turns: str | None = None) -> list[Asked]:
-    """Return what is asked for, and after it the turned copies of it that are to be searched for too.
+    """Return the query signatures, followed by those of their turns that are to be searched too.
 
     Parameters
     ----------

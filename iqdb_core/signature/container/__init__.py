@@ -1,6 +1,6 @@
-"""Which picture is in a file, of which format and size, and what a decoder must not be shown.
+"""Finds the picture in a file, its format and size, and removes parts that decoders must not see.
 
-Answers from the file's structure, in time proportional to its bytes, without decoding a pixel. Never uses
+Reads only the file's structure, in time proportional to its size, without decoding a pixel. Never uses
 Pillow. Called by `iqdb_core.signature.decode`.
 """
 
@@ -26,12 +26,12 @@ def read(data: bytes) -> Still:
     Returns
     -------
     Still
-        Its canvas is not yet held against any limit.
+        Its size is not yet checked against any limit.
 
     Raises
     ------
     UnsupportedFormat
-        No format we read, or a kind of one that we do not.
+        Not a format that we read, or an unsupported kind of one.
     CorruptImage
         The structure is damaged or cut short.
     """

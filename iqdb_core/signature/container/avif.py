@@ -1,9 +1,8 @@
 """Whether an ISO media file is an AVIF or HEIC picture.
 
-Hides EXIF blocks from the decoder of AVIF: such files orient pictures by properties of their own, and a
-damaged block must not spoil good pixels. Joins the lists that give properties to pictures, of which common
-encoders write two and the decoder takes one. Size and orientation are left to the decoders. Called by
-`container.read`.
+Hides EXIF blocks from the decoder of AVIF: such files have their own properties for orientation, and a
+damaged block must not make good pixels unreadable. Merges property lists, because common encoders write two
+and the decoder accepts one. Size and orientation are left to the decoders. Called by `container.read`.
 
 References
 ----------

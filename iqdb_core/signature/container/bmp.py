@@ -1,4 +1,4 @@
-"""What the header of a BMP says, in a file of its own or inside of an icon.
+"""Reads the header of a BMP, in a file of its own or inside an icon.
 
 All headers that are in use: Windows' of 40 to 124 bytes and OS/2's of 12 to 64. Called by `container.read`
 and by the decoder of BMPs.
@@ -76,7 +76,7 @@ class Bitmap:
 
 
 def is_bmp(data: bytes) -> bool:
-    """Whether the bytes begin as a BMP: two letters and a header of a known length."""
+    """Return whether the bytes begin like a BMP: two letters and a header of a known length."""
     return (
         data.startswith(b"BM") and int.from_bytes(data[_FILE_HEADER : _FILE_HEADER + 4], "little") in _HEADERS
     )
@@ -95,7 +95,7 @@ def of_file(data: bytes) -> Bitmap:
 
 
 def header(data: bytes, begin: int, pixels_begin: int = 0) -> Bitmap:
-    """Read the header at `begin`; without a place of their own the pixels follow the colours."""
+    """Read the header at `begin`; unless it says where the pixels are, they follow the colours."""
     (size,) = struct.unpack_from("<I", data, begin)
     if size not in _HEADERS:
         raise UnsupportedFormat("a BMP with a header of this kind is not read")

@@ -1,6 +1,6 @@
-"""Which way up a picture is, according to its EXIF block.
+"""Reads the orientation of a picture from its EXIF block.
 
-Reads that one tag. A damaged block or an impossible value means upright, because the pixels are still good.
+A damaged block or an impossible value means upright, because the pixels are still good.
 Called by the readers of this folder.
 """
 

@@ -1,7 +1,7 @@
 """The first frame of a GIF file.
 
-Makes of it a file of that frame alone, without its place on the canvas, comments or instructions for what
-follows. Says whether the file is cut, also behind that frame. Called by `container.read`.
+Makes a file of that frame alone, without its position on the canvas, comments or later instructions. Says
+whether the file is truncated, even after that frame. Called by `container.read`.
 """
 
 from __future__ import annotations
@@ -67,10 +67,10 @@ def read(data: bytes) -> Still:
 
 
 def _is_cut(data: bytes, position: int, *, is_animated: bool) -> bool:
-    """Tell whether the file ends within a block from the first frame on, or an animation before its end.
+    """Return whether the file ends within a block after the first frame, or an animation before its end.
 
-    Single pictures without the mark of the end are not called cut: some programs write them. Nor is what
-    comes after something that is no block.
+    Single pictures without an end marker do not count as truncated, because some programs write them. Nothing
+    after an invalid block is examined.
     """
     frames = 0
     left = _MOST_BLOCKS

@@ -1,8 +1,8 @@
-"""What a JPEG file holds before its first scan, and how many scans it has.
+"""Reads a JPEG file up to its first scan, and counts its scans.
 
-Walks the segments as libjpeg does, wrong lengths and junk between segments included. Hands on only what
-pixels depend on, without EXIF, profiles, comments and thumbnails: tables, the frame header, and those JFIF
-and Adobe segments from which libjpeg learns the colour space. Called by `container.read`.
+Walks the segments like libjpeg, including wrong lengths and junk between segments. Passes on only what pixels
+depend on: tables, the frame header, and the JFIF and Adobe segments that tell libjpeg the colour space. EXIF,
+profiles, comments and thumbnails are dropped. Called by `container.read`.
 
 References
 ----------
@@ -66,7 +66,7 @@ class _Frame:
 
 @dataclass(slots=True)
 class _Head:
-    """What the segments before the first scan said so far; `kept` is what a decoder needs of them."""
+    """What is known from the segments before the first scan; `kept` is what a decoder needs of them."""
 
     kept: list[bytes]
     orientation: int = UPRIGHT
@@ -74,7 +74,7 @@ class _Head:
     is_inverted: bool = False
 
     def look_into(self, marker: int, content: bytes) -> None:
-        """Take from a segment that libjpeg may pass over what matters."""
+        """Take what matters from a segment that libjpeg may skip."""
         if marker == _EXIF and self.orientation == UPRIGHT and content.startswith(b"Exif\0\0"):
             self.orientation = orientation_of(content)
         if colour_space := _colour_space(marker, content):
@@ -82,7 +82,7 @@ class _Head:
             self.is_inverted |= marker == _ADOBE
 
     def take(self, marker: int, content: bytes) -> None:
-        """Take a frame header or a table, or refuse what is neither."""
+        """Take a frame header or a table; raise for any other segment."""
         if marker in _OTHER_FRAMES:
             raise UnsupportedFormat("a JPEG that is coded hierarchically or without loss is not read")
         if marker in _FRAMES:
@@ -183,9 +183,9 @@ def _frame(marker: int, content: bytes) -> _Frame:
 
 
 def _count_scans(data: bytes, position: int) -> int:
-    """Count the scans up to the end marker, the one at `position` included.
+    """Count the scans up to the end marker, including the one at `position`.
 
-    Few are not counted exactly: what looks like a scan may be within a segment or after the end.
+    Small numbers may be inexact: something like a scan may be within a segment or after the end.
     """
     at_most = 1 + data.count(bytes((0xFF, _SCAN)), position)
     if at_most <= _FEW_SCANS:

@@ -1,7 +1,6 @@
-"""The formats that are passed on nearly as they are: JPEG 2000, icons, pixmaps, Targa.
+"""Formats that are passed on nearly unchanged: JPEG 2000, icons, pixmaps, Targa.
 
-Tells by content whether a file is one of them, and refuses those of their kinds that decode unreasonably
-slowly. Called by `container.read`.
+Recognises them by content, and refuses variants that decode unreasonably slowly. Called by `container.read`.
 """
 
 from __future__ import annotations
@@ -59,12 +58,12 @@ def read_jpeg2000(data: bytes) -> Still:
 
 
 def is_pixmap(data: bytes) -> bool:
-    """Whether the bytes begin as a portable bitmap, greymap or pixmap."""
+    """Return whether the bytes begin like a portable bitmap, greymap or pixmap."""
     return _PIXMAP.match(data) is not None
 
 
 def is_targa(data: bytes) -> bool:
-    """Whether the bytes are a Targa: by the end that version 2 has, or a head that makes sense throughout."""
+    """Return whether the bytes are a Targa: by the footer of version 2, or a fully consistent header."""
     if data.endswith(_TARGA_FOOTER):
         return True
     if len(data) <= _TARGA_HEAD:
@@ -97,7 +96,7 @@ def read_pixmap(data: bytes) -> Still:
 
 
 def read_icon(data: bytes) -> Still:
-    """Take the largest picture of an icon file, in most colours; see `container.read` for what is raised."""
+    """Take the largest picture of an icon file with the most colours; see `container.read` for errors."""
     (count,) = struct.unpack_from("<H", data, 4)
     best: tuple[int, int, bytes] | None = None
     for n in range(count):

@@ -1,9 +1,9 @@
 """The parts of a PNG file that its pixels depend on.
 
 Keeps header, palette, transparency and image data, and drops everything else unread: text that inflates to
-gigabytes, profiles, what comes after the first frame. Where an animation leaves out the default image, its
-first frame takes that one's place, as in browsers. Wrong checksums of image data and a missing end are damage
-that is noted; a header, palette or transparency that is damaged is refused. Called by `container.read`.
+gigabytes, profiles, frames after the first. If the default image is no part of an animation, the first frame
+replaces it, as in browsers. Wrong checksums of image data and a missing end are noted as damage; a damaged
+header, palette or transparency is refused. Called by `container.read`.
 
 References
 ----------
@@ -34,7 +34,7 @@ _FRAME_BYTES: Final = 26
 
 
 class _Chunk(NamedTuple):
-    """A chunk's name and content, as far as it is there, and whether it is whole and its checksum right."""
+    """A chunk's name and content, as far as present, and whether it is complete with the right checksum."""
 
     name: bytes
     content: memoryview
@@ -43,7 +43,7 @@ class _Chunk(NamedTuple):
 
 @dataclass(slots=True)
 class _Parts:
-    """What was found so far. Frame: size, and upper left corner on the canvas."""
+    """The parts found so far. Frame: size, and upper left corner on the canvas."""
 
     colours: list[bytes]
     default: list[memoryview]
@@ -74,7 +74,7 @@ def read(data: bytes) -> Still:
     ihdr = struct.pack(">II", *size) + bytes(first.content[8:])
     idat = b"".join(pixels)
     header = b"".join((MAGIC, chunk(b"IHDR", ihdr), *parts.colours, struct.pack(">I4s", len(idat), b"IDAT")))
-    # Decoders pass over the checksum of image data.
+    # Decoders ignore the checksum of image data.
     whole = b"".join((header, idat, bytes(4), chunk(b"IEND", b"")))
     return Still(
         "PNG",
@@ -93,7 +93,7 @@ def chunk(name: bytes, content: bytes) -> bytes:
 
 
 def _chunks(data: bytes) -> Iterator[_Chunk]:
-    """Yield the chunks; the last may be cut, and what cannot be a chunk ends them."""
+    """Yield the chunks; the last may be truncated, and anything invalid ends them."""
     view = memoryview(data)
     position = len(MAGIC)
     for _ in range(MAX_PIECES):
@@ -112,7 +112,7 @@ def _chunks(data: bytes) -> Iterator[_Chunk]:
 
 
 def _demand(needed: _Chunk) -> None:
-    """Refuse what no picture can be made of."""
+    """Raise if no picture can be made of the parts."""
     if not needed.is_sound:
         raise CorruptImage(
             f"the PNG is damaged: its {needed.name.decode()} chunk is cut or its checksum wrong"

@@ -1,4 +1,4 @@
-"""What a file's structure says about the one picture in it that counts.
+"""The picture of a file that counts, as described by the file's structure.
 
 Values only. Made by the readers of this folder, used by `iqdb_core.signature.decode`.
 """
@@ -21,17 +21,16 @@ class Still:
     format : str
         Pillow's name of the format.
     data : bytes
-        A file of that format which holds this frame and, as far as its reader can tell them apart, nothing
-        that its pixels do not depend on: no comments, profiles or further frames for a decoder to trip
-        over.
+        A file of that format with this frame and, as far as its reader can separate them, only what its
+        pixels depend on: no comments, profiles or further frames, which could make a decoder fail.
     canvas : (int, int) or None
         Width and height in pixels before `orientation`; None if only the decoder reads them.
     orientation : int
         EXIF orientation, 1..8; 1 means upright.
     corner : (int, int)
-        Where on the canvas the decoded frame begins. What it leaves uncovered is transparent.
+        Where on the canvas the decoded frame begins. The rest of the canvas is transparent.
     scans : int
-        How many passes over all its pixels the file asks for.
+        How many passes over all its pixels the file needs.
     pixels_begin : int
         Where in `data` the compressed pixels of a JPEG (its first scan, header included), a PNG, a GIF or
         a WebP that is cut within its pixels begin.

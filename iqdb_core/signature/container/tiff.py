@@ -1,6 +1,6 @@
-"""What the first directory of a TIFF file says, and whether it can be true.
+"""Reads and checks the first directory of a TIFF file.
 
-Appends a directory of its own to the file: only tags that the pixels depend on, each checked against the
+Appends a new directory to the file that has only tags on which the pixels depend, each checked against the
 file's size, and no further directory. Called by `container.read`.
 """
 
@@ -128,7 +128,7 @@ def _check_kind(bits: tuple[int, ...], values: dict[int, int]) -> bool:
 
 
 def _has_all_pages(data: bytes, first: int, layout: _Layout) -> bool:
-    """Tell whether all directories are within the file; refuse a file whose chain of them never ends."""
+    """Return whether all directories are within the file; raise if their chain never ends."""
     seen: set[int] = set()
     directory = first
     while directory:
@@ -193,7 +193,7 @@ def _shorts(
 
 
 def _as_nibbles(entries: dict[int, tuple[int, int, bytes]], values: dict[int, int], layout: _Layout) -> None:
-    """Describe samples of 12 bits as three of 4, which take the same room and which decoders read rightly."""
+    """Describe samples of 12 bits as three of 4, of the same size, which decoders read correctly."""
     entries[_BITS] = (3, 1, struct.pack(f"{layout.order}H", 4).ljust(len(entries[_BITS][2]), b"\0"))
     for tag in (_WIDTH, _TILE_WIDTH):
         if tag in entries:
@@ -202,7 +202,7 @@ def _as_nibbles(entries: dict[int, tuple[int, int, bytes]], values: dict[int, in
 
 
 def _with_wide_palette(data: bytes, entries: dict[int, tuple[int, int, bytes]], layout: _Layout) -> bytes:
-    """Return the file with a palette of 16 bits behind it, if some writer took 8 for enough.
+    """Return the file with a 16-bit palette appended, if its writer used 8 bits.
 
     The rule is libtiff's: no colour of a palette that has 16 bits is below 256 throughout.
     """

@@ -1,7 +1,7 @@
-"""How large a WebP's canvas is, and which way up.
+"""Reads the canvas size and orientation of a WebP.
 
-Passes the file on as it is: the decoder's own container code checks that frames fit their canvas. Says of a
-file that is cut where its pixels begin. Called by `container.read`.
+Passes the file on unchanged: the decoder's own container code checks that frames fit their canvas. For a
+truncated file it says where the pixels begin. Called by `container.read`.
 """
 
 from __future__ import annotations

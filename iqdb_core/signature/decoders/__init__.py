@@ -1,5 +1,5 @@
-"""From one picture's bytes to its pixels, a file per format that needs more than Pillow's own reader.
+"""Decoders, one file per format that needs more than Pillow's own reader.
 
-Each reads what can be read of a damaged file, and says whether anything was missing. Called by
+Each reads as much as possible of a damaged file, and says whether anything was missing. Called by
 `iqdb_core.signature.decode` only.
 """

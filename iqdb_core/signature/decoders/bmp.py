@@ -1,6 +1,6 @@
-"""BMPs of every kind, and the older pictures inside of icons, without Pillow, which reads fewer of them.
+"""Decodes all kinds of BMPs, and the bitmaps inside icons, without Pillow, which supports fewer kinds.
 
-Pixels are unpacked a band at a time. Rows that are missing are white, as what run-length coding leaves out.
+Pixels are unpacked a band at a time. Missing rows are white, as are pixels left out by run-length coding.
 Called by `iqdb_core.signature.decode`.
 """
 
@@ -112,7 +112,7 @@ class _Rows:
         return out
 
     def _finds_alpha(self) -> bool:
-        """Whether alpha is meant: a picture without any opacity at all is one that says nothing of it."""
+        """Return whether alpha is used: a picture with no opacity anywhere does not use it."""
         if self._bits not in {16, 32} or not self._masks[3]:
             return False
         step = max(1, _BAND_PIXELS // self._width)
@@ -127,7 +127,7 @@ class _Rows:
 
 
 class _Indices:
-    """The rows of a BMP whose indices are unpacked already, from the first in the file."""
+    """The rows of a BMP with unpacked indices, from the first in the file."""
 
     has_alpha = False
 
@@ -205,7 +205,7 @@ def _masked(
     *,
     has_alpha: bool,
 ) -> Iterator[NDArray[np.uint32]]:
-    """Make transparent what an icon's mask says, unless it has alpha of its own; the mask may be missing."""
+    """Apply an icon's mask, unless the picture has alpha of its own; the mask may be missing."""
     begin = bitmap.pixels_begin + stride(width, bitmap.bits) * height
     across = stride(width, 1)
     done = 0

@@ -1,4 +1,4 @@
-"""Codes of a progressive JPEG's first scan made into averages of blocks.
+"""Decodes the averages of blocks from the first scan of a progressive JPEG.
 
 Called by `dc_scans`.
 """
@@ -24,7 +24,7 @@ def read_averages(
     Parameters
     ----------
     packed : (n,) uint8 ndarray, read-only
-        The bits, those that only keep markers and pixels apart left out.
+        The bits, without stuffing.
     tables : (components, 65536) uint16 ndarray
         For every 16 bits the length of the code that they begin with, times 256, plus its category; 0 for
         none.

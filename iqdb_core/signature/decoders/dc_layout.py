@@ -22,7 +22,7 @@ BLOCK: Final = 8
 
 
 class NotRewritten(Exception):
-    """The file has something in it that no encoder writes; nothing is promised of it."""
+    """The file has something that no encoder writes; such files are not rewritten."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,8 @@
-"""A progressive JPEG with other averages in some rows of its blocks.
+"""Rewrites a progressive JPEG with other averages in some rows of its blocks.
 
-The first coefficient of each block, its average, travels in scans of its own. Those are read and written anew
-with rows of averages copied over others; everything else stays as it is, the place at which the data of a
-scan ends too early included. Knows the code of a file, not what is done with its pixels. Called by
-`smoothing`.
+The first coefficient of each block, its average, is stored in scans of its own. These are read and written
+again with rows of averages copied over others. Everything else stays unchanged, including the place where a
+scan ends too early. Knows the coding of a file, not what is done with its pixels. Called by `smoothing`.
 
 References
 ----------
@@ -64,7 +63,7 @@ read_averages: Final[
 
 @dataclass(slots=True)
 class _State:
-    """What the segments up to a place said."""
+    """What is known from the segments so far."""
 
     codes: dict[int, NDArray[np.uint16]] = field(default_factory=dict)
     interval: int = 0
@@ -214,7 +213,7 @@ def _rewritten(
 ) -> list[bytes]:
     """Return a scan of averages, its header included, with averages from elsewhere.
 
-    One that ends too early is filled up if an average that is there has to be copied behind its end.
+    A scan that ends too early is filled up if an average has to be copied behind its end.
     """
     blocks = len(scan.owners)
     groups = len(scan.rows) // blocks
@@ -222,7 +221,7 @@ def _rewritten(
     if groups > _MAX_RESTARTS * interval:
         raise NotRewritten
     pieces = [np.frombuffer(piece, np.uint8) for piece in _pieces(pixels, state.interval)]
-    averages = np.zeros(len(scan.rows) + 1, np.int32)  # the last one for blocks that get zero
+    averages = np.zeros(len(scan.rows) + 1, np.int32)  # the last one is for blocks that get zero
     if scan.is_first:
         there = _read_first(pieces, scan, state, interval, averages[:-1])
         end = min(there + 1, groups) * blocks

@@ -1,4 +1,4 @@
-"""Averages of blocks as the data of a scan of a progressive JPEG, whole or ending too early.
+"""Writes averages of blocks as a scan of a progressive JPEG, complete or ending too early.
 
 Called by `dc_scans`.
 
@@ -35,12 +35,12 @@ class Coded:
     ----------
     pixels : bytes
         What follows the header of the scan.
-    manifold : int
-        The category that has a code of every length from `_COMMON` up to seven bits more.
+    filler : int
+        The category with codes of every length from `_COMMON` to `_COMMON` + 7 bits.
     """
 
     pixels: bytes
-    manifold: int
+    filler: int
 
     def table(self, slot: int) -> bytes:
         """Return the segment with the table of codes, to stand in this slot."""
@@ -48,7 +48,7 @@ class Coded:
         counts[_COMMON - 1] = _CATEGORIES
         for length in range(_COMMON + 1, _COMMON + _BYTE):
             counts[length - 1] = 1
-        values = bytes((*range(_CATEGORIES), *(self.manifold,) * (_BYTE - 1)))
+        values = bytes((*range(_CATEGORIES), *(self.filler,) * (_BYTE - 1)))
         content = bytes((slot,)) + bytes(counts) + values
         return struct.pack(">BBH", 0xFF, _TABLES, 2 + len(content)) + content
 
@@ -84,27 +84,27 @@ def packed_averages(
 
     Notes
     -----
-    That next group is written but for its last bit. Where a decoder runs out of data it reads zeros; so this
-    bit is one if the group was read from data that ended in it. As what is before must fill bytes, the first
-    average after the last restart is written with a code of the right length out of several.
+    The next group is written without its last bit. A decoder that runs out of data reads zeros, so this bit
+    is one if the group itself was read from data that ended within it. The bits before must fill whole bytes:
+    therefore the first average after the last restart gets a code of the right length out of several.
     """
     blocks = len(owners)
     end = len(averages) // blocks if there is None else there + 1
     interval = interval or max(end, 1)
-    manifold = 0
+    filler = 0
     parts = []
     for begin in range(0, end, interval):
         stop = min(begin + interval, end)
         codes, lengths = _codes(averages[begin * blocks : stop * blocks], owners)
         bits = _bits(codes, lengths)
         if stop == end and there is not None:
-            manifold = int(lengths[0]) - _COMMON
+            filler = int(lengths[0]) - _COMMON
             longer = _longer(-(len(bits) - 1) % _BYTE, bits[:_COMMON])
             bits = np.concatenate((longer, bits[_COMMON:]))[:-1]  # of a lone 0 that bit is in its code
         else:
             bits = np.concatenate((bits, np.ones(-len(bits) % _BYTE, np.uint8)))
         parts.append(_stuffed(bits))
-    return Coded(_joined(parts), manifold)
+    return Coded(_joined(parts), filler)
 
 
 def _codes(
@@ -125,7 +125,7 @@ def _codes(
 
 
 def _longer(bits: int, code: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the code of the manifold category that is longer than the common one by some bits."""
+    """Return the code of the filler category that is longer than the common one by some bits."""
     if bits == 0:
         return code
     return _bits(np.array([(_CATEGORIES + 1 << bits) - 2]), np.array([_COMMON + bits]))

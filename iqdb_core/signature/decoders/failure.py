@@ -1,8 +1,7 @@
-"""What the exceptions of decoders mean.
+"""Translates exceptions of decoders.
 
-Tells files that are damaged from kinds of files that are not read, and both from memory that ran out and from
-bugs, which pass. Nothing of a decoder's own words goes into a message. Used by `decode`, the decoders, and
-whoever decodes with them.
+Separates damaged files from unsupported kinds, and both from a lack of memory and from bugs, which are passed
+on. A decoder's own message is never shown. Used by `decode`, the decoders, and their callers.
 """
 
 from __future__ import annotations
@@ -47,21 +46,21 @@ _DECODER_BYTES: Final = 16
 
 @contextmanager
 def decoder_errors(name: str, pixels: int = 0) -> Iterator[None]:
-    """Turn what a decoder raises for bad bytes into an ImageError.
+    """Turn a decoder's exceptions for bad bytes into an ImageError.
 
     Parameters
     ----------
     name : str
         The format, for the message.
     pixels : int
-        How many are decoded; 0 if only headers are read.
+        How many pixels are decoded; 0 if only headers are read.
 
     Raises
     ------
     CorruptImage, UnsupportedFormat
         Instead of any of `BAD_FILE`.
     MemoryError
-        Also where the decoder calls the file broken for want of memory.
+        Also if the decoder reports a broken file because it lacks memory.
     """
     try:
         yield
@@ -77,7 +76,7 @@ def decoder_errors(name: str, pixels: int = 0) -> Iterator[None]:
 
 @contextmanager
 def memory_errors() -> Iterator[None]:
-    """Turn a MemoryError into an error of ours, which says that trying again can help."""
+    """Turn a MemoryError into OutOfMemory, which is retryable."""
     try:
         yield
     except MemoryError as error:
@@ -85,5 +84,5 @@ def memory_errors() -> Iterator[None]:
 
 
 def _check_memory(pixels: int) -> None:
-    """Raise MemoryError if a decoder could not have got its memory: most only say that they failed."""
+    """Raise MemoryError if a decoder probably lacked memory: most of them only report a failure."""
     np.empty(pixels * _DECODER_BYTES, np.uint8)

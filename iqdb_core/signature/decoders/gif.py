@@ -1,6 +1,6 @@
 """A GIF whose compressed data may end early or be damaged.
 
-A whole file is left to Pillow. Of another, the pixels up to the damage are unpacked here, as browsers show
+Complete files are left to Pillow. Of others, the pixels up to the damage are unpacked here, as browsers show
 them. Called by `iqdb_core.signature.decode`.
 """
 
@@ -36,14 +36,14 @@ unpack_lzw: Final[Callable[[NDArray[np.uint8], int, NDArray[np.uint8]], int]] = 
 
 
 def load(still: Still) -> Loaded:
-    """Decode a GIF; Pillow's errors come through where it cannot be mended."""
+    """Decode a GIF; raises Pillow's errors if it cannot be repaired."""
     try:
         image = GifImageFile(io.BytesIO(still.data))
         image.load()
     except BAD_FILE:
         return _mended(still)
     last = image.crop((0, image.height - 1, image.width, image.height))
-    # A last row of zeros is what Pillow leaves if the data ends early; good pictures may have one, too.
+    # Pillow leaves a last row of zeros if the data ends early; good pictures may have one too.
     if last.getbbox(alpha_only=False) is None and _unpacked(still)[1] < image.width * image.height:
         return _mended(still)
     return Loaded(image, still.is_cut)
@@ -103,7 +103,7 @@ def _colours(still: Still) -> tuple[bytes, int | None]:
 
 
 def _deinterlaced(pixels: NDArray[np.uint8], rows: int) -> NDArray[np.uint8]:
-    """Put rows in their places; a missing one looks like the one above it."""
+    """Put rows in their places; a missing row is a copy of the one above it."""
     height = len(pixels)
     order = [row for first, step in _PASSES for row in range(first, height, step)]
     out = np.empty_like(pixels)

@@ -14,7 +14,7 @@ from iqdb_core.signature.picture import DecodeLimits, Loaded
 
 
 def load(still: Still, limits: DecodeLimits) -> Loaded:
-    """Decode the primary picture, upright as its properties say; libheif's errors come through."""
+    """Decode the primary picture, upright according to its properties; raises libheif's errors."""
     from pillow_heif import HeifFile  # noqa: PLC0415 - costs start-up time, and most pictures are of another format
 
     file = HeifFile(io.BytesIO(still.data))  # type: ignore[no-untyped-call]

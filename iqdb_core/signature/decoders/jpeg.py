@@ -1,8 +1,8 @@
-"""A JPEG as IQDB reads it, which reads as libgd does: as far as the bytes go, the rest grey.
+"""Decodes a JPEG like IQDB, which uses libgd: as far as the bytes go, the rest grey.
 
-libgd gives libjpeg an end marker whenever its bytes run out, and goes on as long as libjpeg does. Pillow's
-decoder is a later version of the same libjpeg; here it is fed in the same way, and `smoothing` makes up for
-the difference. Called by `iqdb_core.signature.decode`.
+When its bytes run out, libgd gives libjpeg an end marker, and continues as long as libjpeg does. Pillow's
+decoder is a later version of the same libjpeg. It is fed in the same way here, and `smoothing` corrects the
+difference between the versions. Called by `iqdb_core.signature.decode`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ what it takes for data that is missing."""
 
 
 def load(still: Still) -> Loaded:
-    """Decode a JPEG; Pillow's errors come through."""
+    """Decode a JPEG; raises Pillow's errors."""
     image, is_damaged = _decoded(still)
     if not is_damaged and still.scans == 1 and _ends_grey(image):
         is_damaged = _is_short(still)
@@ -51,9 +51,9 @@ def _decoded(still: Still) -> tuple[Image.Image, bool]:
             if decoder.ends_at(still.scans_end):
                 is_hungry = decoder.finish(still.data[still.scans_end :])
                 return decoder.image, is_hungry
-        # Data of the last scan is missing. The decoder has taken in what it should not; begin anew.
+        # Data of the last scan is missing. The decoder has consumed too much, so start again.
     with _Decoder(still) as decoder:
-        # At once where the end is known to be missing: with arithmetic codes the decoder cannot wait for it.
+        # At once if the end is known to be missing: with arithmetic codes the decoder cannot wait for it.
         is_hungry = decoder.finish(still.data + _ENDLESS if still.is_cut else still.data)
         return decoder.image, is_hungry or still.is_cut or still.scans_end > 0
 
@@ -73,7 +73,7 @@ class _Decoder:
     Parameters
     ----------
     still : Still
-        What the container says of the file.
+        The file as described by its container.
     """
 
     def __init__(self, still: Still) -> None:
@@ -83,7 +83,7 @@ class _Decoder:
         self.is_done = False
         self._data = still.data
         self._left = b""
-        self._decoder = Image._getdecoder(mode, "jpeg", (mode, ""))  # noqa: SLF001 - what ImageFile does, too
+        self._decoder = Image._getdecoder(mode, "jpeg", (mode, ""))  # noqa: SLF001 - ImageFile does the same
         self._decoder.setimage(self.image.im, (0, 0, *still.canvas))
 
     def __enter__(self) -> Self:
@@ -93,7 +93,7 @@ class _Decoder:
         self._decoder.cleanup()
 
     def feed(self, data: bytes) -> int:
-        """Decode as far as possible; return how many bytes wait for more of them.
+        """Decode as far as possible; return how many bytes are still unused.
 
         Raises
         ------
@@ -109,17 +109,17 @@ class _Decoder:
         return len(self._left)
 
     def ends_at(self, end: int) -> bool:
-        """Decode up to the end of a scan, and say whether the scan needs no more than that.
+        """Decode up to the end of a scan; return whether the scan is complete.
 
-        A decoder that has all of a scan passes over what is not a marker, byte by byte; one that lacks some
-        waits for more than one byte at a time. Not noticed is what zeros in place of a few bytes make good.
+        A decoder with a complete scan skips bytes one by one until the next marker; one that lacks data waits
+        for more than one byte at a time. Missing bytes that zeros can replace go unnoticed.
         """
         return self.feed(self._data[:end] + _ZEROS) == 0 and all(
             self.feed(_ZEROS[:1]) == 0 for _ in range(len(_ZEROS) + 1)
         )
 
     def finish(self, data: bytes) -> bool:
-        """Decode to the end; return whether end markers had to be put after the data."""
+        """Decode to the end; return whether end markers had to be added."""
         self.feed(data)
         is_hungry = not self.is_done
         while not self.is_done:
@@ -128,13 +128,13 @@ class _Decoder:
 
 
 def _ends_grey(image: Image.Image) -> bool:
-    """Whether the last pixel is what libjpeg puts where nothing is known; a few good pictures end so, too."""
+    """Return whether the last pixel is libjpeg's grey for missing data; some good pictures end like that."""
     pixel = image.getpixel((image.width - 1, image.height - 1))
     return pixel == _GREY or (isinstance(pixel, tuple) and pixel[-1] == _GREY)
 
 
 def _is_short(still: Still) -> bool:
-    """Whether the one scan ends before the picture does, by decoding it without any end marker."""
+    """Return whether the only scan ends before the picture, by decoding it without any end marker."""
     marker = _MARKER.search(still.data, still.pixels_begin)
     if marker is None:
         return True

@@ -1,7 +1,7 @@
 """A JPEG XL, by libjxl.
 
-One that was made from a JPEG without loss gives that JPEG back to the bit, so it has the JPEG's hash. Called
-by `iqdb_core.signature.decode`.
+A JPEG XL that was made from a JPEG without loss gives that JPEG back to the bit, so it has the same hash.
+Called by `iqdb_core.signature.decode`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _MODES: Final = frozenset({"L", "LA", "RGB", "RGBA", "I;16"})
 def load(still: Still) -> Loaded | bytes:
     """Decode the first frame, upright, or return the JPEG that the file was made from.
 
-    The size in the header is to be held against the limits before. libjxl's errors come through.
+    The caller has checked the size in the header against the limits. Raises libjxl's errors.
     """
     # Costs start-up time, and most pictures are of another format.
     from pillow_jxl import Decoder  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""Codes of a GIF made into indices.
+"""Unpacks the LZW codes of a GIF.
 
 Called by `gif`, for files that Pillow cannot read to their end.
 """
@@ -17,7 +17,7 @@ _CODES: Final = 4096
 
 @kernel(allocates=True)
 def unpack_lzw(packed: NDArray[np.uint8], bits: int, out: NDArray[np.uint8]) -> int:  # noqa: C901 - one loop with its cases is what gets compiled
-    """Unpack LZW codes as GIF has them, up to the first that makes no sense.
+    """Unpack the LZW codes of a GIF, up to the first invalid one.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """A PNG whose compressed data may end early or be damaged.
 
-A whole file is left to Pillow. Of another, the rows that are there are inflated, white ones (in an interlaced
-picture those above) are put in place of the others, and Pillow decodes the result. Called by
+Complete files are left to Pillow. Of others, the existing rows are inflated, missing rows become white (in an
+interlaced picture copies of those above), and Pillow decodes the result. Called by
 `iqdb_core.signature.decode`.
 """
 
@@ -53,7 +53,7 @@ class _Header:
     is_interlaced: bool
 
     def row_bytes(self, width: int) -> int:
-        """Return how long a row is, the number of its filter included."""
+        """Return the length of a row in bytes, including the number of its filter."""
         return 1 + (width * self.bits * _SAMPLES.get(self.colours, 1) + 7) // 8
 
     def passes(self) -> list[tuple[int, int]]:
@@ -68,7 +68,7 @@ class _Header:
 
 
 def load(still: Still) -> Loaded:
-    """Decode a PNG; Pillow's errors come through where it cannot be mended."""
+    """Decode a PNG; raises Pillow's errors if it cannot be repaired."""
     try:
         image = PngImageFile(io.BytesIO(still.data))
         _mark_last_rows(image)
@@ -88,7 +88,7 @@ def _header(still: Still) -> _Header:
 
 
 def _mark_last_rows(image: PngImageFile) -> None:
-    """Put a pattern where the last two rows belong: Pillow does not say if there is no data for them."""
+    """Fill the last two rows with a pattern, because Pillow does not report missing data for them."""
     fresh = Image.new(image.mode, image.size)
     for row in range(max(0, image.height - 2), image.height):
         fresh.paste(_marked(image), (0, row))
@@ -96,7 +96,7 @@ def _mark_last_rows(image: PngImageFile) -> None:
 
 
 def _has_marked_rows(image: Image.Image) -> bool:
-    """Whether one of the last two rows is still as it was marked; a narrow picture may happen to be so."""
+    """Return whether one of the last two rows still has the pattern; a narrow picture may by chance."""
     mark = _marked(image).tobytes()
     return any(
         image.crop((0, row, image.width, row + 1)).tobytes() == mark
@@ -113,9 +113,9 @@ def _marked(image: Image.Image) -> Image.Image:
 
 
 def _inflated(still: Still) -> bytearray:
-    """Return the inflated image data as far as it can be had and no longer than a whole picture's.
+    """Return as much inflated image data as possible, at most that of a whole picture.
 
-    Neither the stream's own checksum nor its header is asked.
+    The stream's own checksum and header are ignored.
     """
     wanted = sum(size * rows for size, rows in _header(still).passes())
     (length,) = struct.unpack_from(">I", still.data, still.pixels_begin - 8)
@@ -124,7 +124,7 @@ def _inflated(still: Still) -> bytearray:
     stream = zlib.decompressobj(-zlib.MAX_WBITS)
     fed = _feed(stream, compressed, wanted, out, _PIECE_BYTES)
     if fed < len(compressed) and len(out) < wanted and not stream.eof:
-        # Again up to the piece that failed, and byte by byte into it: what a failing call had is lost.
+        # Repeat up to the piece that failed, then byte by byte, because a failing call loses its output.
         out.clear()
         stream = zlib.decompressobj(-zlib.MAX_WBITS)
         _feed(stream, compressed[:fed], wanted, out, _PIECE_BYTES)
@@ -133,7 +133,7 @@ def _inflated(still: Still) -> bytearray:
 
 
 def _feed(stream: zlib._Decompress, compressed: memoryview, wanted: int, out: bytearray, piece: int) -> int:
-    """Inflate until there is enough or an error; return the bytes that went in without one."""
+    """Inflate until there is enough, or an error; return the number of bytes consumed before it."""
     for begin in range(0, len(compressed), piece):
         try:
             out += stream.decompress(compressed[begin : begin + piece], max(1, wanted - len(out)))
@@ -178,7 +178,7 @@ def _mended(still: Still) -> Loaded:
 
 
 def _rows_in(raw: bytearray, parts: list[tuple[int, int]]) -> list[int]:
-    """Return how many rows of each part are whole and name a filter that exists, up to the first gap."""
+    """Return how many rows of each part are complete and have a valid filter, up to the first gap."""
     rows = []
     begin = 0
     for size, count in parts:
@@ -193,9 +193,9 @@ def _rows_in(raw: bytearray, parts: list[tuple[int, int]]) -> list[int]:
 
 
 def _with_white(still: Still, header: _Header) -> tuple[bytes, bytes, bool]:
-    """Return the chunks that describe colours, a byte that stands for white pixels, and whether it does.
+    """Return the chunks that describe colours, a byte for white pixels, and whether it is really white.
 
-    It does not if each entry of a palette is another colour: then it stands for the brightest.
+    If a palette has no free entry for white, the byte stands for its brightest colour.
     """
     begin, end = len(MAGIC) + 25, still.pixels_begin - 8
     colours = still.data[begin:end]

@@ -1,4 +1,4 @@
-"""Keeps the libraries below Pillow from writing to stderr what they think of a stranger's file.
+"""Keeps the libraries below Pillow from writing warnings about files to stderr.
 
 Used by `iqdb_core.signature.decode`, once.
 """
@@ -12,7 +12,7 @@ from PIL import _imaging
 
 
 def be_quiet() -> None:
-    """Silence libtiff, and Pillow's warnings; what matters comes as an exception."""
+    """Silence libtiff and Pillow's warnings; anything important is raised as an exception."""
     warnings.filterwarnings("ignore", module=r"PIL\.")
     library = ctypes.CDLL(_imaging.__file__)
     for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):

@@ -1,4 +1,4 @@
-"""Run-length codes of a BMP made into indices.
+"""Unpacks the run-length codes of a BMP.
 
 Called by `bmp`.
 """
@@ -21,12 +21,12 @@ def unpack_rle(packed: NDArray[np.uint8], bits: int, out: NDArray[np.uint16]) ->
     bits : int
         4 or 8 per pixel.
     out : (height, width) uint16 ndarray
-        Indices; what the codes leave out keeps its value. **Changed in place.**
+        Indices; pixels that the codes leave out keep their value. **Changed in place.**
 
     Returns
     -------
     int
-        How many rows there are; all if an end is marked.
+        How many rows there are; all of them if there is an end marker.
     """
     height, width = out.shape
     x, y, at = 0, 0, 0

@@ -1,11 +1,11 @@
-"""An incomplete progressive JPEG smoothed as IQDB's decoder does.
+"""Smooths an incomplete progressive JPEG like IQDB's decoder.
 
-As long as a block's finer coefficients are not there, libjpeg guesses them from the averages of the blocks
-around it, two in each direction (the idea is in ITU-T T.81, K.8). What IQDB links, libjpeg-turbo 2.1, takes
-the nearest row in place of the second-nearest one where versions since 3 do not: above the first two rows of
-blocks of the second row of MCUs, and below the last two of the last row of MCUs but one. What those versions
-make of a file in which the nearer row was copied over the farther is what 2.1 shows of these rows; so such
-files are made, decoded, and these rows taken over. Called by `jpeg`.
+While a block's finer coefficients are missing, libjpeg estimates them from the averages of the blocks around
+it, two in each direction (the idea is in ITU-T T.81, K.8). IQDB links libjpeg-turbo 2.1, which in some places
+uses the nearest row instead of the second-nearest: above the first two rows of blocks of the second row of
+MCUs, and below the last two of the last row of MCUs but one. Versions since 3 do not. But if the nearer row
+is copied over the farther one in the file, they show these rows as 2.1 does. So such files are made and
+decoded, and the rows are taken from there. Called by `jpeg`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _APART: Final = 4
 
 
 def smooth_edges(image: Image.Image, data: bytes, decoded: Callable[[bytes, int], Image.Image]) -> None:
-    """Replace the rows of a picture that were smoothed otherwise than IQDB does.
+    """Replace the rows of a picture that IQDB smooths differently.
 
     Parameters
     ----------

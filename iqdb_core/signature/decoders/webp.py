@@ -1,7 +1,7 @@
 """A WebP whose pixels end early.
 
-The decoder takes whole files only. So the file is filled up in several ways, and the rows that all fillings
-share are those that its own data gives; decoders of both kinds of WebP work from the top. Called by
+The decoder accepts only complete files. So the file is filled up in several ways, and the rows that are equal
+in all results come from its own data, because decoders of both kinds of WebP work from the top. Called by
 `iqdb_core.signature.decode`.
 
 References
@@ -41,12 +41,12 @@ _WHITE: Final = (255, 255, 255, 255)
 
 
 def load(still: Still) -> Loaded:
-    """Decode what is there of a WebP that is cut, white in place of the rows that are missing.
+    """Decode a truncated WebP, with white in place of missing rows.
 
     Raises
     ------
     CorruptImage
-        Less than half of the rows are there, or nothing can be said of them.
+        Less than half of the rows are there, or it is unknown how many are.
     """
     if still.pixels_begin == 0:
         whole = WebPImageFile(io.BytesIO(still.data))
@@ -74,7 +74,7 @@ def load(still: Still) -> Loaded:
 
 
 def _shared_rows(pixels: NDArray[np.uint8], others: NDArray[np.uint8]) -> int:
-    """Return how many rows from the top are the same in both, at most as many as the first has."""
+    """Return how many rows from the top are equal in both, at most the number of the first."""
     for row in range(len(pixels)):
         if not np.array_equal(pixels[row], others[row]):
             return row
@@ -82,7 +82,7 @@ def _shared_rows(pixels: NDArray[np.uint8], others: NDArray[np.uint8]) -> int:
 
 
 def _pictures(still: Still) -> Iterator[NDArray[np.uint8]]:
-    """Yield the pixels that the decoder makes of the file with one filling after the other."""
+    """Yield the decoded pixels of the file with each filling in turn."""
     begin = still.pixels_begin
     there = len(still.data) - begin
     size = there + (_TIMES * there + _LEAST & ~1)
@@ -109,13 +109,13 @@ def _pictures(still: Still) -> Iterator[NDArray[np.uint8]]:
 
 
 def _filling(number: int) -> bytes:
-    """Return what a file is filled up with, over and over; the first is zeros."""
+    """Return the bytes that a file is filled up with, repeatedly; the first filling is zeros."""
     if number == 0:
         return b"\0"
     return np.random.default_rng(number).integers(0, 256, _NOISE_BYTES, np.uint8).tobytes()
 
 
 def _decoded(data: bytes) -> NDArray[np.uint8]:
-    """Return the pixels alone: the decoder keeps as much again for further frames."""
+    """Return only the pixels: the decoder itself keeps as much memory again for further frames."""
     with WebPImageFile(io.BytesIO(data)) as image:
         return np.array(image)

@@ -1,9 +1,8 @@
-"""Which parts of a picture may be pictures of their own: in borders, pages, screenshots, collages.
+"""Finds parts of a picture that may be pictures of their own: in borders, pages, screenshots, collages.
 
-Answers: where in this picture could the one be that somebody looks for? Cuts along flat rows and columns (the
-XY-cut of document analysis), peels borders one colour at a time, and cuts along straight edges where nothing
-flat lies between. Guesses only: the search decides. Never decodes and never hashes. Called by
-`iqdb_core.signature` only.
+Cuts along flat rows and columns (the XY-cut of document analysis), peels borders one colour at a time, and
+cuts along straight edges where nothing flat lies between. These are guesses: the search decides. Never
+decodes and never hashes. Called by `iqdb_core.signature` only.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ def find_parts(pixels: NDArray[np.uint32]) -> list[Rectangle]:
 
 
 def _moved_to_edges(pixels: NDArray[np.uint32], box: Box, step: int) -> Box:
-    """Return a box of a sample in pixels, each side moved to the sharpest edge close by."""
+    """Convert a box of the sample to pixels, with each side moved to the sharpest edge nearby."""
     height, width = pixels.shape
     top, bottom = box.top * step, min(box.bottom * step, height)
     left, right = box.left * step, min(box.right * step, width)

@@ -1,8 +1,7 @@
-"""What is computed for every row of a picture, compiled when first needed.
+"""Computations over every row of a picture, compiled when first needed.
 
-Answers: who looks at the pixels? What each takes and returns is said in `lines`; `plain`
-answers until that is compiled. Importing this loads no compiler. Called by the files that cut pictures into
-parts.
+Parameters and results are described in `lines`; `plain` is used until that is compiled. Importing this loads
+no compiler. Called by the files that cut pictures into parts.
 """
 
 from __future__ import annotations

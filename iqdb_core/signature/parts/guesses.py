@@ -1,6 +1,6 @@
-"""Which boxes may be pictures of their own, and which of them are worth a search.
+"""Finds boxes that may be pictures of their own, and chooses those that are worth a search.
 
-Answers: how is this picture put together? Called by `find_parts` alone.
+Called by `find_parts` alone.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ _Paper = tuple[Colour, ...]
 class _Guess:
     """A box that may be a picture on a page of these colours; the weight says how likely, 0..1.
 
-    Those that are late are many, and seldom right: with a margin of which nothing in the picture tells where
-    it ends, or runs of pieces between straight edges.
+    Late guesses are many, and seldom right: guessed margins whose end nothing in the picture shows, and runs
+    of pieces between straight edges.
     """
 
     box: Box
@@ -73,15 +73,15 @@ def find_boxes(pixels: NDArray[np.uint32]) -> list[Box]:
 
 
 def _chosen(whole: Box, worth: Mapping[Box, float], seen: Collection[Box]) -> list[Box]:
-    """Return the boxes that are worth most, each less for what it has in common with those before it.
+    """Return the boxes of the highest worth, reduced by what each has in common with those before it.
 
     Parameters
     ----------
     whole : Box
-        Not chosen, nor is what is nearly the same.
+        Never chosen, nor are boxes that are nearly the same.
     worth : mapping of Box to float
     seen : collection of Box
-        Those of them that come before all others.
+        The boxes that come before all others.
     """
     boxes = sorted(worth, key=lambda box: (box.top, box.left))
     sides = np.array(boxes, np.int64).reshape(-1, 4)
@@ -100,7 +100,7 @@ def _chosen(whole: Box, worth: Mapping[Box, float], seen: Collection[Box]) -> li
 
 
 class _Ink:
-    """How many pixels of any rectangle are not of the colours of the page around it."""
+    """Counts the pixels of any rectangle that do not have the colours of the page around it."""
 
     def __init__(self, pixels: NDArray[np.uint32]) -> None:
         self._step = max(1, int(np.sqrt(pixels.size / _INK_SAMPLES)))
@@ -133,7 +133,7 @@ class _Ink:
 
 
 def _guesses(sheet: Sheet, box: Box, paper: _Paper, levels: int) -> Iterator[_Guess]:
-    """Yield a box, what is left of it after each peeling, and the same for the pieces that it falls into."""
+    """Yield a box, the rest of it after each peeling, and the same for the pieces that it is cut into."""
     if sheet.seen.get(box, -1) >= levels:
         return
     sheet.seen[box] = levels
@@ -193,11 +193,11 @@ def _cuts(
         cuts += [_Cut(piece, paper, is_union) for piece, is_union in pieces]
     is_whole = box == sheet.whole
     with_edges = [] if cuts else [core]
-    if is_whole and box not in with_edges:  # what looks like a border, or a page, may be a picture's own
+    if is_whole and box not in with_edges:  # an apparent border or page may be part of the picture
         with_edges.append(box)
     for edged in with_edges:
         for piece, is_union in cut_at_edges(sheet, edged):
-            if is_whole or not is_union:  # those of every box would be too many
+            if is_whole or not is_union:  # edges of every box would be too many
                 cuts.append(_Cut(piece, papers[-1], is_union, is_late=is_union))
     return cuts, is_page
 

@@ -1,8 +1,7 @@
 """Which rows of a rectangle are flat, and where a straight edge runs across it.
 
-Answers, for every row of a part of a picture: is it of one colour, or of a smooth run of colours, but for
-what JPEG adds? Columns are the rows of the transposed picture. Knows nothing of parts. Called by `parts`
-only.
+For every row of a part of a picture: is it of one colour, or a smooth gradient, apart from JPEG artefacts?
+Columns are the rows of the transposed picture. Knows nothing of parts. Called by `parts` only.
 """
 
 from __future__ import annotations
@@ -55,8 +54,8 @@ def _far_share(
 ) -> float:
     """Return the share of pixels further than `far` from the line through the colours `ends`.
 
-    Stops with a value above `most` when that is reached, but not before the end of a run of pixels: without
-    a way out, and with indices and values that cannot be negative, vectors of them are looked at together.
+    Stops with a value above `most` once that is exceeded, but only at the end of a run of pixels: without an
+    early exit, and with unsigned indices and values, the compiler can use vectors.
     """
     width = right - left
     room = most * width
@@ -65,7 +64,7 @@ def _far_share(
     red, green, blue = ends[0, 0], ends[0, 1], ends[0, 2]
     reds, greens, blues = ends[1, 0] - red, ends[1, 1] - green, ends[1, 2] - blue
     is_even = max(abs(reds), abs(greens), abs(blues)) <= 1
-    # What is less than the lower limit wraps around, and is more than `apart` then.
+    # A value below the lower limit wraps around, and is then larger than `apart`.
     red_from, green_from, blue_from = np.uint32(red - far), np.uint32(green - far), np.uint32(blue - far)
     apart = np.uint32(2 * far)
     low = np.uint32(255)
@@ -83,7 +82,7 @@ def _far_share(
             for x in range(first, stop):
                 pixel = row[x]
                 along = float(np.int64(x) - left - width // 6)
-                # Of whole numbers as small as these the floor of the quotient is exact.
+                # For integers this small the floor of the quotient is exact.
                 red_at = red + np.floor(reds * along / span)
                 green_at = green + np.floor(greens * along / span)
                 blue_at = blue + np.floor(blues * along / span)
@@ -119,7 +118,7 @@ def _is_plainly_content(row: NDArray[np.uint32], left: int, right: int) -> bool:
 def _ends(
     row: NDArray[np.uint32], left: int, right: int, values: NDArray[np.int64], ends: NDArray[np.int64]
 ) -> None:
-    """Write the row's colours in the middle of its first and of its last third, which are medians."""
+    """Write the median colours in the middle of the row's first and last third."""
     third = max(1, (right - left) // 3)
     for end in range(2):
         first = left if end == 0 else right - third
@@ -135,7 +134,7 @@ def _ends(
 def flat_rows(
     pixels: NDArray[np.uint32], top: int, bottom: int, left: int, right: int
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.int64]]:
-    """Say which rows of a rectangle are flat, and of which colour.
+    """Return which rows of a rectangle are flat, and their colours.
 
     Parameters
     ----------
@@ -147,9 +146,9 @@ def flat_rows(
     Returns
     -------
     is_flat : (bottom - top,) bool ndarray
-        Of one colour, or of colours that run evenly from one end to the other, but for a pixel in a hundred.
+        Of one colour, or an even gradient from one end to the other, except for one pixel in a hundred.
     is_ringing : (bottom - top,) bool ndarray
-        Flat but for what JPEG adds beside content.
+        Flat except for JPEG artefacts beside content.
     colours : (bottom - top, 2, 3) int64 ndarray
         Red, green and blue, 0..255, in the middle of the first and of the last third.
     """
@@ -232,7 +231,7 @@ def edge_shares(
 ) -> NDArray[np.float64]:
     """Return over which share of its width a sharp edge runs between each row and the one above.
 
-    Sharp is what differs by more than it does two rows further up and down. In a picture such edges are
+    An edge is sharp if rows differ more than two rows further up and down. Inside a picture such edges are
     seldom exactly level; between two pictures they always are.
 
     Returns

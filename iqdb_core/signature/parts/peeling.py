@@ -1,6 +1,6 @@
-"""Taking borders off, one flat colour at a time, with every step kept.
+"""Peels borders off, one flat colour at a time, and keeps every step.
 
-A picture may have flat margins of its own, so no step is the right one for all. Called by `guesses`.
+A picture may have flat margins of its own, so no single step is right for all pictures. Called by `guesses`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MARGINS: Final = (0.03, 0.07, 0.12)
 
 
 def peeled_steps(sheet: Sheet, box: Box) -> Iterator[tuple[Box, Colour]]:
-    """Yield what is left after each flat colour is peeled off, from the outside in, and that colour."""
+    """Yield the rest after each flat colour is peeled off, from the outside in, and that colour."""
     for _ in range(_MOST_PEELS):
         colour = _edge_colour(sheet, box)
         if colour is None:
@@ -58,12 +58,12 @@ def _edge_colour(sheet: Sheet, box: Box) -> NDArray[np.int64] | None:
 
 
 def _peel(sheet: Sheet, box: Box, colour: NDArray[np.int64], *, is_run: bool) -> Box:
-    """Take a colour, or the smooth run of colours that begins with it, off all four sides."""
+    """Remove a colour, or the gradient that begins with it, from all four sides."""
     while box.height > 0 and box.width > 0:
         top = _run(sheet.side(box, is_down=False, is_far=False), colour, is_run=is_run)
         bottom = _run(sheet.side(box, is_down=False, is_far=True), colour, is_run=is_run)
         inner = Box(box.top + top, box.bottom - bottom, box.left, box.right)
-        if inner.height <= 0:  # all of it belongs, or two smooth runs meet at a jump; there are no columns
+        if inner.height <= 0:  # everything is border, or two gradients meet at a jump; there are no columns
             return Box(box.top, box.top, box.left, box.right)
         left = _run(sheet.side(inner, is_down=True, is_far=False), colour, is_run=is_run)
         if left >= box.width:
@@ -71,7 +71,7 @@ def _peel(sheet: Sheet, box: Box, colour: NDArray[np.int64], *, is_run: bool) ->
         right = _run(sheet.side(inner, is_down=True, is_far=True), colour, is_run=is_run)
         inner = Box(inner.top, inner.bottom, inner.left + left, inner.right - right)
         if inner == box:
-            if box not in sheet.sharpened:  # one colour and a run of colours often leave the same
+            if box not in sheet.sharpened:  # one colour and a gradient often leave the same
                 sheet.sharpened[box] = _sharpened(sheet, box)
             return sheet.sharpened[box]
         box = inner
@@ -95,7 +95,7 @@ def _run(lines: Lines, colour: NDArray[np.int64], *, is_run: bool) -> int:
 
 
 def _sharpened(sheet: Sheet, box: Box) -> Box:
-    """Move each side inwards over what JPEG has left of the border, to the edge of the content."""
+    """Move each side inwards over JPEG artefacts of the border, to the edge of the content."""
     top = box.top + _ringing(sheet.across, box, is_far_side=False)
     bottom = box.bottom - _ringing(sheet.across, box, is_far_side=True)
     left = box.left + _ringing(sheet.down, box.turned(), is_far_side=False)
@@ -121,7 +121,7 @@ def _ringing(pixels: NDArray[np.uint32], box: Box, *, is_far_side: bool) -> int:
 
 
 def loose_boxes(box: Box, core: Box) -> Iterator[Box]:
-    """Yield boxes around a core with some of the margin: pictures often have equal margins of their own."""
+    """Yield boxes around a core with part of the margin: pictures often have equal margins of their own."""
     box = box.around(core)
     down = min(core.top - box.top, box.bottom - core.bottom)
     across = min(core.left - box.left, box.right - core.right)
@@ -130,9 +130,9 @@ def loose_boxes(box: Box, core: Box) -> Iterator[Box]:
 
 
 def bordered_boxes(box: Box, core: Box) -> Iterator[Box]:
-    """Yield what is left of `box` without a border as wide on every side, of the colour of the core's margin.
+    """Yield the rest of `box` without a border of equal width, in the colour of the core's margin.
 
-    The widest border that there may be leaves a picture that touches the edge of its own somewhere.
+    With the widest possible border, the picture's content touches its own edge somewhere.
     """
     box = box.around(core)
     narrowest = min(
@@ -146,9 +146,9 @@ def bordered_boxes(box: Box, core: Box) -> Iterator[Box]:
 
 
 def padded_boxes(box: Box, core: Box) -> Iterator[Box]:
-    """Yield boxes around a core with margins that clip art often has, and a square one, as far as `box` goes.
+    """Yield boxes around a core with usual margins of clip art, and a square one, within `box`.
 
-    Where a picture's own margin has the colour of the page, nothing tells where it ends.
+    If a picture's own margin has the colour of the page, nothing shows where it ends.
     """
     box = box.around(core)
     shorter, longer = sorted((core.width, core.height))

@@ -1,7 +1,6 @@
-"""The flat rows and edges of a picture in numpy: right at once, equal to the kernels in every value.
+"""The flat rows and edges of a picture in numpy, equal to the kernels in every value.
 
-What each function takes and returns is said in `lines`. Called in its place until that is compiled, and by
-tests.
+Parameters and results are described in `lines`. Used in its place until that is compiled, and by tests.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _FlatRows = tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.int64]]
 
 
 def flat_rows(pixels: NDArray[np.uint32], top: int, bottom: int, left: int, right: int) -> _FlatRows:
-    """Say which rows of a rectangle are flat, and of which colour."""
+    """Return which rows of a rectangle are flat, and their colours."""
     n = bottom - top
     is_flat, is_ringing = np.zeros(n, np.bool_), np.zeros(n, np.bool_)
     colours = np.zeros((n, 2, _CHANNELS), np.int64)
@@ -119,7 +118,7 @@ def _distances(rows: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.i
 
 
 def _is_share_within(is_far: NDArray[np.bool_], most: float) -> NDArray[np.bool_]:
-    """Tell of which rows at most that share of pixels is far; as `lines` divides and compares."""
+    """Return which rows have at most that share of far pixels, computed as in `lines`."""
     width = is_far.shape[1]
     counts = is_far.sum(axis=1)
     within: NDArray[np.bool_] = (counts <= most * width) & (counts / width <= most)

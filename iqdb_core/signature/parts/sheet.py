@@ -1,6 +1,6 @@
-"""A picture whose rows and columns can be looked at alike, with what is known of them.
+"""A picture with uniform access to its rows and columns, which caches which of them are flat.
 
-Answers: which rows, or columns, of this box are flat, and of which colour? Called by `peeling` and `cutting`.
+Called by `peeling` and `cutting`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MIN_SIDE: Final = 24
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """What `flat_rows` says of the rows, or of the columns, of a box."""
+    """The result of `flat_rows` for the rows, or the columns, of a box."""
 
     is_flat: NDArray[np.bool_]
     is_ringing: NDArray[np.bool_]
@@ -40,7 +40,7 @@ class Lines:
 
 
 class Sheet:
-    """A picture whose rows and columns can be looked at alike."""
+    """A picture with uniform access to its rows and columns."""
 
     def __init__(self, pixels: NDArray[np.uint32]) -> None:
         self.across = contiguous(pixels)
@@ -54,15 +54,15 @@ class Sheet:
         """What is left of a peeled box where JPEG has left something of the border."""
 
     def rows(self, box: Box) -> Lines:
-        """Return what is known of the rows of a box, from the top."""
+        """Return the rows of a box, from the top."""
         return self._lines(self.across, box, is_down=False)
 
     def columns(self, box: Box) -> Lines:
-        """Return what is known of the columns of a box, from the left."""
+        """Return the columns of a box, from the left."""
         return self._lines(self.down, box.turned(), is_down=True)
 
     def side(self, box: Box, *, is_down: bool, is_far: bool) -> Lines:
-        """Return what is known of the lines from one side of a box: all of them, or to one that is not flat.
+        """Return the lines from one side of a box: all of them, or up to one that is not flat.
 
         Parameters
         ----------
