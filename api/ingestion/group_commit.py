@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 
 MAX_GROUP: Final = 1024
 """Writes per transaction: bounds its length, far above what decoding can supply in the time of one flush."""
-TELL_AGAIN_S: Final = 60.0
-"""How often it is mentioned in the log that nothing can be committed."""
+WARN_AGAIN_S: Final = 60.0
+"""Interval of warnings that nothing can be committed."""
 
 
 class WritableStore(Protocol):
@@ -77,7 +77,7 @@ class GroupCommitter:
         self._lock = threading.Lock()
         self._is_closed = False
         self._last_error: str | None = None
-        self._told_s = -math.inf
+        self._warned_s = -math.inf
         self._thread = threading.Thread(target=self._run, name="commit", daemon=True)
         self._thread.start()
 
@@ -150,8 +150,8 @@ class GroupCommitter:
         Callers only learn about their own write, but a full disk concerns the operator.
         """
         self._last_error = str(error)
-        if time.monotonic() - self._told_s >= TELL_AGAIN_S:
-            self._told_s = time.monotonic()
+        if time.monotonic() - self._warned_s >= WARN_AGAIN_S:
+            self._warned_s = time.monotonic()
             log.warning("writes are refused: %s", error, extra={"action": "no_commit"})
 
     @staticmethod

@@ -39,11 +39,11 @@ LINGER_S: Final = 1.0
 REST_S: Final = 5.0
 """How long one who was answered early may be silent: many read nothing before they have sent all."""
 LONGEST_REST_S: Final = 15.0
-"""How long he may go on sending, unheard."""
+"""How long the client may continue sending after that; its bytes are ignored."""
 RESERVED_FILES: Final = 128
 """Descriptors that no connection gets, at most half of all: for the index, the database, uploads, exports."""
-TELL_AGAIN_S: Final = 60.0
-"""How often it is mentioned in the log that connections wait."""
+WARN_AGAIN_S: Final = 60.0
+"""Interval of warnings that connections are not accepted."""
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 _REQUEST_LINE_BYTES: Final = len(b"GET  HTTP/1.1\r\n")
 """Of a request line without its address."""
@@ -77,7 +77,7 @@ class Acceptor:
         )
         self._tasks: set[asyncio.Task[Any]] = set()
         self._is_closed = False
-        self._told_s = -math.inf
+        self._warned_s = -math.inf
         listener.setblocking(False)
         self._listen()
 
@@ -126,8 +126,8 @@ class Acceptor:
     def _pause(self, reason: str) -> None:
         """Stop accepting for a while."""
         now = self._loop.time()
-        if now - self._told_s >= TELL_AGAIN_S:
-            self._told_s = now
+        if now - self._warned_s >= WARN_AGAIN_S:
+            self._warned_s = now
             log.warning("connections are not accepted for now: %s", reason, extra={"action": "no_accept"})
         self._loop.remove_reader(self._listener)
         self._loop.call_later(_PAUSE_S, self._listen)

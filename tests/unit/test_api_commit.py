@@ -107,7 +107,7 @@ def test_repeated_failures_of_the_store_are_logged_once(
     assert committer.last_error is None
     assert fail(ConfigError("no trouble of the store")) == []
     assert committer.last_error is None
-    monkeypatch.setattr(group_commit, "TELL_AGAIN_S", 0.0)
+    monkeypatch.setattr(group_commit, "WARN_AGAIN_S", 0.0)
     assert fail(StoreUnavailable("still full")) == ["writes are refused: still full"]
     committer.close()
 

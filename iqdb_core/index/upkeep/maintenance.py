@@ -19,8 +19,8 @@ IDLE_S: Final = 1.0
 RETRY_S: Final = 10.0
 """How long it waits after the disk failed."""
 
-TELL_AGAIN_S: Final = 60.0
-"""How often trouble that lasts is mentioned in the log."""
+WARN_AGAIN_S: Final = 60.0
+"""Interval of warnings about a lasting error."""
 
 State = Literal["off", "running", "failed"]
 _log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class Maintenance:
         self._thread: threading.Thread | None = None
         self.state: State = "off"
         self.last_error: str | None = None
-        self._told_s = -math.inf
+        self._warned_s = -math.inf
 
     def start(self) -> None:
         """Start the thread; starting twice is harmless."""
@@ -72,8 +72,8 @@ class Maintenance:
     def report(self, error: OSError, message: str, action: str) -> None:
         """Keep an error that may heal for `stats`, and log a warning: at once, and then once a minute."""
         self.last_error = error.strerror or str(error)
-        if time.monotonic() - self._told_s >= TELL_AGAIN_S:
-            self._told_s = time.monotonic()
+        if time.monotonic() - self._warned_s >= WARN_AGAIN_S:
+            self._warned_s = time.monotonic()
             _log.warning("%s: %s", message, error, extra={"action": action})
 
     @property
@@ -91,7 +91,7 @@ class Maintenance:
                 if self._work():
                     # Only completed work clears the error: finding nothing to do does not.
                     self.last_error = None
-                    self._told_s = -math.inf
+                    self._warned_s = -math.inf
             except OSError as error:
                 self.report(error, "index maintenance failed and is tried again", "index_maintenance_retry")
                 self._is_stopping.wait(self._retry_s)
