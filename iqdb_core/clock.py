@@ -31,7 +31,7 @@ class RevisionClock:
         self._now_us = now_us
         self._last = floor
         self._others = (floor, floor)
-        """Revisions that another clock gave: above the first, up to the second."""
+        """Revisions given out by another clock: above the first, up to the second."""
         self._lock = threading.Lock()
 
     def next(self) -> int:

@@ -28,12 +28,12 @@ _PARTS: Final[dict[Room, tuple[str, ...]]] = {"index": ("query", "segment"), "si
 _OF_QUERY: Final = ("iqdb_core.index.ranking.search:", "iqdb_core.index.row_code.")
 """Where the forms are that a query calls. They take about as long to compile as all others together."""
 _NICENESS: Final = 5
-"""Answers go before compiling."""
+"""Requests have priority over compiling."""
 _HEAD_START_S: Final = 0.2
-"""Whoever waited for the server is answered before the rest is loaded, which takes as much processor."""
+"""Waiting requests are answered before the rest is loaded, which takes much processor time."""
 _COLLECT_AFTER: Final = (50_000, 20, 100)
-"""A compiler makes objects by the million and few in cycles: to collect seldom saves a tenth of its time, and
-costs 2 % of its memory."""
+"""A compiler creates millions of objects, few of them in cycles: collecting seldom saves a tenth of its time,
+and costs 2 % of its memory."""
 _log = logging.getLogger(__name__)
 
 

@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from typing import Final
 
 MAX_GROUP: Final = 1000
-"""A group is told with so many images at most; one picture more often than that is another problem."""
+"""Size limit of a group; a picture stored more often than that is another problem."""
 MOST_PAIRED: Final = 50
-"""A group of more images is told with the likeliest pair of each, instead of with every pair."""
+"""Larger groups are reported with the most likely pair of each image instead of every pair."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Group:
 Found = Mapping[int, Near]
 """Copies of an image, by their ids."""
 Search = Callable[[int], Found]
-"""Returns the copies of an image, itself perhaps among them; an image that is gone has none."""
+"""Returns the copies of an image, perhaps including itself; a deleted image has none."""
 
 
 class GroupWalk:
@@ -112,7 +112,7 @@ class GroupWalk:
         self._known: dict[int, Found] = {}
         self._reported: set[int] = set()
         self.is_cut = False
-        """Whether time was up before the last group was seen whole."""
+        """Whether time ran out before the last group was complete."""
 
     def group_at(self, image_id: int) -> Group | None:
         """Return the group whose smallest image this is, None if there is none.

@@ -37,8 +37,8 @@ _COMPILED_TOGETHER: Final = {
     "index/row_code": ("index/simd", "index/row_code"),
     "index/ranking": ("index/simd", "index/segment", "index/ranking"),
 }
-"""Folders whose kernels call kernels of other files: theirs and those of the folders named here. Everywhere
-else a kernel calls only those of its own file."""
+"""Folders whose kernels call kernels of other files, in their folder and those named here. Elsewhere a
+kernel calls only those of its own file."""
 _SHARED: Final = ("kernel.py", "model.py", "index/rows.py")
 """Files whose constants are compiled into kernels of others."""
 

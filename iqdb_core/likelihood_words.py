@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Final
 
 CERTAIN: Final = 0.9999
-"""From here on it is a copy."""
+"""From this likelihood on a match is called certain."""
 LIKELY: Final = 0.999
-"""From here on it probably is. Of 10,000 real signatures without a copy to find none named a stranger with
-0.99; with parts and turns about one query in a thousand has one here: see docs/recall.md."""
+"""From this likelihood on a match is called likely. Of 10,000 real signatures without a copy in the index,
+none had a false match of 0.99; with parts and turns about one query in a thousand reaches this. See
+docs/recall.md."""

@@ -11,7 +11,7 @@ from typing import Final
 
 _M_ARENA_MAX: Final = -8
 _ARENA_SETTINGS: Final = ("MALLOC_ARENA_MAX", "GLIBC_TUNABLES", "LD_PRELOAD")
-"""Whoever sets one of these has decided about the allocator himself."""
+"""If one of these is set, the operator has configured the allocator."""
 
 
 def usable_cores() -> int:

@@ -34,12 +34,12 @@ from iqdb_core.settings_terms import (
 PREFIX: Final = "IQDB_"
 MIB: Final = 1024 * 1024
 LEAST_TASK_S: Final = 10
-"""A task claims for 2 seconds, begins images for a quarter of its limit more, then waits for the store as
-long: what is left has to do for one image."""
+"""A task claims for 2 seconds, starts images for a quarter of its limit more, then waits as long for the
+store: the rest must be enough for one image."""
 OF_OTHERS: Final = frozenset(
     {"IQDB_API_HOST", "IQDB_API_PORT", "IQDB_QUERY_HOST", "IQDB_QUERY_PORT", "IQDB_PORT"}
 )
-"""Variables that Procfile and docker-compose.yml read themselves."""
+"""Variables that are read by Procfile and docker-compose.yml."""
 
 
 class Settings(BaseSettings):

@@ -18,12 +18,12 @@ WORKER: Final = ("worker",)
 SERVERS: Final = ("http", "api", "query")
 ROLES: Final = ("http", "api", "query", "worker", "upgrade", "migrate")
 PEOPLE: Final = "people"
-"""Stands for all commands that are no role of a server: `add`, `search` and so on."""
+"""Stands for all commands that are not server roles: `add`, `search` and so on."""
 
 MOST: Final = 2**53 - 1
-"""What scripts in Redis and the page in a browser count to without a gap."""
+"""Largest integer that scripts in Redis and browsers represent exactly."""
 MOST_S: Final = 1_000_000_000
-"""Some thirty years: further than any clock has to go on."""
+"""About thirty years: longer than any timeout needs to be."""
 
 
 class LogLevel(StrEnum):

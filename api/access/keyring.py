@@ -21,7 +21,7 @@ from iqdb_core.errors import WrongUsage
 log = logging.getLogger(__name__)
 
 LOOK_S: Final = 2.0
-"""How often the file of tokens is looked at, seconds."""
+"""Interval of checks of the token file, seconds."""
 _DIGEST_PREFIX: Final = "sha256:"
 _RIGHTS: Final = {"read": Right.READ, "write": Right.WRITE, "admin": Right.ADMIN}
 

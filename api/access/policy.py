@@ -22,10 +22,10 @@ _FORWARDED: Final = frozenset({b"x-forwarded-for", b"forwarded", b"x-real-ip"})
 _PORT: Final = re.compile(r":\d*$")
 _UNLIMITED: Final = frozenset({"/live", "/ready"})
 _PAGE: Final = re.compile(r"/|/static/.*")
-"""A visitor's browser asks for all of its files at once."""
+"""Files of the page, which a browser requests all at once."""
 _SMALL_PICTURE: Final = re.compile(r"/images/[^/]+/(preview\.png|thumbnail)")
 _SMALL_PICTURE_COST: Final = 1 / 50
-"""Of a request: the page shows 48 of them for one search."""
+"""As a share of a request, because the page shows 48 small pictures for one search."""
 
 
 class Ambiguous(IqdbError):

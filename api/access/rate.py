@@ -10,11 +10,11 @@ from collections.abc import Callable
 from typing import Final
 
 MAX_CALLERS: Final = 20_000
-"""Callers remembered at once; the one that was quiet longest is forgotten, and begins with a full bucket."""
+"""Callers remembered at once; the one idle for longest is forgotten, and starts with a full bucket."""
 BURST_S: Final = 5.0
-"""A caller who was quiet may ask at once what the rate allows in so many seconds."""
+"""An idle caller may send at once what the rate allows in this many seconds."""
 LONGEST_WAIT_S: Final = 86_400.0
-"""Nobody is told to come back later than in so many seconds."""
+"""Upper limit of Retry-After, seconds."""
 
 
 class RateLimit:

@@ -23,12 +23,12 @@ class Right(IntEnum):
 READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 _OPEN: Final = frozenset({"/", "/live", "/ready", "/favicon.ico"})
-"""Process managers have no token, and the page is where one is entered."""
+"""Process managers have no token, and the page asks for one."""
 _OPEN_BELOW: Final = "/static/"
 _ASKING: Final = ("/query", "/images/missing")
-"""POST because a question may be long; they change nothing."""
+"""These use POST because a question may be long, but change nothing."""
 _WHOLE: Final = frozenset({"/export", "/changes", "/metrics"})
-"""What concerns the whole: all contents, and the inner workings."""
+"""All contents, and internals of the server."""
 
 
 def right_for(method: str, path: str) -> Right:

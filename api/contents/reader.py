@@ -27,9 +27,9 @@ MAX_EXPORTS: Final = 2
 """Exports at once: each keeps a snapshot of the store and a connection."""
 CHUNK_IMAGES: Final = 512
 READ_S: Final = 20.0
-"""Less than requests in flight have when a server is stopped: a database that hangs holds none of them."""
+"""Less than a stopping server gives requests in flight, so that a hanging database delays none."""
 LOOK_S: Final = 0.5
-"""How often a mirror that waits is looked for changes."""
+"""Interval of looking for changes for a waiting mirror."""
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ _TRANSLATED: Final = tuple(
     ipaddress.IPv6Network(network)
     for network in ("64:ff9b::/96", "64:ff9b:1::/48", "2001::/32", "2002::/16", "fec0::/10", "::/96")
 )
-"""IPv6 that stands for an IPv4 address (NAT64, Teredo, 6to4, compatible), which may be a private one."""
+"""IPv6 networks that embed an IPv4 address (NAT64, Teredo, 6to4, compatible), which may be private."""
 
 
 def is_public(address: str) -> bool:

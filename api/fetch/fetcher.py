@@ -32,7 +32,7 @@ MAX_REDIRECTS: Final = 5
 MAX_AT_ONCE: Final = 8
 SLOT_WAIT_S: Final = 3.0
 CONNECT_S: Final = 5.0
-"""For one of a name's addresses, less where they are many: the last one is to have its turn, too."""
+"""For one of a name's addresses; less if there are many, so that the last one is tried too."""
 SPOOL_BYTES: Final = 1024 * 1024
 _PORTS: Final = {"http": 80, "https": 443}
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})

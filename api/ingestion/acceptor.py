@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 GROUP_JOBS: Final = 256
 GROUP_BYTES: Final = 32 * 1024 * 1024
-"""What one script accepts at most, but for a request that is larger by itself: Redis is not to be held up."""
+"""Size limit of what one script accepts, except for a single larger request: long scripts block Redis."""
 _ROOMY: Final = 0.9
 _ROOMY_S: Final = 1.0
 """For this long, a queue that was filled less than `_ROOMY` is assumed to have space without asking."""

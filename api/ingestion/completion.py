@@ -22,11 +22,11 @@ from iqdb_core.jobs import Job, JobReader
 log = logging.getLogger(__name__)
 
 LOOK_S: Final = 3.0
-"""Hints may be lost; after so long all jobs that somebody waits for are looked at."""
+"""Hints may be lost: at this interval all jobs that a request waits for are read."""
 _RETRY_S: Final = 0.5
 _READ_JOBS: Final = 1000
 _RECENT_JOBS: Final = 4096
-"""So many hints are remembered: a job may be final before the one who wants to know has begun to wait."""
+"""Hints that are remembered: a job may become final before its request begins to wait."""
 
 
 class CompletionWaiter:

@@ -22,7 +22,7 @@ from iqdb_core.model import ChangeBatch, Write, WriteOutcome
 log = logging.getLogger(__name__)
 
 MAX_GROUP: Final = 1024
-"""Writes per transaction: bounds its length, far above what decoding can supply in the time of one flush."""
+"""Limit of writes per transaction, far above what decoding can supply during one flush."""
 WARN_AGAIN_S: Final = 60.0
 """Interval of warnings that nothing can be committed."""
 

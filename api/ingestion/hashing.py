@@ -24,7 +24,7 @@ from iqdb_core.signature import DecodeLimits, ReadAsked, ReadImage, read_asked, 
 
 T = TypeVar("T")
 Gone = Callable[[], Awaitable[None]]
-"""Returns once nobody waits for a picture any more."""
+"""Returns once the client of a picture has disconnected."""
 
 
 class Abandoned(IqdbError):

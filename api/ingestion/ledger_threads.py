@@ -11,7 +11,7 @@ from iqdb_core.errors import QueueUnavailable
 
 THREADS: Final = 4
 LIMIT_S: Final = 12.0
-"""A caller waits so long; a call gives up by itself before that, unless others that hang are before it."""
+"""Time limit of a caller. A call itself gives up earlier, unless hanging calls are queued before it."""
 
 T = TypeVar("T")
 

@@ -36,7 +36,7 @@ class Channels:
 
 
 Picture = UploadFile | Channels | Signature
-"""What an image may be given as: a file, its channels, or its signature."""
+"""The forms of a picture: a file, its colour channels, or its signature."""
 
 
 @dataclass(frozen=True, slots=True)

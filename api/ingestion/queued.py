@@ -34,9 +34,9 @@ from iqdb_core.model import Signature
 
 _READS: Final = 8
 _SHOW_S: Final = 2.0
-"""How long a job that is done is kept back, because a query node lacks its image, seconds."""
+"""How long a finished job is not shown as done because a query node lacks its image, seconds."""
 _HURRIED_JOBS: Final = 32
-"""A batch of more, though it is waited for, goes with bulk: it would delay the adds of others."""
+"""Larger batches go into the bulk lane even if a client waits: they would delay others."""
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from api.metrics.instruments import Instruments
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _NO_ANSWER: Final = 499
-"""Counted where a request ended without an answer; no status that a server sends."""
+"""Counted for requests that ended without an answer; servers never send this status."""
 GONE: Final = "iqdb.gone"
-"""In the scope of a request that nobody waits for any more: whatever is sent is no answer to anybody."""
+"""Set in the scope of a request whose client has disconnected: its response reaches nobody."""
 
 
 class RequestCounter:

@@ -21,7 +21,7 @@ class Stage(StrEnum):
 
 
 Observe = Callable[[Stage, float], None]
-"""Told of one run of a stage and the seconds it took; from any thread."""
+"""Called with a stage and its duration in seconds; from any thread."""
 
 
 def ignore(_: Stage, __: float) -> None:

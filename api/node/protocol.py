@@ -19,7 +19,7 @@ from iqdb_core.model import Match
 MEDIA_TYPE: Final = "application/x-iqdb-matches"
 NODE_HEADER: Final = "X-IQDB-Node"
 PROTOCOL_VERSION: Final = "1"
-"""Every answer of a query node bears it, so that whoever asks something else by mistake notices."""
+"""Sent with every answer of a query node, so that a front end notices a wrong address."""
 _MATCH: Final = struct.Struct(f"<qd{codec.SIGNATURE_BYTES}s")
 
 

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 from iqdb_core.errors import WrongUsage
 
 _OPEN: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-"""Without waiting: what lies there might be a pipe."""
+"""Non-blocking: the file might be a pipe."""
 
 
 @dataclass(frozen=True, slots=True)

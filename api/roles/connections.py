@@ -29,24 +29,24 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_HEAD_BYTES: Final = 64 * 1024
-"""A hash in a query string takes 0.6 KB; cookies of a whole domain some more."""
+"""A hash in a query string takes 0.6 KB; cookies of a whole domain take more."""
 HEAD_TIMEOUT_S: Final = 20.0
 """From a connection, or the first byte of a request, to the end of its head."""
 STALL_S: Final = 60.0
-"""How long a client may take nothing of its answer: an export holds a snapshot meanwhile."""
+"""How long a client may stop reading its answer: an export occupies a snapshot meanwhile."""
 LINGER_S: Final = 1.0
-"""How long one who was refused may go on sending, unheard, and read why."""
+"""How long a refused client may continue sending (ignored) before it reads the answer."""
 REST_S: Final = 5.0
-"""How long one who was answered early may be silent: many read nothing before they have sent all."""
+"""How long a client that got an early answer may pause: many read only after sending everything."""
 LONGEST_REST_S: Final = 15.0
 """How long the client may continue sending after that; its bytes are ignored."""
 RESERVED_FILES: Final = 128
-"""Descriptors that no connection gets, at most half of all: for the index, the database, uploads, exports."""
+"""Descriptors kept from connections, at most half of all: for index, database, uploads, exports."""
 WARN_AGAIN_S: Final = 60.0
 """Interval of warnings that connections are not accepted."""
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 _REQUEST_LINE_BYTES: Final = len(b"GET  HTTP/1.1\r\n")
-"""Of a request line without its address."""
+"""Bytes of a request line without its URL."""
 _AT_ONCE: Final = 256
 _PAUSE_S: Final = 0.5
 
@@ -159,22 +159,22 @@ class BoundedProtocol(HttpToolsProtocol):
     """
 
     head_since: float | None = None
-    """When the head that is being received began, None while none is; by the loop's clock."""
+    """When the current head began, by the loop's clock; None between heads."""
     _header_bytes = 0
     _unfinished_bytes = 0
     _has_begun = False
     _writes: CoalescingTransport
     _framing = b""
-    """The headers that say how long the body of an upgrading request is; empty without a body."""
+    """The headers with the body length of an upgrading request; empty without a body."""
     _is_resuming = False
     _is_refused = False
     _rest_until = 0.0
-    """Until when what is sent unheard puts the end off, by the loop's clock."""
+    """Until when ignored bytes of the client delay the end, by the loop's clock."""
     _ending: asyncio.TimerHandle | None = None
     _is_last = False
-    """Whether the answer under way says that the connection ends with it."""
+    """Whether the current answer announces the end of the connection."""
     _sent = (0, 0.0)
-    """Bytes that have left, and when that number was new."""
+    """Bytes sent, and when that number last changed."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the time limit for the first head."""

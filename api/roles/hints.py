@@ -15,9 +15,9 @@ log = logging.getLogger(__name__)
 
 _LISTEN_S: Final = 1.0
 _PING_S: Final = 5.0
-"""After so much silence the peer is asked whether it is there."""
+"""After this much silence Redis is pinged."""
 _SILENT_S: Final = 15.0
-"""After so much silence it is taken for gone, and another connection is made."""
+"""After this much silence it counts as gone, and a new connection is made."""
 _RETRY_S: Final = 2.0
 
 

@@ -29,7 +29,7 @@ from iqdb_core.model import ChangeBatch
 from iqdb_core.settings import Settings
 
 PLAIN_CHANGES: Final = 20_000
-"""What is loaded in a second without the compiled arithmetic; a store with more waits for that."""
+"""Changes that plain arithmetic loads in a second; a store with more waits for the compiled one."""
 _WAITING_BATCHES: Final = 4
 """17 MB each."""
 _TELL_S: Final = 0.1

@@ -26,7 +26,7 @@ from iqdb_core.settings_unknown import warn_of_unknown
 LOCAL: Final = ("database_url", "log_level")
 TARGET: Final = (*LOCAL, "url", "token")
 DECODING: Final = ("max_pixels", "log_level")
-"""Settings of commands for people that work on a database alone, on a database or a server, on pictures."""
+"""Settings of commands that work on a database, on a database or a server, or on pictures."""
 LONG_RUNNING: Final = (*SERVERS, "worker")
 """What runs on, and minds its signals itself."""
 _EMPTY: Final = "{} is empty; if it is a variable, it is not set"

@@ -9,7 +9,7 @@ import re
 from typing import Final
 
 _OBEYED: Final = "\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
-"""Control characters, those that turn the direction of writing, and bytes of a name that are not UTF-8."""
+"""Control characters, those that change the direction of text, and bytes of names that are not UTF-8."""
 _UNSHOWN: Final = re.compile(f"[\x00-\x1f{_OBEYED}]")
 _UNESCAPED: Final = re.compile(f"[{_OBEYED}]")
 

@@ -12,7 +12,7 @@ COMPILING: Final = "preparing for this machine, which takes half a minute, once"
 _REDRAW_S = 0.5
 _WIDTH = 30
 _COLUMNS = 80
-"""Of a terminal that does not tell how wide it is."""
+"""Assumed width of a terminal that does not report it."""
 
 
 class ProgressLine:

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 _NOT_NOW: Final = (QueueUnavailable, StoreUnavailable, StoreIncomplete)
 _LEAVE_S: Final = 1.0
-"""A try that has begun is waited for so long: it may be connecting to a store that says nothing."""
+"""How long to wait for an attempt under way, which may be connecting to a silent store."""
 
 
 def connect_redis(settings: Settings) -> RedisPort:

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 PREFIX: Final = "dns+"
 LOOK_S: Final = 5.0
-"""How often names are looked up again, seconds."""
+"""Interval of lookups, seconds."""
 LIMIT_S: Final = 2.0
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]

@@ -19,14 +19,14 @@ from iqdb_core.likelihood_words import LIKELY
 from iqdb_core.model import Asked, Signature
 
 MOST_NEAR: Final = 50
-"""Copies of one image that are looked at, unless there are more."""
+"""Copies of one image that are fetched at first; more if there are more."""
 PAGE_IMAGES: Final = 2_000
 PAGE_S: Final = 0.5
-"""A page ends after so many images, or so much time; a group that is under way then may be finished."""
+"""A page ends after this time, or this many images; the current group may be completed."""
 WALK_S: Final = 1.0
-"""On a server the group under way is cut when its page has taken so long; front ends wait far longer."""
+"""On a server the current group is cut when its page has taken this long; front ends wait far longer."""
 WALKS: Final = 2
-"""So many pages are looked for at once. Each takes as long as hundreds of queries."""
+"""Pages computed at once. Each takes as long as hundreds of queries."""
 MIN_SCORE: Final = 60.0
 MIN_DETAIL: Final = 60.0
 

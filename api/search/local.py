@@ -32,15 +32,15 @@ log = logging.getLogger(__name__)
 
 INLINE_IMAGES: Final = 200_000
 INLINE_LIMIT: Final = 100
-"""Up to this many images and matches, a query that need not wait for its turn is answered on the event loop:
-with compiled arithmetic it takes less time than handing it to a thread and back."""
+"""Up to this many images and matches, a query that has a free turn runs on the event loop: with compiled
+arithmetic it takes less time than a switch to a thread and back."""
 INLINE_S: Final = 0.002
-"""Processor time of a query. After one that took longer, as all do before arithmetic is compiled, queries go
-to threads until one is quick again: everybody else would wait for them on the event loop."""
+"""Processor time of a query. After one that took longer, as all do before arithmetic is compiled, queries run
+in threads until one is quick again, because on the event loop they would delay all other requests."""
 QUERY_THREADS: Final = 8
 STORE_THREADS: Final = 2
 STORE_S: Final = 1.0
-"""How long an answer waits for what the store adds to it, seconds; less than a node is waited for."""
+"""How long an answer waits for sources from the store, seconds; less than front ends wait for a node."""
 
 T = TypeVar("T")
 

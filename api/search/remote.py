@@ -33,10 +33,10 @@ from iqdb_core.model import Asked, Copies, Match, Signature
 log = logging.getLogger(__name__)
 
 WAIT_SLICE_S: Final = 1.0
-"""A wait is asked for in pieces, so that a node that hangs in the middle of it is noticed."""
+"""A wait is split into requests of this length, so that a node that hangs meanwhile is noticed."""
 WAIT_PAUSE_S: Final = 0.05
 BEHIND_S: Final = 0.9
-"""A node that lacks a change so long after another one had it is left out: less than a slice."""
+"""A node that lacks a change this long after another one had it is left out; less than a slice."""
 
 
 class RemoteSearch:

@@ -122,7 +122,7 @@ _UNSAID: Final[dict[type[errors.IqdbError], str]] = {
     errors.CheckpointInvalid: "the index cannot be used; the server's log says why",
     errors.ConfigError: "the server is not set up for this; its log says why",
 }
-"""What clients read in place of reasons that name files, hosts and users."""
+"""Messages for clients in place of reasons with names of files, hosts and users."""
 
 _BY_NAME: Final = {cls.__name__: status for cls, status in STATUSES.items()}
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 BULK_CHANGES: Final = 16_384
-"""A batch of so many changes leaves megabytes of free memory behind, worth giving back to the machine."""
+"""A batch of this many changes leaves megabytes of free memory, which is returned to the system."""
 
 
 class ImageIndex:

@@ -49,7 +49,7 @@ _WARM_UP_FILES: Final = (
     b"P5 2 2 255 " + bytes(2 * 2),
     bytes((0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 32, 8)) + bytes(4 + 8) + b"TRUEVISION-XFILE.\0",
 )
-"""Pictures in colour, of the final size, in grey and transparent: between them they use every kernel."""
+"""A coloured picture, one of the final size, a grey and a transparent one: together they use all kernels."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ _TRANSPOSED: Final = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What turns a stored picture upright, by EXIF orientation."""
+"""The transformation that turns a stored picture upright, by EXIF orientation."""
 SIDEWAYS: Final = frozenset({5, 6, 7, 8})
 """Orientations that exchange width and height."""
 _FROM_THE_END: Final = frozenset({3, 4, 7, 8})

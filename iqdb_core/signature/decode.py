@@ -44,11 +44,11 @@ _OPENERS: Final[dict[str, type[ImageFile.ImageFile]]] = {
 """Named one by one: the list of formats and the limit of `Image.open` belong to the whole process."""
 
 _LOADERS: Final = {"JPEG": jpeg.load, "PNG": png.load, "GIF": gif.load}
-"""Formats of which more is read than Pillow would."""
+"""Formats with a decoder of our own, which reads more than Pillow."""
 
 _TARGA_FLAGS: Final = 17
 _MAX_SIDE: Final = 1_000_000
-"""Decoders and kernels spend some time on every row, however short; only PNG, TIFF and BMP can be longer."""
+"""Decoders and kernels need some time for every row, however short; only PNG, TIFF and BMP can be longer."""
 _MAX_SCANS: Final = 500
 _MAX_SCAN_PASSES: Final = 25
 _SLOW_PIXELS: Final = 25_000_000

@@ -15,7 +15,7 @@ from iqdb_core.kernel import kernel
 from iqdb_core.model import CHANNELS, SIDE
 
 _SHRINK: Final = 0.7071
-"""Factor per level. IQDB's literal stands for the root of one half, and the digits it leaves out matter."""
+"""Factor per level: IQDB's literal for the root of one half, whose missing digits matter."""
 _AVERAGE_SCALE: Final = 256 * SIDE
 
 

@@ -30,7 +30,7 @@ _MAGNITUDES: Final = np.array(
 """Medians of kept coefficients over the 53 photos of the tests, by channel and octave of max(row, column)."""
 
 _FLAT: Final = np.arange(-KEPT, 0)
-"""What is kept of a channel without any detail: the first positions, none of them above 0."""
+"""The positions of a channel without any detail: the first ones, none of them above 0."""
 
 
 def preview(signature: Signature) -> NDArray[np.uint8]:

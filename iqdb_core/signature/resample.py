@@ -20,7 +20,7 @@ _HALF: Final = np.float32(0.5)
 _ONE: Final = np.float32(1)
 _SIDE: Final = np.float32(SIDE)
 _OPACITY: Final = np.float32(127)
-"""Full opacity; the source scale cancels out but for its rounding, so it is kept."""
+"""Full opacity. Its scale cancels out except for rounding, so it has to be kept."""
 _TOP: Final = np.int32(255)
 _BYTE: Final = np.uint32(255)
 _SUMS: Final = CHANNELS + 2

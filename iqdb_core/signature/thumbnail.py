@@ -19,7 +19,7 @@ from iqdb_core.signature.picture import DecodeLimits, Picture
 
 _QUALITY: Final = 82
 _OVERSIZE: Final = 2
-"""Sides are first divided by a whole number, down to about so many times the wanted size."""
+"""Sides are first divided by a whole number, down to about this many times the wanted size."""
 
 
 def thumbnail(data: bytes, side: int, *, limits: DecodeLimits) -> bytes:

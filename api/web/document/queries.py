@@ -38,7 +38,7 @@ _WORDS: Final[dict[str, dict[str, Any]]] = {
     "min_likelihood": _LIKELIHOOD,
     "min_detail": _NUMBER,
 }
-"""What every query may say beside its picture, in the query string and in every kind of body."""
+"""Parameters of every query beside its picture, in the query string and in every kind of body."""
 _WORDS_IN_JSON: Final = {
     **_WORDS,
     "exclude": {"anyOf": [_EXCLUDED, ID, {"type": "array", "items": ID, "maxItems": 1000}]},

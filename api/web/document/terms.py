@@ -19,7 +19,7 @@ HASH: Final[Schema] = {
     "description": "'iqdb_' and 528 hexadecimal digits, or the digits alone",
 }
 HASH_PATTERN: Final = "^((iqdb_)?[0-9a-fA-F]{528})?$"
-"""Of parameters, where an empty value counts as none, as HTML forms send them."""
+"""For parameters, where an empty value counts as absent, because HTML forms send it."""
 STRICT_HASH_PATTERN: Final = "^(iqdb_)?[0-9a-fA-F]{528}$"
 EXAMPLE_HASH: Final = "iqdb_3fe4c6d513c538413fadbc7235383ab23f97674a40909b92" + "".join(
     f"{position:04x}" for _ in range(3) for position in range(1, 41)

@@ -17,7 +17,7 @@ from iqdb_core.errors import IqdbError
 log = logging.getLogger(__name__)
 
 CALLER: Final = "iqdb.caller"
-"""Who a request was admitted as, in its scope; for what is charged once it is known."""
+"""Key in a request's scope for its caller; used when its full cost is known."""
 
 
 class AccessControl:

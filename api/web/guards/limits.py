@@ -22,19 +22,19 @@ from api.web.reading.raw_body import MISTAKEN
 from iqdb_core.errors import IqdbError
 
 WORDS_MAX_BYTES: Final = MAX_JSON_BYTES
-"""Limit of bodies that hold words and not files."""
+"""Limit of bodies without files."""
 IDS_MAX_BYTES: Final = 64 * 1024
-"""Limit of a list of ids to delete, whatever it is called: 1,000 of them take a third of it."""
+"""Limit of a list of ids to delete, of any media type: 1,000 ids take a third of it."""
 _WORDS: Final = {JSON, FORM}
 _BATCHES: Final = {"/images", "/query/batch"}
-"""Each of their pictures is held to the limit of one where it is read."""
+"""The limit of a single picture is checked for each of theirs when it is read."""
 MAX_LENGTH_DIGITS: Final = 18
 DRAIN_BYTES: Final = 1024 * 1024
-"""How much of a refused body is read, so that a client that is still sending gets to see the answer."""
+"""How much of a refused body is read, so that a client that is still sending sees the answer."""
 FAST_BYTES_PER_S: Final = 64 * 1024
-"""A sender below this rate has to go when others wait for its place."""
+"""A sender below this rate may be dropped when others need its slot."""
 YOUNG_S: Final = 1.0
-"""A sender is not judged by its rate before it has had so much time."""
+"""The rate of a sender is not judged before this time."""
 
 
 @dataclass(frozen=True, slots=True)

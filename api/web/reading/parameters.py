@@ -24,7 +24,7 @@ from api.web.reading.raw_body import is_picture_type, raw_upload, require_form
 MAX_FORM_FIELDS: Final = 16
 MAX_FIELD_BYTES: Final = 64 * 1024
 MAX_JSON_BYTES: Final = 4 * 1024 * 1024
-"""49,152 channel values take 0.2 MB, more with blanks; much more would hold up the event loop."""
+"""49,152 channel values take 0.2 MB, more with blanks; parsing much more would block the event loop."""
 
 
 class Parameters:

@@ -23,7 +23,7 @@ DEFAULT_LIMIT: Final = 10
 MAX_LIMIT: Final = 1000
 MAX_ID_DIGITS: Final = 19
 IF_ABSENT: Final = "if_absent"
-"""Says that no image is to be replaced."""
+"""The parameter that forbids replacing an image."""
 _YES: Final = frozenset({"true", "1", "yes"})
 _NO: Final = frozenset({"false", "0", "no"})
 

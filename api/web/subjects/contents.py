@@ -31,7 +31,7 @@ MAX_ASKED_BYTES: Final = 512 * 1024
 MAX_CHANGES: Final = 1000
 DEFAULT_CHANGES: Final = 100
 MAX_WAIT_S: Final = 20
-"""Less than a stopping server gives to what is under way."""
+"""Less than a stopping server gives requests in flight."""
 NDJSON: Final = "application/x-ndjson"
 SQLITE: Final = "application/vnd.sqlite3"
 

@@ -26,7 +26,7 @@ from iqdb_core.signature.preview import preview_png
 router: Final = APIRouter()
 
 _FRESH_S: Final = 300
-"""How long a browser need not ask again; an image may be replaced under its id."""
+"""How long a browser may use its copy without asking; an image may be replaced under its id."""
 
 
 @router.get("/images/{image_id}/preview.png", openapi_extra=PREVIEW, response_class=Response)

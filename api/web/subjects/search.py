@@ -30,7 +30,7 @@ router: Final = APIRouter()
 DETAIL_HEADER: Final = "X-Query-Detail"
 """Bits of evidence that the picture of a query can give at most."""
 DAMAGED_HEADER: Final = "X-Query-Damaged"
-"""Whether a part of the query's picture was missing; there only where one was."""
+"""Present if the query's picture is damaged."""
 
 
 class Answer(NamedTuple):

@@ -49,7 +49,7 @@ CHUNK_ROWS: Final = 4_096
 """Rows read or written at once: half a MiB, which stays in cache between the copy and the use."""
 _CHUNK_BYTES: Final = CHUNK_ROWS * SLOT_BYTES
 _RUN_GAP: Final = 32
-"""Rows that are cheaper to read along than to skip with another system call."""
+"""Gaps up to this many rows are read too: cheaper than another system call."""
 _RUN_GAP_BYTES: Final = _RUN_GAP * SLOT_BYTES
 
 

@@ -18,7 +18,7 @@ from iqdb_core.index.segment.table import SegmentTable
 from iqdb_core.model import Signature
 
 MIN_SHARED_SEGMENTS: Final = 12
-"""A thread has at least so many segments to scan: handing over fewer takes longer than it saves."""
+"""Minimum of segments per thread: handing over fewer takes longer than it saves."""
 
 Columns = tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int32], NDArray[np.int32]]
 """Image ids, scores, segments and documents of matches."""

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _SLACK: Final = 1e-9
-"""Bounds are lowered by this part, so that rounding never rules out an image: a thousand times float64's
-error here."""
+"""Bounds are lowered by this factor, so that rounding never excludes an image: a thousand times the error of
+float64 here."""
 
 
 class Best(NamedTuple):

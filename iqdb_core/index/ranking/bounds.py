@@ -52,10 +52,10 @@ if TYPE_CHECKING:
     from iqdb_core.index.segment.postings import SegmentView
 
 _AHEAD: Final = 12
-"""Vectors between asking for a cache line and using it: tried 4 to 48; 8 to 16 are alike, less waits, more
-is evicted."""
+"""Vectors between prefetching a cache line and using it. Of 4 to 48, 8 to 16 are equally good; with fewer it
+has not arrived, with more it is evicted."""
 _PHASE_ROWS: Final = 16
-"""Rows added between two looks at which vectors may still matter."""
+"""Rows added between two checks of which vectors may still matter."""
 _USUAL_SHARE: Final = 0.35
 """What the best image of a vector has in common with a query, of what it could have: see `_first_stop`."""
 

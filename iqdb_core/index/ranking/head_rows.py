@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 HEAD_BUCKETS: Final = BUCKETS + PLANE + 1
-"""Room for what any int16 would be the bucket of, so that no position can be read out of bounds."""
+"""Space for the bucket of any int16, so that no position can be read out of bounds."""
 
 
 def create_weights() -> NDArray[np.uint8]:

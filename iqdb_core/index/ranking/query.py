@@ -29,7 +29,7 @@ no sum of units is too small. 1 to 9: of 40 positions per channel, of which a bi
 last, they never add up to 512."""
 STEPS: Final = 3
 STEP_OF: Final = ((0, 0, 0, 0, 1), (0, 0, 0, 2, 2), (0, 0, 2, 2, 1))
-"""In which step a bucket is added, by channel and bin - 1: first those whose absence rules out most."""
+"""The step in which a bucket is added, by channel and bin - 1: first those that exclude most images."""
 COLUMNS: Final = 3
 """Ones, twos and fours: what units are put together of."""
 COLUMN_ROOM: Final = 2 * MOST_BUCKETS

@@ -24,9 +24,9 @@ RARE_PLANES: Final = 4
 """Units that rare buckets add up to at most, as bits; more is marked in one more plane."""
 ROW_WORDS: Final = SEGMENT_IMAGES // 64
 OVERFLOW: Final = RARE_PLANES * ROW_WORDS
-"""Where in `RareBits.bits` the plane of images is that have more units than could be counted."""
+"""Place in `RareBits.bits` of the plane of images with more units than the counters hold."""
 DONE: Final = OVERFLOW + ROW_WORDS
-"""Where the plane of images is that have been scored already."""
+"""Place of the plane of images that have been scored already."""
 _HOT: Final = (RARE_PLANES - 1) * ROW_WORDS
 """The highest plane: images of 8 to 15 units, most of which share several rare buckets."""
 MOST_HOT: Final = 64

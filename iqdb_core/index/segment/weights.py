@@ -28,7 +28,7 @@ SKETCH_WEIGHTS: Final = (
     (1514, 92, 53, 26, 14, 7),
     (2262, 40, 63, 25, 15, 38),
 )
-"""The same for a painted query, from the paper: who paints is less sure of colours and large shapes."""
+"""The same for a painted query, from the paper: in a sketch, colours and large shapes are less exact."""
 
 AVERAGE_WEIGHTS: Final = tuple(float(row[0]) for row in WEIGHTS)
 """Hundredths per unit of difference of the Y, I and Q averages of a picture."""

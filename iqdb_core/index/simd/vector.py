@@ -30,8 +30,7 @@ _VECTOR: Final = ir.VectorType(_WORD, VECTOR_WORDS)
 _WORD_BYTES: Final = 8
 _CHECKS_BOUNDS: Final = bool(config.BOUNDSCHECK)
 _PREFETCH_TO_L2: Final = 2
-"""llvm.prefetch locality: 0 no reuse .. 3 all levels. What is read once gains nothing from the smallest
-cache."""
+"""llvm.prefetch locality: 0 no reuse .. 3 all levels. Data read once gains nothing from L1."""
 
 
 class VectorType(types.Type):  # type: ignore[misc]

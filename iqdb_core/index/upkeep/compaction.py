@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from iqdb_core.index.segment.member import Member
 
 FULL_IMAGES: Final = SEGMENT_IMAGES * 3 // 4
-"""From so many live images on a segment counts as full and is left alone."""
+"""From this many live images on a segment counts as full and is not merged."""
 
 OVERDUE: Final = 1.25
-"""So many times what a tidy index has at most of dead images or small segments makes updates wait."""
+"""Updates wait from this many times the usual maximum of dead images or small segments."""
 
 
 def choose(members: Sequence[Member], options: IndexOptions) -> list[Member]:

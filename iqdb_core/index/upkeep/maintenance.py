@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 IDLE_S: Final = 1.0
-"""How often the thread looks whether something is due without being woken."""
+"""Interval of checks for work without being woken."""
 RETRY_S: Final = 10.0
-"""How long it waits after the disk failed."""
+"""Pause after an error of the disk."""
 
 WARN_AGAIN_S: Final = 60.0
 """Interval of warnings about a lasting error."""

@@ -20,7 +20,7 @@ _CONTROL: Final = 0xF9
 _LOOPS: Final = (b"NETSCAPE2.0", b"ANIMEXTS1.0")
 """Names of the extension that says how often an animation is shown."""
 _MOST_BLOCKS: Final = 8 * MAX_PIECES
-"""So many are walked over after the first frame: 130 MB of a usual file, some 50 ms of an odd one."""
+"""Limit of blocks walked after the first frame: 130 MB of a usual file, about 50 ms for a strange one."""
 _HAS_PALETTE: Final = 0x80
 _HAS_TRANSPARENCY: Final = 0x01
 

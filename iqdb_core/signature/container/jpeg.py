@@ -32,7 +32,7 @@ _APP0: Final = 0xE0
 _EXIF: Final = 0xE1
 _ADOBE: Final = 0xEE
 _SKIPPED: Final = frozenset({0xDC, _COMMENT, *range(_APP0, 0xF0)})
-"""What libjpeg passes over by its length; JFIF and Adobe segments are looked into."""
+"""Segments that libjpeg skips by their length; JFIF and Adobe segments are examined."""
 _TABLES: Final = frozenset({0xC4, 0xCC, 0xDB, 0xDD})
 _FRAMES: Final = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC9, 0xCA})
 _OTHER_FRAMES: Final = frozenset({0xC5, 0xC6, 0xC7, 0xC8, 0xCB, 0xCD, 0xCE, 0xCF})
@@ -41,15 +41,15 @@ _ARITHMETIC: Final = frozenset({0xC9, 0xCA})
 _WITHOUT_LENGTH: Final = frozenset({0x01, *range(0xD0, 0xD8)})
 _JFIF_BYTES: Final = 14
 _ADOBE_BYTES: Final = 12
-"""So much of these segments must be there; libjpeg takes no notice of shorter ones."""
+"""Minimum length of these segments; libjpeg ignores shorter ones."""
 _FEW_SCANS: Final = 25
-"""No reason to count exactly; encoders write about ten."""
+"""Up to this many, an exact count is not needed; encoders write about ten."""
 _COEFFICIENTS: Final = 64
 _ALL_SENT: Final = (1 << _COEFFICIENTS) - 1
 _MOST_IN_SCAN: Final = 4
 """Components that a scan may have; libjpeg reads no other."""
 _MARKER: Final = re.compile(rb"\xff([^\x00\xff])")
-"""Without the fill bytes before it: where any number of those is allowed, each begins a search of its own."""
+"""Without the fill bytes before it: a pattern with any number of them would take quadratic time."""
 _MARKER_AFTER_SCAN: Final = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
 
 

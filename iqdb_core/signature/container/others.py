@@ -19,7 +19,7 @@ ICON_MAGIC: Final = b"\0\0\1\0"
 
 _PIXMAP: Final = re.compile(rb"P[1-6][\s#]")
 _PIXMAP_SPACE: Final = rb"(?:\s|#[^\r\n]*[\r\n])+"
-"""Blanks one at a time: runs of runs of them are tried in 2**40 ways where forty precede a wrong byte."""
+"""Single blanks: nested repetitions would be tried in 2**40 ways if forty precede a wrong byte."""
 _BINARY_PIXMAP: Final = re.compile(
     rb"(?:P4" + _PIXMAP_SPACE + rb"\d+" + _PIXMAP_SPACE + rb"\d+\s"
     rb"|P[56](?:" + _PIXMAP_SPACE + rb"\d+){2}" + _PIXMAP_SPACE + rb"255\s)"

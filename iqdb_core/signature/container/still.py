@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 MAX_PIECES: Final = 65_536
-"""Chunks, segments, strips or pages that a file may be in; each costs time whatever it holds."""
+"""Limit of chunks, segments, strips or pages of a file; each costs time whatever it contains."""
 
 
 @dataclass(frozen=True, slots=True)

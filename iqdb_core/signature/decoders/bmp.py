@@ -22,7 +22,7 @@ from iqdb_core.signature.picture import Picture
 
 _BAND_PIXELS: Final = 1 << 16
 _LEFT_OUT: Final = 256
-"""Stands among indices for pixels that run-length coding leaves out."""
+"""The index of pixels that run-length coding leaves out."""
 _PLAIN_MASKS: Final = (0xFF0000, 0x00FF00, 0x0000FF, 0)
 _ICON_ALPHA: Final = 0xFF000000
 _OPAQUE: Final = np.uint32(0xFF000000)
@@ -30,7 +30,7 @@ _OPAQUE: Final = np.uint32(0xFF000000)
 unpack_rle: Final[Callable[[NDArray[np.uint8], int, NDArray[np.uint16]], int]] = two_forms(
     compiled="iqdb_core.signature.decoders.rle:unpack_rle", plain=None
 )
-"""What it takes and returns is said in `rle`."""
+"""See `rle`."""
 
 
 def show(still: Still) -> Picture:

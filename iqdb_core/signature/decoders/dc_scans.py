@@ -44,21 +44,21 @@ _WITHOUT_LENGTH: Final = frozenset({0x01, *range(0xD0, 0xD9)})
 _MARKER: Final = re.compile(rb"\xff([^\x00\xff])")
 _AFTER_SCAN: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _RESTART: Final = re.compile(rb"\xff[\xd0-\xd7]")
-"""All without the fill bytes before them: where any number is allowed, each begins a search of its own."""
+"""All without the fill bytes before them: a pattern with any number of them would take quadratic time."""
 _CODE_BITS: Final = 16
 _SLOTS: Final = 16
-"""Tables from here on are for other coefficients than the averages."""
+"""Tables from this slot on are not for averages."""
 _LARGEST: Final = 1 << 14
 _MAX_SCANS: Final = 16
 _MAX_RESTARTS: Final = 8192
-"""More of either only make work: four components in a few steps, a restart after each row."""
+"""Files with more of either only cost time: four components in a few steps, a restart after each row."""
 
 read_averages: Final[
     Callable[
         [NDArray[np.uint8], NDArray[np.uint16], NDArray[np.int64], NDArray[np.int64], NDArray[np.int32]], int
     ]
 ] = two_forms(compiled="iqdb_core.signature.decoders.dc_codes:read_averages", plain=None)
-"""What it takes and returns is said in `dc_codes`."""
+"""See `dc_codes`."""
 
 
 @dataclass(slots=True)

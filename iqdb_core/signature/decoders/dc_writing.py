@@ -22,7 +22,7 @@ _RESTARTS: Final = 8
 _LENGTHS: Final = 16
 _CATEGORIES: Final = 16
 _COMMON: Final = 5
-"""Bits of the code of a category."""
+"""Bits of the code of each category."""
 _BYTE: Final = 8
 _CHUNK: Final = 1 << 16
 

@@ -31,17 +31,17 @@ BAD_FILE: Final = (
     zlib.error,
     Image.DecompressionBombError,
 )
-"""What Pillow and its like raise for bad bytes. Anything else, MemoryError above all, is not the file's
+"""Exceptions of Pillow and other decoders for bad bytes. Others, MemoryError above all, are not the file's
 fault."""
 _UNREAD_KIND: Final = re.compile(
     r"unsupported|not supported|unknown|unrecogni[sz]ed|cannot handle|not implemented|unimplemented",
     re.IGNORECASE,
 )
-"""How decoders say that they do not read a kind of file, whatever its condition."""
+"""Messages of decoders for unsupported kinds of files."""
 _NO_MEMORY: Final = re.compile(r"out of memory|memory allocation(?!.*limit)|bad_?alloc", re.IGNORECASE)
-"""libheif speaks of allocation, too, where a file asks for more than it ever grants."""
+"""libheif also mentions allocation if a file needs more memory than libheif ever grants."""
 _DECODER_BYTES: Final = 16
-"""Bytes per pixel that the greediest decoder takes."""
+"""Most bytes per pixel that any decoder takes."""
 
 
 @contextmanager

@@ -32,7 +32,7 @@ _PASSES: Final = ((0, 8), (4, 8), (2, 4), (1, 2))
 unpack_lzw: Final[Callable[[NDArray[np.uint8], int, NDArray[np.uint8]], int]] = two_forms(
     compiled="iqdb_core.signature.decoders.lzw:unpack_lzw", plain=None
 )
-"""What it takes and returns is said in `lzw`."""
+"""See `lzw`."""
 
 
 def load(still: Still) -> Loaded:

@@ -21,15 +21,15 @@ from iqdb_core.signature.picture import Loaded
 
 _MODES: Final = {1: "L", 3: "RGB", 4: "CMYK"}
 _ENDLESS: Final = END * 40_000
-"""More than the longest segment: libjpeg reads end markers as content, too, while it is inside of one."""
+"""Longer than any segment: inside a segment libjpeg reads end markers as content."""
 _MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-"""Without the fill bytes before it: where any number of those is allowed, each begins a search of its own."""
+"""Without the fill bytes before it: a pattern with any number of them would take quadratic time."""
 _FILL: Final = b"\xff"
 _GREY: Final = 128
 _ONES: Final = b"\xff\0" * 8
 _ZEROS: Final = bytes(8)
-"""libjpeg takes in up to eight bytes beyond those it needs. All ones are no code of any table; all zeros are
-what it takes for data that is missing."""
+"""libjpeg consumes up to eight bytes beyond those it needs. All ones are no code of any table; it also uses
+zeros for missing data."""
 
 
 def load(still: Still) -> Loaded:

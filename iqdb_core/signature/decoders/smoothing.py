@@ -19,7 +19,7 @@ from iqdb_core.signature.decoders.dc_layout import BLOCK, Frame, NotRewritten
 from iqdb_core.signature.decoders.dc_scans import frame_of, with_copied_rows
 
 _APART: Final = 4
-"""So many rows of MCUs keep what is done at the top out of what is seen at the bottom."""
+"""Rows of MCUs between two changes, so that neither affects the other."""
 
 
 def smooth_edges(image: Image.Image, data: bytes, decoded: Callable[[bytes, int], Image.Image]) -> None:

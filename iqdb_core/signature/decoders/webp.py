@@ -29,12 +29,12 @@ from iqdb_core.signature.picture import Loaded
 
 _NOISE_BYTES: Final = 4099
 _RANDOM_FILLINGS: Final = 32
-"""A lossless file takes about every second one, in a bad place one of ten."""
+"""A lossless file accepts about every second one, at a bad place one in ten."""
 _MOST_PIXELS: Final = 40_000_000
-"""As many fillings are tried as cost so many pixels, and `_FEWEST` in any case."""
+"""Fillings are tried until this many pixels were decoded, and at least `_FEWEST`."""
 _FEWEST: Final = 5
 _ENOUGH: Final = 3
-"""So many pictures are compared. Some fillings make no sense to the decoder, which then refuses the file."""
+"""Pictures to compare. The decoder refuses the file with some of the fillings."""
 _TIMES: Final = 4
 _LEAST: Final = 65_536
 _WHITE: Final = (255, 255, 255, 255)

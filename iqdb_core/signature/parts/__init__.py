@@ -22,9 +22,9 @@ from iqdb_core.signature.parts.sheet import MIN_SIDE
 __all__ = ["MAX_PARTS", "find_parts"]
 
 _MOST_PIXELS: Final = 600_000
-"""Of larger pictures every second (third, ...) pixel is looked at, and then where exactly the edges are."""
+"""Of larger pictures only every second (third, ...) pixel is examined; edges are then located exactly."""
 _MOST_LONG: Final = 100
-"""Nothing is looked for in a picture so many times longer than wide, a line: it would take very long."""
+"""Pictures more times longer than wide are not searched for parts: it would take very long."""
 
 
 def find_parts(pixels: NDArray[np.uint32]) -> list[Rectangle]:

@@ -19,27 +19,26 @@ from iqdb_core.signature.parts.sheet import MIN_AREA, MIN_SIDE, SAME, Colour, Sh
 
 MAX_PARTS: Final = 16
 _FIRST_PARTS: Final = 8
-"""So many are chosen before any guess that is late."""
+"""This many parts are chosen before any late guess."""
 _LEVELS: Final = 3
 _MOST_LONG: Final = 10
-"""So many times longer than wide a picture may be that was cut off others; what is longer is an edge of a
-page."""
+"""Limit of length over width of a picture cut off others; longer parts are edges of a page."""
 _PAGE_WEIGHT: Final = 0.4
-"""Of a box that falls into pieces with the colour of the page between them."""
+"""Weight of a box that is cut into pieces with the colour of the page between them."""
 _LOOSE_WEIGHT: Final = 0.7
-"""Of a box that has a flat margin."""
+"""Weight of a box that has a flat margin."""
 _PADDED_WEIGHT: Final = 0.5
-"""Of content with a margin of the page's colour that may be its own."""
+"""Weight of content with a margin of the page's colour that may be its own."""
 _INK_POWER: Final = 1.5
-"""How much more an area counts that is full of a picture than a larger one with as much of it."""
+"""How strongly an area full of content is preferred to a larger one with as much content."""
 _LIKENESS: Final = 0.5
-"""By how much a box counts less when a like one has been chosen: other pictures come first."""
+"""How much less a box counts after a similar one was chosen, so that other pictures come first."""
 _INK_SAMPLES: Final = 60_000
 _SAME_PART: Final = 0.985
 """Two rectangles with at least this share in common count as one."""
 
 _Paper = tuple[Colour, ...]
-"""The colours of a page: of what lies around and between its pictures."""
+"""The colours of a page around and between its pictures."""
 
 
 @dataclass(frozen=True, slots=True)

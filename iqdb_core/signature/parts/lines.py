@@ -22,17 +22,17 @@ _FAR: Final = 20
 """A pixel whose red, green or blue differs by more from the row's colour is content: JPEG at quality 50
 leaves nearly everything below, a letter's stroke differs by more."""
 _MOST_FAR: Final = 0.01
-"""Share of a row's pixels that may be content all the same: dust, or a column too many beside the row."""
+"""Share of a flat row's pixels that may be content: dust, or a column too many beside the row."""
 _MOST_FAR_RINGING: Final = 0.3
 """The same for rows next to content, where JPEG rings."""
 _VERY_FAR: Final = 60
 """Ringing stays below this."""
 _RUN: Final = 128
-"""Pixels that are looked at before it is asked whether enough are content."""
+"""Pixels between two checks whether enough are content."""
 _SPOTS: Final = 200
-"""Pixels of a row that are looked at for edges."""
+"""Pixels of a row that are examined for edges."""
 _STEP: Final = 10
-"""What a pixel differs at least by from the one above where an edge runs."""
+"""Minimum difference of a pixel from the one above at an edge."""
 
 
 @kernel()

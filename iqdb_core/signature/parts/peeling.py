@@ -17,7 +17,7 @@ from iqdb_core.signature.parts.sheet import MIN_SIDE, SAME, Colour, Lines, Sheet
 
 _MOST_PEELS: Final = 5
 _EVEN: Final = 5
-"""Neighbouring lines of a smooth run of colours differ by at most this."""
+"""Neighbouring lines of a gradient differ by at most this."""
 _RINGING_LINES: Final = 16
 """JPEG rings as far as its blocks of colour reach."""
 _SHARP: Final = 3.0

@@ -21,7 +21,7 @@ _SPOTS: Final = 200
 _STEP: Final = 10
 _CHANNELS: Final = 3
 _CHUNK_PIXELS: Final = 1 << 17
-"""So many pixels at a time, so that the memory stays small."""
+"""Pixels processed at a time, to keep memory small."""
 
 _FlatRows = tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.int64]]
 

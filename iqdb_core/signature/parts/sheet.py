@@ -21,9 +21,9 @@ SAME: Final = 10
 MIN_AREA: Final = 0.06
 """Smaller parts of the whole picture's area are dropped."""
 _FIRST_LINES: Final = 8
-"""So many lines at a side of a box are looked at first; most sides have no flat ones."""
+"""Lines at a side of a box that are examined first; most sides have no flat ones."""
 MIN_SIDE: Final = 24
-"""Parts with fewer pixels along a side are dropped: nothing can be told of them."""
+"""Parts with fewer pixels along a side are dropped: they have too little content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +49,9 @@ class Sheet:
         self._known: dict[tuple[Box, bool], Lines] = {}
         self._sides: dict[tuple[Box, bool, bool], Lines] = {}
         self.seen: dict[Box, int] = {}
-        """How many levels deep a box has been cut already."""
+        """Depth to which a box has been cut already."""
         self.sharpened: dict[Box, Box] = {}
-        """What is left of a peeled box where JPEG has left something of the border."""
+        """The rest of a peeled box without JPEG artefacts of the border."""
 
     def rows(self, box: Box) -> Lines:
         """Return the rows of a box, from the top."""
