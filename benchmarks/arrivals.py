@@ -1,11 +1,10 @@
 """New connections while many clients are busy: how long until the first answer.
 
-Claim: who connects while 64 clients keep their connections busy is answered about as soon as they are.
+Claim: while 64 clients keep their connections busy, a new client is answered about as soon as they are.
 
 Method: a server process on a new SQLite file with N images (default 10,000, random signatures). 64 clients
-connect at the same moment and ask by hash over connections that they keep; beside them, a new connection is
-made for every question of a 65th. All clients are one process. Control, in the same run: the answers on
-connections that were there already.
+connect at the same moment and query by hash over kept connections; a 65th client makes a new connection for
+every query. All clients are one process. Control, in the same run: the answers on the kept connections.
 
     python -m benchmarks.arrivals [--seconds 5] [--images 10000] [--clients 64]
 """
@@ -24,7 +23,7 @@ import numpy as np
 
 
 async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str) -> None:
-    """Send one question and read its answer."""
+    """Send one query and read its answer."""
     writer.write(f"POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Length: 0\r\n\r\n".encode())
     head = await reader.readuntil(b"\r\n\r\n")
     if b" 200 " not in head[:20]:
@@ -34,7 +33,7 @@ async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: 
 
 
 async def busy(port: int, paths: list[str], end: float, first: list[float], later: list[float]) -> None:
-    """Ask over one kept connection until `end`."""
+    """Query over one kept connection until `end`."""
     start = time.perf_counter()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     number = 0
@@ -47,7 +46,7 @@ async def busy(port: int, paths: list[str], end: float, first: list[float], late
 
 
 async def newcomer(port: int, paths: list[str], end: float, first: list[float]) -> None:
-    """Ask over a new connection each time until `end`."""
+    """Query over a new connection each time until `end`."""
     while time.perf_counter() < end:
         start = time.perf_counter()
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -83,7 +82,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=".") as folder:
         database = Path(folder) / "bench.sqlite"
-        # Imported here: that benchmark runs this one as well.
+        # Imported here, because that benchmark runs this one too.
         from benchmarks.server import Server, fill  # noqa: PLC0415
 
         paths = [f"/query?limit=10&hash={text}" for text in fill(database, options.images)]

@@ -1,15 +1,15 @@
-"""How many images per second one Redis and one Postgres carry, if hashing cost nothing.
+"""How many images per second one Redis and one Postgres carry if hashing costs nothing.
 
-Claim: claims, commits and ends of 64 workers at once go on at 10,000 images per second, on enough cores.
+Claim: on enough cores, 64 workers claim, commit and finish 10,000 images per second together.
 
 Method: 64 claimants, threads of as many processes as there are cores, claim jobs with ready-made signatures
 from one private Redis (append-only file, fsync always), 32 at a time, commit them to one private database and
 end the claims, until nothing is left. First without the database, then with it. On few cores the claimants'
-own Python is what limits; therefore the processor time of Redis and of the database is read, and the ceiling
-of each follows from it: Redis runs its scripts on one core, and the database commits one transaction at a
-time. On a busy machine of 2 cores: Redis 34 to 55 us per image, so 18,000 to 29,000 images per second and
-core; Postgres 131 us with 64 claimants, 7,600 images per second and core, and 40 us with one. The claim holds
-for Redis, and not for Postgres.
+own Python is the limit; therefore the processor time of Redis and of the database is read, from which the
+limit of each follows: Redis runs its scripts on one core, and the database commits one transaction at a time.
+On a busy machine of 2 cores: Redis 34 to 55 us per image, so 18,000 to 29,000 images per second and core;
+Postgres 131 us with 64 claimants, 7,600 images per second and core, and 40 us with one. The claim holds for
+Redis, and not for Postgres.
 
     python -m benchmarks.claims [--images 20000] [--sqlite]
 """

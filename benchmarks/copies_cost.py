@@ -1,18 +1,18 @@
-"""What a search for copies costs, and the first look of `duplicates`, in plain queries of the same run.
+"""The cost of a search for copies, and of the first search of `duplicates`, in plain queries of the same run.
 
     python -m benchmarks.copies_cost FOLDER [--images 1000000] [--rounds 3]
 
 Claims
 1. A search for the whole picture in all 8 turns and for 5 parts, 13 signatures, costs less than 6 plain
    queries for the top 10 at a million images.
-2. The first look of duplicates, all that most images of a store need, costs less than a plain query.
+2. The first search of duplicates, which is enough for most images of a store, costs less than a plain query.
 
 Method: the standard workload (`benchmarks.index_workload`), an index built once and kept in FOLDER. Parts are
-the signatures of other queries, which is what parts without a copy look like. CPU time of the thread that
-asks (`time.thread_time`), signature to matches with their signatures; both kinds take turns in rounds.
-The first look at an image is what `DuplicateSearch` does before anything else: is there another from its bar
-on? Groups are not measured: in this workload each Y channel is that of a dozen images. The
-control is the plain query, top 10. Prints a Markdown table; read the ratios.
+the signatures of other queries, like parts without a copy. CPU time of the querying thread
+(`time.thread_time`), from signature to matches with their signatures; both kinds take turns in rounds. The
+first search for an image asks whether there is another one above the minimum score. Groups are not measured:
+in this workload a dozen images share each Y channel. The control is the plain query, top 10. Prints a
+Markdown table; read the ratios.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ PART = Rectangle(200, 150, 600, 500)
 
 
 def kinds_of(signatures: list[Signature], number: int) -> dict[str, list[Asked]]:
-    """Return what is asked for a query, by what it is called in the table."""
+    """Return the kinds of searches for a query, by their names in the table."""
     whole = Asked(signatures[number], size=SIZE)
     others = [signatures[(number + step) % len(signatures)] for step in range(1, PARTS + 1)]
     parts = [Asked(other, PART, size=SIZE) for other in others]
@@ -65,7 +65,7 @@ def cpu_ms(work: Callable[[int], object], numbers: Sequence[int]) -> float:
 
 
 def opened(folder: Path, n_images: int) -> tuple[ImageIndex, list[Signature]]:
-    """Return the index, built if it is not there yet, and the queries."""
+    """Return the index, built if it does not exist yet, and the queries."""
     database, queries = workload.make_database(folder, n_images)
     store = open_store(f"sqlite:///{database}")
     index = ImageIndex.open(folder / f"{n_images}.copies", store_id=store.store_id)

@@ -1,8 +1,7 @@
 """What people do to pictures before they search for them, as functions on Pillow images.
 
-`distort(name, picture, random)` returns the file that somebody would send. Every size, colour and place
-that a page or a border could have is drawn from `random`, so that no two pictures are treated alike. Used
-by `recall` and `fit_likelihood`.
+`distort(name, picture, random)` returns the distorted file. Every size, colour and place of a page or border
+is drawn from `random`, so that no two pictures are treated alike. Used by `recall` and `fit_likelihood`.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from PIL import Image, ImageChops, ImageDraw, ImageEnhance, ImageFilter, ImageOp
 from benchmarks.surroundings import SURROUNDINGS, Distortion, Random, bordered, font, phone, sentence
 
 _SIDE: Final = 1200
-"""Pictures are worked on at no more than this length of their longer side."""
+"""Longest side to which pictures are reduced first."""
 _JPEG_QUALITY: Final = 85
 
 
@@ -65,7 +64,7 @@ def _sepia(p: Image.Image, _: Random) -> Image.Image:
 
 
 def _rotated(degrees: float) -> Distortion:
-    """Rotate and cut the largest upright rectangle of the same shape out of it."""
+    """Rotate, and crop to the largest upright rectangle of the same shape."""
 
     def apply(p: Image.Image, _: Random) -> Image.Image:
         turned = p.rotate(degrees, Image.Resampling.BICUBIC)

@@ -1,9 +1,9 @@
 """Rows per second through the store: take over, apply, read and follow the feed; delay of a write.
 
-Claim: a follower reads a million changes in less than twice the time the database driver needs to hand
-out the rows, so that restarts are limited by the index and not by the feed. A write is visible to a
-follower well within 50 ms, also while others write. Applying in groups costs a small multiple of bare
-inserts, and far less than hashing.
+Claim: a follower reads a million changes in less than twice the time the database driver needs to return the
+rows, so that restarts are limited by the index and not by the feed. A write is visible to a follower well
+within 50 ms, even while others write. Applying in groups costs a small multiple of bare inserts, and far less
+than hashing.
 
 Method: N signatures of random positions. Takeover: a file as IQDB leaves it, its posts in no order. Apply:
 groups of new images, one thread, durable commits (fsync on). Feed: from cursor 0 in batches of 65,536, then
@@ -175,7 +175,7 @@ def report_delay(store: SignatureStore, label: str, poll_s: float, *, wake: bool
             while follower.applied_seq < outcome.seq:
                 never.wait(0.0005)
         delays.append(1000 * (time.perf_counter() - start))
-        never.wait(rng.uniform(0, 0.02 if wake else 2 * poll_s))  # so that polls and writes keep no step
+        never.wait(rng.uniform(0, 0.02 if wake else 2 * poll_s))  # so that polls and writes are unrelated
     stop.set()
     if busy:
         writer.join()

@@ -1,16 +1,16 @@
-"""The first opening of an IQDB file: what each step costs, and what is left of it afterwards.
+"""The first opening of an IQDB file: the cost of each step, and of later starts.
 
     python -m benchmarks.first_open FILE.sqlite [--repeat 3]
 
-FILE is one of IQDB (a million rows, for example of a generator of realistic signatures); it is copied, never
-changed. Each step runs in a process of its own, `--repeat` times; the best counts.
+FILE is an IQDB file (a million rows, for example from a generator of realistic signatures); it is copied,
+never changed. Each step runs in a process of its own, `--repeat` times; the best counts.
 
 Claim: an IQDB file of a million images becomes a store and a searchable index, checkpoint included, in less
 than six times the processor time in which SQLite hands a million rows to Python, and on two cores in four
 times the time of that scan; and a fifth cheaper and a quarter sooner than read twice, first for the store and
-then for the index.
-Control, in the same run: `SELECT` of every column of every row, fetched into Python and thrown away. All
-times are printed as multiples of it too, in processor seconds and in elapsed ones, per million rows.
+then for the index. Control, in the same run: `SELECT` of every column of every row, fetched into Python and
+thrown away. All times are printed as multiples of it too, in processor seconds and in elapsed ones, per
+million rows.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ def scan(path: Path) -> None:
 
 
 def open_only(path: Path) -> None:
-    """Open the store and close it: of a file of IQDB the takeover, else what a restart costs."""
+    """Open the store and close it: the takeover of an IQDB file, or else the cost of a restart."""
     from iqdb_core.store import open_store  # noqa: PLC0415 - imports are no part of another step's time
 
     open_store(str(path)).close()
 
 
 def read_feed(path: Path) -> None:
-    """Read the whole feed, as an index that starts empty does."""
+    """Read the whole feed, like an index that starts empty."""
     from iqdb_core.store import open_store  # noqa: PLC0415
 
     with closing(open_store(str(path))) as store:
@@ -76,12 +76,12 @@ def loaded() -> Compilation:
 
 
 def index_of(path: Path) -> Path:
-    """Return where a server has the index of a database."""
+    """Return the index directory of a database."""
     return path.with_name(path.name + ".index")
 
 
 def read_twice(path: Path) -> None:
-    """Take the file over, then build the index of the feed, as for an index that comes later."""
+    """Take the file over, then build the index from the feed."""
     from iqdb_core.follower import Follower  # noqa: PLC0415
     from iqdb_core.index import ImageIndex  # noqa: PLC0415
     from iqdb_core.store import open_store  # noqa: PLC0415
@@ -95,7 +95,7 @@ def read_twice(path: Path) -> None:
 
 
 def first_open(path: Path) -> None:
-    """Take the file over and build the index of it in the same pass, as a server does."""
+    """Take the file over and build the index in the same pass, like a server."""
     from api.roles.index_ahead import IndexAhead  # noqa: PLC0415
     from api.web.loading import Startup  # noqa: PLC0415
     from iqdb_core.settings import Settings  # noqa: PLC0415
@@ -150,7 +150,7 @@ def run_step(name: str, path: Path) -> None:
 def measure(source: Path, repeat: int) -> dict[str, dict[str, float]]:
     """Return the best figures of each step."""
     best: dict[str, dict[str, float]] = {}
-    # Kernels on disk, and known to be: else an index is built afterwards.
+    # Kernels have to be on disk: otherwise the index is built afterwards.
     subprocess.run([sys.executable, "-m", "iqdb_core.compiling"], check=True)
     with tempfile.TemporaryDirectory(prefix="iqdb-first-open-") as folder:
         path = Path(folder) / "iqdb.sqlite"

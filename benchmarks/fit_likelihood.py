@@ -2,10 +2,10 @@
 
     python -m benchmarks.fit_likelihood FOLDER... --strangers FILE.sqlite [--pictures N]
 
-FOLDER holds pictures that may be used for it; every second is used, so that the others can show how well it
-works (`benchmarks.recall`). Each is changed in every way of `benchmarks.distortions`, and the picture's own
+FOLDER has pictures to fit on; every second one is used, so that the others can show how well it works
+(`benchmarks.recall`). Each is changed in every way of `benchmarks.distortions`, and the picture's own
 signature is compared with that of the changed picture, or of the part or turn of it that fits best. The kinds
-of copies are a mixture that is found by expectation maximization. FILE.sqlite is an IQDB file with
+of copies are a mixture fitted by expectation maximization. FILE.sqlite is an IQDB file with
 signatures of many other pictures. Prints what `iqdb_core/index/evidence/table.py` holds.
 """
 
@@ -28,11 +28,11 @@ from iqdb_core.model import CHANNELS, KEPT, SIDE, Asked, Signature
 from iqdb_core.signature import from_image_bytes, parts_from_image_bytes, turned
 
 _KIND_EDGES: Final = (0.12, 0.2, 0.28, 0.36, 0.5, 0.65, 0.8, 0.9, 0.96)
-"""Shares of kept coefficients between which copies are of one kind to begin with."""
+"""Initial kinds of copies: bounds of the share of kept coefficients."""
 _BINS: Final = 5
 _ROUNDS: Final = 200
 _LEAST_SHARED: Final = 0.25
-"""A part or turn that shares less with the original than this is none that fits."""
+"""A part or turn that shares less with the original than this does not fit."""
 _LEAST_SHARED_EDIT: Final = 0.06
 """The same for a picture that was only edited."""
 
@@ -56,7 +56,7 @@ def pairs(folders: list[Path], count: int | None) -> Iterator[tuple[Signature, S
 
 
 def on_white(path: Path) -> Image.Image:
-    """Return a picture, transparency put onto white."""
+    """Return a picture on white."""
     with Image.open(path) as opened:
         rgba = opened.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")

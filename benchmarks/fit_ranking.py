@@ -1,4 +1,4 @@
-"""Fit what corrects the evidence, and what makes a likelihood of it, on searches for distorted pictures.
+"""Fit the corrections of the evidence, and its conversion to a likelihood, on searches for distortions.
 
     python -m benchmarks.fit_ranking FOLDER... --strangers FILE.sqlite [FILE.npz] [--every N]
 
@@ -6,10 +6,10 @@ Every second picture of FOLDER, those that `fit_likelihood` uses too, is hidden 
 `recall`, distorted, and looked for by all signatures of `find=copies`. Two regressions, both on these
 searches alone:
 
-1. A conditional logit over each query's candidates, the picture itself against everything else: what has to
-   count for the picture to come first. Crops count as much as all edits and surroundings.
-2. A logistic regression over each query's best match, and over its best stranger as if the picture were not
-   there: what share of such matches is right.
+1. A conditional logit over each query's candidates, the picture itself against everything else: which weights
+   rank the picture first. Crops count as much as all edits and surroundings.
+2. A logistic regression over each query's best match, and over its best stranger as if the picture were
+   not in the index: what share of such matches is right.
 
 Prints the end of `iqdb_core/index/evidence/table.py`, whose numbers were fitted in this way with more kinds
 of crops of more pictures. Beware of pictures that are in FOLDER twice, and of strangers made from the same
@@ -41,9 +41,9 @@ from iqdb_core.signature import from_image_bytes, parts_from_image_bytes, turned
 
 _DEPTH: Final = 60
 _SCALES: Final = np.array([20.0, *[10.0] * 5, *(0.2, 0.05, 1 / 30), 10.0, 1.0, 300.0])
-"""What the columns are divided by, so that one weight of the penalty suits all."""
+"""Divisors of the columns, so that one penalty suits all."""
 _ABSENT: Final = 0.4
-"""By how much a query without a picture counts in the second regression."""
+"""Weight of a query without its picture in the second regression."""
 _LOOKS_A_COPY: Final = 8.0
 Floats = NDArray[np.float64]
 
@@ -107,7 +107,7 @@ def candidates(index: ImageIndex, population: Population, one: Asked) -> tuple[N
 
 
 def search(folders: list[Path], strangers: list[Path], every: int) -> Searches:
-    """Hide the pictures, and look for every distortion of them."""
+    """Hide the pictures in the index, and search for every distortion of them."""
     paths = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())[::2][::every]
     originals = [from_image_bytes(path.read_bytes()) for path in paths]
     columns, is_right, queries, weights = [], [], [], []
@@ -174,7 +174,7 @@ def rank(searches: Searches, penalty: float = 2e-3) -> Floats:
 
 
 def calibrate(searches: Searches, ranked: Floats) -> Floats:
-    """Return what to add and to multiply by, that the best matches are right as often as they say."""
+    """Return offset and factor with which the best matches are right as often as their likelihood says."""
     best = np.full((2, len(searches.weight)), -99.0)  # strangers, the picture
     np.maximum.at(best, (searches.is_right.astype(int), searches.query), ranked)
     values = np.concatenate([best.max(axis=0), best[0]])

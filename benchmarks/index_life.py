@@ -149,7 +149,6 @@ def updates(database: Path, queries: Path, directory: Path) -> Result:
     empty = workload.resident_bytes()
     index = ImageIndex.open(directory, store_id=store.store_id)
     index.start_maintenance()
-    n = index.image_count
     rest = during(index, signatures, lambda: time.sleep(REST_S))
     source = next(workload.batches_of(store, 65_536))
     feed = workload.MemoryFeed(index.applied_seq)
@@ -157,34 +156,7 @@ def updates(database: Path, queries: Path, directory: Path) -> Result:
     follower.start()
     workload.forget_peak()
     delays: list[float] = []
-
-    def write() -> None:
-        victims = iter(np.random.default_rng(1).permutation(np.arange(1, n + 1)).reshape(-1, 25))
-        new_id, start = n + 1, time.perf_counter()
-        per_write = ADDS_PER_S // WRITES_PER_S
-        saver = threading.Thread(target=index.save_checkpoint)
-        for turn in range(int(UPDATE_S * WRITES_PER_S)):
-            time.sleep(max(0.0, start + turn / WRITES_PER_S - time.perf_counter()))
-            rows = np.arange(turn * per_write, (turn + 1) * per_write) % len(source)
-            ids = np.arange(new_id, new_id + per_write)
-            new_id += per_write
-            batch = workload.joined(
-                [
-                    workload.with_ids(_chosen(source, rows), ids, feed.seq + 1),
-                    workload.deletes(np.sort(next(victims)), feed.seq + 1 + per_write),
-                ]
-            )
-            committed = time.perf_counter()
-            feed.write(batch)
-            follower.wake()
-            if not wait_applied(follower, batch.last_seq, 10.0):
-                raise SystemExit("a write was not visible within 10 s")
-            delays.append(time.perf_counter() - committed)
-            if turn == int(UPDATE_S * WRITES_PER_S) // 2:
-                saver.start()
-        saver.join()
-
-    busy = during(index, signatures, write)
+    busy = during(index, signatures, lambda: delays.extend(_write(index, follower, feed, source)))
     follower.stop()
     stats = index.stats()
     result: Result = {
@@ -203,6 +175,37 @@ def updates(database: Path, queries: Path, directory: Path) -> Result:
     }
     index.close()
     return result
+
+
+def _write(
+    index: ImageIndex, follower: Follower, feed: workload.MemoryFeed, source: ChangeBatch
+) -> list[float]:
+    """Add and delete at a steady rate, save halfway, and return how long each write took to be visible."""
+    n, adds, deletes = index.image_count, ADDS_PER_S // WRITES_PER_S, DELETES_PER_S // WRITES_PER_S
+    victims = np.random.default_rng(1).permutation(np.arange(1, n + 1))
+    saver = threading.Thread(target=index.save_checkpoint)
+    delays: list[float] = []
+    start = time.perf_counter()
+    n_writes = int(UPDATE_S * WRITES_PER_S)
+    for turn in range(n_writes):
+        time.sleep(max(0.0, start + turn / WRITES_PER_S - time.perf_counter()))
+        added = np.arange(turn * adds, (turn + 1) * adds)
+        batch = workload.joined(
+            [
+                workload.with_ids(_chosen(source, added % len(source)), n + 1 + added, feed.seq + 1),
+                workload.deletes(np.sort(victims[turn * deletes :][:deletes]), feed.seq + 1 + adds),
+            ]
+        )
+        committed = time.perf_counter()
+        feed.write(batch)
+        follower.wake()
+        if not wait_applied(follower, batch.last_seq, 10.0):
+            raise SystemExit("a write was not visible within 10 s")
+        delays.append(time.perf_counter() - committed)
+        if turn == n_writes // 2:
+            saver.start()
+    saver.join()
+    return delays
 
 
 def churn(database: Path, queries: Path, directory: Path) -> Result:

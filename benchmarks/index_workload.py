@@ -1,4 +1,4 @@
-"""What the index benchmarks work with: an IQDB SQLite file, queries as lines of text, a feed in memory."""
+"""The workload of the index benchmarks: an IQDB SQLite file, queries as lines of text, a feed in memory."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def make_database(folder: Path, n_images: int) -> tuple[Path, Path]:
 
 
 def read_queries(path: Path) -> list[Signature]:
-    """Return the signatures to ask for."""
+    """Return the query signatures."""
     return [from_hash(line) for line in path.read_text().split()]
 
 
 def batches_of(store: SignatureStore, limit: int) -> Iterator[ChangeBatch]:
-    """Yield all changes of a store, so many at a time."""
+    """Yield all changes of a store in batches."""
     cursor = 0
     while len(batch := store.changes_since(cursor, limit)):
         cursor = batch.last_seq
@@ -86,9 +86,9 @@ def deletes(image_ids: np.ndarray, first_seq: int) -> ChangeBatch:
 
 
 def get_ready() -> None:
-    """Compile or load every kernel, and keep the collector off what is there: a server does so at its start.
+    """Compile or load every kernel, and exempt existing objects from garbage collection, like a server.
 
-    An empty process is then as large as a full one but for the images.
+    An empty process then differs from a full one only by the images.
     """
     warm_up()
     gc.collect()
@@ -96,7 +96,7 @@ def get_ready() -> None:
 
 
 def bring_into_page_cache(file: Path) -> None:
-    """Read a file once, so that the speed of the disk is not what is measured."""
+    """Read a file once, so that the speed of the disk is not measured."""
     with file.open("rb") as opened:
         while opened.read(CHUNK_BYTES):
             pass
@@ -125,7 +125,7 @@ def _status(name: str) -> int:
 
 
 class MemoryFeed:
-    """A feed without a database: what `write` was given, in order. For `Follower`."""
+    """A feed without a database, with the batches given to `write`; for `Follower`."""
 
     def __init__(self, seq: int) -> None:
         self.seq = seq

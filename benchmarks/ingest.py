@@ -1,4 +1,4 @@
-"""What an image costs from HTTP to committed and findable, by role, and how much of that is hashing.
+"""The cost of an image from HTTP to committed and findable, by role, and the share of hashing.
 
 Claim: of the processor time that all roles together spend on an image, hashing it is at least 0.70 with
 batches and 0.40 with single adds; Redis takes at most 0.4 ms. 100 single adds that wait for a worker become
@@ -9,7 +9,7 @@ worker of 1 or 2 processes on this machine. N JPEGs of 200 kilopixels made by co
 `wait=false`, as single adds, as batches of 50, or hashed already (`hash=`, batches of 500). Nothing starts
 before every role has been at rest for a second, so that no compiling or loading is counted. The clock stops
 when `GET /status` shows N images. Processor time is read from the operating system for each role; the
-client's is told apart and counts for nothing. Control, just before each kind: decoding and hashing the same
+client's is separate and does not count. Control, just before each kind: decoding and hashing the same
 files in as many processes, nothing else running: processor time per image, and images per second. Shares of
 processor time hold on a busy machine, too; images per second only on a quiet one.
 
@@ -83,7 +83,7 @@ def measure_pure(files: list[bytes], processes: int, total: int) -> Pure:
 
 
 class Meter:
-    """Reads the processor seconds of every role.
+    """Reads the processor time of every role.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ class Meter:
         return {**spent, "client": time.process_time()}
 
     def wait_at_rest(self) -> None:
-        """Wait until no role does anything: kernels are loaded or compiled beside the first work."""
+        """Wait until all roles are idle: kernels are loaded or compiled during the first work."""
         while True:
             before = self.read()
             threading.Event().wait(1)
@@ -116,7 +116,7 @@ class Meter:
 
 
 def tree_s(pid: int) -> float:
-    """Return what a process, its children and those of them that ended have spent, processor seconds."""
+    """Return the processor seconds of a process and all its children, ended ones included."""
     process = psutil.Process(pid)
     own = process.cpu_times()
     ended = own.children_user + own.children_system
@@ -198,10 +198,10 @@ def run(
 
 
 def transactions(cluster: Cluster, files: list[bytes], first: int) -> int:
-    """Return how many transactions 100 single adds become that wait for a worker.
+    """Return how many transactions 100 waiting single adds become.
 
-    A claim is one transaction, and one script finishes it: the places that it gives its jobs in the list of
-    done ones are microseconds apart.
+    A claim is one transaction and is finished by one script, so the scores that its jobs get in the list of
+    finished jobs are microseconds apart.
     """
     for worker in cluster.workers:
         worker.kill()
@@ -239,7 +239,7 @@ def latency(
             threading.Event().wait(PAUSE_S)
         found.append(time.perf_counter() - start)
 
-    # One client for all: making one costs more processor time than everything that is measured here.
+    # One client for all: creating one costs more processor time than everything measured here.
     with (
         httpx.Client(base_url=cluster.apis[0].url, timeout=60) as client,
         concurrent.futures.ThreadPoolExecutor(32) as threads,

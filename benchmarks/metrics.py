@@ -1,4 +1,4 @@
-"""What counting for `/metrics` costs.
+"""The cost of counting for `/metrics`.
 
 Claim: below 2 % of the processor time of any request.
 

@@ -1,4 +1,4 @@
-"""What looking for parts costs beside the signature of the whole picture.
+"""The cost of finding parts, compared with the signature of the whole picture.
 
     python -m benchmarks.parts FOLDER [--pictures N]
 

@@ -1,4 +1,4 @@
-"""Recall: whether a search finds the picture that somebody distorted, and how sure it is.
+"""Recall: whether a search finds the original of a distorted picture, and whether its likelihood is right.
 
     python -m benchmarks.recall FOLDER... --strangers FILE.sqlite [FILE.npz] [--pictures N] [--plot OUT.png]
 
@@ -6,18 +6,18 @@ Claim: with `find=copies` a picture is found at rank 1 inside borders, bars, cap
 when it is mirrored or turned, where plain search and whole-picture hashes find next to nothing; and a
 likelihood of 0.9 is right nine times of ten.
 
-Method: every second picture of FOLDER, those that `fit_likelihood` leaves alone, hidden among the
+Method: every second picture of FOLDER, those that `fit_likelihood` does not use, hidden among the
 signatures of FILE.sqlite (IQDB's schema) and FILE.npz (averages, positions). Each is distorted in every
 way of `benchmarks.distortions` and looked for, plain and as a copy. Strangers that are copies of a
 picture (score of at least 45 with the picture itself, its middle, a half or a quarter, mirrored too) are
-left out: they may have been made from the same. Whether a picture that is not in the index names a
-stranger is seen by leaving the picture itself out of the answer.
+left out: they may come from the same original. False matches of a picture that is not in the index are
+measured by removing the picture itself from the answer.
 
 Control: imagehash's pHash and dHash, and pdqhash, in the same run. They are ranked among the hidden
 pictures alone, since there are no pixels of the strangers: an easier task than ours by orders of
 magnitude.
 
-With `--processes` the pictures are shared out; each process has an index of everything.
+With `--processes` the pictures are distributed; each process has an index of everything.
 
 Prints a Markdown table: recall at 1 / at 10, in percent; the reliability of the likelihood; false alarms.
 """
@@ -81,9 +81,9 @@ def build(averages: NDArray[np.float64], positions: NDArray[np.int16], ids: NDAr
 def hidden_among(
     originals: list[Signature], strangers: list[Path], pieces: Sequence[Signature] = ()
 ) -> ImageIndex:
-    """Return an index of the originals, ids from 0, and of the strangers that are no copies of them.
+    """Return an index of the originals, ids from 0, and of the strangers.
 
-    Copies of their pieces are left out too.
+    Strangers that are copies of an original, or of a piece of it, are left out.
     """
     found = [read_strangers(path) for path in strangers]
     averages = np.concatenate([one[0] for one in found])
@@ -105,7 +105,7 @@ def hidden_among(
 
 
 def baseline_bits(picture: Image.Image) -> list[NDArray[np.bool_]]:
-    """Return the picture's bits by the other libraries."""
+    """Return the picture's hashes by the other libraries, as bits."""
     return [
         imagehash.phash(picture).hash.reshape(-1),
         imagehash.dhash(picture).hash.reshape(-1),
@@ -114,13 +114,13 @@ def baseline_bits(picture: Image.Image) -> list[NDArray[np.bool_]]:
 
 
 class Tally:
-    """What became of the queries with one distortion."""
+    """The results of the queries with one distortion."""
 
     def __init__(self) -> None:
         self.ranks: dict[str, list[int]] = {}
 
     def add(self, method: str, ids: list[int], wanted: int) -> None:
-        """Note at which place the wanted picture is."""
+        """Note the rank of the original."""
         self.ranks.setdefault(method, []).append(ids.index(wanted) if wanted in ids else 99)
 
     def text(self, method: str) -> str:
@@ -165,7 +165,7 @@ def plot(tallies: dict[str, Tally], path: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one distorted picture."""
+    """The result of one distorted picture."""
 
     name: str
     number: int
@@ -176,7 +176,7 @@ class Outcome:
 
 
 def outcomes(paths: list[Path], strangers: list[Path], own: range) -> list[Outcome]:
-    """Look for every distortion of those of the hidden pictures whose numbers are in `own`."""
+    """Search every distortion of the hidden pictures whose numbers are in `own`."""
     originals = [from_image_bytes(path.read_bytes()) for path in paths]
     pictures = [on_white(path) for path in paths]
     pieces = [_piece(picture, *box) for picture in pictures for box in _PIECES]

@@ -1,8 +1,8 @@
 """Adds and queries per second of the embedded server, over HTTP, as a client sees them.
 
-Claim: adding costs little more than decoding and hashing the picture; asking costs little more than the
-HTTP exchange itself. Clients that add at the same time share commits, so 8 of them are faster than one. Who
-connects while 64 clients are busy is answered about as soon as they are.
+Claim: adding costs little more than decoding and hashing the picture; asking costs little more than the HTTP
+exchange itself. Clients that add at the same time share commits, so 8 of them are faster than one. While 64
+clients are busy, a new client is answered about as soon as they are.
 
 Method: a server process on a new SQLite file on disk; client processes on the same machine send requests over
 kept-alive connections for a fixed time each. Pictures are JPEGs of 200 kilopixels made by code. Queries go by
@@ -48,7 +48,7 @@ HEADERS = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
 
 
 class Server:
-    """The process that is measured."""
+    """The measured process."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None  # noqa: S101 - narrows for the type checker
@@ -56,7 +56,7 @@ class Server:
         self._process = psutil.Process(process.pid)
 
     def wait_idle(self, deadline_s: float = 300.0) -> None:
-        """Wait until it is at full speed: kernels are loaded, or children have compiled them."""
+        """Wait until it is at full speed: its kernels are loaded, or compiled by child processes."""
         end = time.monotonic() + deadline_s
         while time.monotonic() < end:
             before = self.cpu_s()
@@ -146,7 +146,7 @@ def rate(server: Server, requests: list[Any], seconds: float, clients: int) -> t
 
 
 def index_alone(database: Path, hashes: list[str]) -> float:
-    """Return milliseconds of CPU per query of the index and nothing else."""
+    """Return milliseconds of CPU per query of the index alone."""
     with tempfile.TemporaryDirectory() as folder:
         store = open_store(str(database))
         index = ImageIndex.open(Path(folder), store_id=store.store_id)

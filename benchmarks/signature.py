@@ -2,13 +2,13 @@
 
 Claim: computing a signature from decoded pixels costs less than decoding them: about 0.4 of it for JPEG
 photos of the usual size, less for larger ones and for formats that decode more slowly; only BMP, which
-needs no decoding, is faster read than hashed. Two threads hash nearly twice as many images as one on two
+needs no decoding, is read faster than hashed. Two threads hash nearly twice as many images as one on two
 idle cores, since neither part holds the GIL.
 
 Method: the JPEGs among the test pictures (0.1 to 0.4 megapixels) and one picture made by code in several
-formats and sizes. Every file is timed alone, in turn with its control, and the fastest of the rounds
-counts: what is slower is the machine's doing. Threads: all JPEGs, many times, through a pool of each size;
-images per second of the whole, and how many cores the two threads got from a machine with other work.
+formats and sizes. Every file is timed alone, in turn with its control, and the fastest of the rounds counts:
+slower ones are disturbed by other work of the machine. Threads: all JPEGs, many times, through a pool of each
+size; images per second of the whole, and how many cores the two threads got from a machine with other work.
 Control: Pillow opening and loading the same bytes, in the same run and thread.
 
     python -m benchmarks.signature [--rounds 30]
@@ -57,7 +57,7 @@ def load(data: bytes) -> None:
 
 
 def fastest(rounds: int, *actions: Callable[[], object]) -> list[float]:
-    """Return the least time of each action in ms; the actions take turns."""
+    """Return the shortest time of each action in ms; the actions take turns."""
     best = [float("inf")] * len(actions)
     for _ in range(rounds):
         for n, action in enumerate(actions):

@@ -1,4 +1,4 @@
-"""How soon a server answers, and what it holds: first start, later ones, with images and without.
+"""How soon a server answers, and its memory: first start, later ones, with images and without.
 
 Claim: on a machine that has compiled nothing an empty `iqdb http` gives its first right answer within 10
 seconds and is at full speed within 40; with kernels on disk it answers within 1.5 seconds; it holds less than
@@ -80,7 +80,7 @@ class Server:
         return time.perf_counter() - self.begin
 
     def fast_s(self) -> float:
-        """Return when compiled code is in use: the server has mapped the compiler's library and is idle."""
+        """Return when compiled code is in use: the server has mapped the compiler's library, and is idle."""
         process = psutil.Process(self.process.pid)
         while time.perf_counter() - self.begin < FAST_S:
             with suppress(psutil.Error):
@@ -95,7 +95,7 @@ class Server:
         return float(psutil.Process(self.process.pid).memory_info().rss) / MEBIBYTE
 
     def stop(self) -> None:
-        """End it in an orderly way."""
+        """End it by SIGTERM."""
         self.process.send_signal(signal.SIGTERM)
         if self.process.wait(120):
             raise SystemExit("the server did not end well")
@@ -146,7 +146,7 @@ def median_of(repeat: int, measure: Callable[[Path], dict[str, float]]) -> dict[
 
 
 def control(_: Path) -> dict[str, float]:
-    """Start Python and import what every part of the server needs."""
+    """Start Python and import the modules that every part of the server needs."""
     begin = time.perf_counter()
     subprocess.run([sys.executable, "-c", CONTROL], check=True)
     return {"answers": time.perf_counter() - begin}

@@ -1,4 +1,4 @@
-"""What pictures are put into before they are sent: borders, bars, captions, screenshots, pages, collages.
+"""Surroundings for pictures: borders, bars, captions, screenshots, pages, collages.
 
 Used by `distortions` alone.
 """
@@ -27,12 +27,12 @@ _WORDS: Final = _TEXT.split()
 
 
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Return Pillow's own letters."""
+    """Return Pillow's own font."""
     return ImageFont.load_default(size)
 
 
 def sentence(random: Random, words: int) -> str:
-    """Return some words that mean nothing."""
+    """Return some meaningless words."""
     return " ".join(_WORDS[i] for i in random.integers(0, len(_WORDS), words))
 
 
@@ -52,7 +52,7 @@ def bordered(share: float, colour: Colour | None) -> Distortion:
 
 
 def _polaroid(p: Image.Image, random: Random) -> Image.Image:
-    """Put a frame around it that is uneven, thin and of two colours."""
+    """Put an uneven thin frame of two colours around it."""
     thin = max(2, min(p.size) // 80)
     framed = ImageOps.expand(p, thin, _colour(random))
     w, h = framed.size
@@ -80,7 +80,7 @@ def _letterboxed(across: int, down: int, fill: str) -> Distortion:
 
 
 def _pale(random: Random) -> Colour:
-    """Return what pages have behind their text: mostly white, or nearly, or nearly black."""
+    """Return a background colour of pages: mostly white, or nearly white, or nearly black."""
     kind = random.random()
     level = 255 if kind < 0.5 else random.integers(235, 255) if kind < 0.75 else random.integers(0, 40)
     r, g, b = np.clip(level + random.integers(-3, 4, 3), 0, 255).tolist() if kind >= 0.5 else (255, 255, 255)
@@ -248,7 +248,7 @@ def _post(p: Image.Image, random: Random) -> Image.Image:
 
 
 def _other(random: Random, size: tuple[int, int]) -> Image.Image:
-    """Return a picture of blobs that nobody has: the stranger in a collage."""
+    """Return a picture of blobs: the other picture in a collage."""
     coarse = random.integers(0, 256, (6, 6, 3), dtype=np.uint8)
     fine = random.integers(-40, 40, (24, 24, 3))
     base = np.asarray(Image.fromarray(coarse).resize((24, 24), Image.Resampling.BICUBIC)).astype(int) + fine

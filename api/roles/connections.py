@@ -153,9 +153,9 @@ class BoundedProtocol(HttpToolsProtocol):
     A request that is answered before its body has ended is the last of its connection: limits of bodies only
     hold while the body is read, and nothing reads it after the answer.
 
-    A malformed request writes no line to the log. A request that offers another protocol
-    (`Upgrade`, as HTTP/2 clients send without TLS) is answered in HTTP/1.1, with its body: the parser takes
-    bytes after such a head for the other protocol, so a second parser reads the body.
+    A malformed request writes no line to the log. A request that offers another protocol (`Upgrade`, as
+    HTTP/2 clients send without TLS) is answered in HTTP/1.1, with its body: the parser takes bytes after such
+    a head for the other protocol, so a second parser reads the body.
     """
 
     head_since: float | None = None

@@ -3,9 +3,8 @@
 FastAPI keeps the table of routes and describes it in `/openapi.json`; requests are matched here. A function
 that needs more of FastAPI than the request and its path parameters is called by FastAPI itself. A path that
 this table does not have is never tried in another way: rights are looked up by the text of the path, so two
-readings of a path must not differ.
-Some rules hold for all routes: a trailing slash changes nothing, HEAD works where GET does, 405 names every
-method, and all errors have one form.
+readings of a path must not differ. Some rules hold for all routes: a trailing slash changes nothing, HEAD
+works where GET does, 405 names every method, and all errors have one form.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The Haar coefficients of a 128 x 128 picture in YIQ.
 
-Float64 throughout, with IQDB's literal constants. Knows no image format.
-Called by `iqdb_core.signature` only.
+Float64 throughout, with IQDB's literal constants. Knows no image format. Called by `iqdb_core.signature`
+only.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The order of images in a segment: neighbours in colour, so that whole vectors can be skipped.
 
 Grey images come first; each kind is halved repeatedly along the average that varies most, at whole vectors,
-like a k-d tree (Bentley, "Multidimensional Binary Search Trees
-Used for Associative Searching", 1975). Never looks at positions. Called by `build`.
+like a k-d tree (Bentley, "Multidimensional Binary Search Trees Used for Associative Searching", 1975). Never
+looks at positions. Called by `build`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Adds one-bit numbers, 512 images at a time, and compares the sums.
 
-A sum is kept as nine *planes*:
-plane j holds bit j of the sum of each image. Rows are added to the planes eight at a time by carry-save
-adders, so that a row costs two or three instructions. Knows no query. Called by `bounds`.
+A sum is kept as nine *planes*: plane j holds bit j of the sum of each image. Rows are added to the planes
+eight at a time by carry-save adders, so that a row costs two or three instructions. Knows no query. Called by
+`bounds`.
 
 References
 ----------

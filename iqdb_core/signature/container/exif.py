@@ -1,7 +1,7 @@
 """Reads the orientation of a picture from its EXIF block.
 
-A damaged block or an impossible value means upright, because the pixels are still good.
-Called by the readers of this folder.
+A damaged block or an impossible value means upright, because the pixels are still good. Called by the readers
+of this folder.
 """
 
 from __future__ import annotations
