@@ -244,7 +244,7 @@ def test_overdue_merge_that_fails_does_not_fail_the_update(
     assert "No space left" in str(index.stats().maintenance_error)
 
 
-def test_stats_add_up(index: ImageIndex, rng: np.random.Generator) -> None:
+def test_the_numbers_of_stats_are_consistent(index: ImageIndex, rng: np.random.Generator) -> None:
     feed = Feed()
     index.apply(feed.puts(range(20), random_rows(rng, 20)))
     index.apply(feed.puts(range(30, 35), random_rows(rng, 5)))

@@ -119,7 +119,7 @@ def test_empty_index_can_be_saved(tmp_path: Path) -> None:
         assert (index.image_count, index.applied_seq) == (0, 2)
 
 
-def test_full_segments_come_back(tmp_path: Path) -> None:
+def test_full_segments_are_restored_from_a_checkpoint(tmp_path: Path) -> None:
     rng = np.random.default_rng(8)
     averages, positions = cheap_rows(rng, 70_000)
     query = signature_at(averages, positions, 12)

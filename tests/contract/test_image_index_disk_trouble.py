@@ -85,7 +85,7 @@ def failing_for(ending: str, number: int, really_open: Callable[..., Any]) -> Ca
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.EACCES, errno.EIO, errno.ENOMEM])
 @pytest.mark.parametrize("kind", ["manifest", "words", "rows"])
-def test_trouble_while_opening_never_throws_a_checkpoint_away(
+def test_an_io_error_while_opening_never_discards_a_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: str
 ) -> None:
     feed = Feed()
@@ -124,7 +124,7 @@ def test_merges_without_changes_are_saved(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("in_files")
-def test_rows_that_someone_changed_are_refused_by_name(tmp_path: Path) -> None:
+def test_changed_files_of_rows_are_refused_by_name(tmp_path: Path) -> None:
     """The counts behind a delete are made from them, by code that does not look twice."""
     feed = Feed()
     rows = cheap_rows(np.random.default_rng(3), 200)
@@ -160,7 +160,7 @@ def test_more_segments_than_a_process_may_have_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("in_files")
-def test_a_query_whose_files_went_meanwhile_is_answered_by_the_next_snapshot(
+def test_a_query_whose_files_were_removed_is_answered_by_the_next_snapshot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     feed = Feed()

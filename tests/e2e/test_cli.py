@@ -117,7 +117,7 @@ def test_short_work_is_not_mentioned() -> None:
 
 @pytest.mark.parametrize("out", ["/dev/full", "&-"])
 @pytest.mark.parametrize("command", ["status --db {}", "export - --db {}", "--version", "--help"])
-def test_output_that_goes_nowhere_is_no_traceback(command: str, out: str, tmp_path: Path) -> None:
+def test_unwritable_output_causes_no_traceback(command: str, out: str, tmp_path: Path) -> None:
     database = tmp_path / "iqdb.sqlite"
     shutil.copyfile(pictures.FIXTURES / "data" / "small-40.sqlite", database)
     ended = subprocess.run(

@@ -73,14 +73,14 @@ def test_ids_are_listed_page_by_page(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("body", [[6, 5, 99, 7, 99], {"post_ids": [6, 5, 99, 7, 99]}])
-def test_what_is_missing_is_told_in_order(client: httpx.Client, body: Any) -> None:
+def test_missing_ids_are_listed_in_order(client: httpx.Client, body: Any) -> None:
     answer = client.post("/images/missing", json=body)
     assert answer.json() == {"missing": [6, 99]}
     assert client.post("/images/missing", content=json.dumps(body)).json() == {"missing": [6, 99]}
 
 
 @pytest.mark.parametrize("body", [[], {}, [-1], ["1"], list(range(10_001)), [True], None])
-def test_what_is_no_list_of_ids_is_refused(client: httpx.Client, body: Any) -> None:
+def test_malformed_lists_of_ids_are_refused(client: httpx.Client, body: Any) -> None:
     answer = client.post("/images/missing", json=body)
     assert answer.status_code == 400
     assert answer.json()["message"]
@@ -152,7 +152,7 @@ def test_a_mirror_waits_for_what_is_new(client: httpx.Client) -> None:
 @pytest.mark.parametrize(
     "query", ["since=x", "limit=0", "limit=1001", "wait_s=-1", "wait_s=21", "since=1&since=2"]
 )
-def test_what_cannot_be_asked_of_the_feed_is_refused(client: httpx.Client, query: str) -> None:
+def test_invalid_questions_to_the_feed_are_refused(client: httpx.Client, query: str) -> None:
     assert client.get(f"/changes?{query}").status_code == 400
 
 

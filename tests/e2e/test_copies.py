@@ -88,7 +88,7 @@ def test_a_mirrored_copy_says_so(client: httpx.Client) -> None:
     assert "part" not in best
 
 
-def test_both_dialects_take_the_same_words(client: httpx.Client) -> None:
+def test_both_dialects_take_the_same_parameters(client: httpx.Client) -> None:
     known = client.get(f"/images/{TWICE}").json()["hash"]
     danbooru = client.post("/query", data={"hash": known, "find": "copies", "limit": "2"}).json()
     e621 = client.post("/query", json={"hash": known, "find": "copies", "limit": 2}).json()
@@ -112,7 +112,7 @@ def test_windows_and_exclusions_hold_for_plain_queries_too(client: httpx.Client)
     assert [one["post_id"] for one in left] == [every[1], *every[3:6]]
 
 
-def test_plain_queries_say_nothing_new(client: httpx.Client) -> None:
+def test_plain_queries_have_no_new_fields(client: httpx.Client) -> None:
     answer = client.post("/query", files={"file": PHOTOS[0].read_bytes()})
     assert list(answer.json()[0]) == ["post_id", "hash", "signature", "score"]
     assert "X-Query-Detail" not in answer.headers
@@ -158,7 +158,7 @@ def test_a_batch_of_queries_answers_each(client: httpx.Client) -> None:
     assert (too_many.status_code, "1..100" in too_many.json()["message"]) == (400, True)
 
 
-def test_duplicates_are_told_in_groups(client: httpx.Client) -> None:
+def test_duplicates_are_reported_in_groups(client: httpx.Client) -> None:
     answer = client.get("/duplicates").json()
     assert [group["post_ids"] for group in answer["groups"]] == [[TWICE, 20]]
     (pair,) = answer["groups"][0]["pairs"]
@@ -185,7 +185,7 @@ def test_sources_are_kept_and_told(client: httpx.Client) -> None:
     assert "source" not in client.post("/query", files=painted).json()[0]
 
 
-def test_a_damaged_picture_is_told(client: httpx.Client) -> None:
+def test_a_damaged_picture_is_reported(client: httpx.Client) -> None:
     whole = client.post("/images/31", files={"file": PHOTOS[0].read_bytes()}).json()
     half = client.post("/images/31", files={"file": pictures.DAMAGED_HALF.read_bytes()}).json()
     assert "damaged" not in whole

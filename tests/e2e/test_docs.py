@@ -54,7 +54,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("document", WITH_BLOCKS, ids=lambda path: path.name)
-def test_every_block_runs(document: Path, server: ServerProcess, folder: Path) -> None:
+def test_every_code_block_of_the_documents_runs(document: Path, server: ServerProcess, folder: Path) -> None:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("IQDB_")}
     address = server.url.removeprefix("http://")
     for block in BLOCK.findall(document.read_text()):

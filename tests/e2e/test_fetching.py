@@ -60,7 +60,7 @@ def test_a_picture_is_added_and_found_by_its_address(server: ServerProcess, pict
     assert client.get("/query", params={"url": url}).json() == found.json()
 
 
-def test_what_is_wrong_is_told(server: ServerProcess, pictures: str) -> None:
+def test_fetch_errors_are_reported(server: ServerProcess, pictures: str) -> None:
     for path, status in (("page.html", 422), ("absent.png", 502)):
         assert server.client.post("/query", data={"url": f"{pictures}/{path}"}).status_code == status
     both = server.client.post("/query", data={"url": f"{pictures}/a.png"}, files={"file": noise_png(1)})
@@ -68,13 +68,13 @@ def test_what_is_wrong_is_told(server: ServerProcess, pictures: str) -> None:
     assert server.client.post("/query", data={"url": "file:///etc/passwd"}).status_code == 400
 
 
-def test_what_signs_an_address_is_not_in_the_log(server: ServerProcess, pictures: str) -> None:
+def test_signatures_of_fetched_urls_are_not_logged(server: ServerProcess, pictures: str) -> None:
     assert server.client.post("/query", data={"url": f"{pictures}/a.png?signed=gauze"}).status_code == 200
     assert "gauze" not in server.log.read_text()
 
 
 @pytest.mark.parametrize(("environment", "words"), [({}, "IQDB_FETCH"), ({"IQDB_FETCH": "on"}, "public")])
-def test_nothing_is_fetched_unless_it_is_said(
+def test_nothing_is_fetched_unless_enabled(
     tmp_path: Path, pictures: str, environment: dict[str, str], words: str
 ) -> None:
     port = httpx.URL(pictures).port

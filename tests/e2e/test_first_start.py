@@ -77,7 +77,7 @@ def test_a_server_that_waits_for_kernels_says_so_and_stops_when_told(tmp_path: P
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-def test_full_speed_is_told_and_kept(tmp_path: Path) -> None:
+def test_full_speed_is_reported_and_compiled_code_is_cached(tmp_path: Path) -> None:
     compiled = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
     with embedded_server(tmp_path / "x.sqlite", environment=compiled) as server:
         expected = answers_of(server)

@@ -71,7 +71,7 @@ def test_a_front_end_says_what_is_wrong_with_the_address_of_the_database(
         postgres_server.execute("DROP DATABASE IF EXISTS made_later WITH (FORCE)")
 
 
-def test_answers_go_on_while_the_database_is_away(tmp_path: Path) -> None:
+def test_queries_are_answered_while_the_database_is_away(tmp_path: Path) -> None:
     file, aside = tmp_path / "iqdb.sqlite", tmp_path / "aside"
     picture = {"file": noise_png(1)}
     with embedded_server(file) as server:

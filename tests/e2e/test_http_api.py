@@ -291,7 +291,7 @@ def test_status_counts_and_follows(client: httpx.Client) -> None:
     assert body["follower"] == "following"
 
 
-def test_the_file_is_iqdbs(client: httpx.Client, server: ServerProcess) -> None:
+def test_the_images_table_has_iqdbs_form(client: httpx.Client, server: ServerProcess) -> None:
     added = client.post("/images/31", files=picture(31)).json()
     database = server.log.with_suffix(".sqlite")
     with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:

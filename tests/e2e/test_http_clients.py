@@ -83,7 +83,7 @@ def test_broken_forms_are_answered_400(client: httpx.Client, request_: dict[str,
     assert answer.json()["message"]
 
 
-def test_two_files_are_one_too_many(client: httpx.Client) -> None:
+def test_two_files_in_a_form_are_refused(client: httpx.Client) -> None:
     files = [("file", ("a", b"x")), ("other", ("b", b"x"))]
     assert client.post("/query", files=files).status_code == 400
 
@@ -168,7 +168,7 @@ def test_an_unknown_path_is_json_and_leads_nowhere(server: ServerProcess) -> Non
     connection.close()
 
 
-def test_a_stranger_cannot_write_to_the_log(server: ServerProcess, client: httpx.Client) -> None:
+def test_malformed_requests_write_no_log_lines(server: ServerProcess, client: httpx.Client) -> None:
     before = server.log.stat().st_size
     for tail in (b"\r\n--xyz--\r\nmore after the end", b"\r\n--xyz--zzz", b"\r\n--xyzabc\r\n"):
         client.post("/query", **form("Content-Disposition: form-data; name=file", body=b"x", tail=tail))
@@ -197,7 +197,7 @@ def test_a_foreign_page_cannot_write(client: httpx.Client, known: str) -> None:
     assert client.delete("/images/7", headers=own).status_code == 200
 
 
-def test_lists_of_ids_and_questions_are_metered(client: httpx.Client) -> None:
+def test_bodies_of_ids_and_questions_are_limited(client: httpx.Client) -> None:
     answer = client.request("DELETE", "/images", content=b"[" + b" " * 70_000 + b"1]")
     assert answer.status_code == 413
     headers = {"Content-Type": "application/json"}

@@ -55,7 +55,7 @@ EARLY = [
 
 
 @pytest.mark.waits
-def test_who_goes_on_after_an_early_answer_is_left(server: ServerProcess) -> None:
+def test_a_client_that_keeps_sending_after_an_early_answer_is_dropped(server: ServerProcess) -> None:
     """With a byte now and then, which no limit of bodies sees any more. Who is only slow is waited for."""
     with ExitStack() as stack:
         clients = []
@@ -80,7 +80,7 @@ def test_who_goes_on_after_an_early_answer_is_left(server: ServerProcess) -> Non
         assert time.monotonic() - begin_s > REST_S + 1
 
 
-def test_who_sends_the_rest_sees_the_answer(server: ServerProcess) -> None:
+def test_a_client_that_sends_its_whole_body_sees_the_early_answer(server: ServerProcess) -> None:
     """More than the server reads before it answers, and less than it takes a second to send."""
     body = bytes(2_000_000)
     for length in (b"Content-Length: %d" % len(body), b"Transfer-Encoding: chunked"):
@@ -93,7 +93,7 @@ def test_who_sends_the_rest_sees_the_answer(server: ServerProcess) -> None:
             assert answer.startswith(b"HTTP/1.1 4"), answer
 
 
-def test_a_request_whose_body_has_come_keeps_its_connection(server: ServerProcess) -> None:
+def test_a_request_with_a_complete_body_keeps_its_connection(server: ServerProcess) -> None:
     request = b"POST /%b HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nbody"
     with connected(port_of(server)) as client:
         client.sendall(request % b"nowhere" + request % b"images/1" + LIVE)

@@ -131,7 +131,7 @@ def table_of(database: Path) -> tuple[str, list[tuple[object, ...]]]:
     return statement, rows
 
 
-def test_what_cannot_work_is_said_in_one_sentence(tmp_path: Path) -> None:
+def test_startup_errors_are_one_sentence(tmp_path: Path) -> None:
     rubbish = tmp_path / "rubbish.sqlite"
     rubbish.write_bytes(b"this is no database" * 1000)
     for target in (rubbish, tmp_path / "missing" / "iqdb.sqlite", tmp_path):
@@ -143,7 +143,7 @@ def test_what_cannot_work_is_said_in_one_sentence(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("role", "place"), [("http", "file/index"), ("query", "file/{n}")])
-def test_an_index_that_cannot_be_there_is_named(tmp_path: Path, role: str, place: str) -> None:
+def test_an_impossible_index_directory_is_named(tmp_path: Path, role: str, place: str) -> None:
     (tmp_path / "file").touch()
     database = str(tmp_path / "iqdb.sqlite")
     assert run("upgrade", f"--database-url={database}").returncode == 0
@@ -226,7 +226,7 @@ def test_a_setting_that_cannot_work_exits_2_wherever_it_stands(
     ],
     ids=lambda arguments: " ".join(arguments)[:40],
 )
-def test_what_no_command_can_work_with_exits_2(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+def test_unsupported_settings_exit_2(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     ended = run_process(*arguments, folder=tmp_path)
     assert (ended.returncode, "Traceback" in ended.stderr) == (2, False), ended.stderr
     assert ended.stderr.splitlines()[-1].startswith("iqdb: ")
@@ -251,7 +251,7 @@ def test_limits_are_options(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("is_form", [True, False])
-def test_an_upload_for_which_there_is_no_room_may_come_again(tmp_path: Path, is_form: bool) -> None:
+def test_an_upload_on_a_full_disk_is_answered_503(tmp_path: Path, is_form: bool) -> None:
     """A full disk for temporary files; a limit for the size of files stands for it."""
     picture = pictures.flat((1, 2, 3), (60, 50))
     large = picture + bytes(3_000_000)
@@ -301,7 +301,7 @@ def test_a_body_of_unknown_length_is_cut_off_at_the_limit(tmp_path: Path) -> Non
         b"GET /status HTTP/1.1\r\n" + b"X-A: " + b"b" * 200_000 + b"\r\n\r\n",
     ],
 )
-def test_rubbish_on_the_socket_does_no_harm(raw: bytes, hardened: ServerProcess) -> None:
+def test_garbage_on_the_socket_does_not_disturb_the_server(raw: bytes, hardened: ServerProcess) -> None:
     port = int(hardened.url.rsplit(":", 1)[1])
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         try:
@@ -320,7 +320,7 @@ def hardened(tmp_path_factory: pytest.TempPathFactory) -> object:
         yield server
 
 
-def test_a_stalled_upload_is_dropped_and_holds_nobody_up(tmp_path: Path) -> None:
+def test_a_stalled_upload_is_dropped_and_delays_nobody(tmp_path: Path) -> None:
     with embedded_server(tmp_path / "iqdb.sqlite", "--body-timeout-s", "0.5") as server:
         port = int(server.url.rsplit(":", 1)[1])
         head = (

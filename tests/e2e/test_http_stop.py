@@ -90,7 +90,7 @@ def test_a_closed_terminal_ends_a_server_in_order(tmp_path: Path) -> None:
         assert "Traceback" not in server.errors()
 
 
-def test_a_server_that_is_to_outlive_its_terminal_does(tmp_path: Path) -> None:
+def test_a_server_under_nohup_survives_its_terminal(tmp_path: Path) -> None:
     """As `nohup` starts it: with SIGHUP ignored."""
     program = ("sh", "-c", 'trap \'\' HUP; exec "$0" "$@"', *COMMAND)
     with embedded_server(tmp_path / "iqdb.sqlite", program=program) as server:
@@ -101,7 +101,7 @@ def test_a_server_that_is_to_outlive_its_terminal_does(tmp_path: Path) -> None:
         assert server.terminate() == 0
 
 
-def test_one_who_waits_for_changes_holds_nobody_up(tmp_path: Path) -> None:
+def test_a_client_that_waits_for_changes_does_not_delay_the_stop(tmp_path: Path) -> None:
     with embedded_server(tmp_path / "iqdb.sqlite") as server:
         url = server.client.base_url
         with socket.create_connection((url.host, url.port), timeout=60) as waiting:

@@ -144,7 +144,7 @@ def test_too_large_a_body_is_refused_as_the_server_refuses_it(proxy: httpx.Clien
     assert_refused(httpx.Response(answer.status, headers=answer.getheaders(), content=content), 413)
 
 
-def test_what_the_server_takes_in_a_url_is_passed_on(proxy: httpx.Client) -> None:
+def test_long_urls_are_passed_on(proxy: httpx.Client) -> None:
     source = "\u6f22" * 2000
     bearer = {"Authorization": f"Bearer {TOKEN}"}
     added = proxy.post("/images/3", params={"source": source}, files={"file": noise_png(3)}, headers=bearer)
@@ -165,7 +165,7 @@ def test_what_the_server_takes_in_a_url_is_passed_on(proxy: httpx.Client) -> Non
     ],
     ids=["url", "header", "host", "escape", "nonsense"],
 )
-def test_what_cannot_be_read_is_refused_in_json(proxy: httpx.Client, head: str, status: int) -> None:
+def test_malformed_requests_are_refused_in_json(proxy: httpx.Client, head: str, status: int) -> None:
     with socket.create_connection((proxy.base_url.host, proxy.base_url.port or 80), timeout=30) as connection:
         connection.sendall(f"{head}\r\n\r\n".encode())
         answer = http.client.HTTPResponse(connection)
@@ -174,7 +174,7 @@ def test_what_cannot_be_read_is_refused_in_json(proxy: httpx.Client, head: str, 
     assert_refused(httpx.Response(answer.status, headers=answer.getheaders(), content=content), status)
 
 
-def test_a_front_end_that_is_away_is_said_as_a_server_that_loads_says_it(lonely_proxy: httpx.Client) -> None:
+def test_an_unreachable_front_end_is_answered_like_a_loading_server(lonely_proxy: httpx.Client) -> None:
     answer = lonely_proxy.get("/images/1")
     assert_refused(answer, 503)
     assert int(answer.headers["Retry-After"]) >= 1

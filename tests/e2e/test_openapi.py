@@ -132,7 +132,7 @@ def test_examples_are_valid(document: dict[str, Any], server: ServerProcess) -> 
         ("GET", "/export", {}, 200),
     ],
 )
-def test_what_is_answered_is_described(
+def test_answers_match_their_descriptions(
     server: ServerProcess,
     document: dict[str, Any],
     method: str,
@@ -246,7 +246,7 @@ def test_every_field_of_a_job_is_named(document: dict[str, Any]) -> None:
     assert names_left_out(many, {"jobs": [body], "next": None}) == []
 
 
-def test_every_word_of_a_query_is_named_in_every_kind_of_body(document: dict[str, Any]) -> None:
+def test_every_query_parameter_is_described_for_every_kind_of_body(document: dict[str, Any]) -> None:
     described = operations(document)["POST /query"]
     words = {one["name"] for one in described["parameters"] if one["in"] == "query"}
     assert {"find", "turns", "offset", "exclude", "min_likelihood", "min_detail", "url"} <= words

@@ -71,7 +71,7 @@ def test_a_hash_has_a_preview_without_being_known(server: ServerProcess) -> None
         ("/preview.png?hash=12", 400),
     ],
 )
-def test_what_cannot_be_shown_is_said(server: ServerProcess, path: str, status: int) -> None:
+def test_previews_that_cannot_be_made_are_errors(server: ServerProcess, path: str, status: int) -> None:
     answer = server.client.get(path)
     assert answer.status_code == status
     assert answer.json()["message"]
@@ -91,7 +91,9 @@ def test_a_file_below_the_folder_is_shown_small(server: ServerProcess) -> None:
     ("option", "value"),
     [("--pictures", "no such folder"), ("--thumbnail", "x/{id}"), ("--link", "https://example.org")],
 )
-def test_what_cannot_work_ends_the_start_with_a_sentence(tmp_path: Path, option: str, value: str) -> None:
+def test_invalid_page_settings_end_the_start_with_one_sentence(
+    tmp_path: Path, option: str, value: str
+) -> None:
     ended = run_process("http", "127.0.0.1", "0", tmp_path / "x", option, value)
     assert ended.returncode != 0
     assert f"'{option.removeprefix('--')}'" in ended.stderr

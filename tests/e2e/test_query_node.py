@@ -47,7 +47,7 @@ def test_what_is_not_understood_is_400(node: httpx.Client, method: str, path: st
     assert answer.json()["message"]
 
 
-def test_what_is_understood_is_answered(node: httpx.Client) -> None:
+def test_valid_requests_are_answered(node: httpx.Client) -> None:
     assert node.get("/wait?seq=0&timeout_s=inf").json()["is_applied"] is True
     assert node.get("/wait?seq=9&timeout_s=-inf").json()["is_applied"] is False
     assert node.post("/sources", content=b"[1, 2]").json() == []

@@ -38,7 +38,7 @@ def test_a_body_is_a_picture(server: ServerProcess, kind: str) -> None:
     assert [match["post_id"] for match in found.json()] == [1]
 
 
-def test_a_large_one_waits_on_disk(server: ServerProcess) -> None:
+def test_a_large_body_waits_on_disk(server: ServerProcess) -> None:
     assert len(LARGE) > 4 * 1024 * 1024
     answer = server.client.post("/images/3", content=LARGE, headers={"Content-Type": "image/png"})
     assert answer.status_code == 200
@@ -46,7 +46,7 @@ def test_a_large_one_waits_on_disk(server: ServerProcess) -> None:
     assert too_large.status_code == 413
 
 
-def test_each_of_many_is_held_to_the_limit_of_one(server: ServerProcess) -> None:
+def test_each_picture_of_a_batch_is_limited_like_a_single_one(server: ServerProcess) -> None:
     """All together may be larger, whether they are added or asked about."""
     parts = {"4": LARGE, "5": LARGE, "6": bytes(8000001)}
     added = server.client.post("/images", files=parts)
@@ -57,7 +57,7 @@ def test_each_of_many_is_held_to_the_limit_of_one(server: ServerProcess) -> None
 
 
 @pytest.mark.parametrize("path", ["/images/1", "/query"])
-def test_what_is_no_picture_is_told_so(server: ServerProcess, path: str) -> None:
+def test_a_body_that_is_no_picture_is_refused(server: ServerProcess, path: str) -> None:
     headers = {"Content-Type": "image/png"}
     assert server.client.post(path, content=b"not a picture", headers=headers).status_code == 422
     empty = server.client.post(path, content=b"", headers=headers)
@@ -81,7 +81,7 @@ def test_real_forms_still_work(server: ServerProcess) -> None:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
-def test_curl_itself(server: ServerProcess, tmp_path: Path) -> None:
+def test_curl_sends_a_raw_body(server: ServerProcess, tmp_path: Path) -> None:
     file = tmp_path / "a.png"
     file.write_bytes(PICTURE)
     command = ["curl", "--silent", "--show-error", "--data-binary", f"@{file}", f"{server.url}/images/5"]

@@ -72,7 +72,7 @@ def api_routes(routes: Sequence[Any]) -> Iterator[APIRoute]:
             yield from api_routes(route.original_router.routes)
 
 
-def test_who_may_use_a_route_is_decided_for_each() -> None:
+def test_every_route_has_a_decided_right() -> None:
     assert [route for route in app_routes() if not route.startswith("HEAD ")] == sorted(
         set().union(*NEEDED.values())
     )
@@ -101,7 +101,7 @@ def ask(server: ServerProcess, route: str, headers: dict[str, bytes]) -> httpx.R
 
 @pytest.mark.parametrize("held", RIGHTS)
 @pytest.mark.parametrize("needed", RIGHTS)
-def test_a_right_opens_what_needs_it_and_no_more(private: ServerProcess, held: str, needed: str) -> None:
+def test_a_right_opens_only_the_routes_that_need_it(private: ServerProcess, held: str, needed: str) -> None:
     headers = {} if held == "none" else {"Authorization": f"Bearer töken-{held}".encode()}
     for route in NEEDED[needed]:
         answer = ask(private, route, headers)
@@ -133,7 +133,7 @@ def test_reading_is_open_by_default_and_a_proxy_opens_nothing_more(folder: Path)
             assert ask(server, route, proxied).status_code == 401, route
 
 
-def test_where_others_reach_it_writing_must_be_said(folder: Path) -> None:
+def test_writes_from_other_machines_need_a_token_or_open(folder: Path) -> None:
     # This address is loopback, so nobody is let in by the test; only the system knows, the server does not.
     host = "127.1"
     for options, status in (((), 401), (("--open",), 400)):
@@ -148,7 +148,7 @@ def test_where_others_reach_it_writing_must_be_said(folder: Path) -> None:
             server.close()
 
 
-def test_the_queries_of_a_batch_are_charged_to_whoever_was_let_in(folder: Path) -> None:
+def test_the_queries_of_a_batch_count_against_the_callers_rate(folder: Path) -> None:
     tokens = {"IQDB_TOKENS": "read:one"}
     batch = {"queries": [{"post_id": 1}] * 100}
     with embedded_server(folder / "batch.sqlite", "--rate-limit", "1", environment=tokens) as server:
@@ -177,7 +177,7 @@ def test_a_file_that_has_no_tokens_yet_opens_nothing(folder: Path) -> None:
         assert server.client.delete("/images/1").status_code == 401
 
 
-def test_who_asks_too_often_is_told_when_to_come_back(folder: Path) -> None:
+def test_callers_over_their_rate_get_retry_after(folder: Path) -> None:
     with embedded_server(folder / "rate.sqlite", "--rate-limit", "0.2") as server:
         answers = [server.client.get("/status") for _ in range(3)]
         assert answers[0].status_code == 200

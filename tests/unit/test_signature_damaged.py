@@ -277,7 +277,7 @@ def test_lzw_is_unpacked_as_pillow_packs_it(bits: int, pixels_count: int) -> Non
     assert (out == values).all()
 
 
-def test_who_wants_no_damaged_pictures_gets_none() -> None:
+def test_damaged_pictures_can_be_refused() -> None:
     limits = DecodeLimits(refuse_damaged=True)
     for name in ("jpeg_cut_50pct.jpg", "png_cut_90pct.png", "gif_cut_95pct.gif"):
         with pytest.raises(CorruptImage, match="damaged"):
@@ -315,7 +315,7 @@ def animation(form: str, **options: object) -> bytes:
 
 
 @given(st.data())
-def test_every_cut_of_an_animation_is_noticed(data: st.DataObject) -> None:
+def test_every_truncation_of_an_animation_is_noticed(data: st.DataObject) -> None:
     form, options = data.draw(
         st.sampled_from([("GIF", {"loop": 0}), ("GIF", {}), ("PNG", {}), ("WEBP", {"lossless": True})])
     )

@@ -46,7 +46,7 @@ def pixels(data: bytes) -> np.ndarray:
 
 
 @pytest.mark.parametrize("in_boxes", [False, True])
-def test_colours_are_those_that_were_put_in(in_boxes: bool) -> None:
+def test_a_jpeg_xl_keeps_its_colours(in_boxes: bool) -> None:
     rows = np.asarray(colours(2, (70, 40)))
     assert (pixels(encoded("RGB", rows, in_boxes=in_boxes)) == rows).all()
 
@@ -62,7 +62,7 @@ def test_grey_alpha_and_16_bits() -> None:
 
 
 @pytest.mark.parametrize("name", ["422", "444", "grey", "progressive", "restart_markers", "icc_srgb"])
-def test_one_made_from_a_jpeg_has_its_hash(name: str) -> None:
+def test_a_jpeg_xl_made_from_a_jpeg_has_its_hash(name: str) -> None:
     jpeg = (IMAGES / "formats" / f"{name}.jpg").read_bytes()
     data = bytes(encoder("RGB", in_boxes=True)(jpeg, 1, 1, jpeg_encode=True))
     assert read_image(data).signature == read_image(jpeg).signature
@@ -82,7 +82,7 @@ def test_the_size_is_read_before_anything_is_decoded(width: int, height: int) ->
         decode(data, DecodeLimits(max_pixels=width * height - 1))
 
 
-def test_what_is_cut_or_of_another_kind_is_refused() -> None:
+def test_truncated_and_unsupported_files_are_refused() -> None:
     data = encoded("RGB", np.asarray(colours(1, (64, 64))), in_boxes=True)
     for end in (13, 20, 40, len(data) // 2, len(data) - 5):
         with pytest.raises(CorruptImage):

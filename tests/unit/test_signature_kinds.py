@@ -274,7 +274,7 @@ def test_a_heic_with_flipped_bytes_is_read_or_refused() -> None:
             read_image(bytes(data), limits=DecodeLimits(max_pixels=4_000_000))
 
 
-def test_a_limit_of_a_decoder_is_no_want_of_memory() -> None:
+def test_a_limit_of_a_decoder_is_not_reported_as_lack_of_memory() -> None:
     words = "Memory allocation error: Security limit exceeded: Number of extents in iloc box"
     with pytest.raises(CorruptImage), decoder_errors("HEIC"):
         raise RuntimeError(words)
@@ -291,7 +291,7 @@ def small_jpeg_2000() -> bytes:
     return bytes(data)
 
 
-def test_what_is_no_kind_we_read_is_not_called_damaged() -> None:
+def test_unsupported_kinds_are_not_called_damaged() -> None:
     for data in (
         bmp(info(40, (4, 4), 24, 5), b"", bytes(48)),
         bmp(info(40, (4, 4), 64), b"", bytes(128)),

@@ -59,7 +59,7 @@ def _assert_has(data: bytes, box: Box, within: int = 2) -> None:
 
 @pytest.mark.parametrize("quality", [60, 85, 95])
 @pytest.mark.parametrize("colour", ["black", "white", (200, 30, 90)])
-def test_inside_a_border(colour: str | tuple[int, int, int], quality: int) -> None:
+def test_a_picture_inside_a_border_is_found(colour: str | tuple[int, int, int], quality: int) -> None:
     framed = ImageOps.expand(_photo(), 61, colour)
     _assert_has(_jpeg(framed, quality), (61, 61, *PHOTO_SIZE))
 
@@ -71,19 +71,19 @@ def test_borders_are_peeled_one_colour_at_a_time() -> None:
     _assert_has(data, (100, 100, *PHOTO_SIZE))
 
 
-def test_between_bars() -> None:
+def test_a_picture_between_bars_is_found() -> None:
     canvas = Image.new("RGB", (400, 711), "black")
     _assert_has(_jpeg(_placed(canvas, (0, 205, 400, 300))), (0, 205, 400, 300))
 
 
-def test_on_a_smooth_run_of_colours() -> None:
+def test_a_picture_on_a_gradient_is_found() -> None:
     ramp = np.linspace(0, 255, 600)[:, None, None] * np.ones((1, 500, 3))
     ramp[..., 2] = 255 - ramp[..., 2]
     canvas = Image.fromarray(ramp.astype(np.uint8))
     _assert_has(_jpeg(_placed(canvas, (50, 150, 400, 300))), (50, 150, 400, 300))
 
 
-def test_beside_text_in_a_window() -> None:
+def test_a_picture_beside_text_is_found() -> None:
     canvas = Image.new("RGB", (900, 700), "white")
     draw = ImageDraw.Draw(canvas)
     draw.rectangle((0, 0, 900, 40), "lightgrey")
@@ -103,7 +103,7 @@ def test_rounded_corners_do_not_matter() -> None:
     _assert_has(_jpeg(canvas), (100, 100, 400, 300))
 
 
-def test_every_picture_of_a_collage() -> None:
+def test_every_picture_of_a_collage_is_found() -> None:
     canvas = Image.new("RGB", (830, 630), "white")
     boxes = [(10 + 410 * (i % 2), 10 + 310 * (i // 2), 400, 300) for i in range(4)]
     for i, box in enumerate(boxes):
@@ -113,7 +113,7 @@ def test_every_picture_of_a_collage() -> None:
         _assert_has(data, box)
 
 
-def test_two_pictures_without_a_gap() -> None:
+def test_two_pictures_without_a_gap_are_found() -> None:
     canvas = Image.new("RGB", (800, 300))
     _placed(canvas, (0, 0, 400, 300), 0)
     _placed(canvas, (400, 0, 400, 300), 1)
@@ -139,14 +139,14 @@ def test_a_picture_with_a_straight_edge_of_its_own_beside_another_one() -> None:
 
 
 @pytest.mark.parametrize("is_down", [False, True])
-def test_however_many_edges_there_are_few_pieces_are_cut(is_down: bool) -> None:
+def test_pieces_between_edges_are_limited(is_down: bool) -> None:
     sheet = Sheet(_grey(np.arange(600) // 30 * 83.0 % 256, is_down=is_down))
     pieces = [*cut_at_edges(sheet, sheet.whole)]
     assert 0 < len(pieces) <= 9
     assert len({box for box, _ in pieces}) == len(pieces)
 
 
-def test_nested_frames_are_not_looked_at_again_and_again() -> None:
+def test_nested_frames_are_examined_once() -> None:
     """Everything around everything is a guess here, and yet little is looked at twice."""
     y, x = np.mgrid[:400, :400]
     depth = np.minimum(np.minimum(x, y), np.minimum(399 - x, 399 - y)).astype(np.uint32)
@@ -247,7 +247,7 @@ def test_parts_are_those_of_the_upright_picture() -> None:
     _assert_has(out.getvalue(), (50, 100, 400, 300))
 
 
-def test_limits_hold() -> None:
+def test_the_limit_of_pixels_holds_for_parts_too() -> None:
     with pytest.raises(ImageTooLarge):
         parts_from_image_bytes(_jpeg(_photo()), limits=DecodeLimits(max_pixels=100))
 
@@ -357,7 +357,7 @@ def _parts_in_numpy(pixels: NDArray[np.uint32]) -> list[Rectangle]:
 
 
 @pytest.mark.parametrize("is_down", [False, True])
-def test_smooth_runs_from_both_sides_may_meet(is_down: bool) -> None:
+def test_gradients_from_both_sides_may_meet(is_down: bool) -> None:
     """Both begin with one colour, and between them is a jump: nothing is left when both are peeled off."""
     runs = np.concatenate([np.linspace(100, 160, 150), np.linspace(60, 100, 150)])
     pixels = _grey(runs, is_down=is_down)

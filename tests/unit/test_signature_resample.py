@@ -59,7 +59,7 @@ def test_small_pictures_equal_the_naive_twin_everywhere(width: int, height: int,
 @example(1, 700, 3, [(0, y) for y in range(0, 128, 8)])
 @example(700, 1, 4, [(x, 0) for x in range(0, 128, 8)])
 @example(640, 256, 5, [(1, 2), (127, 127)])
-def test_larger_pictures_equal_the_naive_twin_where_looked(
+def test_larger_pictures_equal_the_naive_twin_at_samples(
     width: int, height: int, seed: int, cells: list[tuple[int, int]]
 ) -> None:
     pixels = noise(width, height, seed)

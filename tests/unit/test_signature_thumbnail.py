@@ -45,7 +45,7 @@ def test_whatever_can_be_searched_can_be_shown(path: object) -> None:
     assert shown.averages == pytest.approx(kept.averages, abs=0.02), "upright, on white, the first frame"
 
 
-def test_it_is_upright() -> None:
+def test_a_thumbnail_is_upright() -> None:
     path = pictures.IMAGES / "exif" / "orientation_6.jpg"
     upright = pictures.IMAGES / "exif" / "orientation_1.jpg"
     turned, straight = (opened(thumbnail(file.read_bytes(), 100, limits=LIMITS)) for file in (path, upright))
@@ -71,7 +71,7 @@ def test_dividing_is_the_mean_of_squares(width: int, height: int, divisor: int) 
 
 
 @pytest.mark.parametrize(("path", "error"), pictures.bad_files(), ids=str)
-def test_what_is_refused_is_refused_here_too(path: object, error: str) -> None:
+def test_thumbnails_refuse_what_signatures_refuse(path: object, error: str) -> None:
     with pytest.raises(ImageError) as caught:
         thumbnail(path.read_bytes(), 100, limits=LIMITS)  # type: ignore[attr-defined]
     assert type(caught.value).__name__ == error
