@@ -87,9 +87,9 @@ async def sketch(request: Request) -> Response:
 async def _ranked(request: Request, rank: Rank) -> Response:
     """Answer with what `rank` finds; front ends apply `offset` and `exclude` themselves."""
     signature = codec.from_bytes(await request.body())
-    said = query_parameters(request)
-    limit = said.integer("limit", 1, MAX_MATCHES) or DEFAULT_LIMIT
-    matches = await rank(signature, limit, said.number("min_score"))
+    params = query_parameters(request)
+    limit = params.integer("limit", 1, MAX_MATCHES) or DEFAULT_LIMIT
+    matches = await rank(signature, limit, params.number("min_score"))
     return Response(pack_matches(matches), media_type=MEDIA_TYPE)
 
 
@@ -97,17 +97,17 @@ async def _ranked(request: Request, rank: Rank) -> Response:
 async def copies(request: Request) -> Response:
     """Answer several signatures with the records of the most likely copies; see `api.node.copies`."""
     services = _services(request)
-    said = query_parameters(request)
-    width, height = (said.integer(name, 1, _MAX_SIDE) for name in ("width", "height"))
+    params = query_parameters(request)
+    width, height = (params.integer(name, 1, _MAX_SIDE) for name in ("width", "height"))
     size = None if width is None or height is None else (width, height)
     asked, exclude = unpack_asked(await request.body(), size)
     wanted = CopiesWanted(
-        limit=said.integer("limit", 1, MAX_LIMIT) or DEFAULT_LIMIT,
-        offset=said.integer("offset", 0, MAX_OFFSET) or 0,
+        limit=params.integer("limit", 1, MAX_LIMIT) or DEFAULT_LIMIT,
+        offset=params.integer("offset", 0, MAX_OFFSET) or 0,
         exclude=exclude,
-        min_score=said.number("min_score"),
-        min_likelihood=said.number("min_likelihood"),
-        min_detail=said.number("min_detail"),
+        min_score=params.number("min_score"),
+        min_likelihood=params.number("min_likelihood"),
+        min_detail=params.number("min_detail"),
     )
     return Response(pack_copies(await services.search.find_copies(asked, wanted)), media_type=MEDIA_TYPE)
 

@@ -71,8 +71,8 @@ _YES_OR_NO: Final = "^([Tt][Rr][Uu][Ee]|[Yy][Ee][Ss]|1|[Ff][Aa][Ll][Ss][Ee]|[Nn]
 
 def parameter(name: str, schema: Schema, description: str | None = None) -> dict[str, Any]:
     """Return an optional parameter of the query string."""
-    said = {} if description is None else {"description": description}
-    return {"name": name, "in": "query", "required": False, "schema": schema, **said}
+    extra = {} if description is None else {"description": description}
+    return {"name": name, "in": "query", "required": False, "schema": schema, **extra}
 
 
 HASH_PARAMETER: Final = parameter("hash", {"type": "string", "pattern": HASH_PATTERN})

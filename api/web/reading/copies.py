@@ -40,14 +40,14 @@ class Window:
     exclude: frozenset[int]
 
 
-def window_of(said: Parameters) -> Window:
+def window_of(params: Parameters) -> Window:
     """Return which matches a request wants."""
-    limit = said.integer("limit", 1, MAX_LIMIT)
-    offset = said.integer("offset", 0, MAX_OFFSET)
-    return Window(DEFAULT_LIMIT if limit is None else limit, offset or 0, _excluded(said.get("exclude")))
+    limit = params.integer("limit", 1, MAX_LIMIT)
+    offset = params.integer("offset", 0, MAX_OFFSET)
+    return Window(DEFAULT_LIMIT if limit is None else limit, offset or 0, _excluded(params.get("exclude")))
 
 
-def copies_wanted(said: Parameters) -> CopiesWanted | None:
+def copies_wanted(params: Parameters) -> CopiesWanted | None:
     """Return how to search for copies, None for a plain query.
 
     Raises
@@ -55,30 +55,30 @@ def copies_wanted(said: Parameters) -> CopiesWanted | None:
     BadRequest
         A value is not understood, or a parameter needs `find=copies`.
     """
-    find, turns = said.text("find"), said.text("turns")
+    find, turns = params.text("find"), params.text("turns")
     if find not in {None, "copies"}:
         raise BadRequest("find is 'copies', or left out")
-    least = {"min_likelihood": min_likelihood_of(said), "min_detail": said.number("min_detail")}
+    least = {"min_likelihood": min_likelihood_of(params), "min_detail": params.number("min_detail")}
     if find is None and turns is None:
         for name, value in least.items():
             if value is not None:
                 raise BadRequest(f"{name} needs find=copies")
         return None
-    window = window_of(said)
+    window = window_of(params)
     return CopiesWanted(
         limit=window.limit,
         offset=window.offset,
         exclude=window.exclude,
         turns=_turns(turns),
         has_parts=find is not None,
-        min_score=said.number("min_score"),
+        min_score=params.number("min_score"),
         **least,
     )
 
 
-def min_likelihood_of(said: Parameters) -> float | None:
+def min_likelihood_of(params: Parameters) -> float | None:
     """Return the minimum likelihood of a match, if a request sets one."""
-    likelihood = said.number("min_likelihood")
+    likelihood = params.number("min_likelihood")
     if likelihood is not None and not 0 <= likelihood <= 1:
         raise BadRequest("min_likelihood is a number of 0..1")
     return likelihood

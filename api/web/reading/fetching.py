@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 async def parameters_with_picture(request: Request) -> Parameters:
     """Return the parameters of a request, with the picture at `url` as `file`; for `with`."""
-    said = await parameters(request)
-    if said.get("url") is None:
-        return said
-    with said:
-        url = said.text("url") or ""
-        if any(said.get(name) is not None for name in ("file", "hash", "channels", "post_id")):
+    params = await parameters(request)
+    if params.get("url") is None:
+        return params
+    with params:
+        url = params.text("url") or ""
+        if any(params.get(name) is not None for name in ("file", "hash", "channels", "post_id")):
             raise BadRequest("give a picture or its 'url', not both")
         fetcher: Fetcher | None = request.app.state.fetcher
         if fetcher is None:
             raise BadRequest("this server fetches no addresses (IQDB_FETCH is off); send the picture itself")
-        return said.with_upload("file", await fetcher.fetch(url))
+        return params.with_upload("file", await fetcher.fetch(url))

@@ -66,25 +66,25 @@ def json_image_ids(body: object, most: int) -> list[int]:
     return [json_image_id(value) for value in values]
 
 
-def question_of(said: Parameters) -> Question:
+def question_of(params: Parameters) -> Question:
     """Return the question of a query."""
-    image_id = said.get("post_id")
+    image_id = params.get("post_id")
     picture: Picture | int
     if image_id is None:
-        picture = picture_of(said)
-    elif any(said.get(name) is not None for name in ("file", "hash", "channels")):
+        picture = picture_of(params)
+    elif any(params.get(name) is not None for name in ("file", "hash", "channels")):
         raise BadRequest("give one of 'file', 'channels', 'hash' and 'post_id', not several")
     else:
         picture = image_id_from(image_id) if isinstance(image_id, str) else json_image_id(image_id)
-    return Question(picture, said.number("min_score"))
+    return Question(picture, params.number("min_score"))
 
 
-def picture_of(said: Parameters) -> Picture:
+def picture_of(params: Parameters) -> Picture:
     """Return the picture of a request. A hash takes precedence over a file beside it, as in IQDB."""
-    text = said.text("hash")
+    text = params.text("hash")
     if text is not None:
         return codec.from_hash(text)
-    upload, channels = said.get("file"), said.get("channels")
+    upload, channels = params.get("file"), params.get("channels")
     if isinstance(upload, UploadFile):
         return upload
     if isinstance(channels, dict):
@@ -96,15 +96,15 @@ def picture_of(said: Parameters) -> Picture:
     raise BadRequest("give an image as multipart part 'file', or 'channels' as JSON, or a 'hash'")
 
 
-def source_of(said: Parameters) -> str | None:
+def source_of(params: Parameters) -> str | None:
     """Return the source that a request gives, if any. Raises InvalidSource if it is too long."""
-    text = said.text("source")
+    text = params.text("source")
     if text is not None:
         check_source(text)
     return text
 
 
-def is_said(name: str, value: object) -> bool:
+def is_flag_set(name: str, value: object) -> bool:
     """Return whether a flag is true, given as text or as JSON; an absent one is false.
 
     Raises
@@ -124,6 +124,6 @@ def wants_to_wait(request: Request) -> bool:
     """Return whether to answer only after the work: `wait=false` or `Prefer: respond-async` say no."""
     text = str(query_values(request).get("wait", ""))
     if text:
-        return is_said("wait", text)
+        return is_flag_set("wait", text)
     preferences = request.headers.get("prefer", "").lower().replace(";", ",").split(",")
     return "respond-async" not in (item.strip() for item in preferences)

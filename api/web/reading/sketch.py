@@ -12,7 +12,7 @@ from iqdb_core.model import Match, Signature
 Rank = Callable[[Signature, int, float | None], Awaitable[list[Match]]]
 
 
-def ranking_of(search: Search, said: Parameters) -> Rank:
+def ranking_of(search: Search, params: Parameters) -> Rank:
     """Return the search for this request: `Search.query`, or `Search.sketch` for a painted picture.
 
     Raises
@@ -20,11 +20,11 @@ def ranking_of(search: Search, said: Parameters) -> Rank:
     BadRequest
         The mode is unknown, or combined with a search for copies.
     """
-    mode = said.text("mode")
+    mode = params.text("mode")
     if mode is None:
         return search.query
     if mode != "sketch":
         raise BadRequest("mode is 'sketch', or left out")
-    if said.get("find") is not None or said.get("turns") is not None:
+    if params.get("find") is not None or params.get("turns") is not None:
         raise BadRequest("a sketch has no copies: leave out either 'mode' or 'find' and 'turns'")
     return search.sketch

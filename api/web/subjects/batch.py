@@ -24,7 +24,7 @@ from api.web.reading.parameters import json_object, parsed_json, query_values
 from api.web.reading.requests import (
     IF_ABSENT,
     image_id_from,
-    is_said,
+    is_flag_set,
     json_image_id,
     json_image_ids,
     wants_to_wait,
@@ -70,7 +70,7 @@ async def delete_images(request: Request) -> Response:
 @asynccontextmanager
 async def _batch(request: Request) -> AsyncIterator[tuple[Dialect, Items]]:
     """Yield the ids and pictures of a batch; an invalid part is replaced by its error."""
-    if_absent = is_said(IF_ABSENT, query_values(request).get(IF_ABSENT))
+    if_absent = is_flag_set(IF_ABSENT, query_values(request).get(IF_ABSENT))
     body = Body(request)
     kind = content_kind(request.headers)
     first = await body.first()
@@ -81,11 +81,11 @@ async def _batch(request: Request) -> AsyncIterator[tuple[Dialect, Items]]:
         return
     if not first or (kind == FORM and not begins_json(first)):
         raise BadRequest("send multipart/form-data with a part for each image, or application/json")
-    said = await json_object(body)
-    images = said.get("images")
+    params = await json_object(body)
+    images = params.get("images")
     if not isinstance(images, list) or not all(isinstance(image, dict) for image in images):
         raise BadRequest("give 'images' as a list of objects with 'post_id' and 'hash'")
-    if_absent = is_said(IF_ABSENT, said.get(IF_ABSENT)) or if_absent
+    if_absent = is_flag_set(IF_ABSENT, params.get(IF_ABSENT)) or if_absent
     yield Dialect.E621, _checked([_json_item(image) for image in images], if_absent=if_absent)
 
 
@@ -115,7 +115,7 @@ def _json_item(image: dict[str, Any]) -> NewImage | Failed:
     if not isinstance(text, str):
         return Failed(image_id, BadRequest("'hash' is a string"))
     try:
-        if_absent = is_said(IF_ABSENT, image.get(IF_ABSENT))
+        if_absent = is_flag_set(IF_ABSENT, image.get(IF_ABSENT))
     except BadRequest as error:
         return Failed(image_id, error)
     return _item(image_id, text, image.get("source"), if_absent=if_absent)

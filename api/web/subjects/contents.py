@@ -39,9 +39,9 @@ SQLITE: Final = "application/vnd.sqlite3"
 @router.get("/images", openapi_extra=LIST)
 async def list_images(request: Request) -> Response:
     """Return the images above an id, ascending; `next` is the `after` of the page that follows."""
-    said = query_parameters(request)
-    after = said.integer("after", 0, MAX_IMAGE_ID)
-    limit = said.integer("limit", 1, MAX_LISTED) or DEFAULT_LISTED
+    params = query_parameters(request)
+    after = params.integer("after", 0, MAX_IMAGE_ID)
+    limit = params.integer("limit", 1, MAX_LISTED) or DEFAULT_LISTED
     found = await _contents(request).ids_after(-1 if after is None else after, limit)
     images = []
     for image in found:
@@ -62,10 +62,10 @@ async def missing_images(request: Request) -> Response:
 @router.get("/changes", openapi_extra=CHANGES)
 async def list_changes(request: Request) -> Response:
     """Return what has changed since a cursor, oldest first; the latest state of each image, for mirrors."""
-    said = query_parameters(request)
-    cursor = Cursor.parse(said.text("since"))
-    limit = said.integer("limit", 1, MAX_CHANGES) or DEFAULT_CHANGES
-    wait_s = said.integer("wait_s", 0, MAX_WAIT_S) or 0
+    params = query_parameters(request)
+    cursor = Cursor.parse(params.text("since"))
+    limit = params.integer("limit", 1, MAX_CHANGES) or DEFAULT_CHANGES
+    wait_s = params.integer("wait_s", 0, MAX_WAIT_S) or 0
     batch, sources = await _contents(request).changes(cursor, limit, wait_s)
     feed = batch.feed
     if feed is None:

@@ -28,10 +28,10 @@ async def duplicates(request: Request) -> Response:
 
 def duplicates_wanted(request: Request) -> DuplicatesWanted:
     """Return which duplicates a request wants."""
-    said = query_parameters(request)
-    after = said.text("after")
-    given = {name: said.number(name) for name in ("min_detail", "min_score")}
-    given["min_likelihood"] = min_likelihood_of(said)
+    params = query_parameters(request)
+    after = params.text("after")
+    given = {name: params.number(name) for name in ("min_detail", "min_score")}
+    given["min_likelihood"] = min_likelihood_of(params)
     return DuplicatesWanted(
         after=-1 if after is None else image_id_from(after),
         **{name: value for name, value in given.items() if value is not None},

@@ -17,7 +17,14 @@ from api.web.answers import Dialect, added_body, image_body, json_response, name
 from api.web.document.images import ADD, DELETE, GET
 from api.web.reading.fetching import parameters_with_picture
 from api.web.reading.parameters import dialect_of, query_values
-from api.web.reading.requests import IF_ABSENT, image_id_from, is_said, picture_of, source_of, wants_to_wait
+from api.web.reading.requests import (
+    IF_ABSENT,
+    image_id_from,
+    is_flag_set,
+    picture_of,
+    source_of,
+    wants_to_wait,
+)
 from api.web.services import services_of
 
 router: Final = APIRouter()
@@ -28,13 +35,13 @@ async def add_image(request: Request, image_id: str) -> Response:
     """Add an image, or replace the one with this id, unless `if_absent` forbids that."""
     number = image_id_from(image_id)
     wait = wants_to_wait(request)
-    with await parameters_with_picture(request) as said:
+    with await parameters_with_picture(request) as params:
         # `if_absent` counts wherever it is given.
         in_query = query_values(request).get(IF_ABSENT)
-        if_absent = is_said(IF_ABSENT, said.get(IF_ABSENT)) or is_said(IF_ABSENT, in_query)
-        new = NewImage(number, picture_of(said), source_of(said), if_absent)
+        if_absent = is_flag_set(IF_ABSENT, params.get(IF_ABSENT)) or is_flag_set(IF_ABSENT, in_query)
+        new = NewImage(number, picture_of(params), source_of(params), if_absent)
         outcome = await services_of(request).ingestion.add(new, wait=wait)
-    return added_response(outcome, said.dialect)
+    return added_response(outcome, params.dialect)
 
 
 @router.get("/images/{image_id}", openapi_extra=GET)

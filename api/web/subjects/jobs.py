@@ -31,14 +31,14 @@ async def get_job(request: Request, job_id: str) -> Response:
 @router.get("/jobs", openapi_extra=JOBS)
 async def list_jobs(request: Request) -> Response:
     """Return a page of jobs, by state if one is given; `next` is the cursor of the page after it."""
-    said = query_parameters(request)
-    state = said.text("state")
+    params = query_parameters(request)
+    state = params.text("state")
     if state is not None and state not in set(JobState):
         raise BadRequest(f"state is one of {', '.join(JobState)}")
-    cursor = said.text("cursor")
+    cursor = params.text("cursor")
     if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) <= MAX_ID_DIGITS):
         raise BadRequest("cursor is what 'next' of the page before says")
-    limit = said.integer("limit", 1, MAX_LIMIT) or DEFAULT_JOBS
+    limit = params.integer("limit", 1, MAX_LIMIT) or DEFAULT_JOBS
     page = await services_of(request).ingestion.jobs(
         None if state is None else JobState(state), cursor, limit
     )

@@ -40,9 +40,9 @@ async def query_batch(request: Request) -> Response:
     turns = asyncio.Semaphore(AT_ONCE)
     gone = partial(disconnected, request)
 
-    async def one(name: str, said: Parameters) -> dict[str, Any]:
+    async def one(name: str, params: Parameters) -> dict[str, Any]:
         async with turns:
-            return {"name": name} | await _result(services, said, gone)
+            return {"name": name} | await _result(services, params, gone)
 
     async with _queries(request) as queries:
         request.app.state.access.charge(request.scope[CALLER], len(queries) - 1)
@@ -50,9 +50,9 @@ async def query_batch(request: Request) -> Response:
     return json_response({"results": results})
 
 
-async def _result(services: Services, said: Parameters, gone: Gone) -> dict[str, Any]:
+async def _result(services: Services, params: Parameters, gone: Gone) -> dict[str, Any]:
     try:
-        found = await answer(services, said, gone)
+        found = await answer(services, params, gone)
     except IqdbError as error:
         return {"status": int(status_of(error)), "message": message_of(error)}
     body: dict[str, Any] = {"status": 200, "matches": found.bodies}
@@ -81,11 +81,11 @@ async def _queries(request: Request) -> AsyncIterator[list[tuple[str, Parameters
         return
     if not first:
         raise BadRequest("send 'queries' as JSON, or multipart/form-data with a picture or hash in each part")
-    said = await json_object(body)
-    queries = said.pop("queries", None)
+    params = await json_object(body)
+    queries = params.pop("queries", None)
     if not isinstance(queries, list) or not all(isinstance(query, dict) for query in queries):
         raise BadRequest("'queries' is a list of objects with 'post_id', 'hash' or 'channels'")
-    shared = {name: value for name, value in (common | said).items() if value is not None}
+    shared = {name: value for name, value in (common | params).items() if value is not None}
     yield _checked(
         [
             (str(number), Parameters(Dialect.E621, {**shared, **_only(query)}))

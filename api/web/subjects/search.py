@@ -55,8 +55,8 @@ class Answer(NamedTuple):
 @router.get("/query", openapi_extra=FIND_BY_GET)
 async def query(request: Request) -> Response:
     """Return the images most like a picture, best first."""
-    with await parameters_with_picture(request) as said:
-        found = await answer(services_of(request), said, partial(disconnected, request))
+    with await parameters_with_picture(request) as params:
+        found = await answer(services_of(request), params, partial(disconnected, request))
     headers = {}
     if found.detail is not None:
         headers[DETAIL_HEADER] = f"{found.detail:.1f}"
@@ -65,16 +65,16 @@ async def query(request: Request) -> Response:
     return json_response(found.bodies, headers=headers)
 
 
-async def answer(services: Services, said: Parameters, gone: Gone) -> Answer:
+async def answer(services: Services, params: Parameters, gone: Gone) -> Answer:
     """Return the result of a query; if the client disconnects, a waiting picture is not decoded."""
-    question = question_of(said)
-    rank = ranking_of(services.search, said)
-    wanted = copies_wanted(said)
+    question = question_of(params)
+    rank = ranking_of(services.search, params)
+    wanted = copies_wanted(params)
     if wanted is not None:
         copies, is_damaged = await find_copies(services, question.picture, wanted, gone)
         sources = await services.search.sources([match.image_id for match in copies.matches])
-        return Answer(copy_bodies(copies, sources, said.dialect), copies.detail, is_damaged)
-    window = window_of(said)
+        return Answer(copy_bodies(copies, sources, params.dialect), copies.detail, is_damaged)
+    window = window_of(params)
     if isinstance(question.picture, int):
         read = ReadImage(await services.search.get(question.picture), is_damaged=False)
     else:
@@ -85,10 +85,10 @@ async def answer(services: Services, said: Parameters, gone: Gone) -> Answer:
     if window.exclude:
         matches = [match for match in matches if match.image_id not in window.exclude]
     shown = matches[window.offset : window.offset + window.limit]
-    if said.get("mode") is None:
-        return Answer(match_bodies(shown, said.dialect), is_damaged=read.is_damaged)
+    if params.get("mode") is None:
+        return Answer(match_bodies(shown, params.dialect), is_damaged=read.is_damaged)
     sources = await services.search.sources([match.image_id for match in shown])
-    return Answer(match_bodies(shown, said.dialect, sources), is_damaged=read.is_damaged)
+    return Answer(match_bodies(shown, params.dialect, sources), is_damaged=read.is_damaged)
 
 
 async def find_copies(

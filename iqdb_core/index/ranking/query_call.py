@@ -29,7 +29,7 @@ _SEEDED_SHARE = 0.5
 """If the bar is given, it has to be below this share of the best possible score for them to be worth it."""
 
 
-class Asked(NamedTuple):
+class QueryInput(NamedTuple):
     """The query of one call.
 
     Parameters
@@ -60,7 +60,7 @@ def search_part(
     first: int,
     stride: int,
     head: HeadRows,
-    asked: Asked,
+    inputs: QueryInput,
     scratch: Scratch,
     best: Best,
 ) -> None:
@@ -70,8 +70,8 @@ def search_part(
     where nothing can be shared with any image, all that is returned then.
     """
     query = scratch.query
-    prepare(query, asked.positions, asked.averages, asked.is_grey, asked.is_sketch, asked.nonempty)
-    start_best(best, asked.min_score, query.sizes[1])
+    prepare(query, inputs.positions, inputs.averages, inputs.is_grey, inputs.is_sketch, inputs.nonempty)
+    start_best(best, inputs.min_score, query.sizes[1])
     if query.sizes[1] != 0:
         _scan_segments(addresses, first, stride, scratch, best)
         if first == 0:

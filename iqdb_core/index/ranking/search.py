@@ -13,7 +13,7 @@ import numpy as np
 
 from iqdb_core.index.ranking.arithmetic import MIN_SHARED_SEGMENTS, Columns
 from iqdb_core.index.ranking.best import Best, create_best
-from iqdb_core.index.ranking.query_call import Asked, search_part
+from iqdb_core.index.ranking.query_call import QueryInput, search_part
 from iqdb_core.index.ranking.scratch import Scratch, create_scratch
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def search(
     """
     if limit < 1:
         raise ValueError(f"limit is at least 1, not {limit}")
-    asked = Asked(
+    inputs = QueryInput(
         signature.signed_positions(),
         signature.averages,
         signature.is_grey,
@@ -113,7 +113,7 @@ def search(
 
         def search_from(first: int) -> None:
             scratch = _of_thread.scratch_for(n_segments)
-            search_part(table.addresses, first, stride, head, asked, scratch, bests[first])
+            search_part(table.addresses, first, stride, head, inputs, scratch, bests[first])
 
         parts = [threads.submit(search_from, first) for first in range(1, stride)]
         search_from(0)
