@@ -57,7 +57,7 @@ class Settings(BaseSettings):
     url: str = option("", "a server to work on, instead of a database", [PEOPLE], Group.PLACES)
     redis_url: str = option(
         "redis://127.0.0.1:6379/0",
-        "the queue: `redis://`, `rediss://` (with TLS), or `sentinel://` of each sentinel with `;` between",
+        "the queue: `redis://`, `rediss://` (with TLS), or a `sentinel://` per sentinel, separated by `;`",
         DISTRIBUTED,
         Group.PLACES,
     )
@@ -66,19 +66,19 @@ class Settings(BaseSettings):
     )
     redis_prefix: str = option(
         "iqdb:",
-        "every key in Redis starts with it: another one for each deployment on the same Redis",
+        "prefix of every key in Redis; each deployment on the same Redis needs its own",
         DISTRIBUTED,
         Group.PLACES,
     )
     query_urls: str = option(
         "http://127.0.0.1:5589",
-        "URLs of the query nodes, separated by commas; `dns+http://NAME:PORT` is every address of a name",
+        "URLs of the query nodes, separated by commas; `dns+http://NAME:PORT` means every address of a name",
         ["api"],
         Group.PLACES,
     )
     index_dir: str = option(
         "",
-        "folder of the index; a query node puts the first number that no other has taken for `{n}`",
+        "folder of the index; a query node replaces `{n}` by the first number that no other node uses",
         INDEXES,
         Group.PLACES,
         shown="`DBFILE.index`; with Postgres `iqdb.index`",
@@ -90,14 +90,14 @@ class Settings(BaseSettings):
     max_batch_bytes: int = option(256 * MIB, "largest body of a batch", FRONT_ENDS, Group.LIMITS, above=0)
     max_pixels: int = option(
         100_000_000,
-        "most pixels an image may have; read from its header, before anything is decoded",
+        "most pixels of an image; checked in its header before anything is decoded",
         [*FRONT_ENDS, "worker", PEOPLE],
         Group.LIMITS,
         above=0,
     )
     refuse_damaged: bool = option(
         False,
-        "refuse pictures of which a part is missing, instead of taking what is there",
+        "refuse damaged pictures, instead of reading them as far as possible",
         [*FRONT_ENDS, "worker"],
         Group.LIMITS,
         shown="off",
@@ -112,14 +112,14 @@ class Settings(BaseSettings):
     )
     max_pending: int = option(
         256,
-        "most requests with a body at the same time; reads and writes are counted apart",
+        "most requests with a body at the same time; reads and writes are counted separately",
         FRONT_ENDS,
         Group.LIMITS,
         above=0,
     )
     max_pending_bytes: int = option(
         1024 * MIB,
-        "most bytes in the bodies of all reads together; the same again for those of all writes",
+        "most bytes in the bodies of all reads together; writes have the same limit of their own",
         FRONT_ENDS,
         Group.LIMITS,
         above=0,
@@ -139,7 +139,7 @@ class Settings(BaseSettings):
     )
     add_timeout_s: float = option(
         60.0,
-        "how long a write waits to become findable, seconds; from the queue it then answers 202 with its job",
+        "how long a write waits to become findable, seconds; with a queue it is then answered 202",
         FRONT_ENDS,
         Group.LIMITS,
         above=0,
@@ -159,13 +159,13 @@ class Settings(BaseSettings):
     )
     token_file: str = option(
         "",
-        "a file with a line `RIGHT TOKEN` per token; read again when it changes",
+        "a file with a line `RIGHT TOKEN` for each token; read again when it changes",
         FRONT_ENDS,
         Group.ACCESS,
     )
     open: bool = option(
         False,
-        "let everyone write, also from other machines and without a token",
+        "let everyone write, even from other machines and without a token",
         FRONT_ENDS,
         Group.ACCESS,
         shown="off",
@@ -194,7 +194,7 @@ class Settings(BaseSettings):
     )
     pictures: str = option(
         "",
-        "a folder: the page shows files below it as thumbnails of images whose source they are",
+        "a folder: the page shows an image whose source is a file below it by a thumbnail of that file",
         FRONT_ENDS,
         Group.PAGE,
     )
@@ -215,7 +215,7 @@ class Settings(BaseSettings):
     )
     fetch_private: bool = option(
         False,
-        "fetch also from this machine, private networks and unusual ports",
+        "also fetch from this machine, private networks and unusual ports",
         FRONT_ENDS,
         Group.FETCH,
         shown="off",
@@ -225,7 +225,7 @@ class Settings(BaseSettings):
     )
     fetch_referer_rules: str = option(
         "",
-        "what hosts are told as Referer, as `HOST=REFERER` separated by commas",
+        "Referer to send to hosts, as `HOST=REFERER` separated by commas",
         FRONT_ENDS,
         Group.FETCH,
     )
@@ -243,7 +243,7 @@ class Settings(BaseSettings):
     )
     poll_s: float = option(
         0.0,
-        "how often the follower looks for changes unasked, seconds",
+        "interval at which the follower polls for changes, seconds",
         INDEXES,
         Group.INDEX,
         at_least=0,
@@ -268,7 +268,7 @@ class Settings(BaseSettings):
     )
     max_attempts: int = option(
         3,
-        "an image that was in hand when its process died, so many times, is set aside as failed",
+        "an image whose process died this many times is set aside as failed",
         WORKER,
         Group.WORKER,
         above=0,
@@ -293,7 +293,7 @@ class Settings(BaseSettings):
     )
     visibility_timeout_s: int = option(
         60,
-        "seconds without a word from a worker after which its jobs go to another one",
+        "how long a worker may be silent before its jobs go to another one, seconds",
         WORKER,
         Group.WORKER,
         above=0,
@@ -301,17 +301,21 @@ class Settings(BaseSettings):
     )
     task_time_limit_s: int = option(
         45,
-        "a process that works longer on one task is killed, seconds; below the visibility timeout",
+        "time limit of one task, after which its process is killed, seconds; below the visibility timeout",
         WORKER,
         Group.WORKER,
         at_least=LEAST_TASK_S,
         at_most=MOST_S,
     )
     worker_max_memory_mib: int = option(
-        1024, "a process that ever used more MiB is replaced after its task", WORKER, Group.WORKER, above=0
+        1024,
+        "a process that has used more MiB than this is replaced after its task",
+        WORKER,
+        Group.WORKER,
+        above=0,
     )
     sweep_s: float = option(
-        2.0, "seconds between looks for jobs that wait without a message", WORKER, Group.WORKER, above=0
+        2.0, "seconds between searches for jobs that wait without a message", WORKER, Group.WORKER, above=0
     )
     remote_control: bool = option(
         False,
@@ -323,7 +327,7 @@ class Settings(BaseSettings):
 
     log_level: LogLevel = option(
         LogLevel.WARNING,
-        "least level of what is logged",
+        "lowest level that is logged",
         [*ROLES, PEOPLE],
         Group.LOG,
         shown="warning",
