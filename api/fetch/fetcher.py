@@ -135,7 +135,7 @@ class Fetcher:
                     return await self._read(answer, url)
                 location = answer.headers.get("location")
             if not location:
-                raise FetchFailed(f"{_host(url)} redirects to nowhere")
+                raise FetchFailed(f"{_host(url)} redirects without an address")
             following = self._parse(str(_joined(url, location)))
             if url.scheme == "https" and following.scheme == "http":
                 raise FetchRefused(f"{_host(url)} redirects from https to http")
@@ -163,7 +163,7 @@ class Fetcher:
             return await self._client.send(request, stream=True)
         except (httpx.InvalidURL, ValueError):
             # httpx parses the address of a redirect even if it does not follow it.
-            raise FetchFailed(f"{_host(url)} redirects to what is no address") from None
+            raise FetchFailed(f"{_host(url)} redirects to an invalid address") from None
 
     def _parse(self, text: str) -> httpx.URL:
         if len(text) > MAX_URL:
@@ -204,7 +204,7 @@ class Fetcher:
         if answer.status_code != httpx.codes.OK:
             raise FetchFailed(f"{_host(url)} answered {answer.status_code}")
         if answer.headers.get("content-encoding", "identity").lower() != "identity":
-            raise FetchFailed(f"{_host(url)} sent something compressed, unasked")
+            raise FetchFailed(f"{_host(url)} sent a compressed answer without being asked to")
         announced = answer.headers.get("content-length", "")
         if announced.isascii() and announced.isdigit():
             self._check_size(int(announced[:18]))
@@ -234,4 +234,4 @@ def _joined(url: httpx.URL, location: str) -> httpx.URL:
     try:
         return url.join(location)
     except (httpx.InvalidURL, ValueError):
-        raise FetchFailed(f"{_host(url)} redirects to what is no address") from None
+        raise FetchFailed(f"{_host(url)} redirects to an invalid address") from None

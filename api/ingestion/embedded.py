@@ -89,7 +89,7 @@ class EmbeddedIngestion:
             async with self._waits.work():
                 read, committed = await self._hasher.read_and(new.picture, commit)
         except TimeoutError:
-            raise IndexNotReady("the server is stopping, and did not come to this image") from None
+            raise IndexNotReady("the server is stopping and has not processed this image") from None
         settled = await self._settled(committed)
         # Even if another image has the id: the client may look at that image after this answer.
         await self._wait_applied(settled)

@@ -195,7 +195,7 @@ def answer_to(error: Exception, request: Request) -> Response:
         return _to_known_error(error, request)
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
         log.warning("%s %s: %s", request.method, request.url.path, error, extra={"action": "no_room"})
-        return error_response(NoSpace("the server has no room for this now; try again"))
+        return error_response(NoSpace("the server has no space for this now; try again"))
     if isinstance(error, HTTPException):
         return json_response({"message": str(error.detail)}, status=error.status_code, headers=error.headers)
     if isinstance(error, (ClientDisconnect, Abandoned)):

@@ -227,7 +227,7 @@ def test_redirects_are_followed_and_each_is_checked() -> None:
                         Fetcher(hosts, "0", resolver), f"http://one.example:{peer.port}/to/{target}"
                     )
             assert len(peer.requests) == 3
-            for path, words in (("loop", "more than 5 times"), ("nowhere", "to nowhere")):
+            for path, words in (("loop", "more than 5 times"), ("nowhere", "without an address")):
                 with pytest.raises(FetchFailed, match=words):
                     await fetched(Fetcher(options(), "0"), f"{peer.url}/{path}")
             assert len([one for one in peer.requests if "loop" in one]) == 6
@@ -241,7 +241,7 @@ def test_redirects_are_followed_and_each_is_checked() -> None:
 def test_a_redirect_to_an_invalid_address_is_an_error(target: str) -> None:
     async def scenario() -> None:
         async with HttpPeer(lambda *_: (302, {"Location": target}, b"")) as peer:
-            with pytest.raises(FetchFailed, match="redirects to what is no address"):
+            with pytest.raises(FetchFailed, match="redirects to an invalid address"):
                 await fetched(Fetcher(options(), "0"), peer.url)
             assert len(peer.requests) == 1
 

@@ -29,7 +29,7 @@ _ERROR: Final = {
     "required": ["message"],
 }
 _REASONS: Final = {
-    "400": "The request is not of the form that is asked for",
+    "400": "The request is malformed",
     "401": "A token is needed, or the one given is none of this server's",
     "403": "The token has a lesser right",
     "404": "There is no such image or job",

@@ -57,7 +57,7 @@ def copies_wanted(params: Parameters) -> CopiesWanted | None:
     """
     find, turns = params.text("find"), params.text("turns")
     if find not in {None, "copies"}:
-        raise BadRequest("find is 'copies', or left out")
+        raise BadRequest("find must be 'copies', or be left out")
     least = {"min_likelihood": min_likelihood_of(params), "min_detail": params.number("min_detail")}
     if find is None and turns is None:
         for name, value in least.items():
@@ -80,7 +80,7 @@ def min_likelihood_of(params: Parameters) -> float | None:
     """Return the minimum likelihood of a match, if a request sets one."""
     likelihood = params.number("min_likelihood")
     if likelihood is not None and not 0 <= likelihood <= 1:
-        raise BadRequest("min_likelihood is a number of 0..1")
+        raise BadRequest("min_likelihood must be a number from 0 to 1")
     return likelihood
 
 
@@ -105,7 +105,7 @@ def _turns(text: str | None) -> str | None:
         return None
     words = text.split(",")
     if not (words[0] in TURNS and words[1:] in ([], [NEGATIVE])):
-        raise BadRequest(f"turns is one of {', '.join(TURNS)}, with or without ',{NEGATIVE}'")
+        raise BadRequest(f"turns must be one of {', '.join(TURNS)}, with or without ',{NEGATIVE}'")
     return text
 
 
@@ -120,7 +120,7 @@ def _excluded(value: object) -> frozenset[int]:
     else:
         words = [value]
     if len(words) > MAX_EXCLUDED:
-        raise BadRequest(f"exclude names at most {MAX_EXCLUDED} ids")
+        raise BadRequest(f"exclude takes at most {MAX_EXCLUDED} ids")
     return frozenset(
         image_id_from(word.strip()) if isinstance(word, str) else json_image_id(word) for word in words
     )

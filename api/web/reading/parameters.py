@@ -97,7 +97,7 @@ class Parameters:
             except (ValueError, OverflowError):
                 number = math.nan
         if not math.isfinite(number):
-            raise BadRequest(f"{name} is a number")
+            raise BadRequest(f"{name} must be a number")
         return number
 
 
@@ -153,7 +153,7 @@ async def json_object(body: Body) -> dict[str, Any]:
     """Parse a body as a JSON object. Raises BadRequest."""
     value = parsed_json(await body.whole(MAX_JSON_BYTES))
     if not isinstance(value, dict):
-        raise BadRequest("the body is a JSON object")
+        raise BadRequest("the body must be a JSON object")
     return value
 
 
@@ -207,5 +207,5 @@ def _digits(text: str, most: int) -> int | None:
 
 def _checked(name: str, value: int | None, least: int, most: int) -> int:
     if value is None or not least <= value <= most:
-        raise BadRequest(f"{name} is a whole number of {least}..{most}")
+        raise BadRequest(f"{name} must be a whole number from {least} to {most}")
     return value

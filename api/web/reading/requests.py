@@ -90,9 +90,9 @@ def picture_of(params: Parameters) -> Picture:
     if isinstance(channels, dict):
         return Channels(channels.get("r"), channels.get("g"), channels.get("b"))
     if channels is not None:
-        raise BadRequest("channels is an object with 'r', 'g' and 'b'")
+        raise BadRequest("channels must be an object with 'r', 'g' and 'b'")
     if upload is not None:
-        raise BadRequest("'file' is a part of a multipart/form-data body, not a plain value")
+        raise BadRequest("'file' must be a part of a multipart/form-data body, not a plain value")
     raise BadRequest("give an image as multipart part 'file', or 'channels' as JSON, or a 'hash'")
 
 
@@ -117,7 +117,7 @@ def is_flag_set(name: str, value: object) -> bool:
     text = value.lower() if isinstance(value, str) else None
     if text in _YES or text in _NO:
         return text in _YES
-    raise BadRequest(f"{name} is true or false")
+    raise BadRequest(f"{name} must be true or false")
 
 
 def wants_to_wait(request: Request) -> bool:

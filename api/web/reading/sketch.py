@@ -24,7 +24,7 @@ def ranking_of(search: Search, params: Parameters) -> Rank:
     if mode is None:
         return search.query
     if mode != "sketch":
-        raise BadRequest("mode is 'sketch', or left out")
+        raise BadRequest("mode must be 'sketch', or be left out")
     if params.get("find") is not None or params.get("turns") is not None:
         raise BadRequest("a sketch has no copies: leave out either 'mode' or 'find' and 'turns'")
     return search.sketch

@@ -91,7 +91,7 @@ async def _batch(request: Request) -> AsyncIterator[tuple[Dialect, Items]]:
 
 def _checked(items: Items, *, if_absent: bool) -> Items:
     if not 1 <= len(items) <= MAX_BATCH:
-        raise BadRequest(f"a batch has 1..{MAX_BATCH} images")
+        raise BadRequest(f"a batch must have 1 to {MAX_BATCH} images")
     if len({one.image_id for one in items}) != len(items):
         raise BadRequest("a batch names an id more than once")
     if not if_absent:
@@ -113,7 +113,7 @@ def _json_item(image: dict[str, Any]) -> NewImage | Failed:
     image_id = json_image_id(image.get("post_id"))
     text = image.get("hash")
     if not isinstance(text, str):
-        return Failed(image_id, BadRequest("'hash' is a string"))
+        return Failed(image_id, BadRequest("'hash' must be a string"))
     try:
         if_absent = is_flag_set(IF_ABSENT, image.get(IF_ABSENT))
     except BadRequest as error:
@@ -126,7 +126,7 @@ def _item(
 ) -> NewImage | Failed:
     try:
         if source is not None and not isinstance(source, str):
-            raise BadRequest("'source' is a string")
+            raise BadRequest("'source' must be a string")
         if source is not None:
             check_source(source)
         picture = value if isinstance(value, UploadFile) else codec.from_hash(value)

@@ -83,7 +83,7 @@ async def export(request: Request) -> Response:
     """Return every image as it is at this moment: a line of JSON each, or an SQLite file as IQDB's."""
     kind = query_parameters(request).text("format") or "ndjson"
     if kind not in {"ndjson", "sqlite"}:
-        raise BadRequest("format is ndjson or sqlite")
+        raise BadRequest("format must be ndjson or sqlite")
     media_type = SQLITE if kind == "sqlite" else NDJSON
     headers = {"Content-Disposition": f'attachment; filename="iqdb.{kind}"', "Cache-Control": "no-store"}
     if request.method == "HEAD":

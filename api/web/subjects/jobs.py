@@ -34,10 +34,10 @@ async def list_jobs(request: Request) -> Response:
     params = query_parameters(request)
     state = params.text("state")
     if state is not None and state not in set(JobState):
-        raise BadRequest(f"state is one of {', '.join(JobState)}")
+        raise BadRequest(f"state must be one of {', '.join(JobState)}")
     cursor = params.text("cursor")
     if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) <= MAX_ID_DIGITS):
-        raise BadRequest("cursor is what 'next' of the page before says")
+        raise BadRequest("cursor must be the 'next' of the previous page")
     limit = params.integer("limit", 1, MAX_LIMIT) or DEFAULT_JOBS
     page = await services_of(request).ingestion.jobs(
         None if state is None else JobState(state), cursor, limit

@@ -84,7 +84,7 @@ async def _queries(request: Request) -> AsyncIterator[list[tuple[str, Parameters
     params = await json_object(body)
     queries = params.pop("queries", None)
     if not isinstance(queries, list) or not all(isinstance(query, dict) for query in queries):
-        raise BadRequest("'queries' is a list of objects with 'post_id', 'hash' or 'channels'")
+        raise BadRequest("'queries' must be a list of objects with 'post_id', 'hash' or 'channels'")
     shared = {name: value for name, value in (common | params).items() if value is not None}
     yield _checked(
         [
@@ -101,11 +101,11 @@ def _kind(value: UploadFile | str) -> str:
 def _only(query: dict[str, Any]) -> dict[str, Any]:
     other = sorted(query.keys() - _NAMES)
     if other:
-        raise BadRequest(f"{other[0]!r} holds for all queries: say it beside 'queries'")
+        raise BadRequest(f"{other[0]!r} applies to all queries: put it beside 'queries'")
     return {name: value for name, value in query.items() if value is not None}
 
 
 def _checked(queries: list[tuple[str, Parameters]]) -> list[tuple[str, Parameters]]:
     if not 1 <= len(queries) <= MAX_QUERIES:
-        raise BadRequest(f"a batch has 1..{MAX_QUERIES} queries")
+        raise BadRequest(f"a batch must have 1 to {MAX_QUERIES} queries")
     return queries
