@@ -117,6 +117,23 @@ def test_evidence_equals_the_naive_model(seed: int, is_grey: bool, other_is_grey
     assert detail_of(query, population) == pytest.approx(max(0.0, modelled[1] / math.log(2)))
 
 
+def test_evidence_about_a_pair_is_the_same_to_the_bit_in_any_company() -> None:
+    random = np.random.default_rng(3)
+    query = _signature(random)
+    others = [_signature(random) for _ in range(400)]
+    near = np.array([query.averages]) + random.normal(0, 0.02, (len(others), CHANNELS))
+    rows = Signatures(near, np.stack([other.signed_positions() for other in others]))
+    population = Population(random.integers(0, 300, BUCKETS).astype(np.int32), 1000)
+    evidence, shared = _compared(query, rows, population)
+    together = evidence.about(shared, rows.averages)
+    for n in range(1, 60):
+        for first in range(0, len(others) - n, 37):
+            some = Signatures(*(column[first : first + n] for column in rows))
+            evidence, shared = _compared(query, some, population)
+            apart = evidence.about(shared, some.averages)
+            np.testing.assert_array_equal(apart, together[first : first + n])
+
+
 def _of_pixels(change: Callable[[NDArray[np.uint8]], None], level: int = 100) -> Signature:
     pixels = np.full((SIDE, SIDE, CHANNELS), level, np.uint8)
     pixels[..., 0] += 1
@@ -250,7 +267,7 @@ def test_where_nothing_is_likely_a_clear_best_by_score_comes_first(index: ImageI
     for seed in range(200):
         query = _signature(np.random.default_rng(5000 + seed), span=3000)
         best, second = index.query(query, 2)
-        matches = index.find_copies([Asked(query)], limit=320).matches
+        matches = index.find_copies([Asked(query)], limit=100).matches
         likelihoods_ = [match.likelihood for match in matches]
         assert likelihoods_ == sorted(likelihoods_, reverse=True)
         if likelihoods_[0] < HOPELESS and best.score - second.score >= LEAD:

@@ -142,6 +142,7 @@ class Evidence:
         self._averages = averages
         self._channels = np.ones((m, CHANNELS))
         self._channels[is_grey(averages), 1:] = 0
+        self._ratios = _weighed(self._channels, _LOG_DIFFERENCES.T)
         self.trusts = _trusts(held)
         """0..1 for each signature: how much there is to compare; 0 for a flat picture."""
         buckets = held.buckets[held.is_told]
@@ -174,7 +175,7 @@ class Evidence:
         apart = self._apart(shared, averages)
         evidence: NDArray[np.float64] = self._modelled(shared, apart) + self._correction[shared.asked]
         evidence += np.add.reduceat(self._corrections[shared.places], shared.starts)
-        evidence -= np.minimum(apart, _MOST_DIFFERENCES) @ _DIFFERENCE_WEIGHTS
+        evidence -= _weighed(np.minimum(apart, _MOST_DIFFERENCES), _DIFFERENCE_WEIGHTS[:, None])[:, 0]
         return evidence
 
     def modelled(self, shared: Shared, averages: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -184,8 +185,7 @@ class Evidence:
     def _modelled(self, shared: Shared, apart: NDArray[np.float64]) -> NDArray[np.float64]:
         asked = shared.asked
         by_kind = self._start[asked] + np.add.reduceat(self._gains[shared.places], shared.starts, axis=0)
-        ratios = self._channels[asked] @ _LOG_DIFFERENCES.T
-        ratios += apart @ _DIFFERENCE_COSTS.T
+        ratios = self._ratios[asked] + _weighed(apart, _DIFFERENCE_COSTS.T)
         by_kind += np.where(ratios > 0, self.trusts[asked, None] * ratios, ratios)
         evidence: NDArray[np.float64] = np.logaddexp.reduce(by_kind, axis=1)
         return evidence
@@ -196,6 +196,18 @@ class Evidence:
             apart = np.minimum(np.abs(averages - self._averages[shared.asked]), _MOST_APART)
         of_channels: NDArray[np.float64] = apart * self._channels[shared.asked]
         return of_channels
+
+
+def _weighed(by_channel: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the product of matrices, (n, 3) and (3, k); each row is the same to the bit whatever the others.
+
+    That of `@` depends on how many rows there are, and the same match would be judged differently on another
+    page.
+    """
+    product: NDArray[np.float64] = by_channel[:, :1] * weights[0]
+    for channel in range(1, CHANNELS):
+        product += by_channel[:, channel, None] * weights[channel]
+    return product
 
 
 def _trusts(held: Held) -> NDArray[np.float64]:
