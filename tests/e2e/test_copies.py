@@ -103,6 +103,39 @@ def test_a_known_image_does_not_find_itself(client: httpx.Client) -> None:
     assert [one["post_id"] for one in found] == [20]
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"find": "copies"},
+        {"find": "copies", "turns": "all,negative", "min_likelihood": "1e-9"},
+        {"turns": "all"},
+        {"find": "copies", "exclude": f"{TWICE},20"},
+    ],
+)
+@pytest.mark.parametrize("picture", ["known", "page"])
+def test_pages_of_a_search_for_copies_fit_together(
+    client: httpx.Client, picture: str, words: dict[str, str]
+) -> None:
+    page = as_jpeg(ImageOps.expand(opened(BORDERED), border=90, fill="black"))
+    asked: dict[str, Any] = {"params": words | {"post_id": str(TWICE)}}
+    if picture == "page":
+        asked = {"params": words, "files": {"file": page}}
+
+    def found(limit: int, offset: int) -> list[Any]:
+        asked["params"] |= {"limit": str(limit), "offset": str(offset)}
+        answer = client.post("/query", **asked)
+        assert answer.status_code == 200, answer.text
+        matches: list[Any] = answer.json()
+        return matches
+
+    everything = found(100, 0)
+    assert len(everything) > 5
+    pages: list[Any] = []
+    while matches := found(4, len(pages)):
+        pages += matches
+    assert pages == everything
+
+
 def test_windows_and_exclusions_hold_for_plain_queries_too(client: httpx.Client) -> None:
     known = client.get("/images/0").json()["hash"]
     every = [one["post_id"] for one in client.post("/query", data={"hash": known, "limit": "8"}).json()]

@@ -1,17 +1,17 @@
 """Copies of a picture: what several signatures find together, ranked by likelihood.
 
-Answers: which images show this picture, or what one of its parts or turns shows? The whole picture's best by
-score and what shares rare buckets with any of the signatures are candidates; the evidence about each decides.
-Called by `Snapshot`.
+Answers: which images show this picture, or what one of its parts or turns shows? `candidates` says which are
+looked at; the evidence about each decides. Called by `Snapshot`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
+from iqdb_core.index.evidence.candidates import ROUNDS, candidates, round_for
 from iqdb_core.index.evidence.leading import with_leader
 from iqdb_core.index.evidence.likelihood import (
     FIRST_PARTS,
@@ -25,7 +25,6 @@ from iqdb_core.index.evidence.likelihood import (
 )
 from iqdb_core.index.evidence.sharing import Held, held_by, scores_of, shared_by
 from iqdb_core.index.evidence.surroundings import without_surroundings
-from iqdb_core.index.evidence.telling import effort, telling_of
 from iqdb_core.index.rows import Signatures
 from iqdb_core.model import Asked, Copies, Copy
 
@@ -34,22 +33,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from iqdb_core.index.evidence.candidates import Candidates, Searcher
     from iqdb_core.index.evidence.sharing import Shared
-    from iqdb_core.index.ranking.arithmetic import Columns, Telling
     from iqdb_core.model import Signature
 
-CANDIDATES: Final = 12
-"""Best matches by score of the whole picture whose evidence is looked at, times `effort`."""
-SHARERS: Final = 4
-"""Images that share most with each signature, of what shares enough rare buckets, whose evidence is looked
-at; of more, those that share half of what the signature has."""
-WEAK_CANDIDATES: Final = 10
-WEAK_SCORE: Final = 65.0
-"""A part or turn without enough rare buckets is searched by score, from this on."""
-EASY_SCORE: Final = 50.0
-EASY_EFFORT: Final = 4.0
-"""In an index so small that this is the `effort`, all are, and from this on."""
-_DOCUMENTS: Final = 1 << 16
+LIKELY_ODDS: Final = 0.0
+"""Log odds above which a match is likelier a copy than not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,35 +52,28 @@ class CopyFilter:
     min_detail: float | None = None
     exclude: Collection[int] = ()
 
-    def depth(self, least: int) -> int:
-        """Return how many candidates of a kind there have to be, if usually `least` are enough."""
-        return max(least, self.limit + self.offset) + len(self.exclude)
 
+class _Judged(NamedTuple):
+    """Pairs of a signature and an image, and what is known of each.
 
-class Searcher(Protocol):
-    """What is asked of the index."""
+    `signatures` and `held` are those of the images; `is_enough` tells which pairs score enough and are likely
+    enough, excluded or not.
+    """
 
-    def best(self, signature: Signature, limit: int, min_score: float | None) -> Columns:
-        """Return the best matches of a signature by score."""
-
-    def sharing(self, telling: Telling, limit: int) -> list[Columns]:
-        """Return, per signature, what shares most of its rare buckets; see `ranking.telling`."""
-
-    def read(self, segments: NDArray[np.int32], documents: NDArray[np.int32]) -> Signatures:
-        """Return the signatures of documents of segments, in the order given."""
-
-    @property
-    def nonempty(self) -> NDArray[np.bool_]:
-        """Which of the 98,304 buckets some live image holds."""
-
-
-class _Candidates(NamedTuple):
-    """Matches of the signatures, as columns; `asked` is which signature it was, `rows` where its own is."""
-
-    asked: NDArray[np.int64]
-    image_ids: NDArray[np.int64]
+    pairs: Candidates
+    signatures: Signatures
+    held: Held
     scores: NDArray[np.float64]
-    rows: NDArray[np.int64]
+    logits: NDArray[np.float64]
+    is_enough: NDArray[np.bool_]
+    is_excluded: NDArray[np.bool_]
+
+    def details(self, places: NDArray[np.int64], population: Population) -> NDArray[np.float64]:
+        """Return the most evidence that the images of some pairs can give, in bits."""
+        buckets, is_held, is_told = self.held
+        rows = self.pairs.rows[places]
+        held = Held(buckets[rows], is_held[rows], is_told[rows])
+        return details_of(held, self.signatures.averages[rows], population)
 
 
 def find_copies(
@@ -107,50 +89,33 @@ def find_copies(
     population : Population
         The images searched.
     searcher : Searcher
+
+    Notes
+    -----
+    Likely matches come before all others, and those of a further round behind those of the rounds before. So
+    all pages of a query are cut from one list, whichever round each of them needs.
     """
-    asked_for = rows_of([one.signature for one in asked])
-    held = held_by(asked_for)
-    found, signatures = _candidates(asked, held, wanted, population, searcher)
-    if len(found.asked) == 0:
-        return Copies([], detail_of(asked[0].signature, population))
-    averages = signatures.averages[found.rows]
-    others = held_by(signatures)
-    shared = shared_by(held, others, found.asked, found.rows)
-    scores = scores_of(held, asked_for.averages, searcher.nonempty, shared, averages)
-    judged = scores
-    if population.is_small:
-        usual = searcher.nonempty | USUAL_BUCKETS
-        judged = scores_of(held, asked_for.averages, usual, shared, averages)
-    evidence = Evidence(held, asked_for.averages, population)
-    logits = odds_of(asked, evidence, shared, averages, judged, population.image_count)
-    logits = without_surroundings(asked, held, others, found.rows, shared, judged, logits)
-    found = found._replace(scores=scores)
-    places = _wanted_places(found, wanted)
-    own = np.flatnonzero(found.asked[places] == 0)
-    logits[places] = with_leader(logits[places], scores[places], own)
-    matches = _best_of_each(found, logits, places, wanted.min_likelihood)
-    if wanted.min_detail is None:
-        matches = matches[wanted.offset : wanted.offset + wanted.limit]
-    rows = found.rows[matches]
-    of_matches = Held(others.buckets[rows], others.is_held[rows], others.is_told[rows])
-    details = details_of(of_matches, signatures.averages[rows], population)
-    if wanted.min_detail is not None:
-        chosen = np.flatnonzero(details >= wanted.min_detail)[wanted.offset : wanted.offset + wanted.limit]
-        matches, details = matches[chosen], details[chosen]
+    end = wanted.offset + wanted.limit
+    for reached in range(round_for(end, population.image_count), ROUNDS):
+        judged = _judged(asked, wanted, population, searcher, reached)
+        matches, is_settled = _ranked(judged, wanted, population, reached)
+        if is_settled:
+            break
+    shown = matches[wanted.offset : end]
     copies = [
         Copy(
             image_id=image_id,
             score=score,
-            signature=signatures.signature(row),
+            signature=judged.signatures.signature(row),
             likelihood=likelihood,
             detail=detail,
             part=asked[number].part,
             turn=asked[number].turn,
         )
-        for number, image_id, score, row, likelihood, detail in zip(
-            *(column[matches].tolist() for column in found),
-            likelihoods(logits[matches]).tolist(),
-            details.tolist(),
+        for number, image_id, row, score, likelihood, detail in zip(
+            *(column[shown].tolist() for column in (*judged.pairs[:3], judged.scores)),
+            likelihoods(judged.logits[shown]).tolist(),
+            judged.details(shown, population).tolist(),
             strict=True,
         )
     ]
@@ -192,62 +157,72 @@ def odds_of(
     )
 
 
-def _candidates(
-    asked: Sequence[Asked], held: Held, wanted: CopyFilter, population: Population, searcher: Searcher
-) -> tuple[_Candidates, Signatures]:
-    """Return the candidates of all signatures, and their own signatures."""
-    telling, is_weak = telling_of(held, population)
-    more = effort(population.image_count)
-    least_of_others = EASY_SCORE if more >= EASY_EFFORT else WEAK_SCORE
-    numbers: list[int] = []
-    columns: list[Columns] = []
-    own = np.where(np.arange(telling.bits.shape[1]) < telling.ends[:, None], telling.bits, 0).sum(axis=1)
-    for number, found in enumerate(searcher.sharing(telling, wanted.depth(SHARERS))):
-        few = SHARERS + len(wanted.exclude)
-        n = max(few, int(np.count_nonzero(found[1] >= own[number] / 2)))
-        sharers = _chosen(found, slice(n))
-        if number == 0 or is_weak[number] or more >= EASY_EFFORT:
-            depth = wanted.depth(int(CANDIDATES * more) if number == 0 else WEAK_CANDIDATES)
-            least = wanted.min_score if number == 0 else max(least_of_others, wanted.min_score or 0.0)
-            best = searcher.best(asked[number].signature, depth, least)
-            sharers = _chosen(sharers, ~np.isin(sharers[0], best[0]))
-            numbers.append(number)
-            columns.append(best)
-        numbers.append(number)
-        columns.append(sharers)
-    image_ids, scores, segments, documents = (np.concatenate(column) for column in zip(*columns, strict=True))
-    places, rows = np.unique(segments.astype(np.int64) * _DOCUMENTS + documents, return_inverse=True)
-    segments, documents = np.divmod(places, _DOCUMENTS)
-    signatures = searcher.read(segments.astype(np.int32), documents.astype(np.int32))
-    of = np.repeat(numbers, [len(column[0]) for column in columns])
-    return _Candidates(of, image_ids, scores, rows), signatures
+def _judged(
+    asked: Sequence[Asked], wanted: CopyFilter, population: Population, searcher: Searcher, last_round: int
+) -> _Judged:
+    """Return the candidates of all rounds up to one, judged."""
+    asked_for = rows_of([one.signature for one in asked])
+    held = held_by(asked_for)
+    pairs, signatures = candidates(
+        asked,
+        held,
+        population,
+        searcher,
+        last_round=last_round,
+        min_score=wanted.min_score,
+        n_excluded=len(wanted.exclude),
+    )
+    averages = signatures.averages[pairs.rows]
+    others = held_by(signatures)
+    shared = shared_by(held, others, pairs.asked, pairs.rows)
+    scores = scores_of(held, asked_for.averages, searcher.nonempty, shared, averages)
+    usual_scores = scores
+    if population.is_small:
+        usual = searcher.nonempty | USUAL_BUCKETS
+        usual_scores = scores_of(held, asked_for.averages, usual, shared, averages)
+    evidence = Evidence(held, asked_for.averages, population)
+    logits = odds_of(asked, evidence, shared, averages, usual_scores, population.image_count)
+    logits = without_surroundings(asked, held, others, pairs.rows, shared, usual_scores, logits)
+    is_excluded = np.isin(pairs.image_ids, np.fromiter(wanted.exclude, np.int64))
+    is_enough = np.ones(len(scores), np.bool_) if wanted.min_score is None else scores >= wanted.min_score
+    first = np.flatnonzero(is_enough & ~is_excluded & (pairs.rounds == 0))
+    logits[first] = with_leader(logits[first], scores[first], np.flatnonzero(pairs.asked[first] == 0))
+    if wanted.min_likelihood is not None:
+        is_enough &= likelihoods(logits) >= wanted.min_likelihood
+    return _Judged(pairs, signatures, others, scores, logits, is_enough, is_excluded)
 
 
-def _chosen(columns: Columns, which: slice | NDArray[np.bool_]) -> Columns:
-    """Return some of the matches."""
-    image_ids, scores, segments, documents = columns
-    return image_ids[which], scores[which], segments[which], documents[which]
+def _ranked(
+    judged: _Judged, wanted: CopyFilter, population: Population, reached: int
+) -> tuple[NDArray[np.int64], bool]:
+    """Return the places of the matches in order, and whether the page that is wanted needs no further round.
+
+    Each image once, at its best. First the likely matches, those of the first round, then those of the second
+    and so on; then the others in the same way; in each group likeliest first, then by id. A further round
+    counts only where there may be more: where the last candidate of some search of the round before is a
+    match, and for likely matches a likely one.
+    """
+    pairs = judged.pairs
+    is_likely = judged.logits > LIKELY_ODDS
+    last = _last_round(pairs.is_last, judged.is_enough)
+    last_likely = _last_round(pairs.is_last, judged.is_enough & is_likely)
+    groups = pairs.rounds + np.where(is_likely & (pairs.rounds <= last_likely), 0, ROUNDS)
+    places = np.flatnonzero(judged.is_enough & ~judged.is_excluded & (pairs.rounds <= last))
+    keys = pairs.asked, pairs.image_ids, -judged.logits, groups
+    places = places[np.lexsort(tuple(key[places] for key in keys))]
+    _, first = np.unique(pairs.image_ids[places], return_index=True)
+    places = places[np.sort(first)]
+    if wanted.min_detail is not None:
+        places = places[judged.details(places, population) >= wanted.min_detail]
+    end = wanted.offset + wanted.limit
+    n_likely = int(np.count_nonzero(groups[places] < ROUNDS))
+    is_settled = (n_likely >= end or last_likely <= reached) and (len(places) >= end or last <= reached)
+    return places, is_settled
 
 
-def _wanted_places(found: _Candidates, wanted: CopyFilter) -> NDArray[np.int64]:
-    """Return the places of candidates that are not excluded and score enough."""
-    is_wanted = np.ones(len(found.scores), np.bool_)
-    if wanted.exclude:
-        is_wanted &= ~np.isin(found.image_ids, np.fromiter(wanted.exclude, np.int64))
-    if wanted.min_score is not None:
-        is_wanted &= found.scores >= wanted.min_score
-    return np.flatnonzero(is_wanted)
-
-
-def _best_of_each(
-    found: _Candidates, logits: NDArray[np.float64], places: NDArray[np.int64], least: float | None
-) -> NDArray[np.int64]:
-    """Return of some places those likely enough, each image once at its best, likeliest first, then by id."""
-    if least is not None:
-        places = places[likelihoods(logits[places]) >= least]
-    places = places[np.lexsort((found.asked[places], found.image_ids[places], -logits[places]))]
-    _, first = np.unique(found.image_ids[places], return_index=True)
-    return places[np.sort(first)]
+def _last_round(is_last: NDArray[np.bool_], is_match: NDArray[np.bool_]) -> int:
+    """Return the round that has no match among its last candidates; see `Candidates.is_last`."""
+    return int(np.cumprod(np.logical_or.reduce(is_last[is_match], axis=0)).sum())
 
 
 def _is_late(asked: Sequence[Asked]) -> NDArray[np.bool_]:

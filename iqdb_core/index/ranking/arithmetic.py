@@ -51,6 +51,15 @@ class Telling(NamedTuple):
     ends: NDArray[np.int64]
     bar: int
 
+    def most(self) -> NDArray[np.int64]:
+        """Return the bits, (m,), that an image is found with if it holds all of a signature's buckets."""
+        place = np.arange(self.bits.shape[1])
+        is_telling = place < self.counts[:, None]
+        telling = np.where(is_telling, self.bits, 0).sum(axis=1)
+        common = np.where(~is_telling & (place < self.ends[:, None]), self.bits, 0).sum(axis=1)
+        bits: NDArray[np.int64] = np.minimum(telling, MOST_BITS) + common
+        return bits
+
     def check(self, limit: int) -> None:
         """Raise ValueError for a limit below 1, a bar out of range, or too many signatures."""
         m = len(self.counts)

@@ -1,0 +1,127 @@
+"""Pages of a search for copies: cut from one list, however many candidates each of them has to look at."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from iqdb_core.index import ImageIndex, snapshot
+from iqdb_core.index.evidence.copies import CopyFilter
+from iqdb_core.model import Asked, Copy, Signature
+from iqdb_core.signature import DecodeLimits, from_image_bytes, read_asked, turned
+from tests.fixtures.index_rows import index_of, realistic_rows, signature_at
+from tests.fixtures.pictures import photos
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+STRANGERS, COPIES = 600, 40
+MANY = 2_000
+"""Where each stands for so many, the first round looks at few."""
+
+
+@functools.cache
+def _photo_signatures() -> list[Signature]:
+    return [from_image_bytes(path.read_bytes()) for path in photos()]
+
+
+@pytest.fixture(scope="module")
+def index() -> Iterator[ImageIndex]:
+    """All photos, strangers, and copies of the first photo, each less like it than the one before."""
+    random = np.random.default_rng(5)
+    strangers = realistic_rows(random, STRANGERS)
+    (first, *_) = _photo_signatures()
+    copies = []
+    for n in range(COPIES):
+        positions = first.signed_positions().copy()
+        positions[:, random.choice(40, n // 6, replace=False)] = 9_000 + n
+        copies.append(Signature(first.averages, np.sort(positions).astype("<i2").tobytes()))
+    every = [*_photo_signatures(), *(signature_at(*strangers, row) for row in range(STRANGERS)), *copies]
+    with index_of(every) as opened:
+        yield opened
+
+
+@functools.cache
+def _asked(kind: str) -> list[Asked]:
+    with Image.open(photos()[0]) as opened:
+        page = ImageOps.expand(opened.convert("RGB"), border=opened.width // 5, fill="navy")
+    out = io.BytesIO()
+    page.save(out, "JPEG", quality=85)
+    whole = [Asked(_photo_signatures()[0])]
+    return {
+        "whole": whole,
+        "stranger": [Asked(_photo_signatures()[1])],
+        "turns": turned(whole, "all,negative"),
+        "parts": read_asked(out.getvalue(), turns="mirror", limits=DecodeLimits()).asked,
+    }[kind]
+
+
+def _found(index: ImageIndex, kind: str, times: int, **words: Any) -> list[Copy]:
+    """Search as if each image stood for so many."""
+    many = dataclasses.replace(index._snapshot, image_count=index.image_count * times)
+    wanted = CopyFilter(**words)
+    return many.copies(_asked(kind), wanted, index._counts.counts * times, index._threads).matches
+
+
+@pytest.mark.parametrize(
+    ("kind", "times", "words"),
+    [
+        ("whole", 1, {}),
+        ("turns", 1, {"min_score": 20.0}),
+        ("parts", 1, {"min_likelihood": 1e-6}),
+        ("stranger", MANY, {}),
+        ("whole", MANY, {"min_likelihood": 0.9}),
+        ("whole", MANY, {"min_likelihood": 1e-6}),
+        ("turns", MANY, {"min_detail": 250.0}),
+        ("parts", MANY, {}),
+        ("parts", MANY, {"exclude": frozenset(range(0, 700, 3))}),
+    ],
+)
+def test_pages_put_together_are_the_one_large_answer(
+    index: ImageIndex, kind: str, times: int, words: dict[str, Any]
+) -> None:
+    everything = _found(index, kind, times, limit=1000, **words)
+    assert len({match.image_id for match in everything}) == len(everything) > 30
+    pages: list[Copy] = []
+    size = 5
+    while page := _found(index, kind, times, limit=size, offset=len(pages), **words):
+        pages += page
+        size += size // 2
+    assert pages == everything
+
+
+@pytest.mark.parametrize(
+    ("kind", "times"), [("whole", 1), ("turns", 1), ("parts", 1), ("whole", MANY), ("turns", MANY)]
+)
+def test_all_copies_come_first_though_they_are_more_than_a_round_looks_at(
+    index: ImageIndex, kind: str, times: int
+) -> None:
+    n = len(_photo_signatures()) + STRANGERS
+    copies = {0, *range(n, n + COPIES)}
+    best = _found(index, kind, times, limit=len(copies))
+    assert {match.image_id for match in best} == copies
+    assert min(match.likelihood for match in best) > 0.5
+
+
+def test_the_first_page_looks_at_few_and_further_pages_at_more(
+    index: ImageIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = []
+    search = snapshot.search
+
+    def noting(*args: Any, **words: Any) -> Any:
+        limits.append(words["limit"])
+        return search(*args, **words)
+
+    monkeypatch.setattr(snapshot, "search", noting)
+    for offset in (0, 10, 200):
+        _found(index, "stranger", MANY, limit=10, offset=offset)
+        _found(index, "stranger", MANY, limit=10, offset=offset, min_likelihood=0.9)
+    assert limits == [12, 12, 128, 128, 1024, 1024]
