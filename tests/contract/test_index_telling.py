@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from iqdb_core.index.plain import telling as plain
 from iqdb_core.index.query_threads import QueryThreads
 from iqdb_core.index.ranking import telling as compiled
-from iqdb_core.index.ranking.arithmetic import Telling
+from iqdb_core.index.ranking.arithmetic import MOST_BITS, Telling
 from iqdb_core.index.rows import HeadRows, Rows
 from iqdb_core.index.segment import alive as bitmap
 from iqdb_core.index.segment import build
@@ -108,6 +108,19 @@ def test_of_buckets_in_every_form_the_right_images_are_found() -> None:
         assert value == sum(worth[bucket] for bucket in held & every)
         ids = head.image_ids if segment < 0 else table.segments[segment].image_ids
         assert ids[document] == image_id
+
+
+def test_an_image_that_holds_all_is_found_with_the_most_bits() -> None:
+    table, head, _ = index()
+    telling = asked(7, 60, most_bits=30)._replace(bar=1)
+    found = compiled.find_telling(table, head, telling, limit=1, threads=THREADS)
+    most = telling.most().tolist()
+    bits = [(int(best[1][0]), most[k]) for k, best in enumerate(found) if len(best[0])]
+    assert all(of_best <= of_all for of_best, of_all in bits)
+    is_whole = [of_best == of_all for of_best, of_all in bits if of_all > MOST_BITS]
+    assert len(is_whole) > 20
+    assert np.mean(is_whole) > 0.6  # the others died, or are grey
+    assert (telling.bits.sum(axis=1) > 2 * telling.most()).any()
 
 
 def test_more_signatures_than_usual_and_none_of_them_matters_to_another() -> None:

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 from iqdb_core.index import ImageIndex, snapshot
 from iqdb_core.index.evidence.copies import CopyFilter
-from iqdb_core.model import Asked, Copy, Signature
+from iqdb_core.model import Asked, Copy, Rectangle, Signature
 from iqdb_core.signature import DecodeLimits, from_image_bytes, read_asked, turned
 from tests.fixtures.index_rows import index_of, realistic_rows, signature_at
 from tests.fixtures.pictures import photos
@@ -108,6 +108,19 @@ def test_all_copies_come_first_though_they_are_more_than_a_round_looks_at(
     best = _found(index, kind, times, limit=len(copies))
     assert {match.image_id for match in best} == copies
     assert min(match.likelihood for match in best) > 0.5
+
+
+def test_all_copies_of_a_part_are_found_though_all_of_its_buckets_are_rare() -> None:
+    random = np.random.default_rng(8)
+    strangers = realistic_rows(random, 200)
+    signed = random.integers(2_000, 16_000, (3, 40)) * random.choice([-1, 1], (3, 40))
+    rare = Signature((0.5, 0.02, 0.01), np.sort(signed).astype("<i2").tobytes())
+    asked = [Asked(signature_at(*strangers, 0)), Asked(rare, Rectangle(9, 9, 90, 90))]
+    with index_of([*(signature_at(*strangers, row) for row in range(200)), *[rare] * 8]) as index:
+        among_a_million = dataclasses.replace(index._snapshot, image_count=1_000_000)
+        counts, threads = index._counts.counts, index._threads
+        matches = among_a_million.copies(asked, CopyFilter(9), counts, threads).matches
+    assert {match.image_id for match in matches if match.likelihood > 0.99} == {0, *range(200, 208)}
 
 
 def test_the_first_page_looks_at_few_and_further_pages_at_more(

@@ -156,13 +156,14 @@ def _each_once(found: Candidates) -> Candidates:
     """Return the same, each pair that two searches found once: in its first round, and the last of either."""
     if len(found.asked) == 0:
         return found
-    order = np.lexsort((found.rounds, found.rows, found.asked))
-    asked, rows = found.asked[order], found.rows[order]
-    is_new = (asked[1:] != asked[:-1]) | (rows[1:] != rows[:-1])
-    first = np.append(0, 1 + np.flatnonzero(is_new))
+    pairs = found.asked * (found.rows.max() + 1) + found.rows
+    order = np.argsort(pairs * ROUNDS + found.rounds)
+    pairs = pairs[order]
+    first = np.flatnonzero(np.concatenate([[True], pairs[1:] != pairs[:-1]]))
     is_last = np.logical_or.reduceat(found.is_last[order], first, axis=0)
+    asked, image_ids, rows, rounds, _ = found
     once = order[first]
-    return Candidates(asked[first], found.image_ids[once], rows[first], found.rounds[once], is_last)
+    return Candidates(asked[once], image_ids[once], rows[once], rounds[once], is_last)
 
 
 def _usual_best(image_count: int) -> int:

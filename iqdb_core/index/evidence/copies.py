@@ -183,8 +183,12 @@ def _judged(
     evidence = Evidence(held, asked_for.averages, population)
     logits = odds_of(asked, evidence, shared, averages, usual_scores, population.image_count)
     logits = without_surroundings(asked, held, others, pairs.rows, shared, usual_scores, logits)
-    is_excluded = np.isin(pairs.image_ids, np.fromiter(wanted.exclude, np.int64))
-    is_enough = np.ones(len(scores), np.bool_) if wanted.min_score is None else scores >= wanted.min_score
+    is_excluded = np.zeros(len(scores), np.bool_)
+    if wanted.exclude:
+        is_excluded = np.isin(pairs.image_ids, np.fromiter(wanted.exclude, np.int64))
+    is_enough = np.ones(len(scores), np.bool_)
+    if wanted.min_score is not None:
+        is_enough = scores >= wanted.min_score
     first = np.flatnonzero(is_enough & ~is_excluded & (pairs.rounds == 0))
     logits[first] = with_leader(logits[first], scores[first], np.flatnonzero(pairs.asked[first] == 0))
     if wanted.min_likelihood is not None:
