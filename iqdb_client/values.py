@@ -23,14 +23,15 @@ class Question:
     find : str or None
         "copies": look for parts and mirrored copies, too, and rank by likelihood.
     turns : str or None
-        "mirror" or "all".
+        "none", "mirror" or "all", with ",negative" behind it for inverted copies, too.
     mode : str or None
         "sketch" for painted queries.
     min_likelihood : float or None
-        0..1; needs find="copies".
+        0..1; needs find="copies" or turns.
     min_detail : float or None
-        Bits; needs find="copies".
+        Bits; needs find="copies" or turns.
     offset : int or None
+        Matches passed over before the first, at most 10,000.
     exclude : tuple of int
         Ids to leave out.
     """

@@ -53,7 +53,7 @@ def copies_wanted(params: Parameters) -> CopiesWanted | None:
     Raises
     ------
     BadRequest
-        A value is not understood, or a parameter needs `find=copies`.
+        A word that is not understood, or one that means nothing without `find=copies` or `turns`.
     """
     find, turns = params.text("find"), params.text("turns")
     if find not in {None, "copies"}:
@@ -62,7 +62,7 @@ def copies_wanted(params: Parameters) -> CopiesWanted | None:
     if find is None and turns is None:
         for name, value in least.items():
             if value is not None:
-                raise BadRequest(f"{name} needs find=copies")
+                raise BadRequest(f"{name} needs find=copies or turns")
         return None
     window = window_of(params)
     return CopiesWanted(
