@@ -92,6 +92,10 @@ class Match:
     signature: Signature
 
 
+FIRST_PARTS: Final = 8
+"""So many parts of a picture come before any that is guessed late, and count for more than later ones."""
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """One of the query signatures of a search for copies.

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from iqdb_core.index import ImageIndex, IndexOptions
 from iqdb_core.index.evidence.likelihood import Population
 from iqdb_core.index.evidence.sharing import Held, held_by, scores_of, shared_by
-from iqdb_core.index.evidence.telling import ENOUGH, MOST_SHARE, USUAL_SHARE, effort, telling_of
+from iqdb_core.index.evidence.telling import ENOUGH, MOST_HELD, USUAL_HELD, effort, telling_of
 from iqdb_core.index.rows import Signatures
 from iqdb_core.model import BUCKETS, KEPT, PLANE, ChangeBatch, Signature
 from tests.fixtures.index_rows import realistic_rows, signature_at
@@ -93,7 +93,7 @@ def naive_telling(signature: Signature, shares: dict[int, float], bar: int, more
     expected = bits = 0.0
     for bucket in sorted(told_by(signature), key=lambda bucket: (shares[bucket], *place_of(bucket))):
         expected += shares[bucket]
-        is_used = expected <= USUAL_SHARE * more or (expected <= MOST_SHARE * more and bits < ENOUGH * bar)
+        is_used = expected <= USUAL_HELD * more or (expected <= MOST_HELD * more and bits < ENOUGH * bar)
         if not is_used or shares[bucket] > 0.5:
             break
         used.append(bucket)

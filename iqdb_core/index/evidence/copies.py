@@ -14,7 +14,6 @@ import numpy as np
 from iqdb_core.index.evidence.candidates import ROUNDS, candidates, round_for
 from iqdb_core.index.evidence.leading import with_leader
 from iqdb_core.index.evidence.likelihood import (
-    FIRST_PARTS,
     USUAL_BUCKETS,
     Evidence,
     Population,
@@ -26,7 +25,7 @@ from iqdb_core.index.evidence.likelihood import (
 from iqdb_core.index.evidence.sharing import Held, held_by, scores_of, shared_by
 from iqdb_core.index.evidence.surroundings import without_surroundings
 from iqdb_core.index.rows import Signatures
-from iqdb_core.model import Asked, Copies, Copy
+from iqdb_core.model import FIRST_PARTS, Asked, Copies, Copy
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -37,8 +36,8 @@ if TYPE_CHECKING:
     from iqdb_core.index.evidence.sharing import Shared
     from iqdb_core.model import Signature
 
-LIKELY_ODDS: Final = 0.0
-"""Log odds above which a match is likelier a copy than not."""
+EVEN_ODDS: Final = 0.0
+"""Log odds above which a match is more likely a copy than not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +91,8 @@ def find_copies(
 
     Notes
     -----
-    Likely matches come before all others, and those of a further round behind those of the rounds before. So
-    all pages of a query are cut from one list, whichever round each of them needs.
+    Matches above even odds come before all others, and in both those of a further round behind those of the
+    rounds before. So all pages of a query are cut from one list, whichever round each of them needs.
     """
     end = wanted.offset + wanted.limit
     for reached in range(round_for(end, population.image_count), ROUNDS):
@@ -201,16 +200,16 @@ def _ranked(
 ) -> tuple[NDArray[np.int64], bool]:
     """Return the places of the matches in order, and whether the page that is wanted needs no further round.
 
-    Each image once, at its best. First the likely matches, those of the first round, then those of the second
-    and so on; then the others in the same way; in each group likeliest first, then by id. A further round
-    counts only where there may be more: where the last candidate of some search of the round before is a
-    match, and for likely matches a likely one.
+    Each image once, at its best. First those above even odds: of the first round, then of the second and so
+    on; then the others in the same way; in each group likeliest first, then by id. A further round counts
+    only where there may be more: where the last candidate of some search of the round before is a match, and
+    for the first groups one above even odds.
     """
     pairs = judged.pairs
-    is_likely = judged.logits > LIKELY_ODDS
+    is_copy = judged.logits > EVEN_ODDS
     last = _last_round(pairs.is_last, judged.is_enough)
-    last_likely = _last_round(pairs.is_last, judged.is_enough & is_likely)
-    groups = pairs.rounds + np.where(is_likely & (pairs.rounds <= last_likely), 0, ROUNDS)
+    last_of_copies = _last_round(pairs.is_last, judged.is_enough & is_copy)
+    groups = pairs.rounds + np.where(is_copy & (pairs.rounds <= last_of_copies), 0, ROUNDS)
     places = np.flatnonzero(judged.is_enough & ~judged.is_excluded & (pairs.rounds <= last))
     keys = pairs.asked, pairs.image_ids, -judged.logits, groups
     places = places[np.lexsort(tuple(key[places] for key in keys))]
@@ -219,8 +218,8 @@ def _ranked(
     if wanted.min_detail is not None:
         places = places[judged.details(places, population) >= wanted.min_detail]
     end = wanted.offset + wanted.limit
-    n_likely = int(np.count_nonzero(groups[places] < ROUNDS))
-    is_settled = (n_likely >= end or last_likely <= reached) and (len(places) >= end or last <= reached)
+    n_copies = int(np.count_nonzero(groups[places] < ROUNDS))
+    is_settled = (n_copies >= end or last_of_copies <= reached) and (len(places) >= end or last <= reached)
     return places, is_settled
 
 

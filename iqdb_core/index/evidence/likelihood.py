@@ -2,7 +2,7 @@
 
 Answers: what are the odds that this is a copy, given what it shares with the query and how common that is?
 The score says how much is shared, not how surprising that is: two plain skies share much. Knows no segment
-and no search. Called by `copies`.
+and no search. Called by `copies` and `pair`.
 
 The model. A copy is of one of a few kinds (nearly exact, edited, other colours, badly cropped, ...), each
 with a share of all copies, a chance to keep a coefficient for every channel and bin, and a usual difference
@@ -58,7 +58,8 @@ _MOST_APART: Final = 2.0
 """More than the averages of pictures can be apart; a hash, or a file, may hold any."""
 _LEAST_SHARE: Final = 1e-6
 _MOST_SHARE: Final = 0.95
-_BITS: Final = 1 / np.log(2)
+"""Of strangers that are taken to hold a bucket: few images prove neither that none does nor that all do."""
+_BITS_PER_NAT: Final = 1 / np.log(2)
 _SURE: Final = 9.3
 """Log odds of a certain copy. Of parts and turns more than this makes little difference, so that what
 shows the whole picture as it is comes first among copies that are certain."""
@@ -66,10 +67,8 @@ _FULL_SCORE: Final = 75.0
 """From this score on a match shows the whole picture as it is. One that shares much and scores less, as
 another screenshot of the same app does, comes no sooner than a picture in it. Chosen on screenshots of 54
 pictures."""
-
-FIRST_PARTS: Final = 8
 _LATE_COST: Final = 1.0
-"""What the parts after the first eight lose, in log odds: they are seldom the right ones."""
+"""What the parts after `FIRST_PARTS` lose, in log odds: they are seldom the right ones."""
 
 
 def _general_shares() -> NDArray[np.float64]:
@@ -239,7 +238,7 @@ def details_of(held: Held, averages: NDArray[np.float64], population: Population
     by_kind -= (told[:, 0] * np.log(population.shares(held.buckets))).sum(axis=1)[:, None]
     said = np.where(is_grey(averages)[:, None], _LOG_DIFFERENCES[:, 0], _LOG_DIFFERENCES.sum(axis=1))
     by_kind += np.where(said > 0, _trusts(held)[:, None] * said, said)
-    details: NDArray[np.float64] = np.maximum(0.0, np.logaddexp.reduce(by_kind, axis=1) * _BITS)
+    details: NDArray[np.float64] = np.maximum(0.0, np.logaddexp.reduce(by_kind, axis=1) * _BITS_PER_NAT)
     return details
 
 

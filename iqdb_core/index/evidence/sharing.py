@@ -1,7 +1,7 @@
 """Which buckets signatures hold, and which of them pairs of signatures share: many at once, in numpy.
 
 Answers: what do this query and this candidate have in common, and what does that score? Knows no segment and
-no search. Called by `likelihood`, `telling` and `copies`.
+no search. Called by `likelihood`, `copies` and `pair`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 BUCKETS_HELD: Final = CHANNELS * KEPT
 _LEAST_FILLER: Final = 14
+"""Of the first forty positions, in a channel whose rest is fillers; see `_is_filler`."""
 BIN_OF: Final = np.minimum(np.maximum(np.arange(PLANE) // SIDE, np.arange(PLANE) % SIDE), BINS - 1)
 """The bin, 0..5, of each position."""
 _WEIGHTS: Final = np.array(WEIGHTS)
@@ -110,6 +111,7 @@ def shared_by(held: Held, others: Held, asked: NDArray[np.int64], rows: NDArray[
     place_of[number, held.buckets[number, place]] = place + 1
     found = place_of.reshape(-1)[asked[:, None] * BUCKETS + others.buckets[rows]]
     is_shared = (found > 0) & others.is_held[rows]
+    # A pair that shares nothing has an entry, too, which says so: `reduceat` knows no empty ranges.
     found[:, 0] *= is_shared[:, 0]
     is_shared[:, 0] = True
     counts = np.count_nonzero(is_shared, axis=1)

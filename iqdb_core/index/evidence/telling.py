@@ -1,7 +1,7 @@
 """Which buckets of a signature tell something: those that few images hold.
 
 Answers: what few buckets does a copy of this probably share, and a stranger hardly ever? Knows no segment and
-no search. Called by `copies`.
+no search. Called by `candidates`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from iqdb_core.index.evidence.likelihood import Population
     from iqdb_core.index.evidence.sharing import Held
 
-USUAL_SHARE: Final = 0.03
-"""So many buckets are looked up that a stranger holds this many on average: what that costs."""
-MOST_SHARE: Final = 0.06
+USUAL_HELD: Final = 0.03
+"""So many telling buckets are looked up that a stranger holds this many of them on average, times `effort`:
+the cost of a search is how many images hold them."""
+MOST_HELD: Final = 0.06
 """The same where so few tell too little."""
 ENOUGH: Final = 2
 """So many times the bar has to be in a signature's buckets: copies lose some."""
@@ -30,8 +31,9 @@ COMMON_BITS: Final = 4
 nearly all of them, strangers a third."""
 _FULL_IMAGES: Final = 1_000_000
 _MOST_EFFORT: Final = 10.0
-_LEAST_BITS_SHARE: Final = 0.5
-"""What more strangers hold tells nothing."""
+"""In an index of fewer images, more is looked at for about the same cost."""
+_MOST_TELLING_SHARE: Final = 0.5
+"""A bucket that a larger share of strangers holds tells nothing."""
 
 
 def effort(image_count: int) -> float:
@@ -66,8 +68,8 @@ def telling_of(held: Held, population: Population) -> tuple[Telling, NDArray[np.
     bits = np.maximum(np.floor(-np.log2(shares)), 0).astype(np.int64)
     expected = np.cumsum(shares, axis=1)
     before = np.cumsum(bits, axis=1) - bits
-    is_used = (expected <= USUAL_SHARE * more) | (expected <= MOST_SHARE * more) & (before < ENOUGH * bar)
-    is_used &= shares <= _LEAST_BITS_SHARE
+    is_used = (expected <= USUAL_HELD * more) | (expected <= MOST_HELD * more) & (before < ENOUGH * bar)
+    is_used &= shares <= _MOST_TELLING_SHARE
     is_weak: NDArray[np.bool_] = (bits * is_used).sum(axis=1) < ENOUGH * bar
     # Behind those that tell something, the commonest ones of all.
     counts = is_used.sum(axis=1)

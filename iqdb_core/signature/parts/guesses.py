@@ -12,14 +12,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from iqdb_core.model import FIRST_PARTS
 from iqdb_core.signature.parts.box import Box, common_shares
 from iqdb_core.signature.parts.cutting import cut_at_edges, pieces_of
 from iqdb_core.signature.parts.peeling import bordered_boxes, loose_boxes, padded_boxes, peeled_steps
 from iqdb_core.signature.parts.sheet import MIN_AREA, MIN_SIDE, SAME, Colour, Sheet
 
 MAX_PARTS: Final = 16
-_FIRST_PARTS: Final = 8
-"""This many parts are chosen before any late guess."""
 _LEVELS: Final = 3
 _MOST_LONG: Final = 10
 """Limit of length over width of a picture cut off others; longer parts are edges of a page."""
@@ -89,7 +88,7 @@ def _chosen(whole: Box, worth: Mapping[Box, float], seen: Collection[Box]) -> li
     is_late = np.array([box not in seen for box in boxes], np.bool_)
     chosen: list[Box] = []
     while len(chosen) < MAX_PARTS and (values > -np.inf).any():
-        first = np.where(is_late, -np.inf, values) if len(chosen) < _FIRST_PARTS else values
+        first = np.where(is_late, -np.inf, values) if len(chosen) < FIRST_PARTS else values
         box = boxes[int((first if (first > -np.inf).any() else values).argmax())]
         chosen.append(box)
         common = common_shares(box, sides)
