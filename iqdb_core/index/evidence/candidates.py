@@ -3,9 +3,9 @@
 Answers: which images may show what one of these signatures describes? The whole picture's best by score, and
 what shares rare buckets with any of the signatures. Judges none of them. Called by `copies`.
 
-Rounds are what pages are cut from. One round usually is enough; each further one looks at more candidates,
-whose matches come behind those of the rounds before. Which candidates a round has depends on the query alone,
-never on which page of its matches is wanted.
+The first round usually is enough for a page of matches; each further one looks at more candidates, whose
+matches come behind those of the rounds before. Which candidates a round has depends on the query alone, never
+on the page that is wanted: so pages fit together, and the first one costs no more for it.
 """
 
 from __future__ import annotations
