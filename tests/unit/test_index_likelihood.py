@@ -267,7 +267,7 @@ def test_where_nothing_is_likely_a_clear_best_by_score_comes_first(index: ImageI
     for seed in range(200):
         query = _signature(np.random.default_rng(5000 + seed), span=3000)
         best, second = index.query(query, 2)
-        matches = index.find_copies([Asked(query)], limit=100).matches
+        matches = index.find_copies([Asked(query)], limit=320).matches
         likelihoods_ = [match.likelihood for match in matches]
         assert likelihoods_ == sorted(likelihoods_, reverse=True)
         if likelihoods_[0] < HOPELESS and best.score - second.score >= LEAD:

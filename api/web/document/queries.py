@@ -38,7 +38,7 @@ _WORDS: Final[dict[str, dict[str, Any]]] = {
         "minimum": 0,
         "maximum": 10_000,
         "default": 0,
-        "description": "Pages fit together, of any size, while the index does not change",
+        "description": "Pages of one limit fit together while the index does not change",
     },
     "exclude": _EXCLUDED,
     "min_likelihood": _LIKELIHOOD,

@@ -4,8 +4,8 @@ Answers: which images may show what one of these signatures describes? The whole
 what shares rare buckets with any of the signatures. Judges none of them. Called by `copies`.
 
 The first round usually is enough for a page of matches; each further one looks at more candidates, whose
-matches come behind those of the rounds before. Which candidates a round has depends on the query alone, never
-on the page that is wanted: so pages fit together, and the first one costs no more for it.
+matches come behind those of the rounds before. Which candidates a round has depends on the query and on the
+size of a page, never on where the page begins: so pages fit together, and the first one costs no more for it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ EASY_SCORE: Final = 50.0
 EASY_EFFORT: Final = 4.0
 """In an index so small that this is the `effort`, all are, and from this on."""
 FURTHER: Final = (128, 1_024)
-"""How many of each kind the second round looks at, and the third, if that is more."""
+"""How many of each kind the second round looks at, and the third, if that is more. The first looks at no less
+than a page shows, so that each page of one is sorted as a whole."""
 ROUNDS: Final = 1 + len(FURTHER)
 _DOCUMENTS: Final = 1 << 16
 
@@ -85,10 +86,10 @@ class Candidates(NamedTuple):
     is_last: NDArray[np.bool_]
 
 
-def round_for(count: int, image_count: int) -> int:
-    """Return the first round up to which there are so many candidates, in an index of so many images."""
-    depths = _depths(_usual_best(image_count), 0)
-    return min(int(np.searchsorted(depths, count)), ROUNDS - 1)
+def round_for(page: range, image_count: int) -> int:
+    """Return the first round up to which a page has enough candidates, in an index of so many images."""
+    depths = _depths(_usual_best(image_count), len(page), 0)
+    return min(int(np.searchsorted(depths, page.stop)), ROUNDS - 1)
 
 
 def candidates(
@@ -98,6 +99,7 @@ def candidates(
     searcher: Searcher,
     *,
     last_round: int,
+    page_size: int,
     min_score: float | None,
     n_excluded: int,
 ) -> tuple[Candidates, Signatures]:
@@ -114,6 +116,8 @@ def candidates(
     searcher : Searcher
     last_round : int
         0..2
+    page_size : int
+        So many matches are wanted at once.
     min_score : float or None
         Candidates by score have at least this.
     n_excluded : int
@@ -121,9 +125,9 @@ def candidates(
     """
     telling, is_weak = telling_of(held, population)
     more = effort(population.image_count)
-    of_whole = _depths(_usual_best(population.image_count), n_excluded)
-    of_weak = _depths(WEAK_BEST, n_excluded)
-    of_sharers = _depths(MOST_SHARERS, n_excluded)
+    of_whole = _depths(_usual_best(population.image_count), page_size, n_excluded)
+    of_weak = _depths(WEAK_BEST, page_size, n_excluded)
+    of_sharers = _depths(MOST_SHARERS, page_size, n_excluded)
     least_of_others = max(EASY_SCORE if more >= EASY_EFFORT else WEAK_SCORE, min_score or 0.0)
     numbers: list[int] = []
     columns: list[Columns] = []
@@ -171,6 +175,6 @@ def _usual_best(image_count: int) -> int:
     return int(BEST * effort(image_count))
 
 
-def _depths(usual: int, n_excluded: int) -> NDArray[np.int64]:
+def _depths(usual: int, page_size: int, n_excluded: int) -> NDArray[np.int64]:
     """Return how many candidates of a kind there are up to each of the three rounds."""
-    return np.maximum(usual, (0, *FURTHER)) + n_excluded
+    return np.maximum(max(usual, page_size), (0, *FURTHER)) + n_excluded

@@ -92,10 +92,10 @@ def find_copies(
     Notes
     -----
     Matches above even odds come before all others, and in both those of a further round behind those of the
-    rounds before. So all pages of a query are cut from one list, whichever round each of them needs.
+    rounds before. So all pages of one size are cut from one list, whichever round each of them needs.
     """
     end = wanted.offset + wanted.limit
-    for reached in range(round_for(end, population.image_count), ROUNDS):
+    for reached in range(round_for(range(wanted.offset, end), population.image_count), ROUNDS):
         judged = _judged(asked, wanted, population, searcher, reached)
         matches, is_settled = _ranked(judged, wanted, population, reached)
         if is_settled:
@@ -168,6 +168,7 @@ def _judged(
         population,
         searcher,
         last_round=last_round,
+        page_size=wanted.limit,
         min_score=wanted.min_score,
         n_excluded=len(wanted.exclude),
     )
