@@ -239,9 +239,9 @@ class ImageIndex:
         Returns
         -------
         Copies
-            Of the snapshot that was current when the call began. Looked at are the whole picture's best by
-            score, and of each signature the images that share most with it of those that share enough of its
-            rare buckets. See docs/recall.md. All values of `offset` and `limit` show parts of one list.
+            From the snapshot that was current when the call began. Candidates are the whole picture's best
+            matches by score and, for each signature, the images that share most of its rare buckets. Pages of
+            one `limit` are parts of one list. See docs/recall.md.
 
         Raises
         ------
