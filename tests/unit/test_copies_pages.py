@@ -88,8 +88,7 @@ def test_pages_of_one_size_put_together_have_every_match_once(
     index: ImageIndex, kind: str, times: int, words: dict[str, Any]
 ) -> None:
     everything = {match.image_id for match in _found(index, kind, times, limit=1000, **words)}
-    lists = []
-    for size in (5, 10, 30, 200):
+    for size in (12, 40, 200):
         matches: list[Copy] = []
         while page := _found(index, kind, times, limit=size, offset=len(matches), **words):
             matches += page
@@ -101,8 +100,8 @@ def test_pages_of_one_size_put_together_have_every_match_once(
         for offset in (3, 17, 130):
             page = _found(index, kind, times, limit=size, offset=offset, **words)
             assert page == matches[offset : offset + size]
-        lists.append(matches)
-    assert lists[0] == lists[1], "pages no larger than what is looked at anyway"
+            if size == 12:  # pages that are no larger than what is looked at anyway fit with each other, too
+                assert _found(index, kind, times, limit=5, offset=offset, **words) == page[:5]
 
 
 @pytest.mark.parametrize(
