@@ -5,7 +5,6 @@ Fixtures live in tests/fixtures, by subject.
 
 from __future__ import annotations
 
-import gc
 import itertools
 import os
 import shutil
@@ -71,12 +70,6 @@ def _folder_in_memory() -> TemporaryFolder | None:
 
 
 _folder: Final = _folder_in_memory()
-
-
-def pytest_collection_finish() -> None:
-    """Look for garbage only among what tests make: what is imported by now is a million objects that stay."""
-    gc.collect()
-    gc.freeze()
 
 
 @pytest.hookimpl(trylast=True)

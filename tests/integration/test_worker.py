@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,13 +24,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from iqdb_core.model import Signature
     from tests.fixtures.databases import PostgresServer
 
 pytestmark = pytest.mark.waits
 IMAGES = [noise_png(seed) for seed in range(64)]
-SIGNATURES = [from_image_bytes(image) for image in IMAGES]
 PARTLY_SLOW = [SLOW + image if number % 8 == 0 else image for number, image in enumerate(IMAGES)]
 """A part is slow, so that something is in hand whenever a process or Redis dies."""
+
+
+@cache
+def signature(number: int) -> Signature:
+    return from_image_bytes(IMAGES[number])
 
 
 @pytest.fixture
@@ -46,7 +52,7 @@ def test_jobs_of_every_outcome_go_through(plant: Plant) -> None:
     assert plant.states(job_ids) == ["done"] * 40 + ["failed"]
     for number, job in enumerate(plant.ledger.get_many(job_ids[:40])):
         assert job is not None
-        assert job.signature == SIGNATURES[number] == plant.store.get(number)
+        assert job.signature == signature(number) == plant.store.get(number)
     failed = plant.ledger.get(job_ids[40])
     assert failed.reason
     plant.assert_clean()
@@ -97,7 +103,7 @@ def test_workers_killed_at_random_lose_nothing(plant: Plant) -> None:
     plant.wait_final(job_ids, 120)
     assert plant.states(job_ids) == ["done"] * 960
     assert plant.stored_ids() == list(range(960))
-    assert all(plant.store.get(image_id) == SIGNATURES[image_id % 64] for image_id in range(960))
+    assert all(plant.store.get(image_id) == signature(image_id % 64) for image_id in range(960))
     plant.assert_clean()
 
 
