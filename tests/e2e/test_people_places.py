@@ -147,6 +147,7 @@ def test_an_export_that_is_cut_short_leaves_nothing(tmp_path: Path, name: str) -
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.waits
 @pytest.mark.parametrize("blow", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_a_killed_export_leaves_no_file_of_that_name(folder: Path, blow: signal.Signals) -> None:
     row = (

@@ -7,6 +7,8 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+import pytest
+
 from api.ingestion.waits import LAST_S
 from api.roles.process import GRACE_S
 from tests.fixtures import pictures
@@ -15,6 +17,8 @@ from tests.fixtures.waiting import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+pytestmark = pytest.mark.waits
 
 SMALL = [pictures.picture(seed, (64, 48)) for seed in range(3)]
 

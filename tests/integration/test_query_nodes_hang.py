@@ -16,6 +16,8 @@ from tests.fixtures.waiting import wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.waits
+
 PICTURES = [noise_png(seed) for seed in range(3)]
 QUERIES = 40
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     import httpx
 
+pytestmark = pytest.mark.waits
+
 OURS: Final = ("images", "iqdb_feed", "iqdb_store", "iqdb_sources", "iqdb_lineage")
 
 

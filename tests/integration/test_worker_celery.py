@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.waits
+
 CELERY = ("-A", "worker.celery")
 OPTIONS = ("--loglevel", "info", "--autoscale", "2,1", "-Q", "iqdb", "-n", "tester@here")
 
