@@ -27,7 +27,7 @@ import numpy as np
 from api.search.duplicates import MIN_SCORE
 from benchmarks import index_workload as workload
 from iqdb_core.index import ImageIndex
-from iqdb_core.model import Asked, Rectangle, Signature
+from iqdb_core.model import QuerySignature, Rectangle, Signature
 from iqdb_core.signature import turned
 from iqdb_core.store import open_store
 
@@ -41,11 +41,11 @@ SIZE = 1000, 800
 PART = Rectangle(200, 150, 600, 500)
 
 
-def kinds_of(signatures: list[Signature], number: int) -> dict[str, list[Asked]]:
+def kinds_of(signatures: list[Signature], number: int) -> dict[str, list[QuerySignature]]:
     """Return the kinds of searches for a query, by their names in the table."""
-    whole = Asked(signatures[number], size=SIZE)
+    whole = QuerySignature(signatures[number], size=SIZE)
     others = [signatures[(number + step) % len(signatures)] for step in range(1, PARTS + 1)]
-    parts = [Asked(other, PART, size=SIZE) for other in others]
+    parts = [QuerySignature(other, PART, size=SIZE) for other in others]
     return {
         "whole": [whole],
         "whole and mirror (2)": turned([whole], "mirror"),

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.distortions import DISTORTIONS, EDITS, distort
-from iqdb_core.model import CHANNELS, KEPT, SIDE, Asked, Signature
+from iqdb_core.model import CHANNELS, KEPT, SIDE, QuerySignature, Signature
 from iqdb_core.signature import from_image_bytes, parts_from_image_bytes, turned
 
 _KIND_EDGES: Final = (0.12, 0.2, 0.28, 0.36, 0.5, 0.65, 0.8, 0.9, 0.96)
@@ -46,7 +46,7 @@ def pairs(folders: list[Path], count: int | None) -> Iterator[tuple[Signature, S
         for kind, name in enumerate(DISTORTIONS):
             random = np.random.default_rng(1000 * number + kind)
             whole, parts = parts_from_image_bytes(distort(name, picture, random))
-            asked = [Asked(whole), *(Asked(signature, part) for part, signature in parts)]
+            asked = [QuerySignature(whole), *(QuerySignature(signature, part) for part, signature in parts)]
             candidates = [one.signature for one in turned(asked, "all,negative")]
             best = max(candidates, key=lambda query: _shared_share(query, original))
             least = _LEAST_SHARED_EDIT if name in EDITS else _LEAST_SHARED

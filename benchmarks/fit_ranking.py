@@ -36,7 +36,7 @@ from iqdb_core.index.evidence import table
 from iqdb_core.index.evidence.likelihood import Evidence, Population
 from iqdb_core.index.evidence.sharing import buckets_of, held_by, shared_by
 from iqdb_core.index.rows import Signatures
-from iqdb_core.model import BUCKETS, GREY_LIMIT, PLANE, SIDE, Asked, Signature
+from iqdb_core.model import BUCKETS, GREY_LIMIT, PLANE, SIDE, QuerySignature, Signature
 from iqdb_core.signature import from_image_bytes, parts_from_image_bytes, turned
 
 _DEPTH: Final = 60
@@ -69,7 +69,9 @@ class Searches:
     weight: Floats
 
 
-def candidates(index: ImageIndex, population: Population, one: Asked) -> tuple[NDArray[np.int64], Floats]:
+def candidates(
+    index: ImageIndex, population: Population, one: QuerySignature
+) -> tuple[NDArray[np.int64], Floats]:
     """Return the ids and columns of a signature's best matches."""
     query = one.signature
     matches = index.query(query, _DEPTH)
@@ -117,7 +119,9 @@ def search(folders: list[Path], strangers: list[Path], every: int) -> Searches:
             for kind, name in enumerate(DISTORTIONS):
                 random = np.random.default_rng(1000 * number + kind)
                 whole, parts = parts_from_image_bytes(distort(name, on_white(path), random))
-                asked = turned([Asked(whole), *(Asked(found, part) for part, found in parts)], "mirror")
+                asked = turned(
+                    [QuerySignature(whole), *(QuerySignature(found, part) for part, found in parts)], "mirror"
+                )
                 found = [candidates(index, population, one) for one in asked]
                 ids, rows = (np.concatenate(values) for values in zip(*found, strict=True))
                 looks = (ids >= len(originals)) & (_present_logits(rows) > _LOOKS_A_COPY)

@@ -44,7 +44,7 @@ from benchmarks.distortions import DISTORTIONS, distort
 from benchmarks.fit_likelihood import on_white, read_strangers
 from iqdb_core.index import ImageIndex, IndexOptions
 from iqdb_core.likelihood_words import CERTAIN, LIKELY
-from iqdb_core.model import Asked, ChangeBatch, Signature
+from iqdb_core.model import ChangeBatch, QuerySignature, Signature
 from iqdb_core.signature import DecodeLimits, from_image_bytes, read_asked, turned
 
 _STRANGER: Final = 10**9
@@ -92,7 +92,7 @@ def hidden_among(
     with build(averages, positions, ids) as index:
         copies = {
             match.image_id
-            for one in turned([Asked(original) for original in (*originals, *pieces)], "mirror")
+            for one in turned([QuerySignature(original) for original in (*originals, *pieces)], "mirror")
             for match in index.query(one.signature, 1000, _SAME_SCORE)
         }
     is_kept = ~np.isin(ids, list(copies))

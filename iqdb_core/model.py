@@ -97,7 +97,7 @@ FIRST_PARTS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class QuerySignature:
     """One of the query signatures of a search for copies.
 
     Parameters
@@ -134,7 +134,7 @@ class Copy:
     detail : float
         Bits of evidence that its signature can give at most.
     part, turn
-        Of the query signature that it matched; see `Asked`.
+        Of the query signature that it matched; see `QuerySignature`.
     """
 
     image_id: int

@@ -19,7 +19,7 @@ from starlette.datastructures import UploadFile
 from api.ingestion.picture import Channels, Picture, upload_bytes
 from api.metrics.stages import Observe, Stage, ignore
 from iqdb_core.errors import IqdbError
-from iqdb_core.model import Asked, Signature
+from iqdb_core.model import QuerySignature, Signature
 from iqdb_core.signature import DecodeLimits, ReadAsked, ReadImage, read_asked, read_timed, turned
 
 T = TypeVar("T")
@@ -125,7 +125,7 @@ class Hasher:
         """
         if not has_parts or isinstance(picture, Signature | Channels):
             whole = await self.read(picture, gone=gone)
-            return ReadAsked(turned([Asked(whole.signature)], turns), whole.is_damaged)
+            return ReadAsked(turned([QuerySignature(whole.signature)], turns), whole.is_damaged)
         return await self._in_thread(lambda: self._read_asked(picture, turns), gone)
 
     async def _in_thread(self, work: Callable[[], T], gone: Gone | None) -> T:

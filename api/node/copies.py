@@ -14,7 +14,7 @@ from typing import Final
 
 from iqdb_core import codec
 from iqdb_core.errors import InvalidHash
-from iqdb_core.model import Asked, Copies, Copy, Rectangle
+from iqdb_core.model import Copies, Copy, QuerySignature, Rectangle
 
 _COUNTS: Final = struct.Struct("<II")
 _ID: Final = struct.Struct("<q")
@@ -24,7 +24,7 @@ _DETAIL: Final = struct.Struct("<d")
 _COPY: Final = struct.Struct(f"<qdddiiii{_TURN_BYTES}s{codec.SIGNATURE_BYTES}s")
 
 
-def pack_asked(asked: Sequence[Asked], exclude: Collection[int]) -> bytes:
+def pack_asked(asked: Sequence[QuerySignature], exclude: Collection[int]) -> bytes:
     """Return the body of a request."""
     records = [
         _ASKED.pack(*_numbers(one.part), one.turn.encode(), codec.to_bytes(one.signature)) for one in asked
@@ -33,12 +33,12 @@ def pack_asked(asked: Sequence[Asked], exclude: Collection[int]) -> bytes:
     return b"".join([_COUNTS.pack(len(ids), len(records)), *ids, *records])
 
 
-def size_words(asked: Sequence[Asked]) -> dict[str, int]:
+def size_words(asked: Sequence[QuerySignature]) -> dict[str, int]:
     """Return the parameters of the query string for the size of the whole picture."""
     return {} if asked[0].size is None else dict(zip(("width", "height"), asked[0].size, strict=True))
 
 
-def unpack_asked(raw: bytes, size: tuple[int, int] | None) -> tuple[list[Asked], frozenset[int]]:
+def unpack_asked(raw: bytes, size: tuple[int, int] | None) -> tuple[list[QuerySignature], frozenset[int]]:
     """Return what `pack_asked` packed, with the size from the query string.
 
     Raises
@@ -54,7 +54,7 @@ def unpack_asked(raw: bytes, size: tuple[int, int] | None) -> tuple[list[Asked],
         raise InvalidHash(f"{len(raw)} bytes are no search for copies")
     exclude = frozenset(found for (found,) in _ID.iter_unpack(raw[_COUNTS.size : ids_end]))
     asked = [
-        Asked(codec.from_bytes(signature), _rectangle(*numbers), _turn(turn), size)
+        QuerySignature(codec.from_bytes(signature), _rectangle(*numbers), _turn(turn), size)
         for *numbers, turn, signature in _ASKED.iter_unpack(raw[ids_end:])
     ]
     return asked, exclude

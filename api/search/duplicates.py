@@ -16,7 +16,7 @@ from iqdb_core.duplicates import MAX_GROUP, Found, Group, GroupWalk, Near, Pair
 from iqdb_core.errors import IndexNotReady, IqdbError
 from iqdb_core.index import ImageIndex
 from iqdb_core.likelihood_words import LIKELY
-from iqdb_core.model import Asked, Signature
+from iqdb_core.model import QuerySignature, Signature
 
 MOST_NEAR: Final = 50
 """Copies of one image that are fetched at first; more if there are more."""
@@ -155,7 +155,7 @@ class _Near:
             return {}
         for limit in (MOST_NEAR, MAX_GROUP + 1):
             copies = self._index.find_copies(
-                [Asked(signature)],
+                [QuerySignature(signature)],
                 limit=limit,
                 min_score=self._wanted.min_score,
                 min_likelihood=self._wanted.min_likelihood,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from api.search.duplicates import DuplicatesPage, DuplicatesWanted
-from iqdb_core.model import Asked, Copies, Match, Signature
+from iqdb_core.model import Copies, Match, QuerySignature, Signature
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Search(Protocol):
     async def sketch(self, signature: Signature, limit: int, min_score: float | None) -> list[Match]:
         """Do the same for the signature of a painted picture."""
 
-    async def find_copies(self, asked: Sequence[Asked], wanted: CopiesWanted) -> Copies:
+    async def find_copies(self, asked: Sequence[QuerySignature], wanted: CopiesWanted) -> Copies:
         """Return images that show what one of the signatures shows, most likely first; raises as `query`."""
 
     async def duplicates(self, wanted: DuplicatesWanted) -> DuplicatesPage:

@@ -26,7 +26,7 @@ from api.search.interface import CopiesWanted
 from iqdb_core.errors import IndexNotReady, IndexStateError, StoreError, StoreUnavailable, UnknownImage
 from iqdb_core.follower import Follower
 from iqdb_core.index import ImageIndex
-from iqdb_core.model import Asked, Copies, Match, Signature
+from iqdb_core.model import Copies, Match, QuerySignature, Signature
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ class LocalSearch:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, self._sketch, signature, limit, min_score)
 
-    async def find_copies(self, asked: Sequence[Asked], wanted: CopiesWanted) -> Copies:
+    async def find_copies(self, asked: Sequence[QuerySignature], wanted: CopiesWanted) -> Copies:
         """See `Search`."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, self._find_copies, asked, wanted)
@@ -229,7 +229,7 @@ class LocalSearch:
         with Timed(self._observe, Stage.SCAN):
             return self._index.query(signature, limit, min_score, is_sketch=True)
 
-    def _find_copies(self, asked: Sequence[Asked], wanted: CopiesWanted) -> Copies:
+    def _find_copies(self, asked: Sequence[QuerySignature], wanted: CopiesWanted) -> Copies:
         self._follower.check_whole()
         with Timed(self._observe, Stage.SCAN):
             return self._index.find_copies(

@@ -28,7 +28,7 @@ from iqdb_core.errors import (
     StoreUnavailable,
     UnknownImage,
 )
-from iqdb_core.model import Asked, Copies, Match, Signature
+from iqdb_core.model import Copies, Match, QuerySignature, Signature
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class RemoteSearch:
         with _understood():
             return unpack_matches(_content(answer))
 
-    async def find_copies(self, asked: Sequence[Asked], wanted: CopiesWanted) -> Copies:
+    async def find_copies(self, asked: Sequence[QuerySignature], wanted: CopiesWanted) -> Copies:
         """See `Search`."""
         least = {name: getattr(wanted, name) for name in ("min_score", "min_likelihood", "min_detail")}
         parameters: dict[str, Any] = {"limit": wanted.limit, "offset": wanted.offset, **size_words(asked)}

@@ -27,7 +27,7 @@ from iqdb_core.index.upkeep.checkpoint_keeper import CheckpointKeeper, numbers_o
 from iqdb_core.index.upkeep.compaction import choose, is_overdue
 from iqdb_core.index.upkeep.maintenance import Maintenance
 from iqdb_core.index.upkeep.merge import carried_over, merged
-from iqdb_core.model import Asked
+from iqdb_core.model import QuerySignature
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -212,7 +212,7 @@ class ImageIndex:
 
     def find_copies(
         self,
-        asked: Sequence[Asked],
+        asked: Sequence[QuerySignature],
         *,
         limit: int,
         offset: int = 0,
@@ -225,7 +225,7 @@ class ImageIndex:
 
         Parameters
         ----------
-        asked : sequence of Asked
+        asked : sequence of QuerySignature
             The signature of the whole picture first, then those of its parts and turns; at least one.
         limit : int
             Most matches to return, at least 1.

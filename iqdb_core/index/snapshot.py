@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from iqdb_core.index.query_threads import QueryThreads
     from iqdb_core.index.ranking.arithmetic import Columns, Telling
     from iqdb_core.index.segment.member import Member, SignatureRows
-    from iqdb_core.model import Asked, Copies, Mark, Signature
+    from iqdb_core.model import Copies, Mark, QuerySignature, Signature
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ class Snapshot:
 
     def copies(
         self,
-        asked: Sequence[Asked],
+        asked: Sequence[QuerySignature],
         wanted: CopyFilter,
         counts: NDArray[np.int32],
         threads: QueryThreads,

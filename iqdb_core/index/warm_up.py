@@ -15,7 +15,7 @@ import numpy as np
 from iqdb_core.index.image_index import ImageIndex
 from iqdb_core.index.options import IndexOptions
 from iqdb_core.index.ranking.arithmetic import MIN_SHARED_SEGMENTS
-from iqdb_core.model import CHANNELS, KEPT, Asked, ChangeBatch, Signature
+from iqdb_core.model import CHANNELS, KEPT, ChangeBatch, QuerySignature, Signature
 from iqdb_core.temporary import TemporaryFolder
 
 _OF_A_QUERY: Final = (
@@ -39,7 +39,7 @@ def warm_up() -> None:
                     index.maintain()
                     index.query(query)
                     index.query(query, min_score=50.0)
-                    index.find_copies([Asked(query), Asked(query)], limit=1)
+                    index.find_copies([QuerySignature(query), QuerySignature(query)], limit=1)
                     index.get(1)
                 index.save_checkpoint()
     several = IndexOptions(head_capacity=_CAPACITY, merge_fan_out=100, query_threads=2)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iqdb_core.errors import InvalidChannels
-from iqdb_core.model import CHANNELS, PLANE, SIDE, Asked, Rectangle, Signature
+from iqdb_core.model import CHANNELS, PLANE, SIDE, QuerySignature, Rectangle, Signature
 from iqdb_core.signature.arithmetic import coefficients, create_shrinking, signed_positions
 from iqdb_core.signature.decode import decode
 from iqdb_core.signature.decoders.failure import memory_errors
@@ -215,13 +215,13 @@ class ReadAsked(NamedTuple):
 
     Parameters
     ----------
-    asked : list of Asked
+    asked : list of QuerySignature
         The whole picture first.
     is_damaged : bool
         See `ReadImage`.
     """
 
-    asked: list[Asked]
+    asked: list[QuerySignature]
     is_damaged: bool
 
 
@@ -234,7 +234,10 @@ def read_asked(data: bytes, *, turns: str | None, limits: DecodeLimits) -> ReadA
         picture = decode(data, limits)
         whole, parts = _with_parts(picture)
     size = picture.width, picture.height
-    asked = [Asked(whole, size=size), *(Asked(found, place, size=size) for place, found in parts)]
+    asked = [
+        QuerySignature(whole, size=size),
+        *(QuerySignature(found, place, size=size) for place, found in parts),
+    ]
     return ReadAsked(turned(asked, turns), picture.is_damaged)
 
 

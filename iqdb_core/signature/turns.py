@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from iqdb_core.model import PLANE, SIDE, Asked, Signature
+from iqdb_core.model import PLANE, SIDE, QuerySignature, Signature
 
 
 class Turn(StrEnum):
@@ -92,19 +92,19 @@ def turned_signature(signature: Signature, turn: Turn, *, is_negative: bool = Fa
     return Signature((y, i, q), moved.astype("<i2").tobytes())
 
 
-def turned(asked: Sequence[Asked], turns: str | None = None) -> list[Asked]:
+def turned(asked: Sequence[QuerySignature], turns: str | None = None) -> list[QuerySignature]:
     """Return the query signatures, followed by those of their turns that are to be searched too.
 
     Parameters
     ----------
-    asked : sequence of Asked
+    asked : sequence of QuerySignature
         The whole picture first, then its parts, the best guess first; not turned.
     turns : str or None
         "none", "mirror" or "all"; the last two perhaps with ",negative" behind. None is "mirror".
 
     Returns
     -------
-    list of Asked
+    list of QuerySignature
         "all" turns the whole picture and its two best parts in every way, and mirrors the other parts.
 
     Raises
@@ -122,7 +122,7 @@ def turned(asked: Sequence[Asked], turns: str | None = None) -> list[Asked]:
                 if turn is not Turn.NONE or is_negative:
                     signature = turned_signature(one.signature, turn, is_negative=is_negative)
                     word = f"negative-{turn}" if is_negative else str(turn)
-                    out.append(Asked(signature, one.part, word, one.size))
+                    out.append(QuerySignature(signature, one.part, word, one.size))
     return out
 
 

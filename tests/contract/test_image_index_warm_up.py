@@ -16,7 +16,7 @@ from numba.core.registry import CPUDispatcher
 
 import iqdb_core.index
 from iqdb_core.index import ImageIndex, warm_up
-from iqdb_core.model import Asked
+from iqdb_core.model import QuerySignature
 from tests.fixtures.index_rows import Feed, cheap_rows, random_signature, signature_at
 
 
@@ -48,7 +48,7 @@ for _ in range(2):
             for min_score in (None, 10.0, 80):  # whole numbers too
                 index.query(signature_at(*rows, 3), 10, min_score)
                 index.query(signature_at(rows[0] * 0, rows[1], 3), 1000, min_score)
-            index.find_copies([Asked(signature_at(*rows, row)) for row in range(3)], limit=10)
+            index.find_copies([QuerySignature(signature_at(*rows, row)) for row in range(3)], limit=10)
             index.get(7)
             index.maintain()
         index.save_checkpoint()

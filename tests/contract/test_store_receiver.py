@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from iqdb_core.errors import StoreError
 from iqdb_core.follower import Follower
 from iqdb_core.index import ImageIndex
-from iqdb_core.model import Asked
+from iqdb_core.model import QuerySignature
 from iqdb_core.store import open_store
 from iqdb_core.store.columns import join_batches
 from iqdb_core.store.databases import sqlite_contents, sqlite_takeover
@@ -272,7 +272,7 @@ def test_an_index_that_takes_them_is_the_one_that_follows_the_feed(
         for number in range(0, 350, 7):
             asked = signature(number)
             assert taken.query(asked, 20) == followed.query(asked, 20)
-            copies = [index.find_copies([Asked(asked)], limit=5) for index in (taken, followed)]
+            copies = [index.find_copies([QuerySignature(asked)], limit=5) for index in (taken, followed)]
             assert copies[0] == copies[1]
         # Whoever goes on from here has the same history.
         follower = Follower(store, taken, cursor=taken.applied_seq, lineage=taken.lineage, poll_s=1.0)

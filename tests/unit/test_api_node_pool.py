@@ -18,7 +18,7 @@ from api.search.node_pool import NodePool
 from api.search.query_node import NodeState
 from api.search.remote import RemoteSearch
 from iqdb_core.errors import SearchUnavailable, UnknownImage
-from iqdb_core.model import Asked, Match
+from iqdb_core.model import Match, QuerySignature
 from tests.fixtures.http_peer import Answer, HttpPeer, json_answer
 from tests.fixtures.stores import signature
 from tests.fixtures.waiting import until
@@ -245,7 +245,7 @@ def test_an_answer_that_is_not_understood_is_not_the_clients_fault(body: bytes) 
             for call in (
                 lambda: search.query(SIGNATURE, 1, None),
                 lambda: search.sketch(SIGNATURE, 1, None),
-                lambda: search.find_copies([Asked(SIGNATURE)], CopiesWanted(limit=1)),
+                lambda: search.find_copies([QuerySignature(SIGNATURE)], CopiesWanted(limit=1)),
                 lambda: search.duplicates(DuplicatesWanted(-1, 0.5)),
                 lambda: search.get(5),
                 lambda: search.wait_applied(5, 1),

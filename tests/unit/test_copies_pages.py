@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 from iqdb_core.index import ImageIndex, snapshot
 from iqdb_core.index.evidence.copies import CopyFilter
-from iqdb_core.model import Asked, Copy, Rectangle, Signature
+from iqdb_core.model import Copy, QuerySignature, Rectangle, Signature
 from iqdb_core.signature import DecodeLimits, from_image_bytes, read_asked, turned
 from tests.fixtures.index_rows import index_of, realistic_rows, signature_at
 from tests.fixtures.pictures import photos
@@ -49,15 +49,15 @@ def index() -> Iterator[ImageIndex]:
 
 
 @functools.cache
-def _asked(kind: str) -> list[Asked]:
+def _asked(kind: str) -> list[QuerySignature]:
     with Image.open(photos()[0]) as opened:
         page = ImageOps.expand(opened.convert("RGB"), border=opened.width // 5, fill="navy")
     out = io.BytesIO()
     page.save(out, "JPEG", quality=85)
-    whole = [Asked(_photo_signatures()[0])]
+    whole = [QuerySignature(_photo_signatures()[0])]
     return {
         "whole": whole,
-        "stranger": [Asked(_photo_signatures()[1])],
+        "stranger": [QuerySignature(_photo_signatures()[1])],
         "turns": turned(whole, "all,negative"),
         "parts": read_asked(out.getvalue(), turns="mirror", limits=DecodeLimits()).asked,
     }[kind]
@@ -122,7 +122,7 @@ def test_all_copies_of_a_part_are_found_though_all_of_its_buckets_are_rare() -> 
     strangers = realistic_rows(random, 200)
     signed = random.integers(2_000, 16_000, (3, 40)) * random.choice([-1, 1], (3, 40))
     rare = Signature((0.5, 0.02, 0.01), np.sort(signed).astype("<i2").tobytes())
-    asked = [Asked(signature_at(*strangers, 0)), Asked(rare, Rectangle(9, 9, 90, 90))]
+    asked = [QuerySignature(signature_at(*strangers, 0)), QuerySignature(rare, Rectangle(9, 9, 90, 90))]
     with index_of([*(signature_at(*strangers, row) for row in range(200)), *[rare] * 8]) as index:
         among_a_million = dataclasses.replace(index._snapshot, image_count=1_000_000)
         counts, threads = index._counts.counts, index._threads

@@ -35,7 +35,7 @@ from iqdb_core.duplicates import MAX_GROUP, Group
 from iqdb_core.errors import IndexNotReady
 from iqdb_core.follower import Follower
 from iqdb_core.index import ImageIndex
-from iqdb_core.model import Asked, Signature
+from iqdb_core.model import QuerySignature, Signature
 from iqdb_core.signature import from_image_bytes
 from iqdb_core.signature.turns import Turn, turned_signature
 from iqdb_core.store import open_store
@@ -254,7 +254,7 @@ def test_walks_hold_up_no_search_and_are_few_at_a_time(tmp_path: Path) -> None:
     async def ask(search: LocalSearch, index: Held) -> None:
         walks = [asyncio.create_task(search.duplicates(wanted)) for _ in range(QUERY_THREADS + 2)]
         async with asyncio.timeout(30):
-            copies = await search.find_copies([Asked(signature(1))], CopiesWanted(1))
+            copies = await search.find_copies([QuerySignature(signature(1))], CopiesWanted(1))
             assert [match.image_id for match in copies.matches] == [0]
             assert (await search.sketch(signature(2), 1, None))[0].image_id == 1
             refused, under_way = await asyncio.wait(walks, return_when=asyncio.FIRST_EXCEPTION)

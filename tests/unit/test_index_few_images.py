@@ -9,7 +9,7 @@ import pytest
 
 from iqdb_core.index import compare
 from iqdb_core.likelihood_words import CERTAIN
-from iqdb_core.model import Asked, Signature
+from iqdb_core.model import QuerySignature, Signature
 from iqdb_core.signature import from_image_bytes, turned
 from tests.fixtures.index_rows import index_of
 from tests.fixtures.pictures import photos, variants
@@ -25,7 +25,7 @@ def signatures() -> list[Signature]:
 
 def test_different_pictures_are_no_copies_of_each_other_though_they_are_all_there_is() -> None:
     pairs = list(itertools.permutations(signatures(), 2))
-    compared = [compare(turned([Asked(first)]), second).likelihood for first, second in pairs]
+    compared = [compare(turned([QuerySignature(first)]), second).likelihood for first, second in pairs]
     assert len(compared) > 500
     assert max(compared) < 0.5
 
@@ -37,7 +37,7 @@ def test_an_unrelated_picture_among_few_is_no_copy(n: int) -> None:
     for start in range(0, len(known) - n, max(n, 5)):
         with index_of(known[start : start + n]) as index:
             for stranger in (*known[:start], *known[start + n :]):
-                copies = index.find_copies(turned([Asked(stranger)]), limit=1).matches
+                copies = index.find_copies(turned([QuerySignature(stranger)]), limit=1).matches
                 found += [copy.likelihood for copy in copies]
     assert len(found) > 50
     assert max(found) < 0.5
@@ -49,15 +49,15 @@ def test_copies_are_likely_without_an_index_and_in_one_of_one_image() -> None:
     assert len(asked) > 10
     for copy, photo in asked:
         signature, known = (from_image_bytes(path.read_bytes()) for path in (copy, photo))
-        assert compare(turned([Asked(signature)]), known).likelihood > CERTAIN, copy
+        assert compare(turned([QuerySignature(signature)]), known).likelihood > CERTAIN, copy
         with index_of([known]) as index:
-            (found,) = index.find_copies(turned([Asked(signature)]), limit=1).matches
+            (found,) = index.find_copies(turned([QuerySignature(signature)]), limit=1).matches
         assert found.likelihood > CERTAIN, copy
 
 
 def test_a_picture_compared_with_itself_scores_100() -> None:
     for one in signatures():
-        found = compare(turned([Asked(one)]), one)
+        found = compare(turned([QuerySignature(one)]), one)
         assert found.score == pytest.approx(100)
         assert (found.part, found.turn) == (None, "none")
         assert found.signature == one
@@ -77,8 +77,10 @@ def test_averages_that_no_picture_has_speak_against_a_copy(
         strange = Signature((averages[0], averages[1], averages[2]), known[7].positions)
         asked = strange if is_asked else known[7]
         with index_of(known if is_asked else [*known[:7], strange, *known[8:]]) as index:
-            copies = {copy.image_id: copy for copy in index.find_copies([Asked(asked)], limit=20).matches}
+            copies = {
+                copy.image_id: copy for copy in index.find_copies([QuerySignature(asked)], limit=20).matches
+            }
         assert all(0 <= copy.likelihood <= 1 for copy in copies.values())
         if not asked.is_grey:
             assert copies[7].likelihood < 0.1
-            assert compare([Asked(asked)], known[7] if is_asked else strange).likelihood < 0.1
+            assert compare([QuerySignature(asked)], known[7] if is_asked else strange).likelihood < 0.1

@@ -21,7 +21,17 @@ from iqdb_core.index.evidence.likelihood import Evidence, Population, detail_of,
 from iqdb_core.index.evidence.sharing import Shared, held_by, shared_by
 from iqdb_core.index.rows import Signatures
 from iqdb_core.likelihood_words import CERTAIN
-from iqdb_core.model import BUCKETS, CHANNELS, KEPT, PLANE, SIDE, Asked, ChangeBatch, Rectangle, Signature
+from iqdb_core.model import (
+    BUCKETS,
+    CHANNELS,
+    KEPT,
+    PLANE,
+    SIDE,
+    ChangeBatch,
+    QuerySignature,
+    Rectangle,
+    Signature,
+)
 from iqdb_core.signature import from_channels, from_image_bytes, parts_from_image_bytes, turned
 from tests.fixtures.index_rows import index_of
 from tests.fixtures.pictures import photos
@@ -229,7 +239,11 @@ def _of(index: ImageIndex, image_id: int) -> Signature:
 def test_copies_are_found_each_once_with_the_part_that_fits(index: ImageIndex) -> None:
     stranger = _signature(np.random.default_rng(99))
     part = Rectangle(1, 2, 3, 4)
-    asked = [Asked(stranger), Asked(_of(index, 310), part, "mirror"), Asked(_of(index, 19), part)]
+    asked = [
+        QuerySignature(stranger),
+        QuerySignature(_of(index, 310), part, "mirror"),
+        QuerySignature(_of(index, 19), part),
+    ]
     found = index.find_copies(asked, limit=50)
     assert {match.image_id for match in found.matches[:4]} == {309, 310, 19, 20}
     assert all(match.likelihood > 0.99 for match in found.matches[:4])
@@ -248,15 +262,15 @@ def test_copies_are_found_each_once_with_the_part_that_fits(index: ImageIndex) -
 
 def test_parts_after_the_first_eight_need_more_to_be_as_likely(index: ImageIndex) -> None:
     random = np.random.default_rng(98)
-    fillers = [Asked(_signature(random), Rectangle(n, 0, 9, 9)) for n in range(8)]
-    whole, right = Asked(_signature(random)), Rectangle(8, 0, 9, 9)
+    fillers = [QuerySignature(_signature(random), Rectangle(n, 0, 9, 9)) for n in range(8)]
+    whole, right = QuerySignature(_signature(random)), Rectangle(8, 0, 9, 9)
 
-    def odds(*asked: Asked) -> dict[int, float]:
+    def odds(*asked: QuerySignature) -> dict[int, float]:
         matches = index.find_copies([whole, *asked], limit=100).matches
         by_id = {match.image_id: match.likelihood for match in matches if match.part == right}
         return {image_id: math.log(by_id[image_id] / (1 - by_id[image_id])) for image_id in (310, 19)}
 
-    found = Asked(_of(index, 310), right), Asked(_of(index, 19), right, "mirror")
+    found = QuerySignature(_of(index, 310), right), QuerySignature(_of(index, 19), right, "mirror")
     early, late = odds(*fillers[:7], *found, fillers[7]), odds(*fillers, *found)
     for image_id, value in early.items():
         assert value - late[image_id] == pytest.approx(1, abs=1e-3)
@@ -267,13 +281,13 @@ def test_where_nothing_is_likely_a_clear_best_by_score_comes_first(index: ImageI
     for seed in range(200):
         query = _signature(np.random.default_rng(5000 + seed), span=3000)
         best, second = index.query(query, 2)
-        matches = index.find_copies([Asked(query)], limit=320).matches
+        matches = index.find_copies([QuerySignature(query)], limit=320).matches
         likelihoods_ = [match.likelihood for match in matches]
         assert likelihoods_ == sorted(likelihoods_, reverse=True)
         if likelihoods_[0] < HOPELESS and best.score - second.score >= LEAD:
             led += 1
             assert matches[0].image_id == best.image_id
-            others = index.find_copies([Asked(query)], limit=1, exclude={best.image_id}).matches
+            others = index.find_copies([QuerySignature(query)], limit=1, exclude={best.image_id}).matches
             assert others[0].image_id != best.image_id
     assert led > 3
 
@@ -298,7 +312,7 @@ def test_the_leader_is_raised_above_all_others_and_nothing_else(
 
 
 def test_pages_filters_and_exclusions(index: ImageIndex) -> None:
-    asked = [Asked(_of(index, 29))]
+    asked = [QuerySignature(_of(index, 29))]
     everything = index.find_copies(asked, limit=100).matches
     assert index.find_copies(asked, limit=10, offset=7).matches == everything[7:17]
     assert index.find_copies(asked, limit=10, exclude={29}).matches[0].image_id == 30
@@ -314,7 +328,7 @@ def test_pages_filters_and_exclusions(index: ImageIndex) -> None:
 
 def test_an_empty_index_has_no_copies() -> None:
     with ImageIndex.open(None, store_id="empty", options=IndexOptions()) as empty:
-        found = empty.find_copies([Asked(_signature(np.random.default_rng(1)))], limit=3)
+        found = empty.find_copies([QuerySignature(_signature(np.random.default_rng(1)))], limit=3)
     assert found.matches == []
 
 
@@ -341,7 +355,9 @@ def test_crops_are_found_at_least_as_often_as_by_score(
             box = (round(w * left), round(h * top), round(w * (1 - right)), round(h * (1 - bottom)))
             picture.crop(box).save(out, "JPEG", quality=85)
             whole, parts = parts_from_image_bytes(out.getvalue())
-            asked = turned([Asked(whole), *(Asked(one, part) for part, one in parts)], "mirror")
+            asked = turned(
+                [QuerySignature(whole), *(QuerySignature(one, part) for part, one in parts)], "mirror"
+            )
             by_score += of_photos.query(whole, 1)[0].image_id == image_id
             by_likelihood += of_photos.find_copies(asked, limit=1).matches[0].image_id == image_id
     assert by_likelihood >= by_score + more_than_plain

@@ -18,7 +18,7 @@ from iqdb_core.index.evidence.pair import compare
 from iqdb_core.index.evidence.sharing import held_by, shared_by
 from iqdb_core.index.evidence.surroundings import share_surroundings
 from iqdb_core.likelihood_words import CERTAIN, LIKELY
-from iqdb_core.model import CHANNELS, KEPT, SIDE, Asked, Rectangle, Signature
+from iqdb_core.model import CHANNELS, KEPT, SIDE, QuerySignature, Rectangle, Signature
 from iqdb_core.signature import DecodeLimits, from_image_bytes, read_asked
 from tests.fixtures.index_rows import index_of
 from tests.fixtures.pictures import encoded, photos
@@ -61,7 +61,7 @@ def _told(signature: Signature, channel: int) -> set[int]:
     return held - set(filler if len(filler) >= 14 else [])
 
 
-def _naive(asked: list[Asked], number: int, other: Signature) -> bool:
+def _naive(asked: list[QuerySignature], number: int, other: Signature) -> bool:
     """Say of one pair what `share_surroundings` says, coefficient by coefficient."""
     one, size = asked[number], asked[0].size
     if size is None or one.turn not in {"none", "mirror"}:
@@ -136,11 +136,11 @@ def test_inside_and_outside_of_a_part_match_a_count_of_coefficients(
     random = np.random.default_rng(seed)
     width, height = random.integers(1, 5000, 2).tolist()
     size = (width, height) if seed % 9 else None
-    asked = [Asked(_random_signature(random, is_grey=is_grey), size=size)]
+    asked = [QuerySignature(_random_signature(random, is_grey=is_grey), size=size)]
     for turn in ("none", "none", "mirror", "flip"):
         part = _part_of(random, (width, height))
-        asked.append(Asked(_random_signature(random, is_grey=is_grey), part, turn, size))
-    asked.append(Asked(asked[0].signature, None, "mirror", size))
+        asked.append(QuerySignature(_random_signature(random, is_grey=is_grey), part, turn, size))
+    asked.append(QuerySignature(asked[0].signature, None, "mirror", size))
     whole, stranger = asked[0].signature, _random_signature(random, is_grey=False)
     changed = [
         _changed_within(whole, stranger, replace(one.part, x=x), (width, height), share)
@@ -170,7 +170,7 @@ def _with_bar(picture: Image.Image) -> Image.Image:
     return barred
 
 
-def _asked(image: Image.Image, quality: int = 85) -> list[Asked]:
+def _asked(image: Image.Image, quality: int = 85) -> list[QuerySignature]:
     data = encoded(image, "JPEG", quality=quality)
     return read_asked(data, turns=None, limits=DecodeLimits()).asked
 

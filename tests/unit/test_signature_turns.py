@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from iqdb_core.model import CHANNELS, PLANE, SIDE, Asked, Rectangle, Signature
+from iqdb_core.model import CHANNELS, PLANE, SIDE, QuerySignature, Rectangle, Signature
 from iqdb_core.signature import from_channels, from_image_bytes
 from iqdb_core.signature.haar import coefficients
 from iqdb_core.signature.turns import Turn, turned, turned_signature
@@ -111,7 +111,10 @@ def test_two_negatives_are_the_picture() -> None:
 
 def test_what_is_asked_comes_first_and_its_turns_after_it() -> None:
     signature = from_image_bytes(photos()[0].read_bytes())
-    asked = [Asked(signature), *(Asked(signature, Rectangle(0, 0, n, n)) for n in (1, 2, 3))]
+    asked = [
+        QuerySignature(signature),
+        *(QuerySignature(signature, Rectangle(0, 0, n, n)) for n in (1, 2, 3)),
+    ]
     assert turned(asked, "none") == asked
     mirrored = turned(asked)
     assert mirrored[:4] == asked

@@ -21,7 +21,7 @@ from iqdb_core.clock import RevisionClock
 from iqdb_core.errors import ImageError, UnknownImage, WrongUsage
 from iqdb_core.follower import Follower
 from iqdb_core.index import ImageIndex, compare
-from iqdb_core.model import Asked, Copy, Write
+from iqdb_core.model import Copy, QuerySignature, Write
 from iqdb_core.signature import DecodeLimits, ReadAsked, ReadImage, read_asked, read_image
 from iqdb_core.signature import turned as turned_copies
 from iqdb_core.signature.turns import Turn
@@ -134,10 +134,10 @@ class DatabaseTarget:
         sources = self._store.sources_of([match.image_id for match in copies.matches])
         return [_match(match, sources.get(match.image_id)) for match in copies.matches]
 
-    def _asked(self, picture: Picture | int, turns: str | None) -> tuple[list[Asked], list[int]]:
+    def _asked(self, picture: Picture | int, turns: str | None) -> tuple[list[QuerySignature], list[int]]:
         """Return the signatures to search for, and the ids that would only find themselves."""
         if isinstance(picture, int):
-            return turned_copies([Asked(self._store.get(picture))], turns), [picture]
+            return turned_copies([QuerySignature(self._store.get(picture))], turns), [picture]
         with telling_which("the picture", self._limits.max_pixels):
             read = asked_of(picture, turns, self._limits)
         if read.is_damaged:
@@ -212,7 +212,7 @@ def asked_of(picture: Picture, turns: str | None, limits: DecodeLimits) -> ReadA
     """Return the signatures that a search for copies of a picture looks for."""
     content = content_of(picture)
     if isinstance(content, str):
-        return ReadAsked(turned_copies([Asked(codec.from_hash(content))], turns), is_damaged=False)
+        return ReadAsked(turned_copies([QuerySignature(codec.from_hash(content))], turns), is_damaged=False)
     return read_asked(content, turns=turns, limits=limits)
 
 

@@ -22,7 +22,7 @@ from api.web.reading.parameters import Parameters
 from api.web.reading.requests import question_of
 from api.web.reading.sketch import ranking_of
 from api.web.services import Services, services_of
-from iqdb_core.model import Asked, Copies
+from iqdb_core.model import Copies, QuerySignature
 from iqdb_core.signature import ReadImage, turned
 
 router: Final = APIRouter()
@@ -105,6 +105,6 @@ async def find_copies(
     if isinstance(picture, int):
         known = await services.search.get(picture)
         wanted = replace(wanted, exclude=wanted.exclude | {picture})
-        return await services.search.find_copies(turned([Asked(known)], wanted.turns), wanted), False
+        return await services.search.find_copies(turned([QuerySignature(known)], wanted.turns), wanted), False
     read = await services.hasher.asked(picture, turns=wanted.turns, has_parts=wanted.has_parts, gone=gone)
     return await services.search.find_copies(read.asked, wanted), read.is_damaged

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from iqdb_core.index.evidence.sharing import Held
     from iqdb_core.index.ranking.arithmetic import Columns, Telling
     from iqdb_core.index.rows import Signatures
-    from iqdb_core.model import Asked, Signature
+    from iqdb_core.model import QuerySignature, Signature
 
 BEST: Final = 12
 """Best matches by score of the whole picture, times `effort`."""
@@ -93,7 +93,7 @@ def round_for(page: range, image_count: int) -> int:
 
 
 def candidates(
-    asked: Sequence[Asked],
+    asked: Sequence[QuerySignature],
     held: Held,
     population: Population,
     searcher: Searcher,
@@ -107,7 +107,7 @@ def candidates(
 
     Parameters
     ----------
-    asked : sequence of Asked
+    asked : sequence of QuerySignature
         The whole picture's own signature first; at least one.
     held : Held
         Of the same.

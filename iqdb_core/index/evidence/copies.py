@@ -25,7 +25,7 @@ from iqdb_core.index.evidence.likelihood import (
 from iqdb_core.index.evidence.sharing import Held, held_by, scores_of, shared_by
 from iqdb_core.index.evidence.surroundings import without_surroundings
 from iqdb_core.index.rows import Signatures
-from iqdb_core.model import FIRST_PARTS, Asked, Copies, Copy
+from iqdb_core.model import FIRST_PARTS, Copies, Copy, QuerySignature
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -76,13 +76,13 @@ class _Judged(NamedTuple):
 
 
 def find_copies(
-    asked: Sequence[Asked], wanted: CopyFilter, population: Population, searcher: Searcher
+    asked: Sequence[QuerySignature], wanted: CopyFilter, population: Population, searcher: Searcher
 ) -> Copies:
     """Return the copies of what several signatures describe.
 
     Parameters
     ----------
-    asked : sequence of Asked
+    asked : sequence of QuerySignature
         The whole picture's own signature first; at least one.
     wanted : CopyFilter
     population : Population
@@ -122,7 +122,7 @@ def find_copies(
 
 
 def odds_of(
-    asked: Sequence[Asked],
+    asked: Sequence[QuerySignature],
     evidence: Evidence,
     shared: Shared,
     averages: NDArray[np.float64],
@@ -133,7 +133,7 @@ def odds_of(
 
     Parameters
     ----------
-    asked : sequence of Asked
+    asked : sequence of QuerySignature
         The first of each pair, which `shared.asked` numbers.
     evidence : Evidence
         Of their signatures.
@@ -157,7 +157,11 @@ def odds_of(
 
 
 def _judged(
-    asked: Sequence[Asked], wanted: CopyFilter, population: Population, searcher: Searcher, last_round: int
+    asked: Sequence[QuerySignature],
+    wanted: CopyFilter,
+    population: Population,
+    searcher: Searcher,
+    last_round: int,
 ) -> _Judged:
     """Return the candidates of all rounds up to one, judged."""
     asked_for = rows_of([one.signature for one in asked])
@@ -229,7 +233,7 @@ def _last_round(is_last: NDArray[np.bool_], is_match: NDArray[np.bool_]) -> int:
     return int(np.cumprod(np.logical_or.reduce(is_last[is_match], axis=0)).sum())
 
 
-def _is_late(asked: Sequence[Asked]) -> NDArray[np.bool_]:
+def _is_late(asked: Sequence[QuerySignature]) -> NDArray[np.bool_]:
     """Return which signatures are those of parts, turned or not, after the first eight."""
     parts = list(dict.fromkeys(one.part for one in asked if one.part is not None))
     late = frozenset(parts[FIRST_PARTS:])

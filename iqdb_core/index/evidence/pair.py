@@ -25,18 +25,18 @@ from iqdb_core.model import BUCKETS, Copy
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from iqdb_core.model import Asked, Signature
+    from iqdb_core.model import QuerySignature, Signature
 
 _STRANGERS: Final = Population(np.zeros(BUCKETS, np.int32), 0)
 """Nothing is known of the others but what is usual."""
 
 
-def compare(asked: Sequence[Asked], signature: Signature) -> Copy:
+def compare(asked: Sequence[QuerySignature], signature: Signature) -> Copy:
     """Return how likely a picture shows what one of several signatures describes.
 
     Parameters
     ----------
-    asked : sequence of Asked
+    asked : sequence of QuerySignature
         The signature of the whole picture first, then those of its parts and turns; at least one.
     signature : Signature
         Of the other picture.

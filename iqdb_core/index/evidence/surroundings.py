@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from iqdb_core.index.evidence.sharing import Held, Shared
-    from iqdb_core.model import Asked
+    from iqdb_core.model import QuerySignature
 
 MOST_ODDS: Final = 0.0
 """Log odds that a match in the same surroundings has at most."""
@@ -59,7 +59,7 @@ _STARTS, _WIDTHS = _supports()
 
 
 def without_surroundings(
-    asked: Sequence[Asked],
+    asked: Sequence[QuerySignature],
     held: Held,
     others: Held,
     rows: NDArray[np.int64],
@@ -73,7 +73,7 @@ def without_surroundings(
 
 
 def share_surroundings(
-    asked: Sequence[Asked],
+    asked: Sequence[QuerySignature],
     held: Held,
     others: Held,
     rows: NDArray[np.int64],
@@ -85,7 +85,7 @@ def share_surroundings(
 
     Parameters
     ----------
-    asked : sequence of Asked
+    asked : sequence of QuerySignature
         The first of each pair, which `shared.asked` numbers. Where nobody knows the size of the whole
         picture, as in a search by hash, no pair does.
     held, others : Held
@@ -155,7 +155,7 @@ class _Inner:
         return inside.reshape(shape).astype(np.float64), outside.reshape(shape).astype(np.float64)
 
 
-def _inner_parts(asked: Sequence[Asked], number: int) -> _Inner | None:
+def _inner_parts(asked: Sequence[QuerySignature], number: int) -> _Inner | None:
     """Return the parts inside of what a signature is of; None if there are none, or it is turned about."""
     one, size = asked[number], asked[0].size
     if size is None or one.turn not in {"none", "mirror"}:
