@@ -82,11 +82,10 @@ def kernel(
         options["inline"] = "always"
 
     def compile_later(function: Callable[P, R]) -> Callable[P, R]:
-        compiled = _cached(function, options) or njit(**options)(function)
+        compiled: Callable[P, R] = _cached(function, options) or njit(**options)(function)
         if not inline:
             _take_no_literals(compiled)
-        kept: Callable[P, R] = compiled
-        return kept
+        return compiled
 
     return compile_later
 

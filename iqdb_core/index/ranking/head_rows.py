@@ -63,7 +63,7 @@ def scan_head(head: HeadRows, query: Query, weights: NDArray[np.uint8], best: Be
         for channel in range(1 if is_grey else CHANNELS):
             shared += _shared_of_channel(head.positions[row, channel], channel, weights)
         score = score_of(shared - penalty, divisor)
-        offer(best, score, head.image_ids[row], np.int64(HEAD_SEGMENT), row, divisor)
+        offer(best, score, head.image_ids[row], HEAD_SEGMENT, row, divisor)
     for k in range(n_buckets):
         weights[query.buckets[k]] = 0
 

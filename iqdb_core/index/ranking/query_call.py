@@ -121,8 +121,8 @@ def _take_first(addresses: NDArray[np.uint64], head: HeadRows, best: Best) -> No
             if taken == len(best.scores):
                 break
             if view.alive[document >> 6] >> np.uint64(document & 63) & np.uint64(1):
-                offer(best, 0.0, np.int64(view.words[ids_at + document]), segment, document, np.int64(0))
+                offer(best, 0.0, np.int64(view.words[ids_at + document]), segment, document, 0)
                 taken += 1
     for row in range(len(head.image_ids)):
         if head.alive[row]:
-            offer(best, 0.0, head.image_ids[row], np.int64(HEAD_SEGMENT), row, np.int64(0))
+            offer(best, 0.0, head.image_ids[row], HEAD_SEGMENT, row, 0)

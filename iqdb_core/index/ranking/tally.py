@@ -261,7 +261,7 @@ def _offer_hits(
         document = np.int64(item(documents, documents_at + slot))
         if item(view.alive, document >> 6) >> np.uint64(document & 63) & np.uint64(1):
             image_id = np.int64(item(words, ids_at + document))
-            offer(best, np.float64(value), image_id, view.number, document, np.int64(AS_SCORE))
+            offer(best, np.float64(value), image_id, view.number, document, AS_SCORE)
 
 
 @kernel(inline=True)

@@ -63,7 +63,7 @@ def tally_head(
             if tally.of_row[0, k] >= bar:
                 value = np.float64(min(tally.of_row[0, k], MOST_BITS) + tally.of_row[1, k])
                 image_id = head.image_ids[row]
-                offer(best_of(found, k), value, image_id, np.int64(HEAD_SEGMENT), row, np.int64(AS_SCORE))
+                offer(best_of(found, k), value, image_id, HEAD_SEGMENT, row, AS_SCORE)
     for k in range(len(counts)):
         for i in range(ends[k]):
             places[np.uint64(buckets[k, i])] = 0
