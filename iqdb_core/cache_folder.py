@@ -1,11 +1,13 @@
 """Finds a folder for compiled code, and remembers what has been compiled into it.
 
-Answers: which folder can this user write, even without a home, and is everything compiled there? Loads no
-compiler. Called by `kernel` and `compiling`.
+Answers: which folder can this user write, even without a home, is everything compiled there, and is anybody
+compiling it now? Loads no compiler. Called by `kernel` and `compiling`.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import functools
 import hashlib
 import importlib.metadata
@@ -15,7 +17,10 @@ import stat
 import sys
 import tempfile
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _LIBRARY: Final = Path(__file__).parent
 _SWITCHES: Final = ("NUMBA_BOUNDSCHECK", "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "NUMBA_OPT")
@@ -53,6 +58,25 @@ def say_kept(part: str) -> None:
         except OSError:
             continue
         return
+
+
+@contextlib.contextmanager
+def compiling_lock(part: str) -> Iterator[None]:
+    """Wait until no other process holds the lock of a part, and hold it.
+
+    Of processes that start together one compiles, and the others wait for the result. Where no lock can be
+    had each compiles for itself.
+    """
+    with contextlib.ExitStack() as held:
+        for folder in _folders():
+            with contextlib.suppress(OSError):
+                folder.mkdir(parents=True, exist_ok=True)
+                # Other users cannot open it, so that none of them can keep this one waiting.
+                lock = os.open(folder / f"iqdb-{part}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                held.callback(os.close, lock)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                break
+        yield
 
 
 def can_keep() -> bool:

@@ -194,11 +194,8 @@ class Compilation:
             for parts in _shares(self._parts):  # one by one, so that `close` knows those that were started
                 self._children.append(_child(parts))
         codes = [child.wait() for child in self._children]
-        if any(codes):
-            if not self._is_closed:
-                _log.warning("compiling aside ended with %s", codes, extra={"action": "compiling_aside"})
-        else:
-            _say_kept(self._parts)
+        if any(codes) and not self._is_closed:
+            _log.warning("compiling aside ended with %s", codes, extra={"action": "compiling_aside"})
 
 
 def _shares(parts: Sequence[str]) -> list[list[str]]:
@@ -206,11 +203,6 @@ def _shares(parts: Sequence[str]) -> list[list[str]]:
     query = [part for part in parts if part == "query"]
     rest = [part for part in parts if part != "query"]
     return [share for share in (query, rest) if share]
-
-
-def _say_kept(parts: Sequence[str]) -> None:
-    for part in parts:
-        cache_folder.say_kept(part)
 
 
 def _child(parts: Sequence[str]) -> subprocess.Popen[bytes]:
@@ -232,6 +224,14 @@ def _is_not_of_query(place: str) -> bool:
     return not place.startswith(_OF_QUERY)
 
 
+def compile_into_cache(part: str) -> None:
+    """Compile a part into the cache, and note that; or wait until another process has done so."""
+    with cache_folder.compiling_lock(part):
+        if not cache_folder.is_kept(part):
+            compile_part(part)
+            cache_folder.say_kept(part)
+
+
 def compile_part(part: str) -> None:
     """Compile a part into the cache, or load it from there."""
     if part == "signature":
@@ -243,16 +243,13 @@ def compile_part(part: str) -> None:
 
 
 def compile_everything() -> int:
-    """Compile everything into the cache, two parts at a time, and note that; return an exit code."""
+    """Compile everything into the cache, two parts at a time; return an exit code."""
     if are_kept(tuple(_PARTS)):
         return 0
     parts = [part for room in _PARTS.values() for part in room]
     children = [_child(share) for share in _shares(parts)]
     codes = [child.wait() for child in children]
-    if any(codes):
-        return 1
-    _say_kept(parts)
-    return 0
+    return int(any(codes))
 
 
 if __name__ == "__main__":
@@ -260,6 +257,6 @@ if __name__ == "__main__":
         os.nice(_NICENESS)
         gc.set_threshold(*_COLLECT_AFTER)
         for wanted in sys.argv[1:]:
-            compile_part(wanted)
+            compile_into_cache(wanted)
     else:
         sys.exit(compile_everything())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 import iqdb_core
 from iqdb_core import cache_folder
+from tests.fixtures.waiting import wait_until
 
 
 @pytest.fixture
@@ -75,6 +77,28 @@ def test_compiled_parts_are_not_compiled_again(tmp_path: Path, monkeypatch: pyte
     before = set(tmp_path.iterdir())
     subprocess.run([sys.executable, "-m", "iqdb_core.compiling"], check=True)
     assert set(tmp_path.iterdir()) == before
+
+
+@pytest.mark.skipif(not Path("/proc/locks").exists(), reason="the system does not tell who waits for a lock")
+def test_of_processes_that_start_together_one_compiles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    with cache_folder.compiling_lock("signature"):
+        other = subprocess.Popen([sys.executable, "-m", "iqdb_core.compiling", "signature"])
+        waiting = re.compile(rf"-> FLOCK.* {other.pid} ")
+        wait_until(lambda: waiting.search(Path("/proc/locks").read_text()), 60)
+        before = set(tmp_path.iterdir())
+        cache_folder.say_kept("signature")
+    assert other.wait(60) == 0
+    assert {path.suffix for path in set(tmp_path.iterdir()) - before} == {".kept"}
+
+
+def test_where_no_lock_can_be_had_each_compiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "file"))
+    with cache_folder.compiling_lock("query"), cache_folder.compiling_lock("query"):
+        assert list(tmp_path.iterdir()) == [tmp_path / "file"]
 
 
 def test_nowhere_to_keep_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
