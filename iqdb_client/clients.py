@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
@@ -51,8 +52,10 @@ def _made(
         base_url = httpx.URL(url.rstrip("/"))
     except (httpx.InvalidURL, UnicodeError) as error:
         raise ClientError(f"the address of the server is none: {error}") from error
+    # Reading whom this machine trusts takes longer than many a request; plain HTTP has no use for it.
+    verify = True if base_url.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     with usable_environment():
-        return kind(base_url=base_url, headers=headers, timeout=timeout)
+        return kind(base_url=base_url, headers=headers, timeout=timeout, verify=verify)
 
 
 def _retries(patience_s: float, contact_s: float | None, on_wait: OnWait | None) -> Retries:

@@ -55,7 +55,7 @@ def folder(tmp_path: Path) -> Path:
     ],
 )
 def test_a_proxy_that_cannot_be_used_is_told(folder: Path, name: str, value: str) -> None:
-    for command in (("search", "http://127.0.0.1:9/"), ("status", "--url", "http://127.0.0.1:9/")):
+    for command in (("search", "http://127.0.0.1:9/"), ("status", "--url", "https://127.0.0.1:9/")):
         ended = run(*command, folder=folder, environment={name: value})
         assert ended.returncode == 1
         assert ended.stderr.startswith("iqdb: ")

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from iqdb_client import AsyncClient, Client, ClientError
+from iqdb_client import AsyncClient, Client, ClientError, NotFound
 from tests.fixtures.http_peer import HttpPeer
 
 
@@ -34,9 +34,24 @@ def test_what_the_environment_names_and_cannot_be_used_is_told(
     monkeypatch.setenv(name, value)
     for kind in (Client, AsyncClient):
         with pytest.raises(ClientError, match=words) as told:
-            kind("http://127.0.0.1:9")
+            kind("https://127.0.0.1:9")
         assert "environment" in str(told.value)
         assert not told.value.retryable
+
+
+def test_plain_http_needs_no_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading them takes longer than many a request."""
+    monkeypatch.setenv("SSL_CERT_FILE", "/nonexistent")
+
+    async def scenario() -> None:
+        async with HttpPeer(lambda *_: (404, {}, b"")) as peer:
+            async with AsyncClient(peer.url) as client:
+                with pytest.raises(NotFound):
+                    await client.get(1)
+            with Client(peer.url) as blocking, pytest.raises(NotFound):
+                await asyncio.to_thread(blocking.get, 1)
+
+    asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("url", ["http://a..b", "http://.x", f"http://{'a' * 70}.de", "http://xn--a"])
