@@ -47,20 +47,17 @@ cluster: $(VENV)/.installed-test
 clean:
 	rm -rf $(VENV) build *.egg-info
 
-$(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV)
-
-$(VENV)/.installed: $(VENV)/bin/python pyproject.toml
-	$(BIN)/python .ci/install
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) .ci/install $(VENV)
 	@touch $@
 
 # While kernels are compiled tests are collected, so that not each of their processes has to compile their Python.
 # Whether either could be done is for those who run them to see.
-$(VENV)/.installed-test: $(VENV)/bin/python pyproject.toml
-	$(BIN)/python .ci/install test
+$(VENV)/.installed-test: pyproject.toml
+	$(PYTHON) .ci/install $(VENV) test
 	@$(BIN)/python -m iqdb_core.compiling & $(BIN)/python -m pytest --collect-only >/dev/null 2>&1; wait
 	@touch $(VENV)/.installed $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed-test
-	$(BIN)/python .ci/install dev
+	$(PYTHON) .ci/install $(VENV) dev
 	@touch $@

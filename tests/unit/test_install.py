@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import runpy
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,8 +21,8 @@ def settings_for_uv(monkeypatch: pytest.MonkeyPatch) -> Callable[[], dict[str, s
     for name in [name for name in os.environ if name.startswith("PIP_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    found: Callable[[], dict[str, str] | None] = runpy.run_path(str(INSTALL))["settings_for_uv"]
-    return found
+    found: Callable[[Sequence[str]], dict[str, str] | None] = runpy.run_path(str(INSTALL))["settings_for_uv"]
+    return partial(found, [sys.executable, "-m", "pip"])
 
 
 def test_uv_looks_where_pip_was_told_to_look(
@@ -48,3 +51,19 @@ def test_what_uv_cannot_be_told_is_left_to_pip(
     assert settings_for_uv() is not None
     monkeypatch.setenv(f"PIP_{setting}", "1")
     assert settings_for_uv() is None
+
+
+@pytest.mark.long
+def test_a_python_without_pip_gets_one(tmp_path: Path) -> None:
+    """As Debian's without python3-pip: what installs has none to install with."""
+    for name in ("outside", "inside"):
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / name], check=True)
+    outside, inside = (tmp_path / name / "bin" / "python" for name in ("outside", "inside"))
+    program = (
+        "import pathlib, runpy, sys\n"
+        "print(*runpy.run_path(sys.argv[1])['pip_for'](pathlib.Path(sys.argv[2])))\n"
+    )
+    command = [outside, "-c", program, str(INSTALL), str(inside)]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert told == f"{inside} -m pip --disable-pip-version-check\n"
+    subprocess.run([inside, "-m", "pip", "--version"], stdout=subprocess.DEVNULL, check=True)
