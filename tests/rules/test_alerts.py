@@ -10,6 +10,9 @@ from typing import Any
 
 import yaml
 
+from api.web.document.health import STATUS
+from iqdb_core.following import FollowerState
+
 ROOT = Path(__file__).parents[2]
 MONITORING = (ROOT / "docs" / "monitoring.md").read_text()
 PROMETHEUS = ROOT / "deploy" / "prometheus"
@@ -42,6 +45,13 @@ def jobs_of(text: str) -> dict[str, Any]:
 def test_every_gauge_is_documented() -> None:
     assert {"iqdb_write_trouble", "iqdb_lag_seq"} <= measured()
     assert measured() - documented() == set()
+
+
+def test_every_field_of_the_status_is_documented() -> None:
+    content = STATUS["responses"]["200"]["content"]["application/json"]
+    fields = content["schema"]["properties"].keys() | {state.value for state in FollowerState}
+    assert {"disk_error", "store away"} <= fields
+    assert fields - set(re.findall(r'[`"]([a-z_ ]+)[`".]', MONITORING)) == set()
 
 
 def test_every_gauge_of_trouble_has_an_alert() -> None:
