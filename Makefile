@@ -12,7 +12,7 @@ TEST_PROCESSES ?= $(shell echo $$(($$($(BIN)/python -c 'import os; print(len(os.
 # Python is compiled once, and not by each of the hundreds of processes that start.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test test-long check-shared check-image lint check cluster bench clean
+.PHONY: run test test-long check-shared check-image lint check cluster clean
 
 run: $(VENV)/.installed
 	@exec $(BIN)/iqdb http $(HOST) $(PORT) $(DB)
