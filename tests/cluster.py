@@ -50,7 +50,7 @@ def run(port: int, workers: int, stack: ExitStack) -> int:
     say("starting Redis and Postgres")
     cluster = stack.enter_context(initialised_cluster())
     postgres = stack.enter_context(PostgresServer(cluster, fsync="on"))
-    redis = RedisServer(folder / "redis", appendfsync="always")
+    redis = RedisServer(folder / "redis")
     stack.callback(redis.stop)
     redis.start()
     query_port = free_port()

@@ -1,6 +1,6 @@
-"""What every test may count on: a clean environment and one hypothesis profile; and in which order tests run.
+"""For all tests: a clean environment, one hypothesis profile, temporary files in memory, the order of tests.
 
-Fixtures live in tests/fixtures, by subject.
+Fixtures are in tests/fixtures, by subject.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ for name in [name for name in os.environ if name.startswith("IQDB_")]:
     del os.environ[name]  # a developer's shell must not leak into the product under test
 
 for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
-    # Under nohup, or behind a script's `&`, all that tests start would ignore it too. What is handled here
-    # ends neither the run nor its processes, and is as usual in what they start.
+    # Under nohup, or behind a script's `&`, these are ignored, also by all that tests start.
+    # A handler that does nothing keeps this process running, and is reset in the programs that it starts.
     is_hangup = number is signal.SIGHUP and "PYTEST_XDIST_WORKER" in os.environ
     if is_hangup or signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, lambda *_: None)
 
 hypothesis.settings.register_profile(
     "project",
-    deadline=None,  # these machines are noisy; what is too slow is said by the timeout
+    deadline=None,  # times vary on busy machines; the timeout of tests ends what hangs
     print_blob=True,
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
@@ -49,13 +49,13 @@ hypothesis.settings.load_profile("project")
 
 _MEMORY: Final = Path("/dev/shm")  # noqa: S108
 _ROOM: Final = 4 << 30
-"""Bytes; a whole run in five processes has 0.7 GB at its most."""
+"""Bytes; a whole run in five processes takes at most 0.7 GB."""
 
 
 def _folder_in_memory() -> TemporaryFolder | None:
     """Return a folder for all temporary files of a run, if they can be in memory.
 
-    A disk differs from it when the power is cut, which no test does, and in what it costs a run.
+    Memory is faster than a disk, and otherwise differs only when power is cut, which no test does.
     """
     is_chosen = "TMPDIR" in os.environ  # by the developer, or by the process that shares the tests out
     if is_chosen or not os.access(_MEMORY, os.W_OK) or shutil.disk_usage(_MEMORY).free < _ROOM:
@@ -74,14 +74,14 @@ _folder: Final = _folder_in_memory()
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(exitstatus: int) -> None:
-    """Give the memory back. What failed tests left is there until the next run."""
+    """Remove the temporary files, unless a test failed: then they stay until the next run."""
     if _folder is not None and exitstatus == pytest.ExitCode.OK:
         _folder.close()
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Keep what all tests import from being looked through again and again."""
+    """Keep the garbage collector from scanning again and again what the tests import."""
     with without_gc():
         return (yield)
 
@@ -90,7 +90,7 @@ def pytest_collection() -> Generator[None, object, object]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let half of the test processes begin with the tests that wait, while the others compute.
 
-    xdist gives each process as many consecutive tests; what is left of the last ones is shared again.
+    xdist first gives each process the same number of consecutive tests, and later shares out what is left.
     """
     processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     beginners = max(processes // 2, 1)
