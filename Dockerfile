@@ -13,7 +13,7 @@ COPY api ./api
 COPY worker ./worker
 COPY iqdb_core ./iqdb_core
 COPY iqdb_client ./iqdb_client
-# Nothing is fetched here: what it depends on, and what builds it, is in the lock file.
+# Nothing is fetched here: the lock file has all dependencies, and those of the build.
 RUN /opt/iqdb/bin/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation .
 
 FROM python:3.11.11-slim-bookworm
@@ -28,8 +28,8 @@ ENV PATH=/opt/iqdb/bin:$PATH \
     NUMBA_CACHE_DIR=/var/cache/iqdb/kernels
 WORKDIR /var/lib/iqdb
 USER iqdb
-# The kernels are compiled now, so that a container is ready within seconds. On another kind of processor than
-# the one that built the image they are compiled once more when it starts.
+# Compile the kernels now, so that a container is ready within seconds. If its processor is of another type than
+# that of the building machine, it compiles them again when it starts.
 RUN python -m iqdb_core.compiling
 EXPOSE 5588 5589
 # SIGTERM, which is what `docker stop` sends, ends every role in an orderly way; give workers a minute for it.

@@ -1,4 +1,4 @@
-# Two commands do all the set-up on a fresh machine: `make run` and `make test`.
+# `make run` and `make test` work on a fresh machine: they set up what they need.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,10 +6,10 @@ HOST ?= 127.0.0.1
 PORT ?= 5588
 DB ?= iqdb.sqlite
 WORKERS ?= 1
-# Tests wait for processes more often than they compute: three for each core keep the cores busy.
+# Tests wait for other processes more than they compute: three test processes per core keep the cores busy.
 TEST_PROCESSES ?= $(shell echo $$(($$($(BIN)/python -c 'import os; print(len(os.sched_getaffinity(0)))') * 3)))
 
-# Python is compiled once, and not by each of the hundreds of processes that start.
+# Keep compiled Python, so that not each of the hundreds of processes that tests start compiles it again.
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: run test test-long check-shared check-image lint check cluster clean
@@ -17,7 +17,7 @@ export PYTHONDONTWRITEBYTECODE :=
 run: $(VENV)/.installed
 	@exec $(BIN)/iqdb http $(HOST) $(PORT) $(DB)
 
-# The kernels are compiled once, and not by every process that finds none.
+# Compile the kernels once, before many processes would do it at the same time.
 test: $(VENV)/.installed-test
 	$(BIN)/python -m iqdb_core.compiling
 	$(BIN)/python -m pytest -m "not long and not shared and not container" -n $(TEST_PROCESSES) --dist worksteal --durations=15
