@@ -50,7 +50,7 @@ class FollowerState(StrEnum):
 
 
 class RestorePatience:
-    """With a store that is no store of ours, as while a backup is put back.
+    """With a store without our tables, as while a backup is restored.
 
     Parameters
     ----------

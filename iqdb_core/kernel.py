@@ -69,7 +69,7 @@ def kernel(
     -----
     Division by zero follows IEEE 754, as in numpy. Compiled code is cached in the first of these that can be
     written: `NUMBA_CACHE_DIR`, `__pycache__` beside the source, the user's cache directory, a folder of the
-    user's among the temporary files. Without any of them each process compiles anew.
+    user's among the temporary files. Without any of them each process compiles again.
     """
     options: dict[str, bool | str] = {
         "nogil": True,
@@ -139,7 +139,7 @@ def _load_without_compiler(cache: Any, *, allocates: bool) -> None:
 
     This saves 50 modules, 8 MB, and a third of the time in which a server loads its compiled kernels. Unless
     the function creates arrays, it also saves numba's reference counting of arrays, which each process would
-    compile anew. If something has to be compiled after all, numba loads these parts then.
+    compile again. If something has to be compiled after all, numba loads these parts then.
     """
 
     def load_overload(signature: Any, target_context: Any) -> Any:

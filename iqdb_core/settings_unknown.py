@@ -1,4 +1,4 @@
-"""Warns of environment variables that look like options but are none: mostly misspelt ones."""
+"""Warns of environment variables that look like options but are not: mostly misspelt ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _log = logging.getLogger(__name__)
 
 
 def warn_of_unknown(environment: Mapping[str, str]) -> None:
-    """Warn of variables that look like options but are none."""
+    """Warn of variables that look like options but are not."""
     known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
     for name in sorted(environment):
         if name.startswith(PREFIX) and name not in known | OF_OTHERS:

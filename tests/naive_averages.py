@@ -6,7 +6,7 @@ from __future__ import annotations
 def read_averages(
     bits: str, codes: list[dict[str, int]], owners: list[int], groups: int
 ) -> tuple[int, list[int]] | None:
-    """Return how many groups are whole and all averages; None if a code is none.
+    """Return how many groups are complete and all averages; None if a code is invalid.
 
     Parameters
     ----------

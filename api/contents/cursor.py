@@ -48,7 +48,7 @@ class Cursor:
             return cls(0, None)
         match = _FORM.fullmatch(text)
         if match is None or int(match[1]) >= 2**63:
-            raise InvalidCursor("since is what 'next' of the answer before says, or 0")
+            raise InvalidCursor("since must be the 'next' of the previous answer, or 0")
         return cls(int(match[1]), match[2])
 
     def check(self, feed: FeedState) -> None:

@@ -172,7 +172,7 @@ class Fetcher:
             url = httpx.URL(text.strip())
             host = _host(url)
         except (httpx.InvalidURL, ValueError, UnicodeError):
-            raise FetchRefused("this is no web address") from None
+            raise FetchRefused("this is not a web address") from None
         if url.scheme not in _PORTS or not host:
             raise FetchRefused("an address begins with http:// or https://")
         if url.userinfo:

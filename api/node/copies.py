@@ -47,11 +47,11 @@ def unpack_asked(raw: bytes, size: tuple[int, int] | None) -> tuple[list[QuerySi
         The bytes are no such request.
     """
     if len(raw) < _COUNTS.size:
-        raise InvalidHash(f"{len(raw)} bytes are no search for copies")
+        raise InvalidHash(f"{len(raw)} bytes are not a search for copies")
     n_ids, n_asked = _COUNTS.unpack_from(raw)
     ids_end = _COUNTS.size + n_ids * _ID.size
     if len(raw) != ids_end + n_asked * _ASKED.size:
-        raise InvalidHash(f"{len(raw)} bytes are no search for copies")
+        raise InvalidHash(f"{len(raw)} bytes are not a search for copies")
     exclude = frozenset(found for (found,) in _ID.iter_unpack(raw[_COUNTS.size : ids_end]))
     asked = [
         QuerySignature(codec.from_bytes(signature), _rectangle(*numbers), _turn(turn), size)
@@ -80,7 +80,7 @@ def pack_copies(copies: Copies) -> bytes:
 def unpack_copies(raw: bytes) -> Copies:
     """Return what `pack_copies` packed; raises InvalidHash if the bytes are no such answer."""
     if len(raw) < _DETAIL.size or (len(raw) - _DETAIL.size) % _COPY.size:
-        raise InvalidHash(f"an answer of {len(raw)} bytes is no list of copies")
+        raise InvalidHash(f"an answer of {len(raw)} bytes is not a list of copies")
     matches = []
     for image_id, score, likelihood, detail, *numbers, turn, stored in _COPY.iter_unpack(raw[_DETAIL.size :]):
         part = _rectangle(*numbers)

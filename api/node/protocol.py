@@ -39,7 +39,7 @@ def unpack_matches(raw: bytes) -> list[Match]:
         The bytes are no whole number of records, or a record has no valid signature.
     """
     if len(raw) % _MATCH.size:
-        raise InvalidHash(f"an answer of {len(raw)} bytes is no list of matches")
+        raise InvalidHash(f"an answer of {len(raw)} bytes is not a list of matches")
     return [
         Match(image_id, score, codec.from_bytes(signature))
         for image_id, score, signature in _MATCH.iter_unpack(raw)

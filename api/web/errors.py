@@ -115,7 +115,7 @@ STATUSES: Final[dict[type[errors.IqdbError], HTTPStatus]] = {
 
 _UNSAID: Final[dict[type[errors.IqdbError], str]] = {
     errors.StoreUnavailable: "the database does not answer now; try again",
-    errors.StoreIncomplete: "the database is not whole now, as while a backup is put back; try again",
+    errors.StoreIncomplete: "the database is incomplete now, as during a restore; try again",
     errors.StoreError: "the database cannot be used; the server's log says why",
     errors.QueueUnavailable: "the queue does not answer now; try again",
     errors.JobLost: "the queue has lost this job, and whether it was done is not known; send it again",

@@ -112,7 +112,7 @@ class ImageIndex:
         return index
 
     def follow_store_id(self, store_id: Callable[[], str]) -> None:
-        """Get the store's id anew for each checkpoint: another database may be put in its place."""
+        """Ask for the store's id at each checkpoint: another database may be put in its place."""
         self._checkpoints.store_id = store_id
 
     @property

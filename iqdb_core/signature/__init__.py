@@ -74,8 +74,8 @@ def read_image(data: bytes, *, limits: DecodeLimits = _DEFAULT_LIMITS) -> ReadIm
     Parameters
     ----------
     data : bytes
-        A JPEG, PNG, GIF, WebP, BMP, TIFF, AVIF, JPEG 2000, ICO, PPM or TGA file. Its content decides which.
-        The first frame counts, upright according to EXIF, on white; colour profiles are ignored.
+        A file in one of the formats of docs/formats.md; its content decides which. The first frame counts,
+        upright according to EXIF, on white; colour profiles are ignored.
     limits : DecodeLimits
         Limits of decoding, and whether damaged images are accepted.
 
@@ -87,7 +87,7 @@ def read_image(data: bytes, *, limits: DecodeLimits = _DEFAULT_LIMITS) -> ReadIm
     Raises
     ------
     UnsupportedFormat
-        The bytes are no image of a format and kind that is read.
+        The bytes are not an image in a supported format.
     CorruptImage
         The image is too damaged to be read (or damaged at all, if the limits refuse that), or built to
         exhaust the decoder.

@@ -99,7 +99,7 @@ def decode(data: bytes, limits: DecodeLimits) -> Picture:
             loaded = _load(still, limits)
     image = loaded.image
     if image.mode not in READ_MODES:
-        raise UnsupportedFormat(f"a {still.format} with pixels of the kind {image.mode} is not read")
+        raise UnsupportedFormat(f"a {still.format} with {image.mode} pixels is not supported")
     orientation = orientation_of(image.info.get("exif", b"")) if still.format == "AVIF" else still.orientation
     with decoder_errors(still.format, pixels):
         bands = upright_bands(image, orientation)
@@ -151,7 +151,7 @@ def _check_size(size: tuple[int, int], max_pixels: int) -> None:
     if width * height > max_pixels:
         raise ImageTooLarge(width * height, max_pixels)
     if max(size) > _MAX_SIDE:
-        raise UnsupportedFormat(f"an image with a side of more than {_MAX_SIDE} pixels is not read")
+        raise UnsupportedFormat(f"an image with a side of more than {_MAX_SIDE:,} pixels is not supported")
 
 
 def _check_scans(scans: int, size: tuple[int, int], max_pixels: int) -> None:

@@ -188,7 +188,7 @@ def test_pages_of_a_tiff_must_come_to_an_end() -> None:
     following = directory + 2 + 12 * 9
     assert struct.unpack_from("<I", good, following) == (0,)
     looped = good[:following] + struct.pack("<I", directory) + good[following + 4 :]
-    with pytest.raises(CorruptImage, match="no end"):
+    with pytest.raises(CorruptImage, match="does not end"):
         from_image_bytes(looped)
     for place in (
         2**31,

@@ -263,7 +263,7 @@ def test_profiles_and_comments_change_nothing() -> None:
 
 def test_kinds_of_pixels_without_a_range_are_refused() -> None:
     for mode in ("F", "I", "LAB"):
-        with pytest.raises(UnsupportedFormat, match="is not read"):
+        with pytest.raises(UnsupportedFormat, match="is not supported"):
             from_image_bytes(encoded(Image.new(mode, (9, 9)), "TIFF"))
 
 

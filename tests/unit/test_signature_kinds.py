@@ -298,7 +298,7 @@ def test_unsupported_kinds_are_not_called_damaged() -> None:
         hostile.grey_tiff(4, 4, bytes(64), t258=(3, [32]), t339=(3, [3])),
         small_jpeg_2000(),
     ):
-        with pytest.raises(UnsupportedFormat, match=r"not read|is read"):
+        with pytest.raises(UnsupportedFormat, match="supported"):
             read_image(data)
 
 

@@ -30,7 +30,7 @@ _ERROR: Final = {
 }
 _REASONS: Final = {
     "400": "The request is malformed",
-    "401": "A token is needed, or the one given is none of this server's",
+    "401": "A token is needed, or the given one is unknown",
     "403": "The token has a lesser right",
     "404": "There is no such image or job",
     "408": "The body stopped in the middle",

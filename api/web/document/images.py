@@ -55,7 +55,7 @@ DELETE: Final[dict[str, Any]] = {
     "responses": done(json_of({"type": "object", "properties": {"post_id": ID}})) | _QUEUED
 }
 
-_ITS_OWN: Final = {"description": "What is wrong with it is told in the outcome of this image alone"}
+_ITS_OWN: Final = {"description": "An error with this image is reported only in its outcome"}
 _OUTCOMES: Final = object_of(
     {
         "images": {

@@ -169,7 +169,9 @@ class _Metered:
             if self.taken > self._limit:
                 raise BodyTooLarge(self._limit)
             if self._slots.held_bytes > options.max_pending_bytes:
-                raise TooBusy(f"bodies under way hold more than {options.max_pending_bytes:,} bytes")
+                raise TooBusy(
+                    f"the bodies of current requests have more than {options.max_pending_bytes:,} bytes"
+                )
         return message
 
     def rate(self) -> float:

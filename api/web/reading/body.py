@@ -82,12 +82,12 @@ def content_kind(headers: Headers) -> str:
 
 
 def begins_json(first: bytes) -> bool:
-    """Tell whether a body that begins with these bytes is a JSON object, whatever its media type says."""
+    """Return whether a body that begins with these bytes is a JSON object, whatever its media type says."""
     return first[:1] == b"{" or first.lstrip()[:1] == b"{"
 
 
 def has_body(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Tell whether a request announces a body: a length that is not 0, or chunks."""
+    """Return whether a request announces a body: a length that is not 0, or chunks."""
     for name, value in headers:
         if name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
             return True

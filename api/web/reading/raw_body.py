@@ -21,8 +21,8 @@ _LOOK_BYTES: Final = 512
 _TEXT: Final = frozenset(range(0x20, 0x7F)) | {9, 10, 13}
 
 MISTAKEN: Final = (
-    "the body is called a form and is none; if it is a picture, say so: curl --data-binary @FILE"
-    " -H 'Content-Type: image/jpeg', or send it as a form: curl -F file=@FILE"
+    "the body is not the form that its Content-Type says; if it is a picture, say so:"
+    " curl --data-binary @FILE -H 'Content-Type: image/jpeg', or send it as a form: curl -F file=@FILE"
 )
 
 

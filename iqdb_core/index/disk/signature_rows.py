@@ -233,7 +233,7 @@ class FileRows:
             rests = self._read_rests(fd, links[longer] >> _REST_BITS, lengths[longer])
             is_rest = np.arange(_MOST_REST) < lengths[longer, None]
             if len(rests) != np.count_nonzero(is_rest):
-                raise IndexStateError(f"{self.path.name} is damaged: it holds records that are none")
+                raise IndexStateError(f"{self.path.name} is damaged: it has invalid records")
             padded = np.zeros(is_rest.shape, dtype=np.uint8)
             padded[is_rest] = np.frombuffer(rests, dtype=np.uint8)
             raw[longer, _SLOT_RECORD:PLAIN_BYTES] = padded
@@ -267,7 +267,7 @@ def signatures_in(raw: list[bytes]) -> Signatures:
 
 
 def _padded(raw: list[bytes]) -> Records:
-    """Return what `raw` returned as records; one that is too long is none, and is not decoded."""
+    """Return what `raw` returned as records; one that is too long is invalid, and is not decoded."""
     padded = b"".join([record[:PLAIN_BYTES].ljust(RECORD_WORDS * WORD_BYTES, b"\0") for record in raw])
     words = np.frombuffer(padded, dtype=np.uint64).reshape(-1, RECORD_WORDS)
     return Records(words, np.array([len(record) for record in raw], dtype=np.int64))
@@ -278,7 +278,7 @@ def _decoded(records: Records, name: str) -> Signatures:
     n_rows = len(records.sizes)
     positions = np.empty((n_rows, CHANNELS, KEPT), dtype=np.int16)
     if decode(records, positions) >= 0:
-        raise IndexStateError(f"{name} is damaged: it holds records that are none")
+        raise IndexStateError(f"{name} is damaged: it has invalid records")
     averages = np.ascontiguousarray(records.words[:, :CHANNELS]).view(np.float64)
     return Signatures(averages, positions)
 

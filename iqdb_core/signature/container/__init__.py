@@ -68,4 +68,4 @@ def _read(data: bytes) -> Still:  # noqa: C901, PLR0911 - one line per format re
         return others.read_pixmap(data)
     if others.is_targa(data):
         return Still("TGA", data)
-    raise UnsupportedFormat("these bytes are no image of a format that is read")
+    raise UnsupportedFormat("this is not an image in a supported format")

@@ -40,7 +40,7 @@ def read(data: bytes) -> Still:
     if not brands & _BRANDS:
         if brands & _HEIC_BRANDS:
             return Still("HEIC", data)
-        raise UnsupportedFormat("of ISO media files only AVIF and HEIC pictures are read")
+        raise UnsupportedFormat("of ISO media files only AVIF and HEIC pictures are supported")
     return Still("AVIF", b"".join(_readable_boxes(data)))
 
 

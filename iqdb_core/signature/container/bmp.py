@@ -98,7 +98,7 @@ def header(data: bytes, begin: int, pixels_begin: int = 0) -> Bitmap:
     """Read the header at `begin`; unless it says where the pixels are, they follow the colours."""
     (size,) = struct.unpack_from("<I", data, begin)
     if size not in _HEADERS:
-        raise UnsupportedFormat("a BMP with a header of this kind is not read")
+        raise UnsupportedFormat("a BMP with a header of this kind is not supported")
     if begin + size > len(data):
         raise CorruptImage("the BMP is cut short")
     compression = colours = 0
@@ -112,7 +112,9 @@ def header(data: bytes, begin: int, pixels_begin: int = 0) -> Bitmap:
             (colours,) = struct.unpack_from("<I", data, begin + 32)
     is_os2 = size not in _WINDOWS
     if bits not in _KINDS.get(compression, frozenset()) or (is_os2 and compression > RLE4):
-        raise UnsupportedFormat(f"a BMP of {bits} bits per pixel in compression {compression} is not read")
+        raise UnsupportedFormat(
+            f"a BMP with {bits} bits per pixel and compression {compression} is not supported"
+        )
     palette_begin = begin + size
     masks = _FIVES if bits == 16 else _EIGHTS
     if compression in {_FIELDS, _ALPHA_FIELDS}:

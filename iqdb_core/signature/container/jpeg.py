@@ -84,7 +84,7 @@ class _Head:
     def take(self, marker: int, content: bytes) -> None:
         """Take a frame header or a table; raise for any other segment."""
         if marker in _OTHER_FRAMES:
-            raise UnsupportedFormat("a JPEG that is coded hierarchically or without loss is not read")
+            raise UnsupportedFormat("hierarchical and lossless JPEGs are not supported")
         if marker in _FRAMES:
             if self.frame is not None:
                 raise CorruptImage("the JPEG has two frame headers")
@@ -174,9 +174,9 @@ def _colour_space(marker: int, content: bytes) -> bytes:
 def _frame(marker: int, content: bytes) -> _Frame:
     bits, height, width, components = struct.unpack_from(">BHHB", content)
     if bits != 8:
-        raise UnsupportedFormat(f"a JPEG of {bits} bits per sample is not read")
+        raise UnsupportedFormat(f"a JPEG with {bits} bits per sample is not supported")
     if components not in {1, 3, 4}:
-        raise UnsupportedFormat(f"a JPEG of {components} components is not read")
+        raise UnsupportedFormat(f"a JPEG with {components} components is not supported")
     if len(content) != 6 + 3 * components:
         raise CorruptImage("the JPEG's frame header has a wrong length")
     return _Frame(width, height, tuple(content[6::3]), marker in _PROGRESSIVE, marker in _ARITHMETIC)

@@ -51,9 +51,9 @@ def read_jpeg2000(data: bytes) -> Still:
     (channels,) = struct.unpack_from(">H", data, begin + 40)
     bits = [(data[begin + 42 + 3 * n] & 0x7F) + 1 for n in range(min(channels, 4))]
     if min(bits, default=0) < 8:
-        raise UnsupportedFormat("a JPEG 2000 of fewer than 8 bits per sample is not read")
+        raise UnsupportedFormat("a JPEG 2000 with fewer than 8 bits per sample is not supported")
     if channels > 1 and max(bits) > 8:
-        raise UnsupportedFormat("of JPEG 2000 with more than 8 bits per sample only grey ones are read")
+        raise UnsupportedFormat("a JPEG 2000 with more than 8 bits per sample is supported only in grey")
     return Still("JPEG2000", data, (right - left, bottom - top))
 
 
@@ -91,7 +91,7 @@ def is_targa(data: bytes) -> bool:
 def read_pixmap(data: bytes) -> Still:
     """Admit the binary kinds with 8-bit samples; the others are decoded pixel by pixel in Python."""
     if not _BINARY_PIXMAP.match(data[:_PIXMAP_HEADER_BYTES]):
-        raise UnsupportedFormat("of portable pixmaps only binary ones with values up to 255 are read")
+        raise UnsupportedFormat("portable pixmaps are supported only in binary form with values up to 255")
     return Still("PPM", data)
 
 

@@ -97,7 +97,7 @@ def read(data: bytes) -> Still:
     values = {tag: _integer(kind, raw, layout) for tag, (kind, _, raw) in entries.items() if tag in _SCALARS}
     width, height = values.get(_WIDTH, 0), values.get(_HEIGHT, 0)
     if values.get(_COMPRESSION, 1) not in _COMPRESSIONS:
-        raise UnsupportedFormat(f"TIFF compression {values[_COMPRESSION]} is not read")
+        raise UnsupportedFormat(f"TIFF compression {values[_COMPRESSION]} is not supported")
     for tag, side in ((_TILE_WIDTH, width), (_TILE_HEIGHT, height)):
         if values.get(tag, 1) not in range(1, max(side, _LARGE_TILE) + 16):
             raise CorruptImage("the TIFF's tiles have impossible sizes")
@@ -119,11 +119,11 @@ def read(data: bytes) -> Still:
 def _check_kind(bits: tuple[int, ...], values: dict[int, int]) -> bool:
     """Refuse kinds of pixels that the decoder reads wrongly; return whether samples have 12 bits."""
     if bits[0] > 8 and values.get(_PHOTOMETRIC) == _WHITE_IS_0:
-        raise UnsupportedFormat(f"a TIFF of {bits[0]} bits per pixel in which 0 is white is not read")
+        raise UnsupportedFormat(f"a TIFF with {bits[0]} bits per pixel in which 0 is white is not supported")
     if bits[0] == 16 and values.get(_PLANES) == 2 and values.get(_COMPRESSION, _PLAIN) == _PLAIN:
-        raise UnsupportedFormat("a TIFF of 16-bit planes without compression is not read")
+        raise UnsupportedFormat("a TIFF with uncompressed 16-bit planes is not supported")
     if bits[0] == 12 and (values.get(_SAMPLES, 1) != 1 or values.get(_PREDICTOR, 1) != 1):
-        raise UnsupportedFormat("of TIFFs of 12 bits per sample only plain grey ones are read")
+        raise UnsupportedFormat("a TIFF with 12 bits per sample is supported only in plain grey")
     return bits[0] == 12
 
 
@@ -133,7 +133,7 @@ def _has_all_pages(data: bytes, first: int, layout: _Layout) -> bool:
     directory = first
     while directory:
         if directory in seen or len(seen) > MAX_PIECES:
-            raise CorruptImage("the TIFF's pages have no end")
+            raise CorruptImage("the TIFF's list of pages does not end")
         seen.add(directory)
         begin = directory + struct.calcsize(layout.counter)
         if begin > len(data):
@@ -163,7 +163,7 @@ def _entries(data: bytes, at: int, layout: _Layout) -> dict[int, tuple[int, int,
         if size == 0 or (tag in _SCALARS and (values != 1 or kind not in _INTEGERS)):
             if tag == _ORIENTATION:  # the pixels are still good
                 continue
-            raise CorruptImage(f"the TIFF's tag {tag} makes no sense")
+            raise CorruptImage(f"the TIFF's tag {tag} is invalid")
         if size > len(raw):
             (begin,) = struct.unpack(layout.offset, raw)
             far_bytes += size

@@ -39,7 +39,7 @@ def read_averages(
     Returns
     -------
     int
-        How many groups are whole; -1 if a code is none.
+        How many groups are complete; -1 if a code is invalid.
     """
     ends = 8 * len(packed)
     at = 0

@@ -70,7 +70,7 @@ def decoder_errors(name: str, pixels: int = 0) -> Iterator[None]:
             raise MemoryError from error
         _check_memory(pixels)
         if _UNREAD_KIND.search(words):
-            raise UnsupportedFormat(f"a {name} of this kind is not read") from error
+            raise UnsupportedFormat(f"this kind of {name} is not supported") from error
         raise CorruptImage(f"the {name} is damaged: its pixels cannot be decoded") from error
 
 

@@ -29,11 +29,11 @@ def load(still: Still) -> Loaded | bytes:
     is_jpeg, info, data, *_ = Decoder(num_threads=0)(still.data)
     if is_jpeg:
         if not data.startswith(MAGIC):
-            raise CorruptImage("the JPEG XL is made of a JPEG that is none")
+            raise CorruptImage("the JPEG inside the JPEG XL is not one")
         return bytes(data)
     width, height = still.canvas or (0, 0)
     if {info.width, info.height} != {width, height}:
         raise CorruptImage("the JPEG XL contradicts itself about its size")
     if info.mode not in _MODES:
-        raise UnsupportedFormat(f"a JPEG XL with pixels of the kind {info.mode} is not read")
+        raise UnsupportedFormat(f"a JPEG XL with {info.mode} pixels is not supported")
     return Loaded(Image.frombytes(info.mode, (info.width, info.height), data))

@@ -65,7 +65,7 @@ def load(still: Still) -> Loaded:
         if compared == _ENOUGH:
             break
     if compared < _ENOUGH:
-        raise CorruptImage("the WebP is damaged: what is there of it cannot be told from what is missing")
+        raise CorruptImage("the WebP is damaged, and where its readable part ends is unknown")
     if 2 * rows < len(pixels):
         raise CorruptImage("the WebP is damaged: less than half of its rows are there")
     image = Image.fromarray(pixels)
