@@ -194,7 +194,7 @@ class Settings(BaseSettings):
     )
     pictures: str = option(
         "",
-        "a folder: the page shows an image whose source is a file below it by a thumbnail of that file",
+        "a folder: the page shows thumbnails of its files for images that have one of them as their source",
         FRONT_ENDS,
         Group.PAGE,
     )

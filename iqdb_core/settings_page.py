@@ -13,15 +13,15 @@ INTRODUCTION = """\
 Every option can be given on the command line (`iqdb ROLE --help`) or in the environment. Where both are
 given, the command line wins.
 
-- Sizes are in bytes and times in seconds, as numbers alone: `67108864`, not `64 MiB`.
-- What is on or off is `--open` or `--no-open` on the command line, `IQDB_OPEN=true` or `IQDB_OPEN=false` in
-  the environment.
-- An empty variable counts as not given. A variable that begins with `IQDB_` and is no setting is warned
-  about.
-- A value that cannot work ends the command with exit code 2 and a sentence that says what would be right.
+- Sizes are in bytes and times in seconds, as plain numbers: `67108864`, not `64 MiB`.
+- Switches are `--open` or `--no-open` on the command line, `IQDB_OPEN=true` or `IQDB_OPEN=false` in the
+  environment.
+- An empty variable counts as not given. Variables that begin with `IQDB_` and are not settings cause a
+  warning.
+- A value that cannot work ends the command with exit code 2 and a message that says what would be right.
 
-The column *role* names the commands that take the option: the roles of a server, `upgrade` and `migrate`;
-*people* stands for all the other commands (`add`, `search`, ...; not each takes every one of them).
+The column *role* names the commands that take the option: the roles of a server, `upgrade` and `migrate`.
+*people* stands for all the other commands (`add`, `search`, ...); `iqdb COMMAND --help` lists those of each.
 """
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 from api.web.document.terms import BINARY, ID, SOURCE, done, json_of, object_of, parameter
 
 _SEQ: Final = {"type": "integer", "minimum": 0}
-_SOURCE: Final = {**SOURCE, "description": "Where it comes from, if that was told"}
+_SOURCE: Final = {**SOURCE, "description": "Where it comes from, if that is known"}
 _HASH: Final = {"type": "string", "pattern": "^iqdb_[0-9a-f]{528}$"}
 _IDS: Final = {"type": "array", "items": ID, "minItems": 1, "maxItems": 10000}
 

@@ -10,7 +10,7 @@ from api.web.document.terms import BINARY, HASH_PARAMETER
 def _picture(kind: str) -> dict[str, Any]:
     return {
         "200": {"description": "The picture", "content": {kind: {"schema": BINARY}}},
-        "304": {"description": "The one that the client has, by If-None-Match"},
+        "304": {"description": "The client already has it, by If-None-Match"},
     }
 
 

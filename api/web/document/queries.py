@@ -38,7 +38,7 @@ _WORDS: Final[dict[str, dict[str, Any]]] = {
         "minimum": 0,
         "maximum": 10_000,
         "default": 0,
-        "description": "Pages of one limit fit together while the index does not change",
+        "description": "Pages of one limit are cut from one list while the index does not change",
     },
     "exclude": _EXCLUDED,
     "min_likelihood": _LIKELIHOOD,
@@ -64,18 +64,18 @@ _MATCH: Final[dict[str, Any]] = {
         "part": {
             "type": "object",
             "properties": {name: {"type": "integer"} for name in ("x", "y", "width", "height")},
-            "description": "Where in the picture of the query, if not all of it",
+            "description": "The part of the query picture that matched, if it was not all of it",
         },
         "source": {"type": "string", "description": "With find=copies, turns or mode=sketch, if it is known"},
     },
 }
 _HEADERS: Final = {
     "X-Query-Detail": {
-        "description": "Bits of evidence that the picture can give at most; with find=copies or turns",
+        "description": "The most evidence that the picture can give, bits; with find=copies or turns",
         "schema": _NUMBER,
     },
     "X-Query-Damaged": {
-        "description": "A part of the picture was missing; there only where one was",
+        "description": "Present only if a part of the picture was missing",
         "schema": {"const": "true"},
     },
 }

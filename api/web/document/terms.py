@@ -33,7 +33,7 @@ SOURCE: Final[Schema] = {
 BINARY: Final[Schema] = {"type": "string", "format": "binary"}
 DAMAGED: Final[Schema] = {
     "const": True,
-    "description": "A part of the picture was missing; there only where one was",
+    "description": "Present only if a part of the picture was missing",
 }
 IMAGE_PROPERTIES: Final[dict[str, Schema]] = {
     "post_id": ID,
@@ -44,7 +44,7 @@ IMAGE_PROPERTIES: Final[dict[str, Schema]] = {
             "avglf": {"type": "array", "items": {"type": "number"}},
             "sig": {"type": "array", "items": {"type": "array", "items": {"type": "integer"}}},
         },
-        "description": "Not in answers to JSON",
+        "description": "Not in answers to JSON requests",
     },
 }
 CHANNELS: Final[Schema] = {
@@ -62,7 +62,7 @@ CHANNELS: Final[Schema] = {
 _URL: Final[Schema] = {
     "type": "string",
     "maxLength": 2000,
-    "description": "Where the picture is, instead of it; only where the operator lets the server fetch",
+    "description": "The address of the picture, in place of its bytes; only with IQDB_FETCH on",
 }
 _NULL: Final[Schema] = {"type": "null"}
 _RAW: Final = ("application/octet-stream", "image/jpeg", "image/png")
@@ -92,7 +92,7 @@ PREFER: Final = {
     "in": "header",
     "required": False,
     "schema": {"type": "string", "example": "respond-async"},
-    "description": "respond-async: answer 202 as soon as the image is accepted for good",
+    "description": "respond-async: answer 202 as soon as the image is durably accepted",
 }
 
 
