@@ -18,4 +18,4 @@ def warn_of_unknown(environment: Mapping[str, str]) -> None:
         if name.startswith(PREFIX) and name not in known | OF_OTHERS:
             close = difflib.get_close_matches(name, known, 1)
             hint = f"; did you mean {close[0]}?" if close else ""
-            _log.warning("%s is no setting%s", name, hint, extra={"action": "unknown_setting"})
+            _log.warning("%s is not a setting%s", name, hint, extra={"action": "unknown_setting"})

@@ -141,15 +141,15 @@ def read_tokens(file: Path) -> tuple[Token, ...]:
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except OSError as exc:
-        raise WrongUsage(f"the file of tokens cannot be read: {exc.strerror}") from exc
+        raise WrongUsage(f"the token file cannot be read: {exc.strerror}") from exc
     except UnicodeDecodeError as exc:
-        raise WrongUsage("the file of tokens is not UTF-8 text") from exc
+        raise WrongUsage("the token file is not UTF-8 text") from exc
     tokens = []
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         right, _, token = line.strip().partition(" ")
-        tokens.append(create_token(right, token.strip(), f"line {number} of the file of tokens"))
+        tokens.append(create_token(right, token.strip(), f"line {number} of the token file"))
     return tuple(tokens)
 
 

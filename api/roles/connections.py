@@ -99,7 +99,7 @@ class Acceptor:
         for _ in range(_AT_ONCE):
             try:
                 if self._next_number() >= limit - reserved:
-                    self._pause(f"{reserved} of the {limit} files of this process (ulimit -n) are for others")
+                    self._pause(f"all but {reserved} reserved files of {limit} (ulimit -n) are in use")
                     return
                 connection, _ = self._listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -197,7 +197,7 @@ class BoundedProtocol(HttpToolsProtocol):
             if self._header_bytes > MAX_HEAD_BYTES:
                 self._refuse_head()
             else:
-                self._refuse(400, "this is no HTTP request")
+                self._refuse(400, "this is not an HTTP request")
             return
         # These bytes may include the end of the previous request's body, which cannot be told apart here.
         if self.head_since is not None and not self._has_begun:

@@ -28,7 +28,7 @@ TARGET: Final = (*LOCAL, "url", "token")
 DECODING: Final = ("max_pixels", "log_level")
 """Settings of commands that work on a database, on a database or a server, or on pictures."""
 LONG_RUNNING: Final = (*SERVERS, "worker")
-"""What runs on, and minds its signals itself."""
+"""Roles that run until a signal, and handle signals themselves."""
 _EMPTY: Final = "{} is empty; if it is a variable, it is not set"
 
 

@@ -59,7 +59,7 @@ def access_of(settings: Settings, host: str) -> AccessPolicy:
     Raises
     ------
     WrongUsage
-        A token is invalid, the file of tokens cannot be read, or settings contradict each other.
+        A token is invalid, the token file cannot be read, or settings contradict each other.
     """
     tokens = parse_tokens(settings.tokens)
     if settings.token:
@@ -68,7 +68,7 @@ def access_of(settings: Settings, host: str) -> AccessPolicy:
     keyring = Keyring(tokens, file=file)
     anonymous, forwarded = anonymous_right(host, keyring, is_open=settings.open, is_private=settings.private)
     if keyring.is_configured and not keyring:
-        say("the file of tokens has none yet; those that are written there count within seconds")
+        say("the token file has no tokens yet; tokens that are added to it count within seconds")
     return AccessPolicy(keyring, anonymous, forwarded, RateLimit(settings.rate_limit))
 
 
@@ -114,7 +114,7 @@ def open_index(
         except OSError as error:
             raise ConfigError(
                 f"the index {settings.index_directory()} cannot be opened: {error.strerror or error}; "
-                f"nothing was changed; --index-dir says where it may be"
+                f"nothing was changed; choose another place with --index-dir"
             ) from error
     index.follow_store_id(lambda: store.store_id)
     startup.stack.callback(_save_and_close, index)
@@ -178,7 +178,7 @@ def start_compilation(rooms: Sequence[Room], settings: Settings, startup: Startu
     """
     compilation = Compilation(
         rooms,
-        on_compiling=lambda: say(f"{COMPILING}; answers are right meanwhile, only slower"),
+        on_compiling=lambda: say(f"{COMPILING}; answers are correct meanwhile, only slower"),
         on_fast=lambda seconds: say(f"at full speed after {seconds:.0f} s"),
     )
     startup.stack.callback(compilation.close)

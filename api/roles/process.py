@@ -181,7 +181,7 @@ def _bound(host: str, port: int) -> list[socket.socket]:
         families = sorted({(family, address[0]) for family, _, _, _, address in found})  # IPv4 comes first
         listeners = [_listening(*families[0], port)]
     except UnicodeError:
-        raise WrongUsage(f"{host!r} is no name of a host to listen on") from None
+        raise WrongUsage(f"{host!r} is not the name of a host to listen on") from None
     except (OSError, OverflowError) as exc:
         raise ConfigError(f"cannot listen on {host} port {port}: {exc}") from exc
     for family, address in families[1:]:

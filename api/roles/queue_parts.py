@@ -73,7 +73,7 @@ class Seeding:
         self._ledger = ledger
         self._pause_s = pause_s
         self.store_error: str | None = None
-        self._told = ""
+        self._last_reported = ""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._retry, name="seeding", daemon=True)
 
@@ -82,7 +82,7 @@ class Seeding:
         try:
             self._ledger.seed()
         except _NOT_NOW as error:
-            self._tell(error)
+            self._report(error)
             self._thread.start()
 
     def _retry(self) -> None:
@@ -90,24 +90,24 @@ class Seeding:
             try:
                 self._ledger.seed()
             except _NOT_NOW as error:
-                self._tell(error)
+                self._report(error)
                 continue
             except IqdbError as error:
                 self._note(error)
                 log.error("the queue cannot be used: %s", error, extra={"action": "seed_failed"})  # noqa: TRY400
                 return
             self.store_error = None
-            log.info("the queue and the store are there", extra={"action": "seeded"})
+            log.info("the queue and the store are available", extra={"action": "seeded"})
             return
 
     def _note(self, error: IqdbError) -> None:
         self.store_error = str(error) if isinstance(error, StoreError) else None
 
-    def _tell(self, error: IqdbError) -> None:
+    def _report(self, error: IqdbError) -> None:
         """Note why an attempt failed, and log it unless the one before failed for the same reason."""
         self._note(error)
-        if str(error) != self._told:
-            self._told = str(error)
+        if str(error) != self._last_reported:
+            self._last_reported = str(error)
             log.warning("going on without the queue or the store: %s", error, extra={"action": "seed_later"})
 
     def close(self) -> None:

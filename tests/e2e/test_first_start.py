@@ -11,7 +11,7 @@ from tests.fixtures import pictures, programs
 from tests.fixtures.servers import ServerProcess, embedded_server
 from tests.fixtures.waiting import wait_until
 
-NOTICE = "iqdb: preparing for this machine, which takes half a minute, once; answers are right meanwhile"
+NOTICE = "iqdb: preparing for this machine, which takes half a minute, once; answers are correct meanwhile"
 FILES = [pictures.picture(seed, (90, 70)) for seed in range(4)]
 
 

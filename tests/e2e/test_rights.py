@@ -166,7 +166,7 @@ def test_a_file_that_has_no_tokens_yet_opens_nothing(folder: Path) -> None:
     tokens = folder / "later"
     tokens.write_text("# none yet\n")
     with embedded_server(folder / "later.sqlite", "--token-file", str(tokens)) as server:
-        assert "file of tokens has none yet" in server.errors()
+        assert "token file has no tokens yet" in server.errors()
         assert server.client.get("/status").status_code == 200
         assert server.client.delete("/images/1").status_code == 401
         tokens.write_text("write now\n")

@@ -118,7 +118,7 @@ def test_malformed_requests_are_refused_without_a_log_line(caplog: pytest.LogCap
     async def scenario() -> None:
         async with serving() as (_, listener):
             status, body = await exchange(listener, b"rubbish\r\n\r\n")
-            assert (status, body["message"]) == (400, "this is no HTTP request")
+            assert (status, body["message"]) == (400, "this is not an HTTP request")
             upgrade = b"GET / HTTP/1.1\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\n\r\n"
             assert (await exchange(listener, upgrade))[0] == 200
 

@@ -84,7 +84,7 @@ def test_a_variable_that_is_no_setting_is_warned_about(caplog: pytest.LogCapture
     with caplog.at_level(logging.WARNING):
         warn_of_unknown({"IQDB_MAX_PIXEL": "1", "IQDB_QUERY_PORT": "2", "IQDB_SWEEP_S": "3", "PATH": "x"})
     assert [record.getMessage() for record in caplog.records] == [
-        "IQDB_MAX_PIXEL is no setting; did you mean IQDB_MAX_PIXELS?"
+        "IQDB_MAX_PIXEL is not a setting; did you mean IQDB_MAX_PIXELS?"
     ]
 
 
