@@ -1,4 +1,4 @@
-"""What servers measure reaches whoever is on duty: gauges, documents, alert rules and jobs agree."""
+"""What servers report is documented and watched: gauges, `/status`, alert rules and jobs agree."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROMETHEUS = ROOT / "deploy" / "prometheus"
 JOBS = (PROMETHEUS / "prometheus.yml").read_text()
 GAUGE = re.compile(r"iqdb_\w+")
 TROUBLE = re.compile(r"iqdb_\w+_(?:trouble|up|state|lag_seq|age_seconds|oldest_seconds)|iqdb_lag_seq")
-"""By these names a gauge says that something is wrong, or has been waiting for too long."""
+"""Names of gauges that say that something is wrong, or has been waiting for too long."""
 
 
 def documented() -> set[str]:
@@ -61,7 +61,7 @@ def test_every_gauge_of_trouble_has_an_alert() -> None:
 
 
 def test_the_job_for_a_server_in_one_process_asks_where_the_unit_listens() -> None:
-    """It stands there as a comment, for whoever runs it has no use for the others."""
+    """It is there as a comment, since this server has no use for the other jobs."""
     found = jobs_of(re.sub(r"^  # (?=- |  )", "  ", JOBS, flags=re.MULTILINE))
     (name,) = found.keys() - jobs_of(JOBS).keys()
     unit = configparser.ConfigParser(strict=False)

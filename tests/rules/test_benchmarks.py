@@ -1,4 +1,4 @@
-"""Benchmarks are run seldom: what they take from elsewhere is there."""
+"""Benchmarks are run seldom, so a test checks that what they import exists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the documents promise holds: named paths exist, every setting is documented, statuses are told."""
+"""The documents are true: named paths and settings exist, every setting and status is documented."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from api.roles.cli import COMMANDS, load
 from api.web.errors import STATUSES
 from iqdb_client import Client
-from iqdb_core.settings import Settings, fields_of, flags_of, shown_default
+from iqdb_core.settings import OF_OTHERS, PREFIX, Settings, fields_of, flags_of, shown_default
 from iqdb_core.settings_page import settings_page
 from iqdb_core.settings_terms import ROLES
 
@@ -82,6 +82,19 @@ def test_tables_of_settings_agree_with_the_model(document: Path) -> None:
         assert cells[places[0] + 1] == shown_default(name), line
         if places[0] > 0:
             assert cells[0] == ", ".join(f"`{flag.partition('/')[0]}`" for flag in flags_of(name)), line
+
+
+def test_variables_that_documents_name_are_settings() -> None:
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | OF_OTHERS
+    named = {
+        variable: path.name
+        for path in tracked()
+        if path.suffix in {".md", ".yml", ".conf", ".service"} or path.name in {"Dockerfile", "Procfile"}
+        if path.name != "CHANGELOG.md"  # it also names those that were removed
+        for variable in re.findall(r"\bIQDB_[A-Z_]*[A-Z]\b", path.read_text())
+    }
+    assert {"IQDB_TOKEN", "IQDB_API_PORT"} <= named.keys()
+    assert {variable: place for variable, place in named.items() if variable not in known} == {}
 
 
 @pytest.mark.parametrize("role", ROLES)

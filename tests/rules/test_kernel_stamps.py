@@ -1,4 +1,4 @@
-"""Compiled code is kept until a file that was compiled into it changes: all of them have to be known."""
+"""Compiled code is cached until a file that was compiled into it changes: all such files must be known."""
 
 from __future__ import annotations
 
