@@ -1,4 +1,4 @@
-"""What `signature.parts.lines` computes, one pixel at a time and without haste."""
+"""What `signature.parts.lines` computes, one pixel at a time."""
 
 from __future__ import annotations
 
