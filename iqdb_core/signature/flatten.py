@@ -15,14 +15,14 @@ from iqdb_core.kernel import kernel
 _BYTE: Final = np.uint32(255)
 
 
-@kernel(allocates=True)
+@kernel()
 def _blend(value: np.uint32, alpha: np.uint32) -> np.uint32:
     """Return (value * alpha + 255 * (255 - alpha)) / 255, rounded to nearest."""
     sum_ = value * alpha + _BYTE * (_BYTE - alpha) + np.uint32(128)
     return (sum_ + (sum_ >> np.uint32(8))) >> np.uint32(8)
 
 
-@kernel(allocates=True)
+@kernel()
 def on_white(pixels: NDArray[np.uint32], out: NDArray[np.uint32]) -> None:
     """Flatten RGBA pixels onto white.
 
@@ -43,7 +43,7 @@ def on_white(pixels: NDArray[np.uint32], out: NDArray[np.uint32]) -> None:
             out[y, x] = red | (green << np.uint32(8)) | (blue << np.uint32(16))
 
 
-@kernel(allocates=True)
+@kernel()
 def look_up(indices: NDArray[np.uint8], colours: NDArray[np.uint32], out: NDArray[np.uint32]) -> None:
     """Replace indices by colours.
 

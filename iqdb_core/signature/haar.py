@@ -49,7 +49,7 @@ def coefficients(small: NDArray[np.uint8]) -> NDArray[np.float64]:
     return planes
 
 
-@kernel(allocates=True)
+@kernel()
 def _to_yiq(small: NDArray[np.uint8], planes: NDArray[np.float64]) -> None:
     """Write the YIQ planes of a picture into `planes`."""
     for y in range(SIDE):
@@ -62,7 +62,7 @@ def _to_yiq(small: NDArray[np.uint8], planes: NDArray[np.float64]) -> None:
             planes[2, y, x] = 0.212 * red - 0.523 * green + 0.311 * blue
 
 
-@kernel(allocates=True)
+@kernel()
 def _decompose_rows(plane: NDArray[np.float64], out: NDArray[np.float64]) -> None:
     """Decompose every row of `plane` into the same row of `out`; `plane` is destroyed."""
     for y in range(SIDE):
@@ -81,7 +81,7 @@ def _decompose_rows(plane: NDArray[np.float64], out: NDArray[np.float64]) -> Non
         row[0] = sums[0] * factor
 
 
-@kernel(allocates=True)
+@kernel()
 def _decompose_columns(plane: NDArray[np.float64], out: NDArray[np.float64]) -> None:
     """Decompose every column of `plane` into the same column of `out`; `plane` is destroyed.
 

@@ -137,7 +137,7 @@ def spans(length: int) -> Spans:
     return first[:n].copy(), stop[:n].copy(), head[:n].copy(), tail[:n].copy(), which
 
 
-@kernel(allocates=True)
+@kernel()
 def _overlap(position: int, first: int, stop: int, head: np.float32, tail: np.float32) -> np.float32:
     """Return a position's overlap with a span; 0 beyond its end."""
     if position == first:
@@ -172,7 +172,7 @@ def edges(columns: Spans) -> Edges:
     return overlaps, places
 
 
-@kernel(allocates=True)
+@kernel()
 def _finish(sums: NDArray[np.float32], row: int, cells: NDArray[np.uint8]) -> None:
     """Divide a row of finished sums, which is destroyed, and round to 8 bits."""
     for c in range(sums.shape[1]):
@@ -183,7 +183,7 @@ def _finish(sums: NDArray[np.float32], row: int, cells: NDArray[np.uint8]) -> No
             cells[channel, row, c] = np.uint8(min(np.int32(value), _TOP))
 
 
-@kernel(allocates=True)
+@kernel()
 def _add_row(
     row: NDArray[np.uint32],
     overlap: np.float32,
@@ -280,7 +280,7 @@ def add_rows(
     return cell
 
 
-@kernel(allocates=True)
+@kernel()
 def unpack(band: NDArray[np.uint32], top: int, cells: NDArray[np.uint8]) -> None:
     """Copy a band of packed pixels into planes, beginning at row `top`; no arithmetic."""
     for y in range(band.shape[0]):

@@ -58,7 +58,7 @@ def signed_positions(planes: NDArray[np.float64]) -> NDArray[np.int16]:
     return kept
 
 
-@kernel(allocates=True)
+@kernel()
 def _push(
     sizes: NDArray[np.float64], positions: NDArray[np.int64], hole: int, size: float, position: int
 ) -> None:
@@ -74,7 +74,7 @@ def _push(
     positions[hole] = position
 
 
-@kernel(allocates=True)
+@kernel()
 def _replace_root(
     sizes: NDArray[np.float64], positions: NDArray[np.int64], size: float, position: int
 ) -> None:

@@ -87,7 +87,7 @@ def _halve_all(
         depth += 2
 
 
-@kernel(allocates=True)
+@kernel()
 def _widest(averages: NDArray[np.float32], order: NDArray[np.int32], low: int, high: int) -> int:
     """Return the channel whose averages deviate most, by what the deviation costs in score."""
     best = 0
@@ -108,7 +108,7 @@ def _widest(averages: NDArray[np.float32], order: NDArray[np.int32], low: int, h
     return best
 
 
-@kernel(allocates=True)
+@kernel()
 def _select(keys: NDArray[np.float32], order: NDArray[np.int32], low: int, high: int, wanted: int) -> None:
     """Reorder low..high (inclusive) so that no key before `wanted` is above any from it on (Hoare's FIND)."""
     while low < high:
@@ -133,7 +133,7 @@ def _select(keys: NDArray[np.float32], order: NDArray[np.int32], low: int, high:
             return
 
 
-@kernel(allocates=True)
+@kernel()
 def _median(a: float, b: float, c: float) -> float:
     """Return the middle one of three."""
     return max(min(a, b), min(max(a, b), c))
