@@ -35,10 +35,15 @@ def open_ledger(settings: Settings, claimant: str = "", store_id: Callable[[], s
     )
 
 
-def _store_timeouts(settings: Settings) -> StoreTimeouts:
-    """Return what a task has time for: one that a store outlasts is killed, and blames its images."""
+def store_timeouts(settings: Settings) -> StoreTimeouts:
+    """Return timeouts that fit into a task: one that waits too long is killed, and its images are blamed."""
     limit_s = settings.task_time_limit_s
-    return StoreTimeouts(lock_s=min(StoreTimeouts().lock_s, limit_s / 8), statement_s=limit_s / 4)
+    usual = StoreTimeouts()
+    return StoreTimeouts(
+        connect_s=min(usual.connect_s, limit_s / 8),
+        lock_s=min(usual.lock_s, limit_s / 8),
+        statement_s=limit_s / 4,
+    )
 
 
 class ProcessResources:
@@ -79,7 +84,7 @@ class ProcessResources:
 
         def opened() -> SignatureStore:
             if not stores:
-                stores.append(open_store(settings.database_url, timeouts=_store_timeouts(settings)))
+                stores.append(open_store(settings.database_url, timeouts=store_timeouts(settings)))
             return stores[0]
 
         tally = StageTally(
