@@ -93,6 +93,7 @@ def test_nothing_waits_for_the_time_by_which_the_clock_was_set_back(
         for name in ("later", "leases", "idle", "workers"):
             for member in client.zrange(f"iqdb:{name}", 0, -1):
                 client.zincrby(f"iqdb:{name}", 3600 * 1_000_000, member)
+        client.hset("iqdb:drain", "since", str(int(time.time() + 3600) * 1_000_000))
         work.sweep("w")
         assert set(ledger.workers()) == {"w"}
         assert client.zcard("iqdb:idle") == 0
@@ -100,6 +101,8 @@ def test_nothing_waits_for_the_time_by_which_the_clock_was_set_back(
     claimed: list[str] = []
     wait_until(lambda: claimed.extend(job.job_id for job in work.claim().jobs) or claimed, 5)
     assert claimed == [dying_job]
+    work.finish(Claim("", [], 0), [Done(dying_job, 1, None)])
+    assert int(redis_port.read([("HGET", "iqdb:drain", "since")])[0]) <= time.time() * 1_000_000
 
 
 def test_many_messages_are_sent_bit_by_bit(ledger: JobLedger, work: WorkLedger) -> None:

@@ -83,7 +83,7 @@ if #finished > 0 then
   local drain = redis.call('HMGET', P .. 'drain', 'since', 'jobs', 'bytes')
   local since = tonumber(drain[1] or '0')
   local jobs, bytes = tonumber(drain[2] or '0') + #finished, tonumber(drain[3] or '0') + freed
-  if t - since > DRAIN_FORGOTTEN_US then
+  if t < since or t - since > DRAIN_FORGOTTEN_US then  -- the clock was set back, or nothing came for long
     redis.call('HSET', P .. 'drain', 'since', text(t), 'jobs', '0', 'bytes', '0')
   elseif t - since > DRAIN_US then
     local s = (t - since) / 1000000
