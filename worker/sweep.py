@@ -7,20 +7,17 @@ with the connection to Redis.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from celery import bootsteps
 
 from iqdb_core.errors import ConfigError, ForeignQueue, QueueUnavailable
 from iqdb_core.jobs import WorkLedger
 from worker.lost_acks import AcknowledgementWatch
+from worker.tasks import Complaint
 
 log = logging.getLogger(__name__)
-
-_COMPLAINT_S: Final = 60.0
-"""A fault that lasts is logged so often."""
 
 
 class Sweeper:
@@ -38,18 +35,14 @@ class Sweeper:
         self._open_ledger = open_ledger
         self._send = send
         self._ledger: WorkLedger | None = None
-        self._complained_s = float("-inf")
+        self._complaint = Complaint()
 
     def sweep(self, name: str) -> None:
         """Report that the worker `name` is there, and send what is missing; raises QueueUnavailable."""
         try:
             missing = self._opened().sweep(name)
         except (ForeignQueue, ConfigError) as error:
-            if time.monotonic() > self._complained_s + _COMPLAINT_S:
-                self._complained_s = time.monotonic()
-                log.error(  # noqa: TRY400 - the sentence says it
-                    "this worker does nothing: %s", error, extra={"action": "does_nothing"}
-                )
+            self._complaint.tell(error)
             return
         if missing:
             log.info("jobs wait without a message: sending %s", missing, extra={"action": "messages_missing"})

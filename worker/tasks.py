@@ -27,7 +27,7 @@ from worker.handlers import IngestHandler
 log = logging.getLogger(__name__)
 
 _SILENT_S: Final = 60.0
-"""Every message and every sweep meets the same error, several times in a second."""
+"""Every message and every sweep meets the same error, several times a second."""
 
 
 def register(app: Celery, handler: Callable[[], IngestHandler], request: type[Request]) -> None:
@@ -51,14 +51,15 @@ def register(app: Celery, handler: Callable[[], IngestHandler], request: type[Re
             try:
                 is_more = handler().handle() > 0
             except IqdbError as error:
-                complaint.tell(error)
+                if not error.retryable:
+                    complaint.tell(error)
                 raise
             if is_more:
                 send_messages(app, 1)
 
 
 class Complaint:
-    """Says in the log of one process that it does nothing, and why; not again for a minute.
+    """Logs why this process does nothing, at most once a minute.
 
     Parameters
     ----------
@@ -71,8 +72,8 @@ class Complaint:
         self._told_at_s = float("-inf")
 
     def tell(self, error: IqdbError) -> None:
-        """Log an error that trying again cannot mend; others are none of its business."""
-        if error.retryable or self._now() < self._told_at_s + _SILENT_S:
+        """Log the error, unless there was one within the last minute."""
+        if self._now() < self._told_at_s + _SILENT_S:
             return
         self._told_at_s = self._now()
         log.error("this worker does nothing: %s", error, extra={"action": "does_nothing"})
