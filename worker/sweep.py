@@ -7,6 +7,7 @@ with the connection to Redis.
 from __future__ import annotations
 
 import logging
+import select
 from collections.abc import Callable
 from typing import Any
 
@@ -89,7 +90,10 @@ def sweep_step(
 
         def start(self, parent: Any) -> None:
             watch.renew()
-            self._channel = _replaced(self._channel, parent.connection.default_channel)
+            lost, self._channel = self._channel, parent.connection.default_channel
+            _replace(lost, self._channel)
+            if lost is not None:
+                _read_results(parent.pool)
             name = parent.hostname
             self._timer = parent.timer.call_repeatedly(every_s(), lambda: _tick(sweeper, name, watch))
 
@@ -102,8 +106,8 @@ def sweep_step(
     return SweepStep
 
 
-def _replaced(lost: Any, channel: Any) -> Any:
-    """Let the messages be that came over a lost connection, and return the channel of the present one.
+def _replace(lost: Any, channel: Any) -> None:
+    """Neither return nor acknowledge the messages that came over a lost connection.
 
     Celery would send them again, or acknowledge them, over the connection that it has given up, and end the
     worker because that cannot work. Nothing needs either: jobs are in the ledger, the sweep sends what is
@@ -112,7 +116,23 @@ def _replaced(lost: Any, channel: Any) -> Any:
     channel.do_restore = False
     if lost is not None and lost is not channel:
         lost.basic_ack = lost.basic_reject = lambda *_, **__: None
-    return channel
+
+
+def _read_results(pool: Any) -> None:
+    """Read what children have reported while there was no connection to Redis.
+
+    Celery reads it in its event loop, which looks first whose time is up: a task that ended long ago would
+    count as one that overran its limit, its process would be killed, and the images that it held be blamed.
+    """
+    processes = pool._pool  # noqa: SLF001
+    read_one = getattr(processes, "handle_result_event", None)
+    if read_one is None:  # a pool without processes
+        return
+    poll = select.poll()
+    for pipe in processes._fileno_to_outq:  # noqa: SLF001
+        poll.register(pipe, select.POLLIN)
+    for pipe, _ in poll.poll(0):
+        read_one(pipe)
 
 
 def _tick(sweeper: Sweeper, name: str, watch: AcknowledgementWatch) -> None:

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 STAGES: Final = ("decode", "hash", "commit")
 FLUSH_S: Final = 2.0
+AWAY_S: Final = 30.0
+"""A Redis that hangs holds up a worker for ten seconds at each attempt, which its task has no time for."""
 _MICROSECONDS: Final = 1_000_000
 
 
@@ -59,28 +61,29 @@ class StageTally:
         self._port = port
         self._key = stages_key(keys)
         self._clock = clock
-        self._flushed_s = clock()
+        self._flush_at_s = clock() + FLUSH_S
         self._pending: Counter[str] = Counter()
 
     def observe(self, stage: str, seconds: float) -> None:
         """Count one run of a stage."""
         self._pending[f"{stage}:{bisect_left(BUCKETS_S, seconds)}"] += 1
         self._pending[f"{stage}:us"] += round(seconds * _MICROSECONDS)
-        if self._clock() >= self._flushed_s + FLUSH_S:
+        if self._clock() >= self._flush_at_s:
             self.flush()
 
     def flush(self) -> None:
-        """Add what was counted to Redis; while that is away it is kept for the next time."""
-        self._flushed_s = self._clock()
+        """Add what was counted to Redis; while that is away it is kept for later."""
         commands: list[Command] = [("HINCRBY", self._key, field, n) for field, n in self._pending.items()]
-        if not commands:
-            return
+        pause_s = FLUSH_S
         try:
-            self._port.read(commands)
+            if commands:
+                self._port.read(commands)
         except QueueUnavailable as error:
+            pause_s = AWAY_S
             log.debug("stages are counted later: %s", error, extra={"action": "stages_later"})
         else:
             self._pending.clear()
+        self._flush_at_s = self._clock() + pause_s
 
 
 def stages_key(keys: Keys) -> str:

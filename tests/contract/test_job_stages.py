@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from iqdb_core.jobs import JobLedger, RedisPort
 from iqdb_core.jobs.model import BUCKETS_S
-from iqdb_core.jobs.stages import FLUSH_S, StageTally
+from iqdb_core.jobs.stages import AWAY_S, FLUSH_S, StageTally
 
 if TYPE_CHECKING:
     from tests.fixtures.redis import RedisServer
@@ -38,14 +38,18 @@ def test_several_processes_add_up(redis_port: RedisPort, ledger: JobLedger) -> N
 
 
 def test_what_is_counted_while_redis_is_away_comes_later(redis_server: RedisServer) -> None:
+    """And it is asked seldom: one that hangs would hold up each image of a task for many seconds."""
     port = RedisPort.connect(redis_server.url)
-    tally = StageTally(port)
+    clock = Clock()
+    tally = StageTally(port, clock=clock)
     redis_server.kill()
     try:
-        tally.observe("hash", 1.0)
-        tally.flush()
+        for clock.now in (FLUSH_S, 2 * FLUSH_S, 0.9 * AWAY_S):
+            tally.observe("hash", 1.0)
+        assert port.breaks == 2  # one attempt
     finally:
         redis_server.start()
-    tally.flush()
-    assert sum(JobLedger(port, revision_floor=lambda: 0).stages()["hash"].counts) == 1
+    clock.now += AWAY_S
+    tally.observe("hash", 1.0)
+    assert sum(JobLedger(port, revision_floor=lambda: 0).stages()["hash"].counts) == 4
     port.close()
