@@ -38,7 +38,7 @@ def main() -> None:
         pool_cls="prefork",
         loglevel=settings.log_level.upper(),
         quiet=True,
-        # Workers have nothing to tell each other: the ledger does.
+        # Workers need not talk to each other: the ledger coordinates them.
         without_gossip=True,
         without_mingle=True,
         without_heartbeat=not settings.remote_control,

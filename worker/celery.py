@@ -58,7 +58,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
             Keys(settings.redis_prefix), settings.visibility_timeout_s, settings.redis_sentinel_master
         ),
         "broker_connection_retry_on_startup": True,
-        "broker_connection_max_retries": None,  # Redis comes back some day; a worker that gave up would not
+        "broker_connection_max_retries": None,  # a worker that gave up would not come back with Redis
         # JSON only, and no results: the ledger says what became of a job.
         "task_serializer": "json",
         "accept_content": ["json"],
@@ -77,10 +77,10 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_concurrency": settings.worker_processes,
         "worker_max_memory_per_child": settings.worker_max_memory_mib * 1024,
-        "worker_lost_wait": 1.0,  # seconds until a killed child's message is returned; 10 buy nothing here
+        "worker_lost_wait": 1.0,  # seconds until a killed child's message is returned; the default is 10
         "worker_proc_alive_timeout": 30.0,  # a child may need more than 4 seconds on a loaded machine
         "worker_soft_shutdown_timeout": float(settings.task_time_limit_s),
-        # For Celery's own tools. A task is some seconds of work on many images, so events cost nothing.
+        # For Celery's own tools. A task takes seconds and has many images, so events cost next to nothing.
         "worker_enable_remote_control": settings.remote_control,
         "worker_send_task_events": settings.remote_control,
         "worker_hijack_root_logger": False,

@@ -1,8 +1,8 @@
 """A worker that is told to end does so in order, and in time, whatever Redis does.
 
-Celery takes its leave of Redis when it ends, and its heartbeat asks a Redis that does not answer again for
-ever: such a worker would run until somebody kills it. Nothing is lost when it goes without a word: jobs that
-it had in hand are done by others when its lease has ended.
+Celery says goodbye to Redis when it ends, and its heartbeat asks a Redis that does not answer again and
+again: such a worker would run until somebody kills it. Nothing is lost if it just exits: the jobs that it had
+in hand are done by others when its lease has run out.
 """
 
 from __future__ import annotations
@@ -22,15 +22,14 @@ from celery.signals import worker_process_init, worker_shutting_down
 log = logging.getLogger(__name__)
 
 LEAVE_S: Final = 5.0
-"""How long a worker may take its leave when the tasks in hand have ended, or their time is over."""
+"""How long a worker may take to say goodbye when the tasks in hand have ended, or their time is over."""
 
 
 class OrderlyWorker(Worker):  # type: ignore[misc]  # celery carries no types
     """A worker of Celery that ends after the tasks in hand, with status 0, at SIGINT and SIGHUP too.
 
-    To Celery SIGINT is a failure, and SIGHUP means to start anew by running the file of the program: not even
-    found under the same name, and a closed terminal wants no new worker. Ignored, as `nohup` has it, it stays
-    so.
+    Celery exits with a failure at SIGINT, and at SIGHUP it runs the file of the program anew: that may not be
+    found, and a closed terminal wants no new worker. A SIGHUP that is ignored, as by `nohup`, stays ignored.
     """
 
     def install_platform_tweaks(self, worker: Any) -> None:
@@ -51,7 +50,7 @@ def _leave_hangups_to_the_parent(**_: Any) -> None:
 
 
 def end_in_time(hostname: str, limit_s: float) -> None:
-    """End this process so long after its worker was told to end, if it has not ended by then.
+    """Kill this process some time after its worker was told to end, if it has not ended by then.
 
     Parameters
     ----------
@@ -63,7 +62,7 @@ def end_in_time(hostname: str, limit_s: float) -> None:
 
     def begin(sender: str, **_: Any) -> None:
         if sender == hostname:
-            # A thread: the main one may be in a call that no signal interrupts, as the look-up of a name is.
+            # A thread: the main one may be in a call that no signal interrupts, as a DNS lookup.
             timer = threading.Timer(limit_s, _end_now, [limit_s])
             timer.daemon = True
             timer.start()
@@ -73,7 +72,7 @@ def end_in_time(hostname: str, limit_s: float) -> None:
 
 def _end_now(limit_s: float) -> None:
     log.error(
-        "still not ended %g seconds after it was told to: ending without taking leave",
+        "still running %g seconds after it was told to end: exiting at once",
         limit_s,
         extra={"action": "ended_late"},
     )

@@ -1,4 +1,4 @@
-"""What a worker process does: claim jobs, decode, one transaction for all, the final word on each.
+"""What a worker process does: claims jobs, decodes their images, commits them together, ends the claim.
 
 Knows no Celery: `worker.tasks` calls `handle`, tests call it too. The order of its steps is chosen so that a
 process that is killed at any point loses nothing: payloads go only after the commit, and a job that was
@@ -30,8 +30,8 @@ _LONGEST_PAUSE_S: Final = 3.0
 _FIRST_DELAY_S: Final = 2.0
 _LONGEST_DELAY_S: Final = 60.0
 _CLAIM_S: Final = 0.4
-"""A claim is to take about so long: whoever waits for a result waits for all of its claim, and perhaps for
-the one before it."""
+"""How long a claim should take: a client that waits for one image waits for its whole claim, and perhaps for
+the one before."""
 
 
 class Store(Protocol):
@@ -48,16 +48,16 @@ class TaskLimits:
     Parameters
     ----------
     round_s : float
-        After so long nothing more is claimed: Celery is to see tasks end, and a worker that is told to stop
-        stops soon.
+        After this long nothing more is claimed, so that tasks end regularly, and a worker that is told to
+        stop does so soon.
     budget_s : float
-        After so long no further image of a claim is begun; the rest is put back.
+        After this long no further image of a claim is begun; the rest is put back.
     retry_s : float
         How long one claim waits for a store or a ledger that is away before it is put back.
     max_attempts : int
         Claims that ended their process after which an image is set aside.
     idling : Idling or None
-        What to do while nothing, or little, waits; None ends the round then.
+        How to wait for jobs when there are none, or few; None ends the round instead.
     """
 
     round_s: float = 2.0
@@ -88,10 +88,10 @@ class IngestHandler:
     open_store : callable
         Returns the store, opened at the first call; raises StoreUnavailable while that is impossible.
     read_image : callable
-        Bytes of an image file to its signature, and whether it is damaged; raises ImageError.
+        Returns the signature of an image file, and whether it is damaged; raises ImageError.
     limits : TaskLimits
     now, sleep, chance : callable
-        Monotonic seconds, waiting, and a random number of 0..1.
+        Return monotonic seconds, wait, and return a random number in 0..1.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class IngestHandler:
     def handle(self) -> int:
         """Claim and work until nothing waits any more or the time of a round is over.
 
-        One script ends a claim and makes the next one, so a claim of its own is only needed at the beginning
+        One script ends a claim and makes the next one, so a separate claim is needed only at the beginning
         and after a wait.
 
         Returns
@@ -146,15 +146,15 @@ class IngestHandler:
                 continue
             outcomes = self._work(claim.jobs)
             if self._now() >= end:
-                self._patiently(partial(self._ledger.finish, claim, outcomes))
+                self._retried(partial(self._ledger.finish, claim, outcomes))
                 return claim.waiting + sum(isinstance(outcome, PutBack) for outcome in outcomes)
             idling = self._limits.idling
-            claim = self._patiently(
+            claim = self._retried(
                 partial(self._ledger.finish_and_claim, claim, outcomes, self._claim_size(), idling)
             )
 
     def _claim(self, idling: Idling | None) -> Claim:
-        return self._patiently(partial(self._ledger.claim, self._claim_size(), idling))
+        return self._retried(partial(self._ledger.claim, self._claim_size(), idling))
 
     def _after_waiting(self, claim: Claim, end: float) -> Idling | None:
         """Wait for work, and return what to do if there is none after all: None ends the round."""
@@ -188,7 +188,7 @@ class IngestHandler:
         return outcomes + self._commit(hashed)
 
     def _hash(self, job: ClaimedJob) -> _Read | Failed | PutBack:
-        """Return what is to be written for one job, or what becomes of it without that."""
+        """Return what one job writes, or its outcome if it writes nothing."""
         if job.attempts >= self._limits.max_attempts:
             tries = f"each of {job.attempts} tries ended its process, or could not read or store it"
             return Failed(job.job_id, f"set aside: {tries}")
@@ -208,7 +208,7 @@ class IngestHandler:
                 return PutBack(job.job_id, self._delay_s([job]), is_to_blame=True)
             return Failed(job.job_id, str(error), type(error).__name__)
         except Exception:
-            # A fault of ours or of the decoder. It counts like a killed process:
+            # A bug of ours or of the decoder. It counts like a killed process:
             # another try may succeed, and the blame stays until then.
             log.exception(
                 "job %s of image %s could not be decoded",
@@ -235,7 +235,7 @@ class IngestHandler:
         try:
             return self._stored(hashed, end)
         except Exception as error:
-            if _heals(error):
+            if _is_retryable(error):
                 log.warning(
                     "%s jobs put back, their images cannot be stored now: %s",
                     len(hashed),
@@ -245,12 +245,12 @@ class IngestHandler:
                 return self._deferred(hashed)
             log.exception("%s jobs could not be stored", len(hashed), extra={"action": "jobs_unstored"})
         if len(hashed) > 1:
-            return self._stored_apart(hashed, end)
+            return self._stored_one_by_one(hashed, end)
         was_well, self._is_store_well = self._is_store_well, False
         return self._blamed(hashed) if was_well else self._deferred(hashed)
 
     def _stored(self, hashed: Sequence[_Hashed], end: float) -> list[_Outcome]:
-        """Commit jobs in one transaction, and try until `end`; raises what keeps them from being stored."""
+        """Commit jobs in one transaction, trying until `end`; raises the last error."""
         writes = [
             Write(job.image_id, job.revision, read.signature, job.source, job.if_absent)
             for job, read in hashed
@@ -258,13 +258,13 @@ class IngestHandler:
         outcomes = self._applied(writes, end)
         self._is_store_well = True
         return [
-            _final_word(job, read, outcome) for (job, read), outcome in zip(hashed, outcomes, strict=True)
+            _to_outcome(job, read, outcome) for (job, read), outcome in zip(hashed, outcomes, strict=True)
         ]
 
-    def _stored_apart(self, hashed: Sequence[_Hashed], end: float) -> list[_Outcome]:
-        """Commit jobs one by one, of which one may keep all from being stored.
+    def _stored_one_by_one(self, hashed: Sequence[_Hashed], end: float) -> list[_Outcome]:
+        """Commit jobs one by one, since one of them may keep all from being stored.
 
-        One that cannot be stored is to blame where others can: then it is not the store's fault.
+        A job that cannot be stored is to blame only if others can: then it is not the store's fault.
         """
         outcomes: list[_Outcome] = []
         failed: list[_Hashed] = []
@@ -273,7 +273,7 @@ class IngestHandler:
             try:
                 outcomes += self._stored([one], end)
             except Exception as error:
-                if _heals(error):
+                if _is_retryable(error):
                     left = hashed[number:]
                     break
                 log.exception(
@@ -299,15 +299,15 @@ class IngestHandler:
         return [PutBack(job.job_id, delay_s, is_to_blame=True) for job, _ in hashed]
 
     def _applied(self, writes: Sequence[Write], end: float) -> list[WriteOutcome]:
-        """Commit writes; those that only another clock outran are numbered anew, and committed again.
+        """Commit writes; those that are stale only because a clock was ahead get new revisions, and a commit.
 
-        A later write that another worker stores between the two commits is replaced by the one numbered anew.
-        That takes several writers to one image, within milliseconds, while a clock is ahead.
+        A later write that another worker stores between the two commits is overwritten. That takes several
+        writers to one image, within milliseconds, while a clock is ahead.
         """
         outcomes: dict[int, WriteOutcome] = {}
         pending = dict(enumerate(writes))
         while pending:
-            done = self._patiently(partial(self._apply, list(pending.values())), end)
+            done = self._retried(partial(self._apply, list(pending.values())), end)
             outcomes |= zip(pending, done, strict=True)
             met = {
                 number: (writes[number], outcomes[number])
@@ -316,7 +316,7 @@ class IngestHandler:
             }
             if not met:
                 break
-            moved = self._patiently(partial(self._ledger.renumber, list(met.values())), end)
+            moved = self._retried(partial(self._ledger.renumber, list(met.values())), end)
             pending = {
                 number: replace(writes[number], revision=revision)
                 for number, revision in zip(met, moved, strict=True)
@@ -324,7 +324,7 @@ class IngestHandler:
             }
             if pending:
                 log.warning(
-                    "%s writes met a clock that is ahead, and are numbered anew",
+                    "%s writes met a clock that is ahead, and get new revisions",
                     len(pending),
                     extra={"action": "renumbered"},
                 )
@@ -338,11 +338,8 @@ class IngestHandler:
         longest: float = min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2**deferrals)
         return longest * (0.5 + self._chance() / 2)
 
-    def _patiently(self, call: Callable[[], T], end: float | None = None) -> T:
-        """Call until it succeeds, as long as its errors are of the kind that heals and time is left.
-
-        That is until `end`, or for `retry_s` from now on.
-        """
+    def _retried(self, call: Callable[[], T], end: float | None = None) -> T:
+        """Call, and again after errors that are retryable, until `end`, or for `retry_s` from now."""
         pause = _FIRST_PAUSE_S
         if end is None:
             end = self._now() + self._limits.retry_s
@@ -358,13 +355,12 @@ class IngestHandler:
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
 
 
-def _heals(error: Exception) -> bool:
-    """Tell whether trying again later can help, whatever is tried."""
+def _is_retryable(error: Exception) -> bool:
     return isinstance(error, IqdbError) and error.retryable
 
 
-def _final_word(job: ClaimedJob, read: _Read, outcome: WriteOutcome) -> Done | Failed:
-    """Return the final word on a job whose write was in the transaction."""
+def _to_outcome(job: ClaimedJob, read: _Read, outcome: WriteOutcome) -> Done | Failed:
+    """Return the outcome of a job whose write is committed, or was refused for an image that has its id."""
     if outcome.is_taken:
         return Failed(job.job_id, str(ImageExists(job.image_id)), ImageExists.__name__, outcome.seq)
     return Done(job.job_id, outcome.seq, read.signature, read.is_damaged)

@@ -20,7 +20,7 @@ class AcknowledgementWatch:
         self._older: list[Any] = []
 
     def renew(self) -> None:
-        """Note that a new connection is in use: what the older one had in hand is delivered over this one."""
+        """Note that a new connection is in use: unacknowledged messages are delivered again over it."""
         self.generation += 1
         self._fresh = []
         self._older = []
@@ -31,7 +31,7 @@ class AcknowledgementWatch:
             self._fresh.append(message)
 
     def has_lost(self) -> bool:
-        """Whether an acknowledgement is missing that was due already when this was asked the last time."""
+        """Return whether an acknowledgement is missing that was due before the previous call."""
         is_lost = any(not message.acknowledged for message in self._older)
         self._older = [message for message in self._fresh if not message.acknowledged]
         self._fresh = []

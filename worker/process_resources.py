@@ -1,4 +1,4 @@
-"""What one worker process works with: its ledger, its store, its handler; never shared over a fork."""
+"""What one worker process works with: its ledger, its store and its handler; never shared over a fork."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from worker.handlers import IngestHandler, TaskLimits
 from worker.watched_store import WatchedStore
 
 LINGER_S: Final = 0.5
-"""A task listens for so long before it ends: a message through Celery costs as much as hashing two images."""
+"""How long a task listens before it ends: a message through Celery costs as much as hashing two images."""
 GATHER_S: Final = 0.05
-"""A few images for which nobody waits are left alone for so long, so that more of them share a commit."""
+"""How long a few bulk images wait for others to share a commit with."""
 
 
 def open_ledger(settings: Settings, claimant: str = "", store_id: Callable[[], str] = str) -> WorkLedger:

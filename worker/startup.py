@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 def prepare_at_start(
     app: Celery, settings: Callable[[], Settings], tell_store_id: Callable[[str], None]
 ) -> None:
-    """Have workers of `app` check their settings and load their kernels, and say when they are ready.
+    """Make workers of `app` check their settings, load their kernels, and print when they are ready.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def _make_no_folder() -> None:
 
     What they share lies in files that lose their names as soon as they are open.
     """
-    # billiard asks Python's own module, which has no better place to say so.
+    # Where billiard looks for it; there is no public way to set it.
     current_process()._config["tempdir"] = tempfile.gettempdir()  # type: ignore[attr-defined] # noqa: SLF001
 
 
@@ -84,9 +84,9 @@ def check(settings: Settings) -> str:
     Raises
     ------
     ConfigError
-        An address that is none.
+        An address is invalid.
     StoreInvalid
-        A database that is not ours or from a newer version.
+        The database is not ours, or from a newer version.
     """
     open_ledger(settings).close()
     try:

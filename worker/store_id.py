@@ -1,7 +1,7 @@
-"""Whose worker is this? The id of the store, as the parent of a worker knows it.
+"""The id of the store, as the parent of a worker knows it.
 
-A parent that started while the store was away does not know it, and learns it when the store is back: who
-does not say to which store it belongs is taken for a worker of whichever store the queue is of.
+A parent that started while the store was away reads it when the store is back: a worker that does not name
+its store counts as one of the store that the queue belongs to.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _TIMEOUTS: Final = StoreTimeouts(connect_s=2.0, lock_s=2.0, statement_s=2.0)
 """The parent does nothing else meanwhile."""
 _PAUSE_S: Final = 2.0
 _PAUSES: Final = 10
-"""A store that is slow to say nothing is asked the less often: a tenth of the parent's time at most."""
+"""A store that is slow to fail is asked less often: that takes a tenth of the parent's time at most."""
 
 
 class StoreId:
@@ -41,11 +41,11 @@ class StoreId:
         self._ask_at_s = float("-inf")
 
     def learn(self, store_id: str) -> None:
-        """Take what somebody else found out; '' is nothing."""
+        """Take the id that was read at the start; '' if there was none."""
         self._known = store_id
 
     def __call__(self) -> str:
-        """Return the id; '' while the store is away, or is none yet."""
+        """Return the id; '' while the store is away, or has no tables of ours yet."""
         start = self._now()
         if not self._known and start >= self._ask_at_s:
             try:

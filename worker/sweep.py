@@ -1,7 +1,7 @@
-"""What a worker's parent does besides: say that it is there, replace lost messages, end claims of the dead.
+"""Reports that a worker is there, replaces lost messages, and ends the claims of children that died.
 
-Runs on the timer of Celery's event loop, without a thread: the parent forks at any time. Stops and starts
-with the connection to Redis.
+Runs in the parent, on the timer of Celery's event loop, without a thread: the parent forks at any time. It
+starts and stops with the connection to Redis.
 """
 
 from __future__ import annotations
@@ -65,7 +65,11 @@ class Sweeper:
         try:
             self._opened().leave(name)
         except QueueUnavailable as error:
-            log.warning("still on the list of workers: %s", error, extra={"action": "still_listed"})
+            log.warning(
+                "this worker stays on the list of workers for a while: %s",
+                error,
+                extra={"action": "still_listed"},
+            )
         self._opened().close()
         self._ledger = None
 

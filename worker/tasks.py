@@ -39,12 +39,12 @@ def register(app: Celery, handler: Callable[[], IngestHandler], request: type[Re
     handler : callable
         Returns the handler of the process that runs the task.
     request : type
-        By which Celery follows a message; see `worker.watched_request`.
+        The class by which Celery follows a message; see `worker.watched_request`.
     """
     complaint = Complaint()
 
-    # Celery has a line for an IqdbError, at level info and without a traceback. That is enough where Redis or
-    # the store stayed away: the handler has warned at each of its tries. What cannot heal is told here.
+    # Celery logs an IqdbError at level info, without a traceback. That is enough while Redis or the store is
+    # away: the handler has warned at each of its tries. What trying again cannot mend is logged here.
     @app.task(name=TASK_INGEST, Request=request, throws=(IqdbError,), shared=False)
     def ingest() -> None:
         with undisturbed():
@@ -80,13 +80,13 @@ class Complaint:
 
 
 def send_messages(app: Celery, count: int) -> None:
-    """Put messages on the queue that say that there is work; one that is not sent is missed by the sweep."""
+    """Put messages on the queue that say that there is work; the sweep replaces those that are not sent."""
     try:
         for _ in range(count):
             app.send_task(TASK_INGEST, ignore_result=True, retry=False)
     except (OperationalError, RedisError, OSError) as error:
         log.warning(
-            "a message was not sent, the next sweep will: %s", error, extra={"action": "message_unsent"}
+            "a message was not sent, the next sweep sends it: %s", error, extra={"action": "message_unsent"}
         )
 
 

@@ -1,9 +1,9 @@
-"""Celery's way to Redis, for which a Redis that refuses to serve is one that is away.
+"""Celery's transport to Redis, for which a Redis that refuses to serve is one that is away.
 
-Redis is full, or its disk is; a master became the replica of another. To Celery such answers are mistakes of
-its own, for which it ends the worker; started again it ends at once. Here they count as a lost connection,
-and a connection is made only once Redis takes writes: until then Celery waits, longer and longer. Nor does an
-item of a queue that is no message end a worker.
+Redis refuses when it or its disk is full, or when the master became a replica. Celery takes such answers for
+bugs and ends the worker; started again, it ends at once. Here they count as a lost connection, and a
+connection is made only once Redis takes writes: until then Celery waits, longer and longer. Nor does an item
+of the queue that is no message end a worker.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ log = logging.getLogger(__name__)
 _PROBE: Final = "probe"
 _CLASSES: Final = {"redis": "Transport", "rediss": "Transport", "sentinel": "SentinelTransport"}
 _LOST: Final = (*plain.Transport.connection_errors, ResponseError, InvalidResponse)
-"""All answers that are errors, not the refusals alone: `except` goes by types, and theirs say little. A
-worker that complains again and again can be mended from outside, one that has ended has to be started, too.
-The last is the answer of something that is not Redis."""
+"""All errors that Redis answers, not only refusals, which have no types of their own. A worker that goes on
+connecting can be helped from outside; one that has ended must be started, too. InvalidResponse is the answer
+of something that is not Redis."""
 
 
 class _NoMessage(Exception):
@@ -43,7 +43,7 @@ class _Message(PlainMessage):
 
 
 class _Reading:
-    """What all channels do with an item of a queue that is no message: somebody else put it there."""
+    """Drops items of a queue that are no messages: somebody else put them there."""
 
     Message = _Message
 
@@ -51,7 +51,11 @@ class _Reading:
         try:
             return super()._brpop_read(**options)  # type: ignore[misc]
         except (_NoMessage, json.JSONDecodeError, UnicodeDecodeError) as error:
-            log.warning("an item of the queue was left out: %s", error, extra={"action": "item_left_out"})
+            log.warning(
+                "an item of the queue that is no message was left out: %s",
+                error,
+                extra={"action": "item_left_out"},
+            )
             return True
 
 
@@ -70,7 +74,7 @@ class Transport(plain.Transport):
     connection_errors = _LOST
 
     def establish_connection(self) -> Any:
-        """Return a connection to a Redis that takes writes; raises what Redis says if it does not."""
+        """Return a connection to a Redis that takes writes; raises its answer if it does not."""
         return _writable(self, super().establish_connection())  # type: ignore[no-untyped-call]
 
 
@@ -81,7 +85,7 @@ class SentinelTransport(Transport, plain.SentinelTransport):
 
 
 def use() -> None:
-    """Have Celery use these in this process, for all of its addresses: it switches between sentinels."""
+    """Make Celery use these classes in this process, whatever the scheme of its address."""
     for scheme, name in _CLASSES.items():
         transport.TRANSPORT_ALIASES[scheme] = f"{__name__}:{name}"
         transport._transport_cache.pop(scheme, None)  # noqa: SLF001 - somebody may have asked before

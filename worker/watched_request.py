@@ -11,7 +11,7 @@ from celery.worker.request import Request
 from worker.lost_acks import AcknowledgementWatch
 
 _DEATHS: Final = (WorkerLostError, Terminated, SystemExit, KeyboardInterrupt)
-"""What ends the task of a child, and the child with it."""
+"""Errors of a task that say that its child has died, or ends with it."""
 
 
 def request_class(
@@ -26,7 +26,7 @@ def request_class(
     claimant_of : callable
         Returns the claimant that a child with this process id is.
     on_death : callable
-        Called with a claimant that died, or is about to be killed because it overran the time limit.
+        Called with a claimant that has died, or is about to be killed at the time limit.
     """
 
     class WatchedRequest(Request):  # type: ignore[misc]  # celery carries no types
@@ -45,15 +45,15 @@ def request_class(
         def on_failure(self, exc_info: Any, *arguments: Any, **options: Any) -> Any:
             # By its type: the exception itself may be wrapped into another one.
             if issubclass(exc_info.type, _DEATHS):
-                self._tell()
+                self._report_death()
             return super().on_failure(exc_info, *arguments, **options)
 
         def on_timeout(self, soft: bool, timeout: float) -> None:
             super().on_timeout(soft, timeout)
             if not soft:
-                self._tell()
+                self._report_death()
 
-        def _tell(self) -> None:
+        def _report_death(self) -> None:
             if self.worker_pid:
                 on_death(claimant_of(self.worker_pid))
 

@@ -41,7 +41,7 @@ class RedisFull(QueueFull):
 
     def __init__(self, used: int, most: int, held: tuple[int, int, int, int], retry_after_s: float) -> None:
         super().__init__(*held, retry_after_s)
-        self.args = (f"the queue's memory is nearly full: {used:,} of {most:,} bytes are in use",)
+        self.args = (f"the queue has no memory left for this: {used:,} of {most:,} bytes are in use",)
 
 
 class Headroom:

@@ -171,7 +171,7 @@ def test_a_queue_that_has_no_room_for_what_redis_copies_is_full(server: RedisSer
     with server.client() as client:
         client.config_set("maxmemory", 20_000_000)
     ledger = JobLedger(port, revision_floor=lambda: 0)
-    with pytest.raises(QueueFull, match=r"nearly full: [0-9,]+ of 20,000,000 bytes"):
+    with pytest.raises(QueueFull, match=r"no memory left for this: [0-9,]+ of 20,000,000 bytes"):
         accept_one(ledger, data=bytes(10_000_000))
     assert ledger.refusal is None
 
