@@ -35,7 +35,7 @@ from iqdb_core.model import Signature
 _READS: Final = 8
 _SHOW_S: Final = 2.0
 """How long a finished job is not shown as done because a query node lacks its image, seconds."""
-_HURRIED_JOBS: Final = 32
+_INTERACTIVE_JOBS: Final = 32
 """Larger batches go into the bulk lane even if a client waits: they would delay others."""
 
 log = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ class QueueIngestion:
         self._hash_channels = hash_channels
         self._max_upload_bytes = max_upload_bytes
         self._group_jobs = min(GROUP_JOBS, acceptor.limits.max_jobs)
-        self._delete_jobs = min(GROUP_JOBS, acceptor.limits.hurried_jobs)
+        self._delete_jobs = min(GROUP_JOBS, acceptor.limits.reserved_jobs)
         self._timeout_s = timeout_s
         self._reads = asyncio.Semaphore(_READS)
 
@@ -110,7 +110,7 @@ class QueueIngestion:
 
     async def add_many(self, news: Sequence[NewImage], *, wait: bool) -> list[Outcome]:
         """See `Ingestion`; images accepted before the queue was full stay accepted, the others fail."""
-        lane = Lane.INTERACTIVE if wait and len(news) <= _HURRIED_JOBS else Lane.BULK
+        lane = Lane.INTERACTIVE if wait and len(news) <= _INTERACTIVE_JOBS else Lane.BULK
         outcomes: dict[int, Outcome] = {}
         group: dict[int, Submission] = {}
         for number, new in enumerate(news):

@@ -1,7 +1,7 @@
 """The job ledger: accepted writes on their way to the store, kept in Redis until they are committed.
 
-Imports `redis` and nothing of Celery, web, SQL or images; and that only when something of the ledger itself
-is asked for: a server without a queue knows jobs by name only.
+Imports nothing of Celery, web, SQL or images, and `redis` only when the ledger itself is used: a server
+without a queue needs only the values of `model`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from iqdb_core.jobs.working import Retention, WorkLedger
 
 _HOMES: Final = ("model", "keys", "connection", "accepting", "reading", "working")
-"""Those that load no client of Redis first."""
+"""The first two do not load the client of Redis."""
 
 __all__ = [
     "Acceptance",

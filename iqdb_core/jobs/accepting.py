@@ -1,7 +1,7 @@
-"""The ledger as the api sees it: accept submissions, hand out revisions; reading is in `reading`.
+"""The api's side of the ledger: accepts submissions and gives them revisions.
 
-Never sends a Celery message (whoever accepts does that afterwards; the sweep finds what was not sent) and
-never touches the store. `WorkLedger` is the worker's side of the same records.
+Never sends a Celery message (the caller does, afterwards; the sweep replaces those that are not sent) and
+never touches the store. `WorkLedger` is the worker's side of the same records, `JobReader` reads them.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from iqdb_core.jobs.rights import CheckedScripts
 from iqdb_core.jobs.scripts import ACCEPT, SEED, check_countable
 
 _STAGING_S: Final = 900
-"""How long a payload lives that was sent but never accepted, because its api process died in between."""
+"""Time to live of a payload that was sent but never accepted, because its api process died in between."""
 _PIECE_BYTES: Final = 4 * 1024 * 1024
 """Payloads of a large batch go in pieces of about this size. Redis flushes its file once for each of them,
 does nothing else meanwhile, and needs memory for another copy or two."""
-_HURRY_PERCENT: Final = 5
-"""The queue takes so much more of what someone waits for: a crawler that fills it locks nobody out."""
+_RESERVE_PERCENT: Final = 5
+"""How much more the queue takes of interactive jobs: a crawler that fills it locks nobody out."""
 _RECORD_BYTES: Final = 1024
 """About what Redis needs for a job besides its payload."""
 
@@ -50,12 +50,12 @@ class QueueLimits:
     max_bytes: int = 1024 * 1024 * 1024
 
     @property
-    def hurried_jobs(self) -> int:
-        """How many jobs that someone waits for fit into a queue that others keep full."""
-        return max(1, self.max_jobs * _HURRY_PERCENT // 100)
+    def reserved_jobs(self) -> int:
+        """How many interactive jobs fit into a queue that is full of bulk jobs."""
+        return max(1, self.max_jobs * _RESERVE_PERCENT // 100)
 
     def refusal(self, jobs: int, held: int, jobs_per_s: float, bytes_per_s: float) -> QueueFull:
-        """Return the error for a queue that holds `jobs` and `held` bytes and drains at these rates."""
+        """Return the error for a queue that holds `jobs` with `held` bytes and drains at these rates."""
         waits = [
             drained_s(over, limit, rate)
             for over, limit, rate in (
@@ -79,7 +79,7 @@ class JobLedger(JobReader):
         whenever Redis has lost its clock or another server answers; without it a lost clock is an error,
         never a guess.
     store_id : callable, optional
-        Returns the id of the store that the jobs are for; asked after `revision_floor`.
+        Returns the id of the store that the jobs are for; called after `revision_floor`.
     keys : Keys
     silent_s : float
         See `JobReader`.
@@ -114,17 +114,17 @@ class JobLedger(JobReader):
 
     @property
     def store_id(self) -> str:
-        """Name of the store that the jobs are for; empty until it was asked for that."""
+        """Id of the store that the jobs are for; empty until the store was asked."""
         return self._store_id
 
     @property
     def most_bytes(self) -> int:
-        """A larger payload is never accepted: not even an empty queue, or Redis, has room for it."""
+        """The largest payload that an empty queue, in an empty Redis, has room for."""
         return int(min(self.limits.max_bytes, self._headroom.most_bytes()))
 
     @property
     def refusal(self) -> QueueRefused | None:
-        """Why Redis, which answers, took nothing when it was asked the last time."""
+        """Why Redis refused the last jobs although it answers; None if it did not."""
         return self._refusals.last
 
     # The clock of revisions.
@@ -152,8 +152,8 @@ class JobLedger(JobReader):
         Raises
         ------
         QueueUnavailable
-            Redis is away or forgets keys when it is full, or the clock is lost and nobody was named who knows
-            the store's revisions.
+            Redis is away or forgets keys when it is full, or the clock is lost and there is no
+            `revision_floor`.
         ForeignQueue
             The queue holds jobs of another store.
         StoreUnavailable, StoreInvalid
@@ -168,13 +168,13 @@ class JobLedger(JobReader):
     def _seed(self, revision_floor: Callable[[], int]) -> None:
         floor = revision_floor()
         self._store_id = self._read_store_id()
-        self._run_id = self._port.run_id()  # before: another one that answers from here on is to be noticed
+        self._run_id = self._port.run_id()  # before: a server that takes over from here on must be noticed
         self.seed_revision_floor(floor)
-        # Last: who goes on all the same, and accepts, has to know whose queue it is.
+        # Last: a caller that goes on accepting although this raises must know whose queue it is.
         self._headroom.shortage(0, 1.0)
 
     def _reseed_after_break(self) -> None:
-        """Look who answers, if a connection broke since this was asked the last time."""
+        """Seed again if a connection broke since the last call and another server answers now."""
         breaks = self._port.breaks
         if breaks != self._breaks:
             self._reseed_if_replaced()
@@ -199,10 +199,10 @@ class JobLedger(JobReader):
         return self.accept_all(submissions).jobs
 
     def accept_all(self, submissions: Sequence[Submission]) -> Acceptance:
-        """Accept all submissions or none of them; on return they are not lost any more.
+        """Accept all submissions or none of them; on return they are durable.
 
-        Payloads travel first, under keys that expire by themselves; then one script checks the limits, allots
-        consecutive revisions in the order of `submissions`, and makes payloads and records permanent
+        Payloads are sent first, under keys that expire by themselves; then one script checks the limits,
+        allots consecutive revisions in the order of `submissions`, and makes payloads and records permanent
         together. The caller then sends as many messages as are missing.
 
         Parameters
@@ -228,7 +228,7 @@ class JobLedger(JobReader):
             with self._refusals.noted():
                 accepted = self._accept_all(submissions)
         except QueueFull:
-            self._look_again()
+            self._check_refusal()
             raise
         self._refusals.end()
         return accepted
@@ -265,18 +265,18 @@ class JobLedger(JobReader):
         Raises
         ------
         QueueFull
-            So much more would be refused now.
+            This much more would be refused now.
         QueueUnavailable
             Redis is away.
         """
         try:
             return self._checked_capacity(jobs, payload_bytes, _room(lane is Lane.INTERACTIVE))
         except QueueFull:
-            self._look_again()
+            self._check_refusal()
             raise
 
-    def _look_again(self) -> None:
-        """Note it if Redis refuses no more: a queue that is full is given nothing that could tell."""
+    def _check_refusal(self) -> None:
+        """Check whether Redis still refuses: a full queue accepts nothing that would show it."""
         if self._refusals.last is None or isinstance(self._refusals.last, ForeignQueue):
             return
         with suppress(QueueUnavailable):
@@ -294,7 +294,7 @@ class JobLedger(JobReader):
         return held_jobs, held
 
     def _check_memory(self, payload_bytes: int, room: float) -> None:
-        """Raise QueueFull if Redis is too full for so many bytes more; raises QueueUnavailable, too."""
+        """Raise QueueFull if Redis has no memory for this many more bytes; may raise QueueUnavailable."""
         shortage = self._headroom.shortage(payload_bytes, room)
         if shortage is None:
             return
@@ -305,7 +305,7 @@ class JobLedger(JobReader):
         raise RedisFull(used, most, (jobs, limits.max_jobs, held, limits.max_bytes), wait_s)
 
     def _figures(self) -> tuple[int, int, float, float]:
-        """Return the jobs and bytes that the queue holds, and how many of each are worked off in a second."""
+        """Return the jobs and bytes that the queue holds, and how many of each are done per second."""
         queued, running, held, drain = self._port.read(
             [
                 ("ZCARD", f"{self._prefix}jobs:queued"),
@@ -334,10 +334,10 @@ class JobLedger(JobReader):
             pieces[-1].append(("SET", key, submission.payload, "EX", _STAGING_S))
         for piece in pieces[:-1]:
             self._port.read(piece, is_whole=True)
-        self._reseed_after_break()  # now: what is staged may have gone to another server than the last jobs
+        self._reseed_after_break()  # now: the payloads may have gone to another server than the last jobs
         answer: list[Any] = self._scripts.run(
             ACCEPT,
-            *(self.limits.max_jobs, self.limits.max_bytes, _HURRY_PERCENT, self._store_id),
+            *(self.limits.max_jobs, self.limits.max_bytes, _RESERVE_PERCENT, self._store_id),
             *(self._last_revision, self._keys.queue, *records),
             before=pieces[-1],
             before_repeating=self._reseed_if_replaced,
@@ -346,5 +346,5 @@ class JobLedger(JobReader):
 
 
 def _room(is_waited_for: bool) -> float:
-    """Return how much of its limits the queue may take: more of what someone waits for."""
-    return 1 + _HURRY_PERCENT / 100 if is_waited_for else 1.0
+    """Return how much of its limits the queue may take, as a factor."""
+    return 1 + _RESERVE_PERCENT / 100 if is_waited_for else 1.0

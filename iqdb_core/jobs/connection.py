@@ -1,6 +1,6 @@
-"""The one way to Redis: timeouts on every call, scripts by their hash, and errors in the library's own words.
+"""The one way to Redis: a timeout on every call, scripts by their hash, and errors of `iqdb_core.errors`.
 
-Knows no keys and no jobs. The ledgers stand on it; a process makes its own after a fork.
+Knows no keys and no jobs. The ledgers use it; a process makes its own after a fork.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ Argument = str | bytes | int
 Command = tuple[Argument, ...]
 
 _NOT_NOW: Final = ("LOADING", "MASTERDOWN", "BUSY ", "UNBLOCKED")
-"""Answers of a server that cannot serve now, and will by itself: a start, a replica without its master."""
+"""Answers of a server that cannot serve for a while: it is starting, or a replica without its master."""
 _RIGHTS: Final = "its user lacks a right that is needed"
 _KEYS: Final = re.compile(r"access (a|the|one of the|at least one of the) (key|'[^']*' key)")
-"""What is said to a user who may run a command, though not on this key."""
+"""How Redis refuses a key to a user who may run the command."""
 _COMMAND: Final = re.compile(r"to run the '([^']+)' command")
-"""What is said to one who may not; of scripts only from Redis 7.2 on."""
+"""How it refuses the command itself; of scripts only from Redis 7.2 on."""
 _REFUSALS: Final = {
     "OOM": "its memory is full",
     "MISCONF": "it cannot write to its disk",
@@ -45,29 +45,29 @@ _REFUSALS: Final = {
     "The user executing the script can't": _RIGHTS,  # Redis 6.0 to 7.0
     "ACL failure in script": _RIGHTS,  # since then
 }
-"""Answers of one that serves only when its operator has done something, and what a client may read of it."""
+"""Answers of a server that serves only when its operator has done something, and what clients are told."""
 _WORDS: Final = {
     redis.exceptions.OutOfMemoryError: "OOM",
     redis.exceptions.ReadOnlyError: "READONLY",
     redis.exceptions.MasterDownError: "MASTERDOWN",
     redis.exceptions.NoPermissionError: "NOPERM",
 }
-"""The words of those from which the client library takes it off, unless a script met them."""
+"""The word that the client library removes from these errors, unless a script met them."""
 _AFTER_COMMAND: Final = "of pipeline caused error: "
 _UNKNOWN: Final = re.compile("unknown (redis )?command", re.IGNORECASE)
-"""What a server says that has it under another name (`rename-command`), switched off, or never had it."""
+"""How Redis answers a command that has another name (`rename-command`), is switched off, or unknown."""
 
 
 class Memory(NamedTuple):
-    """What a server with a limit says of its memory: bytes in use, at most, and what happens then."""
+    """The memory of a server with a limit: bytes in use, the limit, and the policy at the limit."""
 
     used: int
     most: int
     policy: str
 
 
-class _ClosedAtRest(redis.exceptions.RedisError):
-    """A connection that nobody used was closed by the other side; another server may answer now."""
+class _ClosedWhileIdle(redis.exceptions.RedisError):
+    """An idle connection was closed by the other side; another server may answer now."""
 
 
 class RedisPort:
@@ -81,14 +81,13 @@ class RedisPort:
     Attributes
     ----------
     breaks : int
-        How often a connection broke, also at rest, or stayed silent; what answers afterwards may be another
-        server.
+        How often a connection broke, also while idle, or gave no answer. Another server may answer since.
     """
 
     def __init__(self, client: redis.Redis) -> None:
         self._client: Any = client  # redis-py's generic calls carry no types
         pool = client.connection_pool
-        pool.connection_class = _telling(pool.connection_class)
+        pool.connection_class = _reporting(pool.connection_class)
         self.breaks = 0
 
     @classmethod
@@ -99,14 +98,14 @@ class RedisPort:
         ----------
         url : str
             redis://HOST:PORT/DATABASE, rediss:// for TLS, or sentinel://HOST:PORT/DATABASE, several of them
-            separated by semicolons: the addresses that Celery understands as well.
+            separated by semicolons, as Celery has it.
         sentinel_master : str
             What the sentinels call the master.
 
         Raises
         ------
         WrongUsage
-            An address that is none.
+            The address is invalid.
         """
         options = {
             "socket_timeout": SOCKET_TIMEOUT_S,
@@ -155,24 +154,24 @@ class RedisPort:
         arguments : str, bytes or int
         before : sequence of Command
             Run with the script as one transaction, so that Redis flushes its file once for all of them. The
-            script has to look whether they succeeded: their errors are not reported.
+            script has to check whether they succeeded: their errors are not reported.
         before_repeating : callable, optional
             Called when the answer was lost, before all is sent again; what it raises is raised.
 
         Raises
         ------
         QueueUnavailable
-            Redis is away or still loading; QueueRefused if it is out of memory or read-only, or does not let
-            us in.
+            Redis is away or still loading; QueueRefused if it is out of memory, read-only, or refuses the
+            user.
         ConfigError
-            It does not know a command that is needed.
+            It lacks a command that is needed.
         """
         with translated():
             call: Command = ("EVALSHA", script.sha, 0, *arguments)
             answer = self._execute([*before, call], before_repeating, is_whole=bool(before))[-1]
             if isinstance(answer, redis.exceptions.NoScriptError):
-                # By its text, which Redis keeps: between a load and a call it could be made to forget again.
-                # No transaction, which a full memory would refuse to workers.
+                # With its text, which Redis keeps: after SCRIPT LOAD it could be flushed before the call.
+                # Not in a transaction, which a full Redis would refuse to workers.
                 answer = self._execute([("EVAL", script.text, 0, *arguments)], before_repeating)[-1]
             _raise_first([answer])
             return answer
@@ -197,10 +196,10 @@ class RedisPort:
             return answers
 
     def run_id(self) -> str:
-        """Return the random name that the server got when it was started.
+        """Return the random id that the server got when it was started.
 
-        Where it may not be asked, or does not say, that is another name each time: then nobody can tell
-        whether the server is still the same, and has to take it for another.
+        If INFO is not allowed, or does not show it, a new id each time: nobody can tell then whether the
+        server is still the same, so it counts as another.
 
         Raises
         ------
@@ -215,7 +214,7 @@ class RedisPort:
         return str(answer.get("run_id") or secrets.token_hex(20))
 
     def memory(self) -> Memory | None:
-        """Return how full the server's memory is; None if there is no limit, or it may not be asked.
+        """Return how full the server's memory is; None if there is no limit, or INFO is not allowed.
 
         Raises
         ------
@@ -238,8 +237,8 @@ class RedisPort:
     ) -> list[Any]:
         """Send commands in one round trip and return the answers, errors of Redis among them.
 
-        Once more over a new connection when there is no answer: whatever we send may run twice. Waiting
-        longer is the caller's choice.
+        If there is no answer they are sent once more, over a new connection: all of them may run twice. Any
+        further attempt is up to the caller.
         """
         tries, has_looked = 2, False
         while True:
@@ -248,7 +247,7 @@ class RedisPort:
                 pipeline.execute_command(*command)
             try:
                 return list(pipeline.execute(raise_on_error=False))
-            except _ClosedAtRest:  # nothing was sent, which is no try: but once only, or it might never end
+            except _ClosedWhileIdle:  # nothing was sent: not counted as a try, but only once, so that it ends
                 self.breaks += 1
                 self._client.connection_pool.disconnect(inuse_connections=False)  # they were closed, too
                 if has_looked:
@@ -282,35 +281,35 @@ class RedisPort:
             )
             try:
                 subscription.subscribe(channel)
-            except _ClosedAtRest:
+            except _ClosedWhileIdle:
                 self.breaks += 1
                 subscription.subscribe(channel)
             return subscription
 
 
-def _telling(kind: Any) -> Any:
-    """Return a class of connections that do not hide it when they were closed at rest.
+def _reporting(kind: Any) -> Any:
+    """Return a class of connections that raise _ClosedWhileIdle.
 
-    The pool would connect anew without a word, perhaps to a server that lacks what the other one had.
+    The pool would silently connect anew, perhaps to a server that lacks what the other one had.
     """
 
-    class Telling(kind):  # type: ignore[misc]
+    class Reporting(kind):  # type: ignore[misc]
         def can_read(self, timeout: float = 0) -> bool:
-            """Tell whether something can be read; the pool asks before it lends a connection."""
+            """Return whether something can be read; the pool asks before it lends a connection."""
             try:
                 return bool(super().can_read(timeout))
             except (redis.exceptions.ConnectionError, OSError) as error:
                 self.disconnect()
-                raise _ClosedAtRest(str(error)) from error
+                raise _ClosedWhileIdle(str(error)) from error
 
-    return Telling
+    return Reporting
 
 
 @contextmanager
 def translated() -> Iterator[None]:
     """Raise QueueUnavailable where Redis cannot serve, ConfigError where it lacks a command we need.
 
-    Mistakes of ours pass unchanged.
+    Bugs of ours pass unchanged.
     """
     try:
         yield
@@ -334,7 +333,7 @@ def translated() -> Iterator[None]:
 
 
 def _refusal(answer: str, shown: str, commands: str = "") -> IqdbError | None:
-    """Return the error that an answer of Redis stands for; None if it is a mistake of ours."""
+    """Return the error that an answer of Redis stands for; None if it is a bug of ours."""
     if any(word in answer for word in _NOT_NOW):
         return QueueUnavailable(f"Redis refuses for now: {shown}")
     for word, mistake in _REFUSALS.items():
@@ -351,7 +350,7 @@ def _refusal(answer: str, shown: str, commands: str = "") -> IqdbError | None:
 
 
 def _missing_right(shown: str, commands: str) -> str:
-    """Return what a user may not do; `commands` are those that were tried, '' where `shown` may name one."""
+    """Return what the user may not do; `commands` are those that were tried, '' if `shown` may name one."""
     if _KEYS.search(shown):
         return "its user may not use the keys of the queue"
     named = _COMMAND.search(shown)
@@ -360,14 +359,14 @@ def _missing_right(shown: str, commands: str) -> str:
 
 
 def raise_refused(answer: Sequence[bytes]) -> None:
-    """Raise what `rights.lua` found refused, all commands of the same answer together.
+    """Raise an error if `rights.lua` found commands that are refused.
 
     Raises
     ------
     QueueRefused
-        For want of a right, or by a server that takes no writes.
+        The user lacks a right, or the server takes no writes.
     QueueUnavailable
-        By one that cannot serve now.
+        The server cannot serve now.
     ConfigError
         It lacks commands.
     """
@@ -375,7 +374,7 @@ def raise_refused(answer: Sequence[bytes]) -> None:
         return
     words = [word.decode("utf-8", "replace") for word in answer]
     pairs = list(zip(words[0::2], words[1::2], strict=True))
-    # Commands first: who has no right to the keys is told of all that he tries.
+    # Commands first: a user without a right to the keys is refused every command.
     named = [pair for pair in pairs if not _KEYS.search(pair[1])] or pairs
     command, said = named[0]
     refusal = _refusal(said, said, ", ".join(name for name, _ in named))

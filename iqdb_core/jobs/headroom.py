@@ -1,8 +1,8 @@
-"""How much of the memory of Redis is left: the ledger refuses jobs while Celery's own small writes still fit.
+"""Checks the memory of Redis: the ledger refuses jobs while there is still room for Celery's small writes.
 
-Only work makes room, and without those writes no worker works. Of `maxmemory` and not of what the ledger
-holds: records, other programs and copies on their way need memory, too. A server that makes room by
-forgetting keys is refused: it would forget jobs that were accepted.
+Only workers make room, and without those writes they cannot work. What counts is all that Redis uses of its
+`maxmemory`: records, other programs and copies in transit need memory, too. A server that evicts keys to make
+room is refused: it would lose accepted jobs.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from iqdb_core.jobs.connection import Memory, RedisPort
 
 FULL: Final = 0.9
 """Beyond this part of `maxmemory` nothing is accepted."""
-_FORGETTING: Final = "allkeys-"
-"""Policies that take any key. The others take only keys that expire: none of an accepted job."""
+_EVICTS_ALL: Final = "allkeys-"
+"""Policies that evict any key. The others evict only keys that expire: none of an accepted job."""
 _ASK_S: Final = 1.0
 _LONGEST_RETRY_S: Final = 60.0
 _IDLE_RETRY_S: Final = 10.0
-"""Where nothing was worked off lately, nobody knows."""
+"""Used when nothing was done lately, so that the rate is unknown."""
 ROOM: Final = 0.02
-"""A refused client is to come back when about this part of the limits has been worked off."""
+"""A refused client is to come back when about this part of the limits has been drained."""
 
 
 class RedisFull(QueueFull):
-    """The queue is below its limits, but Redis has hardly any memory left.
+    """The queue is below its limits, but Redis has too little memory left.
 
     Parameters
     ----------
     used, most : int
         Bytes of memory in use, and at most.
     held : tuple of int
-        The first four of `QueueFull`.
+        The first four arguments of `QueueFull`.
     retry_after_s : float
     """
 
@@ -45,7 +45,7 @@ class RedisFull(QueueFull):
 
 
 class Headroom:
-    """Knows from second to second how full Redis is; safe to use from several threads.
+    """Knows how full Redis is, asking once a second; safe to use from several threads.
 
     Parameters
     ----------
@@ -62,18 +62,18 @@ class Headroom:
         self._added = 0
 
     def shortage(self, payload_bytes: int, room: float) -> tuple[int, int] | None:
-        """Return the bytes in use and the most if so many more are too many, else None.
+        """Return the bytes in use and `maxmemory` if this many more would be too many, else None.
 
         Parameters
         ----------
         payload_bytes : int
         room : float
-            How much fuller than `FULL` Redis may be, as a factor.
+            Factor by which `FULL` may be exceeded.
 
         Raises
         ------
         QueueUnavailable
-            Redis is away; QueueRefused if it forgets keys when its memory is full.
+            Redis is away; QueueRefused if it evicts any key when its memory is full.
         """
         now_s = self._now()
         if now_s >= self._asked_s + _ASK_S:
@@ -81,18 +81,18 @@ class Headroom:
         memory = self._memory
         if memory is None:
             return None
-        if memory.policy.startswith(_FORGETTING):
+        if memory.policy.startswith(_EVICTS_ALL):
             mistake = f"its maxmemory-policy is {memory.policy}; set noeviction"
-            raise QueueRefused(f"Redis would forget accepted jobs: {mistake}", mistake)
+            raise QueueRefused(f"Redis would lose accepted jobs: {mistake}", mistake)
         used, most = memory.used + self._added, memory.most
         return (used, most) if used + payload_bytes > FULL * room * most else None
 
     def most_bytes(self) -> float:
-        """Return how large a payload may be, which Redis holds twice at first; infinity without a limit."""
+        """Return the size of the largest payload, which Redis holds twice at first; inf without a limit."""
         return math.inf if self._memory is None else FULL * self._memory.most / 2
 
     def add(self, payload_bytes: int) -> None:
-        """Note that so much went to Redis since it was asked; a note lost between threads does no harm."""
+        """Count bytes sent to Redis since it was asked; a count lost between threads does no harm."""
         self._added += payload_bytes
 
 

@@ -25,7 +25,7 @@ class Keys:
     Raises
     ------
     WrongUsage
-        A prefix that is empty, has spaces, or is no plain text.
+        The prefix is empty, or has spaces or characters other than printable ASCII.
     """
 
     prefix: str = DEFAULT_PREFIX
@@ -47,12 +47,12 @@ class Keys:
 
     @property
     def changes_channel(self) -> str:
-        """A seq is published here after each commit: a hint for followers, who would find it by polling."""
+        """After each commit its seq is published here: a hint for followers, which also poll."""
         return f"{self.prefix}changes"
 
     @property
     def finished_channel(self) -> str:
-        """Ids of jobs that became final, separated by spaces: a hint for those who wait, as above."""
+        """Ids of jobs that became final are published here, separated by spaces: a hint for who waits."""
         return f"{self.prefix}finished"
 
 

@@ -14,7 +14,7 @@ from iqdb_core.errors import InvalidImageId
 from iqdb_core.model import MAX_IMAGE_ID, Signature
 
 BUCKETS_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-"""Upper bounds of a histogram of durations, inclusive, seconds; what is longer is beyond the last."""
+"""Upper bounds of a histogram of durations, inclusive, seconds; a last bucket has what is longer."""
 
 
 class JobState(StrEnum):
@@ -40,7 +40,7 @@ class JobKind(StrEnum):
 
 
 class Lane(StrEnum):
-    """Which of two queues a job waits in: where somebody waits for its end, or where nobody does."""
+    """Which of two queues a job waits in: interactive if a client waits for its end, else bulk."""
 
     INTERACTIVE = "interactive"
     BULK = "bulk"
@@ -48,7 +48,7 @@ class Lane(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """One write that a client asks for; made by the three class methods.
+    """One write that a client asks for; the three class methods make it.
 
     Parameters
     ----------
@@ -59,14 +59,14 @@ class Submission:
     source : str or None
         Where the image is from, at most 2,000 characters; handed on to the store.
     if_absent : bool
-        Replace no image: where one has the id, the job fails.
+        Replace no image: if one has the id, the job fails.
 
     Raises
     ------
     InvalidImageId
-        An id outside 0..2**63-1: it would fail in the store, long after it was accepted.
+        The id is outside 0..2**63-1: it would fail in the store, long after it was accepted.
     InvalidSource
-        A source that the store would refuse.
+        The store would refuse the source.
     """
 
     image_id: int
@@ -116,15 +116,15 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A submission that will not be lost any more.
+    """A submission that is durably accepted.
 
     Parameters
     ----------
     job_id : str
-        What the client follows.
+        By which the client follows the job.
     image_id : int
     revision : int
-        Microseconds of the ledger's clock, higher than any given before; see `iqdb_core.model.Write`.
+        Microseconds of the ledger's clock, higher than any earlier one; see `iqdb_core.model.Write`.
     """
 
     job_id: str
@@ -134,15 +134,15 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
-    """What became of an offer that was accepted.
+    """Submissions that were accepted together, and the queue afterwards.
 
     Parameters
     ----------
     jobs : list of Accepted
     missing_messages : int
-        How many messages to send, so that every job that waits is claimed.
+        How many messages to send so that all waiting jobs are claimed.
     queue_jobs, queue_bytes : int
-        What the queue holds now that is not final.
+        Jobs in the queue that are not final, and the bytes of their payloads.
     """
 
     jobs: list[Accepted]
@@ -164,7 +164,7 @@ class Job:
     revision : int
         As in `Accepted`.
     attempts : int
-        How often it was claimed by a process that did not come back; a running one counts as claimed.
+        Claims that it is blamed for: its process died, or could not read or store it. An open claim counts.
     reason : str or None
         Why it failed; None in every other state.
     error : str
@@ -172,8 +172,8 @@ class Job:
     signature : Signature or None
         What was stored; None unless done, and for a deletion.
     seq : int or None
-        From this seq on the feed holds the write (or a newer one to the same image), or the image that has
-        the id of a job that was to replace none; None in every other case.
+        From this seq on the feed holds the write (or a newer one to the same image), or the image that
+        already had the id of a job with `if_absent`; None in every other case.
     created_s, updated_s : float
         When it was accepted, and when it became final or was put back; seconds since 1970 by the clock of
         Redis.
@@ -207,8 +207,8 @@ class JobPage:
     ----------
     jobs : list of Job
     next_cursor : str or None
-        Where to go on, also at the end of the list: what is added later comes after it. None where nothing
-        is in the list yet.
+        Where the next page begins, also at the end of the list: what is added later comes after it. None if
+        the list is empty so far.
     """
 
     jobs: list[Job]
@@ -217,18 +217,18 @@ class JobPage:
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """How much is waiting.
+    """How much the queue holds.
 
     Parameters
     ----------
     queued, running, failed : int
         Jobs in these states.
     payload_bytes : int
-        What their payloads hold.
+        Bytes of their payloads.
     oldest_s : float
         Age of the oldest job that is not final, seconds; 0 when there is none.
     interactive : int
-        Those of the queued that someone waits for.
+        How many of the queued are in the interactive lane.
     """
 
     queued: int
@@ -249,14 +249,14 @@ class ClaimedJob:
     kind : JobKind
     image_id, revision : int
     attempts : int
-        Earlier claims that did not come back; above 0 it is suspected of killing its process.
+        Earlier claims that it is blamed for, as in `Job`; above 0 it is a suspect.
     deferrals : int
         How often it was put back because the store was away.
     payload : bytes
-        Empty where there is none: of a deletion, or when it is lost.
+        Empty for a deletion, or if it was lost.
     source : str or None
     if_absent : bool
-        Replace no image; False of jobs that a version accepted which knew no such thing.
+        Replace no image; False for jobs that an older version accepted.
     """
 
     job_id: str
@@ -279,7 +279,7 @@ class Claim:
     ticket : str
         Tells this claim from others of the same claimant.
     jobs : list of ClaimedJob
-        Empty when nothing waits. Either one suspect alone, or jobs of one lane in the order of acceptance.
+        Empty if nothing waits. Either a single suspect, or jobs of one lane in the order of acceptance.
     waiting : int
         About how many jobs still wait to be claimed.
     """
@@ -291,16 +291,15 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Idling:
-    """How a claimant behaves that has little to do.
+    """How a claimant waits for jobs when there are none, or few.
 
     Parameters
     ----------
     linger_s : float
-        It listens for so long, above 0, before it gives up: a claimant that is there costs less than another
-        message.
+        How long it listens, above 0, before it gives up: waking it costs less than another message.
     gather_s : float
-        A few bulk jobs are claimed when the oldest has waited for so long, or there are enough for a claim:
-        a transaction for each of them would cost more than hashing them.
+        Bulk jobs are claimed when the oldest has waited this long, or there are enough for a full claim: a
+        transaction for each of them would cost more than hashing them.
     """
 
     linger_s: float
@@ -309,7 +308,7 @@ class Idling:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The final word on a job whose write is committed.
+    """The outcome of a job whose write is committed.
 
     Parameters
     ----------
@@ -329,7 +328,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The final word on a job that cannot succeed.
+    """The outcome of a job that cannot succeed.
 
     Parameters
     ----------
@@ -337,10 +336,9 @@ class Failed:
     reason : str
         For the person who submitted it.
     error : str
-        Name of the error's class in `iqdb_core.errors`, for programs; empty where no error of ours is behind
-        it.
+        Name of the error's class in `iqdb_core.errors`, for programs; empty if it was no error of ours.
     seq : int or None
-        From which on the feed holds what was in the way.
+        From this seq on the feed holds the image that was in the way.
     """
 
     job_id: str
@@ -351,17 +349,17 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class PutBack:
-    """No word yet: a job that cannot be done now waits again.
+    """The outcome of a job that cannot be done now: it goes back into the queue.
 
     Parameters
     ----------
     job_id : str
     delay_s : float
-        It is claimed again after so many seconds at the earliest.
+        Seconds before it may be claimed again.
     is_to_blame : bool
-        Whether this claim counts as one that did not come back.
+        Whether it is blamed for this claim, as if its process had died.
     is_deferred : bool
-        Whether it counts as one that met a store that is away.
+        Whether it counts as a deferral because the store was away.
     """
 
     job_id: str

@@ -1,4 +1,4 @@
-"""The ledger as those see it who only look: what became of jobs, how many wait, which workers are there."""
+"""Reads the ledger: what became of jobs, how many wait, which workers are there."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from iqdb_core.jobs.model import Depth, Job, JobKind, JobPage, JobState, Lane
 from iqdb_core.jobs.stages import StageTotals, read_stages
 
 MICROSECONDS: Final = 1_000_000
-"""Per second; all times in Redis are whole microseconds since 1970 by its own clock."""
+"""In a second. All times in Redis are whole microseconds since 1970 by its own clock."""
 
 SILENT_S: Final = 30.0
-"""A worker that was not heard of for so long is taken for dead, unless it reports rarely; see `silence_s`."""
+"""A worker that has not reported for this long counts as dead, unless it reports rarely; see `silence_s`."""
 _FORGOTTEN_S: Final = 300.0
-"""Entries of workers that are older mean nothing; sweeps remove them, while some worker sweeps."""
+"""Older reports of workers are ignored; they are removed by the next sweep of any worker."""
 _OLDEST: Final = 100
-"""So many of the oldest jobs are looked at to find one that was put back."""
+"""How many of the oldest jobs are examined to find one that was put back."""
 
 
 def silence_s(sweep_s: float) -> float:
-    """Return after how much silence a worker is taken for dead that reports every `sweep_s` seconds."""
+    """Return after how much silence a worker that reports every `sweep_s` seconds counts as dead."""
     return max(SILENT_S, 3 * sweep_s)
 
 
@@ -36,7 +36,7 @@ class JobReader:
     port : RedisPort
     keys : Keys
     silent_s : float
-        After so much silence a worker does not count.
+        A worker that has not reported for this long does not count.
     """
 
     def __init__(self, port: RedisPort, *, keys: Keys = DEFAULT_KEYS, silent_s: float = SILENT_S) -> None:
@@ -55,7 +55,7 @@ class JobReader:
         Raises
         ------
         UnknownJob
-            There is none, or its record has expired.
+            There is no such job, or its record has expired.
         QueueUnavailable
             Redis is away.
         """
@@ -77,15 +77,15 @@ class JobReader:
     def list(self, state: JobState | None = None, cursor: str | None = None, limit: int = 100) -> JobPage:
         """Return a page of jobs, the oldest first.
 
-        Queued, running and all jobs (`state` None) are in the order in which they were accepted; done and
-        failed ones in the order in which they became so. A list of failed jobs can therefore be followed for
-        ever with the last cursor: nothing appears before it.
+        Queued, running and all jobs (`state` None) are in the order in which they were accepted, done and
+        failed ones in the order in which they became final. So the list of failed jobs can be followed with
+        the last cursor: nothing appears before it.
 
         Parameters
         ----------
         state : JobState or None
         cursor : str or None
-            The `next_cursor` of a page before: decimal digits, which the caller checks.
+            The `next_cursor` of an earlier page: decimal digits, which the caller checks.
         limit : int
             At least 1.
 
@@ -105,7 +105,7 @@ class JobReader:
         return JobPage(jobs, str(found[-1][1]) if found else cursor)
 
     def depth(self) -> Depth:
-        """Return how much is waiting; raises QueueUnavailable."""
+        """Return how much the queue holds; raises QueueUnavailable."""
         prefix = self._prefix
         queued, interactive, running, failed, held, oldest_queued, oldest_running, time = self._port.read(
             [
@@ -125,12 +125,12 @@ class JobReader:
         return Depth(queued, running, failed, int(held or 0), oldest_s, interactive)
 
     def lanes(self) -> dict[str, tuple[int, float]]:
-        """Return of each lane how many jobs wait in it and the age of the oldest; raises QueueUnavailable.
+        """Return for each lane how many jobs wait in it and the age of the oldest; raises QueueUnavailable.
 
-        "later" are those that were put back and may not be claimed yet; they go into a lane when they are
-        due, and their oldest may be a little younger than it says.
+        "later" has the jobs that were put back and may not be claimed yet; they go into a lane when they are
+        due. The age of the oldest of them may be too high.
 
-        Ages are seconds since acceptance by the revision, which is a clock as long as nobody set it forward.
+        Ages are seconds since acceptance, by the revision: too low for jobs accepted while a clock was ahead.
         """
         names = [*Lane, "suspect"]
         keys = [f"{self._prefix}lane:{name}" for name in names]
@@ -148,10 +148,10 @@ class JobReader:
         }
 
     def _oldest_put_back(self) -> tuple[bytes, float] | None:
-        """Return the oldest job that was put back, or one that is certainly older, with its revision.
+        """Return the oldest job that was put back, or an older one, with its revision.
 
-        Redis keeps those jobs by the time at which they are due. While the store is away they are the oldest
-        of all.
+        Redis orders those jobs by the time at which they are due, so the oldest jobs of all are examined:
+        while the store is away those were put back.
         """
         query: Command = ("ZRANGE", f"{self._prefix}jobs:queued", 0, _OLDEST - 1, "WITHSCORES")
         rows = self._port.read([query])[0]
@@ -168,7 +168,7 @@ class JobReader:
         return read_stages(self._port, self._keys)
 
     def workers(self) -> dict[str, float]:
-        """Return the workers heard of lately and how many seconds ago; raises QueueUnavailable."""
+        """Return the workers that reported lately and how many seconds ago; raises QueueUnavailable."""
         rows, time = self._port.read([("ZRANGE", f"{self._prefix}workers", 0, -1, "WITHSCORES"), ("TIME",)])
         now_s = int(time[0]) + int(time[1]) / MICROSECONDS
         ages_s = {row[0].decode(): max(0.0, now_s - float(row[1]) / MICROSECONDS) for row in rows}
@@ -176,7 +176,7 @@ class JobReader:
         return {name: age_s for name, age_s in ages_s.items() if age_s < limit_s}
 
     def count_workers(self) -> int:
-        """Return how many workers gave a sign of life lately; raises QueueUnavailable."""
+        """Return how many workers are alive; raises QueueUnavailable."""
         return sum(age_s < self._silent_s for age_s in self.workers().values())
 
 

@@ -1,6 +1,6 @@
-"""Why a Redis that answers takes no jobs: kept until it takes some, and said in the log again and again.
+"""Keeps the reason why a Redis that answers takes no jobs, and logs it once a minute.
 
-Whoever only reads notices nothing of it, and the clients who are refused tell nobody.
+Reads do not notice it, and the operator does not see the answers to clients.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Refusals:
     Attributes
     ----------
     last : QueueRefused or None
-        Why the last jobs were refused; None once some were taken, or would be if there were room.
+        Why the last jobs were refused; None once some were accepted, or would be if there were room.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
@@ -39,7 +39,7 @@ class Refusals:
 
     @contextmanager
     def noted(self) -> Iterator[None]:
-        """Note a refusal that ends the block; it is raised all the same."""
+        """Note a refusal that ends the block, and raise it."""
         try:
             yield
         except QueueRefused as error:
@@ -51,7 +51,7 @@ class Refusals:
             raise
 
     def end(self) -> None:
-        """Note that jobs were taken, or would be."""
+        """Note that jobs were accepted, or would be."""
         if self.last is not None:
             self.last, self._told = None, ""
             log.warning("the queue takes jobs again", extra={"action": "queue_accepts"})

@@ -1,7 +1,7 @@
-"""Scripts are run once Redis is known to let each of their commands through.
+"""Runs scripts only once Redis is known to allow each of their commands.
 
-Redis undoes nothing of a script when it refuses a command half way. So all commands are tried at the start on
-keys that nobody uses, and once more after each refusal, before anything is accepted, claimed or ended.
+Redis undoes nothing of a script if it refuses a command half way. So all commands are tried at the start on
+keys that nothing else uses, and again after each refusal, before anything is accepted, claimed or ended.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class CheckedScripts:
     prefix : str
         Of every key; the first argument of every script.
     in_transactions : bool
-        Whether some are run with commands `before` them. A full memory refuses transactions.
+        Whether some are run with commands `before` them, which a full Redis refuses.
     """
 
     def __init__(self, port: RedisPort, prefix: str, *, in_transactions: bool = False) -> None:
@@ -33,9 +33,9 @@ class CheckedScripts:
         self._is_checked = False
 
     def check(self) -> None:
-        """Try whether Redis lets everything through that scripts need, and takes writes; raises as `run`."""
+        """Try whether Redis allows all that scripts need, and takes writes; raises as `run`."""
         if self._in_transactions:
-            # Without MULTI their commands would run one by one, and only their end be refused.
+            # Without the right to MULTI the commands would run one by one, and only EXEC would be refused.
             self._port.read([("PING",)], is_whole=True)
         raise_refused(self._port.run(RIGHTS, self._prefix))
         self._is_checked = True
@@ -52,8 +52,8 @@ class CheckedScripts:
         Raises
         ------
         QueueRefused
-            Redis is there and refuses; if it is for a right, nothing was begun unless the right was taken
-            away since the last check.
+            Redis answers and refuses. If a right is missing nothing was changed, unless it was taken away
+            since the last check.
         QueueUnavailable, ConfigError
             As in `RedisPort.run`.
         """

@@ -10,25 +10,25 @@ Keys, below the prefix:
     shifts           list, oldest first: up to which revision those moved that were yet to be written, by what
     finish_clock     last place given out in the lists of final jobs, microseconds
     bytes            sum of the payloads of jobs that are not final
-    drain            hash: since jobs bytes, what became final lately; jobs_per_s bytes_per_s, how fast
+    drain            hash: since jobs bytes, what became final since then; jobs_per_s bytes_per_s, the rates
     job:ID           hash: state kind lane image_id revision bytes source if_absent holder attempts deferrals
                      reason error signature seq damaged created updated
-    staged:ID        a payload that is not accepted yet; expires
+    staged:ID        a payload that is not accepted yet; expires by itself
     payload:ID       what the worker needs; gone when the job is final
     jobs             sorted set of all jobs by revision
     jobs:STATE       those in a state: queued and running by revision, done and failed as they became so
     lane:interactive, lane:bulk
                      queued jobs by revision: those that someone waits for, and the others
     lane:suspect     queued jobs whose claimant died, by revision
-    later            queued jobs that were put back, by the time from which on they may be claimed
+    later            queued jobs that were put back, by the time from which they may be claimed
     turn             counts the claims that found several lanes filled
     claim:CLAIMANT   list: ticket and job ids of the one claim that a claimant has
     leases           claimants by the time at which they are taken for dead
-    workers          workers by the time they last said they are there
+    workers          workers by the time of their last report
     idle, woken      claimants that found nothing to do, by the time at which they look again by themselves:
-                     those that listen, and those that were told to
+                     those that listen, and those that were woken
     wake:CLAIMANT    list on which such a claimant listens
-    tried:*          for a moment: on which it is tried whether each command is let through
+    tried:*          exist for a moment while it is tried whether each command is allowed
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ from typing import Final, Self
 from iqdb_core.errors import StoreInvalid
 
 _MOST_REVISION: Final = 2**53 - 2**40
-"""Numbers of Lua, and scores of Redis, are exact to 2**53; the clock goes on counting from here."""
+"""Numbers of Lua and scores of Redis are exact up to 2**53; this leaves the clock room to count on."""
 
 
 def check_countable(revision: int) -> None:
-    """Raise StoreInvalid if scripts cannot count on from here: several writes would get the same revision."""
+    """Raise StoreInvalid if scripts cannot count beyond this: several writes would get the same revision."""
     if revision > _MOST_REVISION:
         raise StoreInvalid(
-            f"the newest revision of the database, {revision}, is beyond {_MOST_REVISION}, as far as a queue"
-            " counts, by a clock that was beyond the year 2255 perhaps; a new database with its images"
-            " (iqdb export, iqdb add) begins anew"
+            f"the newest revision of the database, {revision}, is beyond {_MOST_REVISION}, the most that a"
+            " queue counts to; perhaps a clock was beyond the year 2255. A new database with its images"
+            " (iqdb export, iqdb add) starts from the present time"
         )
 
 
@@ -66,9 +66,9 @@ class Script:
 
     @classmethod
     def load(cls, name: str, *parts: str) -> Self:
-        """Return the script `lua/NAME.lua`, with what all of them share before it.
+        """Return the script `lua/NAME.lua` with `common.lua` before it.
 
-        Those of `parts` stand between, each a function `run_PART` of its words.
+        The scripts of `parts` are between them, each as a function `run_PART` of its arguments.
         """
         functions = [f"local function run_{part}(ARGV)\n{_read(part)}\nend" for part in parts]
         return cls("\n".join([_read("common"), *functions, _read(name)]))

@@ -1,7 +1,7 @@
 """How long workers take for the stages of their work: counted by each process, added up in Redis.
 
-Workers have no port that a monitor could ask, so front ends tell of them. Only numbers for people: a lost
-answer may count some twice, and an unreachable Redis makes them late.
+Workers have no port for a monitor, so front ends show their numbers. They need not be exact: a lost answer
+may count some twice, and while Redis is unreachable they are late.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _MICROSECONDS: Final = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class StageTotals:
-    """What all workers spent on one stage since Redis was empty.
+    """The durations of one stage, of all workers since Redis was empty.
 
     Parameters
     ----------
     counts : tuple of int
         Runs by duration: one for each of `BUCKETS_S`, and one beyond.
     total_s : float
-        Seconds together.
+        Their sum, seconds.
     """
 
     counts: tuple[int, ...]

@@ -1,8 +1,7 @@
-"""The ledger as a worker sees it: claim jobs, finish them or put them back, and sweep for lost messages.
+"""The worker's side of the ledger: claims jobs, finishes them or puts them back, and counts missing messages.
 
-Never decodes an image and never writes to the store; `worker.handlers` does both between these calls. The
-order of the calls is what keeps an accepted job from being lost: its payload goes only in `finish`, after the
-commit.
+Never decodes an image and never writes to the store; `worker.handlers` does both between these calls. Their
+order keeps accepted jobs from being lost: payloads are deleted only by `finish`, after the commit.
 """
 
 from __future__ import annotations
@@ -32,11 +31,11 @@ from iqdb_core.jobs.scripts import (
 from iqdb_core.model import Write, WriteOutcome
 
 _CLAIM_BYTES: Final = 16 * 1024 * 1024
-"""Most payload bytes in one claim, unless a single job has more: what a process holds besides an image."""
+"""Most payload bytes in one claim, unless a single job has more; a process holds them beside an image."""
 _SHORTEST_PAUSE_S: Final = 0.01
-"""Redis takes 0 for ever, and 6.2 takes 0.001 for 0."""
+"""To Redis 0 means for ever, and 6.2 rounds 0.001 to 0."""
 _REASON_CHARACTERS: Final = 1000
-"""A reason may quote what a stranger sent: it is kept short, and any text can be stored."""
+"""A reason may quote what a client sent, so it is cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,7 @@ class Retention:
     done_s, failed_s : int
         Seconds.
     max_records : int
-        At most so many of each kind, the oldest go first: 1 to 2 KB of Redis each.
+        Most records of each kind, 1 to 2 KB of Redis each; the oldest go first.
     """
 
     done_s: int = 3600
@@ -57,19 +56,18 @@ class Retention:
 
 
 class WorkLedger:
-    """The worker's side of the ledger, for one claimant: whoever works on one claim at a time.
+    """The worker's side of the ledger, for one claimant, which has one claim at a time.
 
     Parameters
     ----------
     port : RedisPort
     claimant : str
-        Another one for each claimant there is. Empty: a random one.
+        Its name, which must be unique; if empty, a random one.
     retention : Retention
     lease_s : float
-        A claimant that is not heard of for so long is taken for dead.
+        A claimant that neither finishes nor claims for this long is taken for dead.
     suspect_pause_s : float
-        A job whose claimants died twice or more waits for so long, and up to as long again, before it is
-        claimed again.
+        A job whose claimants died twice or more waits one to two times this long before it is claimed again.
     store_id : callable
         Returns the id of the store to which the claimant writes; '' if that is not known.
     keys : Keys
@@ -109,14 +107,14 @@ class WorkLedger:
         self._port.close()
 
     def claim(self, max_jobs: int = CLAIM_JOBS, idling: Idling | None = None) -> Claim:
-        """Take the jobs that are next, with their payloads.
+        """Claim the next jobs, with their payloads.
 
-        With `idling`, whoever gets none is expected to `wait`; jobs that come meanwhile are told to it.
+        With `idling`, a claimant that gets none must `wait`: accepting jobs wakes it.
 
-        What the claimant had in hand and did not finish waits again, without blame: it lives. A claim puts
-        the blame on its images until they are finished or put back, for whatever happens to the process.
-        Two may hold the same job when a lease ran out under a claimant that lives. That costs time only: the
-        store drops the second write as stale.
+        Jobs of an earlier claim that it did not finish go back without blame: the claimant lives. Each image
+        is blamed for the claim, in case the process dies, until it is finished or put back. Two claimants may
+        hold the same job if a lease ran out while its claimant was alive. That costs only time: the store
+        drops the second write as stale.
 
         Raises
         ------
@@ -125,18 +123,18 @@ class WorkLedger:
         ForeignQueue
             The queue holds jobs of another store.
         StoreUnavailable
-            The store has to be asked for its id, and is away.
+            The id of the store is not known yet, and the store is away.
         """
         ticket = secrets.token_hex(8)
         return self._claimed(ticket, self._scripts.run(CLAIM, *self._claim_words(ticket, max_jobs, idling)))
 
     def wait(self, claim: Claim, idling: Idling) -> bool:
-        """Wait for work, after a claim with `idling` that got none.
+        """Wait for jobs, after a claim with `idling` that got none.
 
         Returns
         -------
         bool
-            Whether there may be some; False when nobody said so in time, or Redis is away.
+            Whether there may be some; False if the claimant was not woken in time, or Redis is away.
         """
         key = f"{self._prefix}wake:{self.claimant}"
         try:
@@ -151,14 +149,14 @@ class WorkLedger:
         return True
 
     def finish(self, claim: Claim, outcomes: Sequence[Done | Failed | PutBack]) -> int:
-        """End a claim; call it after the commit. Jobs without an outcome wait again.
+        """End a claim; call it after the commit. Jobs without an outcome go back into the queue.
 
-        Makes jobs final, drops their payloads and tells those who wait.
+        Makes jobs final, deletes their payloads and publishes their ids.
 
         Returns
         -------
         int
-            How many were not final before: doing it twice is harmless.
+            How many were not final before; to finish twice is harmless.
 
         Raises
         ------
@@ -181,12 +179,12 @@ class WorkLedger:
         return self._claimed(ticket, self._scripts.run(FINISH_AND_CLAIM, *words))
 
     def renumber(self, stale: Sequence[tuple[Write, WriteOutcome]]) -> list[int | None]:
-        """Return new revisions for writes that were found stale only because another clock was ahead.
+        """Return new revisions for writes that were stale only because another clock was ahead.
 
         Parameters
         ----------
         stale : sequence of (Write, WriteOutcome)
-            With the revisions that were given out; they met others than themselves.
+            With the revisions that were given out. The writes that they met are not themselves.
 
         Returns
         -------
@@ -212,20 +210,19 @@ class WorkLedger:
         return [int(word) if word else None for word in answer]
 
     def forfeit(self, claimant: str) -> None:
-        """Say that another claimant has died: its claim ends now, and its images are suspects.
+        """End the claim of another claimant that has died; its images are suspects.
 
         Raises
         ------
         QueueUnavailable
-            Redis is away; the claim ends when its lease runs out.
+            Redis is away; the claim then ends with its lease.
         """
         self._scripts.run(FORFEIT, claimant, self._suspect_pause_us)
 
     def sweep(self, worker: str, limit: int = 1000) -> int:
         """Note that `worker` is there, drop expired records, and count the messages that are missing.
 
-        What waits for a time that is too far ahead, because the clock of Redis was set back, waits no longer
-        than it would from now on.
+        Also corrects times that are too far ahead because the clock of Redis was set back.
 
         Returns
         -------
@@ -246,7 +243,7 @@ class WorkLedger:
         return int(answer)
 
     def leave(self, worker: str) -> None:
-        """Say that `worker` is going; raises QueueUnavailable."""
+        """Take `worker` off the list of workers; raises QueueUnavailable."""
         self._port.read([("ZREM", f"{self._prefix}workers", worker)])
 
     def _claim_words(self, ticket: str, max_jobs: int, idling: Idling | None) -> list[Argument]:
@@ -306,5 +303,5 @@ class WorkLedger:
 
 
 def _pause(pause_s: float) -> str:
-    """Return how long Redis is to wait, in its words."""
+    """Return a timeout for Redis."""
     return f"{max(pause_s, _SHORTEST_PAUSE_S):.3f}"

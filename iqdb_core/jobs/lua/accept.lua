@@ -2,16 +2,16 @@
 --
 -- ARGV[2]   most jobs that the queue may hold
 -- ARGV[3]   most bytes of payloads
--- ARGV[4]   how much more it may hold of jobs that someone waits for, in hundredths
+-- ARGV[4]   how much more it may hold if all jobs are interactive, percent
 -- ARGV[5]   id of the store that the jobs are for
 -- ARGV[6]   no revision at or below this one is given out
 -- ARGV[7]   key of Celery's queue
--- ARGV[8..] per job: id, kind, lane, image id, bytes, source, '1' if it is to replace no image or ''
+-- ARGV[8..] per job: id, kind, lane, image id, bytes, source, '1' if it must replace no image, else ''
 --
--- A payload waits under `staged:ID`, with a time to live, and moves to `payload:ID` here. So a repetition of
--- what was sent, at any point, never touches an accepted job.
+-- A payload waits under `staged:ID`, with a time to live, and moves to `payload:ID` here. So whatever is sent
+-- again never touches an accepted job.
 --
--- Answers {'ok', messages to send, jobs, bytes, revision...} with the figures of the queue afterwards,
+-- Answers {'ok', messages to send, jobs, bytes, revision...} with the size of the queue afterwards,
 -- {'full', jobs, bytes, jobs per second, bytes per second}, {'unseeded'}, {'unstaged'} or {'foreign'}.
 
 local FIRST, WORDS = 8, 7
@@ -22,7 +22,7 @@ for i = FIRST, #ARGV, WORDS do
   is_waited_for = is_waited_for and ARGV[i + 2] == 'interactive'
   is_urgent = is_urgent or ARGV[i + 2] == 'interactive'
 end
--- What is accepted stays so, whatever right is missing to wake others: then messages are sent.
+-- What is accepted stays accepted, even if a right is missing to wake claimants: then messages are sent.
 local function call_workers(t)
   local most = math.ceil(#ids / CLAIM_JOBS)
   local is_done, missing = pcall(call_claimants, t, ARGV[7], most, is_urgent)
@@ -58,9 +58,9 @@ for i = FIRST, #ARGV, WORDS do
   end
 end
 local revision = math.max(t, tonumber(clock) + 1, tonumber(ARGV[6]) + 1)
--- Each command is met before it matters, for Redis undoes nothing when it refuses one half way: the first
--- record is written after all others were let through, and a payload without a record expires.
-meet()
+-- Commands are tried first, since Redis undoes nothing if it refuses one half way: no record is written
+-- before all of them were allowed, and a payload without a record expires.
+try_commands()
 redis.call('SET', P .. 'clock', text(revision + #ids - 1))
 local revisions = {}
 for i = FIRST, #ARGV, WORDS do

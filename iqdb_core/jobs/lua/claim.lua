@@ -1,22 +1,22 @@
--- Claim jobs, with a lease: a claimant that neither finishes nor claims again before its end is taken for
+-- Claim jobs, with a lease: a claimant that neither finishes nor claims again before it runs out is taken for
 -- dead.
 --
 -- ARGV[2]   id of the store that the claimant writes to
 -- ARGV[3]   claimant
--- ARGV[4]   ticket: another for each claim, the same when a lost answer is asked for again
+-- ARGV[4]   ticket: new for each claim, the same when a script is sent again because its answer was lost
 -- ARGV[5]   lease, microseconds
 -- ARGV[6]   most jobs
 -- ARGV[7]   most bytes of payloads, except that one job is always given
 -- ARGV[8]   pause of a job whose claimant died twice, microseconds
--- ARGV[9]   how long the claimant listens for a word if it gets nothing, microseconds; 0: it does not
--- ARGV[10]  how old the oldest of a few bulk jobs is when they are claimed, microseconds
+-- ARGV[9]   how long the claimant listens if it gets nothing, microseconds; 0: it does not
+-- ARGV[10]  how old the oldest of a few bulk jobs must be before they are claimed, microseconds
 --
--- First come jobs whose claimant died, each alone; then those that someone waits for; then bulk. Where others
--- wait, only every second claim is of the first, each of which may take its process with it, and every fourth
--- is of bulk, so its oldest job never starves. A claim is of one lane: nobody waits for the images of others.
+-- Suspects come first, each alone; then the interactive lane; then bulk. While other jobs wait, only every
+-- second claim is of a suspect, which may kill its process, too; and every fourth is of bulk, so that its
+-- oldest job never starves. A claim is of one lane: no client waits for the bulk images of others.
 --
--- Answers {jobs still waiting, {id, kind, image id, revision, attempts, deferrals, source, '1' if it is to
--- replace no image or ''}...} or {'foreign'}.
+-- Answers {jobs still waiting, {id, kind, image id, revision, attempts, deferrals, source, '1' if it must
+-- replace no image, else ''}...} or {'foreign'}.
 
 even_when_full()
 if is_foreign(ARGV[2]) then return {'foreign'} end
@@ -48,7 +48,7 @@ if open[1] == ARGV[4] then
     return answer
   end
 end
-if open[1] then give_back(claimant) end  -- it lives, and has given up what it had
+if open[1] then give_back(claimant) end  -- it lives, and has given that claim up
 
 for _, dead in ipairs(redis.call('ZRANGEBYSCORE', P .. 'leases', '-inf', text(t), 'LIMIT', 0, 8)) do
   give_back(dead, tonumber(ARGV[8]))
@@ -56,7 +56,7 @@ end
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'later', '-inf', text(t), 'LIMIT', 0, 256)) do
   local job = redis.call('HMGET', P .. 'job:' .. id, 'state', 'attempts')
   if job[1] == 'queued' then to_queued(id, tonumber(job[2] or '0')) end
-  redis.call('ZREM', P .. 'later', id)  -- last: until it is queued it is found only here
+  redis.call('ZREM', P .. 'later', id)  -- last: until it is in a lane it is found only here
 end
 
 local taken, jobs = {}, {}
@@ -75,13 +75,13 @@ local function take(lane, most)
     end
   end
   if #taken == 0 then return end
-  -- Lease, claim, jobs, in this order, for Redis undoes nothing when it refuses one half way: a job is given
-  -- back by the claim that names it, and a claim is looked for only where there is a lease.
+  -- Lease, claim, jobs, in this order, since Redis undoes nothing if it refuses a command half way: a job is
+  -- put back by the claim that lists it, and a claim is found by its lease.
   redis.call('ZADD', P .. 'leases', text(t + tonumber(ARGV[5])), claimant)
   redis.call('RPUSH', P .. 'claim:' .. claimant, ARGV[4], unpack(taken))
   for i, id in ipairs(taken) do
     local attempts = tonumber(jobs[i][5] or '0')
-    if jobs[i][2] == 'image' then attempts = attempts + 1 end  -- nothing else can harm its process
+    if jobs[i][2] == 'image' then attempts = attempts + 1 end  -- other kinds cannot kill their process
     redis.call('HSET', P .. 'job:' .. id, 'state', 'running', 'holder', holder, 'attempts', text(attempts))
     redis.call('ZADD', P .. 'jobs:running', jobs[i][4], id)
   end
@@ -89,7 +89,7 @@ local function take(lane, most)
   redis.call('ZREM', P .. 'jobs:queued', unpack(taken))
 end
 
--- A few bulk jobs that came just now wait for others: a claim, its transaction and its end cost as much for
+-- A few bulk jobs that have just come wait for more: a claim, its transaction and its end cost as much for
 -- one image as for many.
 local function is_gathering(lane)
   if gather == 0 or lane ~= 'lane:bulk' then return false end
@@ -98,7 +98,7 @@ local function is_gathering(lane)
   return oldest and tonumber(oldest) > t - gather and tonumber(oldest) <= t
 end
 
-local waiting = count_claimable(t)  -- before: a Redis that refused it later would leave jobs taken by nobody
+local waiting = count_claimable(t)  -- first: refused later, it would leave claimed jobs behind
 local has_more = false
 local filled = 0
 for _, lane in ipairs(LANES) do

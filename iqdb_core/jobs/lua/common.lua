@@ -1,8 +1,8 @@
--- What every script begins with: put before each of them when it is loaded.
+-- The common part, put before each script when it is loaded.
 --
 -- ARGV[1]   prefix of every key, `P` from here on
 --
--- Every script may run twice with the same arguments without harm, because a lost answer is asked for again.
+-- Every script may run twice with the same arguments without harm: if its answer is lost it is sent again.
 
 local P = ARGV[1]
 local LANES = {'lane:suspect', 'lane:interactive', 'lane:bulk'}
@@ -20,19 +20,19 @@ end
 
 local function is_open(state) return state == 'queued' or state == 'running' end
 
--- Redis refuses a script's growth when memory is full, but only before its first write. Workers free memory,
--- so their scripts begin with a write that changes nothing and then always run to their end.
+-- When memory is full Redis refuses a command that needs more, unless the script has already written. Workers
+-- free memory, so their scripts begin with a write that changes nothing, and then run to their end.
 local function even_when_full() redis.call('ZREM', P .. 'leases', '') end
 
--- Runs, without changing anything, commands of which one refused half way would leave a job in pieces.
-local function meet()
+-- Tries, without changing anything, commands whose refusal half way would leave a job incomplete.
+local function try_commands()
   redis.call('ZADD', P .. 'leases', 'XX', '0', '')
   redis.call('PERSIST', P .. 'payload:')
   redis.call('HDEL', P .. 'drain', '')
   redis.call('DEL', P .. 'payload:')
 end
 
--- Whether the ledger holds the jobs of another database than `store_id`; '' asks nothing.
+-- Whether the ledger holds the jobs of another database than `store_id`; '' counts as the same.
 local function is_foreign(store_id)
   local store = redis.call('GET', P .. 'store')
   return store and store_id ~= '' and store ~= store_id
@@ -46,12 +46,12 @@ local function count_claimable(t)
   return count
 end
 
--- Claims that waiting jobs are for. Not each of a long queue: a task goes on claiming, and sends another
--- message when its time is over.
+-- How many claims to ask for. Not one for each part of a long queue: a task goes on claiming, and sends
+-- another message when its time is over.
 local function count_wanted(waiting) return math.min(math.ceil(waiting / CLAIM_JOBS), MOST_MESSAGES) end
 
--- Says a word to a claimant that listens: 'now', or 'soon' where more jobs may join those that wait.
-local function tell(claimant, word)
+-- Wakes a claimant that listens: with 'now', or with 'soon' if more jobs may join those that wait.
+local function wake(claimant, word)
   redis.call('RPUSH', P .. 'wake:' .. claimant, word)
   redis.call('PEXPIRE', P .. 'wake:' .. claimant, '10000')
 end
@@ -63,16 +63,16 @@ local function note_busy(claimant)
   redis.call('DEL', P .. 'wake:' .. claimant)
 end
 
--- Has waiting jobs claimed: wakes claimants that have nothing to do, and answers how many messages are
--- missing in the queue besides; at most `most`. A claimant that listens looks by itself when its time is over,
--- so a word that is lost costs only time.
+-- Has waiting jobs claimed: wakes claimants that have nothing to do, and returns how many messages must be
+-- sent besides, at most `most`. A claimant that listens looks by itself when its time is over, so a lost
+-- wake-up costs only time.
 local function call_claimants(t, queue, most, is_urgent)
   local waiting = count_claimable(t)
   local missing = count_wanted(waiting)
   local woken = redis.call('ZRANGEBYSCORE', P .. 'woken', '(' .. text(t), '+inf', 'LIMIT', 0, missing)
   local is_full = is_urgent or waiting >= CLAIM_JOBS * math.max(1, #woken)
   if is_full then
-    for _, claimant in ipairs(woken) do tell(claimant, 'now') end
+    for _, claimant in ipairs(woken) do wake(claimant, 'now') end
   end
   missing = missing - #woken
   if missing > 0 then
@@ -80,18 +80,18 @@ local function call_claimants(t, queue, most, is_urgent)
     for _, claimant in ipairs(idle) do
       redis.call('ZREM', P .. 'idle', claimant)
       redis.call('ZADD', P .. 'woken', text(t + WOKEN_US), claimant)
-      tell(claimant, is_full and 'now' or 'soon')
+      wake(claimant, is_full and 'now' or 'soon')
     end
     missing = missing - #idle
   end
   return math.min(math.max(0, missing - redis.call('LLEN', queue)), most)
 end
 
--- Puts an open job back into its lane, or among those whose claimants died, at its place by revision. `due`
--- is the time from which on it may be claimed again, nil for at once.
+-- Puts an open job back into its lane, or into that of suspects, at its place by revision. `due` is the time
+-- from which it may be claimed again, nil for at once.
 --
--- Into its lane first: a job that is not queued is dropped from there by who meets it, so that a Redis which
--- refuses one of these commands leaves nothing wrong behind.
+-- Into its lane first: claims remove jobs that are not queued from lanes, so nothing wrong is left if Redis
+-- refuses one of these commands.
 local function to_queued(id, attempts, due)
   local key = P .. 'job:' .. id
   local job = redis.call('HMGET', key, 'revision', 'lane')
@@ -105,18 +105,18 @@ local function to_queued(id, attempts, due)
   redis.call('ZREM', P .. 'jobs:running', id)
 end
 
--- From when on a job may be claimed whose claimant died; nil for at once. The first death had up to 31
--- others aboard, and most are cleared by their next claim. Whoever dies again waits for one to two pauses: a
--- machine that goes down, or a neighbour that takes all the memory, is not to be met three times in a row by
--- a job that only happened to be there. By revision, so that those who died together come apart.
+-- When a job may be claimed again whose claimant died; nil for at once. At the first death up to 31 other
+-- jobs were in hand, and most are cleared by their next claim. After another death a job waits for one to two
+-- pauses: one that only happened to be there must not meet a failing machine, or a process that takes all the
+-- memory, three times in a row. The time depends on the revision, so that jobs of one claim come apart.
 local function due_after_death(pause, revision, attempts)
   if attempts < 2 or pause < 1 then return nil end
   local t = now()
   return t + pause + (t + tonumber(revision) * 1299709) % pause
 end
 
--- Ends a claim whose jobs are not final: back they go. With a `pause` (microseconds) their claimant died,
--- without one it lives.
+-- Ends a claim and puts back its jobs that are not final. With a `pause` (microseconds) the claimant has
+-- died, without one it lives.
 local function give_back(claimant, pause)
   local claim = redis.call('LRANGE', P .. 'claim:' .. claimant, 0, -1)
   for i = 2, #claim do

@@ -1,8 +1,8 @@
--- End a claim: say the final word on its jobs or put them back, drop payloads and tell those who wait.
+-- End a claim: make its jobs final or put them back, delete payloads, and publish what is final.
 --
 -- ARGV[2]   how long records of done jobs are kept, microseconds
 -- ARGV[3]   the same of failed ones
--- ARGV[4]   most records of each kind
+-- ARGV[4]   most records of each
 -- ARGV[5]   newest seq, or ''
 -- ARGV[6]   channel of changes
 -- ARGV[7]   channel of finished jobs
@@ -13,7 +13,7 @@
 --                     id, 'back', delay in microseconds, '1' if it is to blame or '', '1' if it is deferred
 --                     or ''
 --
--- The final word counts whoever says it, the first one stays. Only the holder may put a job back.
+-- Any claimant may make a job final; the first outcome stays. Only the holder may put a job back.
 --
 -- Answers how many became final.
 
@@ -69,9 +69,9 @@ local function put_back(id, key, i)
   to_queued(id, attempts, delay > 0 and t + delay or nil)
 end
 
--- Each command is met before it matters, for Redis undoes nothing when it refuses one half way: a job whose
--- payload is gone is final.
-meet()
+-- Commands are tried first, since Redis undoes nothing if it refuses one half way: a job whose payload is
+-- deleted must be final.
+try_commands()
 for i = FIRST, #ARGV, WORDS do
   local id, key = ARGV[i], P .. 'job:' .. ARGV[i]
   if ARGV[i + 1] == 'back' then put_back(id, key, i) else finish(id, key, i) end
@@ -96,6 +96,6 @@ if #finished > 0 then
   trim('failed', tonumber(ARGV[3]), tonumber(ARGV[4]), 2 * #finished)
   redis.pcall('PUBLISH', ARGV[7], table.concat(finished, ' '))
 end
--- Words are hints, which are not worth a claim where the user has no rights to channels.
+-- These are hints; a user without rights to channels must not fail the script.
 if ARGV[5] ~= '' then redis.pcall('PUBLISH', ARGV[6], ARGV[5]) end
 return #finished

@@ -1,4 +1,4 @@
--- End the claim of a claimant that is known to have died, before its lease runs out.
+-- End the claim of a claimant that has died, before its lease runs out.
 --
 -- ARGV[2]   claimant
 -- ARGV[3]   pause of a job whose claimant died twice, microseconds

@@ -1,15 +1,15 @@
--- Number writes anew that the store found stale only because another clock had counted further than this one.
+-- Give new revisions to writes that the store found stale only because another clock was ahead of this one.
 --
 -- ARGV[2]   newest revision of the store
 -- ARGV[3..] per write: id of its image, its revision as it was given out, the one that it met
 --
--- What a write met is another clock's if it is ahead of the time and was not given out here, or to another
--- image: both count on beyond the time then. All that was given out here and may still be written moves beyond
--- what the store has, in its order, and the clock goes on from there. Who was moved by then, and meets what
--- was, moves as well. Where a revision stands now follows from all moves since it was given out, so that
--- whoever asks twice gets the same answer.
+-- The revision that a write met is another clock's if it is ahead of the time, and was not given out here, or
+-- was given to another image (both clocks count on while they are ahead). Then all revisions that were given
+-- out here and may still be written are shifted, in their order, beyond those of the store, and the clock
+-- goes on from there. A write that an earlier shift has moved beyond what it met gets that place. The place
+-- of a revision follows from all shifts since it was given out, so whoever asks twice gets the same answer.
 --
--- Answers per write its new revision; '' where a newer one of ours is there, or one that was written later.
+-- Answers per write its new revision; '' if it met a newer write of ours, or one that was written later.
 
 even_when_full()
 local t = now()
@@ -44,8 +44,8 @@ local function place_beyond(revision, met)
   end
 end
 
--- Whether a revision was given out here to a write of another image. The same one is that, too: whoever meets
--- his own write does not ask.
+-- Whether a revision was given out here to a write of another image. An equal revision counts as such: a
+-- write that met itself is not asked about.
 local function is_of_another(revision, met, image)
   if met == revision then return true end
   local id = redis.call('ZRANGEBYSCORE', P .. 'jobs', text(met), text(met), 'LIMIT', 0, 1)[1]
@@ -60,7 +60,7 @@ local function renumbered(image, revision, met)
   local oldest = math.min(revision, oldest_of('queued'), oldest_of('running'))
   local last = math.max(clock, place)
   local by = math.max(newest, last) + 1 - place_of(oldest)
-  while shifts[1] and shifts[1][1] < oldest do  -- nothing is left that it moves
+  while shifts[1] and shifts[1][1] < oldest do  -- no open job is left that it moves
     table.remove(shifts, 1)
     redis.call('LPOP', P .. 'shifts')
   end

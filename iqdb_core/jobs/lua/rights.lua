@@ -1,12 +1,12 @@
--- Try every command that scripts need, on keys that nobody uses: Redis undoes nothing of a script when it
--- refuses one of its commands half way, so who may run all of them is to be known before. And those that read
--- payloads and records beside them, without which what is taken would be claimed again and again for nothing.
+-- Try every command that scripts need, on keys that nothing else uses: Redis undoes nothing of a script if it
+-- refuses a command half way, so it must be known before whether all are allowed. Also those that read
+-- payloads and records, without which jobs would be claimed again and again in vain.
 --
--- Answers for each command that was refused its name and what was said.
+-- Answers for each command that was refused its name and the error.
 
 local KEY = P .. 'tried:'
 local CHANGE_NOTHING = {
-  {'ZREM', 'none', ''},  -- first: then the others are let through also when memory is full
+  {'ZREM', 'none', ''},  -- first: then the others are allowed also when memory is full
   {'TIME'}, {'DEL', 'none'}, {'GET', 'none'}, {'EXISTS', 'none'}, {'RENAME', 'none', 'new'},
   {'HGET', 'none', ''}, {'HMGET', 'none', ''}, {'HDEL', 'none', ''}, {'PERSIST', 'none'}, {'PEXPIRE', 'none', '1'},
   {'LRANGE', 'none', '0', '0'}, {'LINDEX', 'none', '0'}, {'LLEN', 'none'}, {'LPOP', 'none'},

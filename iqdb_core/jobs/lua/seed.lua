@@ -3,8 +3,8 @@
 -- ARGV[2]   no revision at or below this one is given out from now on
 -- ARGV[3]   id of the store that the jobs are for; '' notes nothing
 --
--- Answers 'ok'; or 'foreign' and changes nothing when the ledger is another store's and in use: jobs of it
--- are waiting, or its workers are there. Else that store was replaced, or it notices at its next write.
+-- Answers 'ok'; or 'foreign', and changes nothing, if the ledger is another store's and in use: it has open
+-- jobs, or workers. If not, that store was replaced, or its front ends notice at their next write.
 
 local WORKER_SILENT_US = 30 * 1000000
 if is_foreign(ARGV[3]) and (redis.call('ZCARD', P .. 'jobs:queued') > 0

@@ -1,5 +1,5 @@
--- Note that a worker is there, drop old records, undo what a clock did that was set back, and tell whether
--- jobs wait without a message.
+-- Note that a worker is there, drop old records, correct times that are too far ahead because the clock was
+-- set back, and count the messages that are missing.
 --
 -- ARGV[2]   how long records of done jobs are kept, microseconds
 -- ARGV[3]   the same of failed ones
@@ -10,14 +10,14 @@
 -- ARGV[8]   id of the store that the worker writes to; '' when it is not known
 -- ARGV[9]   lease of a claim, microseconds
 --
--- Answers how many messages to send, or 'foreign'. Their number follows from what waits: a message that was
--- lost, or never sent, is replaced at the next sweep, and one too many finds nothing to do.
+-- Answers how many messages to send, or 'foreign'. Their number follows from the jobs that wait: a message
+-- that was lost, or never sent, is replaced at the next sweep, and one too many finds nothing to do.
 
 local MOST_SENT = 64
-local LONGEST_US = 120 * 1000000  -- longer than any job that is put back waits, and than any claimant listens
+local LONGEST_US = 120 * 1000000  -- more than any job waits that is put back, and than any claimant listens
 even_when_full()
 if is_foreign(ARGV[8]) then
-  redis.call('ZREM', P .. 'workers', ARGV[7])  -- it may have come before it knew
+  redis.call('ZREM', P .. 'workers', ARGV[7])  -- it may have reported before it knew its store
   return 'foreign'
 end
 local t, limit = now(), tonumber(ARGV[5])
@@ -30,12 +30,12 @@ for _, name in ipairs({'idle', 'woken'}) do
   redis.call('ZREMRANGEBYSCORE', P .. name, '-inf', text(t))
   redis.call('ZREMRANGEBYSCORE', P .. name, '(' .. text(t + LONGEST_US), '+inf')
 end
--- After a clock was set back, by a failover perhaps, what is due by the old one would wait for as long.
+-- After the clock was set back, as by a failover, what is due by the old one would wait that much longer.
 local function bring_near(name, latest)
   local far = redis.call('ZRANGEBYSCORE', P .. name, '(' .. text(latest), '+inf', 'LIMIT', 0, limit)
   for _, member in ipairs(far) do redis.call('ZADD', P .. name, text(latest), member) end
 end
 bring_near('later', t + LONGEST_US)
-bring_near('leases', t + 5 * tonumber(ARGV[9]))  -- of another worker it may be longer
+bring_near('leases', t + 5 * tonumber(ARGV[9]))  -- leases of other workers may be longer
 local there = redis.call('LLEN', ARGV[6]) + redis.call('ZCARD', P .. 'idle') + redis.call('ZCARD', P .. 'woken')
 return math.min(math.max(0, count_wanted(count_claimable(t)) - there), MOST_SENT)
