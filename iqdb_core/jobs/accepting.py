@@ -337,8 +337,13 @@ class JobLedger(JobReader):
         self._reseed_after_break()  # now: the payloads may have gone to another server than the last jobs
         answer: list[Any] = self._scripts.run(
             ACCEPT,
-            *(self.limits.max_jobs, self.limits.max_bytes, _RESERVE_PERCENT, self._store_id),
-            *(self._last_revision, self._keys.queue, *records),
+            self.limits.max_jobs,
+            self.limits.max_bytes,
+            _RESERVE_PERCENT,
+            self._store_id,
+            self._last_revision,
+            self._keys.queue,
+            *records,
             before=pieces[-1],
             before_repeating=self._reseed_if_replaced,
         )

@@ -126,7 +126,8 @@ class WorkLedger:
             The id of the store is not known yet, and the store is away.
         """
         ticket = secrets.token_hex(8)
-        return self._claimed(ticket, self._scripts.run(CLAIM, *self._claim_words(ticket, max_jobs, idling)))
+        answer = self._scripts.run(CLAIM, *self._claim_arguments(ticket, max_jobs, idling))
+        return self._claimed(ticket, answer)
 
     def wait(self, claim: Claim, idling: Idling) -> bool:
         """Wait for jobs, after a claim with `idling` that got none.
@@ -163,7 +164,7 @@ class WorkLedger:
         QueueUnavailable
             Redis is away.
         """
-        return int(self._scripts.run(FINISH, *self._finish_words(claim, outcomes)))
+        return int(self._scripts.run(FINISH, *self._finish_arguments(claim, outcomes)))
 
     def finish_and_claim(
         self,
@@ -174,9 +175,10 @@ class WorkLedger:
     ) -> Claim:
         """End a claim and make the next one in the same round trip; errors as in `claim`."""
         ticket = secrets.token_hex(8)
-        ending = self._finish_words(claim, outcomes)
-        words = (len(ending), *ending, *self._claim_words(ticket, max_jobs, idling))
-        return self._claimed(ticket, self._scripts.run(FINISH_AND_CLAIM, *words))
+        ending = self._finish_arguments(claim, outcomes)
+        claiming = self._claim_arguments(ticket, max_jobs, idling)
+        answer = self._scripts.run(FINISH_AND_CLAIM, len(ending), *ending, *claiming)
+        return self._claimed(ticket, answer)
 
     def renumber(self, stale: Sequence[tuple[Write, WriteOutcome]]) -> list[int | None]:
         """Return new revisions for writes that were stale only because another clock was ahead.
@@ -236,8 +238,9 @@ class WorkLedger:
         ForeignQueue
             The queue holds jobs of another store.
         """
-        words = (*self._keep, limit, self._keys.queue, worker, self._store_id(), self._lease_us)
-        answer = self._scripts.run(SWEEP, *words)
+        answer = self._scripts.run(
+            SWEEP, *self._keep, limit, self._keys.queue, worker, self._store_id(), self._lease_us
+        )
         if answer == b"foreign":
             raise ForeignQueue(self._prefix)
         return int(answer)
@@ -246,12 +249,19 @@ class WorkLedger:
         """Take `worker` off the list of workers; raises QueueUnavailable."""
         self._port.read([("ZREM", f"{self._prefix}workers", worker)])
 
-    def _claim_words(self, ticket: str, max_jobs: int, idling: Idling | None) -> list[Argument]:
-        most = (min(max(1, max_jobs), CLAIM_JOBS), _CLAIM_BYTES)
-        times = (self._lease_us, self._suspect_pause_us)
-        pauses_s = (idling.linger_s, idling.gather_s) if idling else (0.0, 0.0)
-        pauses = [int(pause_s * MICROSECONDS) for pause_s in pauses_s]
-        return [self._store_id(), self.claimant, ticket, times[0], *most, times[1], *pauses]
+    def _claim_arguments(self, ticket: str, max_jobs: int, idling: Idling | None) -> list[Argument]:
+        linger_s, gather_s = (idling.linger_s, idling.gather_s) if idling else (0.0, 0.0)
+        return [
+            self._store_id(),
+            self.claimant,
+            ticket,
+            self._lease_us,
+            min(max(1, max_jobs), CLAIM_JOBS),
+            _CLAIM_BYTES,
+            self._suspect_pause_us,
+            int(linger_s * MICROSECONDS),
+            int(gather_s * MICROSECONDS),
+        ]
 
     def _claimed(self, ticket: str, answer: Sequence[Any]) -> Claim:
         if answer[0] == b"foreign":
@@ -280,7 +290,7 @@ class WorkLedger:
         ]
         return Claim(ticket, jobs, int(answer[0]))
 
-    def _finish_words(self, claim: Claim, outcomes: Sequence[Done | Failed | PutBack]) -> list[Argument]:
+    def _finish_arguments(self, claim: Claim, outcomes: Sequence[Done | Failed | PutBack]) -> list[Argument]:
         words: list[Argument] = []
         head_seq: str | int = ""
         for outcome in outcomes:
@@ -296,10 +306,7 @@ class WorkLedger:
                     flags = ("1" if is_to_blame else "", "1" if is_deferred else "")
                     words += [job_id, "back", int(delay_s * MICROSECONDS), *flags]
         channels = (self._keys.changes_channel, self._keys.finished_channel)
-        return [
-            *(*self._keep, head_seq, *channels),
-            *(self.claimant, claim.ticket, *words),
-        ]
+        return [*self._keep, head_seq, *channels, self.claimant, claim.ticket, *words]
 
 
 def _pause(pause_s: float) -> str:

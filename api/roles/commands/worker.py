@@ -1,6 +1,6 @@
-"""`iqdb worker`: hands its options to the worker's own process, through the environment.
+"""`iqdb worker`: starts the worker in the place of this process, with its options in the environment.
 
-The worker is a room of its own and no part of the web's: it replaces this process.
+The worker is a room of its own, which `api` does not import.
 """
 
 from __future__ import annotations
