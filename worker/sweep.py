@@ -29,7 +29,7 @@ class Sweeper:
     open_ledger : callable
         Returns a ledger of its own.
     send : callable
-        Sends so many messages.
+        Sends this many messages.
     """
 
     def __init__(self, open_ledger: Callable[[], WorkLedger], send: Callable[[int], None]) -> None:

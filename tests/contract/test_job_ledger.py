@@ -279,7 +279,7 @@ def test_any_reason_can_be_kept(ledger: JobLedger, work: WorkLedger, reason: str
     assert ledger.get(job_id).reason == kept
 
 
-def test_the_first_final_word_stays(ledger: JobLedger, work: WorkLedger) -> None:
+def test_the_first_outcome_stays(ledger: JobLedger, work: WorkLedger) -> None:
     job_id = accept_one(ledger)
     claim = work.claim()
     assert work.finish(claim, [Done(job_id, 1, None)]) == 1
@@ -347,10 +347,10 @@ def test_a_claimant_that_is_not_heard_of_is_taken_for_dead(
 ) -> None:
     job_id = accept_one(ledger)
     WorkLedger(redis_port, lease_s=0.05).claim()
-    assert [(job.job_id, job.attempts) for job in claim_patiently(work)] == [(job_id, 1)]
+    assert [(job.job_id, job.attempts) for job in claim_when_due(work)] == [(job_id, 1)]
 
 
-def claim_patiently(work: WorkLedger) -> list[ClaimedJob]:
+def claim_when_due(work: WorkLedger) -> list[ClaimedJob]:
     """Claim until there is something."""
     claimed: list[ClaimedJob] = []
     wait_until(lambda: claimed.extend(work.claim().jobs) or claimed, 5)
@@ -362,7 +362,7 @@ def test_deaths_are_counted_until_a_job_ends(ledger: JobLedger, redis_port: Redi
     attempts: list[int] = []
     while len(attempts) < 4:
         dying = WorkLedger(redis_port, suspect_pause_s=0.02)
-        attempts += [job.attempts for job in claim_patiently(dying)]
+        attempts += [job.attempts for job in claim_when_due(dying)]
         dying.forfeit(dying.claimant)
     assert attempts == [0, 1, 2, 3]
 
@@ -375,7 +375,7 @@ def test_a_job_whose_claimants_died_twice_waits_before_its_next_claim(
     hit, other = accept_one(ledger, 1), accept_one(ledger, 2)
     for expected in ([hit, other], [hit]):
         dying = WorkLedger(redis_port, lease_s=0.05 if dies_unnoticed else 60, suspect_pause_s=60)
-        assert [job.job_id for job in claim_patiently(dying)] == expected
+        assert [job.job_id for job in claim_when_due(dying)] == expected
         if not dies_unnoticed:
             dying.forfeit(dying.claimant)
     survivor = WorkLedger(redis_port, suspect_pause_s=60)

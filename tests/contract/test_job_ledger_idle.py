@@ -23,7 +23,7 @@ def accept_bulk(ledger: JobLedger, count: int = 1) -> int:
     return ledger.accept_all([Submission.of_image(1, b"bulk")] * count).missing_messages
 
 
-def accept_hurried(ledger: JobLedger) -> int:
+def accept_interactive(ledger: JobLedger) -> int:
     return ledger.accept_all([Submission.of_delete(2, lane=Lane.INTERACTIVE)]).missing_messages
 
 
@@ -144,7 +144,7 @@ def test_what_is_put_back_does_not_gather_again(ledger: JobLedger, work: WorkLed
 def test_who_is_waited_for_ends_the_gathering(ledger: JobLedger, work: WorkLedger) -> None:
     accept_bulk(ledger, 3)
     listener = Listener(work, GATHERING)
-    assert accept_hurried(ledger) == 0
+    assert accept_interactive(ledger) == 0
     assert listener.heard() is True
     assert [job.image_id for job in work.claim(idling=GATHERING).jobs] == [2]
 

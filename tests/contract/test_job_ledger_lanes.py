@@ -33,18 +33,18 @@ def accept_bulk(ledger: JobLedger, count: int) -> list[str]:
     return [one.job_id for one in ledger.accept([Submission.of_image(1, b"bulk")] * count)]
 
 
-def accept_hurried(ledger: JobLedger, count: int) -> list[str]:
+def accept_interactive(ledger: JobLedger, count: int) -> list[str]:
     submissions = [Submission.of_image(2, b"now", lane=Lane.INTERACTIVE)] * count
     return [one.job_id for one in ledger.accept(submissions)]
 
 
 def test_who_is_waited_for_goes_first_and_alone(ledger: JobLedger, work: WorkLedger) -> None:
     bulk = accept_bulk(ledger, 100)
-    hurried = accept_hurried(ledger, 2)
+    interactive = accept_interactive(ledger, 2)
     deletion = ledger.accept([Submission.of_delete(3, lane=Lane.INTERACTIVE)])[0].job_id
     assert ledger.depth().interactive == 3
     first = work.claim()
-    assert [job.job_id for job in first.jobs] == [*hurried, deletion]
+    assert [job.job_id for job in first.jobs] == [*interactive, deletion]
     second = work.finish_and_claim(first, [Done(job.job_id, 1, None) for job in first.jobs])
     assert [job.job_id for job in second.jobs] == bulk[:32]
 
@@ -70,7 +70,7 @@ def test_bulk_has_its_share_however_many_are_waited_for(ledger: JobLedger, work:
     claim = work.claim(1)
     of_bulk = []
     for _ in range(8):
-        accept_hurried(ledger, 40)
+        accept_interactive(ledger, 40)
         claim = work.finish_and_claim(claim, [Done(job.job_id, 1, None) for job in claim.jobs])
         of_bulk.append({job.payload for job in claim.jobs} == {b"bulk"})
     assert of_bulk.count(True) == 2
@@ -84,9 +84,9 @@ def test_a_crawler_that_fills_the_queue_locks_nobody_out(redis_port: RedisPort) 
         accept_bulk(ledger, 1)
     with pytest.raises(QueueFull):
         ledger.check_capacity(1, 0, Lane.BULK)
-    accept_hurried(ledger, 2)
+    accept_interactive(ledger, 2)
     with pytest.raises(QueueFull):
-        accept_hurried(ledger, 1)
+        accept_interactive(ledger, 1)
 
 
 def test_a_refusal_says_when_there_will_be_room(redis_port: RedisPort) -> None:

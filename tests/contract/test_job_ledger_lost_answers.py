@@ -48,16 +48,16 @@ def walk(ledger: JobLedger, work: WorkLedger, another: WorkLedger) -> None:
             Submission.of_image(4, b"four" * 10, lane=Lane.INTERACTIVE),
         ]
     )
-    first, second, third, hurried = accepted.jobs
+    first, second, third, interactive = accepted.jobs
     revisions = [one.revision for one in accepted.jobs]
     assert revisions == list(range(revisions[0], revisions[0] + 4))
     assert (accepted.missing_messages, accepted.queue_jobs, accepted.queue_bytes) == (1, 4, 100)
     assert work.sweep("w") == 1
     claim = work.claim()
     assert [(job.job_id, job.payload, job.attempts) for job in claim.jobs] == [
-        (hurried.job_id, b"four" * 10, 0)
+        (interactive.job_id, b"four" * 10, 0)
     ]
-    claim = work.finish_and_claim(claim, [Done(hurried.job_id, 1, SIGNATURE)])
+    claim = work.finish_and_claim(claim, [Done(interactive.job_id, 1, SIGNATURE)])
     assert [(job.job_id, job.attempts, job.source) for job in claim.jobs] == [
         (first.job_id, 0, "here"),
         (second.job_id, 0, None),
@@ -76,7 +76,7 @@ def walk(ledger: JobLedger, work: WorkLedger, another: WorkLedger) -> None:
     states = [job.state for job in ledger.get_many([one.job_id for one in accepted.jobs]) if job]
     assert states == [JobState.FAILED, JobState.DONE, JobState.DONE, JobState.DONE]
     assert [job.job_id for job in ledger.list(JobState.DONE).jobs] == [
-        hurried.job_id,
+        interactive.job_id,
         third.job_id,
         second.job_id,
     ]
