@@ -191,6 +191,13 @@ class IngestHandler:
         """Return what one job writes, or its outcome if it writes nothing."""
         if job.attempts >= self._limits.max_attempts:
             tries = f"each of {job.attempts} tries ended its process, or could not read or store it"
+            log.warning(
+                "job %s of image %s is set aside: %s",
+                job.job_id,
+                job.image_id,
+                tries,
+                extra={"action": "job_set_aside"},
+            )
             return Failed(job.job_id, f"set aside: {tries}")
         if not job.payload and job.kind is not JobKind.DELETE:
             return Failed(job.job_id, "its bytes are empty or were lost")

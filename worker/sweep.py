@@ -99,7 +99,8 @@ def sweep_step(
             if lost is not None:
                 _read_results(parent.pool)
             name = parent.hostname
-            self._timer = parent.timer.call_repeatedly(every_s(), lambda: _tick(sweeper, name, watch))
+            pool = parent.pool
+            self._timer = parent.timer.call_repeatedly(every_s(), lambda: _tick(sweeper, name, watch, pool))
 
         def stop(self, parent: Any) -> None:
             if self._timer is not None:
@@ -139,8 +140,9 @@ def _read_results(pool: Any) -> None:
         read_one(pipe)
 
 
-def _tick(sweeper: Sweeper, name: str, watch: AcknowledgementWatch) -> None:
+def _tick(sweeper: Sweeper, name: str, watch: AcknowledgementWatch, pool: Any) -> None:
     """Sweep; a ConnectionError makes Celery's event loop end and the consumer connect anew."""
+    pool.maintain_pool()  # Celery may look too early at a child that dies, and again after five seconds
     if watch.has_lost():
         raise ConnectionError("an acknowledgement did not reach Redis")
     try:

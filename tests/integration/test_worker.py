@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from iqdb_core.model import Signature
     from tests.fixtures.databases import PostgresServer
+    from tests.fixtures.workers import WorkerProcess
 
 pytestmark = pytest.mark.waits
 IMAGES = [noise_png(seed) for seed in range(64)]
@@ -133,7 +134,7 @@ def test_a_worker_killed_while_it_gave_messages_back_keeps_nobody_from_it(plant:
 @pytest.mark.parametrize("poison", [KILLS, SEGFAULTS])
 def test_a_payload_that_kills_its_process_is_set_aside_alone(plant: Plant, poison: bytes) -> None:
     plant.environment["IQDB_VISIBILITY_TIMEOUT_S"] = "600"  # a death is noticed, and not waited for
-    plant.start_worker().wait_ready()
+    worker = plant.start_worker().wait_ready()
     job_ids = plant.submit([*IMAGES[:10], poison, *IMAGES[10:20]])
     plant.wait_final(job_ids, 60)
     assert plant.states(job_ids) == ["done"] * 10 + ["failed"] + ["done"] * 10
@@ -141,7 +142,20 @@ def test_a_payload_that_kills_its_process_is_set_aside_alone(plant: Plant, poiso
         plant.ledger.get(job_ids[10]).reason
         == "set aside: each of 3 tries ended its process, or could not read or store it"
     )
+    assert f"job {job_ids[10]} of image 10 is set aside: " in worker.text()
     plant.assert_clean()
+
+
+def test_every_death_of_a_process_is_noticed_by_the_next_sweep(plant: Plant) -> None:
+    """Celery looks when the process has closed its files; on a busy machine that is before it has ended."""
+    worker = plant.start_worker().wait_ready()
+    for deaths in range(1, 9):
+        assert worker.kill_child() is not None
+        wait_until(partial(_has_lost, worker, deaths), 4, what=f"death {deaths} is noticed")
+
+
+def _has_lost(worker: WorkerProcess, deaths: int) -> bool:
+    return worker.text().count("exited with 'signal 9") == deaths
 
 
 def test_a_payload_that_hangs_is_set_aside_by_the_time_limit(plant: Plant) -> None:
