@@ -77,7 +77,7 @@ def test_files_and_folders_are_named_alike(folder: Path) -> None:
     assert ended.returncode == 3, ended.stderr
     for name in ("shut", "shut/a.jpg"):
         assert f"  {folder}/{name}: Permission denied" in ended.stderr
-    assert f"  {folder}/none.jpg: these bytes are no image" in ended.stderr
+    assert f"  {folder}/none.jpg: this is not an image" in ended.stderr
 
 
 @pytest.mark.parametrize("length", [245, 250, 251, 255, 256])
