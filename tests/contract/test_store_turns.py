@@ -210,9 +210,37 @@ def test_root_gives_no_file_away_that_was_linked_here(path: Path) -> None:
     assert (secret.stat().st_uid, stat.S_IMODE(secret.stat().st_mode)) == (0, 0o600)
     lock.unlink(missing_ok=True)
     lock.symlink_to(secret)
-    with pytest.raises(StoreUnavailable, match="no lock can be kept"):
+    with pytest.raises(StoreUnavailable, match=r"lock file .*\.next beside the database cannot be opened"):
         locks_beside(path)
     assert secret.stat().st_uid == 0
+
+
+def test_a_lock_that_may_not_be_removed_stays(path: Path) -> None:
+    """Its folder has become read-only, or is one in which each may remove only files of his own."""
+    ending = """
+        import sys
+        from pathlib import Path
+        from iqdb_core.store.databases.writer_turn import WriterTurn
+        from tests.fixtures.rights import drop_capabilities
+
+        drop_capabilities()  # to root with them nothing is read-only
+        path = Path(sys.argv[1])
+        turn = WriterTurn(path, 10)
+        with turn.taken():
+            path.parent.chmod(0o555)
+        turn.close()
+    """
+    try:
+        found = programs.run(ending, path)
+    finally:
+        path.parent.chmod(0o755)
+    assert found.returncode == 0, found.stderr
+    assert {lock.name for lock in path.parent.iterdir()} == {f".{path.name}.next", f".{path.name}.writer"}
+    turn = WriterTurn(path, 0.05)
+    with turn.taken():
+        pass
+    turn.close()
+    assert list(path.parent.iterdir()) == []
 
 
 def test_a_killed_writer_leaves_its_turn(path: Path) -> None:
@@ -239,5 +267,5 @@ def test_a_killed_writer_leaves_its_turn(path: Path) -> None:
 
 def test_a_place_for_the_locks_is_needed(tmp_path: Path) -> None:
     turn = WriterTurn(tmp_path / "nowhere" / "iqdb.sqlite", 1.0)
-    with pytest.raises((StoreUnavailable, StoreInvalid), match="no lock"), turn.taken():
+    with pytest.raises((StoreUnavailable, StoreInvalid), match=r"lock file .*\.next beside"), turn.taken():
         pytest.fail("there is no place for a lock")

@@ -40,7 +40,7 @@ _PAUSE_S: Final = 0.005
 _PERMANENT: Final = {
     sqlite3.SQLITE_NOTADB: "is no SQLite database",
     sqlite3.SQLITE_CORRUPT: "is damaged",
-    sqlite3.SQLITE_READONLY: "is read-only",
+    sqlite3.SQLITE_READONLY: "or its log (-wal, -shm) is read-only",
     sqlite3.SQLITE_ERROR: "does not have the tables of a store",
     sqlite3.SQLITE_PERM: "may not be opened",
     sqlite3.SQLITE_AUTH: "may not be opened",

@@ -130,6 +130,8 @@ class _LockFile:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
+        except OSError as error:  # some network mounts have no locks
+            raise StoreUnavailable(self._trouble("locked", error)) from error
         if self._is_current():
             return True
         # Whoever closed last removed the file: a lock on it keeps nobody out.
@@ -141,12 +143,15 @@ class _LockFile:
         try:
             fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         except PermissionError as error:
-            raise StoreInvalid(f"no lock can be kept beside the database ({error.strerror})") from error
+            raise StoreInvalid(self._trouble("opened", error)) from error
         except OSError as error:
-            raise StoreUnavailable(f"no lock can be kept beside the database ({error.strerror})") from error
+            raise StoreUnavailable(self._trouble("opened", error)) from error
         with contextlib.suppress(OSError):  # another user's, who has done so, or a mount that keeps no rights
             self._share(fd)
         return fd
+
+    def _trouble(self, done: str, error: OSError) -> str:
+        return f"the lock file {self._path} beside the database cannot be {done} ({error.strerror})"
 
     def _share(self, fd: int) -> None:
         """Let all who may write to the database have the lock, as SQLite does with its log.
@@ -172,12 +177,13 @@ class _LockFile:
         fcntl.flock(self._fd, fcntl.LOCK_UN)
 
     def remove(self) -> None:
-        """Close the file, and remove it unless somebody holds it."""
+        """Close the file, and remove it unless somebody holds it, or this user may not."""
         if self._fd < 0:
             return
         try:
-            if self.has_folder and self._try():
-                self._path.unlink(missing_ok=True)
+            if self._try():
+                with contextlib.suppress(OSError):  # left there, it keeps nobody out
+                    self._path.unlink()
         finally:
             if self._fd >= 0:
                 os.close(self._fd)
