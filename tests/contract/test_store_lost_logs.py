@@ -122,6 +122,24 @@ def test_a_log_that_another_program_has_made_since_is_not_written_over(
     assert IqdbFile(path).run("PRAGMA integrity_check") == [("ok",)]
 
 
+@pytest.mark.parametrize("is_stopped_first", [False, True])
+def test_a_log_that_another_program_has_left_is_kept(
+    store: SignatureStore, path: Path, *, is_stopped_first: bool
+) -> None:
+    """SQLite would remove it, by its name, with the last connection that used the one before."""
+    assert fold_log(store)
+    remove(path, "wal", "shm")
+    with program(path, ADD):
+        pass
+    assert log_of(path).stat().st_size > 0
+    if not is_stopped_first:
+        store.apply([put(20, 21)])
+    store.close()
+    assert set(IqdbFile(path).live()) == {*range(20 if is_stopped_first else 21), 10_000}
+    assert IqdbFile(path).run("PRAGMA integrity_check") == [("ok",)]
+    assert stands_alone(path) or is_stopped_first
+
+
 def test_several_stores_find_the_same_new_log(store: SignatureStore, path: Path) -> None:
     with closing(open_store(str(path))) as other:
         remove(path, "wal", "shm")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
@@ -40,8 +41,11 @@ class TestRefusals:
         assert path.read_bytes() == content
         assert list(path.parent.iterdir()) == [path]
 
-    def test_a_directory(self, tmp_path: Path) -> None:
-        self.refused(tmp_path, "cannot be opened")
+    def test_what_is_not_a_file(self, tmp_path: Path) -> None:
+        pipe = tmp_path / "pipe"
+        os.mkfifo(pipe)
+        for path in (tmp_path, pipe):
+            self.refused(path, "cannot be opened: it is not a regular file")
 
     def test_a_directory_that_is_not_there(self, tmp_path: Path) -> None:
         self.refused(tmp_path / "away" / "iqdb.sqlite", "there is no directory")

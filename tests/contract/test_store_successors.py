@@ -371,6 +371,29 @@ def test_a_file_that_comes_back_is_given_no_log_of_one_that_another_process_went
     assert IqdbFile(new).run("PRAGMA integrity_check") == [("ok",)]
 
 
+def test_a_store_that_saw_nothing_of_it_leaves_the_log_of_the_file_that_was_here_meanwhile(
+    store: SignatureStore, path: Path, new: Path
+) -> None:
+    """Its own was removed, and SQLite removes the one that lies here with its last connection."""
+    assert fold_log(store)
+    aside = path.with_name("aside")
+    with closing(open_store(str(path))) as other:
+        path.rename(aside)
+        new.rename(path)
+        other.apply([put(k, 10**6 + k) for k in range(500, 700)])
+        path.rename(new)
+        aside.rename(path)
+        log = log_of(path).read_bytes()
+        refused_uses(store, "moved away and back, and a log lies beside it")
+        store.close()
+        assert log_of(path).read_bytes() == log
+        path.rename(aside)
+        new.rename(path)
+        assert set(live_images(other)) == {*AFTER, *range(500, 700)}
+    assert IqdbFile(aside).live() == BEFORE
+    assert IqdbFile(path).run("PRAGMA integrity_check") == [("ok",)]
+
+
 def test_a_file_put_in_place_is_written_while_it_is_read(path: Path, new: Path) -> None:
     with closing(open_store(str(path), timeouts=StoreTimeouts(lock_s=0.2))) as store:
         assert fold_log(store)

@@ -130,13 +130,15 @@ class SqliteBackend:
         """Refuse what is not ours, then make the file and turn its write-ahead log on."""
         path = self._address.path
         try:
-            has_directory, is_there = path.parent.is_dir(), path.exists()
+            has_directory, is_there, is_file = path.parent.is_dir(), path.exists(), path.is_file()
         except PermissionError as error:  # a directory above it may not be entered
             raise StoreInvalid(f"{self.name} cannot be opened ({error.strerror})") from error
         except OSError as error:
             raise StoreUnavailable(f"{self.name} cannot be opened ({error.strerror})") from error
         if not has_directory:
             raise StoreInvalid(f"{self.name}: there is no directory {path.parent}")
+        if is_there and not is_file:
+            raise StoreInvalid(f"{self.name} cannot be opened: it is not a regular file")
         self._engines.clear_log()
         if is_there:
             with self.reading() as connection:

@@ -133,8 +133,8 @@ class Changeover:
     def _renew_log(self) -> None:
         """Close all that is open of a file whose log was removed, and go on with another log."""
         with self._turn.taken():
-            if self._was_away and self._place.has_log():
-                # It may be of the file that was here meanwhile, and SQLite would remove it.
+            if self._place.is_in_another_log and (self._was_away or self._place.may_have_been_away):
+                # It may be of the file that was here meanwhile, and would be written into this one.
                 raise StoreUnavailable(f"{self._address} was moved away and back, and {self._place.remedy()}")
             self._connections.close_all()
             self._place.clear_log(was_away=self._was_away)

@@ -212,15 +212,16 @@ class SqliteConnections:
         try:
             if self._kept is not None and not self._place.has_log():
                 self.fold(self._kept)
-            self._let_go()
+            with self._place.keeping_log():
+                self._let_go()
+                self._writer.dispose()
+                self.reader.dispose()
         finally:
             self._in_use.release()
-        self._writer.dispose()
-        self.reader.dispose()
 
     def remove_log(self) -> None:
         """Fold the log into the file and remove it, where nobody else has the file open."""
-        if self._kept is None and self._place.has_lost_log:
+        if self._place.has_lost_log and (self._kept is None or self._place.is_in_another_log):
             return  # all is closed, and nothing may be opened before others have closed it, too
         with self.errors(), self.writer() as connection:
             driver = driver_of(connection)
@@ -234,8 +235,9 @@ class SqliteConnections:
 
     def close(self) -> None:
         """Give back the connection that writes."""
-        self._let_go()
-        self._writer.dispose()
+        with self._place.keeping_log():
+            self._let_go()
+            self._writer.dispose()
 
     @contextlib.contextmanager
     def errors(self) -> Iterator[None]:

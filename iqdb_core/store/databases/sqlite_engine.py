@@ -181,8 +181,8 @@ class SqliteEngines:
                 # SQLite, too, leaves it where it is then, when the last connection is closed.
                 self._tell_log_left()
         finally:
-            self._place.serve(None)
             self._connections.close()
+            self._place.serve(None)
 
     def _tell_log_left(self) -> None:
         if not self._place.has_log():

@@ -145,6 +145,46 @@ class Place:
         """Whether a log lies here that is not known to be that of the file which is served."""
         return any(self._path_of(end).exists() and not self._is_left_here(end) for end in (_LOG, _LOG_INDEX))
 
+    @property
+    def is_in_another_log(self) -> bool:
+        """Whether something is in a log here that is not known to be that of the file which is served."""
+        return self.has_log() and not self._is_left_here(_LOG)
+
+    @property
+    def may_have_been_away(self) -> bool:
+        """Whether the file got a name, owner or mode after anybody had last written to it.
+
+        While nobody looked, it may have been somewhere else, and another file here.
+        """
+        try:
+            found = self._address.path.stat()
+        except OSError:  # it is away
+            return True
+        return found.st_ctime_ns != found.st_mtime_ns
+
+    @contextmanager
+    def keeping_log(self) -> Iterator[None]:
+        """Keep a log that another program has made for the block, in which connections are closed.
+
+        SQLite removes a log by its name with the last connection to a file, even if that used one which was
+        removed before.
+        """
+        kept = []
+        if self.has_lost_log and self.is_in_another_log:
+            for path in map(self._path_of, (_LOG, _LOG_INDEX)):
+                with suppress(OSError):  # not there, or a file system without links
+                    Path(f"{path}~").unlink(missing_ok=True)
+                    Path(f"{path}~").hardlink_to(path)
+                    kept.append(path)
+        try:
+            yield
+        finally:
+            for path in kept:
+                if path.exists():
+                    Path(f"{path}~").unlink()
+                else:
+                    Path(f"{path}~").rename(path)
+
     def clear_log(self, *, was_away: bool = False) -> None:
         """Remove an empty log from beside a file that nobody has open: it may be of the file before.
 
