@@ -165,7 +165,7 @@ def _make_successor_current(address: SqliteAddress, timeouts: StoreTimeouts) -> 
             (head_seq, *_), _, _ = backend.before_writes(connection, [])
             backend.marks(connection, head_seq)
             backend.changes(connection, head_seq - 1, 1)
-        backend.fold_log()  # a log beside it would be taken for that of the file before
+        backend.checkpoint_wal()  # a log beside it would be taken for that of the file before
     except StoreError:
         raise
     except Exception as error:  # a store may hold values that none of ours would

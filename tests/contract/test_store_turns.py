@@ -135,14 +135,14 @@ def test_never_two_at_once_however_often_files_come_and_go(path: Path) -> None:
 def test_the_end_of_a_store_does_not_wait_for_a_long_turn(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite_engine, "BRIEFLY_S", 0.05)
+    monkeypatch.setattr(sqlite_engine, "SHORT_WAIT_S", 0.05)
     store = open_store(str(path), timeouts=StoreTimeouts(lock_s=LONG_S))
     store.apply([put(1, 1)])
     other = WriterTurn(path, LONG_S)
     before = time.monotonic()
     with other.taken():
         with pytest.raises(StoreUnavailable, match=r"for 0\.05 s"):
-            store._backend._engines._log_folder._fold()
+            store._backend._engines._checkpointer._checkpoint()
         store.close()
     assert time.monotonic() - before < LONG_S / 2
     other.close()
@@ -152,8 +152,8 @@ def test_the_end_of_a_store_does_not_wait_for_a_long_turn(
 def test_stores_that_are_closed_at_the_same_moment_are_closed_one_by_one(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else each finds the file open by the other, and none folds the log."""
-    monkeypatch.setattr(sqlite_engine, "BRIEFLY_S", LONG_S)
+    """Else each finds the file open by the other, and none checkpoints the WAL."""
+    monkeypatch.setattr(sqlite_engine, "SHORT_WAIT_S", LONG_S)
     first, second = open_store(str(path)), open_store(str(path))
     first.apply([put(1, 1)])
     others_turn = threading.Thread(target=second.close)

@@ -1,7 +1,7 @@
-"""How does an SQLite file carry the store? Statements and the shape of their results; no rules.
+"""How is the store kept in an SQLite file? Statements and the shape of their results; no rules.
 
-After a clean close the file stands alone, with no log beside it, and IQDB opens it. Open a store after
-forking, not before.
+After a clean close there is no WAL beside the file, and IQDB can open it. Open a store after forking, not
+before.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _MAX_DAMAGE: Final = 20
 _FAULTS_OF_READING: Final = frozenset(
     {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ}
 )
-"""What a copy can fail with that is the fault of the file which is copied, not of the new one."""
+"""Errors of a copy that are the fault of the file which is copied, not of the new one."""
 
 _COUNTER: Final = "SELECT head_seq, live_count, max_revision, image_rows, image_mix FROM iqdb_store"
 _BEFORE_WRITES: Final = _COUNTER.replace(" FROM", ", (SELECT max(id) FROM images) FROM")
@@ -127,7 +127,7 @@ class SqliteBackend:
         self._engines = SqliteEngines(address, timeouts, open_successor, may_create=may_create)
 
     def prepare(self) -> None:
-        """Refuse what is not ours, then make the file and turn its write-ahead log on."""
+        """Refuse what is not ours, then create the file and turn WAL mode on."""
         path = self._address.path
         try:
             has_directory, is_there, is_file = path.parent.is_dir(), path.exists(), path.is_file()
@@ -139,7 +139,7 @@ class SqliteBackend:
             raise StoreInvalid(f"{self.name}: there is no directory {path.parent}")
         if is_there and not is_file:
             raise StoreInvalid(f"{self.name} cannot be opened: it is not a regular file")
-        self._engines.clear_log()
+        self._engines.remove_stale_wal()
         if is_there:
             with self.reading() as connection:
                 schema.version(connection, self.name)
@@ -164,7 +164,7 @@ class SqliteBackend:
     repairing = writing
 
     def keep_writers_out(self, connection: sa.Connection) -> None:
-        """Do nothing: they are out since the transaction began."""
+        """Do nothing: the transaction has excluded other writers since it began."""
 
     def damage(self, connection: sa.Connection) -> list[str]:
         """Return what SQLite finds wrong with the file."""
@@ -184,7 +184,7 @@ class SqliteBackend:
                 progress(total - remaining, total)
 
         with self.reading() as connection:
-            # What was read keeps the copy at this moment: else each write of others makes it begin anew.
+            # A read makes the copy one of this moment; without it each write of others would restart it.
             self.counter(connection)
             with _copy_at(path) as target:
                 driver_of(connection).backup(target, pages=_PAGES_PER_STEP, progress=tell, sleep=0)
@@ -228,7 +228,7 @@ class SqliteBackend:
         return counter_of(found[:-1]), known, found[-1] or 0
 
     def together(self, connection: sa.Connection) -> AbstractContextManager[object]:  # noqa: ARG002
-        """Do nothing: no statement waits for a server."""
+        """Do nothing: there is no server whose answers could be waited for together."""
         return contextlib.nullcontext()
 
     def put_images(self, connection: sa.Connection, rows: Sequence[ImageRow]) -> None:
@@ -289,23 +289,23 @@ class SqliteBackend:
         """Return feed rows whose row in `images` is gone."""
         return [FeedRow(*row) for row in driver_of(connection).execute(_VANISHED, (after, limit))]
 
-    def fold_log(self) -> bool:
-        """Write what is only in the log into the file; returns whether all of it is there now."""
-        return self._engines.fold_log()
+    def checkpoint_wal(self) -> bool:
+        """Write what is only in the WAL into the file; returns whether all of it is there now."""
+        return self._engines.checkpoint_wal()
 
     def close(self) -> None:
-        """Fold the log into the file and give back every connection."""
+        """Checkpoint the WAL and close every connection."""
         self._engines.close()
 
 
 @contextlib.contextmanager
 def _copy_at(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open a new file for a copy; what it fails with must not be told of the file that is copied.
+    """Open a new file for a copy.
 
     Raises
     ------
     OSError
-        The new file cannot be written: no error of SQLite's, which who reads would take for one of his own.
+        The new file cannot be written. An error of SQLite's would be taken for one of the copied file.
     """
     try:
         with closing(sqlite3.connect(path)) as target:

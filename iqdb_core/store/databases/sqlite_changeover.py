@@ -1,7 +1,7 @@
-"""What if another file was put in the place of the one that is open, or its log was removed? Goes over.
+"""What if the file that is open was replaced, or its WAL removed? Switches to the new one.
 
-A file that was put here is served once it was opened as at the start. Which files and logs may be opened is
-for `sqlite_place` to say. Called by `sqlite_engine`, before each transaction.
+A new file is served once it has been opened as at the start. `sqlite_place` says which files may be opened.
+Called by `sqlite_engine`, before each transaction.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _REFUSED_S: Final = 5.0
-"""So long a file that was put here and cannot be served is not read again, unless it is changed."""
+"""How long a new file that was refused is not read again, unless it is changed."""
 
 
 class Changeover:
-    """Goes over to another file or log, for all threads of a process at once.
+    """Switches to another file or WAL, for all threads of a process at once.
 
     Parameters
     ----------
@@ -37,10 +37,10 @@ class Changeover:
     turn : WriterTurn
     connections : SqliteConnections
     lock_s : float
-        How long to wait for a thread that is going over.
+        How long to wait for another thread that is switching.
     open_successor : callable, optional
-        Makes a store of a file that was put here, by connections of its own that are closed when it returns;
-        raises StoreInvalid if it is none. A file that was replaced is not gone over to without it.
+        Makes a new file a store, with connections of its own, which it closes; raises StoreInvalid if that is
+        impossible. Without it nothing is ever switched.
     """
 
     def __init__(
@@ -58,44 +58,44 @@ class Changeover:
         self._connections = connections
         self._lock_s = lock_s
         self._open_successor = open_successor
-        self._going_over = threading.Lock()
+        self._lock = threading.Lock()
         self._was_away = False
         self._refused: tuple[tuple[int, ...], float, str] = ((), 0.0, "")
 
     def follow(self) -> None:
-        """Go over to another file that was put here, or to another log where the one in use was removed.
+        """Switch to the file that replaced the one in use, or to a new WAL if the one in use was removed.
 
-        Does nothing where nothing is here, or a log lies beside another file: who connects next is told by
-        `Place.look`. Never called with the turn.
+        Does nothing if there is no file, or a WAL beside a new one: `Place.file_to_open` then refuses to
+        connect. Never called by whoever has the turn.
 
         Raises
         ------
         StoreUnavailable
-            It is no store, or was replaced once more, or others write or have it open.
+            The new file is no store, or was replaced in turn, or others are writing to it or have it open.
         """
         if self._open_successor is None or not self._place.is_served:
             return
-        if self._place.is_kept and not self._place.has_lost_log and not self._was_away:
+        if self._place.is_in_place and not self._place.is_wal_removed and not self._was_away:
             return
-        # While one thread takes the file over, its log is no reason for the others to refuse it.
-        if not self._going_over.acquire(timeout=self._lock_s):
+        # While one thread opens the new file, the WAL beside it is no reason for the others to refuse it.
+        if not self._lock.acquire(timeout=self._lock_s):
             raise StoreUnavailable(f"{self._address} is being replaced")
         try:
-            if not self._place.is_kept:
+            if not self._place.is_in_place:
                 self._was_away = True
-                self._go_over(self._open_successor)
+                self._switch(self._open_successor)
             else:
-                if self._place.has_lost_log or (self._was_away and self._place.has_another_log):
-                    self._renew_log()
+                if self._place.is_wal_removed or (self._was_away and self._place.has_other_wal_files):
+                    self._renew_wal()
                 self._was_away = False
         finally:
-            self._going_over.release()
+            self._lock.release()
 
-    def _go_over(self, open_successor: Callable[[], None]) -> None:
-        """Go over to another file, once it is in step: other programs may have made it."""
+    def _switch(self, open_successor: Callable[[], None]) -> None:
+        """Serve the file that replaced the one before, once its feed has what other programs did to it."""
         if self._place.successor() is None:
             return
-        if not self._turn.is_possible:  # its folder is gone, and with it whoever took turns there
+        if not self._turn.has_folder:  # a folder that was removed, where nobody else takes turns any more
             self._turn.move(self._place.real_path())
         successor = self._take_over(open_successor)
         if successor is None or self._place.successor() != successor:
@@ -105,44 +105,44 @@ class Changeover:
         self._turn.move(self._place.real_path())
         said = "%s was replaced by another file, which is served now"
         _log.info(said, self._address, extra={"action": "replaced"})
-        # What is open of the file before may be large; what is in use is closed later.
+        # The file before may be large, and takes space while it is open. What is in use is closed later.
         self._connections.reader.dispose()
-        self._begin_log()
+        self._begin_wal()
 
     def _take_over(self, open_successor: Callable[[], None]) -> FileId | None:
-        """Make a store of the file that was put here; of one that is none only now and then."""
+        """Make the new file a store; one that was refused is tried again only now and then."""
         refused, until_s, said = self._refused
-        if self._place.state() == refused and time.monotonic() <= until_s:
+        if self._place.version() == refused and time.monotonic() <= until_s:
             raise StoreUnavailable(said)
         successor = self._place.file()
         try:
-            # Who had begun to write into the file before has written its log when this turn comes.
+            # With the turn, for nobody is now in the middle of writing to the file before, and to its WAL.
             with self._connections.errors(), self._turn.taken():
                 if successor is None or successor != self._place.successor():
                     return None
-                self._place.clear_log()
+                self._place.remove_stale_wal()
             open_successor()
         except StoreInvalid as error:
-            if self._place.file() != successor:  # it may have been read together with the next one
+            if self._place.file() != successor:  # the error may be that of a mix of two files
                 raise StoreUnavailable(f"{self._address} is being replaced") from error
             said = f"another file was put here, and is not served: {error}"
-            self._refused = self._place.state(), time.monotonic() + _REFUSED_S, said
+            self._refused = self._place.version(), time.monotonic() + _REFUSED_S, said
             raise StoreUnavailable(said) from error
         return successor
 
-    def _renew_log(self) -> None:
-        """Close all that is open of a file whose log was removed, and go on with another log."""
+    def _renew_wal(self) -> None:
+        """Close all connections to a file whose WAL was removed, and begin a new WAL."""
         with self._turn.taken():
-            if self._place.is_in_another_log and (self._was_away or self._place.may_have_been_away):
-                # It may be of the file that was here meanwhile, and would be written into this one.
+            if self._place.has_other_wal and (self._was_away or self._place.may_have_been_away):
+                # It may be that of the file that was here meanwhile, and would be written into this one.
                 raise StoreUnavailable(f"{self._address} was moved away and back, and {self._place.remedy()}")
             self._connections.close_all()
-            self._place.clear_log(was_away=self._was_away)
+            self._place.remove_stale_wal(was_away=self._was_away)
         said = "the log of %s was removed: what was in it is in the file, unless others wrote to that first"
         _log.warning(said, self._address, extra={"action": "log_removed"})
-        self._begin_log()
+        self._begin_wal()
 
-    def _begin_log(self) -> None:
-        """Have a log, and know it, before anybody reads for long: none can be begun then."""
+    def _begin_wal(self) -> None:
+        """Open the WAL, and note it, before anybody reads for long: SQLite cannot begin one then."""
         with self._connections.writer():
             pass

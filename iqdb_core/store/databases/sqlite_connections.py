@@ -1,8 +1,8 @@
 """How are connections to an SQLite file opened, lent and closed? Pools, pragmas, SQLite's errors.
 
-One writes and is kept, others read beside it (write-ahead log). `synchronous=FULL` makes every commit an
-fsync. None is lent once its file was replaced. Knows nothing of turns. Called by `sqlite_engine` and
-`sqlite_changeover`.
+One connection writes, and stays open; others read at the same time (WAL mode). `synchronous=FULL` makes every
+commit an fsync. A connection to a file that was replaced is not lent. Knows nothing of turns. Called by
+`sqlite_engine` and `sqlite_changeover`.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _log = logging.getLogger(__name__)
 _READERS: Final = 4
 _MAX_READERS: Final = 64
 _WRITER_CACHE_KIB: Final = 65_536
-LOG_PAGES: Final = 4000
-"""Pages of the log that are folded into the file at once; with SQLite's 1000, each large group does it."""
-_LOG_LIMIT_BYTES: Final = 64 * 2**20
+CHECKPOINT_PAGES: Final = 4000
+"""A commit that makes the WAL longer than this checkpoints it; with SQLite's 1000 each large group would."""
+_WAL_LIMIT_BYTES: Final = 64 * 2**20
 _PAUSE_S: Final = 0.005
 
 # What cannot heal by trying again; every other failure of SQLite is a lock, a full disk or the like.
@@ -48,7 +48,7 @@ _PERMANENT: Final = {
     sqlite3.SQLITE_CONSTRAINT: "refuses the row",
 }
 _MISSING: Final = "no such table"
-"""How SQLite says so; it has no number for it."""
+"""How the message of SQLite begins; it has no error code of its own."""
 
 
 class _Connection(sqlite3.Connection):
@@ -68,7 +68,7 @@ class SqliteConnections:
     lock_s : float
         How long to wait for a lock of SQLite's or for a connection.
     may_create : bool
-        Whether the file is made if it is missing.
+        Whether a missing file is created.
     """
 
     def __init__(self, address: SqliteAddress, place: Place, lock_s: float, *, may_create: bool) -> None:
@@ -77,7 +77,7 @@ class SqliteConnections:
         self._lock_s = lock_s
         self._may_create = may_create
         self._in_use = threading.Lock()
-        self._kept: sa.Connection | None = None
+        self._kept_writer: sa.Connection | None = None
         self._writer = self._engine(self._connect_writer, pool_size=1, max_overflow=0)
         self.reader = self._engine(
             self._connect_reader, pool_size=_READERS, max_overflow=_MAX_READERS - _READERS
@@ -88,12 +88,12 @@ class SqliteConnections:
             "sqlite+pysqlite://", creator=creator, poolclass=QueuePool, pool_timeout=self._lock_s, **pool
         )
         sa.event.listen(engine, "checkout", self._check_file)
-        sa.event.listen(engine, "checkin", self._close_left)
+        sa.event.listen(engine, "checkin", self._close_outdated)
         return engine
 
     def _connect(self, mode: str) -> _Connection:
-        before = self._place.look()
-        if self._place.has_lost_log:
+        before = self._place.file_to_open()
+        if self._place.is_wal_removed:
             raise StoreUnavailable(f"the log of {self._address} is being replaced")
         connection = sqlite3.connect(
             f"{self._address.path.as_uri()}?mode={mode}",
@@ -105,9 +105,9 @@ class SqliteConnections:
         )
         connection.file = self._place.file()
         if self._place.is_served and connection.file != before:
-            connection.close()  # it has read nothing yet, and so opened no log
+            connection.close()  # it has read nothing yet, and so opened no WAL
             raise StoreUnavailable(f"{self._address} is being replaced")
-        # A broken row may hold text that is none; it must not keep the others from being read.
+        # Text that is not valid UTF-8, in a broken row, must not keep the other rows from being read.
         connection.text_factory = partial(str, encoding="utf-8", errors="replace")
         return connection
 
@@ -116,20 +116,20 @@ class SqliteConnections:
         may_create = self._may_create and not self._place.is_served
         connection = self._connect("rwc" if may_create else "rw")
         try:
-            self._turn_log_on(connection)
+            self._set_wal_mode(connection)
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute(f"PRAGMA cache_size = -{_WRITER_CACHE_KIB}")
-            connection.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}").fetchall()
-            connection.execute(f"PRAGMA journal_size_limit = {_LOG_LIMIT_BYTES}").fetchall()
-            connection.execute("PRAGMA schema_version").fetchall()  # SQLite makes the log at the first read
+            connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}").fetchall()
+            connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT_BYTES}").fetchall()
+            connection.execute("PRAGMA schema_version").fetchall()  # the first read makes SQLite open the WAL
         except sqlite3.Error:
             connection.close()
             raise
-        self._place.note_log()
+        self._place.note_wal()
         return connection
 
-    def _turn_log_on(self, connection: _Connection) -> None:
-        """Have a write-ahead log. Where somebody else writes just now, SQLite itself does not wait."""
+    def _set_wal_mode(self, connection: _Connection) -> None:
+        """Turn WAL mode on; wait for others who write, as SQLite itself does not here."""
         end = time.monotonic() + self._lock_s
         while True:
             try:
@@ -147,30 +147,32 @@ class SqliteConnections:
         return connection
 
     def _check_file(self, connection: _Connection, _record: object, _proxy: object) -> None:
-        """Leave a connection to a file that another one has replaced, for example a backup put back."""
-        if connection.file != self._place.look():
+        """Refuse to lend a connection whose file was replaced, for example by a backup."""
+        if connection.file != self._place.file_to_open():
             raise sa.exc.InvalidatePoolError
 
-    def _close_left(self, connection: _Connection | None, record: sa.pool.ConnectionPoolEntry) -> None:
-        """Close a connection to a file or log that is not used any more: its pool would keep both open."""
-        if connection is not None and (self._place.is_left(connection.file) or self._place.has_lost_log):
+    def _close_outdated(self, connection: _Connection | None, record: sa.pool.ConnectionPoolEntry) -> None:
+        """Close a connection to a file that was replaced or a WAL that was removed, instead of pooling it."""
+        if connection is None:
+            return
+        if self._place.is_outdated(connection.file) or self._place.is_wal_removed:
             record.invalidate()
 
     @contextlib.contextmanager
     def writer(self) -> Iterator[sa.Connection]:
-        """Lend the connection that writes, kept for the next block: a pool costs half of a small commit.
+        """Lend the connection that writes. A transaction that is open at the end of the block is rolled back.
 
-        What is open at the end of the block is rolled back.
+        It is kept for the next block: to take it from its pool costs half as much as a small commit.
         """
         self._wait_for_use()
         try:
-            connection = self._kept_or_new()
+            connection = self._current_writer()
             try:
                 yield connection
                 if connection.in_transaction():
                     connection.rollback()
             except BaseException:
-                self._let_go()
+                self._give_back_writer()
                 raise
         finally:
             self._in_use.release()
@@ -179,25 +181,25 @@ class SqliteConnections:
         if not self._in_use.acquire(timeout=self._lock_s):
             raise self._busy()
 
-    def _kept_or_new(self) -> sa.Connection:
-        if self._kept is not None and file_of(self._kept) != self._place.file():
-            self._let_go()
-        if self._kept is None:
-            self._kept = self._writer.connect()
-        return self._kept
+    def _current_writer(self) -> sa.Connection:
+        if self._kept_writer is not None and file_of(self._kept_writer) != self._place.file():
+            self._give_back_writer()
+        if self._kept_writer is None:
+            self._kept_writer = self._writer.connect()
+        return self._kept_writer
 
-    def _let_go(self) -> None:
-        kept, self._kept = self._kept, None
-        if kept is not None:
-            kept.close()
+    def _give_back_writer(self) -> None:
+        connection, self._kept_writer = self._kept_writer, None
+        if connection is not None:
+            connection.close()
 
     def _busy(self) -> StoreUnavailable:
         return StoreUnavailable(f"{self._address}: busy for {self._lock_s} s")
 
-    def fold(self, connection: sa.Connection) -> bool:
-        """Write the log into the file; returns whether all of it is there now."""
+    def checkpoint(self, connection: sa.Connection) -> bool:
+        """Checkpoint the WAL and truncate it; returns whether all of it is in the file now."""
         driver = driver_of(connection)
-        driver.rollback()  # the log is folded outside of transactions only
+        driver.rollback()  # a checkpoint is possible outside of transactions only
         driver.execute("PRAGMA busy_timeout = 100").fetchall()
         try:
             busy, _, _ = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -207,36 +209,36 @@ class SqliteConnections:
         return not busy
 
     def close_all(self) -> None:
-        """Close all that is open of a file whose log was removed, once what is in that log is in the file."""
+        """Close all connections to a file whose WAL was removed, once that WAL is checkpointed."""
         self._wait_for_use()
         try:
-            if self._kept is not None and not self._place.has_log():
-                self.fold(self._kept)
-            with self._place.keeping_log():
-                self._let_go()
+            if self._kept_writer is not None and not self._place.has_wal():
+                self.checkpoint(self._kept_writer)
+            with self._place.keeping_other_wal():
+                self._give_back_writer()
                 self._writer.dispose()
                 self.reader.dispose()
         finally:
             self._in_use.release()
 
-    def remove_log(self) -> None:
-        """Fold the log into the file and remove it, where nobody else has the file open."""
-        if self._place.has_lost_log and (self._kept is None or self._place.is_in_another_log):
-            return  # all is closed, and nothing may be opened before others have closed it, too
+    def remove_wal(self) -> None:
+        """Checkpoint the WAL and remove it, unless somebody else has the file open."""
+        if self._place.is_wal_removed and (self._kept_writer is None or self._place.has_other_wal):
+            return  # nothing may be opened before others have closed it, or their WAL would be removed
         with self.errors(), self.writer() as connection:
             driver = driver_of(connection)
-            driver.rollback()  # pragmas of the journal work outside of transactions only
+            driver.rollback()  # the journal mode can be changed outside of transactions only
             driver.execute("PRAGMA busy_timeout = 0").fetchall()
             try:
                 driver.execute("PRAGMA journal_mode = DELETE").fetchall()
             except sqlite3.OperationalError as exc:
-                # Another process has the file open; the last one to close it folds the log in.
+                # Another process has the file open. The last one to close it checkpoints the WAL.
                 _log.info("%s keeps its log: %s", self._address, exc, extra={"action": "log_kept"})
 
     def close(self) -> None:
-        """Give back the connection that writes."""
-        with self._place.keeping_log():
-            self._let_go()
+        """Close the connection that writes."""
+        with self._place.keeping_other_wal():
+            self._give_back_writer()
             self._writer.dispose()
 
     @contextlib.contextmanager
@@ -253,7 +255,7 @@ class SqliteConnections:
 
     def _store_error(self, exc: BaseException | None) -> StoreError:
         code = getattr(exc, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-        # A file that was ours may be moved back, and descriptors become free.
+        # A file that was served may be moved back, and file descriptors may become free.
         is_away = (self._place.is_served and code == sqlite3.SQLITE_CANTOPEN) or (
             getattr(exc, "sqlite_errorcode", 0) == sqlite3.SQLITE_READONLY_DBMOVED
         )
@@ -264,13 +266,13 @@ class SqliteConnections:
 
 
 def file_of(connection: sa.Connection) -> FileId | None:
-    """Return which file a connection was opened on."""
+    """Return the file that a connection was opened on."""
     driver = driver_of(connection)
     return driver.file if isinstance(driver, _Connection) else None
 
 
 def driver_of(connection: sa.Connection) -> sqlite3.Connection:
-    """Return the sqlite3 connection: rows by the thousand, without a Row object for each."""
+    """Return the sqlite3 connection; reads thousands of rows without a Row object of SQLAlchemy for each."""
     driver = connection.connection.driver_connection
     if not isinstance(driver, sqlite3.Connection):
         raise TypeError(f"not a connection of sqlite3: {driver!r}")

@@ -1,7 +1,7 @@
-"""How is an SQLite file read and written? Transactions, in turn with other processes, and the end of all.
+"""How is an SQLite file read and written? Transactions, in turn with other processes, and how it is closed.
 
-One connection writes (BEGIN IMMEDIATE, so that only one process does at a time), others read beside it.
-Whether the file is still the one that was opened is asked before each. Called by `sqlite` only.
+One connection writes (BEGIN IMMEDIATE, so that only one process does at a time), others read at the same
+time. Each transaction first checks that the file is still the one that was opened. Called by `sqlite` only.
 """
 
 from __future__ import annotations
@@ -14,8 +14,13 @@ from typing import TYPE_CHECKING, Final
 
 from iqdb_core.errors import StoreError, StoreUnavailable
 from iqdb_core.store.databases.sqlite_changeover import Changeover
-from iqdb_core.store.databases.sqlite_connections import LOG_PAGES, SqliteConnections, driver_of, file_of
-from iqdb_core.store.databases.sqlite_log import LogFolder
+from iqdb_core.store.databases.sqlite_checkpointer import Checkpointer
+from iqdb_core.store.databases.sqlite_connections import (
+    CHECKPOINT_PAGES,
+    SqliteConnections,
+    driver_of,
+    file_of,
+)
 from iqdb_core.store.databases.sqlite_place import Place
 from iqdb_core.store.databases.writer_turn import WriterTurn
 
@@ -28,8 +33,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-BRIEFLY_S: Final = 0.5
-"""So long the end of a process waits for the turn of another."""
+SHORT_WAIT_S: Final = 0.5
+"""How long checkpoints in the background, and a process that closes the file, wait for their turn."""
 
 
 class SqliteEngines:
@@ -42,7 +47,7 @@ class SqliteEngines:
     open_successor : callable, optional
         See `Changeover`.
     may_create : bool
-        Whether the file is made if it is missing.
+        Whether a missing file is created.
     """
 
     def __init__(
@@ -55,35 +60,35 @@ class SqliteEngines:
     ) -> None:
         self._address = address
         lock_s = timeouts.lock_s
-        # Beside the file itself, where those who have it by another name look as well.
+        # Beside the file itself, where those who open it by a symbolic link look as well.
         self._turn = WriterTurn(Path(os.path.realpath(address.path)), lock_s)
         self._place = Place(address)
         self._connections = SqliteConnections(address, self._place, lock_s, may_create=may_create)
         self._changeover = Changeover(
             address, self._place, self._turn, self._connections, lock_s, open_successor
         )
-        self._log_folder = LogFolder(lambda: self.fold_log(BRIEFLY_S))
+        self._checkpointer = Checkpointer(lambda: self.checkpoint_wal(SHORT_WAIT_S))
 
-    def clear_log(self) -> None:
-        """Leave no log of another file here, before anything is opened; see `Place`."""
-        self._place.expect_no_lone_log()
+    def remove_stale_wal(self) -> None:
+        """Remove the WAL of another file, before anything is opened; see `Place`."""
+        self._place.refuse_orphaned_wal()
         with self._connections.errors():
-            self._place.clear_log()
+            self._place.remove_stale_wal()
 
     def create(self) -> None:
-        """Make the file if it is missing, and turn its write-ahead log on."""
+        """Create the file if it is missing, and turn WAL mode on."""
         with self._connections.errors(), self._connections.writer() as connection:
             self._place.serve(file_of(connection))
-            self._place.note_log()
-        if self._place.has_log():  # left by a process that was killed
+            self._place.note_wal()
+        if self._place.has_wal():  # left by a process that was killed
             self.note_write()
 
     def note_write(self) -> None:
-        """Say that something was written, by this process or another: the log is folded soon afterwards."""
-        self._log_folder.note_write()
+        """Have the WAL checkpointed soon: something was written, by this process or another."""
+        self._checkpointer.note_write()
 
-    # Transactions begin at the driver, which most statements go to: SQLAlchemy begins one at its own first
-    # statement only. One that reads ends when its connection goes back to the pool.
+    # Transactions are begun on the driver, which gets most statements: SQLAlchemy would begin one only at the
+    # first statement of its own. One that reads ends when its connection goes back to the pool.
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sa.Connection]:
@@ -100,7 +105,7 @@ class SqliteEngines:
         with self._connections.errors():
             self._changeover.follow()
             with self._turn.taken():
-                if self._place.has_lost_log:  # while the turn was waited for
+                if self._place.is_wal_removed:  # while the turn was waited for
                     raise StoreUnavailable(f"the log of {self._address} is being replaced")
                 with self._connections.writer() as connection:
                     file = file_of(connection)
@@ -108,17 +113,17 @@ class SqliteEngines:
                     driver.execute("BEGIN IMMEDIATE")
                     yield connection
                     driver.commit()
-            if file != self._place.file() or self._place.has_lost_log:
-                # What was written may be in a log that nobody reads any more: it is not acknowledged.
+            if file != self._place.file() or self._place.is_wal_removed:
+                # What was written may be in a WAL that nobody reads any more: it is not acknowledged.
                 raise StoreUnavailable(f"{self._address}, or its log, was moved while it was written")
         self.note_write()
 
     @contextlib.contextmanager
     def upgrading(self) -> Iterator[sa.Connection]:
-        """Do as `writing`, for Alembic, which would commit by itself outside of SQLAlchemy's transactions.
+        """Do as `writing`, in a transaction of SQLAlchemy, without which Alembic would commit by itself.
 
-        And for millions of rows: their log is folded later, beside what is waited for, and the pages that the
-        connection has kept, tens of megabytes, are given back.
+        Millions of rows may be written: they are checkpointed later, in the background, and the page cache of
+        the connection, tens of megabytes, is freed.
         """
         with self._connections.errors(), self._connections.writer() as connection:
             driver_of(connection).execute("PRAGMA wal_autocheckpoint = 0").fetchall()
@@ -128,11 +133,11 @@ class SqliteEngines:
         finally:
             with self._connections.errors(), self._connections.writer() as connection:
                 driver = driver_of(connection)
-                driver.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}").fetchall()
+                driver.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}").fetchall()
                 driver.execute("PRAGMA shrink_memory").fetchall()
 
-    def fold_log(self, wait_s: float | None = None) -> bool:
-        """Write what is only in the log into the file itself, so that a copy of the file has it too.
+    def checkpoint_wal(self, wait_s: float | None = None) -> bool:
+        """Checkpoint the WAL: write what is only there into the file, so that a copy of the file has it too.
 
         Parameters
         ----------
@@ -142,18 +147,18 @@ class SqliteEngines:
         Returns
         -------
         bool
-            Whether all of it is there now; not while somebody writes or reads an older state.
+            Whether all of it is in the file now; not while somebody writes or reads an older state.
         """
-        if not self._place.has_log() and not self._place.has_lost_log:
+        if not self._place.has_wal() and not self._place.is_wal_removed:
             return True
         with self._connections.errors():
-            self._changeover.follow()  # while another file is taken over, the log is its own
+            self._changeover.follow()  # the WAL may be that of a new file, and not for this connection
             with self._turn.taken(wait_s), self._connections.writer() as connection:
-                return not self._place.has_lost_log and self._connections.fold(connection)
+                return not self._place.is_wal_removed and self._connections.checkpoint(connection)
 
     def close(self) -> None:
-        """Fold the log into the file and give back every connection."""
-        self._log_folder.close()
+        """Checkpoint the WAL and close all connections."""
+        self._checkpointer.close()
         self._connections.reader.dispose()
         try:
             with self._one_by_one():
@@ -163,29 +168,30 @@ class SqliteEngines:
 
     @contextlib.contextmanager
     def _one_by_one(self) -> Iterator[None]:
-        """Let processes that end at the same moment close the file one by one: else none of them is the last.
+        """Take the turn, so that processes that end at the same moment close the file one after the other.
 
-        Whoever keeps the turn for longer is writing, and folds the log when he ends.
+        Otherwise each may find it open by the others, and none checkpoints the WAL. A process that keeps the
+        turn for longer is writing, and does so when it ends.
         """
         with contextlib.ExitStack() as turn:
-            if self._place.is_kept:
+            if self._place.is_in_place:
                 with contextlib.suppress(StoreError):
-                    turn.enter_context(self._turn.taken(BRIEFLY_S))
+                    turn.enter_context(self._turn.taken(SHORT_WAIT_S))
             yield
 
     def _close_writer(self) -> None:
         try:
-            if self._place.is_kept:
-                self._connections.remove_log()
+            if self._place.is_in_place:
+                self._connections.remove_wal()
             elif self._place.is_served:
-                # SQLite, too, leaves it where it is then, when the last connection is closed.
-                self._tell_log_left()
+                # SQLite, too, leaves the WAL where it is when a file that was moved is closed.
+                self._report_wal_left()
         finally:
             self._connections.close()
             self._place.serve(None)
 
-    def _tell_log_left(self) -> None:
-        if not self._place.has_log():
+    def _report_wal_left(self) -> None:
+        if not self._place.has_wal():
             return
         if self._place.file() is None:
             said = "its log was left where it is, and belongs to the file that was moved away"

@@ -1,8 +1,9 @@
 """Whose turn is it to write to the SQLite file? Fair turns for several processes, with a deadline.
 
-SQLite lets writers try again at random: one that writes all the time can starve the others until they give
-up. Here whoever waits holds the place behind the writer, so that a writer which has just finished comes after
-it. Two locks in files beside the database, which are there while it is open. Called by `sqlite_engine`.
+Writers that find an SQLite file locked just poll it: one that writes all the time can starve the others until
+they give up. So there are two locks, in files beside the database which exist while it is open: the writer
+holds one, and the first of those who wait the other, so that a writer which wants to write again comes after
+it. Called by `sqlite_engine`.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ _LONGEST_PAUSE_S: Final = 0.005
 
 
 class WriterTurn:
-    """The turn of one store to write to a file; of its own threads one at a time has it.
+    """The turn of one store to write to a file; one of its threads at a time has it.
 
     Parameters
     ----------
     path : Path
-        The database; its directory has to be writable, as SQLite wants it too.
+        The database; its directory has to be writable, as it has to be for SQLite.
     timeout_s : float
         How long to wait for a turn.
     """
@@ -43,12 +44,19 @@ class WriterTurn:
 
     @contextlib.contextmanager
     def taken(self, timeout_s: float | None = None) -> Iterator[None]:
-        """Wait for the turn, for another time than usual if told, and keep it for the block.
+        """Wait for the turn, and keep it during the block.
+
+        Parameters
+        ----------
+        timeout_s : float, optional
+            How long to wait, if not as long as usual.
 
         Raises
         ------
         StoreUnavailable
-            Others kept it for too long.
+            Others kept it for too long, or a lock file cannot be used.
+        StoreInvalid
+            This user may not open a lock file.
         """
         timeout_s = self._timeout_s if timeout_s is None else timeout_s
         end = time.monotonic() + timeout_s
@@ -76,8 +84,8 @@ class WriterTurn:
         return StoreUnavailable(f"other writers kept the database for {timeout_s:g} s")
 
     @property
-    def is_possible(self) -> bool:
-        """Whether the folder of the database is there."""
+    def has_folder(self) -> bool:
+        """Whether the folder of the lock files exists."""
         return self._next.has_folder
 
     def move(self, path: Path) -> None:
@@ -87,32 +95,32 @@ class WriterTurn:
             self._next, self._writer = _locks_beside(path)
 
     def close(self) -> None:
-        """Remove the files, if nobody else uses them."""
+        """Close the lock files, and remove those that nobody else uses."""
         for lock in (self._next, self._writer):
             lock.remove()
 
 
 def _locks_beside(path: Path) -> tuple[_LockFile, _LockFile]:
-    """Return the locks of a database: that of who is next, and that of who writes."""
+    """Return the locks of a database: that of the next writer, and that of the present one."""
     return _LockFile(path, "next"), _LockFile(path, "writer")
 
 
 class _LockFile:
     """One lock between processes, and between handles of one process."""
 
-    def __init__(self, database: Path, end: str) -> None:
+    def __init__(self, database: Path, suffix: str) -> None:
         self._database = database
-        self._path = database.with_name(f".{database.name}.{end}")
+        self._path = database.with_name(f".{database.name}.{suffix}")
         self._fd = -1
-        self._number = -1, -1
+        self._inode = -1, -1
 
     @property
     def has_folder(self) -> bool:
-        """Whether there is a folder for it."""
+        """Whether its folder exists."""
         return self._path.parent.is_dir()
 
     def acquire(self, end: float) -> bool:
-        """Try until a moment of `time.monotonic`."""
+        """Lock the file; returns False if that is not possible until a moment of `time.monotonic`."""
         pause_s = _FIRST_PAUSE_S
         while not self._try():
             if time.monotonic() > end:
@@ -125,7 +133,7 @@ class _LockFile:
         if self._fd < 0:
             self._fd = self._opened()
             found = os.fstat(self._fd)
-            self._number = found.st_dev, found.st_ino
+            self._inode = found.st_dev, found.st_ino
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -134,7 +142,7 @@ class _LockFile:
             raise StoreUnavailable(self._trouble("locked", error)) from error
         if self._is_current():
             return True
-        # Whoever closed last removed the file: a lock on it keeps nobody out.
+        # The file was removed by the last process to close it: a lock on it excludes nobody.
         os.close(self._fd)
         self._fd = -1
         return False
@@ -146,7 +154,7 @@ class _LockFile:
             raise StoreInvalid(self._trouble("opened", error)) from error
         except OSError as error:
             raise StoreUnavailable(self._trouble("opened", error)) from error
-        with contextlib.suppress(OSError):  # another user's, who has done so, or a mount that keeps no rights
+        with contextlib.suppress(OSError):  # made by another user, who shared it, or no owners here
             self._share(fd)
         return fd
 
@@ -154,35 +162,35 @@ class _LockFile:
         return f"the lock file {self._path} beside the database cannot be {done} ({error.strerror})"
 
     def _share(self, fd: int) -> None:
-        """Let all who may write to the database have the lock, as SQLite does with its log.
+        """Give the file the owner and mode of the database, as SQLite does with the WAL.
 
-        Else a command of root's would shut the user of a server out, for good if it was killed.
+        Otherwise a command that root runs would lock the user of a server out, for good if it was killed.
         """
         database, found = os.stat(self._database), os.fstat(fd)  # noqa: PTH116 - beside the other
         if found.st_nlink != 1 or found.st_size:
-            return  # somebody has linked another file here
+            return  # it may be a hard link to another file, which must not be given away
         if os.geteuid() == 0:
             os.fchown(fd, database.st_uid, database.st_gid)
         os.fchmod(fd, stat.S_IMODE(database.st_mode) & 0o666)
 
     def _is_current(self) -> bool:
         try:
-            found = os.stat(self._path)  # noqa: PTH116 - twice per commit, and half as dear
-        except OSError:  # `_opened` says what is wrong, if it is wrong still
+            found = os.stat(self._path)  # noqa: PTH116 - twice per commit, at half the cost
+        except OSError:  # if it still fails, `_opened` says why
             return False
-        return (found.st_dev, found.st_ino) == self._number
+        return (found.st_dev, found.st_ino) == self._inode
 
     def release(self) -> None:
-        """Let the next one have it."""
+        """Unlock the file."""
         fcntl.flock(self._fd, fcntl.LOCK_UN)
 
     def remove(self) -> None:
-        """Close the file, and remove it unless somebody holds it, or this user may not."""
+        """Close the file, and remove it unless somebody has locked it or this user may not."""
         if self._fd < 0:
             return
         try:
             if self._try():
-                with contextlib.suppress(OSError):  # left there, it keeps nobody out
+                with contextlib.suppress(OSError):  # what is left locks nobody out
                     self._path.unlink()
         finally:
             if self._fd >= 0:

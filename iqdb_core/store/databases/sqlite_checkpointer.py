@@ -1,7 +1,7 @@
-"""When is SQLite's log folded into the file? Soon after the last write, and now and then under load.
+"""When is the WAL checkpointed? Soon after the last write, and now and then under load.
 
-People copy the database file of a running server; what stands only in the log beside it would be missing.
-One thread per store that writes. Called by `sqlite_engine`.
+People copy the database file of a running server; what is only in the WAL beside it would be missing. One
+thread per store that writes. Called by `sqlite_engine`.
 """
 
 from __future__ import annotations
@@ -19,23 +19,25 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 IDLE_S: Final = 1.0
-"""So long after the last write the log is folded."""
+"""How long after the last write the WAL is checkpointed."""
 BUSY_S: Final = 30.0
-"""So long at most it is left alone while writes go on."""
+"""How often it is checkpointed while writes go on."""
 
 
-class LogFolder:
-    """Calls `fold` when writes have come to rest.
+class Checkpointer:
+    """Calls `checkpoint` when nothing is written any more.
 
     Parameters
     ----------
-    fold : callable
-        Folds the log; returns whether nothing is left in it. May raise StoreError.
+    checkpoint : callable
+        Returns whether nothing is left in the WAL. May raise StoreError.
     idle_s, busy_s : float
     """
 
-    def __init__(self, fold: Callable[[], bool], *, idle_s: float = IDLE_S, busy_s: float = BUSY_S) -> None:
-        self._fold = fold
+    def __init__(
+        self, checkpoint: Callable[[], bool], *, idle_s: float = IDLE_S, busy_s: float = BUSY_S
+    ) -> None:
+        self._checkpoint = checkpoint
         self._idle_s = idle_s
         self._busy_s = busy_s
         self._written_s = 0.0
@@ -51,12 +53,12 @@ class LogFolder:
         if self._thread is None:
             with self._lock:
                 if self._thread is None and not self._is_closing.is_set():
-                    thread = threading.Thread(target=self._run, name="sqlite-log", daemon=True)
+                    thread = threading.Thread(target=self._run, name="sqlite-checkpoint", daemon=True)
                     thread.start()
                     self._thread = thread  # only now: `close` joins it, and an interrupt may come between
 
     def close(self) -> None:
-        """End the thread; what is left in the log is for the caller."""
+        """End the thread; the last checkpoint is left to the caller."""
         with self._lock:
             self._is_closing.set()
             self._has_written.set()
@@ -71,9 +73,9 @@ class LogFolder:
                 return
             self._has_written.clear()
             try:
-                is_whole = self._fold()
+                is_whole = self._checkpoint()
             except StoreError as error:
-                _log.info("the log is folded later: %s", error, extra={"action": "log_kept"})
+                _log.info("the WAL is checkpointed later: %s", error, extra={"action": "log_kept"})
                 is_whole = False
             if not is_whole:
                 self._written_s = time.monotonic()
