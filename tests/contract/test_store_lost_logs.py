@@ -124,7 +124,7 @@ def test_a_log_that_another_program_has_made_since_is_not_written_over(
 
 @pytest.mark.parametrize("is_stopped_first", [False, True])
 def test_a_log_that_another_program_has_left_is_kept(
-    store: SignatureStore, path: Path, *, is_stopped_first: bool
+    store: SignatureStore, path: Path, caplog: pytest.LogCaptureFixture, *, is_stopped_first: bool
 ) -> None:
     """SQLite would remove it, by its name, with the last connection that used the one before."""
     assert fold_log(store)
@@ -138,6 +138,7 @@ def test_a_log_that_another_program_has_left_is_kept(
     assert set(IqdbFile(path).live()) == {*range(20 if is_stopped_first else 21), 10_000}
     assert IqdbFile(path).run("PRAGMA integrity_check") == [("ok",)]
     assert stands_alone(path) or is_stopped_first
+    assert ("another program has made a new one" in caplog.text) != is_stopped_first
 
 
 def test_several_stores_find_the_same_new_log(store: SignatureStore, path: Path) -> None:

@@ -71,7 +71,7 @@ def test_a_file_put_over_one_with_a_log_is_not_opened(
     backup.rename(path)
     for _ in range(6):  # at first there are connections that are still open, then none
         for use in uses(store):
-            with pytest.raises(StoreUnavailable, match=r"stop the server, remove iqdb\.sqlite-wal and"):
+            with pytest.raises(StoreUnavailable, match=r"stop the server, move iqdb\.sqlite-wal and"):
                 use()
     assert (path.read_bytes(), log_of(path).read_bytes()) == (content, log)
     store.close()

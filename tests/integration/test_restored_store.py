@@ -161,7 +161,7 @@ def test_a_file_put_over_one_whose_log_is_not_empty_is_not_served(tmp_path: Path
     with embedded_server(database) as server, log_kept(database):
         add(server.client, range(101, 106))
         backup.rename(database)
-        remedy = "stop the server, remove iqdb.sqlite-wal and iqdb.sqlite-shm, start it again"
+        remedy = "stop the server, move iqdb.sqlite-wal and iqdb.sqlite-shm to their file or remove them"
         wait_until(lambda: remedy in server.client.get("/status").json().get("store_error", ""), 60)
         refused = server.client.post("/images/301", data={"hash": codec.to_hash(signature(9))})
         assert refused.status_code == 503

@@ -136,10 +136,13 @@ class Changeover:
             if self._place.has_other_wal and (self._was_away or self._place.may_have_been_away):
                 # It may be that of the file that was here meanwhile, and would be written into this one.
                 raise StoreUnavailable(f"{self._address} was moved away and back, and {self._place.remedy()}")
+            outcome = "what was in it is in the file"
+            if self._place.has_other_wal:
+                outcome = "another program has made a new one, and what was only in the removed one is lost"
             self._connections.close_all()
             self._place.remove_stale_wal(was_away=self._was_away)
-        said = "the log of %s was removed: what was in it is in the file, unless others wrote to that first"
-        _log.warning(said, self._address, extra={"action": "log_removed"})
+        said = "the log of %s was removed: %s"
+        _log.warning(said, self._address, outcome, extra={"action": "log_removed"})
         self._begin_wal()
 
     def _begin_wal(self) -> None:

@@ -281,7 +281,8 @@ class Place:
     def remedy(self) -> str:
         """Return what is wrong with a WAL that may be that of another file, and what to do."""
         name = self.real_path().name
-        remove = f"stop the server, remove {name}-wal and {name}-shm, start it again"
+        files = f"{name}-wal and {name}-shm"
+        remove = f"stop the server, move {files} to their file or remove them, start it again"
         if self._is_own(_WAL):
             return f"the log of the file that was here before lies beside it: {remove}"
         rightful = "if it came with the file, or others have that open, start the server again"
