@@ -1,7 +1,7 @@
-"""What must a database offer to carry the store? Records, what holds for each, and one Protocol.
+"""What must a database offer to hold the store? Records, their invariants, and one Protocol.
 
-Knows no SQL; `sqlite` and `postgres` implement it. The rules are elsewhere, those of writes in `planning` and
-`writing`, and speak only to it.
+Knows no SQL; `sqlite` and `postgres` implement it. The rules of the store are elsewhere (those of writes in
+`planning` and `writing`) and use only this interface.
 """
 
 from __future__ import annotations
@@ -83,9 +83,9 @@ class Counter(NamedTuple):
 
 
 _NEARLY_ALL: Final = 2**63 - 2**32
-"""So far no store counts, and behind it there is room for what a group of writes adds."""
+"""No store ever counts this far, and above it there is room for what a group of writes adds."""
 _MOST_COUNTED: Final = Counter(_NEARLY_ALL, _NEARLY_ALL, 2**63 - 1, _NEARLY_ALL, _NEARLY_ALL)
-"""Revisions are given, and may be any."""
+"""Revisions come from outside, and may be any number."""
 
 
 class Contents(NamedTuple):
@@ -173,14 +173,14 @@ def counter_row(row: tuple[Any, ...] | None) -> tuple[Any, ...]:
 
 
 def counter_of(row: tuple[Any, ...] | None) -> Counter:
-    """Return the counter of a row of the table with its columns, to count on from there.
+    """Return the counter row as a Counter, after checking that counting can go on from it.
 
     Raises
     ------
     StoreIncomplete
         As from `counter_row`.
     StoreInvalid
-        Another program has written what no store counts to.
+        Another program has written numbers that no store reaches.
     """
     counter = Counter(*counter_row(row))
     for value, most in zip(counter, _MOST_COUNTED, strict=True):
@@ -196,7 +196,7 @@ def pair_mix(row_id: int, post_id: int) -> int:
 
 
 class Backend(Protocol):
-    """A database that carries the store.
+    """A database that holds the store.
 
     `reading`, `writing` and `upgrading` open one transaction each; the last two commit at the end of the
     block and roll back if it raises. Errors of the driver leave them as StoreError.
@@ -232,7 +232,7 @@ class Backend(Protocol):
         """Return what is wrong with the database as a file, in its own words; empty if nothing is."""
 
     def copy_file(self, path: Path, progress: Callable[[int, int], None] | None) -> bool:
-        """Copy the database as a file, of one moment; return False where it is none and has to be read."""
+        """Copy the database's file as it is at one moment; False if there is none, and rows must be read."""
 
     def counter(self, connection: sa.Connection) -> Counter:
         """Return the counter row."""
@@ -257,8 +257,8 @@ class Backend(Protocol):
         Inside a write transaction: until it has committed, nobody else writes.
         """
 
-    def together(self, connection: sa.Connection) -> AbstractContextManager[object]:
-        """Let the statements of a block that have no answer be sent without waiting for each."""
+    def pipelined(self, connection: sa.Connection) -> AbstractContextManager[object]:
+        """Send the statements of the block, none of which returns rows, without waiting for each."""
 
     def put_images(self, connection: sa.Connection, rows: Sequence[ImageRow]) -> None:
         """Write rows, replacing whatever has the same id or post_id."""
@@ -293,4 +293,4 @@ class Backend(Protocol):
         """Return feed rows of posts above `after` that should have a row in `images` and have none."""
 
     def close(self) -> None:
-        """Give back every connection."""
+        """Close every connection."""

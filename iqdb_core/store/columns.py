@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 NO_POSITIONS: Final = bytes(POSITION_BYTES)
-"""What an absent image's positions look like in a batch."""
+"""The positions in a batch of an image that is not there."""
 
 # Kept in every store, so never to be changed: the multiples of 2**64 divided by the golden ratio, made odd.
 _WEIGHTS: Final = np.array(
@@ -47,10 +47,10 @@ RawImage = tuple[Any, Any, Any, Any]
 
 
 def digests(averages: NDArray[np.float64], positions: NDArray[np.int16]) -> list[int]:
-    """Return 32 bits for each of n rows, from which a change of the row by another program is recognised.
+    """Return 32 bits for each of n rows, by which a change of the row by another program is recognised.
 
     The upper half of a sum of the row's 33 words, each times an odd constant: any change of one word alters
-    the sum. Not proof against a forger, who could write to the feed as well.
+    the sum. Not secure against somebody who forges rows; he could write to the feed as well.
     """
     words = np.ascontiguousarray(averages).view("<u8") @ _WEIGHTS[:CHANNELS]
     words += positions.reshape(len(positions), CHANNELS * KEPT).view("<u8") @ _WEIGHTS[CHANNELS:]

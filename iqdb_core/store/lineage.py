@@ -1,10 +1,10 @@
 """Which history is this? Marks in the store by which a restored or failed-over one is recognised.
 
 A mark (seq, random token) is written with the first change of every connection that writes (behind a pooler,
-to each server or database it leads to), and every few thousand changes. Histories that part have other marks
-from there on: comparing the newest mark at or below a seq tells whether two of them are the same up to that
-seq. Comparing heads is not enough, for a restored store grows. Statements that both databases understand.
-Called by `writing` and the takeovers; the backends read marks.
+to each server or database it leads to), and every few thousand changes. Histories that diverge have different
+marks from there on: comparing the newest mark at or below a seq tells whether two of them are the same up to
+that seq. Comparing heads is not enough, for a restored store grows. Statements that both databases
+understand. Called by `writing` and the takeovers; the backends read marks.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How does one database move into another? Bulk copy of an IQDB file or a store into a new store.
 
-Goes on where it stopped, be it by SIGKILL: how far the copy has come is committed with the rows themselves.
+Continues where it stopped, even after SIGKILL: how far the copy has come is committed with the rows.
 Keeps revisions and tombstones, so that writes accepted before the move keep their order after it. Changes
 nothing in an IQDB file, and in a store only what opening it changes; one of an older schema keeps that, so
 that the program which made it opens it again. Called by the command line.

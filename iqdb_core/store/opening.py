@@ -45,8 +45,8 @@ def open_store(
         Called while a file is taken over or compared, with numbers of images.
     timeouts : StoreTimeouts
     receiver : Receiver, optional
-        Hears of a store that is there already before it is compared, and gets the images of a file that is
-        seen for the first time while they become a feed.
+        Is told of an existing store before it is compared with what other programs did. Gets the images of a
+        file that is opened for the first time, while they become a feed.
 
     Raises
     ------
@@ -73,10 +73,10 @@ def back_up_older(url: str, path: Path, progress: Callable[[int, int], None] | N
     Parameters
     ----------
     url : str
-        As for `open_store`; nothing is made where nothing is.
+        As for `open_store`; a missing database is not created.
     path : Path
-        There when it is whole; must not exist before. From an SQLite file it has the schema of the store,
-        from Postgres the newest.
+        Must not exist, and does so only once it is complete. From an SQLite file it has the schema of the
+        store, from Postgres the newest.
     progress : callable of (done, total), optional
         In pages or images.
 
@@ -110,7 +110,7 @@ def back_up_older(url: str, path: Path, progress: Callable[[int, int], None] | N
 
 
 def read_store_id(url: str, timeouts: StoreTimeouts = _DEFAULT_TIMEOUTS) -> str:
-    """Return the id of the store at an address, where nothing is made or upgraded.
+    """Return the id of the store at an address; nothing is created or upgraded.
 
     Parameters
     ----------
@@ -138,7 +138,7 @@ def read_store_id(url: str, timeouts: StoreTimeouts = _DEFAULT_TIMEOUTS) -> str:
 
 
 def make_backend(address: SqliteAddress | PostgresAddress, timeouts: StoreTimeouts) -> Backend:
-    """Return what carries a store at this address, without touching it."""
+    """Return the backend for an address, without opening the database."""
     if isinstance(address, SqliteAddress):
         return SqliteBackend(address, timeouts, partial(_make_successor_current, address, timeouts))
     # Whoever never names a Postgres database never loads its driver.
@@ -148,12 +148,12 @@ def make_backend(address: SqliteAddress | PostgresAddress, timeouts: StoreTimeou
 
 
 def _make_successor_current(address: SqliteAddress, timeouts: StoreTimeouts) -> None:
-    """Do for a file that was put in the place of an open one what is done at the start, and close it again.
+    """Open a file that replaced an open one, as at a start, and close it again.
 
     Raises
     ------
     StoreInvalid
-        It is no store that can be served, whatever is in it: whoever has its predecessor open goes on.
+        It cannot be served, whatever is in it; who has its predecessor open is not to fail because of that.
     StoreUnavailable
         It is being written, or was taken away again.
     """
@@ -165,10 +165,10 @@ def _make_successor_current(address: SqliteAddress, timeouts: StoreTimeouts) -> 
             (head_seq, *_), _, _ = backend.before_writes(connection, [])
             backend.marks(connection, head_seq)
             backend.changes(connection, head_seq - 1, 1)
-        backend.checkpoint_wal()  # a log beside it would be taken for that of the file before
+        backend.checkpoint_wal()  # its WAL would be taken for that of the file before
     except StoreError:
         raise
-    except Exception as error:  # a store may hold values that none of ours would
+    except Exception as error:  # other programs may have stored any value
         raise StoreInvalid(f"{backend.name} cannot be read ({error!r})") from error
     finally:
         backend.close()

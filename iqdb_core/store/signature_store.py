@@ -189,7 +189,7 @@ class SignatureStore:
         Parameters
         ----------
         path : Path
-            There when it is whole; must not exist before.
+            Must not exist, and does so only once it is complete.
         progress : callable of (done, total), optional
             In images.
 
@@ -215,7 +215,7 @@ class SignatureStore:
         Parameters
         ----------
         path : Path
-            There when it is whole; must not exist before.
+            Must not exist, and does so only once it is complete.
         progress : callable of (done, total), optional
             In pages or images.
 
@@ -264,7 +264,7 @@ class SignatureStore:
         return self._counter().live_count
 
     def close(self) -> None:
-        """Give back all connections. May be called twice; afterwards every method raises StoreUnavailable."""
+        """Close all connections. May be called twice; afterwards every method raises StoreUnavailable."""
         if not self._is_closed:
             self._is_closed = True
             self._backend.close()

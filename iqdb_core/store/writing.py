@@ -101,7 +101,7 @@ def _write(backend: Backend, connection: sa.Connection, writes: Sequence[Write])
     mark = None
     if plan.feed:
         mark = lineage.mark(connection, counter.head_seq, plan.counter.head_seq)
-        with backend.together(connection):
+        with backend.pipelined(connection):
             if plan.puts:
                 backend.put_images(connection, plan.puts)
             backend.put_feed(connection, plan.feed)

@@ -1,4 +1,4 @@
-"""How does Postgres carry the store? Statements and the shape of their results; no rules, no connections.
+"""How is the store kept in Postgres? Statements and the shape of their results; no rules, no connections.
 
 The counter row is locked (SELECT ... FOR UPDATE) by the first statement of every write and stays so until
 the commit, so seqs commit in order. Rows travel as arrays in binary form: one statement writes, and one row
@@ -33,7 +33,7 @@ _UPGRADE_LOCK: Final = 0x69716462_73746F72
 _ROWS_PER_AGGREGATE: Final = 16_384
 """Larger aggregates make the server copy its growing buffers more than the saved round trips are worth."""
 
-# The counter row by its key: after a long snapshot its table has many pages, which would be read for good.
+# The counter row by its key: a long snapshot leaves many dead versions of it, and a scan would read them all.
 _LOCK_COUNTER: Final = "SELECT 1 FROM iqdb_store WHERE one = 1 FOR UPDATE"
 _COUNTER: Final = (
     "SELECT head_seq, live_count, max_revision, image_rows, image_mix FROM iqdb_store WHERE one = 1"
@@ -108,7 +108,7 @@ class PostgresBackend:
         self._engines = PostgresEngines(address, timeouts)
 
     def prepare(self) -> None:
-        """Refuse an encoding that not every text has; `check_images` refuses another program's table."""
+        """Refuse an encoding that lacks characters; `check_images` refuses the table of another program."""
         self._engines.check_encoding()
 
     @contextlib.contextmanager
@@ -123,7 +123,7 @@ class PostgresBackend:
         """One write transaction, holding the lock of the counter row until it has committed."""
         with self._engines.errors(), self._engines.writer.begin() as connection:
             self._engines.begin(connection)
-            _one(connection, _LOCK_COUNTER)  # where there is no row, nothing keeps the others out
+            _one(connection, _LOCK_COUNTER)  # fails where there is no row, and so no lock
             yield connection
 
     @contextlib.contextmanager
@@ -196,7 +196,7 @@ class PostgresBackend:
                 (newest.fetchone() or (None,))[0] or 0,
             )
 
-    def together(self, connection: sa.Connection) -> AbstractContextManager[object]:
+    def pipelined(self, connection: sa.Connection) -> AbstractContextManager[object]:
         """Send all statements of the block before waiting for the end of the first."""
         return driver_of(connection).pipeline()
 
@@ -251,7 +251,7 @@ class PostgresBackend:
         return [FeedRow(*row) for row in _execute(connection, _VANISHED, (after, limit)).fetchall()]
 
     def close(self) -> None:
-        """Give back every connection."""
+        """Close every connection."""
         self._engines.close()
 
 

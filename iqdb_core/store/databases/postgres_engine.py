@@ -1,10 +1,10 @@
 """How do we reach Postgres, and when do we give up? Pools, settings, deadlines and Postgres's errors.
 
-Nothing waits for ever: connects, locks, statements, idle transactions and silent servers all have an end.
-Settings are made by a statement, since poolers refuse or drop those of the startup. A pooler is recognised by
-the process id that it greets with, which is not the session's: it needs ids of its own to tell whose
-statement is to be cancelled. Behind a pooler each transaction may be in another session, and on another
-server, so each makes the settings for itself, and nothing is prepared.
+Everything has a time limit: connecting, locks, statements, idle transactions and servers that fall silent.
+Settings are made by a statement, because poolers (PgBouncer and others) refuse or drop those in the startup
+message. A pooler is recognised by the process id in its greeting, which is not that of the session: poolers
+use ids of their own, to know whose statement a request to cancel means. Behind a pooler each transaction may
+run in another session, even on another server, so each makes its own settings, and no statement is prepared.
 Called by `postgres` only.
 """
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _POOL: Final = 4
 _MAX_POOL: Final = 32
 _GRACE_S: Final = 5.0
-"""After a statement's time is up the server should say so; this much later we stop waiting for that."""
+"""How much longer than the server's own limit for a statement we wait for its answer."""
 _PATIENCE_S: Final = 900.0
 _UPGRADE_S: Final = 6 * 3600.0
 _SESSION: Final = {
@@ -52,9 +52,9 @@ _NETWORK: Final = {
     "tcp_user_timeout": "30000",
 }
 _OVERRULED: Final = {"synchronous_commit": "on", "transaction_timeout": "0"}
-"""Whatever the address says. Commits must not be lost; of the ways not to lose them any will do. And a limit
-for whole transactions, which servers before 17 do not know, would end an upgrade: statements, and the pauses
-between them, have limits of ours."""
+"""Whatever the address says. Of synchronous_commit only `off` loses commits, and only that is overruled. A
+limit for whole transactions (from Postgres 17 on) would end an upgrade; statements, and the pauses between
+them, have limits of ours."""
 _SETTINGS: Final = (
     b" FROM unnest(%(names)b::text[], %(values)b::text[]) AS ours (name, value)"
     b" WHERE CASE name WHEN 'synchronous_commit' THEN current_setting(name) = 'off'"
@@ -63,22 +63,22 @@ _SETTINGS: Final = (
 _SET_SESSION: Final = (
     b"SELECT set_config(name, value, false)" + _SETTINGS + b" AND pg_backend_pid() = %(greeted_by)b"
 )
-"""Without an answer where a pooler greeted us: the session is not for us alone, and is left as it is."""
+"""Returns no row if a pooler greeted us: its sessions are shared, and left as they are."""
 _SET_TRANSACTION: Final = (
     b"SELECT count(set_config(name, value, true)), extract(epoch FROM pg_postmaster_start_time()),"
     b" (SELECT oid FROM pg_database WHERE datname = current_database())" + _SETTINGS
 )
-"""Answers with whom the history is: one database of one server that has not been stopped since."""
+"""Also returns what identifies a history: one database of one server that has not been restarted."""
 _ENCODINGS: Final = {"UTF8", "SQL_ASCII"}
-"""Of databases that can hold any source; the latter keeps the bytes that it gets."""
+"""Of databases that can hold any source; SQL_ASCII stores bytes as they come."""
 
-# SQLSTATE classes that cannot heal by trying again: feature, data, constraint, schema, syntax or privilege.
-# What the server is not ready for (53, 55, 57, 40, 08, 25) can. So can a connect that failed, for want of a
-# role or a database too.
+# SQLSTATE classes after which trying again cannot help: feature, data, constraint, schema, syntax, privilege.
+# It can with those of a server that is not ready (53, 55, 57, 40, 08, 25), and after a connect that failed,
+# even for want of a role or a database.
 _PERMANENT_CLASSES: Final = {"0A", "22", "23", "3F", "42"}
 _MISSING: Final = {"42P01", "42P07", "42P10"}
-"""What a restore meets us with: no table, tables without a version of their schema (which we would make once
-more), no constraint for ON CONFLICT."""
+"""What we may find during a restore: no table, tables without a version of their schema (which we would make
+once more), no constraint for ON CONFLICT."""
 
 
 _NO_ENTRY: Final = {
@@ -86,13 +86,13 @@ _NO_ENTRY: Final = {
     "28000": "the user may not connect",
     "3D000": "there is no database of that name",
 }
-"""Poolers say so to the first statement, with an SQLSTATE."""
+"""Why we may not connect, by SQLSTATE. Poolers say so only at the first statement."""
 _NO_ENTRY_IN_WORDS: Final = (
     (re.compile(r"password authentication failed|no password supplied"), "28P01"),
     (re.compile(r"database .* does not exist|no such database"), "3D000"),
     (re.compile(r"role .* does not exist|no such user|not permitted to log in|pg_hba\.conf"), "28000"),
 )
-"""To a connect that failed psycopg gives none. A server that speaks another language is only away."""
+"""psycopg has no SQLSTATE for a connect that failed. Messages in other languages count as a server away."""
 
 
 class DeadlineConnection(psycopg.Connection[Any]):
@@ -111,7 +111,7 @@ class DeadlineConnection(psycopg.Connection[Any]):
         try:
             return super().wait(_until(gen, time.monotonic() + self.answer_s), *args, **kwargs)
         except TimeoutError as exc:
-            self.close()  # whatever it still sends belongs to no question of ours
+            self.close()  # what it still sends would be taken for the answer to a later statement
             raise psycopg.OperationalError(f"no answer within {self.answer_s} s") from exc
 
 
@@ -136,7 +136,7 @@ def _all(values: str | Sequence[str]) -> Sequence[str]:
 def named_options(options: str) -> set[str]:
     """Return which settings the `options` of an address set, by the names that Postgres has for them.
 
-    As its server reads them: `-c name=value` or `--name=value`, parted by blanks without a backslash before.
+    As its server reads them: `-c name=value` or `--name=value`, parted by blanks that no backslash escapes.
     """
     words = iter(re.split(r"(?<!\\)\s+", options.strip()))
     names = set()
@@ -166,7 +166,7 @@ class PostgresEngines:
         session = _SESSION | {
             "lock_timeout": f"{timeouts.lock_s * 1000:.0f}",
             "statement_timeout": f"{timeouts.statement_s * 1000:.0f}",
-            # A writer that stops between two statements must not keep the counter row to itself.
+            # A writer that stops between two statements must not keep the counter row locked.
             "idle_in_transaction_session_timeout": f"{timeouts.statement_s * 1000:.0f}",
         }
         given = named_options(self._options)
@@ -182,9 +182,9 @@ class PostgresEngines:
         servers = {name: value for name, value in url.query.items() if name in _SERVERS}
         own = {"connect_timeout": f"{timeouts.connect_s:.0f}", "application_name": "iqdb"}
         connect_args = _NETWORK | own | self._given
-        # Even if there are none: those of the environment do not count.
+        # Even if there are none: those in the environment are not to count.
         connect_args["options"] = self._options
-        # Whatever the environment, the role or the database say: text has to travel whole.
+        # Whatever the environment, the role or the database say: all text has to arrive as it was sent.
         connect_args["client_encoding"] = "utf8"
         engine = sa.create_engine(
             url.set(query=servers),
@@ -215,7 +215,7 @@ class PostgresEngines:
         return connection
 
     def _expect_pooler(self, connection: DeadlineConnection) -> None:
-        """Count on no session for longer than a transaction."""
+        """Rely on no session for longer than one transaction."""
         if any(part.startswith("-") for part in self._options.split()):
             connection.close()
             raise StoreInvalid(
@@ -226,19 +226,19 @@ class PostgresEngines:
         connection.prepare_threshold = None
 
     def begin(self, connection: sa.Connection) -> None:
-        """Make the settings of a transaction, where its session may be another one than the last time."""
+        """Make the settings of a transaction, where its session may not be that of the last one."""
         driver = driver_of(connection)
         if driver.is_pooled:
             row = driver.execute(_SET_TRANSACTION, self._settings).fetchone()
             lineage.bind_to(connection, row and row[1:])
 
     def check_encoding(self) -> None:
-        """Raise StoreInvalid for a database whose encoding does not have the letters of every source."""
+        """Raise StoreInvalid for a database whose encoding lacks characters that a source may have."""
         with self.errors(), self.reader.connect() as connection:
             encoding = driver_of(connection).info.parameter_status("server_encoding")
         if encoding not in _ENCODINGS:
             raise StoreInvalid(
-                f"{self._address} has the encoding {encoding}, which does not have every letter:"
+                f"{self._address} has the encoding {encoding}, which lacks characters:"
                 " create one with ENCODING 'UTF8' TEMPLATE template0;"
                 " pg_dump and pg_restore bring over what is in this one"
             )
@@ -291,7 +291,7 @@ class PostgresEngines:
         return StoreUnavailable(f"{self._address}: {exc}")
 
     def close(self) -> None:
-        """Give back every connection."""
+        """Close every connection."""
         self.reader.dispose()
         self.writer.dispose()
 
@@ -302,10 +302,10 @@ def _refusal_in_words(text: str) -> str:
 
 
 def _reset(driver: psycopg.Connection[Any], *_: object) -> None:
-    """End what a connection that comes back has left open.
+    """Roll back what a connection that is returned to its pool has left open.
 
-    Where the server is gone, SQLAlchemy would log a traceback for each connection. Whoever was hurt by it has
-    an error of ours already, and the next one to take a closed connection gets another.
+    If the server is gone, SQLAlchemy would log a traceback for each connection. The caller has had an error
+    of ours already, and a connection that is closed is replaced when it is next taken from the pool.
     """
     try:
         driver.rollback()

@@ -227,8 +227,8 @@ class SqliteBackend:
         found = counter_row(driver_of(connection).execute(_BEFORE_WRITES).fetchone())
         return counter_of(found[:-1]), known, found[-1] or 0
 
-    def together(self, connection: sa.Connection) -> AbstractContextManager[object]:  # noqa: ARG002
-        """Do nothing: there is no server whose answers could be waited for together."""
+    def pipelined(self, connection: sa.Connection) -> AbstractContextManager[object]:  # noqa: ARG002
+        """Do nothing: no statement waits for a server."""
         return contextlib.nullcontext()
 
     def put_images(self, connection: sa.Connection, rows: Sequence[ImageRow]) -> None:
