@@ -63,6 +63,14 @@ def test_what_was_in_it_is_in_the_file(store: SignatureStore, path: Path, ends: 
     assert IqdbFile(path).run("PRAGMA integrity_check") == [("ok",)]
 
 
+def test_what_was_in_one_that_was_moved_is_in_the_file(store: SignatureStore, path: Path) -> None:
+    """As when all files are moved away, and only the database is moved back."""
+    log_of(path).rename(path.with_name("away-wal"))
+    store.apply([put(20, 21)])
+    assert fold_log(store)
+    assert set(IqdbFile(path).live()) == {*range(21)}
+
+
 def test_what_waits_for_its_turn_meanwhile_is_not_acknowledged(
     store: SignatureStore, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

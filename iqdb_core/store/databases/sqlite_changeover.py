@@ -85,7 +85,7 @@ class Changeover:
                 self._was_away = True
                 self._switch(self._open_successor)
             else:
-                if self._place.is_wal_removed or (self._was_away and self._place.has_other_wal_files):
+                if self._place.is_wal_removed:
                     self._renew_wal()
                 self._was_away = False
         finally:
@@ -133,14 +133,15 @@ class Changeover:
     def _renew_wal(self) -> None:
         """Close all connections to a file whose WAL was removed, and begin a new WAL."""
         with self._turn.taken():
-            if self._place.has_other_wal and (self._was_away or self._place.may_have_been_away):
+            was_away = self._was_away or self._place.may_have_been_away
+            if was_away and self._place.has_other_wal:
                 # It may be that of the file that was here meanwhile, and would be written into this one.
                 raise StoreUnavailable(f"{self._address} was moved away and back, and {self._place.remedy()}")
             outcome = "what was in it is in the file"
             if self._place.has_other_wal:
                 outcome = "another program has made a new one, and what was only in the removed one is lost"
             self._connections.close_all()
-            self._place.remove_stale_wal(was_away=self._was_away)
+            self._place.remove_stale_wal(was_away=was_away)
         said = "the log of %s was removed: %s"
         _log.warning(said, self._address, outcome, extra={"action": "log_removed"})
         self._begin_wal()

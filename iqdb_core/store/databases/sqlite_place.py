@@ -131,20 +131,14 @@ class Place:
 
     @property
     def is_wal_removed(self) -> bool:
-        """Whether the WAL of the file that is served was removed, and the file itself is still here.
+        """Whether the WAL of the file that is served was removed or moved, and the file itself is still here.
 
-        Whoever opens the file next makes a new WAL, and does not see what is written into the removed one.
+        Whoever opens the file next makes a new WAL, and does not see what is written into this one.
         """
         with self._lock:
-            for pinned in self._own_files.values():
-                if pinned.counts_links and os.fstat(pinned.fd).st_nlink == 0:
-                    return self.is_in_place
-        return False
-
-    @property
-    def has_other_wal_files(self) -> bool:
-        """Whether a -wal or -shm file lies here that may not belong to the file that is served."""
-        return any(self._path_of(suffix).exists() and not self._is_own(suffix) for suffix in (_WAL, _SHM))
+            if all(pinned.is_there for pinned in self._own_files.values()):
+                return False
+        return self.is_in_place
 
     @property
     def has_other_wal(self) -> bool:
@@ -194,8 +188,8 @@ class Place:
         Parameters
         ----------
         was_away : bool
-            Whether the file that is served was moved away and back, and its WAL is gone: the one that lies
-            here may be in use for the file that was here meanwhile.
+            Whether the file that is served may have been moved away and back, without its WAL: the one that
+            lies here may be in use for the file that was here meanwhile.
 
         Raises
         ------
@@ -206,9 +200,8 @@ class Place:
         """
         file, wal, shm = self.file(), self._path_of(_WAL), self._path_of(_SHM)
         is_removed, has_wal, is_there = self.is_wal_removed, self.has_wal(), wal.exists() or shm.exists()
-        has_lost_its_own = is_removed or was_away
         is_anothers = file != self._served and is_there and not has_wal
-        if file is None or not (has_lost_its_own or is_anothers):
+        if file is None or not (is_removed or is_anothers):
             return
         try:
             with self._alone(), suppress(OSError):
@@ -221,7 +214,7 @@ class Place:
             wrong = self._what_is_wrong(is_removed=is_removed, was_away=was_away)
             if wrong:
                 raise StoreUnavailable(f"{wrong}: stop all that have it open, start them again") from error
-        if has_lost_its_own:
+        if is_removed:
             with self._lock:
                 self._forget_wal()
 
@@ -297,19 +290,24 @@ class Place:
 
 
 class _Pinned:
-    """A file whose inode no other file can get before `release`, even if it is removed.
-
-    `counts_links` says whether it is known how many names the file has: on Linux, if the file system counts
-    them.
-    """
+    """A file whose inode no other file can get before `release`, even if it is removed; so on Linux only."""
 
     def __init__(self, path: Path) -> None:
-        self.fd = os.open(path, _O_PATH | os.O_CLOEXEC) if _O_PATH else -1
-        found = os.stat(self.fd if _O_PATH else path)  # noqa: PTH116 - a descriptor is no path
+        self._path = os.fspath(path)
+        self._fd = os.open(path, _O_PATH | os.O_CLOEXEC) if _O_PATH else -1
+        found = os.stat(self._fd if _O_PATH else path)  # noqa: PTH116 - a descriptor is no path
         self.inode = found.st_dev, found.st_ino
-        self.counts_links = _O_PATH > 0 and found.st_nlink > 0
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it still has the name by which it was found."""
+        try:
+            found = os.stat(self._path)  # noqa: PTH116 - several times per commit, and half the cost
+        except OSError:
+            return False
+        return (found.st_dev, found.st_ino) == self.inode
 
     def release(self) -> None:
         """Let others have the inode."""
-        if self.fd >= 0:
-            os.close(self.fd)
+        if self._fd >= 0:
+            os.close(self._fd)
