@@ -59,7 +59,6 @@ class Changeover:
         self._lock_s = lock_s
         self._open_successor = open_successor
         self._lock = threading.Lock()
-        self._was_away = False
         self._refused: tuple[tuple[int, ...], float, str] = ((), 0.0, "")
 
     def follow(self) -> None:
@@ -75,19 +74,16 @@ class Changeover:
         """
         if self._open_successor is None or not self._place.is_served:
             return
-        if self._place.is_in_place and not self._place.is_wal_removed and not self._was_away:
+        if self._place.is_in_place and not self._place.is_wal_removed:
             return
         # While one thread opens the new file, the WAL beside it is no reason for the others to refuse it.
         if not self._lock.acquire(timeout=self._lock_s):
             raise StoreUnavailable(f"{self._address} is being replaced")
         try:
             if not self._place.is_in_place:
-                self._was_away = True
                 self._switch(self._open_successor)
-            else:
-                if self._place.is_wal_removed:
-                    self._renew_wal()
-                self._was_away = False
+            elif self._place.is_wal_removed:
+                self._renew_wal()
         finally:
             self._lock.release()
 
@@ -101,7 +97,6 @@ class Changeover:
         if successor is None or self._place.successor() != successor:
             return
         self._place.serve(successor)
-        self._was_away = False
         self._turn.move(self._place.real_path())
         said = "%s was replaced by another file, which is served now"
         _log.info(said, self._address, extra={"action": "replaced"})
@@ -133,7 +128,7 @@ class Changeover:
     def _renew_wal(self) -> None:
         """Close all connections to a file whose WAL was removed, and begin a new WAL."""
         with self._turn.taken():
-            was_away = self._was_away or self._place.may_have_been_away
+            was_away = self._place.may_have_been_away
             if was_away and self._place.has_other_wal:
                 # It may be that of the file that was here meanwhile, and would be written into this one.
                 raise StoreUnavailable(f"{self._address} was moved away and back, and {self._place.remedy()}")

@@ -147,9 +147,10 @@ class Place:
 
     @property
     def may_have_been_away(self) -> bool:
-        """Whether the file may have been moved away and back while this process was idle.
+        """Whether the file may have been moved away and back since it was last written to.
 
         A rename changes only the ctime of a file, a write also the mtime. A chown or chmod looks the same.
+        Once a checkpoint has written to it, the WAL that lies here is its own.
         """
         try:
             found = self._address.path.stat()
