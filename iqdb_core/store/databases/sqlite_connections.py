@@ -223,8 +223,8 @@ class SqliteConnections:
 
     def remove_wal(self) -> None:
         """Checkpoint the WAL and remove it, unless somebody else has the file open."""
-        if self._place.is_wal_removed and (self._kept_writer is None or self._place.has_other_wal):
-            return  # nothing may be opened before others have closed it, or their WAL would be removed
+        if self._kept_writer is None and self._place.is_wal_removed:
+            return  # all is closed, and nothing may be opened before others have closed it, too
         with self.errors(), self.writer() as connection:
             driver = driver_of(connection)
             driver.rollback()  # the journal mode can be changed outside of transactions only

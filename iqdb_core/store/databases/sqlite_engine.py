@@ -181,10 +181,10 @@ class SqliteEngines:
 
     def _close_writer(self) -> None:
         try:
-            if self._place.is_in_place:
+            if self._place.is_in_place and not self._place.is_wal_replaced:
                 self._connections.remove_wal()
             elif self._place.is_served:
-                # SQLite, too, leaves the WAL where it is when a file that was moved is closed.
+                # SQLite, too, leaves the WAL where it is when it closes a file that was moved.
                 self._report_wal_left()
         finally:
             self._connections.close()

@@ -146,6 +146,11 @@ class Place:
         return self.has_wal() and not self._is_own(_WAL)
 
     @property
+    def is_wal_replaced(self) -> bool:
+        """Whether the WAL of the file that is served was removed, and a new one is not empty."""
+        return self.is_wal_removed and self.has_other_wal
+
+    @property
     def may_have_been_away(self) -> bool:
         """Whether the file may have been moved away and back since it was last written to.
 
@@ -165,7 +170,7 @@ class Place:
         The last connection to a file removes the WAL by name, even if its own was another one, now removed.
         """
         kept = []
-        if self.is_wal_removed and self.has_other_wal:
+        if self.is_wal_replaced:
             for path in map(self._path_of, (_WAL, _SHM)):
                 with suppress(OSError):  # not there, or a file system without links
                     Path(f"{path}~").unlink(missing_ok=True)
