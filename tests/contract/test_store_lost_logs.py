@@ -153,7 +153,7 @@ def test_a_log_that_another_program_has_left_is_kept(
 def test_several_stores_find_the_same_new_log(store: SignatureStore, path: Path) -> None:
     with closing(open_store(str(path))) as other:
         remove(path, "wal", "shm")
-        with pytest.raises(StoreUnavailable, match="somebody still uses it"):
+        with pytest.raises(StoreUnavailable, match="is still in use"):
             store.apply([put(20, 21)])
         other.apply([put(21, 22)])
         store.apply([put(20, 21)])
@@ -167,7 +167,9 @@ def test_who_has_it_open_still_is_waited_for(store: SignatureStore, path: Path) 
     with program(path, READ):
         remove(path, "wal", "shm")
         for _ in range(3):
-            with pytest.raises(StoreUnavailable, match="somebody still uses it: stop all that have it open"):
+            with pytest.raises(
+                StoreUnavailable, match="is still in use: stop all programs that have it open"
+            ):
                 store.live_count()
         assert not log_of(path).exists()
     assert live_images(store) == IMAGES
@@ -177,7 +179,7 @@ def test_a_long_read_is_not_disturbed(store: SignatureStore, path: Path) -> None
     images = store.export()
     next(images)
     remove(path, "wal", "shm")
-    with pytest.raises(StoreUnavailable, match="somebody still uses it"):
+    with pytest.raises(StoreUnavailable, match="is still in use"):
         store.apply([put(20, 21)])
     assert len(list(images)) == len(IMAGES) - 1
     store.apply([put(20, 21)])

@@ -277,3 +277,20 @@ def test_a_stop_right_after_a_file_was_moved_away(store: SignatureStore, path: P
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT count(*) FROM images").fetchone() == (len(BEFORE),)
     assert IqdbFile(path).live() == BEFORE
+
+
+def test_a_folder_that_is_a_folder_no_more_is_waited_for(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with closing(open_store(str(folder / "iqdb.sqlite"))) as store:
+        store.apply([put(1, 1)])
+        assert fold_log(store)
+        folder.rename(tmp_path / "away")
+        folder.touch()
+        for use in uses(store)[:3]:
+            with pytest.raises(StoreUnavailable, match=r"lock file .* cannot be opened|not there any more"):
+                use()
+        folder.unlink()
+        (tmp_path / "away").rename(folder)
+        store.apply([put(2, 2)])
+        assert live_images(store) == {1: signature(1), 2: signature(2)}

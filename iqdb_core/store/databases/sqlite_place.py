@@ -219,7 +219,9 @@ class Place:
                 raise
             wrong = self._what_is_wrong(is_removed=is_removed, was_away=was_away)
             if wrong:
-                raise StoreUnavailable(f"{wrong}: stop all that have it open, start them again") from error
+                raise StoreUnavailable(
+                    f"{wrong}: stop all programs that have it open, then start them again"
+                ) from error
         if is_removed:
             with self._lock:
                 self._forget_wal()
@@ -227,11 +229,13 @@ class Place:
     def _what_is_wrong(self, *, is_removed: bool, was_away: bool) -> str:
         """Return what is wrong with the WAL that others use for the file; '' if it is the right one."""
         if was_away:
-            return f"{self._address} was moved away and back, and somebody else has it open"
+            return f"{self._address} was moved away and back, and is in use"
         if is_removed and not all(self._path_of(suffix).exists() for suffix in (_WAL, _SHM)):
-            return f"the log of {self._address} was removed, and somebody still uses it"
+            return f"the log of {self._address} was removed, and is still in use"
         if not is_removed and any(map(self._is_own, (_WAL, _SHM))):
-            return f"{self._address} was replaced, and somebody opened it with the log of the file before"
+            return (
+                f"{self._address} was replaced, and another program opened it with the log of the file before"
+            )
         return ""
 
     @contextmanager
@@ -281,10 +285,10 @@ class Place:
         """Return what is wrong with a WAL that may be that of another file, and what to do."""
         name = self.real_path().name
         files = f"{name}-wal and {name}-shm"
-        remove = f"stop the server, move {files} to their file or remove them, start it again"
+        remove = f"stop the server, move {files} to their file or remove them, and start it again"
         if self._is_own(_WAL):
             return f"the log of the file that was here before lies beside it: {remove}"
-        rightful = "if it came with the file, or others have that open, start the server again"
+        rightful = "if it came with the file, or other programs have the file open, start the server again"
         return f"a log lies beside it: {rightful}; if not, {remove}"
 
     def successor(self) -> FileId | None:
