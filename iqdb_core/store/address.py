@@ -13,8 +13,8 @@ import sqlalchemy as sa
 from iqdb_core.errors import WrongUsage
 
 _POSTGRES: Final = {"postgres", "postgresql", "postgresql+psycopg"}
-_LONGEST_END: Final = "-journal"
-"""No file beside the database has a name that is longer by more."""
+_LONGEST_SUFFIX: Final = "-journal"
+"""No file beside the database adds more to its name."""
 _SHOWN: Final = {"host", "port"}
 """Parameters of an address that say which database it is; others may be secret."""
 
@@ -113,8 +113,8 @@ def _sqlite(path: str) -> SqliteAddress:
     if not path or path.startswith(":memory:"):
         raise WrongUsage("a store on SQLite needs a file: one in memory would not survive a restart")
     try:
-        Path(f"{path}{_LONGEST_END}").exists()
+        Path(f"{path}{_LONGEST_SUFFIX}").exists()
     except OSError as exc:
         if exc.errno == errno.ENAMETOOLONG:
-            raise WrongUsage("the path of the database is too long, with what is kept beside it") from exc
+            raise WrongUsage("the path of the database is too long: files beside it add to it") from exc
     return SqliteAddress(Path(path).absolute())

@@ -113,7 +113,7 @@ class _Filling:
         return self._all.result()
 
     def ahead(self, looks: Generator[Look]) -> Generator[Look]:
-        """Yield looks, the next of which is taken meanwhile."""
+        """Yield looks, and take the next one in the background."""
         looking = self._threads.submit(next, looks, None)
         while (look := looking.result()) is not None:
             looking = self._threads.submit(next, looks, None)

@@ -1,4 +1,4 @@
-"""Who hears of a store while it is being opened, so that it need not wait, or read again. Knows no index."""
+"""Who gets the images of a store while it is being opened, and need not read them again. Knows no index."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ class Receiver(Protocol):
 
     Nothing of what it takes is committed before `open_store` returns. If that raises, none of it ever was:
     it has to be forgotten, and nothing of it may have been kept anywhere. Called from the thread that opens
-    the store; an exception undoes the takeover, so trouble of its own is for the receiver to swallow: what it
-    did not take is in the feed.
+    the store; an exception would undo the takeover, so a receiver handles its own failures: what it did not
+    take is in the feed.
     """
 
     def expect(self, store_id: str, n_changes: int) -> None:
-        """Hear of a store that is there already, before it is compared with what other programs did.
+        """Learn of a store that exists already, before it is compared with what other programs did.
 
         Parameters
         ----------

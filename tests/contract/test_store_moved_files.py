@@ -258,7 +258,7 @@ def test_a_stop_leaves_the_log_of_a_file_that_was_moved_away(
     assert not path.exists()
     assert log_of(path).read_bytes() == log
     assert any(getattr(record, "action", "") == "log_left" for record in caplog.records)
-    with pytest.raises(StoreInvalid, match="not there, but its log is: put the file back"):
+    with pytest.raises(StoreInvalid, match="not there, but its log is: move the file back"):
         open_store(str(path))
     assert log_of(path).read_bytes() == log
     path.with_name("away").rename(path)

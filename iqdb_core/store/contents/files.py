@@ -28,9 +28,9 @@ _FILE_NAME: Final = "file"
 _NEW: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _WRITABLE_BY_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
 _NOT_OURS: Final = frozenset({errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.EACCES})
-"""What is said of a name that is another kind of thing than was looked for, a link, or somebody else's."""
+"""Errors for a name that is not of the expected kind, is a link, or belongs to somebody else."""
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
-"""What a file system says that gives a file no second name, or not to this user."""
+"""Errors of file systems that have no hard links, or do not let this user make one."""
 
 
 @contextmanager
@@ -41,10 +41,10 @@ def new_file(path: Path) -> Iterator[Path]:
     ------
     StoreInvalid
         `path` exists already or somebody else has made it meanwhile, another process or thread is writing it,
-        its directory does not exist, or `NAME.part` is there and no folder that this user alone may change.
+        its directory does not exist, or `NAME.part` is not a folder that this user alone may change.
     StoreUnavailable
-        The disk is full or fails, the directory may not be used, or the name is too long: while it is
-        written, five characters more are in it.
+        The disk is full or fails, the directory may not be used, or the name is too long: it has five
+        characters more while the file is written.
     """
     try:
         is_there, has_directory = path.exists() or path.is_symlink(), path.parent.is_dir()
@@ -68,7 +68,7 @@ def new_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _part_of(path: Path) -> Iterator[tuple[Path, int]]:
-    """Yield an empty file beside `path` that nobody else writes: its name, and what it is open as."""
+    """Yield an empty file beside `path` that nobody else writes: its path and its file descriptor."""
     folder = path.with_name(f"{path.name}.part")
     folder_fd, lock_fd = _held(folder, path)
     try:
@@ -88,7 +88,7 @@ def _part_of(path: Path) -> Iterator[tuple[Path, int]]:
 
 
 def _held(folder: Path, path: Path) -> tuple[int, int]:
-    """Make a folder if it is not there, and return it, opened, and what holds it until it is closed."""
+    """Create a folder if it is missing; return descriptors of it and of its lock, held until it is closed."""
     while True:
         try:
             folder.mkdir(0o700)

@@ -111,7 +111,7 @@ class Place:
         """Raise StoreInvalid where a WAL lies without its file: SQLite removes it when it makes the file."""
         if self.has_wal() and self.file() is None:
             name = self._path_of(_WAL).name
-            said = f"put the file back to {name}, or remove that if nobody needs what is in it"
+            said = f"move the file back beside {name}, or remove that if nobody needs what is in it"
             raise StoreInvalid(f"{self._address} is not there, but its log is: {said}")
 
     def note_wal(self) -> None:
