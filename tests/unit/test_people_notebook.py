@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -22,6 +23,22 @@ def test_ids_and_versions_are_kept(tmp_path: Path) -> None:
     with Notebook(path) as notebook:
         assert notebook.known(["a", "b", "c"]) == {"a": (1, "first"), "b": (2, None)}
         assert notebook.largest_id() == 2
+
+
+def test_who_may_write_to_the_database_may_write_to_its_notebook(tmp_path: Path) -> None:
+    """Where root was the first to add a folder to the database of a server, too."""
+    database, path = tmp_path / "iqdb.sqlite", tmp_path / "iqdb.sqlite.files"
+    database.touch()
+    database.chmod(0o660)
+    if os.geteuid() == 0:
+        os.chown(database, 65534, 65533)
+    Notebook(path).__exit__()
+    expected, found = database.stat(), path.stat()
+    assert (found.st_mode, found.st_uid, found.st_gid) == (
+        expected.st_mode,
+        expected.st_uid,
+        expected.st_gid,
+    )
 
 
 def test_an_id_belongs_to_one_file(tmp_path: Path) -> None:

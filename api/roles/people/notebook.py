@@ -19,6 +19,7 @@ from typing import Any, Final, Self
 from api.roles.people.target import reason_of
 from iqdb_core.errors import ConfigError, StoreUnavailable
 from iqdb_core.store.address import SqliteAddress, parse_address
+from iqdb_core.store.ownership import share_like
 
 _TABLE: Final = """
 CREATE TABLE IF NOT EXISTS files (
@@ -137,7 +138,7 @@ class Notebook:
             self._roll_back()
             raise StoreUnavailable(
                 f"{self._path}, where 'iqdb add' notes what it has added, cannot be {what}: {error};"
-                " look whether the disk is full, and run the same command again"
+                " look whether the disk is full or the file read-only, and run the same command again"
             ) from error
 
     def _roll_back(self) -> None:
@@ -150,12 +151,24 @@ class Notebook:
 def _connected(path: Path) -> sqlite3.Connection:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _make(path)
         return sqlite3.connect(path, timeout=_WAIT_S, isolation_level=None)
     except (OSError, sqlite3.Error) as error:
         raise ConfigError(
             f"{path}, where 'iqdb add' notes what it has added, cannot be opened: {reason_of(error)}; make it"
             " a file that can be written, or name another place: with --db, or XDG_STATE_HOME for a server"
         ) from error
+
+
+def _make(path: Path) -> None:
+    """Make the file if it is missing, so that the user of the database beside it may use it as well."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    except FileExistsError:
+        return
+    with suppress(OSError):  # there is no database beside it, or the mount keeps no owners and modes
+        share_like(path.with_suffix(""), fd)
+    os.close(fd)
 
 
 def _stored(key: str) -> str | bytes:

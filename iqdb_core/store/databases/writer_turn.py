@@ -11,12 +11,12 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import stat
 import threading
 import time
 from typing import TYPE_CHECKING, Final
 
 from iqdb_core.errors import StoreInvalid, StoreUnavailable
+from iqdb_core.store.ownership import share_like
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -162,16 +162,13 @@ class _LockFile:
         return f"the lock file {self._path} beside the database cannot be {done} ({error.strerror})"
 
     def _share(self, fd: int) -> None:
-        """Give the file the owner and mode of the database, as SQLite does with the WAL.
+        """Let all have the lock who may write to the database.
 
         Otherwise a command that root runs would lock the user of a server out, for good if it was killed.
         """
-        database, found = os.stat(self._database), os.fstat(fd)  # noqa: PTH116 - beside the other
-        if found.st_nlink != 1 or found.st_size:
-            return  # it may be a hard link to another file, which must not be given away
-        if os.geteuid() == 0:
-            os.fchown(fd, database.st_uid, database.st_gid)
-        os.fchmod(fd, stat.S_IMODE(database.st_mode) & 0o666)
+        found = os.fstat(fd)
+        if found.st_nlink == 1 and not found.st_size:  # no hard link to a file that must not be given away
+            share_like(self._database, fd)
 
     def _is_current(self) -> bool:
         try:
