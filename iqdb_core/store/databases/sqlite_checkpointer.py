@@ -41,6 +41,7 @@ class Checkpointer:
         self._idle_s = idle_s
         self._busy_s = busy_s
         self._written_s = 0.0
+        self._told = ""
         self._has_written = threading.Event()
         self._is_closing = threading.Event()
         self._thread: threading.Thread | None = None
@@ -72,14 +73,20 @@ class Checkpointer:
             if self._is_closing.is_set():
                 return
             self._has_written.clear()
-            try:
-                is_whole = self._checkpoint()
-            except StoreError as error:
-                _log.info("the WAL is checkpointed later: %s", error, extra={"action": "log_kept"})
-                is_whole = False
-            if not is_whole:
+            if not self._is_checkpointed():
                 self._written_s = time.monotonic()
                 self._has_written.set()
+
+    def _is_checkpointed(self) -> bool:
+        try:
+            is_whole = self._checkpoint()
+        except StoreError as error:
+            if str(error) != self._told:  # it is tried again every second
+                self._told = str(error)
+                _log.info("the WAL is checkpointed later: %s", error, extra={"action": "log_kept"})
+            return False
+        self._told = ""
+        return is_whole
 
     def _wait_for_rest(self) -> None:
         latest = time.monotonic() + self._busy_s
