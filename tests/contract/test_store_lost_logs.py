@@ -201,6 +201,15 @@ def test_a_file_that_comes_back_after_one_that_was_refused_has_a_log(
     assert live_images(store) == IMAGES | {20: signature(21)}
 
 
+def test_a_stop_saves_what_is_in_it_though_another_store_is_open(store: SignatureStore, path: Path) -> None:
+    """The other one could be killed before it notices."""
+    with closing(open_store(str(path))):
+        store.apply([put(20, 21)])
+        remove(path, "wal", "shm")
+        store.close()
+        assert set(IqdbFile(path).live()) == {*range(21)}
+
+
 def test_a_stop_right_afterwards_loses_nothing(store: SignatureStore, path: Path) -> None:
     remove(path, "wal", "shm")
     store.close()

@@ -228,8 +228,10 @@ class SqliteConnections:
         with self.errors(), self.writer() as connection:
             driver = driver_of(connection)
             driver.rollback()  # the journal mode can be changed outside of transactions only
-            driver.execute("PRAGMA busy_timeout = 0").fetchall()
             try:
+                if self._place.is_wal_removed:
+                    self.checkpoint(connection)  # who opens the file next does not find the WAL
+                driver.execute("PRAGMA busy_timeout = 0").fetchall()
                 driver.execute("PRAGMA journal_mode = DELETE").fetchall()
             except sqlite3.OperationalError as exc:
                 # Another process has the file open. The last one to close it checkpoints the WAL.
