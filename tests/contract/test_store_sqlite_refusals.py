@@ -132,6 +132,42 @@ class TestRefusals:
         assert "is read-only" in found.stdout
         assert path.read_bytes() == before
 
+    def test_a_log_that_may_not_be_written_is_used_once_it_may(self, path: Path) -> None:
+        """As after a restore by root, who then gives it to the user of the server."""
+        script = f"""
+            import shutil
+            from contextlib import closing
+            from pathlib import Path
+            from iqdb_core.errors import StoreInvalid
+            from iqdb_core.store import open_store
+            from tests.fixtures.rights import drop_capabilities
+            from tests.fixtures.stores import put
+            drop_capabilities()  # to root with them nothing is read-only
+            restored, log = Path({str(path)!r}), Path({str(path)!r} + "-wal")
+            former = restored.with_name("former.sqlite")
+            with closing(open_store(str(former))) as store:
+                store.apply([put(1, 1)])
+                shutil.copy(former, restored)
+                shutil.copy(f"{{former}}-wal", log)
+            log.chmod(0o444)
+            with closing(open_store(str(restored))) as store:
+                for _ in range(2):
+                    try:
+                        store.apply([put(2, 2)])
+                    except StoreInvalid as refusal:
+                        print(refusal)
+                log.chmod(0o644)
+                store.apply([put(2, 2)])
+                print(store.live_count())
+        """
+        found = programs.run(script)
+        assert found.returncode == 0, found.stderr
+        *refusals, live = found.stdout.splitlines()
+        assert live == "2"
+        assert len(refusals) == 2
+        assert all("or its log (-wal, -shm) is read-only" in refusal for refusal in refusals)
+        assert stands_alone(path)
+
 
 class TestLocks:
     def test_a_file_locked_by_another_program(self, path: Path) -> None:

@@ -171,8 +171,12 @@ class SqliteConnections:
                 yield connection
                 if connection.in_transaction():
                     connection.rollback()
-            except BaseException:
+            except BaseException as exc:
                 self._give_back_writer()
+                if getattr(exc, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_READONLY:
+                    # A WAL that was opened read-only stays so until all connections to it are closed.
+                    self._writer.dispose()
+                    self.reader.dispose()
                 raise
         finally:
             self._in_use.release()
