@@ -215,8 +215,8 @@ def test_root_gives_no_file_away_that_was_linked_here(path: Path) -> None:
     assert secret.stat().st_uid == 0
 
 
-def test_a_lock_that_may_not_be_removed_stays(path: Path) -> None:
-    """Its folder has become read-only, or is one in which each may remove only files of his own."""
+def test_a_lock_that_may_be_neither_written_nor_removed_is_used_and_stays(path: Path) -> None:
+    """Another user has just made it; its folder has become read-only, or shared as /tmp is."""
     ending = """
         import sys
         from pathlib import Path
@@ -225,6 +225,7 @@ def test_a_lock_that_may_not_be_removed_stays(path: Path) -> None:
 
         drop_capabilities()  # to root with them nothing is read-only
         path = Path(sys.argv[1])
+        path.with_name(f".{path.name}.next").touch(0o444)
         turn = WriterTurn(path, 10)
         with turn.taken():
             path.parent.chmod(0o555)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _FIRST_PAUSE_S: Final = 0.0005
 _LONGEST_PAUSE_S: Final = 0.005
+_SAFELY: Final = os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class WriterTurn:
@@ -149,7 +150,7 @@ class _LockFile:
 
     def _opened(self) -> int:
         try:
-            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+            fd = self._open()
         except PermissionError as error:
             raise StoreInvalid(self._trouble("opened", error)) from error
         except OSError as error:
@@ -157,6 +158,15 @@ class _LockFile:
         with contextlib.suppress(OSError):  # made by another user, who shared it, or no owners here
             self._share(fd)
         return fd
+
+    def _open(self) -> int:
+        try:
+            return os.open(self._path, os.O_RDWR | os.O_CREAT | _SAFELY, 0o666)
+        except PermissionError:
+            # Another user has made it, and may be about to share it. Only network mounts refuse to lock it.
+            with contextlib.suppress(OSError):
+                return os.open(self._path, os.O_RDONLY | _SAFELY)
+            raise
 
     def _trouble(self, done: str, error: OSError) -> str:
         return f"the lock file {self._path} beside the database cannot be {done} ({error.strerror})"
