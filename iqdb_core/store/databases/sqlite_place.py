@@ -169,21 +169,22 @@ class Place:
 
         The last connection to a file removes the WAL by name, even if its own was another one, now removed.
         """
-        kept = []
+        links = []
         if self.is_wal_replaced:
             for path in map(self._path_of, (_WAL, _SHM)):
-                with suppress(OSError):  # not there, or a file system without links
-                    Path(f"{path}~").unlink(missing_ok=True)
-                    Path(f"{path}~").hardlink_to(path)
-                    kept.append(path)
+                link = Path(f"{path}~")
+                with suppress(OSError):  # not there, or a file system without hard links
+                    link.unlink(missing_ok=True)
+                    link.hardlink_to(path)
+                    links.append((link, path))
         try:
             yield
         finally:
-            for path in kept:
+            for link, path in links:
                 if path.exists():
-                    Path(f"{path}~").unlink()
+                    link.unlink()
                 else:
-                    Path(f"{path}~").rename(path)
+                    link.rename(path)
 
     def remove_stale_wal(self, *, was_away: bool = False) -> None:
         """Remove an empty WAL, which may be that of the file before, unless others have this file open.
