@@ -131,6 +131,23 @@ def test_a_log_that_another_program_has_made_since_is_not_written_over(
 
 
 @pytest.mark.parametrize("is_stopped_first", [False, True])
+def test_two_logs_are_not_both_written_into_the_file(
+    store: SignatureStore, path: Path, *, is_stopped_first: bool
+) -> None:
+    """The other program wrote without what is in the one that was removed."""
+    assert fold_log(store)
+    store.apply([put(k, 1000 + k) for k in range(20, 400)])
+    remove(path, "wal", "shm")
+    with program(path, ADD):
+        pass
+    if not is_stopped_first:
+        assert set(live_images(store)) == {*range(400)}
+    store.close()
+    assert set(IqdbFile(path).live()) == {*range(400)}
+    assert IqdbFile(path).run("PRAGMA integrity_check") == [("ok",)]
+
+
+@pytest.mark.parametrize("is_stopped_first", [False, True])
 def test_a_log_that_another_program_has_left_is_kept(
     store: SignatureStore, path: Path, caplog: pytest.LogCaptureFixture, *, is_stopped_first: bool
 ) -> None:

@@ -132,10 +132,13 @@ class Changeover:
             if was_away and self._place.has_other_wal:
                 # It may be that of the file that was here meanwhile, and would be written into this one.
                 raise StoreUnavailable(f"{self._address} was moved away and back, and {self._place.remedy()}")
-            outcome = "what was in it is in the file"
-            if self._place.has_other_wal:
-                outcome = "another program has made a new one, and what was only in the removed one is lost"
+            has_other = self._place.has_other_wal
             self._connections.close_all()
+            outcome = "what was in it is in the file"
+            if has_other and self._place.has_wal():
+                outcome = "another program has made a new one, and what was only in the removed one is lost"
+            elif has_other:
+                outcome += ", and what another program has written since is lost"
             self._place.remove_stale_wal(was_away=was_away)
         said = "the log of %s was removed: %s"
         _log.warning(said, self._address, outcome, extra={"action": "log_removed"})

@@ -216,7 +216,7 @@ class SqliteConnections:
         """Close all connections to a file whose WAL was removed, once that WAL is checkpointed."""
         self._wait_for_use()
         try:
-            if self._kept_writer is not None and not self._place.has_wal():
+            if self._kept_writer is not None and not self._place.has_other_wal_files:
                 self.checkpoint(self._kept_writer)
             with self._place.keeping_other_wal():
                 self._give_back_writer()
@@ -233,7 +233,7 @@ class SqliteConnections:
             driver = driver_of(connection)
             driver.rollback()  # the journal mode can be changed outside of transactions only
             try:
-                if self._place.is_wal_removed:
+                if self._place.is_wal_removed and not self._place.has_other_wal_files:
                     self.checkpoint(connection)  # who opens the file next does not find the WAL
                 driver.execute("PRAGMA busy_timeout = 0").fetchall()
                 driver.execute("PRAGMA journal_mode = DELETE").fetchall()

@@ -181,7 +181,7 @@ class SqliteEngines:
 
     def _close_writer(self) -> None:
         try:
-            if self._place.is_in_place and not self._place.is_wal_replaced:
+            if self._place.is_in_place and not self._place.has_wal_to_keep:
                 self._connections.remove_wal()
             elif self._place.is_served:
                 # SQLite, too, leaves the WAL where it is when it closes a file that was moved.

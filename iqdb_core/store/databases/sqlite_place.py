@@ -146,9 +146,26 @@ class Place:
         return self.has_wal() and not self._is_own(_WAL)
 
     @property
-    def is_wal_replaced(self) -> bool:
-        """Whether the WAL of the file that is served was removed, and a new one is not empty."""
-        return self.is_wal_removed and self.has_other_wal
+    def has_other_wal_files(self) -> bool:
+        """Whether somebody has opened the file since its WAL was removed, and may still have it open.
+
+        The removed WAL must not be checkpointed then: pages that he knows would change without his notice.
+        """
+        return any(self._path_of(suffix).exists() and not self._is_own(suffix) for suffix in (_WAL, _SHM))
+
+    @property
+    def has_wal_to_keep(self) -> bool:
+        """Whether a new WAL has to stay here when the last connection of ours is closed.
+
+        SQLite then checkpoints the removed WAL. If that was not empty, the new one, which was written without
+        it, does not fit the file any more; unless it is that of another file.
+        """
+        if not (self.is_wal_removed and self.has_other_wal):
+            return False
+        with self._lock:
+            wal = self._own_files.get(_WAL)
+            is_empty = wal is not None and wal.is_empty
+        return is_empty or self.may_have_been_away
 
     @property
     def may_have_been_away(self) -> bool:
@@ -170,7 +187,7 @@ class Place:
         The last connection to a file removes the WAL by name, even if its own was another one, now removed.
         """
         links = []
-        if self.is_wal_replaced:
+        if self.has_wal_to_keep:
             for path in map(self._path_of, (_WAL, _SHM)):
                 link = Path(f"{path}~")
                 with suppress(OSError):  # not there, or a file system without hard links
@@ -317,6 +334,11 @@ class _Pinned:
         except OSError:
             return False
         return (found.st_dev, found.st_ino) == self.inode
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is in it, as far as that is known."""
+        return self._fd >= 0 and os.fstat(self._fd).st_size == 0
 
     def release(self) -> None:
         """Let others have the inode."""
