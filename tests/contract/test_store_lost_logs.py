@@ -148,6 +148,24 @@ def test_two_logs_are_not_both_written_into_the_file(
 
 
 @pytest.mark.parametrize("is_stopped_first", [False, True])
+def test_a_removed_log_is_not_written_over_what_was_written_into_the_file_since(
+    store: SignatureStore, path: Path, caplog: pytest.LogCaptureFixture, *, is_stopped_first: bool
+) -> None:
+    """As by a store that was idle: SQLite itself would do so with the last connection."""
+    assert fold_log(store)
+    store.apply([put(k, 1000 + k) for k in range(20, 400)])
+    remove(path, "wal", "shm")
+    with program(path, ADD, "PRAGMA wal_checkpoint(TRUNCATE)"):
+        pass
+    if not is_stopped_first:
+        store.apply([put(7, 10**6, 7)])
+        assert "what was only in the removed one is lost" in caplog.text
+    store.close()
+    assert set(IqdbFile(path).live()) == {*range(20), 10_000}
+    assert IqdbFile(path).run("PRAGMA integrity_check") == [("ok",)]
+
+
+@pytest.mark.parametrize("is_stopped_first", [False, True])
 def test_a_log_that_another_program_has_left_is_kept(
     store: SignatureStore, path: Path, caplog: pytest.LogCaptureFixture, *, is_stopped_first: bool
 ) -> None:

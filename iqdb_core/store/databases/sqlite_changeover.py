@@ -132,10 +132,10 @@ class Changeover:
             if was_away and self._place.has_other_wal:
                 # It may be that of the file that was here meanwhile, and would be written into this one.
                 raise StoreUnavailable(f"{self._address} was moved away and back, and {self._place.remedy()}")
-            has_other = self._place.has_other_wal
+            has_other, is_outdated = self._place.has_other_wal, self._place.abandon_outdated_wal()
             self._connections.close_all()
             outcome = "what was in it is in the file"
-            if has_other and self._place.has_wal():
+            if is_outdated or (has_other and self._place.has_wal()):
                 outcome = "another program has made a new one, and what was only in the removed one is lost"
             elif has_other:
                 outcome += ", and what another program has written since is lost"

@@ -181,6 +181,7 @@ class SqliteEngines:
 
     def _close_writer(self) -> None:
         try:
+            self._place.abandon_outdated_wal()
             if self._place.is_in_place and not self._place.has_wal_to_keep:
                 self._connections.remove_wal()
             elif self._place.is_served:

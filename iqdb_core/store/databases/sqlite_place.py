@@ -153,6 +153,21 @@ class Place:
         """
         return any(self._path_of(suffix).exists() and not self._is_own(suffix) for suffix in (_WAL, _SHM))
 
+    def abandon_outdated_wal(self) -> bool:
+        """Empty the removed WAL if somebody has written to the file since, by a new one; returns whether.
+
+        Older pages would otherwise be written over newer ones: SQLite checkpoints a WAL, removed or not, when
+        the last connection is closed, if it can read it.
+        """
+        if not (self.is_wal_removed and self.has_other_wal_files):
+            return False
+        with self._lock, suppress(OSError):  # without /proc, or if the file has just been moved away
+            wal = self._own_files.get(_WAL)
+            if wal is not None and wal.is_older_than(self._address.path.stat()):
+                wal.empty()
+                return True
+        return False
+
     @property
     def has_wal_to_keep(self) -> bool:
         """Whether a new WAL has to stay here when the last connection of ours is closed.
@@ -339,6 +354,17 @@ class _Pinned:
     def is_empty(self) -> bool:
         """Whether nothing is in it, as far as that is known."""
         return self._fd >= 0 and os.fstat(self._fd).st_size == 0
+
+    def is_older_than(self, other: os.stat_result) -> bool:
+        """Return whether it has no name any more, and the other file was written to later."""
+        if self._fd < 0:
+            return False
+        found = os.fstat(self._fd)
+        return found.st_nlink == 0 and found.st_mtime_ns < other.st_mtime_ns
+
+    def empty(self) -> None:
+        """Truncate it; it needs no name for that."""
+        os.truncate(f"/proc/self/fd/{self._fd}", 0)
 
     def release(self) -> None:
         """Let others have the inode."""
