@@ -149,7 +149,8 @@ class Place:
     def has_other_wal_files(self) -> bool:
         """Whether somebody has opened the file since its WAL was removed, and may still have it open.
 
-        The removed WAL must not be checkpointed then: pages that he knows would change without his notice.
+        The removed WAL must not be checkpointed then: pages in the cache of that program would be out of date
+        without its knowing.
         """
         return any(self._path_of(suffix).exists() and not self._is_own(suffix) for suffix in (_WAL, _SHM))
 
@@ -172,8 +173,8 @@ class Place:
     def has_wal_to_keep(self) -> bool:
         """Whether a new WAL has to stay here when the last connection of ours is closed.
 
-        SQLite then checkpoints the removed WAL. If that was not empty, the new one, which was written without
-        it, does not fit the file any more; unless it is that of another file.
+        SQLite then checkpoints the removed WAL. If that was not empty, the new one does not fit the file any
+        more, since it was written without what was in the removed one; unless it is that of another file.
         """
         if not (self.is_wal_removed and self.has_other_wal):
             return False
