@@ -87,6 +87,18 @@ class Call(Generic[T]):
         return content
 
 
+class Outcomes(list[Outcome]):
+    """What became of the images of one request.
+
+    Attributes
+    ----------
+    retry_after : str or None
+        When the server wants to be asked again for those that it could not take: the header of that name.
+    """
+
+    retry_after: str | None = None
+
+
 def headers(token: str | None) -> dict[str, bytes]:
     """Return what goes with every call; raises ClientError for a token that no server can have."""
     if not token:
@@ -126,7 +138,7 @@ def add_many(
     sources: Mapping[int, str] | None = None,
     wait: bool = True,
     if_absent: bool = False,
-) -> Call[list[Outcome]]:
+) -> Call[Outcomes]:
     """Add or replace up to 1,000 images, each with its own outcome."""
     sources = sources or {}
 
@@ -138,8 +150,8 @@ def add_many(
             if image_id in pictures
         ]
 
-    def read(body: Mapping[str, Any]) -> list[Outcome]:
-        return [Outcome.from_body(each) for each in body["images"]]
+    def read(body: Mapping[str, Any]) -> Outcomes:
+        return Outcomes(Outcome.from_body(each) for each in body["images"])
 
     parameters = ({} if wait else {"wait": "false"}) | _replacing(if_absent)
     characters = sum(len(sources.get(image_id, "")) for image_id in pictures)
@@ -149,8 +161,8 @@ def add_many(
             {"post_id": image_id, "hash": picture, "source": sources.get(image_id)}
             for image_id, picture in pictures.items()
         ]
-        return Call("POST", "/images", read, parameters, json={"images": images})
-    return Call("POST", "/images", read, parameters, files=parts)
+        return Call("POST", "/images", read, parameters, json={"images": images}, complete=_note_retry_after)
+    return Call("POST", "/images", read, parameters, files=parts, complete=_note_retry_after)
 
 
 def get(image_id: int) -> Call[Image]:
@@ -306,6 +318,10 @@ def _added(body: Mapping[str, Any]) -> Image:
 
 def _note_damage(matches: Matches, headers: Mapping[str, str]) -> None:
     matches.is_damaged = headers.get("X-Query-Damaged") == "true"
+
+
+def _note_retry_after(outcomes: Outcomes, headers: Mapping[str, str]) -> None:
+    outcomes.retry_after = headers.get("Retry-After")
 
 
 def _jobs_of(body: Mapping[str, Any]) -> list[str]:

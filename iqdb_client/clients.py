@@ -162,12 +162,14 @@ class Client:
     ) -> list[Outcome]:
         """Add or replace up to 1,000 images; each has its own outcome, in order.
 
-        With `if_absent` none is replaced: the status of an id that has an image is 409.
+        What a busy server cannot take is sent again, and has status 429 or 503 if the patience runs out. With
+        `if_absent` none is replaced: the status of an id that has an image is 409.
         """
-        batch = Batch(pictures, sources, wait=wait, if_absent=if_absent)
+        batch = Batch(pictures, sources, self._retries, wait=wait, if_absent=if_absent)
         while batch.left:
+            time.sleep(batch.pause_s)
             with batch.trying():
-                batch.take(self._run(batch.call()))
+                batch.take(self._run(batch.call()), time.monotonic())
         return batch.outcomes()
 
     def get(self, post_id: int) -> Image:
@@ -338,10 +340,11 @@ class AsyncClient:
         if_absent: bool = False,
     ) -> list[Outcome]:
         """See `Client.add_many`."""
-        batch = Batch(pictures, sources, wait=wait, if_absent=if_absent)
+        batch = Batch(pictures, sources, self._retries, wait=wait, if_absent=if_absent)
         while batch.left:
+            await asyncio.sleep(batch.pause_s)
             with batch.trying():
-                batch.take(await self._run(batch.call()))
+                batch.take(await self._run(batch.call()), time.monotonic())
         return batch.outcomes()
 
     async def get(self, post_id: int) -> Image:

@@ -213,6 +213,7 @@ def test_what_may_be_long_goes_into_the_body(picture: bytes | str) -> None:
     [
         ([[200, 422, 200]], [200, 422, 200]),
         ([[202, 429, 503], [429, 202], [202]], [202, 202, 202]),
+        ([[503, 503, 503], [200, 200, 200]], [200, 200, 200]),  # as while the database is locked
         ([[202, 429, 503], [429, 503]], [202, 429, 503]),  # as it is with a picture that takes all memory
         ([[202, 429, 409], 429], [202, 429, 409]),
     ],
@@ -222,22 +223,47 @@ def test_what_a_busy_server_leaves_out_of_a_batch_is_sent_again(
 ) -> None:
     left = [1, 2, 3]
 
-    def behave(*_: str) -> Answer:
-        told = answers.pop(0)
-        if isinstance(told, int):
-            return json_answer(told, {"message": "full"})
-        images = [{"post_id": one, "status": status} for one, status in zip(left, told, strict=True)]
-        left[:] = [one for one, status in zip(left, told, strict=True) if status in {429, 503}]
-        return json_answer(202, {"images": images})
-
     async def scenario() -> None:
-        async with HttpPeer(behave) as peer, AsyncClient(peer.url, patience_s=0) as client:
+        async with HttpPeer(_taking(left, answers)) as peer, AsyncClient(peer.url, patience_s=0.3) as client:
             found = await client.add_many(dict.fromkeys(left, "iqdb_0"), sources={1: "one"}, wait=False)
             assert [outcome.post_id for outcome in found] == [1, 2, 3]
             assert [outcome.status for outcome in found] == outcomes
-            assert not answers
+            assert len(answers) == 1
 
     asyncio.run(scenario())
+
+
+def test_a_batch_is_sent_again_when_the_server_wants_it() -> None:
+    """A server that asks for more patience than there is would only be kept busy."""
+    left = [1, 2]
+
+    async def scenario() -> None:
+        peer = HttpPeer(_taking(left, [[200, 429], [200]], {"Retry-After": "30"}))
+        async with peer, AsyncClient(peer.url, patience_s=20) as client:
+            found = await client.add_many(dict.fromkeys(left, "iqdb_0"))
+            assert [outcome.status for outcome in found] == [200, 429]
+            assert len(peer.requests) == 1
+
+    asyncio.run(scenario())
+
+
+def _taking(
+    left: list[int], answers: list[list[int] | int], headers: dict[str, str] | None = None
+) -> Callable[..., Answer]:
+    """Return what answers with the next of these: a status, or those of what is left. The last one stays."""
+
+    def behave(*_: str) -> Answer:
+        told = answers.pop(0) if len(answers) > 1 else answers[0]
+        if isinstance(told, int):
+            return json_answer(told, {"message": "full"})
+        images = [
+            {"post_id": one, "status": status, "message": "full"}
+            for one, status in zip(left, told, strict=True)
+        ]
+        left[:] = [one for one, status in zip(left, told, strict=True) if status in {429, 503}]
+        return 202, headers or {}, json.dumps({"images": images}).encode()
+
+    return behave
 
 
 def test_an_empty_batch_is_not_sent() -> None:
