@@ -89,13 +89,9 @@ class _LazyCommand(TyperCommand):
 class _Group(TyperGroup):
     """All commands, in the order of the table, with the handling of their errors."""
 
-    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
-        """Return the names."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
-        """Return the placeholder of a command."""
-        return _LazyCommand(cmd_name, COMMANDS[cmd_name]) if cmd_name in COMMANDS else None
+    def __init__(self, **given: Any) -> None:
+        commands = {name: _LazyCommand(name, entry) for name, entry in COMMANDS.items()}
+        super().__init__(**{**given, "commands": commands})
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command; a known error is printed as one sentence, without a traceback."""

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, get_args, get_type_hints
 
 import typer
 from pydantic.fields import FieldInfo
-from typer.models import ArgumentInfo
+from typer.models import ArgumentInfo, OptionInfo
 
 from api.roles.interrupts import interrupted_by_signals
 from api.roles.process import configure_logging, say
@@ -77,7 +77,7 @@ def with_settings(
             raise typer.Exit(code)
 
         command.__name__ = function.__name__
-        command.__doc__ = function.__doc__
+        command.__doc__ = _unwrapped(function.__doc__ or "")
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         command.__annotations__ = {one.name: one.annotation for one in parameters}
         return command
@@ -85,11 +85,17 @@ def with_settings(
     return decorate
 
 
+def _unwrapped(text: str) -> str:
+    """Return a docstring with each paragraph in one line: a terminal breaks it where it has to."""
+    paragraphs = inspect.cleandoc(text).split("\n\n")
+    return "\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs)
+
+
 def _own_parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
     """Return the parameters of a command's function, without the settings, which come first."""
     hints = get_type_hints(function, include_extras=True)
     _, *own = inspect.signature(function).parameters.values()
-    return [parameter.replace(annotation=_never_empty(hints[parameter.name])) for parameter in own]
+    return [parameter.replace(annotation=_completed(hints[parameter.name])) for parameter in own]
 
 
 def _options(
@@ -153,12 +159,18 @@ def _path(text: str) -> Path:
 _PARSERS: Final = ((str, _word), (list[str], _word), (Path, _path), (list[Path], _path))
 
 
-def _never_empty(annotation: Any) -> Any:
-    """Return the annotation of a parameter, changed so that text arguments must not be empty."""
+_METAVARS: Final[dict[Any, str]] = {int: "N", float: "N", bool: ""}
+"""What follows an option in its line of the help: the name of its type, if it is not one of these."""
+
+
+def _completed(annotation: Any) -> Any:
+    """Return the annotation of a parameter: text arguments must not be empty, and flags show no type."""
     kind, *more = get_args(annotation) or (annotation,)
     for info in more:
         if isinstance(info, ArgumentInfo) and info.parser is None:
             info.parser = next((parser for one, parser in _PARSERS if one == kind), None)
+        elif isinstance(info, OptionInfo) and kind is bool:
+            info.metavar = _METAVARS[bool]
     return annotation
 
 
@@ -170,8 +182,8 @@ def _refuse(settings: Settings, without: Mapping[str, str]) -> None:
 
 def _annotation(name: str, field: FieldInfo, *, is_hidden: bool) -> Any:
     # Numbers are read as text: the model has better error messages than Typer.
-    is_number = field.annotation in {int, float}
-    kind: Any = str if is_number else field.annotation
+    metavar = _METAVARS.get(field.annotation)
+    kind: Any = str if metavar == "N" else field.annotation
     default, alias = shown_default(name), alias_of(name)
     also = f"; also {alias}" if alias else ""
     return Annotated[
@@ -181,7 +193,7 @@ def _annotation(name: str, field: FieldInfo, *, is_hidden: bool) -> Any:
             help=f"{field.description}{also} (default: {default})".replace("`", "").replace(
                 " (default: none)", ""
             ),
-            metavar="N" if is_number else None,
+            metavar=metavar,
             show_default=False,
             hidden=is_hidden,
             rich_help_panel=group_of(field),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from api.roles.cli import COMMANDS, load
 from api.roles.progress import ProgressLine
 from tests.fixtures import pictures
 from tests.fixtures.command_line import run
@@ -80,6 +81,19 @@ def test_the_worker_has_options_of_its_own() -> None:
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
+
+
+def test_a_mistyped_command_is_told_what_it_may_be() -> None:
+    ended = run("duplicate")
+    assert ended.returncode == 2
+    assert "No such command 'duplicate'. Did you mean 'duplicates'?" in ended.stderr
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_breaks_its_lines_at_the_edge_of_the_terminal_alone(name: str) -> None:
+    help_text = load(name).help
+    assert help_text
+    assert "\n" not in help_text.replace("\n\n", "")
 
 
 def test_progress_is_one_line() -> None:

@@ -101,6 +101,8 @@ def test_who_is_left_of_a_large_group_keeps_its_likelihood(folder: Path) -> None
     told = list(csv.DictReader(table))
     assert [row["source"] for row in told] == [str(file) for file in files[1:]]
     assert {row["likelihood"] for row in told} == {"1.0000"}
+    (group,) = map(json.loads, run("duplicates", folder=folder).stdout.splitlines())
+    assert {round(image["likelihood"], 4) for image in group["images"]} == {1.0}
 
 
 def test_pictures_of_an_archive_are_there_as_long_as_it_is(folder: Path) -> None:
@@ -228,6 +230,10 @@ def test_a_port_in_place_of_the_host_and_as_an_option_is_told_how_it_goes(role: 
     ):
         ended = run(role, *arguments, folder=tmp_path)
         assert (ended.returncode, ended.stderr) == (2, said)
+    (tmp_path / "a b.jpg").touch()
+    ended = run(role, "a b.jpg", folder=tmp_path)
+    said = f"iqdb: '{role}' runs a server; to find a picture: iqdb search 'a b.jpg'\n"
+    assert (ended.returncode, ended.stderr) == (2, said)
     ended = run(role, "9" * 5000, 0, folder=tmp_path)
     assert (ended.returncode, ended.stderr.startswith("iqdb: '9999")) == (2, True)
 

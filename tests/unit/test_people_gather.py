@@ -67,6 +67,17 @@ def test_patterns_are_understood_where_the_shell_did_not(folder: Path) -> None:
         found(folder / "*.bmp")
 
 
+def test_a_pattern_finds_no_file_twice_through_a_linked_folder(folder: Path) -> None:
+    (folder / "loop").symlink_to(folder)
+    (folder / "deep" / "b-link.png").symlink_to(folder / "b.png")
+    assert [Path(item.key).name for item in found(folder / "**" / "*.png")] == ["b.png", "b-link.png"]
+    assert [Path(item.key).name for item in found(folder / "loop" / "**" / "*.png")] == [
+        "b.png",
+        "b-link.png",
+    ]
+    assert [Path(item.key).name for item in found(folder / "loop" / "*.png")] == ["b.png"]
+
+
 def test_what_is_not_there_is_said(folder: Path) -> None:
     with pytest.raises(ConfigError, match="no file or folder"):
         found(folder / "missing.png")
@@ -79,6 +90,15 @@ def test_of_an_archive_that_is_not_read_it_is_said_what_helps(folder: Path) -> N
     assert passed.unreadable == [
         (str(folder / "a.ZIP"), "of archives only tar is read; unpack it, and add the folder")
     ]
+
+
+def test_of_a_list_with_another_ending_it_is_said_what_helps(folder: Path) -> None:
+    """As `iqdb export all.json` writes it; a whole run must not end for a `.json` beside each picture."""
+    (folder / "all.json").write_text('{"post_id": 1, "hash": "iqdb_0"}\n')
+    passed = Passed()
+    assert [item.picture for item in found(folder / "*.*n*", passed=passed)] == [folder / "b.png"]
+    ((name, reason),) = passed.unreadable
+    assert (name, reason.endswith("must be called .ndjson")) == (str(folder / "all.json"), True)
 
 
 def test_a_link_to_a_folder_is_not_followed(folder: Path) -> None:

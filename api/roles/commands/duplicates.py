@@ -298,7 +298,8 @@ def _csv(rows: Iterable[Sequence[object]]) -> str:
 def _line(told: _Told) -> str:
     sources, group = told.sources, told.group
     images = [
-        {"post_id": image_id} | ({"source": sources[image_id]} if image_id in sources else {})
+        {"post_id": image_id, "likelihood": told.likelihoods.get(image_id, 0.0)}
+        | ({"source": sources[image_id]} if image_id in sources else {})
         for image_id in group.image_ids
     ]
     pairs = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from functools import partial
 from typing import Annotated, Any, Final
 
@@ -9,6 +10,7 @@ import typer
 from typer.core import TyperCommand
 
 from api.roles.options import with_settings
+from api.roles.people.files import is_file, path_of
 from api.roles.process import Process
 from iqdb_core.errors import WrongUsage
 from iqdb_core.gc_freeze import without_gc
@@ -34,7 +36,11 @@ class _ServerCommand(TyperCommand):
 
 
 def _host(ctx: typer.Context, host: str) -> str:
-    """Return the host; raises WrongUsage for a port in its place, which would be the address 0.0.x.y."""
+    """Return the host; raises WrongUsage for a file, or for a port, which would be the address 0.0.x.y."""
+    if is_file(path_of(host)):
+        raise WrongUsage(
+            f"'{ctx.info_name}' runs a server; to find a picture: iqdb search {shlex.quote(host)}"
+        )
     is_number = host.isascii() and host.isdecimal() and len(host) <= len(str(_MAX_PORT))
     if is_number and 0 < int(host) <= _MAX_PORT:
         raise WrongUsage(f"the host comes first: iqdb {ctx.info_name} {_EXAMPLE} {host}")

@@ -56,6 +56,9 @@ MANIFEST_SUFFIXES: Final = frozenset({".csv", ".ndjson", ".jsonl"})
 _NO_NAME: Final = "what is handed over has no name to be known by; save it as a file, and add that"
 _NO_ID: Final = "no id was found in its name"
 _NO_TAR: Final = "of archives only tar is read; unpack it, and add the folder"
+_NO_LIST: Final = (
+    "it is no picture; a list with an object per line, as of 'iqdb export', must be called .ndjson"
+)
 _OTHER_ARCHIVES: Final = frozenset({".zip", ".cbz", ".rar", ".cbr", ".7z"})
 TAR_SUFFIXES: Final = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".txz")
 _T = TypeVar("_T")
@@ -161,7 +164,8 @@ def _places(arguments: Iterable[str]) -> list[Path]:
             names = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - the pattern may be absolute
             if not names:
                 raise ConfigError(f"nothing matches {argument}")
-            places += [Path(name) for name in names if not _is_folder(Path(name))]
+            found = [Path(name) for name in names]
+            places += [one for one in found if not _is_folder(one) and not _is_linked(one, path)]
         elif is_there(path):
             places.append(path)
         else:
@@ -171,6 +175,12 @@ def _places(arguments: Iterable[str]) -> list[Path]:
 
 def _is_folder(path: Path) -> bool:
     return os.path.isdir(path)  # noqa: PTH112 - that of Path fails for long names, and in a closed folder
+
+
+def _is_linked(found: Path, pattern: Path) -> bool:
+    """Tell whether the `**` of a pattern has led through a link to a folder, where nothing is looked for."""
+    before = pattern.parts.index("**") if "**" in pattern.parts else len(found.parts)
+    return any(os.path.islink(parent) for parent in found.parents if len(parent.parts) > before)  # noqa: PTH114
 
 
 def _of_place(path: Path, wish: _Wish) -> Iterator[Item]:
@@ -226,6 +236,8 @@ def _of_file(path: Path, wish: _Wish) -> Iterator[Item]:
         yield from _members(path, wish)
     elif is_readable and path.suffix.lower() in _OTHER_ARCHIVES:
         wish.passed.note(os.path.abspath(path), _NO_TAR)  # noqa: PTH100 - links stay as they are named
+    elif is_readable and path.suffix.lower() == ".json":
+        wish.passed.note(os.path.abspath(path), _NO_LIST)  # noqa: PTH100
     else:
         yield from _file(path, wish)
 
