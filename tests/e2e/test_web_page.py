@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from PIL import Image
 
 from tests.fixtures import pictures
 from tests.fixtures.browsers import proxy
@@ -51,6 +53,23 @@ def test_where_no_copy_is_known_it_says_so(visit: Visit) -> None:
     visit.says("No copy known.")
     assert visit.names == []
     assert visit.page.is_visible("summary")
+
+
+def test_where_no_copy_is_known_turned_ones_can_be_looked_for(visit: Visit) -> None:
+    turned = io.BytesIO()
+    Image.open(io.BytesIO(known(1))).rotate(90, expand=True).save(turned, "JPEG")
+    visit.choose(turned.getvalue())
+    visit.says("No copy known.")
+    visit.page.get_by_role("button", name="turned copies").click()
+    visit.says("Found it:")
+    assert visit.names == ["#1"]
+    assert visit.page.text_content("#overlay-word") == "turned by a quarter"
+    assert visit.page.is_hidden("#turn")
+    visit.choose(STRANGER.read_bytes())
+    visit.says("No copy known.")
+    visit.page.get_by_role("button", name="turned copies").click()
+    visit.page.get_by_text("Turned copies were looked for, too.").wait_for()
+    assert visit.page.is_hidden("#turn")
 
 
 def test_the_same_file_twice_is_asked_twice(visit: Visit) -> None:

@@ -10,8 +10,8 @@ export function parsePrecisely(text) {
   return JSON.parse(text.replace(/"post_id":(\d+)/g, '"post_id":"$1"'));
 }
 
-// question: {file} | {hash} | {id} | {url} | {sketch}; resolves to {matches, isCut, detail, isDamaged}, where
-// isCut says that there may be more.
+// question: {file} | {hash} | {id} | {url} | {sketch}, with isTurned: in all eight turns; resolves to {matches,
+// isCut, detail, isDamaged}, where isCut says that there may be more.
 export async function ask(question, { signal, onProgress, maxBytes, canFetch }) {
   if (question.url && !canFetch) {
     const more = "Save the picture and drop it here, or copy the picture itself and paste it.";
@@ -27,7 +27,7 @@ export async function ask(question, { signal, onProgress, maxBytes, canFetch }) 
   if (question.hash) form.append("hash", question.hash);
   if (question.id) form.append("post_id", question.id);
   if (question.url) form.append("url", question.url);
-  const mode = question.sketch ? "mode=sketch" : "find=copies";
+  const mode = question.sketch ? "mode=sketch" : `find=copies${question.isTurned ? "&turns=all" : ""}`;
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest(); // fetch tells nothing of how far an upload is
     request.open("POST", `query?${mode}&limit=${LIMIT}`);

@@ -160,6 +160,7 @@ createSketch({
   },
 });
 byId("again").addEventListener("click", () => current && tryToAnswer(current));
+byId("turn").addEventListener("click", () => current && search({ ...current.question, isTurned: true }));
 byId("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
   token.value = byId("token").value;

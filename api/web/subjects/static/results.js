@@ -9,7 +9,7 @@ export function createResults(onPoint) {
   const saying = document.querySelector(".saying");
 
   // Says something new; whatever stood there of an older search is gone.
-  function say(sentence, { more = "", isError = false, share, isBusy = false, wants, canRetry = false } = {}) {
+  function say(sentence, { more = "", isError = false, share, isBusy = false, wants, canRetry = false, canTurn = false } = {}) {
     byId("main").classList.add("asked");
     byId("found").hidden = false;
     saying.classList.toggle("error", isError);
@@ -22,6 +22,7 @@ export function createResults(onPoint) {
     else byId("progress").value = share;
     byId("token-form").hidden = wants !== "token";
     byId("again").hidden = !canRetry;
+    byId("turn").hidden = !canTurn;
   }
 
   function clear() {
@@ -44,8 +45,13 @@ export function createResults(onPoint) {
     const strangers = matches.filter((match) => kindOf(match) === "alike");
     const found = { count: matches.length, isCut, detail, isOfKnown: Boolean(question.id) };
     const more = isLowDetail(detail) ? "Plain pictures look like each other, whatever they show." : moreOf(copies, found);
+    const isNone = copies.length === 0 && strangers.length > 0;
+    const turned = isNone && question.isTurned ? "Turned copies were looked for, too." : "";
     const damage = isDamaged ? "A part of your picture is missing: the file is damaged." : "";
-    say(summary(copies, found), { more: [more, damage, asideOf(question)].filter(Boolean).join(" ") });
+    say(summary(copies, found), {
+      more: [more, turned, damage, asideOf(question)].filter(Boolean).join(" "),
+      canTurn: isNone && !question.isTurned,
+    });
     byId("copies").replaceChildren(...cards(copies));
     byId("alike").replaceChildren(...cards(strangers));
     byId("strangers").hidden = strangers.length === 0;
