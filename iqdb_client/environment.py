@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -26,3 +28,10 @@ def usable_environment() -> Iterator[None]:
         raise ClientError(
             f"the proxies or certificates that the environment names cannot be used: {error}"
         ) from error
+
+
+def leads_through_proxy(url: str) -> bool:
+    """Tell whether the environment names a proxy for this address, and does not except it by `no_proxy`."""
+    parts = urlsplit(url)
+    proxies = urllib.request.getproxies()
+    return bool(proxies.keys() & {parts.scheme, "all"}) and not urllib.request.proxy_bypass(parts.netloc)

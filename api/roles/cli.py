@@ -57,13 +57,13 @@ COMMANDS: Final[dict[str, Entry]] = {
     "search": Entry("search", "Find copies of a picture.", PICTURES),
     "duplicates": Entry("duplicates", "Find what is there more than once.", PICTURES),
     "compare": Entry("search", "Tell whether two pictures show the same.", PICTURES),
-    "hash": Entry("search", "Tell the hash of pictures, and add nothing.", PICTURES),
+    "hash": Entry("search", "Print the hashes of pictures, and add nothing.", PICTURES),
     "rm": Entry("upkeep", "Delete images by id.", PICTURES),
     "http": Entry("serve", "Run everything in one process on an SQLite file.", SERVE),
     "api": Entry("serve", "Run a front end of the distributed server.", SERVE),
     "query": Entry("serve", "Run a query node: the index, following the store.", SERVE),
     "worker": Entry("worker", "Run a Celery worker that hashes and stores images.", SERVE),
-    "status": Entry("upkeep", "Tell how many images are known.", STORE),
+    "status": Entry("upkeep", "Say how many images are known.", STORE),
     "backup": Entry("upkeep", "Copy the database while it is in use.", STORE),
     "export": Entry("upkeep", "Write all ids and hashes to a file, or a file for IQDB.", STORE),
     "check": Entry("upkeep", "Check that the database agrees with itself.", STORE),
@@ -124,7 +124,7 @@ def _iqdb(
     *,
     version: Annotated[
         bool,
-        typer.Option("--version", is_eager=True, callback=_tell_version, help="Tell the version."),
+        typer.Option("--version", is_eager=True, callback=_tell_version, help="Print the version and exit."),
     ] = False,
 ) -> None:
     del version  # its callback ends the command

@@ -183,7 +183,8 @@ def _bound(host: str, port: int) -> list[socket.socket]:
     except UnicodeError:
         raise WrongUsage(f"{host!r} is not the name of a host to listen on") from None
     except (OSError, OverflowError) as exc:
-        raise ConfigError(f"cannot listen on {host} port {port}: {exc}") from exc
+        reason = getattr(exc, "strerror", None) or exc
+        raise ConfigError(f"cannot listen on {host} port {port}: {reason}") from exc
     for family, address in families[1:]:
         try:
             listeners.append(_listening(family, address, listeners[0].getsockname()[1]))

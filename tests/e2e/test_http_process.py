@@ -158,6 +158,7 @@ def test_a_port_in_use_is_said_in_one_sentence(tmp_path: Path) -> None:
         ended = run_process("http", "127.0.0.1", str(taken.getsockname()[1]), str(tmp_path / "a.sqlite"))
     assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
     assert "cannot listen" in ended.stderr
+    assert "[Errno" not in ended.stderr
 
 
 def test_two_servers_cannot_share_a_file(tmp_path: Path) -> None:

@@ -7,7 +7,10 @@ import os
 
 import pytest
 
-from iqdb_client import AsyncClient, Client, ClientError, NotFound
+from api.roles.people.opening import opened
+from iqdb_client import AsyncClient, Client, ClientError, NotFound, Unavailable
+from iqdb_core.errors import SearchUnavailable
+from iqdb_core.settings import Settings
 from tests.fixtures.http_peer import HttpPeer
 
 
@@ -52,6 +55,28 @@ def test_plain_http_needs_no_certificates(monkeypatch: pytest.MonkeyPatch) -> No
                 await asyncio.to_thread(blocking.get, 1)
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("name", "no_proxy", "is_named"),
+    [
+        ("HTTP_PROXY", "", True),
+        ("all_proxy", "", True),
+        ("HTTP_PROXY", "127.0.0.1", False),
+        ("HTTP_PROXY", "*", False),
+        ("HTTPS_PROXY", "", False),
+    ],
+)
+def test_a_server_behind_a_proxy_of_the_environment_that_does_not_answer_is_told_so(
+    monkeypatch: pytest.MonkeyPatch, name: str, no_proxy: str, is_named: bool
+) -> None:
+    """Else whoever runs a server on his own machine looks for the fault there."""
+    monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", no_proxy)
+    settings = Settings(url="http://127.0.0.1:9")
+    with pytest.raises(SearchUnavailable) as told, opened(settings):
+        raise Unavailable("Connection refused")
+    assert ("through a proxy (http_proxy, no_proxy)" in str(told.value)) is is_named
 
 
 @pytest.mark.parametrize("url", ["http://a..b", "http://.x", f"http://{'a' * 70}.de", "http://xn--a"])

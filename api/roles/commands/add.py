@@ -37,7 +37,8 @@ INTERRUPTED: Final = 130
 def add(
     settings: Settings,
     paths: Annotated[
-        list[str], typer.Argument(help="folders, files, patterns, tar archives, lists (.csv, .ndjson)")
+        list[str],
+        typer.Argument(help="folders, files, patterns, tar archives, or lists of ids (.csv, .ndjson)"),
     ],
     *,
     id_from: Annotated[
@@ -50,12 +51,12 @@ def add(
         int | None,
         typer.Option(min=1, help="pictures decoded or sent at the same time", show_default="one per core"),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="tell the outcome as JSON")] = False,
+    json: Annotated[bool, typer.Option("--json", help="print the outcome as JSON")] = False,
 ) -> int:
     """Add pictures: folders, files, patterns, tar archives, or lists of id and file.
 
-    What is there unchanged is passed over, so that it can be interrupted and run again. Files without an id
-    get the next free one. Exit code 3: some were not added; they are listed, and all others are in.
+    What is there unchanged is passed over, so it can be interrupted and run again. Files without an id get
+    the next free one. Exit code 3: some were not added; they are listed, and all others are in.
     """
     pattern = _pattern(id_from)
     passed, stopping = Passed(), threading.Event()

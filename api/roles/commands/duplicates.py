@@ -50,30 +50,30 @@ def duplicates(
     settings: Settings,
     *,
     min_likelihood: Annotated[
-        float, typer.Option(min=0, max=1, help="of a pair to show the same picture")
+        float, typer.Option(min=0, max=1, help="least likelihood that two images show the same picture")
     ] = LIKELY,
     form: Annotated[
         DuplicatesFormat | None,
         typer.Option(
             "--format",
-            help="by default csv if the file ends so, a table on a terminal, else ndjson: a line per group",
+            help="default: csv if the file ends so, a table on a terminal, else ndjson, a line per group",
         ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="the same as --format ndjson")] = False,
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="a new file, or with --after one to append to; - for standard output"
+            "--output", "-o", help="a new file, or with --after one to append to (default: standard output)"
         ),
     ] = None,
     after: Annotated[
-        int | None, typer.Option(help="go on after this id, which an interrupted run has told", min=-1)
+        int | None, typer.Option(help="go on after this id, which an interrupted run has named", min=-1)
     ] = None,
 ) -> None:
     """Find groups of images that show the same picture, smallest id first.
 
-    Plain pictures, which resemble each other anyhow, are left out, and so are links to files of the same
-    group, and files that are gone.
+    Left out are plain pictures, which look alike whatever they show, links to files of the same group, and
+    files that are gone.
     """
     if json and form not in {None, DuplicatesFormat.NDJSON}:
         raise WrongUsage(f"--json is --format ndjson, and not {form}")

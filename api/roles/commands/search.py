@@ -51,9 +51,11 @@ def search(
     ],
     *,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=MOST, help="most matches")] = 10,
-    everything: Annotated[bool, typer.Option("--all", help="also what merely looks alike")] = False,
-    turns: Annotated[Turns | None, typer.Option(help="also turned copies")] = None,
-    json: Annotated[bool, typer.Option("--json", help="tell the matches as JSON")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="also list what merely looks alike")] = False,
+    turns: Annotated[
+        Turns | None, typer.Option(help="mirrored copies (the default), or all eight turns")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="print the matches as JSON")] = False,
     open_best: Annotated[bool, typer.Option("--open", help="open the best match's file or web page")] = False,
 ) -> int:
     """Find copies of a picture: scaled, cropped, bordered, in a screenshot, mirrored.
@@ -73,7 +75,10 @@ def search(
         show.matches_as_json(found)
     else:
         show.matches(found)
-        if len(best) > limit and not everything:
+        if not found:
+            turned = "" if turns is Turns.ALL else "; --turns all looks for turned ones, too"
+            show.say(f"no copy is known{turned}")
+        elif len(best) > limit and not everything:
             show.say(f"more copies are known; -n {MOST} shows them")
     if open_best and found:
         _open(found[0].source, is_of_this_machine=not settings.url)
@@ -109,7 +114,7 @@ def hash_command(
     *,
     json: Annotated[bool, typer.Option("--json", help="one JSON object per line")] = False,
 ) -> int:
-    """Tell the hash of pictures, without adding them; for `hash=` of the API."""
+    """Print the hashes of pictures, as `hash=` of the API takes them, without adding the pictures."""
     limits = DecodeLimits(max_pixels=settings.max_pixels)
     is_all_read = True
     with Arithmetic() as arithmetic:

@@ -59,7 +59,7 @@ def rm(settings: Settings, ids: Annotated[list[int], typer.Argument(help="ids of
 def status(
     settings: Settings, *, json: Annotated[bool, typer.Option("--json", help="as JSON")] = False
 ) -> None:
-    """Tell how many images are known, and how the database or server is."""
+    """Say how many images are known, and how the database or server is doing."""
     with opened(settings) as target:
         found = target.status()
         if json:

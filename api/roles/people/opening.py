@@ -20,8 +20,8 @@ from api.roles.people.remote import ServerTarget
 from api.roles.people.show import say
 from api.roles.people.target import Target, content_of_file, reason_of
 from api.roles.progress import ProgressLine
-from iqdb_client import ClientError, Unauthorized
-from iqdb_client.environment import usable_environment
+from iqdb_client import ClientError, Unauthorized, Unavailable
+from iqdb_client.environment import leads_through_proxy, usable_environment
 from iqdb_client.errors import cause_of
 from iqdb_core import codec
 from iqdb_core.errors import ConfigError, ImageError, InvalidHash, SearchUnavailable, WrongUsage
@@ -66,13 +66,20 @@ def opened(settings: Settings, *, make: bool = False, hash_here: bool = False) -
             ) as server:
                 yield server
         except ClientError as error:
-            # What the server says is for programs that send headers.
-            wants_token = isinstance(error, Unauthorized) and "token" in str(error).lower()
-            how = " (--token, IQDB_TOKEN)" if wants_token else ""
-            raise SearchUnavailable(f"{settings.url}: {error}{how}") from error
+            raise SearchUnavailable(f"{settings.url}: {error}{_hint(error, settings.url)}") from error
         return
     with opened_database(settings, make=make) as database:
         yield database
+
+
+def _hint(error: ClientError, url: str) -> str:
+    """Return what to do about an error, or look at, where its own words do not say it."""
+    # What the server says of tokens is for programs that send headers.
+    if isinstance(error, Unauthorized) and "token" in str(error).lower():
+        return " (--token, IQDB_TOKEN)"
+    if isinstance(error, Unavailable) and leads_through_proxy(url):
+        return "; the environment leads there through a proxy (http_proxy, no_proxy)"
+    return ""
 
 
 @contextmanager

@@ -148,9 +148,8 @@ def _list(lines: Sequence[str]) -> None:
 
 
 def matches(found: Sequence[Match]) -> None:
-    """Write the answer to a search as a table."""
+    """Write the answer to a search as a table; nothing if it is empty."""
     if not found:
-        say("no copy is known")
         return
     names = ("id", "likeness", "score", "turned", "source")
     rows = [
