@@ -45,7 +45,7 @@ from benchmarks.fit_likelihood import on_white, read_strangers
 from iqdb_core.index import ImageIndex, IndexOptions
 from iqdb_core.likelihood_words import CERTAIN, LIKELY
 from iqdb_core.model import ChangeBatch, QuerySignature, Signature
-from iqdb_core.signature import DecodeLimits, from_image_bytes, read_asked, turned
+from iqdb_core.signature import DecodeLimits, from_image_bytes, read_query, turned
 
 _STRANGER: Final = 10**9
 _SAME_SCORE: Final = 45.0
@@ -200,7 +200,7 @@ def _piece(picture: Image.Image, left: float, top: float, right: float, bottom: 
 
 def _outcome(index: ImageIndex, known: list[Any], data: bytes, name: str, number: int) -> Outcome:
     turns = "all" if name in _TURNED else "mirror,negative" if name == "inverted" else "mirror"
-    asked = read_asked(data, turns=turns, limits=DecodeLimits()).asked
+    asked = read_query(data, turns=turns, limits=DecodeLimits()).signatures
     copies = index.find_copies(asked, limit=11).matches
     ids = {
         "plain": [match.image_id for match in index.query(asked[0].signature, 10)],

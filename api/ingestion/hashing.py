@@ -20,7 +20,7 @@ from api.ingestion.picture import Channels, Picture, upload_bytes
 from api.metrics.stages import Observe, Stage, ignore
 from iqdb_core.errors import IqdbError
 from iqdb_core.model import QuerySignature, Signature
-from iqdb_core.signature import DecodeLimits, ReadAsked, ReadImage, read_asked, read_timed, turned
+from iqdb_core.signature import DecodeLimits, ReadImage, ReadQuery, read_query, read_timed, turned
 
 T = TypeVar("T")
 Gone = Callable[[], Awaitable[None]]
@@ -108,10 +108,10 @@ class Hasher:
         finally:
             task.cancel()
 
-    async def asked(
+    async def read_query(
         self, picture: Picture, *, turns: str | None, has_parts: bool, gone: Gone | None = None
-    ) -> ReadAsked:
-        """Return the signatures that a search for copies of a picture uses; raises as `read`.
+    ) -> ReadQuery:
+        """Return what a search for copies of a picture looks for; raises as `read`.
 
         Parameters
         ----------
@@ -125,8 +125,8 @@ class Hasher:
         """
         if not has_parts or isinstance(picture, Signature | Channels):
             whole = await self.read(picture, gone=gone)
-            return ReadAsked(turned([QuerySignature(whole.signature)], turns), whole.is_damaged)
-        return await self._in_thread(lambda: self._read_asked(picture, turns), gone)
+            return ReadQuery(turned([QuerySignature(whole.signature)], turns), whole.is_damaged)
+        return await self._in_thread(lambda: self._read_query(picture, turns), gone)
 
     async def _in_thread(self, work: Callable[[], T], gone: Gone | None) -> T:
         task = self._threads.submit(work)
@@ -146,9 +146,9 @@ class Hasher:
             raise Abandoned("the client went away")
         return await done
 
-    def _read_asked(self, picture: UploadFile, turns: str | None) -> ReadAsked:
+    def _read_query(self, picture: UploadFile, turns: str | None) -> ReadQuery:
         data = upload_bytes(picture, self._max_upload_bytes)
-        return read_asked(data, turns=turns, limits=self._limits)
+        return read_query(data, turns=turns, limits=self._limits)
 
     def _read(self, picture: Picture) -> ReadImage:
         if isinstance(picture, Signature):

@@ -26,13 +26,13 @@ from iqdb_core.signature.turns import turned
 
 __all__ = [
     "DecodeLimits",
-    "ReadAsked",
     "ReadImage",
+    "ReadQuery",
     "from_channels",
     "from_image_bytes",
     "parts_from_image_bytes",
-    "read_asked",
     "read_image",
+    "read_query",
     "read_timed",
     "turned",
     "warm_up",
@@ -210,23 +210,23 @@ def _with_parts(picture: Picture) -> tuple[Signature, list[tuple[Rectangle, Sign
     return _from_small(shrinking.small()), parts
 
 
-class ReadAsked(NamedTuple):
-    """The query signatures of a search for copies.
+class ReadQuery(NamedTuple):
+    """What a search for copies of a picture looks for.
 
     Parameters
     ----------
-    asked : list of QuerySignature
+    signatures : list of QuerySignature
         The whole picture first.
     is_damaged : bool
         See `ReadImage`.
     """
 
-    asked: list[QuerySignature]
+    signatures: list[QuerySignature]
     is_damaged: bool
 
 
-def read_asked(data: bytes, *, turns: str | None, limits: DecodeLimits) -> ReadAsked:
-    """Return the query signatures of a search for copies of a file: its own, its parts', and their turns.
+def read_query(data: bytes, *, turns: str | None, limits: DecodeLimits) -> ReadQuery:
+    """Return what a search for copies of a file looks for: its signature, its parts', and those of turns.
 
     Parameters and errors are those of `parts_from_image_bytes` and `turned`.
     """
@@ -234,11 +234,11 @@ def read_asked(data: bytes, *, turns: str | None, limits: DecodeLimits) -> ReadA
         picture = decode(data, limits)
         whole, parts = _with_parts(picture)
     size = picture.width, picture.height
-    asked = [
+    signatures = [
         QuerySignature(whole, size=size),
         *(QuerySignature(found, place, size=size) for place, found in parts),
     ]
-    return ReadAsked(turned(asked, turns), picture.is_damaged)
+    return ReadQuery(turned(signatures, turns), picture.is_damaged)
 
 
 def from_channels(red: Sequence[int], green: Sequence[int], blue: Sequence[int]) -> Signature:

@@ -78,7 +78,9 @@ def test_pictures_of_disconnected_clients_are_not_decoded() -> None:
             picture = UploadFile(file or io.BytesIO(IMAGE))
             if len(asked) % 2:
                 return asyncio.ensure_future(made.read(picture, gone=until_gone))
-            return asyncio.ensure_future(made.asked(picture, turns=None, has_parts=True, gone=until_gone))
+            return asyncio.ensure_future(
+                made.read_query(picture, turns=None, has_parts=True, gone=until_gone)
+            )
 
         asked: list[asyncio.Task[object]] = []
         for gone, file in [(leave, HeldFile(IMAGE)), *[(leave, None)] * 20, (stay, None)]:

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from iqdb_core.index import ImageIndex, snapshot
 from iqdb_core.index.evidence.copies import CopyFilter
 from iqdb_core.model import Copy, QuerySignature, Rectangle, Signature
-from iqdb_core.signature import DecodeLimits, from_image_bytes, read_asked, turned
+from iqdb_core.signature import DecodeLimits, from_image_bytes, read_query, turned
 from tests.fixtures.index_rows import index_of, realistic_rows, signature_at
 from tests.fixtures.pictures import photos
 
@@ -59,7 +59,7 @@ def _asked(kind: str) -> list[QuerySignature]:
         "whole": whole,
         "stranger": [QuerySignature(_photo_signatures()[1])],
         "turns": turned(whole, "all,negative"),
-        "parts": read_asked(out.getvalue(), turns="mirror", limits=DecodeLimits()).asked,
+        "parts": read_query(out.getvalue(), turns="mirror", limits=DecodeLimits()).signatures,
     }[kind]
 
 

@@ -19,7 +19,7 @@ from iqdb_core.index.evidence.sharing import held_by, shared_by
 from iqdb_core.index.evidence.surroundings import share_surroundings
 from iqdb_core.likelihood_words import CERTAIN, LIKELY
 from iqdb_core.model import CHANNELS, KEPT, SIDE, QuerySignature, Rectangle, Signature
-from iqdb_core.signature import DecodeLimits, from_image_bytes, read_asked
+from iqdb_core.signature import DecodeLimits, from_image_bytes, read_query
 from tests.fixtures.index_rows import index_of
 from tests.fixtures.pictures import encoded, photos
 from tests.fixtures.screenshots import in_chat, photo
@@ -172,7 +172,7 @@ def _with_bar(picture: Image.Image) -> Image.Image:
 
 def _asked(image: Image.Image, quality: int = 85) -> list[QuerySignature]:
     data = encoded(image, "JPEG", quality=quality)
-    return read_asked(data, turns=None, limits=DecodeLimits()).asked
+    return read_query(data, turns=None, limits=DecodeLimits()).signatures
 
 
 def _signature(image: Image.Image) -> Signature:

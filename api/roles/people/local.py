@@ -22,7 +22,7 @@ from iqdb_core.errors import ImageError, UnknownImage, WrongUsage
 from iqdb_core.follower import Follower
 from iqdb_core.index import ImageIndex, compare
 from iqdb_core.model import Copy, QuerySignature, Write
-from iqdb_core.signature import DecodeLimits, ReadAsked, ReadImage, read_asked, read_image
+from iqdb_core.signature import DecodeLimits, ReadImage, ReadQuery, read_image, read_query
 from iqdb_core.signature import turned as turned_copies
 from iqdb_core.signature.turns import Turn
 from iqdb_core.store import SignatureStore, open_store
@@ -121,9 +121,9 @@ class DatabaseTarget:
 
     def search(self, picture: Picture | int, question: Question) -> list[Match]:
         """See `Target`."""
-        asked, excluded = self._asked(picture, question.turns)
+        signatures, excluded = self._query(picture, question.turns)
         copies = self._index.find_copies(
-            asked,
+            signatures,
             limit=question.limit or DEFAULT_LIMIT,
             offset=question.offset or 0,
             min_score=question.min_score,
@@ -134,15 +134,15 @@ class DatabaseTarget:
         sources = self._store.sources_of([match.image_id for match in copies.matches])
         return [_match(match, sources.get(match.image_id)) for match in copies.matches]
 
-    def _asked(self, picture: Picture | int, turns: str | None) -> tuple[list[QuerySignature], list[int]]:
+    def _query(self, picture: Picture | int, turns: str | None) -> tuple[list[QuerySignature], list[int]]:
         """Return the signatures to search for, and the ids that would only find themselves."""
         if isinstance(picture, int):
             return turned_copies([QuerySignature(self._store.get(picture))], turns), [picture]
         with telling_which("the picture", self._limits.max_pixels):
-            read = asked_of(picture, turns, self._limits)
+            read = query_of(picture, turns, self._limits)
         if read.is_damaged:
             say(f"the picture {IS_DAMAGED}")
-        return read.asked, []
+        return read.signatures, []
 
     def duplicates(self, after: int, min_likelihood: float) -> DuplicatesPage:
         """See `Target`."""
@@ -208,12 +208,12 @@ class DatabaseTarget:
         return index
 
 
-def asked_of(picture: Picture, turns: str | None, limits: DecodeLimits) -> ReadAsked:
-    """Return the signatures that a search for copies of a picture looks for."""
+def query_of(picture: Picture, turns: str | None, limits: DecodeLimits) -> ReadQuery:
+    """Return what a search for copies of a picture looks for."""
     content = content_of(picture)
     if isinstance(content, str):
-        return ReadAsked(turned_copies([QuerySignature(codec.from_hash(content))], turns), is_damaged=False)
-    return read_asked(content, turns=turns, limits=limits)
+        return ReadQuery(turned_copies([QuerySignature(codec.from_hash(content))], turns), is_damaged=False)
+    return read_query(content, turns=turns, limits=limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,10 +271,10 @@ def _compared(pictures: Mapping[str, Picture], limits: DecodeLimits) -> Comparis
     both = []
     for name, picture in pictures.items():
         with telling_which(f"the {name} picture", limits.max_pixels):
-            read = asked_of(picture, "all", limits)
+            read = query_of(picture, "all", limits)
         if read.is_damaged:
             say(f"the {name} picture {IS_DAMAGED}")
-        both.append(read.asked)
+        both.append(read.signatures)
     # A part is looked for in what it is a part of, and nobody knows beforehand which of them that is.
     there = compare(both[0], both[1][0].signature)
     back = compare(both[1], both[0][0].signature)

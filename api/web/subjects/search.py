@@ -106,5 +106,7 @@ async def find_copies(
         known = await services.search.get(picture)
         wanted = replace(wanted, exclude=wanted.exclude | {picture})
         return await services.search.find_copies(turned([QuerySignature(known)], wanted.turns), wanted), False
-    read = await services.hasher.asked(picture, turns=wanted.turns, has_parts=wanted.has_parts, gone=gone)
-    return await services.search.find_copies(read.asked, wanted), read.is_damaged
+    read = await services.hasher.read_query(
+        picture, turns=wanted.turns, has_parts=wanted.has_parts, gone=gone
+    )
+    return await services.search.find_copies(read.signatures, wanted), read.is_damaged
