@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, ClassVar
 import httpx
 import pytest
 
-from api.roles.people.add import MOST_TIMES, OUTRUN, Tally, add_all
-from api.roles.people.gather import Passed, gather
-from api.roles.people.local import DatabaseTarget
-from api.roles.people.notebook import Notebook, notebook_path
-from api.roles.people.remote import ServerTarget
+from api.roles.command_parts.add import MOST_TIMES, OUTRUN, Tally, add_all
+from api.roles.command_parts.gather import Passed, gather
+from api.roles.command_parts.local import DatabaseTarget
+from api.roles.command_parts.notebook import Notebook, notebook_path
+from api.roles.command_parts.remote import ServerTarget
 from iqdb_core.model import Write
 from iqdb_core.signature import from_image_bytes
 from iqdb_core.store import open_store
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from api.roles.people.target import Added, Entry, Target
+    from api.roles.command_parts.target import Added, Entry, Target
     from iqdb_core.model import Signature
 
 MAX_PIXELS = 10**8
@@ -186,7 +186,7 @@ def test_one_that_is_killed_takes_nothing_and_adds_nothing_twice(tmp_path: Path,
     program = f"""
         import os
         from api.roles.cli import main
-        from api.roles.people.local import DatabaseTarget
+        from api.roles.command_parts.local import DatabaseTarget
         add = DatabaseTarget.add
         DatabaseTarget.add = lambda *words: (None if {is_before} else add(*words), os._exit(9))
         main(["add", "ours"])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from api.roles.people import target
+from api.roles.command_parts import target
 from tests.fixtures import pictures
 from tests.fixtures.command_line import ROOT, run, run_process
 from tests.fixtures.servers import COMMAND, embedded_server

@@ -185,7 +185,7 @@ def test_a_command_that_is_ended_leaves_no_temporary_folder(
     # It hangs at opening what nobody reads, while the index of its search is still there.
     program = (
         "from api.roles.cli import main\n"
-        "from api.roles.people.local import DatabaseTarget\n"
+        "from api.roles.command_parts.local import DatabaseTarget\n"
         "search = DatabaseTarget.search\n"
         "def hang(*arguments):\n"
         "    search(*arguments)\n"

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from api.roles.people import suggested
+from api.roles.command_parts import suggested
 from iqdb_core.duplicates import MOST_PAIRED
 from tests.fixtures import pictures
 from tests.fixtures.command_line import ROOT, run

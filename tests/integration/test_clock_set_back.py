@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from api.roles.people.local import DatabaseTarget
+from api.roles.command_parts.local import DatabaseTarget
 from iqdb_core import codec
 from iqdb_core.model import Write
 from iqdb_core.store import open_store

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from api.roles.people.remote import ServerTarget
-from api.roles.people.target import Entry
+from api.roles.command_parts.remote import ServerTarget
+from api.roles.command_parts.target import Entry
 from iqdb_client import AsyncClient, Client, Refused
 from iqdb_core import codec
 from iqdb_core.store import open_store

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from api.roles.people.opening import opened
+from api.roles.command_parts.opening import opened
 from iqdb_client import AsyncClient, Client, ClientError, NotFound, Unavailable
 from iqdb_core.errors import SearchUnavailable
 from iqdb_core.settings import Settings

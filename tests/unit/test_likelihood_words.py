@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from api.roles.people.likeness import verdict_of, words_of
+from api.roles.command_parts.likeness import verdict_of, words_of
 from iqdb_client import Match
 from iqdb_core.likelihood_words import CERTAIN, LIKELY
 

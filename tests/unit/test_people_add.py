@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from api.roles.people import add
-from api.roles.people.gather import Item
+from api.roles.command_parts import add
+from api.roles.command_parts.gather import Item
 
 if TYPE_CHECKING:
     import pytest

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from api.roles.people.archive import MAX_HEADER_BYTES, MAX_PIECES
-from api.roles.people.gather import Item, Passed, gather
+from api.roles.command_parts.archive import MAX_HEADER_BYTES, MAX_PIECES
+from api.roles.command_parts.gather import Item, Passed, gather
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

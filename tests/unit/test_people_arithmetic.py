@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
-from api.roles.people import arithmetic
-from api.roles.people.arithmetic import Arithmetic
+from api.roles.command_parts import arithmetic
+from api.roles.command_parts.arithmetic import Arithmetic
 from iqdb_core import cache_folder
 from iqdb_core.signature.arithmetic import coefficients
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from api.roles.people.gather import Item, Passed, count, gather
+from api.roles.command_parts.gather import Item, Passed, count, gather
 from iqdb_core.errors import ConfigError
 from tests.fixtures import pictures
 

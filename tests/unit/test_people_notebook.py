@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from api.roles.people.notebook import Notebook, notebook_path
+from api.roles.command_parts.notebook import Notebook, notebook_path
 from iqdb_core.errors import ConfigError, StoreUnavailable
 from tests.fixtures import programs
 
@@ -70,7 +70,7 @@ def test_an_id_is_on_disk_before_anything_is_added_with_it(tmp_path: Path) -> No
     path = tmp_path / "files"
     program = (
         "import os, pathlib, sys\n"
-        "from api.roles.people.notebook import Notebook\n"
+        "from api.roles.command_parts.notebook import Notebook\n"
         "notebook = Notebook(pathlib.Path(sys.argv[1]))\n"
         "notebook.assign({'a': 17})\n"
         "os._exit(9)\n"
@@ -81,7 +81,7 @@ def test_an_id_is_on_disk_before_anything_is_added_with_it(tmp_path: Path) -> No
 
 
 def test_two_at_once_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.roles.people.notebook._WAIT_S", 0.1)
+    monkeypatch.setattr("api.roles.command_parts.notebook._WAIT_S", 0.1)
     with Notebook(tmp_path / "files"), pytest.raises(ConfigError, match="another 'iqdb add'"):
         Notebook(tmp_path / "files")
 
@@ -112,7 +112,7 @@ def test_a_place_where_none_can_be_is_named(tmp_path: Path, place: str) -> None:
 def test_a_full_disk_is_told_and_gone_on_after(tmp_path: Path) -> None:
     program = """
         import pathlib, resource, sys
-        from api.roles.people.notebook import Notebook
+        from api.roles.command_parts.notebook import Notebook
         from iqdb_core.errors import StoreUnavailable
         notebook = Notebook(pathlib.Path(sys.argv[1]))
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

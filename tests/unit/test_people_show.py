@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from api.roles.people import show
-from api.roles.people.add import Tally
-from api.roles.people.gather import Passed
+from api.roles.command_parts import show
+from api.roles.command_parts.add import Tally
+from api.roles.command_parts.gather import Passed
 from api.roles.printable import printable, printable_lines
 from iqdb_client import Match
 

@@ -13,15 +13,15 @@ from typing import Annotated, Final
 
 import typer
 
+from api.roles.command_parts import show, suggested
+from api.roles.command_parts.add import add_all
+from api.roles.command_parts.files import path_of
+from api.roles.command_parts.gather import Passed, count, gather
+from api.roles.command_parts.notebook import Notebook, notebook_path
+from api.roles.command_parts.opening import opened
 from api.roles.database_file import file_of
 from api.roles.interrupts import SIGNALS
 from api.roles.options import with_settings
-from api.roles.people import show, suggested
-from api.roles.people.add import add_all
-from api.roles.people.files import path_of
-from api.roles.people.gather import Passed, count, gather
-from api.roles.people.notebook import Notebook, notebook_path
-from api.roles.people.opening import opened
 from iqdb_core.errors import WrongUsage
 from iqdb_core.machine import usable_cores
 from iqdb_core.settings import Settings

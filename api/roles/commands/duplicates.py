@@ -16,12 +16,12 @@ from typing import Annotated, Final
 
 import typer
 
+from api.roles.command_parts import show, suggested
+from api.roles.command_parts.files import is_csv
+from api.roles.command_parts.gone_files import gone_ids, without
+from api.roles.command_parts.linked_files import without_links
+from api.roles.command_parts.opening import opened
 from api.roles.options import TARGET, with_settings
-from api.roles.people import show, suggested
-from api.roles.people.files import is_csv
-from api.roles.people.gone_files import gone_ids, without
-from api.roles.people.one_file import without_links
-from api.roles.people.opening import opened
 from api.roles.progress import ProgressLine
 from iqdb_client import ClientError
 from iqdb_core.duplicates import Group

@@ -9,14 +9,14 @@ from typing import Annotated, Final
 
 import typer
 
+from api.roles.command_parts import show
+from api.roles.command_parts.arithmetic import Arithmetic
+from api.roles.command_parts.files import is_file, is_handed, path_of, reason_to_pass
+from api.roles.command_parts.likeness import EVEN, verdict_of
+from api.roles.command_parts.local import compared
+from api.roles.command_parts.opening import opened, picture_of
+from api.roles.command_parts.target import content_of_file, reason_of
 from api.roles.options import DECODING, TARGET, with_settings
-from api.roles.people import show
-from api.roles.people.arithmetic import Arithmetic
-from api.roles.people.files import is_file, is_handed, path_of, reason_to_pass
-from api.roles.people.likeness import EVEN, verdict_of
-from api.roles.people.local import compared
-from api.roles.people.opening import opened, picture_of
-from api.roles.people.target import content_of_file, reason_of
 from api.roles.printable import printable
 from iqdb_client import Question
 from iqdb_core import codec

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperCommand
 
+from api.roles.command_parts.files import is_file, path_of
 from api.roles.options import with_settings
-from api.roles.people.files import is_file, path_of
 from api.roles.process import Process
 from iqdb_core.errors import WrongUsage
 from iqdb_core.gc_freeze import without_gc

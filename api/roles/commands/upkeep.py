@@ -13,10 +13,10 @@ from typing import Annotated, Final, TextIO
 
 import typer
 
+from api.roles.command_parts import show
+from api.roles.command_parts.files import is_csv
+from api.roles.command_parts.opening import opened, opened_database
 from api.roles.options import LOCAL, TARGET, with_settings
-from api.roles.people import show
-from api.roles.people.files import is_csv
-from api.roles.people.opening import opened, opened_database
 from api.roles.progress import ProgressLine
 from iqdb_client import Image
 from iqdb_core.errors import WrongUsage

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from api.roles.people.files import MEMBER
+from api.roles.command_parts.files import MEMBER
 from iqdb_core.duplicates import MOST_PAIRED, Group
 
 _UNREADABLE: Final = "\N{REPLACEMENT CHARACTER}"

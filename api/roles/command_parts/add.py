@@ -10,10 +10,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from api.roles.people.gather import Item
-from api.roles.people.notebook import Notebook
-from api.roles.people.places import Placed, Places
-from api.roles.people.target import Added, Target
+from api.roles.command_parts.gather import Item
+from api.roles.command_parts.notebook import Notebook
+from api.roles.command_parts.places import Placed, Places
+from api.roles.command_parts.target import Added, Target
 
 CHUNK: Final = 16
 """Pictures that one thread adds at once, in one transaction or one request."""

@@ -14,8 +14,8 @@ from typing import Final
 
 import numpy as np
 
-from api.roles.people.gather import Item
-from api.roles.people.target import Target
+from api.roles.command_parts.gather import Item
+from api.roles.command_parts.target import Target
 
 _CANDIDATES: Final = 4
 """Images with the same source that are looked at."""

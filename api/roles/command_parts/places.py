@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from api.roles.people.gather import Item
-from api.roles.people.notebook import Known, Notebook
-from api.roles.people.recognise import Recognition
-from api.roles.people.target import Entry, Target
+from api.roles.command_parts.gather import Item
+from api.roles.command_parts.notebook import Known, Notebook
+from api.roles.command_parts.recognise import Recognition
+from api.roles.command_parts.target import Entry, Target
 from iqdb_core.errors import ConfigError
 from iqdb_core.model import MAX_IMAGE_ID
 

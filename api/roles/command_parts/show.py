@@ -1,6 +1,6 @@
 """What the commands for people print: progress, tables, and the same as JSON for programs.
 
-Results go to standard output, everything else to standard error. Decides nothing. Called by `people`.
+Results go to standard output, everything else to standard error. Decides nothing. Called by the commands.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from api.roles.people.add import Tally
-from api.roles.people.gather import Passed
-from api.roles.people.likeness import words_of
+from api.roles.command_parts.add import Tally
+from api.roles.command_parts.gather import Passed
+from api.roles.command_parts.likeness import words_of
 from api.roles.printable import escaped, printable
 from iqdb_client import Match
 

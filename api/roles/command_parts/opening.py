@@ -12,13 +12,13 @@ from typing import Final
 
 import httpx
 
+from api.roles.command_parts.files import is_file, is_handed, is_there, path_of, reason_to_pass
+from api.roles.command_parts.local import DatabaseTarget
+from api.roles.command_parts.manifest import is_image_id
+from api.roles.command_parts.remote import ServerTarget
+from api.roles.command_parts.show import say
+from api.roles.command_parts.target import Target, content_of_file, reason_of
 from api.roles.database_file import file_of
-from api.roles.people.files import is_file, is_handed, is_there, path_of, reason_to_pass
-from api.roles.people.local import DatabaseTarget
-from api.roles.people.manifest import is_image_id
-from api.roles.people.remote import ServerTarget
-from api.roles.people.show import say
-from api.roles.people.target import Target, content_of_file, reason_of
 from api.roles.progress import ProgressLine
 from iqdb_client import ClientError, Unauthorized, Unavailable
 from iqdb_client.environment import leads_through_proxy, usable_environment

@@ -16,10 +16,18 @@ from pathlib import Path
 from re import Pattern
 from typing import Final, TypeVar
 
-from api.roles.people.archive import BadArchive, Member, members_of
-from api.roles.people.files import MEMBER, is_file, is_nameless, is_there, looked_at, path_of, source_of
-from api.roles.people.manifest import Row, is_image_id, read_manifest
-from api.roles.people.target import reason_of
+from api.roles.command_parts.archive import BadArchive, Member, members_of
+from api.roles.command_parts.files import (
+    MEMBER,
+    is_file,
+    is_nameless,
+    is_there,
+    looked_at,
+    path_of,
+    source_of,
+)
+from api.roles.command_parts.manifest import Row, is_image_id, read_manifest
+from api.roles.command_parts.target import reason_of
 from iqdb_client import Picture
 from iqdb_core.errors import ConfigError
 

@@ -10,9 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Self
 
-from api.roles.people.arithmetic import Arithmetic
-from api.roles.people.show import say
-from api.roles.people.target import IS_DAMAGED, Added, Entry, content_of, reason_of, telling_which
+from api.roles.command_parts.arithmetic import Arithmetic
+from api.roles.command_parts.show import say
+from api.roles.command_parts.target import IS_DAMAGED, Added, Entry, content_of, reason_of, telling_which
 from api.roles.progress import ProgressLine
 from api.search.duplicates import PAGE_IMAGES, DuplicatesPage, DuplicatesWanted, find_duplicates
 from iqdb_client import Image, Match, Part, Picture, Question

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, Self
 
-from api.roles.people.show import say
+from api.roles.command_parts.show import say
 from api.roles.progress import COMPILING
 from iqdb_core import forms
 from iqdb_core.compiling import Compilation, Room, are_kept, is_in_room

@@ -1,0 +1,1 @@
+"""What the `iqdb` commands that are no servers work with: a database or a server, and files."""

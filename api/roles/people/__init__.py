@@ -1,1 +1,0 @@
-"""The `iqdb` commands for people: add a folder, search it, look after it."""
