@@ -108,8 +108,8 @@ class Client:
     Raises
     ------
     ClientError
-        `url` is none, `token` is one that no server can have (of two lines, for example), or the environment
-        names proxies or certificates that cannot be used. By every method: what was to be sent cannot be.
+        `url` or `token` is one that no server can have, or the environment names proxies or certificates that
+        cannot be used. By every method: what is to be sent cannot be sent, or is no picture.
     Refused
         By every method: the server said no, and why. NotFound and Unauthorized are kinds of it.
     Unavailable

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -206,6 +207,31 @@ def test_what_may_be_long_goes_into_the_body(picture: bytes | str) -> None:
             assert max(map(len, peer.requests)) < 100
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("picture", "words"),
+    [
+        ("~/some picture.jpg", "name a file by a Path"),
+        ("a.jpg", "Path"),
+        (io.BytesIO(), "no BytesIO"),
+        (None, "no N"),
+    ],
+)
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda client, picture: client.add(1, picture),
+        lambda client, picture: client.add_later(1, picture),
+        lambda client, picture: client.add_many({1: picture}),
+        lambda client, picture: client.query(picture),
+    ],
+)
+def test_the_name_of_a_file_as_text_is_not_sent_as_a_hash(
+    picture: Any, words: str, call: Callable[[Client, Any], Any]
+) -> None:
+    with Client("http://127.0.0.1:9") as client, pytest.raises(ClientError, match=words):
+        call(client, picture)
 
 
 @pytest.mark.parametrize(
