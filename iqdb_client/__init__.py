@@ -7,7 +7,7 @@
         for match in iqdb.query(Path("picture.jpg"), find="copies"):
             print(match.post_id, match.likelihood)
 
-What may be repeated is repeated: a server that is busy or starting (429, 503) is asked again when it says so.
+A server that is busy or starting (429, 503) is asked again, when it says so.
 """
 
 from iqdb_client.clients import AsyncClient, Client

@@ -55,7 +55,7 @@ class Batch:
 
     @contextmanager
     def trying(self) -> Iterator[None]:
-        """Run the call inside; what gives up ends the batch if a part of it is done, and else is raised."""
+        """Run the call inside. Its Unavailable ends a batch that is done in part, and otherwise is raised."""
         try:
             yield
         except Unavailable:

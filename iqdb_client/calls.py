@@ -43,7 +43,7 @@ EXPORT_SILENCE_S: Final = 3600.0
 """A server sends a file once it is whole: five million images took it 67 seconds on a busy machine."""
 _NO_HASH: Final = re.compile(r"\W", re.ASCII)
 _JSON_CHARACTERS: Final = 256 * 1024
-"""Of sources: with 1,000 hashes they fit into the 4 MiB that the server takes as JSON, in any writing."""
+"""Of sources in one JSON body: with 1,000 hashes they fit into the server's 4 MiB, however escaped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Call(Generic[T]):
     complete : callable of (what was read, headers) or None
         Adds what the answer's headers say.
     silence_s : float
-        So long, at least, the server may send nothing, whatever the client allows other calls.
+        How long the server may send nothing, if that is longer than the client allows other calls.
     """
 
     method: str
@@ -106,7 +106,7 @@ def headers(token: str | None) -> dict[str, bytes]:
     if not token:
         return {}
     if " " in token or not token.isprintable():
-        # Whoever tries to send it shows it in the words of the failure.
+        # Trying to send it would show it in the error's message.
         raise ClientError("the token must be text in UTF-8, without blanks and control characters")
     # Header text is bytes; the server reads what is beyond ASCII as UTF-8.
     return {"Authorization": f"Bearer {token}".encode()}
@@ -176,7 +176,10 @@ def get(image_id: int) -> Call[Image]:
 
 
 def delete(image_ids: Sequence[int]) -> list[Call[list[str]]]:
-    """Delete images, some at a time; unknown ids are no error. Each returns what is yet to be done."""
+    """Return calls that each delete up to 1,000 images, and return the ids of jobs that are not done yet.
+
+    Unknown ids are no error.
+    """
     return [
         Call("DELETE", "/images", _jobs_of, json=list(image_ids[start : start + MAX_BATCH]))
         for start in range(0, len(image_ids), MAX_BATCH)
@@ -210,7 +213,7 @@ def status() -> Call[Status]:
 
 def job(job_id: str) -> Call[Job]:
     """Return one job; raises NotFound."""
-    # Two dots would be a way up, and no other path is asked for a job.
+    # An id of two dots would lead to another path.
     name = quote(job_id, safe="").replace(".", "%2E")
     return Call("GET", f"/jobs/{name}", Job.from_body)
 
@@ -258,7 +261,7 @@ def changes(since: int | str, limit: int, wait_s: int = 0) -> Call[ChangePage]:
 
 
 def duplicates(after: int, min_likelihood: float | None) -> Call[Mapping[str, Any]]:
-    """Return a page of groups of duplicates, as the server said it: `groups`, `looked_at`, `next`."""
+    """Return a page of groups of duplicates, as the server gives it: `groups`, `looked_at`, `next`."""
     parameters = {} if after < 0 else {"after": str(after)}
     if min_likelihood is not None:
         parameters["min_likelihood"] = str(min_likelihood)
@@ -272,7 +275,7 @@ def export(form: str) -> Call[None]:
 
 
 def refusal(status: int, body: bytes, headers: Mapping[str, str]) -> ClientError:
-    """Return the error of an answer that is no success."""
+    """Return the error of an unsuccessful answer."""
     try:
         message = json.loads(body)["message"]
     except (ValueError, KeyError, TypeError):
@@ -313,10 +316,10 @@ def _form(picture: Picture | int, long: Mapping[str, str]) -> Callable[[], Files
 
 
 def _part(picture: Picture) -> tuple[str | None, bytes]:
-    """Return the filename and the bytes of a picture's part; a hash has no filename."""
+    """Return a picture's part of the form: filename and bytes; a hash has no filename."""
     match picture:
         case Path():
-            # A name on disk is bytes, and need be no text; "replace" writes a question mark for what is none.
+            # A file's name is bytes, and not always text; "replace" writes question marks for the rest.
             return picture.name.encode(errors="replace").decode(), picture.read_bytes()
         case bytes():
             return "picture", picture

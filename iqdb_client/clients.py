@@ -34,8 +34,8 @@ from iqdb_client.values import (
 T = TypeVar("T")
 _Http = TypeVar("_Http")
 _NEVER: Final = (httpx.UnsupportedProtocol, httpx.LocalProtocolError, httpx.InvalidURL, UnicodeError)
-"""What cannot be sent, however often it is tried: an address without http://, a host whose name cannot be, or
-a redirect to one, which is read though nobody goes there.
+"""Errors that no retry can help: an address without http://, an impossible host name, or a redirect to one,
+which httpx reads though it does not follow it.
 """
 PAGE: Final = 1000
 LISTED: Final = 10_000
@@ -96,10 +96,10 @@ class Client:
     token : str or None
         Sent as "Authorization: Bearer TOKEN"; an empty one is none.
     timeout_s : float
-        How long one request may stay without progress; longer than the server waits for an add (its
-        `--add-timeout-s`, 60), or a write that is late seems lost, and is sent again.
+        How long one request may go without progress. It should be longer than the server waits for an add
+        (its `--add-timeout-s`, 60): otherwise a late write seems lost, and is sent again.
     patience_s : float
-        How long a server that is busy, starting or away is asked again; 0 asks once.
+        How long to go on asking a server that is busy, starting or away; 0 asks once.
     contact_s : float or None
         The same for a server that has answered nothing at all so far: its address may be wrong.
     on_wait : callable of (cause, seconds) or None
@@ -149,7 +149,7 @@ class Client:
         return self._run(calls.add(post_id, picture, source=source, if_absent=if_absent))
 
     def add_later(self, post_id: int, picture: Picture, *, source: str | None = None) -> Outcome:
-        """Add or replace an image without waiting for more than that it is safe."""
+        """Add or replace an image, and wait only until it is safely accepted."""
         return self._run(calls.add_later(post_id, picture, source=source))
 
     def add_many(
@@ -220,7 +220,7 @@ class Client:
     def changes(self, since: int | str = 0) -> Iterator[Change]:
         """Yield the changes after a cursor in commit order, to the end of the feed.
 
-        Who goes on from there another time takes `changes_page`, whose `next` is a cursor.
+        To go on from there another time, use `changes_page`, whose `next` is a cursor.
         """
         while (page := self.changes_page(since)).changes:
             yield from page.changes
@@ -232,8 +232,8 @@ class Client:
         Parameters
         ----------
         since : int or str
-            The `next` of the page before, or 0. A bare seq says nothing of the history that it belongs to,
-            so that a database that was put back goes unnoticed.
+            The `next` of the page before, or 0. With a bare seq, which says nothing of the history that it
+            belongs to, a restored database goes unnoticed.
         limit : int
             Most changes, 1..1000.
         wait_s : int
@@ -242,7 +242,7 @@ class Client:
         Raises
         ------
         Refused
-            With status 409 the database was put back to another state than the mirror's: empty the mirror
+            With status 409 the database was restored to another state than the mirror's: empty the mirror
             and begin again from 0.
         """
         return self._run(calls.changes(since, limit, wait_s))
@@ -254,7 +254,7 @@ class Client:
     def export(self, form: str = "ndjson") -> Iterator[bytes]:
         """Yield an export of all images as it comes: lines of JSON, or with "sqlite" a file for IQDB.
 
-        What ends early raises Unavailable: what came before is a part then.
+        Raises Unavailable if it ends early: what came before is only a part then.
         """
         call = calls.export(form)
         answer = self._answer(call, is_stream=True)

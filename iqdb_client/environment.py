@@ -1,4 +1,4 @@
-"""Proxies and certificates that the environment names and nobody can use. Called where a client is made."""
+"""Proxies and certificates that the environment names. Called where a client is made, or got no answer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from iqdb_client.errors import ClientError
 
 @contextmanager
 def usable_environment() -> Iterator[None]:
-    """Make a client of httpx in this block: it reads the environment then, and fails in many ways.
+    """Make a client of httpx in this block: it then reads the environment, which can fail in many ways.
 
     Raises
     ------

@@ -10,18 +10,18 @@ _NUMBER: Final = re.compile(r"^\[Errno -?\d+\] ")
 
 
 def cause_of(error: Exception) -> str:
-    """Return why something failed, in words: the numbers of a system's errors differ from one to another."""
+    """Return why something failed, in words, without the number that a system gives its error."""
     return _NUMBER.sub("", str(error)) or type(error).__name__
 
 
 class ClientError(Exception):
-    """A call did not do what it was to do."""
+    """A call failed."""
 
     retryable: ClassVar[bool] = False
 
 
 class Refused(ClientError):
-    """The server understood and said no.
+    """The server understood the request and refused it.
 
     Parameters
     ----------
@@ -51,9 +51,9 @@ class Unavailable(ClientError):
 
 
 class Late(Unavailable):
-    """A write is accepted and will be done, but was not in the time that the server waits.
+    """A write was accepted and will be done, but not within the time that the server waits.
 
-    Sending it again is not needed: `Client.job` tells what becomes of it.
+    There is no need to send it again: `Client.job` tells what becomes of it.
 
     Parameters
     ----------

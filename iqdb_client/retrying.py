@@ -13,15 +13,15 @@ from http import HTTPStatus
 from typing import Final
 
 BUSY: Final = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
-"""Answers that say: later."""
+"""Statuses that mean: try again later."""
 OnWait = Callable[[str, float], None]
-"""Is told, before each pause, why there is one, and the seconds that will have gone by after it."""
+"""Called before each pause with its cause, and the seconds that will have passed after it."""
 _FIRST_S: Final = 0.2
 _LAST_S: Final = 10.0
 _DOUBLINGS: Final = 16
-"""More than lead from the first pause to the last; a float ends after a thousand."""
+"""More than lead from the first pause to the last; a float overflows after a thousand."""
 _MOST_ASKED_S: Final = 60.0
-"""A server may ask for so much patience at once; more is taken for a mistake."""
+"""Longest wait that a server may ask for; more is taken for a mistake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Patience:
 
 @dataclass(slots=True)
 class Retries:
-    """The patience of one client, which is another one until it has had any answer.
+    """The patience of one client, with another one until it has had any answer.
 
     Parameters
     ----------

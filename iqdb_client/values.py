@@ -13,7 +13,7 @@ Picture = Path | bytes | str
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """How to look; everything left out is left to the server.
+    """How to search; the server decides what is None.
 
     Parameters
     ----------
@@ -257,7 +257,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class ChangePage:
-    """Some changes in commit order, and the cursor of those after them, however many there are yet."""
+    """Some changes in commit order, and the cursor of those after them, also where there are none yet."""
 
     changes: tuple[Change, ...]
     next: str

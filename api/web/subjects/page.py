@@ -1,4 +1,4 @@
-"""The web page: drop a picture, see where it is known from. Static files, no build step, no third party."""
+"""The web page: drop a picture, and see its copies. Static files, no build step, nothing of third parties."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ router: Final = APIRouter(include_in_schema=False)
 _STATIC: Final = Path(__file__).with_name("static")
 _KINDS: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _FILES: Final = {path.name: path for path in _STATIC.iterdir() if path.suffix in _KINDS}
-"""Listed once: whatever a request names, nothing else is served."""
+"""Listed once: nothing else is served, whatever a request names."""
 
 
 @dataclass(frozen=True, slots=True)
 class PageOptions:
-    """What the page knows of this server.
+    """What the page must know of its server.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ async def index(request: Request) -> Response:
 
 @router.get("/static/page.json")
 async def configuration(request: Request) -> Response:
-    """Tell the page what it should know of this server."""
+    """Tell the page what it must know of its server."""
     options = page_options_of(request)
     body = {
         "link": options.link,
@@ -108,7 +108,7 @@ async def static_file(request: Request, name: str) -> Response:
 
 
 def page_options_of(request: Request) -> PageOptions:
-    """Return what the page knows of the server that answers."""
+    """Return the options of the page of this application."""
     options: PageOptions = request.app.state.page
     return options
 

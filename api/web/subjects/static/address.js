@@ -1,5 +1,5 @@
-// The question in the address of the page, so that a reload, a bookmark and the way back from a match keep it.
-// Ids and hashes only: a file cannot be kept, and no link may have the server fetch what a visitor did not name.
+// The question in the address of the page, so that it outlives a reload, a bookmark and the way back from a match.
+// Ids and hashes only: a file cannot be kept, and no link may make the server fetch what a visitor did not name.
 import { questionOf } from "./inputs.js";
 
 export function addressed() {
@@ -8,7 +8,7 @@ export function addressed() {
   return question?.[kind] ? question : null;
 }
 
-// Notes what is asked, once: the way back never leads to the same question again.
+// Notes what is asked, each question once, so that "back" never leads to the same question again.
 export function note({ id, hash }) {
   const there = addressed();
   if (there?.id === id && there?.hash === hash) return;

@@ -1,11 +1,11 @@
-// One question to the server, and its answer or a Trouble. Knows the API, no element of the page.
+// Puts one question to the server: gives its answer, or throws a Trouble. Knows the API, no element of the page.
 import { Trouble, foreign, troubleOf, unreachable } from "./trouble.js";
 import { token } from "./token.js";
 
 const LIMIT = 48;
 
-// Ids run to 2^63-1, beyond what a JavaScript number holds: keep them as text. A quote inside of a text is
-// escaped in JSON, so that no text can look like this.
+// Ids run to 2^63-1, beyond what a JavaScript number holds: they are kept as text. Quotes inside of strings are
+// escaped in JSON, so no string can look like this.
 export function parsePrecisely(text) {
   return JSON.parse(text.replace(/"post_id":(\d+)/g, '"post_id":"$1"'));
 }
@@ -29,7 +29,7 @@ export async function ask(question, { signal, onProgress, maxBytes, canFetch }) 
   if (question.url) form.append("url", question.url);
   const mode = question.sketch ? "mode=sketch" : `find=copies${question.isTurned ? "&turns=all" : ""}`;
   return new Promise((resolve, reject) => {
-    const request = new XMLHttpRequest(); // fetch tells nothing of how far an upload is
+    const request = new XMLHttpRequest(); // fetch does not report the progress of an upload
     request.open("POST", `query?${mode}&limit=${LIMIT}`);
     for (const [name, value] of Object.entries(token.headers)) request.setRequestHeader(name, value);
     request.upload.onprogress = (event) => event.lengthComputable && onProgress(event.loaded / event.total);
@@ -48,14 +48,14 @@ export async function ask(question, { signal, onProgress, maxBytes, canFetch }) 
         reject(foreign());
       }
     };
-    // A proxy that refuses a large body often hangs up before it was sent: then nobody answers at all.
+    // A proxy that refuses a large body often hangs up before all is sent: then there is no answer at all.
     request.onerror = () => reject(unreachable());
     signal.addEventListener("abort", () => request.abort());
     if (!signal.aborted) request.send(form);
   });
 }
 
-// A browser says of a folder, or of a file that is gone by now, only that it could not send it.
+// Of a folder, or a file that is gone by now, a browser would only say that the request failed.
 async function checkReadable(picture) {
   try {
     await picture.slice(0, 1).arrayBuffer();
@@ -64,7 +64,7 @@ async function checkReadable(picture) {
   }
 }
 
-// Resolves to the object at this path, of the page or of the server.
+// Resolves to the JSON object that the server gives at this path.
 export async function getJson(path) {
   const { headers } = token;
   let answer, text;
@@ -83,7 +83,7 @@ function parseObject(text) {
     const found = parsePrecisely(text);
     if (typeof found === "object" && found !== null) return found;
   } catch {
-    // the same as any other answer that is none
+    // answered below, as is JSON that is no object
   }
   throw foreign();
 }

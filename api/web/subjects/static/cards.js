@@ -2,7 +2,7 @@
 import { picturesOf, showLazily } from "./pictures.js";
 import { BADGES, isAddress, kindOf, nameOf, placeOf, sourceOf, sureness, turnOf } from "./words.js";
 
-// onPoint(match or null): the visitor looks at this card, or at none.
+// onPoint(match or null): the visitor points at this card, or at none any more.
 export function card(match, config, onPoint) {
   const item = element("li", "card");
   const kind = kindOf(match);
@@ -45,7 +45,7 @@ function linkOf(match, config) {
 
 function factsOf(match) {
   const facts = [sureness(match)];
-  const isCopy = kindOf(match) !== "alike"; // how a stranger would have to be turned says nothing
+  const isCopy = kindOf(match) !== "alike"; // of a stranger, turn and part say nothing
   const turn = turnOf(match);
   if (isCopy && turn) facts.push(turn);
   if (isCopy && match.part) facts.push("a part of yours");

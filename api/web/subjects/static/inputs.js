@@ -1,10 +1,10 @@
-// Every way in which a picture comes in: chosen, dropped, pasted, typed. Tells the page what is asked.
+// All ways to bring a picture: choose, drop, paste, type. Tells the page what is asked.
 import { isAddress } from "./words.js";
 
 const byId = (id) => document.getElementById(id);
 
 // onQuestion({file, others} | {hash} | {id} | {url}), others: how many more were brought with the file;
-// onTrouble(sentence); onNothing(sentence): a search for an empty line.
+// onTrouble(sentence); onNothing(sentence): an empty line is to be searched.
 export function watchInputs({ onQuestion, onTrouble, onNothing }) {
   const file = byId("file");
   const drop = byId("drop");
@@ -16,7 +16,7 @@ export function watchInputs({ onQuestion, onTrouble, onNothing }) {
     if (byId("text").value.trim()) readText(byId("text").value);
     else onNothing(misread);
   });
-  let depth = 0; // of the elements that a dragged file is over
+  let depth = 0; // how many nested elements a dragged file is over
   document.addEventListener("dragenter", (event) => {
     event.preventDefault();
     depth += 1;
@@ -62,7 +62,7 @@ export function watchInputs({ onQuestion, onTrouble, onNothing }) {
     onQuestion(asked);
   }
 
-  // Takes what was chosen or typed before this script was there; tells whether there was anything.
+  // Takes what was chosen or typed before this script ran; returns whether there was anything.
   function takeEarly() {
     if (takeChosen()) return true;
     const asked = questionOf(byId("text").value.trim());

@@ -36,7 +36,7 @@ async function search(question) {
 async function tryToAnswer(search) {
   const { question } = search;
   const isCurrent = () => current === search;
-  // Nothing may move under the brush of who is still painting.
+  // Nothing may move under the brush of a visitor who is still painting.
   const reveal = () => (question.sketch && !question.isAsked) || results.reveal();
   results.say("Searching …", { isBusy: true });
   reveal();
@@ -100,7 +100,7 @@ async function showCount() {
   }
 }
 
-// What the page must know of its server, however long that takes.
+// What the page must know of its server; asked for until there is an answer.
 async function getConfig() {
   for (;;) {
     try {
@@ -116,7 +116,7 @@ async function getConfig() {
   }
 }
 
-// Searches what the address of the page asks for; tells whether it asks for anything.
+// Searches what the address of the page asks for; returns whether it asks for anything.
 function searchAddressed() {
   const question = addressed();
   if (question) {

@@ -2,7 +2,7 @@
 // the signature. With a token, our own pictures are fetched by script, because an <img> cannot carry a header.
 import { token } from "./token.js";
 
-const NEAR = "400px"; // outside of what is seen; browsers fetch by themselves what is so near
+const NEAR = "400px"; // beyond the edge of what is seen, where browsers begin to fetch as well
 
 // What to try, best first: {address, isOurs, isSoft}.
 export function picturesOf(id, config) {
@@ -12,7 +12,8 @@ export function picturesOf(id, config) {
   return choices;
 }
 
-// Shows the first of these that is there, unless the element is to show something else by then; onNone(): none is.
+// Shows the first of these that is there, unless the element has been given something else by then; onNone():
+// none is there.
 export function showFirst(image, choices, onNone) {
   const rest = [...choices];
   image.onerror = next;
@@ -29,7 +30,7 @@ export function showFirst(image, choices, onNone) {
   }
 }
 
-// The same of a match, once its place is about to be seen.
+// The same for the picture of a match, once its place is about to be seen.
 export function showLazily(image, choices) {
   const show = () => showFirst(image, choices, () => (image.hidden = true));
   if (!token.value) return show(); // the browser waits by itself
@@ -55,7 +56,7 @@ async function fetched(path) {
   }
 }
 
-// The picture itself as an address: it goes with the element, where one of a blob stays until the page is left.
+// The picture itself as an address: it is freed with the element, where a blob's stays until the page is left.
 function asAddress(blob) {
   return new Promise((resolve, reject) => {
     const reader = new FileReader();

@@ -18,7 +18,7 @@ export function createQueryPicture() {
     });
   }
 
-  // choices: as `picturesOf` gives them; of an image that is not known there is nothing to show.
+  // choices: as `picturesOf` gives them; an image that is not known has no picture to show.
   function showKnown(choices, name) {
     show(choices, name, () => byId("drop").classList.remove("filled"));
   }
@@ -53,7 +53,7 @@ export function createQueryPicture() {
   }
 
   function hide() {
-    image.onload = image.onerror = null; // what is still to come is not shown
+    image.onload = image.onerror = null; // what is still loading is not shown
     image.removeAttribute("src");
     URL.revokeObjectURL(blobAddress);
     byId("drop").classList.remove("filled");

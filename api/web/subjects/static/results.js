@@ -1,14 +1,14 @@
-// What is said and shown of a search: how far it is, what was found, what went wrong.
+// What is said and shown about a search: how far it is, what was found, what went wrong.
 import { card } from "./cards.js";
 import { BADGES, HOW_TO_ADD, asideOf, isLowDetail, kindOf, summary } from "./words.js";
 
 const byId = (id) => document.getElementById(id);
-const LOWEST = 0.6; // of the height of the window: what begins below is hardly seen
+const LOWEST = 0.6; // of the height of the window: what begins below that is hardly seen
 
 export function createResults(onPoint) {
   const saying = document.querySelector(".saying");
 
-  // Says something new; whatever stood there of an older search is gone.
+  // Replaces all that was said before.
   function say(sentence, { more = "", isError = false, share, isBusy = false, wants, canRetry = false, canTurn = false } = {}) {
     byId("main").classList.add("asked");
     byId("found").hidden = false;
@@ -65,7 +65,7 @@ export function createResults(onPoint) {
     return `and ${probable} that ${probable === 1 ? "is" : "are"} ${BADGES.probable.toLowerCase()}.`;
   }
 
-  // On a small screen what is said stands below the picture: show it to who has asked for it.
+  // On a small screen the answer stands below the picture: scroll there for a visitor who has asked.
   function reveal() {
     const { top } = saying.getBoundingClientRect();
     if (top < 0 || top > innerHeight * LOWEST) saying.scrollIntoView();

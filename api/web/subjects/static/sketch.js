@@ -1,4 +1,4 @@
-// The sketch: paint, and see what it finds. Strokes are kept, so that the last one can be taken back.
+// The sketch: paint, and see what it finds. Strokes are kept, so that they can be undone.
 
 const byId = (id) => document.getElementById(id);
 const COLOURS = [
@@ -8,8 +8,8 @@ const COLOURS = [
 ];
 const PAUSE_MS = 500; // after a stroke, before it is searched
 
-// onSketch(blob, isAsked): the visitor wants to know what this finds, and has said so if isAsked.
-// onEmpty(isAsked): there is nothing on the canvas any more, or yet.
+// onSketch(blob, isAsked): search this sketch; isAsked: the visitor has pressed Search.
+// onEmpty(isAsked): the canvas is empty, again or still.
 export function createSketch({ onSketch, onEmpty }) {
   const canvas = byId("canvas");
   const pen = canvas.getContext("2d");

@@ -1,21 +1,21 @@
-// What went wrong, as a sentence for people, and whether trying again by itself can help.
+// What went wrong, as a sentence for people, and whether the page should try again by itself.
 import { FORMATS } from "./words.js";
 
 export class Trouble extends Error {
-  // more: a second sentence; retryS: seconds until the next try, undefined for none; share: 0..1, how far a
-  // start is; wants: "token" if a token would help, "line" if a connection would.
+  // more: a second sentence; retryS: seconds until the next try, undefined for none; share: 0..1, how much of its
+  // start the server has done; wants: "token" if a token would help, "line" if a connection would.
   constructor(message, { more = "", retryS, share, wants } = {}) {
     super(message);
     Object.assign(this, { more, retryS, share, wants });
   }
 }
 
-// An answer that is none of this API: of a proxy, or of whatever else listens there now.
+// An answer that does not belong to this API: of a proxy, or of whatever else listens there now.
 export function foreign() {
   return new Trouble("Something that is not this server answered in its place.");
 }
 
-// What nobody has foreseen is for the console: its own text says nothing to a visitor.
+// An unforeseen error goes to the console: its text would say nothing to a visitor.
 export function asTrouble(error) {
   if (error instanceof Trouble) return error;
   console.error(error);
@@ -37,7 +37,7 @@ export function troubleOf(status, text, { size, maxBytes, question = {}, retry }
     case 403:
       if (!/token/i.test(said)) break; // a proxy's own refusal, which no token of ours would change
       if (said.includes("not one of this")) return new Trouble("This server does not know the token.", { wants: "token" });
-      // How a program sends one is of no use to a visitor.
+      // The server's words say how a program sends one, which is of no use to a visitor.
       return new Trouble("This server asks for a token.", {
         more: said.includes("Bearer") ? "Whoever runs it can give you one." : sentence(said),
         wants: "token",

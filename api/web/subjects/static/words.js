@@ -1,4 +1,4 @@
-// What is said of a match. Knows numbers and words, no element of the page.
+// What is said about a match. Knows numbers and words, no element of the page.
 
 const SAME = 0.9999; // likelihoods, 0..1; as iqdb_core/likelihood_words.py has them
 const PROBABLE = 0.999;
@@ -8,7 +8,8 @@ const LOW_DETAIL_BITS = 40;
 const NAME_LENGTH = 60; // characters: what a card has room for
 const PLACE_LENGTH = 48;
 
-// What cannot be seen, or turns the line around; all but the two that join and part letters and emoji.
+// Characters that cannot be seen, or change the direction of a line, except the two that join letters and emoji or
+// keep them apart.
 const UNSEEN = /(?![\u200c\u200d])[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu;
 const VISIBLE = /[^\p{C}\p{Z}\p{Default_Ignorable_Code_Point}\ufffd]/u;
 
@@ -36,7 +37,7 @@ export function kindOf(match) {
 
 export const BADGES = { same: "The same picture", probable: "Probably the same", alike: "Looks alike" };
 
-// One rounded number, and never a certainty that nobody has.
+// One rounded number; how sure it is is never 100 %, which nobody can know.
 export function sureness(match) {
   if (kindOf(match) === "alike" || match.likelihood === undefined) return `${Math.max(0, Math.round(match.score))} % alike`;
   if (match.likelihood > 0.99) return "over 99 % sure";
@@ -49,7 +50,7 @@ export function turnOf(match) {
   return [known, turn.startsWith("negative") ? "as a negative" : ""].filter(Boolean).join(", ");
 }
 
-// Whatever names a picture is shown like this, and in no other way.
+// Every name of a picture is shown through this.
 export function shownName(name, otherwise) {
   return VISIBLE.test(name) ? name.replace(UNSEEN, "\ufffd") : otherwise;
 }
@@ -66,14 +67,14 @@ export function nameOf(match) {
   return cut(shownName(whole, `#${match.post_id}`), NAME_LENGTH);
 }
 
-// The folder that a picture is in: cameras give the same few names again and again.
+// The folder of a picture: cameras use the same few names again and again.
 export function placeOf(match) {
   return cut(shownName(partsOf(match.source ?? "").place ?? "", ""), PLACE_LENGTH);
 }
 
 function partsOf(source) {
   if (isAddress(source)) return new URL(source);
-  // No regular expression finds the last part without looking from each character anew.
+  // A regular expression for the last part would start anew at each character.
   let end = source.length;
   while (end > 0 && isSlash(source[end - 1])) end--;
   let begin = end;
@@ -85,7 +86,7 @@ function isSlash(letter) {
   return letter === "/" || letter === "\\";
 }
 
-// Beginning and end tell more than the middle.
+// Beginning and end of a name say more than its middle.
 function cut(text, length) {
   const letters = [...text];
   if (letters.length <= length) return text;
@@ -93,12 +94,12 @@ function cut(text, length) {
   return `${letters.slice(0, head).join("")}…${letters.slice(head + 1 - length).join("")}`;
 }
 
-// Who drops several pictures at once is told which of them was searched.
+// Says which one was searched if several pictures were dropped at once.
 export function asideOf({ file, others }) {
   return others ? `Only ${cut(shownName(file.name, "the first"), NAME_LENGTH)} was taken: one picture at a time.` : "";
 }
 
-// Percent signs become letters again, but not such as cannot be seen or turn the line around.
+// Decodes percent signs, except to characters that cannot be seen or change the direction of a line.
 function readable(part) {
   try {
     return decodeURI(part).replace(/[\p{C}\p{Z}]/gu, encodeURIComponent);
