@@ -95,7 +95,7 @@ def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
 def test_a_database_of_others_is_refused(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "files")) as connection:
         connection.execute("CREATE TABLE files (name TEXT)")
-    with pytest.raises(ConfigError, match="is it no notebook"):
+    with pytest.raises(ConfigError, match="a file of another program"):
         Notebook(tmp_path / "files")
 
 

@@ -1,4 +1,4 @@
-"""`iqdb add`: many pictures into a database or a server, in parallel, to be interrupted and gone on with."""
+"""`iqdb add`: many pictures into a database or a server, in parallel; may be interrupted and run again."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from api.roles.command_parts.target import Added, Target
 CHUNK: Final = 16
 """Pictures that one thread adds at once, in one transaction or one request."""
 HASHES: Final = 512
-"""The same of hashes, of which nothing has to be decoded."""
+"""The same of hashes, which need no decoding."""
 HELD_BYTES: Final = 8 * 1024 * 1024
-"""Pictures of an archive are in memory until they are added; fewer at once, if they have so many bytes."""
+"""Pictures of an archive are in memory until they are added: a chunk that has so many bytes ends."""
 MOST_TIMES: Final = 12
 """How often a picture gets another id because somebody else has got the one before."""
-IN_USE: Final = "a picture added before it has got the id {}: add those with ids of their own first, or apart"
-OUTRUN: Final = "others got each id that was given to it; run the same command again"
+IN_USE: Final = "the id {} was given to a picture added before it; add pictures with ids of their own first"
+OUTRUN: Final = "each id that it was given was taken by others meanwhile; run the same command again"
 
 
 @dataclass(slots=True)
@@ -51,7 +51,7 @@ class Progress(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Chunk:
-    """Pictures under way; `times` is how often others had got their ids before."""
+    """Pictures under way; `times` is how often others have taken their ids."""
 
     placed: Placed
     result: Future[list[Added]]
@@ -123,7 +123,7 @@ class _Run:
         self._places = Places(target, notebook, pool)
 
     def refuses(self, image_id: int) -> bool:
-        """Tell whether an image of this run would be replaced by one that is to have its id."""
+        """Return whether a picture with this id of its own would replace an image that this run has added."""
         return self._places.are_in_use(image_id)
 
     def begin(self, chunk: list[Item]) -> None:
@@ -133,14 +133,14 @@ class _Run:
         self._submit(placed, 0)
 
     def finish_oldest(self) -> None:
-        """Wait for the chunk that was begun first, and begin again with those whose ids others have."""
+        """Wait for the chunk that was begun first, and begin again with those whose ids others have taken."""
         chunk = self.under_way.popleft()
         taken = self._finish(chunk)
         if taken and not self._stopping.is_set():
             self._begin_again(taken, chunk.times + 1)
 
     def finish_all(self, progress: Progress) -> None:
-        """Do so with all; the first failure is raised once the others are written down."""
+        """Finish all chunks; the first failure is raised once the others are written down."""
         failure: BaseException | None = None
         while self.under_way:
             try:
@@ -160,7 +160,7 @@ class _Run:
             self.under_way.append(_Chunk(placed, result, times))
 
     def _finish(self, chunk: _Chunk) -> Placed:
-        """Write down what was added, and return what was not because others have the ids."""
+        """Write down what was added, and return what was not because others have taken the ids."""
         outcomes = chunk.result.result()
         done: dict[str, str] = {}
         taken: Placed = []

@@ -18,7 +18,7 @@ from iqdb_core import forms
 from iqdb_core.compiling import Compilation, Room, are_kept, is_in_room
 
 MUCH: Final = 20_000
-"""Images that plain arithmetic puts into an index in a second or two; with more it is worth to compile."""
+"""Images that plain arithmetic puts into an index in a second or two; with more, compiling pays."""
 MANY: Final = 1_000
 """Whoever searches for so many images is better off with compiled arithmetic."""
 SLOW_S: Final = 5.0
@@ -74,7 +74,7 @@ class Arithmetic:
     def _begin(self, room: Room) -> None:
         with self._lock:
             if room in self._plain and room not in self._compilations:
-                # Who does not wait for it need not know.
+                # Nothing is said: nobody waits for it.
                 self._compilations[room] = Compilation(
                     [room], on_compiling=lambda: None, on_fast=lambda _: None
                 )

@@ -118,7 +118,7 @@ class Passed:
 
 @dataclass(frozen=True, slots=True)
 class _Wish:
-    """What is wanted of all files alike; see `gather`."""
+    """What holds for all files alike; see `gather`."""
 
     id_pattern: Pattern[str] | None
     max_bytes: int

@@ -21,7 +21,7 @@ def words_of(match: Match) -> str:
 
 
 def verdict_of(likelihood: float) -> str:
-    """Return whether two pictures show the same that somebody compared."""
+    """Return in words whether two pictures that were compared show the same."""
     if likelihood >= CERTAIN:
         return "the same picture"
     if likelihood >= LIKELY:

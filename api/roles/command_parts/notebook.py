@@ -62,7 +62,8 @@ class Notebook:
         except sqlite3.Error as error:
             self._connection.close()
             raise ConfigError(
-                f"{path} cannot be used: {error}; is another 'iqdb add' running, or is it no notebook?"
+                f"{path} cannot be used: {error}; is another 'iqdb add' running,"
+                " or is it a file of another program?"
             ) from error
 
     def __enter__(self) -> Self:

@@ -108,8 +108,8 @@ def picture_of(text: str) -> bytes | str | int:
     Raises
     ------
     ConfigError
-        None of these, which are tried in this order; a file that cannot be read, or an address from which
-        nothing could be had.
+        None of these, which are tried in this order; a file that cannot be read, or an address that cannot be
+        fetched.
     """
     if text.startswith(("http://", "https://")):
         return fetched(text)
@@ -153,7 +153,7 @@ def fetched(url: str) -> bytes:
                 if len(data) > MAX_FETCH_BYTES:
                     raise ConfigError(f"{url} gives more than {MAX_FETCH_BYTES:,} bytes")
     except (ClientError, httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
-        raise ConfigError(f"nothing could be had from {url}: {cause_of(error)}") from error
+        raise ConfigError(f"{url} cannot be fetched: {cause_of(error)}") from error
     if not data:
-        raise ConfigError(f"nothing could be had from {url}: it is empty")
+        raise ConfigError(f"{url} cannot be fetched: it is empty")
     return bytes(data)

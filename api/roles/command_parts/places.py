@@ -119,10 +119,10 @@ class Places:
     def _own(
         self, items: Sequence[Item], known: Known, there: Mapping[int, str | None]
     ) -> tuple[set[str], set[str]]:
-        """Return the keys of those whose image is still under their id, and of those of them that it shows.
+        """Return the keys of items whose image is still under their id, and of those whose image shows them.
 
-        Its source tells, or where that says nothing, or somebody has said better where it comes from, what it
-        shows: also of a file that was only touched.
+        An image is known by its source. Where it has none, or another one by now, what it shows decides, also
+        for a file that was only touched.
         """
         own: set[str] = set()
         unchanged: set[str] = set()
@@ -203,8 +203,8 @@ class _Ids:
     def look_again(self, times: int) -> None:
         """Go on above the ids that others have got meanwhile.
 
-        Who is quicker has more ids in hand than anybody sees, and would be met at each of them: from the
-        second time on some are left free.
+        A faster program has more ids in hand than can be seen yet, and would be met at each of them: from the
+        second time on, some ids are skipped.
         """
         largest = self._begin()
         for image_id, _ in self._target.listed(largest):

@@ -1,8 +1,8 @@
 """Finds the images that are there and come from files of which the notebook knows nothing.
 
-It may be lost, or the images may have been added by another way: a database first, its server later. An image
-is recognised by its source and by what it shows, so that of two machines with a file of the same name none
-takes the image of the other. Called by `add`.
+The notebook may be lost, or the images may have been added another way: into a database first, through its
+server later. An image is recognised by its source and by what it shows, so that two machines with a file of
+the same name do not take each other's image. Called by `places`.
 """
 
 from __future__ import annotations

@@ -24,14 +24,14 @@ from iqdb_core.store.contents.files import new_file
 CONTACT_S: Final = 5.0
 """How long a server that has not answered at all is tried: its address may be wrong."""
 NOTICE_S: Final = 2.0
-"""Who waits longer is told for what."""
+"""After so long, people are told what is waited for."""
 JOB_S: Final = 600.0
-"""How long an image is waited for that is accepted and queued behind others."""
+"""How long to wait for an image that is accepted, and queued behind others."""
 LOOK_S: Final = 0.5
 SEND_BYTES: Final = 8 * 1024 * 1024
-"""A request with so much is sent, and nothing added to it: its pictures are held in memory."""
+"""A request that has so much is sent: its pictures are held in memory."""
 RUN: Final = 1000
-"""Ids within so many are asked for in one request."""
+"""Ids that are no further apart are asked for in one request."""
 
 
 class ServerTarget:

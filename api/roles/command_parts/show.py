@@ -39,7 +39,7 @@ _LISTED: Final = 50
 """Most refused files, and damaged ones, that are listed one by one."""
 
 _COLUMN: Final = 10
-"""Characters of a column whose pieces have to agree."""
+"""Least characters of a column of a table that is printed in pieces, so that they line up."""
 
 # Names of files are no markup and no emoji.
 _PLAIN: Final[dict[str, Any]] = {"highlight": False, "soft_wrap": True, "markup": False, "emoji": False}
@@ -63,7 +63,7 @@ def as_json(value: object) -> None:
 
 
 class _BarOrWord(ProgressColumn):
-    """A bar, in whose place it is said how to end at once when it is to end."""
+    """A bar; once the work is to end, words in its place say how to end at once."""
 
     def __init__(self, stopping: threading.Event) -> None:
         super().__init__()
@@ -219,8 +219,8 @@ def _below_each_other(
 ) -> list[str]:
     """Return rows as lines, with the cells of a column below each other; the last one is as long as it is.
 
-    A terminal goes on in its next line by itself, and who copies a name from there has it whole: of one that
-    was cut here to fit there would be pieces, with blanks between them.
+    Lines are not cut to fit a terminal, which wraps them by itself: so a name that is copied from there is
+    whole, without blanks inside.
 
     Parameters
     ----------

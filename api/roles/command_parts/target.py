@@ -160,7 +160,7 @@ def content_of_file(path: Path) -> bytes:
 
 
 def _not_empty(content: bytes) -> bytes:
-    # As a download that failed leaves it; of bytes that are none nobody wants to hear about formats.
+    # A failed download leaves empty files; a message about formats would mislead.
     if not content:
         raise UnsupportedFormat("it is empty")
     return content
