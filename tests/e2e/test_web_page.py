@@ -247,7 +247,12 @@ def test_names_come_from_sources_and_never_run(visit: Visit) -> None:
         "javascript:alert(1)",
     ]
     links = visit.page.locator("#copies a.name")
-    assert [link.get_attribute("href") for link in links.all()] == sources[1:3]
+    hrefs = [link.get_attribute("href") for link in links.all()]
+    assert hrefs == ["#id=0", *sources[1:3], "#id=3"], "its own search, where there is nothing else to go to"
+    links.last.click()
+    visit.says("4 copies known.")
+    visit.page.go_back()
+    visit.says("Found it: b>.jpg, and 3 more.")
 
 
 # --- what goes wrong

@@ -1,17 +1,25 @@
-// The question in the address of the page, so that it outlives a reload, a bookmark and the way back from a match.
-// Ids and hashes only: a file cannot be kept, and no link may make the server fetch what a visitor did not name.
+// The steps of a visit: each question is one, so that "back" leads to the search before, a picture's included. Ids
+// and hashes stand in the address as well, for reloads, bookmarks and links. A file cannot be kept there, and no
+// link may make the server fetch what a visitor did not name.
 import { questionOf } from "./inputs.js";
 
-export function addressed() {
+const questions = new Map(); // of this visit, by the key that their step has in the history
+
+// The question of this step: as it was asked, or as the address says it; null where nothing was asked.
+export function recalled() {
   const [, kind, text] = /^#(id|hash)=(.+)$/.exec(location.hash) ?? [];
   const question = text ? questionOf(text) : null;
-  return question?.[kind] ? question : null;
+  return questions.get(history.state) ?? (question?.[kind] ? question : null);
 }
 
-// Notes what is asked, each question once, so that "back" never leads to the same question again.
-export function note({ id, hash }) {
-  const there = addressed();
-  if (there?.id === id && there?.hash === hash) return;
+// Makes a question a step, unless this step asks the same already.
+export function note(question) {
+  const { id, hash, isTurned } = question;
+  const there = recalled();
+  const isSameKnown = (id || hash) && there?.id === id && there?.hash === hash && there?.isTurned === isTurned;
+  if (there === question || isSameKnown) return;
+  const key = String(Math.random());
+  questions.set(key, question);
   const fragment = id ? `#id=${id}` : hash ? `#hash=${hash}` : "";
-  history.pushState(null, "", fragment || location.pathname + location.search);
+  history.pushState(key, "", fragment || location.pathname + location.search);
 }

@@ -23,7 +23,6 @@ export function card(match, config, onPoint) {
   item.append(frame, text);
 
   if (match.part || turnOf(match)) {
-    if (name.tagName !== "A") item.tabIndex = 0;
     for (const event of ["pointerenter", "focusin"]) item.addEventListener(event, () => onPoint(match));
     for (const event of ["pointerleave", "focusout"]) item.addEventListener(event, () => onPoint(null));
   }
@@ -31,16 +30,16 @@ export function card(match, config, onPoint) {
 }
 
 function nameElement(match, config) {
-  const address = linkOf(match, config);
-  const name = element(address ? "a" : "span", "name", nameOf(match));
+  const name = element("a", "name", nameOf(match));
   name.title = sourceOf(match);
-  if (address) name.href = address;
+  name.href = linkOf(match, config);
   return name;
 }
 
 function linkOf(match, config) {
   if (config.link) return config.link.replaceAll("{id}", match.post_id);
-  return match.source && isAddress(match.source) ? match.source : "";
+  if (match.source && isAddress(match.source)) return match.source;
+  return `#id=${match.post_id}`; // its copies, and itself larger
 }
 
 function factsOf(match) {

@@ -1,5 +1,5 @@
 // Puts the page together: a question comes in, an answer goes out, and only the latest one counts.
-import { addressed, note } from "./address.js";
+import { note, recalled } from "./address.js";
 import { ask, getJson } from "./ask.js";
 import { watchInputs } from "./inputs.js";
 import { picturesOf } from "./pictures.js";
@@ -116,11 +116,11 @@ async function getConfig() {
   }
 }
 
-// Searches what the address of the page asks for; returns whether it asks for anything.
-function searchAddressed() {
-  const question = addressed();
+// Searches again what this step of the visit asks; returns whether it asks anything.
+function searchRecalled() {
+  const question = recalled();
   if (question) {
-    byId("text").value = question.id ?? question.hash;
+    byId("text").value = question.id ?? question.hash ?? question.url ?? "";
     search(question);
   }
   return Boolean(question);
@@ -169,13 +169,13 @@ byId("token-form").addEventListener("submit", (event) => {
   showCount();
   if (current) search(current.question);
 });
-addEventListener("hashchange", () => {
-  if (searchAddressed() || !(current?.question.id || current?.question.hash)) return;
+addEventListener("popstate", () => {
+  if (searchRecalled() || current?.question.sketch) return;
   stop(); // back to where nothing was asked yet
   picture.hide();
   byId("text").value = "";
 });
-if (!inputs.takeEarly()) searchAddressed();
+if (!inputs.takeEarly()) searchRecalled();
 configured.then((config) => {
   if (config.fetch) inputs.offerAddresses();
   showCount();
