@@ -58,7 +58,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "duplicates": Entry("duplicates", "Find what is there more than once.", PICTURES),
     "compare": Entry("search", "Tell whether two pictures show the same.", PICTURES),
     "hash": Entry("search", "Print the hashes of pictures, and add nothing.", PICTURES),
-    "rm": Entry("upkeep", "Delete images by id.", PICTURES),
+    "rm": Entry("upkeep", "Delete images by id, or those whose files are gone.", PICTURES),
     "http": Entry("serve", "Run everything in one process on an SQLite file.", SERVE),
     "api": Entry("serve", "Run a front end of the distributed server.", SERVE),
     "query": Entry("serve", "Run a query node: the index, following the store.", SERVE),

@@ -164,12 +164,12 @@ _METAVARS: Final[dict[Any, str]] = {int: "N", float: "N", bool: ""}
 
 
 def _completed(annotation: Any) -> Any:
-    """Return the annotation of a parameter: text arguments must not be empty, and flags show no type."""
+    """Return the annotation of a parameter: text must not be empty, and flags show no type."""
     kind, *more = get_args(annotation) or (annotation,)
     for info in more:
-        if isinstance(info, ArgumentInfo) and info.parser is None:
-            info.parser = next((parser for one, parser in _PARSERS if one == kind), None)
-        elif isinstance(info, OptionInfo) and kind is bool:
+        if isinstance(info, ArgumentInfo | OptionInfo) and info.parser is None:
+            info.parser = next((parser for one, parser in _PARSERS if kind in {one, one | None}), None)
+        if isinstance(info, OptionInfo) and kind is bool:
             info.metavar = _METAVARS[bool]
     return annotation
 

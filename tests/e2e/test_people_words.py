@@ -88,6 +88,32 @@ def test_files_that_are_gone_are_no_copies_to_be_kept(folder: Path) -> None:
     assert [one["post_id"] for one in group["images"]] == [1, 2, 3]
 
 
+def test_images_of_files_that_are_gone_can_be_deleted_at_once(folder: Path) -> None:
+    run("add", "pictures", folder=folder)
+    known = json.loads(run("status", "--json", folder=folder).stdout)["images"]
+    (folder / "pictures" / "b.jpg").unlink()
+    ended = run("rm", "--gone", "pictures", folder=folder)
+    assert (ended.returncode, ended.stderr) == (0, "deleted 1\n")
+    assert ended.stdout.endswith(f"  {folder / 'pictures' / 'b.jpg'}\n")
+    ended = run("rm", "--gone", "pictures", folder=folder)
+    assert (ended.stdout, ended.stderr) == ("", "deleted 0\n")
+    shutil.rmtree(folder / "pictures")
+    (folder / "pictures").mkdir()  # where a disk is not mounted
+    (folder / "else").mkdir()
+    for arguments, code, words in (
+        (("--gone", "pictures"), 1, "none is there; is its disk not mounted"),
+        (("--gone", "else"), 0, "deleted 0"),  # no image comes from there
+        (("--gone", "nowhere"), 1, "there is no folder nowhere"),
+        (("--gone", ""), 2, "is empty"),
+        ((), 2, "give the ids"),
+        (("1", "--gone", "pictures"), 2, "give the ids"),
+        (("--gone", "pictures", "--url", "http://127.0.0.1:9"), 2, "does not work on a server"),
+    ):
+        ended = run("rm", *arguments, folder=folder)
+        assert (ended.returncode, words in ended.stderr) == (code, True), ended.stderr
+    assert json.loads(run("status", "--json", folder=folder).stdout)["images"] == known - 1
+
+
 def test_who_is_left_of_a_large_group_keeps_its_likelihood(folder: Path) -> None:
     """Of a large group only the likeliest pair of each is known: here that with the first, which is gone."""
     known = run("hash", "pictures/b.jpg", folder=folder).stdout.split()[0]

@@ -1,7 +1,7 @@
-"""Images of a group of duplicates whose files were removed since they were added.
+"""Images whose files were removed since they were added.
 
-Who keeps the first of a group and removes the others must find the first: else the last copy of the picture
-goes. Looks for files by their names. Called by `iqdb duplicates`.
+In a group of duplicates, whoever keeps the first and removes the others must find the first: otherwise the
+last copy of the picture goes. Looks for files by their names. Called by `iqdb duplicates` and `iqdb rm`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Final
 
 from api.roles.command_parts.files import MEMBER
 from iqdb_core.duplicates import MOST_PAIRED, Group
+from iqdb_core.errors import ConfigError
 
 _UNREADABLE: Final = "\N{REPLACEMENT CHARACTER}"
 """Stands in a source for what was no text in the name of a file, which cannot be found by it."""
@@ -28,6 +29,36 @@ def gone_ids(image_ids: Iterable[int], sources: Mapping[int, str]) -> tuple[int,
     if True not in is_there.values():
         return ()
     return tuple(image_id for image_id, found in is_there.items() if found is False)
+
+
+def gone_below(folder: Path, listed: Iterable[tuple[int, str | None]]) -> dict[int, str]:
+    """Return ids and sources of those images whose files below a folder are gone.
+
+    Parameters
+    ----------
+    folder : Path
+    listed : iterable of (int, str or None)
+        Ids and sources of all images.
+
+    Raises
+    ------
+    ConfigError
+        There is no such folder, or none of the files is there: its disk may not be mounted.
+    """
+    if not folder.is_dir():
+        raise ConfigError(f"there is no folder {folder}")
+    begin = os.path.join(os.path.abspath(folder), "")  # noqa: PTH100, PTH118 - as sources begin
+    gone: dict[int, str] = {}
+    is_any_there = False
+    for image_id, source in listed:
+        if source is not None and source.startswith(begin):
+            is_there = _is_there(source)
+            is_any_there |= is_there is not False
+            if is_there is False:
+                gone[image_id] = source
+    if gone and not is_any_there:
+        raise ConfigError(f"of {len(gone):,} files below {folder} none is there; is its disk not mounted?")
+    return gone
 
 
 def without(group: Group, image_ids: Collection[int]) -> Group:

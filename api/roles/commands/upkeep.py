@@ -14,9 +14,11 @@ from typing import Annotated, Final, TextIO
 import typer
 
 from api.roles.command_parts import show
-from api.roles.command_parts.files import is_csv
+from api.roles.command_parts.files import is_csv, path_of
+from api.roles.command_parts.gone_files import gone_below
 from api.roles.command_parts.opening import opened, opened_database
 from api.roles.options import LOCAL, TARGET, with_settings
+from api.roles.printable import printable
 from api.roles.progress import ProgressLine
 from iqdb_client import Image
 from iqdb_core.errors import WrongUsage
@@ -44,12 +46,33 @@ class ExportFormat(StrEnum):
 
 @app.command()
 @with_settings("people", only=TARGET)
-def rm(settings: Settings, ids: Annotated[list[int], typer.Argument(help="ids of images", min=0)]) -> None:
-    """Delete images by id; an unknown id is no error. Files are never touched."""
+def rm(
+    settings: Settings,
+    ids: Annotated[list[int] | None, typer.Argument(help="ids of images", min=0)] = None,
+    *,
+    gone: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", help="delete all images of files that are no longer in this folder"),
+    ] = None,
+) -> None:
+    """Delete images, by id or of files that are gone. An unknown id is no error. Files are never touched.
+
+    --gone lists what it deletes. It looks for files by the paths that 'iqdb add' has noted, and deletes
+    nothing if none of them is there.
+    """
+    if bool(ids) is (gone is not None):
+        raise WrongUsage("give the ids of the images to delete, or --gone FOLDER")
+    if gone is not None and settings.url:
+        raise WrongUsage(
+            "--gone looks for files of this machine, and does not work on a server (--url, IQDB_URL)"
+        )
     with opened(settings) as target:
-        wanted = list(dict.fromkeys(ids))
+        found = {} if gone is None else gone_below(path_of(gone), target.listed())
+        wanted = list(dict.fromkeys(ids or found))
         missing = len(target.missing(wanted))
         target.remove(wanted)
+    for image_id, source in found.items():
+        typer.echo(f"{image_id}  {printable(source)}")
     not_there = f"; {missing:,} {'was' if missing == 1 else 'were'} not there" if missing else ""
     show.say(f"deleted {len(wanted) - missing:,}{not_there}")
 
