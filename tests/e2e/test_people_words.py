@@ -129,6 +129,13 @@ def test_who_is_left_of_a_large_group_keeps_its_likelihood(folder: Path) -> None
     assert {row["likelihood"] for row in told} == {"1.0000"}
     (group,) = map(json.loads, run("duplicates", folder=folder).stdout.splitlines())
     assert {round(image["likelihood"], 4) for image in group["images"]} == {1.0}
+    for file in files[1:40]:
+        file.unlink()
+    told = run("duplicates", folder=folder).stderr.splitlines()[-1]
+    assert told.endswith(
+        f"whose file is gone; to forget what is gone: iqdb rm --db iqdb.sqlite --gone {folder}"
+    )
+    assert run("rm", "--gone", folder, folder=folder).stderr == "deleted 40\n"
 
 
 def test_pictures_of_an_archive_are_there_as_long_as_it_is(folder: Path) -> None:

@@ -61,6 +61,12 @@ def gone_below(folder: Path, listed: Iterable[tuple[int, str | None]]) -> dict[i
     return gone
 
 
+def folder_above(sources: Iterable[str]) -> Path:
+    """Return the lowest folder that is there, and was above all these files."""
+    folder = Path(os.path.commonpath(list(sources)))
+    return next(place for place in (folder, *folder.parents) if place.is_dir())
+
+
 def without(group: Group, image_ids: Collection[int]) -> Group:
     """Return a group without some images, and without those that only they joined to it.
 

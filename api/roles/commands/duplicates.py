@@ -18,7 +18,7 @@ import typer
 
 from api.roles.command_parts import show, suggested
 from api.roles.command_parts.files import is_csv
-from api.roles.command_parts.gone_files import gone_ids, without
+from api.roles.command_parts.gone_files import folder_above, gone_ids, without
 from api.roles.command_parts.linked_files import without_links
 from api.roles.command_parts.opening import opened
 from api.roles.options import TARGET, with_settings
@@ -33,7 +33,7 @@ app: Final = typer.Typer()
 
 COLUMNS: Final = ("group", "post_id", "likelihood", "source")
 _MOST_IDS: Final = 20
-"""So many are told at the end."""
+"""Of files that are gone, so many are named one by one at the end."""
 
 
 class DuplicatesFormat(StrEnum):
@@ -177,8 +177,8 @@ class _Tally:
         Groups that are too large to be told whole.
     links : int
         Images that were left out as links.
-    gone : list of int
-        Images that were left out because their files are gone.
+    gone : dict of int to str
+        Images that were left out because their files are gone, with these files.
     """
 
     groups: int = 0
@@ -186,7 +186,7 @@ class _Tally:
     extra: int = 0
     cut: int = 0
     links: int = 0
-    gone: list[int] = field(default_factory=list)
+    gone: dict[int, str] = field(default_factory=dict)
 
     def add(self, looked_at: int, found: Iterable[_Told], told: Sequence[_Told]) -> None:
         """Count a page: the groups that were found, and those of them that are left to be told."""
@@ -196,7 +196,7 @@ class _Tally:
         self.cut += sum(not one.group.is_whole for one in told)
         for one in found:
             self.links += one.links
-            self.gone += one.gone
+            self.gone |= {image_id: one.sources[image_id] for image_id in one.gone}
 
     def say(self, database_url: str) -> None:
         """Tell a person the sums, and what may be done to the database."""
@@ -207,8 +207,9 @@ class _Tally:
         )
         if self.gone:
             gone = show.counted(len(self.gone), "image")
-            ids = [*map(str, self.gone[:_MOST_IDS]), *(["..."] if len(self.gone) > _MOST_IDS else [])]
-            forget = suggested.command("rm", *suggested.on_database(database_url), *ids)
+            is_many = len(self.gone) > _MOST_IDS
+            these = ["--gone", str(folder_above(self.gone.values()))] if is_many else map(str, self.gone)
+            forget = suggested.command("rm", *suggested.on_database(database_url), *these)
             show.say(f"left out {gone} whose file is gone; to forget what is gone: {forget}")
         if self.links:
             links = show.counted(self.links, "image")
