@@ -18,6 +18,7 @@ from api.roles.command_parts.gather import Passed, gather
 from api.roles.command_parts.local import DatabaseTarget
 from api.roles.command_parts.notebook import Notebook, notebook_path
 from api.roles.command_parts.remote import ServerTarget
+from iqdb_core.errors import StoreUnavailable
 from iqdb_core.model import Write
 from iqdb_core.signature import from_image_bytes
 from iqdb_core.store import open_store
@@ -328,6 +329,28 @@ class Rival(DatabaseTarget):
     def add(self, entries: Sequence[Entry]) -> list[Added]:
         self.store.apply([stores.put(entry.image_id, 1) for entry in entries])
         return super().add(entries)
+
+
+class Away(DatabaseTarget):
+    """A database that is away, which takes a while to be noticed."""
+
+    tries = 0
+
+    def add(self, entries: Sequence[Entry]) -> list[Added]:  # noqa: ARG002
+        self.tries += 1
+        raise StoreUnavailable("it is away")
+
+
+def test_after_a_failure_nothing_else_is_begun(tmp_path: Path) -> None:
+    """A server that is away would be waited for, a minute long, with each chunk that waits for a thread."""
+    folder = folder_of(tmp_path / "ours", 100, 40)
+    with (
+        Away(str(tmp_path / "iqdb.sqlite"), max_pixels=MAX_PIXELS, progress=lambda *_: None) as target,
+        Notebook(tmp_path / "notebook") as notebook,
+    ):
+        with pytest.raises(StoreUnavailable):
+            add_with(target, folder, notebook, lambda: None)
+        assert target.tries == 1
 
 
 def test_who_is_never_quick_enough_is_told(tmp_path: Path) -> None:

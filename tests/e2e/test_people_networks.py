@@ -1,4 +1,4 @@
-"""Commands on addresses that cannot be, and with proxies of the environment that cannot be used."""
+"""Commands on addresses that cannot be, through unusable proxies, and on servers that take nothing."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.fixtures import pictures
 from tests.fixtures.command_line import run
 
 if TYPE_CHECKING:
@@ -19,8 +20,21 @@ LONG = "a" * 70
 
 class Redirecting(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
+        if self.path.startswith(("/full/status", "/full/images")):
+            body = b'{"images": 0}' if "status" in self.path else b'{"images": []}'
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+            return
         self.send_response(302)
         self.send_header("Location", "http://xn--a/")
+        self.end_headers()
+
+    def do_POST(self) -> None:
+        """Take nothing, for longer than anybody waits."""
+        self.send_response(503)
+        self.send_header("Retry-After", "600")
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
@@ -75,3 +89,13 @@ def test_a_redirect_to_such_a_host_is_told(folder: Path, redirecting: str) -> No
     for command in (("search", redirecting), ("status", "--url", redirecting)):
         ended = run(*command, folder=folder)
         assert (ended.returncode, ended.stderr.startswith("iqdb: ")) == (1, True), ended.stderr
+
+
+def test_an_add_that_a_server_ends_is_told_how_to_go_on(tmp_path: Path, redirecting: str) -> None:
+    (tmp_path / "a.jpg").write_bytes(pictures.picture(1))
+    environment = {"XDG_STATE_HOME": str(tmp_path)}
+    ended = run("add", "a.jpg", "--url", f"{redirecting}full", folder=tmp_path, environment=environment)
+    assert ended.returncode == 1
+    told = ended.stderr.splitlines()
+    assert "what was added so far is in; run the same command again to go on" in told
+    assert "POST /images: the server answered 503" in told[-1]

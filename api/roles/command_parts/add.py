@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -13,7 +13,7 @@ from typing import Final, Protocol
 from api.roles.command_parts.gather import Item
 from api.roles.command_parts.notebook import Notebook
 from api.roles.command_parts.places import Placed, Places
-from api.roles.command_parts.target import Added, Target
+from api.roles.command_parts.target import Added, Entry, Target
 
 CHUNK: Final = 16
 """Pictures that one thread adds at once, in one transaction or one request."""
@@ -121,6 +121,7 @@ class _Run:
         self._pool = pool
         self._stopping = stopping
         self._places = Places(target, notebook, pool)
+        self._failure: Exception | None = None
 
     def refuses(self, image_id: int) -> bool:
         """Return whether a picture with this id of its own would replace an image that this run has added."""
@@ -156,8 +157,18 @@ class _Run:
 
     def _submit(self, placed: Placed, times: int) -> None:
         if placed:
-            result = self._pool.submit(self._target.add, [entry for _, entry in placed])
+            result = self._pool.submit(self._add, [entry for _, entry in placed])
             self.under_way.append(_Chunk(placed, result, times))
+
+    def _add(self, entries: Sequence[Entry]) -> list[Added]:
+        """Add a chunk; after a failure none is begun: a server that is away would be waited for once more."""
+        if self._failure is not None:
+            raise self._failure
+        try:
+            return self._target.add(entries)
+        except Exception as error:
+            self._failure = error
+            raise
 
     def _finish(self, chunk: _Chunk) -> Placed:
         """Write down what was added, and return what was not because others have taken the ids."""

@@ -22,7 +22,8 @@ from api.roles.command_parts.opening import opened
 from api.roles.database_file import file_of
 from api.roles.interrupts import SIGNALS
 from api.roles.options import with_settings
-from iqdb_core.errors import WrongUsage
+from iqdb_client import ClientError
+from iqdb_core.errors import IqdbError, WrongUsage
 from iqdb_core.machine import usable_cores
 from iqdb_core.settings import Settings
 
@@ -77,14 +78,19 @@ def add(
         store_id = target.status().get("store_id")
         if store_id is not None:  # older servers do not tell
             notebook.belong_to(store_id)
-        tally = add_all(
-            items,
-            target,
-            notebook,
-            threads=threads or usable_cores(),
-            progress=progress,
-            stopping=stopping,
-        )
+        try:
+            tally = add_all(
+                items,
+                target,
+                notebook,
+                threads=threads or usable_cores(),
+                progress=progress,
+                stopping=stopping,
+            )
+        except (ClientError, IqdbError) as error:
+            if error.retryable:
+                show.say("what was added so far is in; run the same command again to go on")
+            raise
     unreadable = passed.unreadable
     if json:
         refused = [{"file": file, "reason": reason} for file, reason in [*tally.refused, *unreadable]]

@@ -6,7 +6,7 @@ const LIMIT = 48;
 
 // Ids run to 2^63-1, beyond what a JavaScript number holds: they are kept as text. Quotes inside of strings are
 // escaped in JSON, so no string can look like this.
-export function parsePrecisely(text) {
+function parsePrecisely(text) {
   return JSON.parse(text.replace(/"post_id":(\d+)/g, '"post_id":"$1"'));
 }
 
