@@ -219,6 +219,7 @@ def test_a_picture_without_detail_is_told_apart(visit: Visit) -> None:
     visit.choose(pictures.flat((9, 9, 9)))
     visit.says("This picture has too little detail to tell.")
     assert visit.names == []
+    assert visit.page.is_hidden("#turn"), "it would tell no more"
 
 
 def test_names_come_from_sources_and_never_run(visit: Visit) -> None:

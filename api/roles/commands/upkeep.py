@@ -99,7 +99,9 @@ def export(
     *,
     form: Annotated[
         ExportFormat | None,
-        typer.Option("--format", help="by default what the file's ending says, else ndjson"),
+        typer.Option(
+            "--format", help="default: csv or iqdb (.db, .sqlite) by the file's ending, else ndjson"
+        ),
     ] = None,
 ) -> None:
     """Write all images of one moment: id, hash and source as NDJSON or CSV, or a file for IQDB."""

@@ -50,7 +50,7 @@ export function createResults(onPoint) {
     const damage = isDamaged ? "A part of your picture is missing: the file is damaged." : "";
     say(summary(copies, found), {
       more: [more, turned, damage, asideOf(question)].filter(Boolean).join(" "),
-      canTurn: isNone && !question.isTurned,
+      canTurn: isNone && !question.isTurned && !isLowDetail(detail),
     });
     byId("copies").replaceChildren(...cards(copies));
     byId("alike").replaceChildren(...cards(strangers));
