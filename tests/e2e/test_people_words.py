@@ -18,7 +18,9 @@ import pytest
 from PIL import Image
 
 from api.roles.command_parts import suggested
+from api.roles.command_parts.gone_files import gone_below
 from iqdb_core.duplicates import MOST_PAIRED
+from iqdb_core.errors import ConfigError
 from tests.fixtures import pictures
 from tests.fixtures.command_line import ROOT, run
 from tests.fixtures.servers import embedded_server
@@ -112,6 +114,9 @@ def test_images_of_files_that_are_gone_can_be_deleted_at_once(folder: Path) -> N
         ended = run("rm", *arguments, folder=folder)
         assert (ended.returncode, words in ended.stderr) == (code, True), ended.stderr
     assert json.loads(run("status", "--json", folder=folder).stdout)["images"] == known - 1
+    places = (folder / "pictures" / name for name in ("a\N{REPLACEMENT CHARACTER}.jpg", "b.jpg"))
+    with pytest.raises(ConfigError, match="none is there"):  # of a name that was no text nothing is known
+        gone_below(folder / "pictures", enumerate(map(str, places)))
 
 
 def test_who_is_left_of_a_large_group_keeps_its_likelihood(folder: Path) -> None:

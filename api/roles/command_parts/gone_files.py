@@ -53,7 +53,7 @@ def gone_below(folder: Path, listed: Iterable[tuple[int, str | None]]) -> dict[i
     for image_id, source in listed:
         if source is not None and source.startswith(begin):
             is_there = _is_there(source)
-            is_any_there |= is_there is not False
+            is_any_there |= is_there is True
             if is_there is False:
                 gone[image_id] = source
     if gone and not is_any_there:
