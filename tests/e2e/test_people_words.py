@@ -103,7 +103,7 @@ def test_images_of_files_that_are_gone_can_be_deleted_at_once(folder: Path) -> N
     (folder / "pictures").mkdir()  # where a disk is not mounted
     (folder / "else").mkdir()
     for arguments, code, words in (
-        (("--gone", "pictures"), 1, "none is there; is its disk not mounted"),
+        (("--gone", "pictures"), 1, "none of the files below pictures is there; is its disk not mounted"),
         (("--gone", "else"), 0, "deleted 0"),  # no image comes from there
         (("--gone", "nowhere"), 1, "there is no folder nowhere"),
         (("--gone", ""), 2, "is empty"),
@@ -115,7 +115,9 @@ def test_images_of_files_that_are_gone_can_be_deleted_at_once(folder: Path) -> N
         assert (ended.returncode, words in ended.stderr) == (code, True), ended.stderr
     assert json.loads(run("status", "--json", folder=folder).stdout)["images"] == known - 1
     places = (folder / "pictures" / name for name in ("a\N{REPLACEMENT CHARACTER}.jpg", "b.jpg"))
-    with pytest.raises(ConfigError, match="none is there"):  # of a name that was no text nothing is known
+    with pytest.raises(
+        ConfigError, match="none of the files below"
+    ):  # of a name that was no text nothing is known
         gone_below(folder / "pictures", enumerate(map(str, places)))
 
 

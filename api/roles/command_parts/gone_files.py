@@ -57,14 +57,16 @@ def gone_below(folder: Path, listed: Iterable[tuple[int, str | None]]) -> dict[i
             if is_there is False:
                 gone[image_id] = source
     if gone and not is_any_there:
-        raise ConfigError(f"of {len(gone):,} files below {folder} none is there; is its disk not mounted?")
+        raise ConfigError(f"none of the files below {folder} is there; is its disk not mounted?")
     return gone
 
 
-def folder_above(sources: Iterable[str]) -> Path:
-    """Return the lowest folder that is there, and was above all these files."""
+def folder_above(sources: Iterable[str]) -> str | None:
+    """Return the lowest folder that is there, and was above all these files; None where that is the root."""
     folder = Path(os.path.commonpath(list(sources)))
-    return next(place for place in (folder, *folder.parents) if place.is_dir())
+    while folder != folder.parent and not folder.is_dir():
+        folder = folder.parent
+    return None if folder == folder.parent else str(folder)
 
 
 def without(group: Group, image_ids: Collection[int]) -> Group:

@@ -207,8 +207,9 @@ class _Tally:
         )
         if self.gone:
             gone = show.counted(len(self.gone), "image")
-            is_many = len(self.gone) > _MOST_IDS
-            these = ["--gone", str(folder_above(self.gone.values()))] if is_many else map(str, self.gone)
+            these = [*map(str, self.gone)]
+            if len(these) > _MOST_IDS:
+                these = ["--gone", folder_above(self.gone.values()) or "..."]
             forget = suggested.command("rm", *suggested.on_database(database_url), *these)
             show.say(f"left out {gone} whose file is gone; to forget what is gone: {forget}")
         if self.links:
