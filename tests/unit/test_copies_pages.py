@@ -1,4 +1,4 @@
-"""Pages of a search for copies: cut from one list, however many candidates each of them has to look at."""
+"""Pages of a search for copies: parts of one list, however many candidates each of them needs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ import pytest
 from PIL import Image, ImageOps
 
 from iqdb_core.index import ImageIndex, snapshot
+from iqdb_core.index.evidence import copies
+from iqdb_core.index.evidence.candidates import BEST, depths_for
 from iqdb_core.index.evidence.copies import CopyFilter
+from iqdb_core.index.evidence.telling import effort
 from iqdb_core.model import Copy, QuerySignature, Rectangle, Signature
 from iqdb_core.signature import DecodeLimits, from_image_bytes, read_query, turned
 from tests.fixtures.index_rows import index_of, realistic_rows, signature_at
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 
 STRANGERS, COPIES = 600, 40
 MANY = 2_000
-"""Where each stands for so many, the first round looks at few."""
+"""Where each image counts as so many, the first round has few candidates."""
 
 
 @functools.cache
@@ -38,12 +41,11 @@ def index() -> Iterator[ImageIndex]:
     random = np.random.default_rng(5)
     strangers = realistic_rows(random, STRANGERS)
     (first, *_) = _photo_signatures()
-    copies = []
+    every = [*_photo_signatures(), *(signature_at(*strangers, row) for row in range(STRANGERS))]
     for n in range(COPIES):
         positions = first.signed_positions().copy()
         positions[:, random.choice(40, n // 6, replace=False)] = 9_000 + n
-        copies.append(Signature(first.averages, np.sort(positions).astype("<i2").tobytes()))
-    every = [*_photo_signatures(), *(signature_at(*strangers, row) for row in range(STRANGERS)), *copies]
+        every.append(Signature(first.averages, np.sort(positions).astype("<i2").tobytes()))
     with index_of(every) as opened:
         yield opened
 
@@ -64,7 +66,7 @@ def _asked(kind: str) -> list[QuerySignature]:
 
 
 def _found(index: ImageIndex, kind: str, times: int, **words: Any) -> list[Copy]:
-    """Search as if each image stood for so many."""
+    """Search as if each image counted as so many."""
     many = dataclasses.replace(index._snapshot, image_count=index.image_count * times)
     wanted = CopyFilter(**words)
     return many.copies(_asked(kind), wanted, index._counts.counts * times, index._threads).matches
@@ -85,10 +87,10 @@ def _found(index: ImageIndex, kind: str, times: int, **words: Any) -> list[Copy]
     ],
 )
 def test_pages_of_one_size_put_together_have_every_match_once(
-    index: ImageIndex, kind: str, times: int, words: dict[str, Any]
+    index: ImageIndex, kind: str, times: int, words: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     everything = {match.image_id for match in _found(index, kind, times, limit=1000, **words)}
-    for size in (12, 40, 200):
+    for size in (12, 200):
         matches: list[Copy] = []
         while page := _found(index, kind, times, limit=size, offset=len(matches), **words):
             matches += page
@@ -102,6 +104,11 @@ def test_pages_of_one_size_put_together_have_every_match_once(
             assert page == matches[offset : offset + size]
             if size == 12:  # pages that are no larger than what is looked at anyway fit with each other, too
                 assert _found(index, kind, times, limit=5, offset=offset, **words) == page[:5]
+        with monkeypatch.context() as all_rounds:
+            all_rounds.setattr(copies, "first_round", lambda depths, *_: len(depths) - 1)
+            for offset in (0, 2 * size):
+                page = _found(index, kind, times, limit=size, offset=offset, **words)
+                assert page == matches[offset : offset + size]
 
 
 @pytest.mark.parametrize(
@@ -111,9 +118,9 @@ def test_all_copies_come_first_though_they_are_more_than_a_round_looks_at(
     index: ImageIndex, kind: str, times: int
 ) -> None:
     n = len(_photo_signatures()) + STRANGERS
-    copies = {0, *range(n, n + COPIES)}
-    best = _found(index, kind, times, limit=len(copies))
-    assert {match.image_id for match in best} == copies
+    wanted = {0, *range(n, n + COPIES)}
+    best = _found(index, kind, times, limit=len(wanted))
+    assert {match.image_id for match in best} == wanted
     assert min(match.likelihood for match in best) > 0.5
 
 
@@ -130,7 +137,17 @@ def test_all_copies_of_a_part_are_found_though_all_of_its_buckets_are_rare() -> 
     assert {match.image_id for match in matches if match.likelihood > 0.99} == {0, *range(200, 208)}
 
 
-def test_the_first_page_looks_at_few_and_further_pages_at_more(
+@pytest.mark.parametrize("image_count", [0, 100_000, 300_000, 1_000_000, 10**9])
+def test_each_round_searches_deeper_than_the_one_before(image_count: int) -> None:
+    for page_size in (1, 10, 100, 971, 972, 973, 2_000):
+        depths = depths_for(page_size, image_count)
+        assert depths[0] == page_size
+        assert depths[-1] >= 972
+        of_whole = np.maximum(depths, int(BEST * effort(image_count)))
+        assert (np.diff(of_whole) > 0).all()
+
+
+def test_the_first_page_has_few_candidates_and_further_pages_have_more(
     index: ImageIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limits = []
@@ -144,4 +161,4 @@ def test_the_first_page_looks_at_few_and_further_pages_at_more(
     for offset in (0, 10, 200):
         _found(index, "stranger", MANY, limit=10, offset=offset)
         _found(index, "stranger", MANY, limit=10, offset=offset, min_likelihood=0.9)
-    assert limits == [12, 12, 128, 128, 1024, 1024]
+    assert limits == [12, 12, 36, 36, 324, 324]

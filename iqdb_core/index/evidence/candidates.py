@@ -1,11 +1,11 @@
-"""Candidates for copies: the images that are worth a close look, and in which round each is looked at.
+"""Candidates for copies: the images that are worth verifying, and the round in which each of them is.
 
-Answers: which images may show what one of these signatures describes? The whole picture's best by score, and
-what shares rare buckets with any of the signatures. Judges none of them. Called by `copies`.
+Answers: which images may show what one of these signatures describes? The best of the whole picture by score,
+and those that share rare buckets with any of the signatures. Judges none of them. Called by `copies`.
 
-The first round usually is enough for a page of matches; each further one looks at more candidates, whose
-matches come behind those of the rounds before. Which candidates a round has depends on the query and on the
-size of a page, never on where the page begins: so pages fit together, and the first one costs no more for it.
+The first round is nearly always enough for the first page. Each further round searches deeper, and its
+matches come behind those of the rounds before. The depths depend on the size of a page, never on its offset,
+so all pages of one size are parts of one list.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ if TYPE_CHECKING:
     from iqdb_core.model import QuerySignature, Signature
 
 BEST: Final = 12
-"""Best matches by score of the whole picture, times `effort`."""
+"""Best matches of the whole picture by score, times `effort`."""
 SHARERS: Final = 4
 MOST_SHARERS: Final = 10
-"""Images that share most with each signature, of those that share enough rare buckets: four, and up to ten if
-they share half of what the signature has."""
+"""Images that share most with a signature, of those that share enough of its rare buckets: four, and up to
+ten that share half of what the signature has."""
 WEAK_BEST: Final = 10
 WEAK_SCORE: Final = 65.0
-"""A part or turn without enough rare buckets is searched by score, from this on."""
+"""Best matches by score of a part or turn with too few rare buckets, and their minimum score."""
 EASY_SCORE: Final = 50.0
 EASY_EFFORT: Final = 4.0
-"""In an index so small that this is the `effort`, all are, and from this on."""
-FURTHER: Final = (128, 1_024)
-"""How many of each kind the second round looks at, and the third, if that is more. The first looks at no less
-than a page shows, so that each page of one is sorted as a whole."""
-ROUNDS: Final = 1 + len(FURTHER)
+"""From this `effort` on every part and turn is searched by score, with this minimum."""
+GROWTH: Final = 3
+"""Each round searches so many times as deep as the one before."""
+DEEPEST: Final = BEST * GROWTH**4
+"""Depth of the last round, 972, unless a page is larger."""
 _DOCUMENTS: Final = 1 << 16
 
 
 class Searcher(Protocol):
-    """What is asked of the index."""
+    """What a search for copies needs of the index."""
 
     def best(self, signature: Signature, limit: int, min_score: float | None) -> Columns:
         """Return the best matches of a signature by score."""
@@ -74,9 +74,12 @@ class Candidates(NamedTuple):
     rows : (n,) int64 ndarray
         Where the image's own signature is.
     rounds : (n,) int64 ndarray
-        The round that looks at the pair, from 0.
-    is_last : (n, 2) bool ndarray
-        Whether the pair is the last that a search yields up to each round but the last: there may be more.
+        The round that the pair belongs to, from 0.
+    is_last : (n, rounds) bool ndarray
+        Whether the search that found the pair ends with it in each round, and may find more in the next one.
+    n_best : int
+        How many pairs of the first search there are, the whole picture's best by score; they come first. The
+        pairs behind them may repeat others that another search found.
     """
 
     asked: NDArray[np.int64]
@@ -84,12 +87,24 @@ class Candidates(NamedTuple):
     rows: NDArray[np.int64]
     rounds: NDArray[np.int64]
     is_last: NDArray[np.bool_]
+    n_best: int
 
 
-def round_for(page: range, image_count: int) -> int:
-    """Return the first round up to which a page has enough candidates, in an index of so many images."""
-    depths = _depths(_usual_best(image_count), len(page), 0)
-    return min(int(np.searchsorted(depths, page.stop)), ROUNDS - 1)
+def depths_for(page_size: int, image_count: int) -> NDArray[np.int64]:
+    """Return the least depth of each round, for pages of a size in an index of so many images.
+
+    For ten of a million these are 10, 36, 108, 324 and 972.
+    """
+    depths = [page_size]
+    while depths[-1] < DEEPEST:
+        depths.append(min(GROWTH * max(depths[-1], _usual_best(image_count)), DEEPEST))
+    return np.array(depths)
+
+
+def first_round(depths: NDArray[np.int64], end: int, image_count: int) -> int:
+    """Return the first round that is likely to find so many matches in an index of so many images."""
+    of_whole = np.maximum(depths, _usual_best(image_count))
+    return min(int(np.searchsorted(of_whole, end)), len(depths) - 1)
 
 
 def candidates(
@@ -98,12 +113,11 @@ def candidates(
     population: Population,
     searcher: Searcher,
     *,
-    last_round: int,
-    page_size: int,
+    depths: NDArray[np.int64],
     min_score: float | None,
     n_excluded: int,
 ) -> tuple[Candidates, Signatures]:
-    """Return the candidates of all rounds up to one, and their signatures.
+    """Return the candidates of the first rounds, and their signatures.
 
     Parameters
     ----------
@@ -114,67 +128,59 @@ def candidates(
     population : Population
         The images searched.
     searcher : Searcher
-    last_round : int
-        0..2
-    page_size : int
-        So many matches are wanted at once.
+    depths : (rounds,) int64 ndarray
+        The first of `depths_for`.
     min_score : float or None
-        Candidates by score have at least this.
+        Minimum score of candidates by score.
     n_excluded : int
-        So many candidates nobody wants: there are as many more.
+        Every search is deeper by this, because so many images may not count.
     """
     telling, is_weak = telling_of(held, population)
-    more = effort(population.image_count)
-    of_whole = _depths(_usual_best(population.image_count), page_size, n_excluded)
-    of_weak = _depths(WEAK_BEST, page_size, n_excluded)
-    of_sharers = _depths(MOST_SHARERS, page_size, n_excluded)
-    least_of_others = max(EASY_SCORE if more >= EASY_EFFORT else WEAK_SCORE, min_score or 0.0)
-    numbers: list[int] = []
-    columns: list[Columns] = []
-    depths: list[NDArray[np.int64]] = []
+    is_easy = effort(population.image_count) >= EASY_EFFORT
+    min_score_of_others = max(EASY_SCORE if is_easy else WEAK_SCORE, min_score or 0.0)
+    of_whole = np.maximum(depths, _usual_best(population.image_count)) + n_excluded
+    of_weak = np.maximum(depths, WEAK_BEST) + n_excluded
+    of_sharers = np.maximum(depths, MOST_SHARERS) + n_excluded
+
+    best = searcher.best(asked[0].signature, int(of_whole[-1]), min_score)
+    searches = [(0, of_whole, best)]
+    sharers = searcher.sharing(telling, int(of_sharers[-1]))
     half = telling.most() / 2
-    sharers = searcher.sharing(telling, int(of_sharers[last_round]))
     for number, (image_ids, bits, segments, documents) in enumerate(sharers):
         count = max(SHARERS + n_excluded, int(np.count_nonzero(bits >= half[number])))
-        numbers.append(number)
-        columns.append((image_ids[:count], bits[:count], segments[:count], documents[:count]))
-        depths.append(of_sharers)
-        if number == 0 or is_weak[number] or more >= EASY_EFFORT:
-            least, of_best = (min_score, of_whole) if number == 0 else (least_of_others, of_weak)
-            numbers.append(number)
-            columns.append(searcher.best(asked[number].signature, int(of_best[last_round]), least))
-            depths.append(of_best)
+        most = image_ids[:count], bits[:count], segments[:count], documents[:count]
+        searches.append((number, of_sharers, most))
+        if number and (is_weak[number] or is_easy):
+            alike = searcher.best(asked[number].signature, int(of_weak[-1]), min_score_of_others)
+            searches.append((number, of_weak, alike))
+    return _joined(searches, len(best[0]), searcher)
+
+
+def _joined(
+    searches: list[tuple[int, NDArray[np.int64], Columns]], n_best: int, searcher: Searcher
+) -> tuple[Candidates, Signatures]:
+    """Return what searches found, and the signatures of the images.
+
+    Parameters
+    ----------
+    searches : list of (number, depths, found)
+        The number of the signature, the depths of all rounds, and the result.
+    n_best : int
+        See `Candidates`.
+    searcher : Searcher
+    """
+    numbers, depths, columns = zip(*searches, strict=True)
     counts = [len(column[0]) for column in columns]
     image_ids, _, segments, documents = (np.concatenate(column) for column in zip(*columns, strict=True))
     places, rows = np.unique(segments.astype(np.int64) * _DOCUMENTS + documents, return_inverse=True)
     segments, documents = np.divmod(places, _DOCUMENTS)
     signatures = searcher.read(segments.astype(np.int32), documents.astype(np.int32))
-    rank = np.concatenate([np.arange(count) for count in counts])[:, None]
+    rank = np.concatenate([np.arange(1, count + 1) for count in counts])[:, None]
     depth = np.repeat(depths, counts, axis=0)
-    rounds, is_last = np.count_nonzero(rank >= depth, axis=1), rank == depth[:, :-1] - 1
-    found = Candidates(np.repeat(numbers, counts), image_ids, rows, rounds, is_last)
-    return _each_once(found), signatures
-
-
-def _each_once(found: Candidates) -> Candidates:
-    """Return the same, each pair that two searches found once: in its first round, and the last of either."""
-    if len(found.asked) == 0:
-        return found
-    pairs = found.asked * (found.rows.max() + 1) + found.rows
-    order = np.argsort(pairs * ROUNDS + found.rounds)
-    pairs = pairs[order]
-    first = np.flatnonzero(np.concatenate([[True], pairs[1:] != pairs[:-1]]))
-    is_last = np.logical_or.reduceat(found.is_last[order], first, axis=0)
-    asked, image_ids, rows, rounds, _ = found
-    once = order[first]
-    return Candidates(asked[once], image_ids[once], rows[once], rounds[once], is_last)
+    rounds, is_last = np.count_nonzero(rank > depth, axis=1), rank == depth
+    return Candidates(np.repeat(numbers, counts), image_ids, rows, rounds, is_last, n_best), signatures
 
 
 def _usual_best(image_count: int) -> int:
-    """Return how many of the whole picture's best by score the first round looks at."""
+    """Return how many of the whole picture's best by score the first round has at least."""
     return int(BEST * effort(image_count))
-
-
-def _depths(usual: int, page_size: int, n_excluded: int) -> NDArray[np.int64]:
-    """Return how many candidates of a kind there are up to each of the three rounds."""
-    return np.maximum(max(usual, page_size), (0, *FURTHER)) + n_excluded

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from iqdb_core.index.evidence.candidates import ROUNDS, candidates, round_for
+from iqdb_core.index.evidence.candidates import candidates, depths_for, first_round
 from iqdb_core.index.evidence.leading import with_leader
 from iqdb_core.index.evidence.likelihood import (
     USUAL_BUCKETS,
     Evidence,
     Population,
-    detail_of,
     details_of,
     likelihoods,
     log_odds,
@@ -52,6 +51,16 @@ class CopyFilter:
     exclude: Collection[int] = ()
 
 
+class _Query(NamedTuple):
+    """What is asked for: the signatures, and what follows from them and the population alone."""
+
+    asked: Sequence[QuerySignature]
+    averages: NDArray[np.float64]
+    held: Held
+    evidence: Evidence
+    population: Population
+
+
 class _Judged(NamedTuple):
     """Pairs of a signature and an image, and what is known of each.
 
@@ -69,10 +78,8 @@ class _Judged(NamedTuple):
 
     def details(self, places: NDArray[np.int64], population: Population) -> NDArray[np.float64]:
         """Return the most evidence that the images of some pairs can give, in bits."""
-        buckets, is_held, is_told = self.held
         rows = self.pairs.rows[places]
-        held = Held(buckets[rows], is_held[rows], is_told[rows])
-        return details_of(held, self.signatures.averages[rows], population)
+        return details_of(self.held.of(rows), self.signatures.averages[rows], population)
 
 
 def find_copies(
@@ -92,12 +99,25 @@ def find_copies(
     Notes
     -----
     Matches above even odds come before all others, and in both those of a further round behind those of the
-    rounds before. So all pages of one size are cut from one list, whichever round each of them needs.
+    rounds before. So all pages of one size are parts of one list, whichever round each of them needs.
     """
+    averages, positions = rows_of([one.signature for one in asked])
+    held = held_by(Signatures(averages, positions))
+    query = _Query(asked, averages, held, Evidence(held, averages, population), population)
     end = wanted.offset + wanted.limit
-    for reached in range(round_for(range(wanted.offset, end), population.image_count), ROUNDS):
-        judged = _judged(asked, wanted, population, searcher, reached)
-        matches, is_settled = _ranked(judged, wanted, population, reached)
+    depths = depths_for(wanted.limit, population.image_count)
+    for last_round in range(first_round(depths, end, population.image_count), len(depths)):
+        pairs, signatures = candidates(
+            asked,
+            held,
+            population,
+            searcher,
+            depths=depths[: last_round + 1],
+            min_score=wanted.min_score,
+            n_excluded=len(wanted.exclude),
+        )
+        judged = _judged(query, pairs, signatures, wanted, searcher.nonempty)
+        matches, is_settled = _ranked(judged, wanted, population)
         if is_settled:
             break
     shown = matches[wanted.offset : end]
@@ -105,20 +125,21 @@ def find_copies(
         Copy(
             image_id=image_id,
             score=score,
-            signature=judged.signatures.signature(row),
+            signature=signatures.signature(row),
             likelihood=likelihood,
             detail=detail,
             part=asked[number].part,
             turn=asked[number].turn,
         )
         for number, image_id, row, score, likelihood, detail in zip(
-            *(column[shown].tolist() for column in (*judged.pairs[:3], judged.scores)),
+            *(column[shown].tolist() for column in (*pairs[:3], judged.scores)),
             likelihoods(judged.logits[shown]).tolist(),
             judged.details(shown, population).tolist(),
             strict=True,
         )
     ]
-    return Copies(copies, detail_of(asked[0].signature, population))
+    own = held.of(np.zeros(1, np.int64))
+    return Copies(copies, float(details_of(own, averages[:1], population)[0]))
 
 
 def odds_of(
@@ -157,34 +178,21 @@ def odds_of(
 
 
 def _judged(
-    asked: Sequence[QuerySignature],
+    query: _Query,
+    pairs: Candidates,
+    signatures: Signatures,
     wanted: CopyFilter,
-    population: Population,
-    searcher: Searcher,
-    last_round: int,
+    nonempty: NDArray[np.bool_],
 ) -> _Judged:
-    """Return the candidates of all rounds up to one, judged."""
-    asked_for = rows_of([one.signature for one in asked])
-    held = held_by(asked_for)
-    pairs, signatures = candidates(
-        asked,
-        held,
-        population,
-        searcher,
-        last_round=last_round,
-        page_size=wanted.limit,
-        min_score=wanted.min_score,
-        n_excluded=len(wanted.exclude),
-    )
+    """Return candidates, judged; `signatures` are those of the images."""
+    asked, own_averages, held, evidence, population = query
     averages = signatures.averages[pairs.rows]
     others = held_by(signatures)
     shared = shared_by(held, others, pairs.asked, pairs.rows)
-    scores = scores_of(held, asked_for.averages, searcher.nonempty, shared, averages)
+    scores = scores_of(held, own_averages, nonempty, shared, averages)
     usual_scores = scores
     if population.is_small:
-        usual = searcher.nonempty | USUAL_BUCKETS
-        usual_scores = scores_of(held, asked_for.averages, usual, shared, averages)
-    evidence = Evidence(held, asked_for.averages, population)
+        usual_scores = scores_of(held, own_averages, nonempty | USUAL_BUCKETS, shared, averages)
     logits = odds_of(asked, evidence, shared, averages, usual_scores, population.image_count)
     logits = without_surroundings(asked, held, others, pairs.rows, shared, usual_scores, logits)
     is_excluded = np.zeros(len(scores), np.bool_)
@@ -194,15 +202,14 @@ def _judged(
     if wanted.min_score is not None:
         is_enough = scores >= wanted.min_score
     first = np.flatnonzero(is_enough & ~is_excluded & (pairs.rounds == 0))
-    logits[first] = with_leader(logits[first], scores[first], np.flatnonzero(pairs.asked[first] == 0))
+    n_best = int(np.searchsorted(first, pairs.n_best))
+    logits[first] = with_leader(logits[first], scores[first], n_best)
     if wanted.min_likelihood is not None:
         is_enough &= likelihoods(logits) >= wanted.min_likelihood
     return _Judged(pairs, signatures, others, scores, logits, is_enough, is_excluded)
 
 
-def _ranked(
-    judged: _Judged, wanted: CopyFilter, population: Population, reached: int
-) -> tuple[NDArray[np.int64], bool]:
+def _ranked(judged: _Judged, wanted: CopyFilter, population: Population) -> tuple[NDArray[np.int64], bool]:
     """Return the places of the matches in order, and whether the page that is wanted needs no further round.
 
     Each image once, at its best. First those above even odds: of the first round, then of the second and so
@@ -211,10 +218,11 @@ def _ranked(
     for the first groups one above even odds.
     """
     pairs = judged.pairs
+    n_rounds = pairs.is_last.shape[1]
     is_copy = judged.logits > EVEN_ODDS
-    last = _last_round(pairs.is_last, judged.is_enough)
-    last_of_copies = _last_round(pairs.is_last, judged.is_enough & is_copy)
-    groups = pairs.rounds + np.where(is_copy & (pairs.rounds <= last_of_copies), 0, ROUNDS)
+    last = _last_round(pairs.is_last[judged.is_enough])
+    last_of_copies = _last_round(pairs.is_last[judged.is_enough & is_copy])
+    groups = pairs.rounds + np.where(is_copy & (pairs.rounds <= last_of_copies), 0, n_rounds)
     places = np.flatnonzero(judged.is_enough & ~judged.is_excluded & (pairs.rounds <= last))
     keys = pairs.asked, pairs.image_ids, -judged.logits, groups
     places = places[np.lexsort(tuple(key[places] for key in keys))]
@@ -223,14 +231,14 @@ def _ranked(
     if wanted.min_detail is not None:
         places = places[judged.details(places, population) >= wanted.min_detail]
     end = wanted.offset + wanted.limit
-    n_copies = int(np.count_nonzero(groups[places] < ROUNDS))
-    is_settled = (n_copies >= end or last_of_copies <= reached) and (len(places) >= end or last <= reached)
+    n_copies = int(np.count_nonzero(groups[places] < n_rounds))
+    is_settled = (n_copies >= end or last_of_copies < n_rounds) and (len(places) >= end or last < n_rounds)
     return places, is_settled
 
 
-def _last_round(is_last: NDArray[np.bool_], is_match: NDArray[np.bool_]) -> int:
-    """Return the round that has no match among its last candidates; see `Candidates.is_last`."""
-    return int(np.cumprod(np.logical_or.reduce(is_last[is_match], axis=0)).sum())
+def _last_round(is_last: NDArray[np.bool_]) -> int:
+    """Return the first round in which no search ends with one of some pairs; see `Candidates.is_last`."""
+    return int(np.cumprod(is_last.any(axis=0)).sum())
 
 
 def _is_late(asked: Sequence[QuerySignature]) -> NDArray[np.bool_]:

@@ -21,28 +21,23 @@ LEAD: Final = 3.0
 """So many points of score ahead of the next is clear."""
 
 
-def with_leader(
-    logits: NDArray[np.float64], scores: NDArray[np.float64], own: NDArray[np.int64]
-) -> NDArray[np.float64]:
+def with_leader(logits: NDArray[np.float64], scores: NDArray[np.float64], n_best: int) -> NDArray[np.float64]:
     """Return log odds, with those of a clear best by score made the highest where all are hopeless.
 
     Parameters
     ----------
     logits, scores : (n,) float64 ndarray
-        Of matches.
-    own : (m,) int64 ndarray
-        Places of those of the whole picture as it is, each of another image.
+        Of matches. The first are the whole picture's best by score, in descending order.
+    n_best : int
+        How many of the first these are.
 
     Returns
     -------
     (n,) float64 ndarray
-        The same where something is likely enough, or no score of `own` is `LEAD` ahead of the next.
+        The same where something is likely enough, or the best score is not `LEAD` ahead of the next.
     """
-    if len(own) < 2 or likelihoods(most := logits.max()) >= HOPELESS:
-        return logits
-    first, second = own[np.argsort(-scores[own], kind="stable")[:2]]
-    if scores[first] - scores[second] < LEAD:
+    if n_best < 2 or scores[0] - scores[1] < LEAD or likelihoods(most := logits.max()) >= HOPELESS:
         return logits
     raised = logits.copy()
-    raised[first] = np.nextafter(most, np.inf)
+    raised[0] = np.nextafter(most, np.inf)
     return raised

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from iqdb_core.index.evidence.sharing import BIN_OF, BUCKETS_HELD, held_by, is_grey
+from iqdb_core.index.evidence.sharing import BIN_OF, BUCKETS_HELD, is_grey
 from iqdb_core.index.evidence.table import (
     COPY_DIFFERENCES,
     COPY_KINDS,
@@ -38,14 +38,12 @@ from iqdb_core.index.evidence.table import (
     STRANGER_DIFFERENCES,
     USUAL_SHARES,
 )
-from iqdb_core.index.rows import Signatures
 from iqdb_core.model import CHANNELS, KEPT, PLANE, SIDE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from iqdb_core.index.evidence.sharing import Held, Shared
-    from iqdb_core.model import Signature
 
 _BELIEVED_IMAGES: Final = 500
 """So many images the general shares count like beside the index's own counts, which are few at first."""
@@ -215,14 +213,8 @@ def _trusts(held: Held) -> NDArray[np.float64]:
     return trusts
 
 
-def detail_of(signature: Signature, population: Population) -> float:
-    """Return the most evidence that a signature can give, that about itself, in bits; at least 0."""
-    rows = Signatures(np.array([signature.averages]), signature.signed_positions()[None])
-    return float(details_of(held_by(rows), rows.averages, population)[0])
-
-
 def details_of(held: Held, averages: NDArray[np.float64], population: Population) -> NDArray[np.float64]:
-    """Return the most evidence that each of n signatures can give, in bits; see `detail_of`.
+    """Return the most evidence that each of n signatures can give, that about itself, in bits; at least 0.
 
     Parameters
     ----------

@@ -45,6 +45,10 @@ class Held(NamedTuple):
     is_held: NDArray[np.bool_]
     is_told: NDArray[np.bool_]
 
+    def of(self, rows: NDArray[np.int64]) -> Held:
+        """Return the buckets of some of the signatures."""
+        return Held(self.buckets[rows], self.is_held[rows], self.is_told[rows])
+
 
 class Shared(NamedTuple):
     """What n pairs of signatures share.
