@@ -35,13 +35,13 @@ def buckets_of(signature: Signature) -> set[int]:
     return held
 
 
-def told_by(signature: Signature) -> set[int]:
-    told = buckets_of(signature)
+def informative_in(signature: Signature) -> set[int]:
+    informative = buckets_of(signature)
     for channel in range(3):
-        filler = {(channel * 2 + 1) * PLANE + place for place in range(1, KEPT + 1)} & told
+        filler = {(channel * 2 + 1) * PLANE + place for place in range(1, KEPT + 1)} & informative
         if len(filler) >= 14:
-            told -= filler
-    return told
+            informative -= filler
+    return informative
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -61,7 +61,8 @@ def test_pairs_share_what_both_hold(seed: int) -> None:
         assert sorted(found) == sorted(both)
     for number in range(5):
         assert set(held.buckets[number, held.is_held[number]].tolist()) == buckets_of(asked.signature(number))
-        assert set(held.buckets[number, held.is_told[number]].tolist()) == told_by(asked.signature(number))
+        informative = set(held.buckets[number, held.is_informative[number]].tolist())
+        assert informative == informative_in(asked.signature(number))
 
 
 def test_scores_are_those_of_the_ranking_to_the_bit() -> None:
@@ -91,7 +92,7 @@ def place_of(bucket: int) -> tuple[int, int]:
 def naive_telling(signature: Signature, shares: dict[int, float], bar: int, more: float) -> list[int]:
     used: list[int] = []
     expected = bits = 0.0
-    for bucket in sorted(told_by(signature), key=lambda bucket: (shares[bucket], *place_of(bucket))):
+    for bucket in sorted(informative_in(signature), key=lambda bucket: (shares[bucket], *place_of(bucket))):
         expected += shares[bucket]
         is_used = expected <= USUAL_HELD * more or (expected <= MOST_HELD * more and bits < ENOUGH * bar)
         if not is_used or shares[bucket] > 0.5:
@@ -110,15 +111,15 @@ def test_rarest_buckets_tell_and_commonest_come_behind(n: int) -> None:
     telling, is_weak = telling_of(held_by(rows), population)
     assert telling.bar == n.bit_length()
     for number in range(24):
-        told = sorted(told_by(rows.signature(number)))
-        shares = dict(zip(told, population.shares(np.array(told)).tolist(), strict=True))
+        informative = sorted(informative_in(rows.signature(number)))
+        shares = dict(zip(informative, population.shares(np.array(informative)).tolist(), strict=True))
         count, end = int(telling.counts[number]), int(telling.ends[number])
         used = telling.buckets[number, :count].tolist()
         assert used == naive_telling(rows.signature(number), shares, telling.bar, effort(n))
         bits = [math.floor(-math.log2(shares[bucket])) for bucket in used]
         assert telling.bits[number, :count].tolist() == bits
         assert is_weak[number] == (sum(bits) < ENOUGH * telling.bar)
-        rest = [bucket for bucket in told if bucket not in used]
+        rest = [bucket for bucket in informative if bucket not in used]
         common = telling.buckets[number, count:end].tolist()
         assert len(common) == min(12, len(rest)) == len(set(common))
         least = min((shares[bucket] for bucket in common), default=0.0)

@@ -1,7 +1,7 @@
-"""Copies of a picture: what several signatures find together, ranked by likelihood.
+"""Copies of a picture: the candidates of its signatures, verified and ranked by likelihood.
 
-Answers: which images show this picture, or what one of its parts or turns shows? `candidates` says which are
-looked at; the evidence about each decides. Called by `Snapshot`.
+Answers: which images show this picture, or what one of its parts or turns shows? `candidates` suggests some,
+and the evidence about each decides. Called by `Snapshot`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from iqdb_core.model import Signature
 
 EVEN_ODDS: Final = 0.0
-"""Log odds above which a match is more likely a copy than not."""
+"""Log odds above which a match is more likely a copy than not: a likelihood of 0.5."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class CopyFilter:
 
 
 class _Query(NamedTuple):
-    """What is asked for: the signatures, and what follows from them and the population alone."""
+    """The signatures that are asked for, and what follows from them and the population alone."""
 
     asked: Sequence[QuerySignature]
     averages: NDArray[np.float64]

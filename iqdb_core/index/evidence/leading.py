@@ -1,4 +1,4 @@
-"""Who comes first where nothing is likely: the whole picture's clear best by score.
+"""Which match comes first where nothing is likely: the whole picture's best by score, if it leads clearly.
 
 Of a badly cropped or rotated picture little is left but its coarse shape, of which the score sees most. Pure
 arithmetic. Called by `copies`.
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 HOPELESS: Final = 0.1
-"""Below this likelihood parts, turns and even the evidence of the whole picture prove little."""
+"""Below this likelihood even the evidence of the whole picture proves little."""
 LEAD: Final = 3.0
-"""So many points of score ahead of the next is clear."""
+"""The best leads clearly if it is so many points of score ahead of the next."""
 
 
 def with_leader(logits: NDArray[np.float64], scores: NDArray[np.float64], n_best: int) -> NDArray[np.float64]:

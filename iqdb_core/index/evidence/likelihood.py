@@ -7,12 +7,12 @@ and no search. Called by `copies` and `pair`.
 The model. A copy is of one of a few kinds (nearly exact, edited, other colours, badly cropped, ...), each
 with a share of all copies, a chance to keep a coefficient for every channel and bin, and a usual difference
 of averages; `table` has them, fitted on variants made by code. Given the kind, coefficients are taken as
-independent; a stranger holds a bucket as often as the index does. What the model says is the log of the
-ratio of both probabilities, in nats.
+independent (naive Bayes); a stranger holds a bucket as often as images of the index do. The evidence is the
+log of the ratio of both probabilities, in nats.
 
-Coefficients are not independent, and a badly cropped copy keeps few of them, those of coarse shape last of
-all. So the evidence is corrected by what a conditional logit regression over searches for crops, edits and
-screenshots found: by which bins what is shared is in, by the averages, and by how much there was to share.
+Coefficients are not independent, and a badly cropped copy keeps few of them, mostly those of coarse shape. So
+the evidence is corrected, with weights from a conditional logit regression over searches for crops, edits and
+screenshots: by the bins of what is shared, by the averages, and by how much there was to share.
 """
 
 from __future__ import annotations
@@ -46,25 +46,27 @@ if TYPE_CHECKING:
     from iqdb_core.index.evidence.sharing import Held, Shared
 
 _BELIEVED_IMAGES: Final = 500
-"""So many images the general shares count like beside the index's own counts, which are few at first."""
+"""The general shares weigh as much as so many images, beside the index's own, which are few at first."""
 _FEWEST_IMAGES: Final = 10_000
-"""In an index of fewer images a match is judged as in one of so many, for which the table was fitted: that
-there are few says little about whether one is a copy, and strangers would seem likely."""
+"""A match among fewer images is judged as among so many, for which the table was fitted: that there are few
+says little about whether one is a copy, and strangers would seem likely."""
 _LEAST_DIFFERENCES: Final = (0.01, 0.005, 0.003)
-"""Equal averages are no proof: strangers of few colours have them too."""
+"""Copies of each kind are taken to differ by at least this, by channel: equal averages are no proof, since
+strangers of few colours have them too."""
 _MOST_APART: Final = 2.0
-"""More than the averages of pictures can be apart; a hash, or a file, may hold any."""
+"""Larger differences of averages count as this one. Pictures have none, but a hash or a file may."""
 _LEAST_SHARE: Final = 1e-6
 _MOST_SHARE: Final = 0.95
-"""Of strangers that are taken to hold a bucket: few images prove neither that none does nor that all do."""
+"""Bounds of the share of strangers that hold a bucket: few images prove neither that none does nor that all
+do."""
 _BITS_PER_NAT: Final = 1 / np.log(2)
 _SURE: Final = 9.3
-"""Log odds of a certain copy. Of parts and turns more than this makes little difference, so that what
-shows the whole picture as it is comes first among copies that are certain."""
+"""Log odds of a certain copy. What parts and turns have above this counts little, so that matches of the
+whole picture as it is come first among certain copies."""
 _FULL_SCORE: Final = 75.0
-"""From this score on a match shows the whole picture as it is. One that shares much and scores less, as
-another screenshot of the same app does, comes no sooner than a picture in it. Chosen on screenshots of 54
-pictures."""
+"""From this score on a match is taken to show the whole picture as it is. One that shares much but scores
+less, like another screenshot of the same app, is treated like a match of a part, and comes no sooner than the
+picture in the screenshot. Chosen on screenshots of 54 pictures."""
 _LATE_COST: Final = 1.0
 """What the parts after `FIRST_PARTS` lose, in log odds: they are seldom the right ones."""
 
@@ -78,8 +80,8 @@ def _general_shares() -> NDArray[np.float64]:
 
 _GENERAL_SHARES: Final = _general_shares()
 USUAL_BUCKETS: Final = _GENERAL_SHARES >= 1 / _FEWEST_IMAGES
-"""(98,304,) bool: which some image of so many can be expected to hold. Where few images hold few buckets,
-IQDB's rule that nothing else counts gives them all high scores, strangers, too."""
+"""(98,304,) bool: which buckets some image of so many can be expected to hold. By IQDB's rule only buckets
+count that some image of the index holds; where these are few, strangers score high, too."""
 _LOG_KINDS: Final = np.log(np.array(COPY_KINDS))
 _LOG_KEPT: Final = np.log(KEPT_SHARES).transpose(1, 2, 0).copy()
 _LOG_LOST: Final = np.log(1 - np.array(KEPT_SHARES)).transpose(1, 2, 0).copy()
@@ -87,7 +89,7 @@ _LOG_LOST: Final = np.log(1 - np.array(KEPT_SHARES)).transpose(1, 2, 0).copy()
 _COPY_DIFFERENCES: Final = np.maximum(COPY_DIFFERENCES, _LEAST_DIFFERENCES)
 _LOG_DIFFERENCES: Final = np.log(STRANGER_DIFFERENCES / _COPY_DIFFERENCES)
 _DIFFERENCE_COSTS: Final = 1 / np.array(STRANGER_DIFFERENCES) - 1 / _COPY_DIFFERENCES
-"""Kind, channel: what equal averages say, and what a difference takes away."""
+"""Kind, channel: the evidence of equal averages, and what each difference takes from it."""
 _SHARED_WEIGHTS: Final = np.array(SHARED_WEIGHTS)
 _DIFFERENCE_WEIGHTS: Final = np.array(DIFFERENCE_WEIGHTS)
 _MOST_DIFFERENCES: Final = np.array(MOST_DIFFERENCES)
@@ -110,7 +112,7 @@ class Population:
 
     @property
     def is_small(self) -> bool:
-        """Whether there are fewer images than matches are judged by."""
+        """Whether matches are judged as among more images; see `_FEWEST_IMAGES`."""
         return self.image_count < _FEWEST_IMAGES
 
     def shares(self, buckets: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -123,7 +125,7 @@ class Population:
 
 
 class Evidence:
-    """What signatures can say about others, of a population.
+    """The evidence of signatures about others of a population.
 
     Parameters
     ----------
@@ -142,18 +144,18 @@ class Evidence:
         self._ratios = _weighed(self._channels, _LOG_DIFFERENCES.T)
         self.trusts = _trusts(held)
         """0..1 for each signature: how much there is to compare; 0 for a flat picture."""
-        buckets = held.buckets[held.is_told]
+        buckets = held.buckets[held.is_informative]
         strangers = population.shares(buckets)
         kinds = buckets // (2 * PLANE), BIN_OF[buckets % PLANE] - 1
         missing = np.zeros((*held.buckets.shape, len(_LOG_KINDS)))
-        missing[held.is_told] = _LOG_LOST[kinds] - np.log(1 - strangers)[:, None]
+        missing[held.is_informative] = _LOG_LOST[kinds] - np.log(1 - strangers)[:, None]
         gains = np.zeros((m, BUCKETS_HELD + 1, len(_LOG_KINDS)))
-        gains[:, 1:][held.is_told] = _LOG_KEPT[kinds] - np.log(strangers)[:, None]
+        gains[:, 1:][held.is_informative] = _LOG_KEPT[kinds] - np.log(strangers)[:, None]
         gains[:, 1:] -= missing
         self._gains = gains.reshape(-1, len(_LOG_KINDS))
         self._start = _LOG_KINDS + missing.sum(axis=1)
         surprises = np.zeros(held.buckets.shape)
-        surprises[held.is_told] = -np.log(strangers)
+        surprises[held.is_informative] = -np.log(strangers)
         corrections = np.zeros((m, BUCKETS_HELD + 1))
         corrections[:, 1:] = surprises * _SHARED_WEIGHTS[BIN_OF[held.buckets % PLANE] - 1]
         self._corrections = corrections.reshape(-1)
@@ -198,8 +200,8 @@ class Evidence:
 def _weighed(by_channel: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the product of matrices, (n, 3) and (3, k); each row is the same to the bit whatever the others.
 
-    That of `@` depends on how many rows there are, and the same match would be judged differently on another
-    page.
+    With `@` it would depend on how many rows there are: one match would be judged differently on different
+    pages.
     """
     product: NDArray[np.float64] = by_channel[:, :1] * weights[0]
     for channel in range(1, CHANNELS):
@@ -209,7 +211,7 @@ def _weighed(by_channel: NDArray[np.float64], weights: NDArray[np.float64]) -> N
 
 def _trusts(held: Held) -> NDArray[np.float64]:
     """Return how much there is to compare of each signature, 0..1."""
-    trusts: NDArray[np.float64] = np.minimum(1.0, held.is_told.sum(axis=1) / KEPT)
+    trusts: NDArray[np.float64] = np.minimum(1.0, held.is_informative.sum(axis=1) / KEPT)
     return trusts
 
 
@@ -225,9 +227,9 @@ def details_of(held: Held, averages: NDArray[np.float64], population: Population
     population : Population
     """
     logs = _LOG_KEPT[held.buckets // (2 * PLANE), BIN_OF[held.buckets % PLANE] - 1]
-    told = held.is_told.astype(np.float64)[:, None]
-    by_kind = _LOG_KINDS + (told @ logs)[:, 0]
-    by_kind -= (told[:, 0] * np.log(population.shares(held.buckets))).sum(axis=1)[:, None]
+    informative = held.is_informative.astype(np.float64)[:, None]
+    by_kind = _LOG_KINDS + (informative @ logs)[:, 0]
+    by_kind -= (informative[:, 0] * np.log(population.shares(held.buckets))).sum(axis=1)[:, None]
     said = np.where(is_grey(averages)[:, None], _LOG_DIFFERENCES[:, 0], _LOG_DIFFERENCES.sum(axis=1))
     by_kind += np.where(said > 0, _trusts(held)[:, None] * said, said)
     details: NDArray[np.float64] = np.maximum(0.0, np.logaddexp.reduce(by_kind, axis=1) * _BITS_PER_NAT)
@@ -249,7 +251,7 @@ def log_odds(
     is_plain: bool | NDArray[np.bool_] = True,
     is_late: bool | NDArray[np.bool_] = False,
 ) -> NDArray[np.float64]:
-    """Return the log odds that matches are copies, by the evidence and by how many could have matched.
+    """Return the log odds that matches are copies, by the evidence and by how many images were searched.
 
     Parameters
     ----------

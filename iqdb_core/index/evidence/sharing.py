@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 BUCKETS_HELD: Final = CHANNELS * KEPT
 _LEAST_FILLER: Final = 14
-"""Of the first forty positions, in a channel whose rest is fillers; see `_is_filler`."""
+"""A channel with so many of the positions -1 to -40 has fillers; see `_is_filler`."""
 BIN_OF: Final = np.minimum(np.maximum(np.arange(PLANE) // SIDE, np.arange(PLANE) % SIDE), BINS - 1)
 """The bin, 0..5, of each position."""
 _WEIGHTS: Final = np.array(WEIGHTS)
@@ -36,18 +36,18 @@ class Held(NamedTuple):
     buckets : (n, 120) int64 ndarray
         By channel and signed position.
     is_held : (n, 120) bool ndarray
-        Not the colours of grey pictures, nor what occurs again.
-    is_told : (n, 120) bool ndarray
-        Of those, what says something: no fillers, see `_is_filler`.
+        False for the colours of grey pictures, and for positions that are repeated.
+    is_informative : (n, 120) bool ndarray
+        Those held that are no fillers, which say nothing; see `_is_filler`.
     """
 
     buckets: NDArray[np.int64]
     is_held: NDArray[np.bool_]
-    is_told: NDArray[np.bool_]
+    is_informative: NDArray[np.bool_]
 
     def of(self, rows: NDArray[np.int64]) -> Held:
         """Return the buckets of some of the signatures."""
-        return Held(self.buckets[rows], self.is_held[rows], self.is_told[rows])
+        return Held(self.buckets[rows], self.is_held[rows], self.is_informative[rows])
 
 
 class Shared(NamedTuple):
@@ -58,8 +58,8 @@ class Shared(NamedTuple):
     asked : (n,) int64 ndarray
         Which of m signatures the first of each pair is.
     places : (k,) int64 ndarray
-        121 * asked + 1 + the place in its buckets of one that is shared; pair after pair. Each pair has at
-        least one: 121 * asked stands for none.
+        For each bucket that a pair shares 121 * asked + 1 + its place among the buckets of the first; pair
+        after pair. Each pair has at least one entry: 121 * asked stands for no bucket.
     starts : (n,) int64 ndarray
         Where each pair begins in `places`.
     """
@@ -90,12 +90,12 @@ def held_by(signatures: Signatures) -> Held:
     is_held = np.ones(ordered.shape, np.bool_)
     is_held[:, :, 1:] = ordered[:, :, 1:] != ordered[:, :, :-1]
     is_held[is_grey(averages), 1:] = False
-    is_told = is_held & ~_is_filler(ordered)
+    is_informative = is_held & ~_is_filler(ordered)
     buckets = buckets_of(ordered)
     return Held(
         buckets.reshape(n, BUCKETS_HELD),
         is_held.reshape(n, BUCKETS_HELD),
-        is_told.reshape(n, BUCKETS_HELD),
+        is_informative.reshape(n, BUCKETS_HELD),
     )
 
 
@@ -115,7 +115,7 @@ def shared_by(held: Held, others: Held, asked: NDArray[np.int64], rows: NDArray[
     place_of[number, held.buckets[number, place]] = place + 1
     found = place_of.reshape(-1)[asked[:, None] * BUCKETS + others.buckets[rows]]
     is_shared = (found > 0) & others.is_held[rows]
-    # A pair that shares nothing has an entry, too, which says so: `reduceat` knows no empty ranges.
+    # Pairs that share nothing need an entry, too: `reduceat` cannot sum empty ranges.
     found[:, 0] *= is_shared[:, 0]
     is_shared[:, 0] = True
     counts = np.count_nonzero(is_shared, axis=1)
@@ -161,8 +161,8 @@ def scores_of(
 def _is_filler(signed: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Return which of (n, channels, 40) positions say nothing: they stand for coefficients of zero.
 
-    In a flat channel, or one with a few lines, fewer than 40 coefficients are other than zero. The rest of
-    the kept positions are then the first of all, -1 to -40, which real pictures hold twelve of at most.
+    In a flat channel, or one with a few lines, fewer than 40 coefficients are not zero. The rest of the kept
+    positions are then the first ones, -1 to -40. Real pictures hold at most twelve of these.
     """
     is_first = (signed < 0) & (signed >= -KEPT)
     filler: NDArray[np.bool_] = is_first & (is_first.sum(axis=2, keepdims=True) >= _LEAST_FILLER)

@@ -30,19 +30,21 @@ MOST_SCORE: Final = 70.0
 """From this score on both are so alike that one is the other with a change."""
 LEAST_AREA: Final = 0.15
 MOST_AREA: Final = 0.85
-"""Of what the signature is of: how much of it a part is. Around a larger one there is too little to tell."""
+"""The area of a part, as a share of the picture that it is inside of. Around a larger part there is too
+little to compare."""
 LEAST_ASIDE: Final = 10
-"""So many coefficients there have to be on either side of a part's edge."""
+"""So many coefficients have to be inside a part, and outside of it."""
 MOST_SHARED_INSIDE: Final = 0.2
 LEAST_SHARED_OUTSIDE: Final = 0.4
-"""Of what pairs that share only surroundings have in common. All these numbers were chosen on screenshots of
-188 pictures among those of 60 others in the same apps, and on copies of 27 pictures with bars, blocks,
-stickers, other captions, or one of four painted over, which are to stay likely; see docs/recall.md."""
+"""Which share of the coefficients inside and outside a pair has in common that shares only surroundings. All
+these numbers were chosen on screenshots of 188 pictures among those of 60 others in the same apps, and on
+copies of 27 pictures with bars, blocks, stickers, other captions, or one of four painted over, which are to
+stay likely; see docs/recall.md."""
 LEAST_OTHER_INSIDE: Final = 0.25
-"""So many, for each of the query's inside, the other picture has there too: it shows something else. Where it
-shows nothing the picture was painted over, or blurred, and the rest is a copy."""
+"""For each coefficient of the query inside, the other picture has at least so many there: it shows something
+else. Where it shows nothing, the picture was painted over or blurred, and the rest is a copy."""
 _MARGIN: Final = 2
-"""So many pixels a part may stick out of what it is inside of: sides are guessed."""
+"""By so many pixels a part may stick out of the picture that it is inside of: sides are guessed."""
 _MOSTLY: Final = 5
 """A coefficient is inside if at most one in so many of its pixels is outside, and the other way round."""
 
@@ -105,7 +107,7 @@ def share_surroundings(
         if inner is None:
             continue
         pairs = likely[shared.asked[likely] == number]
-        inside, outside = inner.sides(held.buckets[number], held.is_told[number])
+        inside, outside = inner.sides(held.buckets[number], held.is_informative[number])
         is_shared = _is_shared(shared, pairs)
         counts, around = inside.sum(axis=1), outside.sum(axis=1)
         is_around = is_shared @ inside.T <= MOST_SHARED_INSIDE * counts
@@ -113,7 +115,7 @@ def share_surroundings(
         is_around &= np.minimum(counts, around) >= LEAST_ASIDE
         for part in np.flatnonzero(is_around.any(axis=0)).tolist():
             chosen = pairs[is_around[:, part]]
-            of_others = others.buckets[rows[chosen]], others.is_told[rows[chosen]]
+            of_others = others.buckets[rows[chosen]], others.is_informative[rows[chosen]]
             others_inside, _ = inner.of(part).sides(*of_others)
             found[chosen[others_inside.sum(axis=1) >= LEAST_OTHER_INSIDE * counts[part]]] = True
     return found
@@ -126,9 +128,10 @@ class _Inner:
     Parameters
     ----------
     across, down : (p, 128) int64 ndarray
-        How much of each Haar function along a row, and down a column, is inside; both are in units of which
-        `area` make up a pixel of 128 x 128.
+        How many pixels of each Haar function along a row are inside, times the width of the picture, and how
+        many of each down a column, times its height.
     area : int
+        Width times height.
     """
 
     across: NDArray[np.int64]
@@ -140,7 +143,7 @@ class _Inner:
         return _Inner(self.across[part : part + 1], self.down[part : part + 1], self.area)
 
     def sides(
-        self, buckets: NDArray[np.int64], is_told: NDArray[np.bool_]
+        self, buckets: NDArray[np.int64], is_informative: NDArray[np.bool_]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return 1 for buckets inside of a part, and for those outside of it, 0 for others.
 
@@ -149,14 +152,14 @@ class _Inner:
         row, column = np.divmod(buckets % PLANE, SIDE)
         common = self.down[:, row] * self.across[:, column]
         whole = _WIDTHS[row] * _WIDTHS[column] * self.area
-        inside = is_told & (_MOSTLY * (whole - common) <= whole)
-        outside = is_told & (_MOSTLY * common <= whole)
+        inside = is_informative & (_MOSTLY * (whole - common) <= whole)
+        outside = is_informative & (_MOSTLY * common <= whole)
         shape = (-1, BUCKETS_HELD)
         return inside.reshape(shape).astype(np.float64), outside.reshape(shape).astype(np.float64)
 
 
 def _inner_parts(asked: Sequence[QuerySignature], number: int) -> _Inner | None:
-    """Return the parts inside of what a signature is of; None if there are none, or it is turned about."""
+    """Return the parts inside of what a signature is of; None without any, or for turns but the mirror."""
     one, size = asked[number], asked[0].size
     if size is None or one.turn not in {"none", "mirror"}:
         return None
@@ -179,7 +182,7 @@ def _inner_parts(asked: Sequence[QuerySignature], number: int) -> _Inner | None:
 
 
 def _common(first: NDArray[np.int64], last: NDArray[np.int64], length: int) -> NDArray[np.int64]:
-    """Return how much of each Haar function of lines lies in ranges of them, in 1/length of its pixels."""
+    """Return how many of the pixels of each Haar function of a line are in ranges of it, times `length`."""
     begin, end = SIDE * first[:, None], SIDE * last[:, None]
     starts, ends = _STARTS * length, (_STARTS + _WIDTHS) * length
     common: NDArray[np.int64] = np.maximum(np.minimum(ends, end) - np.maximum(starts, begin), 0)

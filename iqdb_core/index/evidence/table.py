@@ -51,13 +51,13 @@ USUAL_SHARES: Final = (
 )
 """How often a picture holds a signed position, by channel and the octaves of row and column."""
 SHARED_WEIGHTS: Final = (-1.415, -1.123, 0.388, -1.422, 1.137)
-"""By what a nat of surprise in a shared coefficient counts more, by bin 1..5: badly cropped copies share fine
-coefficients by no chance, and strangers share coarse ones that depend on each other."""
+"""How much more a nat of surprise in a shared coefficient counts, by bin 1..5: badly cropped copies do not
+share fine coefficients by chance, and strangers share coarse ones, which depend on each other."""
 DIFFERENCE_WEIGHTS: Final = (417.0, 1118.0, 1962.0)
 MOST_DIFFERENCES: Final = (0.15, 0.05, 0.03)
-"""By what a difference of averages counts against, in nats, by channel, and up to which difference."""
+"""What a difference of averages takes away, in nats, by channel, and up to which difference."""
 DETAIL_WEIGHT: Final = 0.187
-"""By what a nat that the query could have shared counts for its matches: those of plain pictures are likelier
+"""What each nat that the query could have shared adds for its matches: those of plain pictures are more often
 strangers."""
 SCORE_WEIGHT: Final = 4.16
 PART_PENALTY: Final = 118.0
@@ -65,5 +65,5 @@ PART_PENALTY: Final = 118.0
 many of them, and plain search must lose nothing by them."""
 SCALE: Final = 0.0387
 OFFSET: Final = -0.39
-"""What makes log odds of evidence and number of images: a logistic regression over the best matches of
-queries of which two in seven have no picture to find."""
+"""They turn evidence and the number of images into log odds: a logistic regression over the best matches of
+queries, of which two in seven have no picture to find."""

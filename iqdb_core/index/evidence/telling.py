@@ -19,25 +19,25 @@ if TYPE_CHECKING:
     from iqdb_core.index.evidence.sharing import Held
 
 USUAL_HELD: Final = 0.03
-"""So many telling buckets are looked up that a stranger holds this many of them on average, times `effort`:
+"""Buckets are looked up, rarest first, until a stranger holds this many of them on average, times `effort`:
 the cost of a search is how many images hold them."""
 MOST_HELD: Final = 0.06
-"""The same where so few tell too little."""
+"""The same where these are not worth enough."""
 ENOUGH: Final = 2
-"""So many times the bar has to be in a signature's buckets: copies lose some."""
+"""A signature's buckets have to be worth so many times the bar, because copies lose some of them."""
 COMMON: Final = 12
 COMMON_BITS: Final = 4
-"""Of what shares enough telling buckets, that comes first which shares its commonest ones too: copies hold
-nearly all of them, strangers a third."""
+"""Images that share enough telling buckets are ordered by so many of the commonest ones too, each worth so
+many bits: copies hold nearly all of them, strangers a third."""
 _FULL_IMAGES: Final = 1_000_000
 _MOST_EFFORT: Final = 10.0
-"""In an index of fewer images, more is looked at for about the same cost."""
+"""An index of fewer images is searched more thoroughly for about the same cost."""
 _MOST_TELLING_SHARE: Final = 0.5
 """A bucket that a larger share of strangers holds tells nothing."""
 
 
 def effort(image_count: int) -> float:
-    """Return how many times as much of each image is looked at as in an index of a million, 1..10."""
+    """Return how much more thoroughly so many images are searched than a million, 1..10."""
     return min(_MOST_EFFORT, max(1.0, _FULL_IMAGES / max(image_count, 1)))
 
 
@@ -53,16 +53,16 @@ def telling_of(held: Held, population: Population) -> tuple[Telling, NDArray[np.
     Returns
     -------
     Telling
-        A signature's rarest buckets: as many as strangers hold 0.03 of on average; where they are worth less
-        than twice the bar, more until they are, up to 0.06; both times `effort`. One that a share p of the
-        population holds is worth -log2 p bits, rounded down.
-        The bar is what one image of the population is worth. Behind them are the commonest 12 of all.
+        A signature's rarest buckets: so many that a stranger holds 0.03 of them on average; where these are
+        worth less than twice the bar, more until they are, up to 0.06; both times `effort`. One that a share
+        p of the population holds is worth -log2 p bits, rounded down. The bar is the number of bits that
+        tells one image from all others of the population. Behind them are the commonest 12 of all.
     is_weak : (m,) bool ndarray
         Whether a signature's are worth less than twice the bar.
     """
     bar = max(population.image_count, 1).bit_length()
     more = effort(population.image_count)
-    shares = np.where(held.is_told, population.shares(held.buckets), 2.0)
+    shares = np.where(held.is_informative, population.shares(held.buckets), 2.0)
     order = np.argsort(shares, axis=1, kind="stable")
     shares = np.take_along_axis(shares, order, axis=1)
     bits = np.maximum(np.floor(-np.log2(shares)), 0).astype(np.int64)
@@ -73,12 +73,12 @@ def telling_of(held: Held, population: Population) -> tuple[Telling, NDArray[np.
     is_weak: NDArray[np.bool_] = (bits * is_used).sum(axis=1) < ENOUGH * bar
     # Behind those that tell something, the commonest ones of all.
     counts = is_used.sum(axis=1)
-    n_told = held.is_told.sum(axis=1)
-    ends = np.minimum(counts + COMMON, n_told)
+    n_informative = held.is_informative.sum(axis=1)
+    ends = np.minimum(counts + COMMON, n_informative)
     place = np.arange(bits.shape[1])
     behind = place - counts[:, None]
     is_common = (behind >= 0) & (place < ends[:, None])
-    source = np.where(is_common, n_told[:, None] - 1 - behind, place)
+    source = np.where(is_common, n_informative[:, None] - 1 - behind, place)
     buckets = np.take_along_axis(held.buckets, np.take_along_axis(order, source, axis=1), axis=1)
     bits[is_common] = COMMON_BITS
     return Telling(buckets, bits, counts, ends, bar), is_weak
