@@ -1,4 +1,4 @@
-"""Evidence between signatures against plain arithmetic, and copies against a search of every pair."""
+"""Evidence between signatures, and copies, against plain arithmetic; what the search for copies promises."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from iqdb_core.index import ImageIndex, IndexOptions
-from iqdb_core.index.evidence import table
 from iqdb_core.index.evidence.leading import HOPELESS, LEAD, with_leader
 from iqdb_core.index.evidence.likelihood import Evidence, Population, details_of, likelihoods, log_odds
 from iqdb_core.index.evidence.sharing import Shared, held_by, shared_by
@@ -35,55 +34,7 @@ from iqdb_core.model import (
 from iqdb_core.signature import from_channels, from_image_bytes, parts_from_image_bytes, turned
 from tests.fixtures.index_rows import index_of
 from tests.fixtures.pictures import photos
-
-
-def _naive_evidence(query: Signature, other: Signature, counts: list[int], n: int) -> tuple[float, float]:
-    """Sum up what the model says, bucket by bucket; return it and what it is corrected to."""
-    totals = []
-    correction = 0.0
-    n_buckets = 0
-    for channel in range(1 if query.is_grey else CHANNELS):
-        held = query.signed_positions()[channel].tolist()
-        filler = [position for position in held if -KEPT <= position < 0]
-        n_buckets += len(set(held) - set(filler if len(filler) >= 14 else []))
-    for kind, share in enumerate(table.COPY_KINDS):
-        total = math.log(share)
-        by_averages = 0.0
-        for channel in range(1 if query.is_grey else CHANNELS):
-            held = other.signed_positions()[channel].tolist() if channel == 0 or not other.is_grey else []
-            asked = query.signed_positions()[channel].tolist()
-            filler = [position for position in asked if -KEPT <= position < 0]
-            for position in set(asked) - set(filler if len(filler) >= 14 else []):
-                row, column = divmod(abs(position), SIDE)
-                general = table.USUAL_SHARES[channel][row.bit_length()][column.bit_length()]
-                bucket = (channel * 2 + (position < 0)) * PLANE + abs(position)
-                p = min(max((counts[bucket] + 500 * general) / (n + 500), 1e-6), 0.95)
-                r = table.KEPT_SHARES[kind][channel][min(max(row, column), 5) - 1]
-                total += math.log(r / p) if position in held else math.log((1 - r) / (1 - p))
-            apart = abs(query.averages[channel] - other.averages[channel])
-            copy = max(table.COPY_DIFFERENCES[kind][channel], (0.01, 0.005, 0.003)[channel])
-            stranger = table.STRANGER_DIFFERENCES[channel]
-            by_averages += math.log(stranger / copy) + apart / stranger - apart / copy
-        if by_averages > 0:
-            by_averages *= min(1.0, n_buckets / KEPT)
-        totals.append(total + by_averages)
-    for channel in range(1 if query.is_grey else CHANNELS):
-        held = other.signed_positions()[channel].tolist() if channel == 0 or not other.is_grey else []
-        asked = query.signed_positions()[channel].tolist()
-        filler = [position for position in asked if -KEPT <= position < 0]
-        for position in set(asked) - set(filler if len(filler) >= 14 else []):
-            row, column = divmod(abs(position), SIDE)
-            general = table.USUAL_SHARES[channel][row.bit_length()][column.bit_length()]
-            bucket = (channel * 2 + (position < 0)) * PLANE + abs(position)
-            surprise = -math.log(min(max((counts[bucket] + 500 * general) / (n + 500), 1e-6), 0.95))
-            correction += table.DETAIL_WEIGHT * surprise
-            if position in held:
-                correction += table.SHARED_WEIGHTS[min(max(row, column), 5) - 1] * surprise
-        apart = abs(query.averages[channel] - other.averages[channel])
-        correction -= table.DIFFERENCE_WEIGHTS[channel] * min(apart, table.MOST_DIFFERENCES[channel])
-    top = max(totals)
-    modelled = top + math.log(sum(math.exp(total - top) for total in totals))
-    return modelled, modelled + correction
+from tests.naive_copies import naive_copies, naive_evidence
 
 
 def _compared(query: Signature, others: Signatures, population: Population) -> tuple[Evidence, Shared]:
@@ -119,7 +70,7 @@ def test_evidence_equals_the_naive_model(seed: int, is_grey: bool, other_is_grey
     )
     population = Population(counts, n)
     modelled, corrected = zip(
-        *(_naive_evidence(query, other, counts.tolist(), n) for other in others), strict=True
+        *(naive_evidence(query, other, counts.tolist(), n) for other in others), strict=True
     )
     evidence, shared = _compared(query, rows, population)
     np.testing.assert_allclose(evidence.modelled(shared, rows.averages), modelled, rtol=1e-9, atol=1e-9)
@@ -328,6 +279,42 @@ def test_pages_filters_and_exclusions(index: ImageIndex) -> None:
             index.find_copies(asked, **wrong)
     with pytest.raises(ValueError, match="at least one"):
         index.find_copies([], limit=1)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n_copies=st.integers(0, 4),
+    limit=st.integers(1, 30),
+    offset=st.integers(0, 30),
+    min_score=st.none() | st.floats(-20, 60),
+    min_likelihood=st.none() | st.floats(0, 1),
+    min_detail=st.none() | st.floats(0, 400),
+    is_grey=st.booleans(),
+)
+@settings(max_examples=20, deadline=None)
+def test_where_all_images_are_candidates_copies_are_those_of_plain_arithmetic(
+    seed: int, n_copies: int, limit: int, offset: int, is_grey: bool, **least: float | None
+) -> None:
+    random = np.random.default_rng(seed)
+    query = _signature(random, is_grey=is_grey)
+    images = {n: _signature(random, is_grey=n % 5 == 0) for n in range(12)}
+    for n in range(12, 12 + n_copies):
+        loss = int(random.integers(0, KEPT))
+        positions = query.signed_positions().copy()
+        positions[:, random.permutation(KEPT)[:loss]] = random.integers(1, 300, (CHANNELS, loss))
+        images[n] = Signature(query.averages, np.sort(positions).astype("<i2").tobytes())
+    expected = naive_copies(images, query, **least)
+    with index_of(images.values()) as index:
+        found = index.find_copies([QuerySignature(query)], limit=limit, offset=offset, **least).matches
+        rest = index.find_copies([QuerySignature(query)], limit=limit, exclude={12, 13}, **least).matches
+    page = expected[offset : offset + limit]
+    assert [match.image_id for match in found] == [copy.image_id for copy in page]
+    for match, copy in zip(found, page, strict=True):
+        assert match.score == pytest.approx(copy.score)
+        assert match.likelihood == pytest.approx(copy.likelihood, rel=1e-6)
+        assert match.detail == pytest.approx(copy.detail)
+        assert match.signature == images[copy.image_id]
+    assert {match.image_id for match in rest} <= {copy.image_id for copy in expected} - {12, 13}
 
 
 def test_an_empty_index_has_no_copies() -> None:

@@ -1,0 +1,135 @@
+"""The evidence of one signature about another, and copies of a picture, written for obviousness."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from iqdb_core.index.evidence import table
+from iqdb_core.model import CHANNELS, KEPT, PLANE, SIDE, Signature
+from tests.naive_index import NaiveIndex, naive_bucket_counts, naive_buckets, naive_weight
+
+
+class NaiveCopy(NamedTuple):
+    """A match, with its log odds."""
+
+    image_id: int
+    score: float
+    logit: float
+    detail: float
+
+    @property
+    def likelihood(self) -> float:
+        """The probability that the odds stand for."""
+        return 1 / (1 + math.exp(-self.logit))
+
+
+def naive_copies(
+    images: dict[int, Signature],
+    query: Signature,
+    *,
+    min_score: float | None = None,
+    min_likelihood: float | None = None,
+    min_detail: float | None = None,
+) -> list[NaiveCopy]:
+    """Judge every image of a small index, and sort; likeliest first, then by id.
+
+    Where none is likelier than 0.1, one that scores 3 more than the next comes first.
+    """
+    counts = naive_bucket_counts(
+        np.array([image.averages for image in images.values()]),
+        np.stack([image.signed_positions() for image in images.values()]),
+    ).tolist()
+    found = []
+    for match in NaiveIndex(images).query(query, len(images), min_score):
+        _, evidence = naive_evidence(query, match.signature, counts, len(images))
+        itself, _ = naive_evidence(match.signature, match.signature, counts, len(images))
+        score = _usual_score(query, match.score, counts)
+        weighed = evidence + table.SCORE_WEIGHT * min(1.0, _n_informative(query) / KEPT) * score
+        logit = table.SCALE * weighed + table.OFFSET - math.log(10_000)
+        if score < 75:
+            logit = min(logit, 9.3) + math.log1p(max(logit - 9.3, 0.0))
+        found.append(NaiveCopy(match.image_id, match.score, logit, max(0.0, itself / math.log(2))))
+    if len(found) > 1 and found[0].score - found[1].score >= 3:
+        most = max(found, key=lambda copy: copy.logit)
+        if most.likelihood < 0.1:
+            found[0] = found[0]._replace(logit=math.nextafter(most.logit, math.inf))
+    return sorted(
+        (
+            copy
+            for copy in found
+            if copy.likelihood >= (min_likelihood or 0.0) and copy.detail >= (min_detail or 0.0)
+        ),
+        key=lambda copy: (-copy.logit, copy.image_id),
+    )
+
+
+def _usual_score(query: Signature, score: float, counts: list[int]) -> float:
+    """Return a score as in an index of 10,000 images, which hold more buckets."""
+    here = usual = 0
+    for bucket in naive_buckets(query):
+        weight = naive_weight(bucket)
+        here += weight * (counts[bucket] > 0)
+        usual += weight * (counts[bucket] > 0 or _general_share(bucket) >= 1 / 10_000)
+    return score * here / usual if here else 0.0
+
+
+def _general_share(bucket: int) -> float:
+    row, column = divmod(bucket % PLANE, SIDE)
+    return table.USUAL_SHARES[bucket // PLANE // 2][row.bit_length()][column.bit_length()]
+
+
+def _n_informative(query: Signature) -> int:
+    """Return how many buckets a signature holds, without fillers."""
+    n_buckets = 0
+    for channel in range(1 if query.is_grey else CHANNELS):
+        held = query.signed_positions()[channel].tolist()
+        filler = [position for position in held if -KEPT <= position < 0]
+        n_buckets += len(set(held) - set(filler if len(filler) >= 14 else []))
+    return n_buckets
+
+
+def naive_evidence(query: Signature, other: Signature, counts: list[int], n: int) -> tuple[float, float]:
+    """Sum up what the model says, bucket by bucket; return it and what it is corrected to."""
+    totals = []
+    correction = 0.0
+    for kind, share in enumerate(table.COPY_KINDS):
+        total = math.log(share)
+        by_averages = 0.0
+        for channel in range(1 if query.is_grey else CHANNELS):
+            held = other.signed_positions()[channel].tolist() if channel == 0 or not other.is_grey else []
+            asked = query.signed_positions()[channel].tolist()
+            filler = [position for position in asked if -KEPT <= position < 0]
+            for position in set(asked) - set(filler if len(filler) >= 14 else []):
+                row, column = divmod(abs(position), SIDE)
+                general = table.USUAL_SHARES[channel][row.bit_length()][column.bit_length()]
+                bucket = (channel * 2 + (position < 0)) * PLANE + abs(position)
+                p = min(max((counts[bucket] + 500 * general) / (n + 500), 1e-6), 0.95)
+                r = table.KEPT_SHARES[kind][channel][min(max(row, column), 5) - 1]
+                total += math.log(r / p) if position in held else math.log((1 - r) / (1 - p))
+            apart = abs(query.averages[channel] - other.averages[channel])
+            copy = max(table.COPY_DIFFERENCES[kind][channel], (0.01, 0.005, 0.003)[channel])
+            stranger = table.STRANGER_DIFFERENCES[channel]
+            by_averages += math.log(stranger / copy) + apart / stranger - apart / copy
+        if by_averages > 0:
+            by_averages *= min(1.0, _n_informative(query) / KEPT)
+        totals.append(total + by_averages)
+    for channel in range(1 if query.is_grey else CHANNELS):
+        held = other.signed_positions()[channel].tolist() if channel == 0 or not other.is_grey else []
+        asked = query.signed_positions()[channel].tolist()
+        filler = [position for position in asked if -KEPT <= position < 0]
+        for position in set(asked) - set(filler if len(filler) >= 14 else []):
+            row, column = divmod(abs(position), SIDE)
+            general = table.USUAL_SHARES[channel][row.bit_length()][column.bit_length()]
+            bucket = (channel * 2 + (position < 0)) * PLANE + abs(position)
+            surprise = -math.log(min(max((counts[bucket] + 500 * general) / (n + 500), 1e-6), 0.95))
+            correction += table.DETAIL_WEIGHT * surprise
+            if position in held:
+                correction += table.SHARED_WEIGHTS[min(max(row, column), 5) - 1] * surprise
+        apart = abs(query.averages[channel] - other.averages[channel])
+        correction -= table.DIFFERENCE_WEIGHTS[channel] * min(apart, table.MOST_DIFFERENCES[channel])
+    top = max(totals)
+    modelled = top + math.log(sum(math.exp(total - top) for total in totals))
+    return modelled, modelled + correction
