@@ -38,7 +38,7 @@ _WORDS: Final[dict[str, dict[str, Any]]] = {
         "minimum": 0,
         "maximum": 10_000,
         "default": 0,
-        "description": "Pages of one limit are cut from one list while the index does not change",
+        "description": "While the index does not change, pages of one limit are parts of one list",
     },
     "exclude": _EXCLUDED,
     "min_likelihood": _LIKELIHOOD,
