@@ -31,7 +31,8 @@ class Question:
     min_detail : float or None
         Bits; needs find="copies" or turns.
     offset : int or None
-        Matches passed over before the first, at most 10,000.
+        Matches skipped before the first, at most 10,000. Pages of copies are parts of one list if they all
+        have the same `limit`.
     exclude : tuple of int
         Ids to leave out.
     """
