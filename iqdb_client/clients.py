@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final, Self, TypeVar
 
@@ -14,7 +13,7 @@ import httpx
 from iqdb_client import calls
 from iqdb_client.batch import Batch
 from iqdb_client.calls import Call
-from iqdb_client.environment import usable_environment
+from iqdb_client.environment import new_http
 from iqdb_client.errors import ClientError, Late, Refused, Unavailable, cause_of
 from iqdb_client.retrying import BUSY, OnWait, Patience, Retries
 from iqdb_client.values import (
@@ -32,7 +31,6 @@ from iqdb_client.values import (
 )
 
 T = TypeVar("T")
-_Http = TypeVar("_Http")
 _NEVER: Final = (httpx.UnsupportedProtocol, httpx.LocalProtocolError, httpx.InvalidURL, UnicodeError)
 """Errors that no retry can help: an address without http://, an impossible host name, or a redirect to one,
 which httpx reads though it does not follow it.
@@ -40,22 +38,6 @@ which httpx reads though it does not follow it.
 PAGE: Final = 1000
 LISTED: Final = 10_000
 """Images of a page of a list, as many as the server gives at once."""
-
-
-def _made(
-    kind: Callable[..., _Http], url: str, token: str | None, timeout_s: float, contact_s: float
-) -> _Http:
-    """Return a client of httpx; raises ClientError where it cannot be made."""
-    headers = calls.headers(token)
-    timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, contact_s))
-    try:
-        base_url = httpx.URL(url.rstrip("/"))
-    except (httpx.InvalidURL, UnicodeError) as error:
-        raise ClientError(f"the address of the server is none: {error}") from error
-    # Reading whom this machine trusts takes longer than many a request; plain HTTP has no use for it.
-    verify = True if base_url.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    with usable_environment():
-        return kind(base_url=base_url, headers=headers, timeout=timeout, verify=verify)
 
 
 def _retries(patience_s: float, contact_s: float | None, on_wait: OnWait | None) -> Retries:
@@ -127,7 +109,7 @@ class Client:
         on_wait: OnWait | None = None,
     ) -> None:
         self._retries = _retries(patience_s, contact_s, on_wait)
-        self._http = _made(httpx.Client, url, token, timeout_s, contact_s or timeout_s)
+        self._http = new_http(httpx.Client, url, token, timeout_s, contact_s or timeout_s)
 
     def __enter__(self) -> Self:
         return self
@@ -309,7 +291,7 @@ class AsyncClient:
         on_wait: OnWait | None = None,
     ) -> None:
         self._retries = _retries(patience_s, contact_s, on_wait)
-        self._http = _made(httpx.AsyncClient, url, token, timeout_s, contact_s or timeout_s)
+        self._http = new_http(httpx.AsyncClient, url, token, timeout_s, contact_s or timeout_s)
 
     async def __aenter__(self) -> Self:
         return self

@@ -1,15 +1,51 @@
-"""Proxies and certificates that the environment names. Called where a client is made, or got no answer."""
+"""How a client of httpx is made: its address, and the proxies and certificates that the environment names."""
 
 from __future__ import annotations
 
+import ssl
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import httpx
 
+from iqdb_client import calls
 from iqdb_client.errors import ClientError
+
+Http = TypeVar("Http", httpx.Client, httpx.AsyncClient)
+
+
+def new_http(
+    kind: Callable[..., Http], url: str, token: str | None, timeout_s: float, contact_s: float
+) -> Http:
+    """Return a client of httpx for a server of ours.
+
+    Parameters
+    ----------
+    kind : callable
+        `httpx.Client` or `httpx.AsyncClient`.
+    url : str
+        Of the server.
+    token : str, optional
+    timeout_s, contact_s : float
+        How long to wait for an answer, and for a connection.
+
+    Raises
+    ------
+    ClientError
+        The address is not one, or see `usable_environment`.
+    """
+    try:
+        base_url = httpx.URL(url.rstrip("/"))
+    except (httpx.InvalidURL, UnicodeError) as error:
+        raise ClientError(f"the address of the server is invalid: {error}") from error
+    timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, contact_s))
+    # Reading the certificates that this machine trusts takes longer than many a request. HTTP needs none.
+    verify = True if base_url.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    with usable_environment():
+        return kind(base_url=base_url, headers=calls.headers(token), timeout=timeout, verify=verify)
 
 
 @contextmanager
@@ -19,7 +55,7 @@ def usable_environment() -> Iterator[None]:
     Raises
     ------
     ClientError
-        A proxy of a kind that cannot be used, or whose address is none (`HTTP_PROXY`, `NO_PROXY`, ...), or
+        A proxy of a kind that cannot be used, or whose address is invalid (`HTTP_PROXY`, `NO_PROXY`, ...), or
         certificates that are not there (`SSL_CERT_FILE`).
     """
     try:

@@ -50,7 +50,7 @@ def opened(settings: Settings, *, make: bool = False, hash_here: bool = False) -
     Raises
     ------
     WrongUsage
-        The address of the server is none.
+        The address of the server is invalid.
     ConfigError
         There is no such database.
     """
