@@ -292,7 +292,7 @@ def refusal(status: int, body: bytes, headers: Mapping[str, str]) -> ClientError
 def _check(picture: object) -> None:
     """Raise ClientError for what is no picture: the name of a file as text, or a file that is open."""
     if isinstance(picture, str) and _NO_HASH.search(picture):
-        raise ClientError(f"text is taken as a hash, and {picture[:100]!r} is none; name a file by a Path")
+        raise ClientError(f"text must be a hash, and {picture[:100]!r} is not one; give a file as a Path")
     if not isinstance(picture, (str, bytes, Path, int)):
         raise ClientError(f"a picture is a Path, bytes or a hash, and no {type(picture).__name__}")
 

@@ -212,7 +212,7 @@ def test_what_may_be_long_goes_into_the_body(picture: bytes | str) -> None:
 @pytest.mark.parametrize(
     ("picture", "words"),
     [
-        ("~/some picture.jpg", "name a file by a Path"),
+        ("~/some picture.jpg", "give a file as a Path"),
         ("a.jpg", "Path"),
         (io.BytesIO(), "no BytesIO"),
         (None, "no N"),

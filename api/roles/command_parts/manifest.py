@@ -108,7 +108,7 @@ def _hash(value: Any, path: Path, number: int) -> str:
     try:
         return codec.to_hash(codec.from_hash(str(value).strip()))
     except InvalidHash as error:
-        raise ConfigError(f"{path}, line {number}: 'hash' is none: {error}") from error
+        raise ConfigError(f"{path}, line {number}: 'hash' is invalid: {error}") from error
 
 
 def _header(names: Sequence[str] | None, path: Path) -> list[str]:
