@@ -16,7 +16,7 @@ from iqdb_core.index.disk.signature_rows import MemoryRows, signatures_in
 from iqdb_core.index.evidence.copies import CopyFilter, find_copies
 from iqdb_core.index.evidence.likelihood import Population
 from iqdb_core.index.head import Head
-from iqdb_core.index.ranking.arithmetic import find_telling, search
+from iqdb_core.index.ranking.arithmetic import find_sharers, search
 from iqdb_core.index.rows import Signatures
 from iqdb_core.index.segment.arithmetic import locate
 from iqdb_core.index.segment.table import SegmentTable
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from iqdb_core.index.query_threads import QueryThreads
-    from iqdb_core.index.ranking.arithmetic import Columns, Telling
+    from iqdb_core.index.ranking.arithmetic import Columns, DistinctiveBuckets
     from iqdb_core.index.segment.member import Member, SignatureRows
     from iqdb_core.model import Copies, Mark, QuerySignature, Signature
 
@@ -197,8 +197,8 @@ class _Searcher:
             threads=self._threads,
         )
 
-    def sharing(self, telling: Telling, limit: int) -> list[Columns]:
-        return find_telling(self._snapshot.table, self._head, telling, limit=limit, threads=self._threads)
+    def sharing(self, distinctive: DistinctiveBuckets, limit: int) -> list[Columns]:
+        return find_sharers(self._snapshot.table, self._head, distinctive, limit=limit, threads=self._threads)
 
     def read(self, segments: NDArray[np.int32], documents: NDArray[np.int32]) -> Signatures:
         return self._snapshot.signatures_of(segments, documents)

@@ -67,7 +67,7 @@ CHOSEN = "all_deleted or open_inputs or (every_size and (513 or 4097)) or (equal
 RECORDS = "forged_records or any_words or fewer_bytes or rarest or without_order"
 BETWEEN_GUARDS = f"{CHOSEN} or more_signatures_than_usual or forged_segment or {RECORDS}"
 TESTS = Path(__file__).with_name("test_index_kernels.py")
-TELLING = Path(__file__).with_name("test_index_telling.py")
+SHARERS = Path(__file__).with_name("test_index_sharers.py")
 ROW_CODE = TESTS.parents[1] / "unit" / "test_index_row_code.py"
 FORGED = TESTS.parents[1] / "unit" / "test_index_forged_segments.py"
 
@@ -119,7 +119,7 @@ def test_compiled_code_reaches_nothing_beyond_an_array(side: str) -> None:
     done = subprocess.run(
         [
             *(sys.executable, "-m", "tests.fixtures.guarded_memory", side, "-p", "no:cacheprovider"),
-            *(str(TESTS), str(TELLING), str(ROW_CODE), str(FORGED), "-k", BETWEEN_GUARDS),
+            *(str(TESTS), str(SHARERS), str(ROW_CODE), str(FORGED), "-k", BETWEEN_GUARDS),
         ],
         cwd=TESTS.parents[2],
         capture_output=True,

@@ -15,7 +15,7 @@ from iqdb_core.index import ImageIndex, snapshot
 from iqdb_core.index.evidence import copies
 from iqdb_core.index.evidence.candidates import BEST, depths_for
 from iqdb_core.index.evidence.copies import CopyFilter
-from iqdb_core.index.evidence.telling import effort
+from iqdb_core.index.evidence.distinctive import effort
 from iqdb_core.model import Copy, QuerySignature, Rectangle, Signature
 from iqdb_core.signature import DecodeLimits, from_image_bytes, read_query, turned
 from tests.fixtures.index_rows import index_of, realistic_rows, signature_at

@@ -17,8 +17,8 @@ from iqdb_core.errors import IndexStateError
 from iqdb_core.index.head import Head
 from iqdb_core.index.plain import segment as plain_segment
 from iqdb_core.index.query_threads import QueryThreads
-from iqdb_core.index.ranking import search, telling
-from iqdb_core.index.ranking.arithmetic import Telling
+from iqdb_core.index.ranking import search, sharers
+from iqdb_core.index.ranking.arithmetic import DistinctiveBuckets
 from iqdb_core.index.rows import Rows
 from iqdb_core.index.segment import alive as bitmap
 from iqdb_core.index.segment import build, layout, locate, postings
@@ -182,9 +182,9 @@ def test_forged_segments_that_pass_are_read_within_bounds(seed: int, n: int) -> 
     buckets = np.zeros((1, 120), np.int64)
     buckets[0] = rng.choice(np.concatenate(list(buckets_of(n).values())), 120)
     buckets[0, : len(concerned)] = concerned
-    worth = Telling(buckets, np.full((1, 120), 5), np.array([100]), np.array([120]), 5)
-    [told] = telling.find_telling(table, nothing, worth, limit=n, threads=THREADS)
-    for columns in (found, told):
+    worth = DistinctiveBuckets(buckets, np.full((1, 120), 5), np.array([100]), np.array([120]), 5)
+    [shared] = sharers.find_sharers(table, nothing, worth, limit=n, threads=THREADS)
+    for columns in (found, shared):
         assert ((columns[3] >= 0) & (columns[3] < n)).all()
     segments, documents = locate.locate(table, np.arange(0, 2 * n, 3))
     assert (documents < n).all()

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iqdb_core.index import ImageIndex, IndexOptions
+from iqdb_core.index.evidence.distinctive import ENOUGH, MOST_HELD, USUAL_HELD, distinctive_of, effort
 from iqdb_core.index.evidence.likelihood import Population
 from iqdb_core.index.evidence.sharing import Held, held_by, scores_of, shared_by
-from iqdb_core.index.evidence.telling import ENOUGH, MOST_HELD, USUAL_HELD, effort, telling_of
 from iqdb_core.index.rows import Signatures
 from iqdb_core.model import BUCKETS, KEPT, PLANE, ChangeBatch, Signature
 from tests.fixtures.index_rows import realistic_rows, signature_at
@@ -89,7 +89,7 @@ def place_of(bucket: int) -> tuple[int, int]:
     return kind // 2, -position if kind % 2 else position
 
 
-def naive_telling(signature: Signature, shares: dict[int, float], bar: int, more: float) -> list[int]:
+def naive_distinctive(signature: Signature, shares: dict[int, float], bar: int, more: float) -> list[int]:
     used: list[int] = []
     expected = bits = 0.0
     for bucket in sorted(informative_in(signature), key=lambda bucket: (shares[bucket], *place_of(bucket))):
@@ -108,23 +108,23 @@ def test_rarest_buckets_tell_and_commonest_come_behind(n: int) -> None:
     rng = np.random.default_rng(n)
     counts = (n * rng.random(BUCKETS) ** 8).astype(np.int32)
     population = Population(counts, n)
-    telling, is_weak = telling_of(held_by(rows), population)
-    assert telling.bar == n.bit_length()
+    distinctive, is_weak = distinctive_of(held_by(rows), population)
+    assert distinctive.bar == n.bit_length()
     for number in range(24):
         informative = sorted(informative_in(rows.signature(number)))
         shares = dict(zip(informative, population.shares(np.array(informative)).tolist(), strict=True))
-        count, end = int(telling.counts[number]), int(telling.ends[number])
-        used = telling.buckets[number, :count].tolist()
-        assert used == naive_telling(rows.signature(number), shares, telling.bar, effort(n))
+        count, end = int(distinctive.counts[number]), int(distinctive.ends[number])
+        used = distinctive.buckets[number, :count].tolist()
+        assert used == naive_distinctive(rows.signature(number), shares, distinctive.bar, effort(n))
         bits = [math.floor(-math.log2(shares[bucket])) for bucket in used]
-        assert telling.bits[number, :count].tolist() == bits
-        assert is_weak[number] == (sum(bits) < ENOUGH * telling.bar)
+        assert distinctive.bits[number, :count].tolist() == bits
+        assert is_weak[number] == (sum(bits) < ENOUGH * distinctive.bar)
         rest = [bucket for bucket in informative if bucket not in used]
-        common = telling.buckets[number, count:end].tolist()
+        common = distinctive.buckets[number, count:end].tolist()
         assert len(common) == min(12, len(rest)) == len(set(common))
         least = min((shares[bucket] for bucket in common), default=0.0)
         assert all(shares[bucket] <= least for bucket in set(rest) - set(common))
-        assert (telling.bits[number, count:end] == 4).all()
+        assert (distinctive.bits[number, count:end] == 4).all()
 
 
 def test_a_small_index_is_looked_at_closely() -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import numpy as np
 
-from iqdb_core.index.evidence.telling import effort, telling_of
+from iqdb_core.index.evidence.distinctive import distinctive_of, effort
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from iqdb_core.index.evidence.likelihood import Population
     from iqdb_core.index.evidence.sharing import Held
-    from iqdb_core.index.ranking.arithmetic import Columns, Telling
+    from iqdb_core.index.ranking.arithmetic import Columns, DistinctiveBuckets
     from iqdb_core.index.rows import Signatures
     from iqdb_core.model import QuerySignature, Signature
 
@@ -52,8 +52,8 @@ class Searcher(Protocol):
     def best(self, signature: Signature, limit: int, min_score: float | None) -> Columns:
         """Return the best matches of a signature by score."""
 
-    def sharing(self, telling: Telling, limit: int) -> list[Columns]:
-        """Return, per signature, what shares most of its rare buckets; see `ranking.telling`."""
+    def sharing(self, distinctive: DistinctiveBuckets, limit: int) -> list[Columns]:
+        """Return, per signature, what shares most of its rare buckets; see `ranking.sharers`."""
 
     def read(self, segments: NDArray[np.int32], documents: NDArray[np.int32]) -> Signatures:
         """Return the signatures of documents of segments, in the order given."""
@@ -135,7 +135,7 @@ def candidates(
     n_excluded : int
         Every search is deeper by this, because so many images may not count.
     """
-    telling, is_weak = telling_of(held, population)
+    distinctive, is_weak = distinctive_of(held, population)
     is_easy = effort(population.image_count) >= EASY_EFFORT
     min_score_of_others = max(EASY_SCORE if is_easy else WEAK_SCORE, min_score or 0.0)
     of_whole = np.maximum(depths, _usual_best(population.image_count)) + n_excluded
@@ -144,8 +144,8 @@ def candidates(
 
     best = searcher.best(asked[0].signature, int(of_whole[-1]), min_score)
     searches = [(0, of_whole, best)]
-    sharers = searcher.sharing(telling, int(of_sharers[-1]))
-    half = telling.most() / 2
+    sharers = searcher.sharing(distinctive, int(of_sharers[-1]))
+    half = distinctive.most() / 2
     for number, (image_ids, bits, segments, documents) in enumerate(sharers):
         count = max(SHARERS + n_excluded, int(np.count_nonzero(bits >= half[number])))
         most = image_ids[:count], bits[:count], segments[:count], documents[:count]

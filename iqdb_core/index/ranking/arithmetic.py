@@ -1,7 +1,7 @@
 """Ranking, in its compiled and its plain form.
 
 Searches the best matches of a signature, or images that share rare buckets with several signatures.
-Parameters and results are described at the compiled forms, in `search` and `telling`. Called by `Snapshot`.
+Parameters and results are described at the compiled forms, in `search` and `sharers`. Called by `Snapshot`.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ _MOST_SIGNATURES: Final = 250
 """Places of buckets are int16."""
 
 
-class Telling(NamedTuple):
-    """The telling buckets of m signatures, and how much an image has to share of them.
+class DistinctiveBuckets(NamedTuple):
+    """The distinctive buckets of m signatures, and how much an image has to share of them.
 
     Parameters
     ----------
     buckets, bits : (m, 120) int64 ndarray
         No bucket twice in a row; the worth of each, 1..255 bits.
     counts : (m,) int64 ndarray
-        How many of each row are telling: the first ones, rarest first.
+        How many of each row are distinctive: the first ones, rarest first.
     ends : (m,) int64 ndarray
         End of the common buckets behind them, which only count for images that reach the bar.
     bar : int
-        Bits that an image has to share of the telling buckets, 1..255.
+        Bits that an image has to share of the distinctive buckets, 1..255.
     """
 
     buckets: NDArray[np.int64]
@@ -54,10 +54,10 @@ class Telling(NamedTuple):
     def most(self) -> NDArray[np.int64]:
         """Return the bits, (m,), that an image is found with if it holds all of a signature's buckets."""
         place = np.arange(self.bits.shape[1])
-        is_telling = place < self.counts[:, None]
-        telling = np.where(is_telling, self.bits, 0).sum(axis=1)
-        common = np.where(~is_telling & (place < self.ends[:, None]), self.bits, 0).sum(axis=1)
-        bits: NDArray[np.int64] = np.minimum(telling, MOST_BITS) + common
+        is_distinctive = place < self.counts[:, None]
+        distinctive = np.where(is_distinctive, self.bits, 0).sum(axis=1)
+        common = np.where(~is_distinctive & (place < self.ends[:, None]), self.bits, 0).sum(axis=1)
+        bits: NDArray[np.int64] = np.minimum(distinctive, MOST_BITS) + common
         return bits
 
     def check(self, limit: int) -> None:
@@ -82,16 +82,22 @@ class _Search(Protocol):
     ) -> Columns: ...
 
 
-class _FindTelling(Protocol):
+class _FindSharers(Protocol):
     def __call__(
-        self, table: SegmentTable, head: HeadRows, telling: Telling, *, limit: int, threads: QueryThreads
+        self,
+        table: SegmentTable,
+        head: HeadRows,
+        distinctive: DistinctiveBuckets,
+        *,
+        limit: int,
+        threads: QueryThreads,
     ) -> list[Columns]: ...
 
 
 search: Final[_Search] = two_forms(
     compiled="iqdb_core.index.ranking.search:search", plain="iqdb_core.index.plain.ranking:search"
 )
-find_telling: Final[_FindTelling] = two_forms(
-    compiled="iqdb_core.index.ranking.telling:find_telling",
-    plain="iqdb_core.index.plain.telling:find_telling",
+find_sharers: Final[_FindSharers] = two_forms(
+    compiled="iqdb_core.index.ranking.sharers:find_sharers",
+    plain="iqdb_core.index.plain.sharers:find_sharers",
 )

@@ -1,7 +1,7 @@
 """Adds up what the images of a segment share of a few buckets, one posting after the other.
 
 Finds the slots that share enough of a signature's rare buckets, and what these share of its common ones.
-Called by `telling`, which looks the buckets up, and by `tally_head`.
+Called by `sharers`, which looks the buckets up, and by `tally_head`.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Tally(NamedTuple):
     common : (120,) int64 ndarray
         Entries of the common buckets of a signature in a segment.
     of_row : (2, m) int64 ndarray
-        What one row of the head shares with each signature, of telling buckets and of common ones.
+        What one row of the head shares with each signature, of distinctive buckets and of common ones.
     places : (114,689,) int16 ndarray
         Per bucket, 1 + the last place among the buckets of all signatures that it is at; all zero between
         searches. There is room for what any int16 would be the bucket of.
@@ -145,7 +145,7 @@ def tally_segment(
         Of the signature's first `count` buckets.
     buckets, bits : (120,) int64 ndarray
     count, end, bar : int
-        As in `Telling`.
+        As in `DistinctiveBuckets`.
     tally : Tally
         **Changed in place.**
     best : Best

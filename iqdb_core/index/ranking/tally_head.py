@@ -1,6 +1,6 @@
 """Adds up what the rows of the head share of the buckets of several signatures.
 
-Every row is read once for all signatures. Called by `telling`, after the segments.
+Every row is read once for all signatures. Called by `sharers`, after the segments.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def tally_head(
     ----------
     head : HeadRows
     buckets, bits, counts, ends, bar
-        Of `Telling`.
+        Of `DistinctiveBuckets`.
     chain : (m * 120,) int16 ndarray
         Scratch: for each place among all buckets, 1 + the one before that has the same bucket, or 0.
     tally : Tally

@@ -1,4 +1,4 @@
-"""Which buckets of a signature tell something: those that few images hold.
+"""Which buckets of a signature are distinctive: those that few images hold.
 
 Answers: what few buckets does a copy of this probably share, and a stranger hardly ever? Knows no segment and
 no search. Called by `candidates`.
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from iqdb_core.index.ranking.arithmetic import Telling
+from iqdb_core.index.ranking.arithmetic import DistinctiveBuckets
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,13 +27,13 @@ ENOUGH: Final = 2
 """A signature's buckets have to be worth so many times the bar, because copies lose some of them."""
 COMMON: Final = 12
 COMMON_BITS: Final = 4
-"""Images that share enough telling buckets are ordered by so many of the commonest ones too, each worth so
-many bits: copies hold nearly all of them, strangers a third."""
+"""Images that share enough distinctive buckets are ordered by this many of the commonest ones too, each worth
+this many bits: copies hold nearly all of them, strangers a third."""
 _FULL_IMAGES: Final = 1_000_000
 _MOST_EFFORT: Final = 10.0
 """An index of fewer images is searched more thoroughly for about the same cost."""
-_MOST_TELLING_SHARE: Final = 0.5
-"""A bucket that a larger share of strangers holds tells nothing."""
+_MOST_DISTINCTIVE_SHARE: Final = 0.5
+"""A bucket that a larger share of strangers holds is never distinctive."""
 
 
 def effort(image_count: int) -> float:
@@ -41,8 +41,8 @@ def effort(image_count: int) -> float:
     return min(_MOST_EFFORT, max(1.0, _FULL_IMAGES / max(image_count, 1)))
 
 
-def telling_of(held: Held, population: Population) -> tuple[Telling, NDArray[np.bool_]]:
-    """Return the telling buckets of signatures, and which of the signatures have too few.
+def distinctive_of(held: Held, population: Population) -> tuple[DistinctiveBuckets, NDArray[np.bool_]]:
+    """Return the distinctive buckets of signatures, and which of the signatures have too few.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def telling_of(held: Held, population: Population) -> tuple[Telling, NDArray[np.
 
     Returns
     -------
-    Telling
+    DistinctiveBuckets
         A signature's rarest buckets: so many that a stranger holds 0.03 of them on average; where these are
         worth less than twice the bar, more until they are, up to 0.06; both times `effort`. One that a share
         p of the population holds is worth -log2 p bits, rounded down. The bar is the number of bits that
@@ -69,9 +69,9 @@ def telling_of(held: Held, population: Population) -> tuple[Telling, NDArray[np.
     expected = np.cumsum(shares, axis=1)
     before = np.cumsum(bits, axis=1) - bits
     is_used = (expected <= USUAL_HELD * more) | (expected <= MOST_HELD * more) & (before < ENOUGH * bar)
-    is_used &= shares <= _MOST_TELLING_SHARE
+    is_used &= shares <= _MOST_DISTINCTIVE_SHARE
     is_weak: NDArray[np.bool_] = (bits * is_used).sum(axis=1) < ENOUGH * bar
-    # Behind those that tell something, the commonest ones of all.
+    # Behind the distinctive ones, the commonest of all.
     counts = is_used.sum(axis=1)
     n_informative = held.is_informative.sum(axis=1)
     ends = np.minimum(counts + COMMON, n_informative)
@@ -81,4 +81,4 @@ def telling_of(held: Held, population: Population) -> tuple[Telling, NDArray[np.
     source = np.where(is_common, n_informative[:, None] - 1 - behind, place)
     buckets = np.take_along_axis(held.buckets, np.take_along_axis(order, source, axis=1), axis=1)
     bits[is_common] = COMMON_BITS
-    return Telling(buckets, bits, counts, ends, bar), is_weak
+    return DistinctiveBuckets(buckets, bits, counts, ends, bar), is_weak

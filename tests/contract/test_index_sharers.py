@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iqdb_core.index.plain import telling as plain
+from iqdb_core.index.plain import sharers as plain
 from iqdb_core.index.query_threads import QueryThreads
-from iqdb_core.index.ranking import telling as compiled
-from iqdb_core.index.ranking.arithmetic import MOST_BITS, Telling
+from iqdb_core.index.ranking import sharers as compiled
+from iqdb_core.index.ranking.arithmetic import MOST_BITS, DistinctiveBuckets
 from iqdb_core.index.rows import HeadRows, Rows
 from iqdb_core.index.segment import alive as bitmap
 from iqdb_core.index.segment import build
@@ -52,7 +52,7 @@ def index() -> tuple[SegmentTable, HeadRows, Rows]:
     return SegmentTable.create(segments, bitmaps), head, rows
 
 
-def asked(seed: int, m: int, *, most_bits: int = 12) -> Telling:
+def asked(seed: int, m: int, *, most_bits: int = 12) -> DistinctiveBuckets:
     """Return random choices of the buckets of images, each with random worth."""
     rng = np.random.default_rng(seed)
     _, _, rows = index()
@@ -66,7 +66,7 @@ def asked(seed: int, m: int, *, most_bits: int = 12) -> Telling:
         counts[k] = rng.integers(0, ends[k] + 1)
         buckets[k, : len(held)] = held
         bits[k] = rng.integers(1, most_bits + 1, 3 * KEPT)
-    return Telling(buckets, bits, counts, ends, int(rng.integers(1, 60)))
+    return DistinctiveBuckets(buckets, bits, counts, ends, int(rng.integers(1, 60)))
 
 
 @given(
@@ -75,9 +75,9 @@ def asked(seed: int, m: int, *, most_bits: int = 12) -> Telling:
 @settings(max_examples=25, deadline=None)
 def test_both_forms_find_the_same(seed: int, m: int, limit: int, most_bits: int) -> None:
     table, head, _ = index()
-    telling = asked(seed, m, most_bits=most_bits)
-    found = compiled.find_telling(table, head, telling, limit=limit, threads=THREADS)
-    wanted = plain.find_telling(table, head, telling, limit=limit, threads=THREADS)
+    distinctive = asked(seed, m, most_bits=most_bits)
+    found = compiled.find_sharers(table, head, distinctive, limit=limit, threads=THREADS)
+    wanted = plain.find_sharers(table, head, distinctive, limit=limit, threads=THREADS)
     assert len(found) == len(wanted) == m
     for ours, theirs in zip(found, wanted, strict=True):
         for one, other in zip(ours, theirs, strict=True):
@@ -87,15 +87,15 @@ def test_both_forms_find_the_same(seed: int, m: int, limit: int, most_bits: int)
 
 def test_of_buckets_in_every_form_the_right_images_are_found() -> None:
     table, head, rows = index()
-    telling = asked(5, 1)._replace(bar=20)
-    image_ids, bits, segments, documents = compiled.find_telling(
-        table, head, telling, limit=9, threads=THREADS
+    distinctive = asked(5, 1)._replace(bar=20)
+    image_ids, bits, segments, documents = compiled.find_sharers(
+        table, head, distinctive, limit=9, threads=THREADS
     )[0]
     assert len(image_ids) == 9
     number_of = {image_id: row for row, image_id in enumerate(rows.image_ids.tolist())}
-    worth = dict(zip(telling.buckets[0].tolist(), telling.bits[0].tolist(), strict=True))
-    told = set(telling.buckets[0, : telling.counts[0]].tolist())
-    every = set(telling.buckets[0, : telling.ends[0]].tolist())
+    worth = dict(zip(distinctive.buckets[0].tolist(), distinctive.bits[0].tolist(), strict=True))
+    rare = set(distinctive.buckets[0, : distinctive.counts[0]].tolist())
+    every = set(distinctive.buckets[0, : distinctive.ends[0]].tolist())
     for image_id, value, segment, document in zip(
         image_ids.tolist(), bits.tolist(), segments.tolist(), documents.tolist(), strict=True
     ):
@@ -104,33 +104,33 @@ def test_of_buckets_in_every_form_the_right_images_are_found() -> None:
         for channel in range(1 if abs(rows.averages[row, 1]) + abs(rows.averages[row, 2]) < 0.006 else 3):
             for position in rows.positions[row, channel].tolist():
                 held.add((channel * 2 + (position < 0)) * PLANE + abs(position))
-        of_told = sum(worth[bucket] for bucket in held & told)
-        assert of_told >= 20
-        assert value == min(of_told, MOST_BITS) + sum(worth[bucket] for bucket in held & every - told)
+        of_rare = sum(worth[bucket] for bucket in held & rare)
+        assert of_rare >= 20
+        assert value == min(of_rare, MOST_BITS) + sum(worth[bucket] for bucket in held & every - rare)
         ids = head.image_ids if segment < 0 else table.segments[segment].image_ids
         assert ids[document] == image_id
 
 
 def test_an_image_that_holds_all_is_found_with_the_most_bits() -> None:
     table, head, _ = index()
-    telling = asked(7, 60, most_bits=30)._replace(bar=1)
-    found = compiled.find_telling(table, head, telling, limit=1, threads=THREADS)
-    most = telling.most().tolist()
+    distinctive = asked(7, 60, most_bits=30)._replace(bar=1)
+    found = compiled.find_sharers(table, head, distinctive, limit=1, threads=THREADS)
+    most = distinctive.most().tolist()
     bits = [(int(best[1][0]), most[k]) for k, best in enumerate(found) if len(best[0])]
     assert all(of_best <= of_all for of_best, of_all in bits)
     is_whole = [of_best == of_all for of_best, of_all in bits if of_all > MOST_BITS]
     assert len(is_whole) > 20
     assert np.mean(is_whole) > 0.6  # the others died, or are grey
-    assert (telling.bits.sum(axis=1) > 2 * telling.most()).any()
+    assert (distinctive.bits.sum(axis=1) > 2 * distinctive.most()).any()
 
 
 def test_more_signatures_than_usual_and_none_of_them_matters_to_another() -> None:
     table, head, _ = index()
-    telling = asked(6, 120)._replace(bar=25)
-    together = compiled.find_telling(table, head, telling, limit=5, threads=THREADS)
+    distinctive = asked(6, 120)._replace(bar=25)
+    together = compiled.find_sharers(table, head, distinctive, limit=5, threads=THREADS)
     for k in (0, 63, 64, 119):
-        alone = Telling(*(column[k : k + 1] for column in telling[:4]), telling.bar)
-        one = compiled.find_telling(table, head, alone, limit=5, threads=THREADS)[0]
+        alone = DistinctiveBuckets(*(column[k : k + 1] for column in distinctive[:4]), distinctive.bar)
+        one = compiled.find_sharers(table, head, alone, limit=5, threads=THREADS)[0]
         assert [column.tolist() for column in one] == [column.tolist() for column in together[k]]
 
 
@@ -138,14 +138,14 @@ def test_more_signatures_than_usual_and_none_of_them_matters_to_another() -> Non
 def test_parameters_out_of_range_are_refused(form: object) -> None:
     table, head, _ = index()
     for limit, bar, m in ((0, 5, 1), (1, 0, 1), (1, 256, 1), (1, 5, 251)):
-        telling = asked(1, m)._replace(bar=bar)
+        distinctive = asked(1, m)._replace(bar=bar)
         with pytest.raises(ValueError, match="out of range"):
-            form.find_telling(table, head, telling, limit=limit, threads=THREADS)  # type: ignore[attr-defined]
+            form.find_sharers(table, head, distinctive, limit=limit, threads=THREADS)  # type: ignore[attr-defined]
 
 
 def test_an_empty_index_shares_nothing() -> None:
     _, head, _ = index()
     none = HeadRows(*(column[:0] for column in head))
     for form in (compiled, plain):
-        found = form.find_telling(SegmentTable.create([], []), none, asked(2, 3), limit=4, threads=THREADS)
+        found = form.find_sharers(SegmentTable.create([], []), none, asked(2, 3), limit=4, threads=THREADS)
         assert [len(column) for columns in found for column in columns] == [0] * 12

@@ -1,6 +1,6 @@
 """Images that share rare buckets with signatures, in numpy.
 
-Equivalent to `ranking.telling`. Used in its place until that is compiled, and by tests as its oracle.
+Equivalent to `ranking.sharers`. Used in its place until that is compiled, and by tests as its oracle.
 """
 
 from __future__ import annotations
@@ -21,20 +21,24 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from iqdb_core.index.query_threads import QueryThreads
-    from iqdb_core.index.ranking.arithmetic import Columns, Telling
+    from iqdb_core.index.ranking.arithmetic import Columns, DistinctiveBuckets
     from iqdb_core.index.segment.table import SegmentTable
 
 
-def find_telling(
-    table: SegmentTable, head: HeadRows, telling: Telling, *, limit: int, threads: QueryThreads
+def find_sharers(
+    table: SegmentTable, head: HeadRows, distinctive: DistinctiveBuckets, *, limit: int, threads: QueryThreads
 ) -> list[Columns]:
-    """Return, per signature, the live images that share most with it, as `ranking.telling` does."""
-    telling.check(limit)
+    """Return, per signature, the live images that share most with it, as `ranking.sharers` does."""
+    distinctive.check(limit)
     with threads.turn(0):
         return [
-            _found(table, head, _worth(row, bits, 0, n), _worth(row, bits, n, end), telling.bar, limit)
+            _found(table, head, _worth(row, bits, 0, n), _worth(row, bits, n, end), distinctive.bar, limit)
             for row, bits, n, end in zip(
-                telling.buckets, telling.bits, telling.counts.tolist(), telling.ends.tolist(), strict=True
+                distinctive.buckets,
+                distinctive.bits,
+                distinctive.counts.tolist(),
+                distinctive.ends.tolist(),
+                strict=True,
             )
         ]
 
@@ -49,7 +53,7 @@ def _worth(buckets: NDArray[np.int64], bits: NDArray[np.int64], first: int, stop
 def _found(
     table: SegmentTable,
     head: HeadRows,
-    telling: NDArray[np.int64],
+    distinctive: NDArray[np.int64],
     common: NDArray[np.int64],
     bar: int,
     limit: int,
@@ -59,7 +63,7 @@ def _found(
         words = segment.words
         n = int(words[layout.H_IMAGES])
         shared = np.zeros((2, n), dtype=np.int64)
-        for sums, worth in zip(shared, (telling, common), strict=True):
+        for sums, worth in zip(shared, (distinctive, common), strict=True):
             for bucket in np.flatnonzero(worth).tolist():
                 sums[slots_of(words, bucket)] += worth[bucket]
         first = int(words[layout.H_DOCUMENTS_AT]) * 4
@@ -68,7 +72,7 @@ def _found(
         found.append(_columns(segment.image_ids[documents], shared, number, documents, is_live, bar))
     shared = np.zeros((2, len(head.image_ids)), dtype=np.int64)
     rows, held = held_buckets(head.averages, head.positions)
-    np.add.at(shared[0], rows, telling[held])
+    np.add.at(shared[0], rows, distinctive[held])
     np.add.at(shared[1], rows, common[held])
     numbers = np.arange(len(head.image_ids))
     found.append(_columns(head.image_ids, shared, HEAD_SEGMENT, numbers, head.alive, bar))

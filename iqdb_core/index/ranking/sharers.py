@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from iqdb_core.index.query_threads import QueryThreads
-    from iqdb_core.index.ranking.arithmetic import Columns, Telling
+    from iqdb_core.index.ranking.arithmetic import Columns, DistinctiveBuckets
     from iqdb_core.index.rows import HeadRows
     from iqdb_core.index.segment.table import SegmentTable
 
@@ -61,16 +61,16 @@ class _OfThread(threading.local):
 _of_thread: Final = _OfThread()
 
 
-def find_telling(
-    table: SegmentTable, head: HeadRows, telling: Telling, *, limit: int, threads: QueryThreads
+def find_sharers(
+    table: SegmentTable, head: HeadRows, distinctive: DistinctiveBuckets, *, limit: int, threads: QueryThreads
 ) -> list[Columns]:
-    """Return, per signature, the live images that share most with it, if their telling buckets reach the bar.
+    """Return, per signature, the live images that share most with it, of those that reach the bar.
 
     Parameters
     ----------
     table : SegmentTable
     head : HeadRows
-    telling : Telling
+    distinctive : DistinctiveBuckets
         The buckets to look for, of at most 250 signatures.
     limit : int
         Most images of each signature, at least 1.
@@ -80,16 +80,16 @@ def find_telling(
     Returns
     -------
     list of (image_ids, bits, segments, documents)
-        As of `search`, with the bits in place of the score: of telling buckets, at most 255, and of common
-        ones. Most first, then by ascending id.
+        As of `search`, with the bits in place of the score: of distinctive buckets, at most 255, and of
+        common ones. Most first, then by ascending id.
 
     Raises
     ------
     ValueError
         `limit` is below 1, the bar is not 1..255, or there are too many signatures.
     """
-    telling.check(limit)
-    m = len(telling.counts)
+    distinctive.check(limit)
+    m = len(distinctive.counts)
     found = Found(
         np.empty((m, limit)),
         np.empty((m, limit), dtype=np.int64),
@@ -101,7 +101,7 @@ def find_telling(
     entries = np.empty((m, MOST_BUCKETS), dtype=np.int64)
     chain = np.empty(m * MOST_BUCKETS, dtype=np.int16)
     with threads.turn(0):
-        _find(table.addresses, head, *telling, entries, chain, _of_thread.tally_for(m), found)
+        _find(table.addresses, head, *distinctive, entries, chain, _of_thread.tally_for(m), found)
     return [
         (
             found.image_ids[number, :count],
@@ -127,7 +127,7 @@ def _find(
     tally: Tally,
     found: Found,
 ) -> None:
-    """Fill `found`; `entries` (m, 120) and `chain` (m * 120,) are scratch, the rest as in `find_telling`."""
+    """Fill `found`; `entries` (m, 120) and `chain` (m * 120,) are scratch, the rest as in `find_sharers`."""
     for segment in range(len(addresses)):
         view = segment_at(addresses, segment)
         following = segment_at(addresses, min(segment + 1, len(addresses) - 1))
@@ -149,7 +149,7 @@ def _look_up(
     counts: NDArray[np.int64],
     entries: NDArray[np.int64],
 ) -> None:
-    """Find the entries of the telling buckets in a segment, and prefetch their lists.
+    """Find the entries of the distinctive buckets in a segment, and prefetch their lists.
 
     Each step reads what the one before prefetched; the next segment's directory is prefetched too.
     """
