@@ -10,7 +10,7 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from api.roles.command_parts.target import reason_of
+from api.roles.command_parts.reasons import reason_of
 from iqdb_core.model import MAX_SOURCE_CHARACTERS
 
 _KINDS: Final = (

@@ -27,7 +27,7 @@ from api.roles.command_parts.files import (
     source_of,
 )
 from api.roles.command_parts.manifest import Row, is_image_id, read_manifest
-from api.roles.command_parts.target import reason_of
+from api.roles.command_parts.reasons import reason_of
 from iqdb_client import Picture
 from iqdb_core.errors import ConfigError
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from api.roles.command_parts.arithmetic import Arithmetic
+from api.roles.command_parts.reasons import naming_picture, reason_of
 from api.roles.command_parts.show import say
-from api.roles.command_parts.target import IS_DAMAGED, Added, Entry, content_of, reason_of, telling_which
+from api.roles.command_parts.target import IS_DAMAGED, Added, Entry, content_of
 from api.roles.progress import ProgressLine
 from api.search.duplicates import PAGE_IMAGES, DuplicatesPage, DuplicatesWanted, find_duplicates
 from iqdb_client import Image, Match, Part, Picture, Question
@@ -138,7 +139,7 @@ class DatabaseTarget:
         """Return the signatures to search for, and the ids that would only find themselves."""
         if isinstance(picture, int):
             return turned_copies([QuerySignature(self._store.get(picture))], turns), [picture]
-        with telling_which("the picture", self._limits.max_pixels):
+        with naming_picture("the picture", self._limits.max_pixels):
             read = query_of(picture, turns, self._limits)
         if read.is_damaged:
             say(f"the picture {IS_DAMAGED}")
@@ -270,7 +271,7 @@ def _no_id(picture: Picture | int) -> Picture:
 def _compared(pictures: Mapping[str, Picture], limits: DecodeLimits) -> Comparison:
     both = []
     for name, picture in pictures.items():
-        with telling_which(f"the {name} picture", limits.max_pixels):
+        with naming_picture(f"the {name} picture", limits.max_pixels):
             read = query_of(picture, "all", limits)
         if read.is_damaged:
             say(f"the {name} picture {IS_DAMAGED}")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from api.roles.command_parts.target import reason_of
+from api.roles.command_parts.reasons import reason_of
 from iqdb_core import codec
 from iqdb_core.codec import check_source
 from iqdb_core.errors import ConfigError, InvalidHash, InvalidSource

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Self
 
-from api.roles.command_parts.target import reason_of
+from api.roles.command_parts.reasons import reason_of
 from iqdb_core.errors import ConfigError, StoreUnavailable
 from iqdb_core.store.address import SqliteAddress, parse_address
 from iqdb_core.store.ownership import share_like

@@ -15,9 +15,10 @@ import httpx
 from api.roles.command_parts.files import is_file, is_handed, is_there, path_of, reason_to_pass
 from api.roles.command_parts.local import DatabaseTarget
 from api.roles.command_parts.manifest import is_image_id
+from api.roles.command_parts.reasons import reason_of
 from api.roles.command_parts.remote import ServerTarget
 from api.roles.command_parts.show import say
-from api.roles.command_parts.target import Target, content_of_file, reason_of
+from api.roles.command_parts.target import Target, content_of_file
 from api.roles.database_file import file_of
 from api.roles.progress import ProgressLine
 from iqdb_client import ClientError, Unauthorized, Unavailable

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from api.roles.command_parts.arithmetic import Arithmetic
+from api.roles.command_parts.reasons import reason_of
 from api.roles.command_parts.show import say
-from api.roles.command_parts.target import IS_DAMAGED, Added, Entry, content_of, reason_of
+from api.roles.command_parts.target import IS_DAMAGED, Added, Entry, content_of
 from api.search.duplicates import DuplicatesPage, page_of
 from iqdb_client import Client, Image, Match, NotFound, Outcome, Picture, Question, Refused, Unavailable
 from iqdb_core import codec

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol, Self
 
 from api.search.duplicates import DuplicatesPage
 from iqdb_client import Image, Match, Picture, Question
-from iqdb_core.errors import ConfigError, ImageError, ImageTooLarge, UnsupportedFormat
+from iqdb_core.errors import UnsupportedFormat
 
 MAX_FILE_BYTES: Final = 1024 * 1024 * 1024
 """More than any picture of the usual --max-pixels takes. A film would take all of the memory."""
@@ -116,26 +115,6 @@ class Target(Protocol):
 
     def __exit__(self, *_: object) -> None:
         """Close it."""
-
-
-def reason_of(error: BaseException, max_pixels: int | None = None) -> str:
-    """Return why something could not be read, in words and without the name of the file.
-
-    With the limit of pixels that an option says, names the option where another limit would help.
-    """
-    words = getattr(error, "strerror", None) or str(error) or "it is damaged"
-    # Some formats have a lower limit of their own, which no option lifts.
-    is_ours = isinstance(error, ImageTooLarge) and error.max_pixels == max_pixels
-    return f"{words} (--max-pixels)" if is_ours else words
-
-
-@contextmanager
-def telling_which(picture: str, max_pixels: int) -> Iterator[None]:
-    """Say of a picture that cannot be read which one it is, and why; see `reason_of`."""
-    try:
-        yield
-    except ImageError as error:
-        raise ConfigError(f"{picture} cannot be read: {reason_of(error, max_pixels)}") from error
 
 
 def content_of(picture: Picture) -> bytes | str:
