@@ -115,13 +115,13 @@ def test_an_image_that_holds_all_is_found_with_the_most_bits() -> None:
     table, head, _ = index()
     distinctive = asked(7, 60, most_bits=30)._replace(bar=1)
     found = compiled.find_sharers(table, head, distinctive, limit=1, threads=THREADS)
-    most = distinctive.most().tolist()
+    most = distinctive.max_bits().tolist()
     bits = [(int(best[1][0]), most[k]) for k, best in enumerate(found) if len(best[0])]
     assert all(of_best <= of_all for of_best, of_all in bits)
     is_whole = [of_best == of_all for of_best, of_all in bits if of_all > MOST_BITS]
     assert len(is_whole) > 20
     assert np.mean(is_whole) > 0.6  # the others died, or are grey
-    assert (distinctive.bits.sum(axis=1) > 2 * distinctive.most()).any()
+    assert (distinctive.bits.sum(axis=1) > 2 * distinctive.max_bits()).any()
 
 
 def test_more_signatures_than_usual_and_none_of_them_matters_to_another() -> None:

@@ -145,7 +145,7 @@ def candidates(
     best = searcher.best(asked[0].signature, int(of_whole[-1]), min_score)
     searches = [(0, of_whole, best)]
     sharers = searcher.sharing(distinctive, int(of_sharers[-1]))
-    half = distinctive.most() / 2
+    half = distinctive.max_bits() / 2
     for number, (image_ids, bits, segments, documents) in enumerate(sharers):
         count = max(SHARERS + n_excluded, int(np.count_nonzero(bits >= half[number])))
         most = image_ids[:count], bits[:count], segments[:count], documents[:count]

@@ -18,31 +18,32 @@ from iqdb_core.index.segment.table import SegmentTable
 from iqdb_core.model import Signature
 
 MIN_SHARED_SEGMENTS: Final = 12
-"""Minimum of segments per thread: handing over fewer takes longer than it saves."""
+"""Minimum of segments per thread: handing fewer to another thread takes longer than it saves."""
 
 Columns = tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int32], NDArray[np.int32]]
 """Image ids, scores, segments and documents of matches."""
 
 
 MOST_BITS: Final = 255
-"""Sums of bits stop here: one byte per image."""
+"""Limit of the sum of an image's distinctive buckets, which is kept in one byte."""
 _MOST_SIGNATURES: Final = 250
-"""Places of buckets are int16."""
+"""Places of buckets, 120 per signature, have to fit into int16."""
 
 
 class DistinctiveBuckets(NamedTuple):
-    """The distinctive buckets of m signatures, and how much an image has to share of them.
+    """The distinctive buckets of m signatures, and how many bits an image has to share of them.
 
     Parameters
     ----------
     buckets, bits : (m, 120) int64 ndarray
-        No bucket twice in a row; the worth of each, 1..255 bits.
+        Buckets, no bucket twice in a row, and how many bits sharing each is worth, 1..255.
     counts : (m,) int64 ndarray
-        How many of each row are distinctive: the first ones, rarest first.
+        Number of distinctive buckets, which come first in each row, the rarest first.
     ends : (m,) int64 ndarray
-        End of the common buckets behind them, which only count for images that reach the bar.
+        Number of buckets of each row that are used, at most 120. Those from `counts` on are common ones,
+        which count only for images that reach the bar.
     bar : int
-        Bits that an image has to share of the distinctive buckets, 1..255.
+        Bits of distinctive buckets that an image has to share to be found, 1..255.
     """
 
     buckets: NDArray[np.int64]
@@ -51,8 +52,8 @@ class DistinctiveBuckets(NamedTuple):
     ends: NDArray[np.int64]
     bar: int
 
-    def most(self) -> NDArray[np.int64]:
-        """Return the bits, (m,), that an image is found with if it holds all of a signature's buckets."""
+    def max_bits(self) -> NDArray[np.int64]:
+        """Return for each signature, (m,), the bits of an image that holds all of its buckets."""
         place = np.arange(self.bits.shape[1])
         is_distinctive = place < self.counts[:, None]
         distinctive = np.where(is_distinctive, self.bits, 0).sum(axis=1)

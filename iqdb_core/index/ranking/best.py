@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _SLACK: Final = 1e-9
-"""Bounds are lowered by this factor, so that rounding never excludes an image: a thousand times the error of
-float64 here."""
+"""Bounds are lowered by this share, so that rounding never excludes an image; it is a thousand times the
+rounding error of these float64 sums."""
 
 
 class Best(NamedTuple):
@@ -30,7 +30,7 @@ class Best(NamedTuple):
     count : (1,) int64 ndarray
         How many of the rows are in use.
     least : (1,) float64 ndarray
-        The bar for shared weight less penalty of an image, in hundredths.
+        The bar of this thread: the hundredths of shared weight less penalty that an image must reach.
     min_score : (1,) float64 ndarray
         Lower scores are not accepted.
     common_least : (1,) float64 ndarray
@@ -140,9 +140,9 @@ def _is_worse(score: float, image_id: int, other_score: float, other_id: int) ->
 
 @kernel()
 def _sift(best: Best, count: int, score: float, image_id: int) -> int:
-    """Move worse rows of the first `count` up until the hole on top is where a match belongs.
+    """Move worse rows of the first `count` up, from a hole at the top of the heap.
 
-    Return that place.
+    Return where the hole ends up, which is where the given match belongs.
     """
     hole = 0
     while True:

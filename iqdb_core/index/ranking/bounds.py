@@ -52,12 +52,12 @@ if TYPE_CHECKING:
     from iqdb_core.index.segment.postings import SegmentView
 
 _AHEAD: Final = 12
-"""Vectors between prefetching a cache line and using it. Of 4 to 48, 8 to 16 are equally good; with fewer it
-has not arrived, with more it is evicted."""
+"""Vectors between prefetching a cache line and using it. Of 4 to 48, those from 8 to 16 are equally good:
+with fewer the line has not arrived yet, with more it has been evicted."""
 _PHASE_ROWS: Final = 16
 """Rows added between two checks of which vectors may still matter."""
 _USUAL_SHARE: Final = 0.35
-"""What the best image of a vector has in common with a query, of what it could have: see `_first_stop`."""
+"""The share of the possible units that the best image of a vector usually has; see `_first_stop`."""
 
 
 @kernel(merged=True)
@@ -124,9 +124,9 @@ def score_hot(view: SegmentView, entries: NDArray[np.int64], scratch: Scratch, b
 def _first_stop(n_vectors: int, most: int, order: RowOrder, vectors: Vectors, best: Best) -> int:
     """Return after how many rows to check for the first time which vectors may still matter.
 
-    The best image of a vector usually has a certain share of the units so far. The check pays once that
-    share, plus everything still to come, is too little. A guess for speed; results do not depend on it.
-    `most` is the most units that any image can share.
+    The best image of a vector usually has a certain share of the units of the rows added so far. The check
+    pays off once that share, plus all units of the remaining rows, is below what is needed. This is a guess
+    for speed; results do not depend on it. `most` is the most units that any image can share.
     """
     end = order.ends[MORE_ONES]
     if n_vectors == 0:
@@ -146,7 +146,7 @@ def _first_stop(n_vectors: int, most: int, order: RowOrder, vectors: Vectors, be
 def _prefetch_rows(
     words: NDArray[np.uint64], n_vectors: int, stop: int, order: RowOrder, vectors: NDArray[np.int64]
 ) -> None:
-    """Prefetch the first rows of the first vectors; the others are prefetched on the way."""
+    """Prefetch the first rows of the first vectors; `_add_rows` prefetches the others while it adds."""
     first = 0
     for part in range(PARTS):
         end = min(order.ends[part], stop)
@@ -159,10 +159,10 @@ def _prefetch_rows(
 
 @kernel()
 def _add_rows(view: SegmentView, n_vectors: int, first: int, stop: int, scratch: Scratch, best: Best) -> int:
-    """Add rows first..stop - 1 to the vectors left, and return how many may still matter, which are kept.
+    """Add rows first..stop - 1 to the remaining vectors; return how many may still matter, which are kept.
 
-    After the last row, images that may still matter are scored while their rows are in the cache, and no
-    vector is left.
+    After the last row, images that may still matter are scored while their rows are in the cache; then no
+    vector remains.
     """
     words, scoring, rare = view.words, scratch.scoring, scratch.rare.bits
     rows, ends, shifts = scratch.order.rows, scratch.order.ends, scratch.order.shifts
@@ -225,13 +225,13 @@ def _add_rows(view: SegmentView, n_vectors: int, first: int, stop: int, scratch:
 
 @kernel(inline=True)
 def _clipped(first: int, stop: int, start: int, end: int, shift: int) -> tuple[int, int]:
-    """Return what rows first..stop - 1 have of the part start..end - 1, as places in `order.rows`."""
+    """Return which rows of first..stop - 1 are in the part start..end - 1, as places in `order.rows`."""
     return max(first, start) + shift, min(stop, end) + shift
 
 
 @kernel(inline=True)
 def _prefetch_vector(words: NDArray[np.uint64], first: int, column: int, order: RowOrder) -> None:
-    """Prefetch what a vector reads next."""
+    """Prefetch the rows from `first` on that a vector reads next."""
     stop = min(first + _PHASE_ROWS, order.ends[MORE_ONES])
     for part in range(PARTS):
         shift = order.shifts[part]

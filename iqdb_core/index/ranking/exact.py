@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FEW: Final = 16
-"""Candidates that are scored without looking for the best among them first."""
+"""Up to this many candidates are scored at once, without picking the best among them first."""
 MATTER: Final = PLANE_WORDS
-"""Where in `Scoring.planes` the candidates are, behind the planes."""
+"""Where the candidates start in `Scoring.planes`, behind the nine planes: one bit per image of the vector."""
 _PICKED: Final = MATTER + VECTOR_WORDS
 MOST_UNITS: Final = (1 << PLANES) - 1
 
@@ -40,12 +40,12 @@ class Scoring(NamedTuple):
     Parameters
     ----------
     planes : (12 * 8,) uint64 ndarray
-        The planes of the vector, the images of it that may matter, those of them that are scored next, and
-        room.
+        The nine planes of the vector; its candidates, one bit per image; those of them that are scored next;
+        and scratch.
     slots : (512,) int64 ndarray
         The slots to be scored.
     perhaps : (121,) int64 ndarray
-        Grouped buckets that an image perhaps has.
+        Scratch: the grouped buckets that an image may hold, as places in `Lookup.grouped`.
     """
 
     planes: NDArray[np.uint64]
@@ -87,9 +87,9 @@ def score_vector(
     scoring: Scoring,
     best: Best,
 ) -> None:
-    """Score the candidates of a vector; `scoring.planes` has their units, and says which they are.
+    """Score the candidates of a vector, which are marked in `scoring.planes` beside their units.
 
-    `penalty` is the least that any image of the vector has.
+    `penalty` is the least penalty of any image of the vector.
     """
     planes = scoring.planes
     n_candidates = _count(planes, MATTER)
@@ -120,9 +120,9 @@ def _count(planes: NDArray[np.uint64], first: int) -> int:
 
 @kernel()
 def _pick_highest(planes: NDArray[np.uint64], few: int) -> None:
-    """Move about `few` candidates with the most units, at least that many, to the picked ones."""
-    # Walk down the bits of the units: `picked` are certainly above the rest, `equal` have the same bits so
-    # far.
+    """Move the `few` candidates with the most units, and those that tie with the last, to the picked ones."""
+    # Walk down the bits of the units. Picked ones have more units than all others; `equal` are those that the
+    # bits so far do not tell from the last one to be picked.
     equal = planes[_PICKED + VECTOR_WORDS : _PICKED + 2 * VECTOR_WORDS]
     for lane in range(VECTOR_WORDS):
         equal[lane] = planes[MATTER + lane]
@@ -150,7 +150,7 @@ def _pick_highest(planes: NDArray[np.uint64], few: int) -> None:
 def _keep_at_least(
     planes: NDArray[np.uint64], needed: int, rare_bits: NDArray[np.uint64], vector: int
 ) -> None:
-    """Drop candidates below so many units, except those whose rare units are not all counted."""
+    """Drop candidates with fewer units than `needed`, except those with too many rare units to count."""
     overflow = load(rare_bits, OVERFLOW + vector * VECTOR_WORDS)
     store(planes, MATTER, load(planes, MATTER) & (at_least(needed, load_planes(planes, 0)) | overflow))
 
@@ -165,7 +165,7 @@ def _score_picked(
     scoring: Scoring,
     best: Best,
 ) -> None:
-    """Score those picked images of a vector whose units outweigh their own penalty."""
+    """Score the picked images of a vector that may reach the bar by their units and their own penalty."""
     words = view.words
     averages_at = np.int64(words[H_AVERAGES_AT])
     n_images = np.int64(words[H_IMAGES])
@@ -177,7 +177,7 @@ def _score_picked(
             slot = first + np.int64(trailing_zeros(left))
             left &= left - np.uint64(1)
             scoring.slots[n_picked] = slot
-            n_picked += slot < n_images  # bits behind the last image are set when nothing at all is needed
+            n_picked += slot < n_images  # where no units are needed, bits behind the last image are set too
             prefetch(words, averages_at + (slot * CHANNELS >> 1))
     averages = words.view(np.float32)
     least = bar(best)
@@ -233,7 +233,7 @@ def _penalty_of(query: Query, averages: NDArray[np.float32], first: int) -> floa
 
 @kernel(inline=True)
 def _units_of(planes: NDArray[np.uint64], rare_bits: NDArray[np.uint64], slot: int) -> int:
-    """Return the units of an image, or more than any has if they are not all counted."""
+    """Return the units of an image, or MOST_UNITS + 1 if it has too many rare ones to count."""
     bit = np.uint64(slot & 63)
     if item(rare_bits, OVERFLOW + (slot >> 6)) >> bit & np.uint64(1):
         return np.int64(MOST_UNITS + 1)
@@ -253,7 +253,7 @@ def _shared_hundredths(
     rare_bits: NDArray[np.uint64],
     perhaps: NDArray[np.int64],
 ) -> int:
-    """Return what an image shares with the query, in hundredths, or -1 if that is surely below `least`."""
+    """Return the hundredths that an image shares with the query, or -1 if they are below `least`."""
     word = slot >> 6
     bit = np.uint64(slot & 63)
     one = np.uint64(1)
@@ -274,7 +274,7 @@ def _shared_hundredths(
         for k in range(lookup.numbers[N_RARE]):
             if is_in_rare(words, lookup.rare[LIST, k], lookup.rare[COUNT, k], slot):
                 shared += lookup.rare[WEIGHT, k]
-    # A bit of a grouped bucket only means "perhaps": its list is read only if it matters.
+    # A bit in a shared row only means "perhaps": the list of the bucket is read only if it can matter.
     grouped_rows = lookup.grouped[ROW]
     n_perhaps = 0
     bound = shared

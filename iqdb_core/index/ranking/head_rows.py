@@ -1,7 +1,7 @@
 """Ranking the rows of the head, one by one.
 
-Answers: which images of the head belong among the best? The head is small and changes all the time, so it has
-no postings. Called by `query_call`, after the segments, when most rows can be passed over by their colour.
+The head is small and changes all the time, so it has no postings. Called by `query_call` after the segments,
+when the bar is so high that most rows are skipped by their colour.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 HEAD_BUCKETS: Final = BUCKETS + PLANE + 1
-"""Space for the bucket of any int16, so that no position can be read out of bounds."""
+"""Room for the bucket of any int16 position, valid or not, so that none is looked up out of bounds."""
 
 
 def create_weights() -> NDArray[np.uint8]:
@@ -41,7 +41,7 @@ def scan_head(head: HeadRows, query: Query, weights: NDArray[np.uint8], best: Be
     head : HeadRows
     query : Query
     weights : (114,689,) uint8 ndarray
-        Zeros, and zeros again afterwards.
+        Scratch: all zero, before and after.
     best : Best
         **Changed in place.**
     """

@@ -41,9 +41,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 N_EXACT, N_GROUPED, N_RARE, MOST, MOST_GREY, RARE_UNITS = range(6)
-"""Numbers in `Lookup.numbers`."""
+"""Places in `Lookup.numbers`."""
 ROW, LIST, COUNT, WEIGHT, UNITS = range(5)
-"""Columns of `Lookup.exact`, `grouped` and `rare`."""
+"""First index of `Lookup.exact`, `grouped` and `rare`."""
 
 
 class Lookup(NamedTuple):
@@ -52,11 +52,12 @@ class Lookup(NamedTuple):
     Parameters
     ----------
     numbers : (6,) int64 ndarray
-        How many of the query's buckets are exact, grouped and rare here; the most units that any image can
-        share, that any grey image can, and that any can of rare buckets.
+        How many of the query's buckets are exact, grouped and rare in this segment; then upper bounds of the
+        units that an image can share: any image, a grey one, and any image from rare buckets alone.
     exact, grouped, rare : (5, 120) int64 ndarray
-        Where the row starts (exact and grouped, in words), where the list starts (in words if grouped, in
-        uint16 units if rare), its length (rare), the weight in hundredths, the units (rare).
+        Rows: see the constants above. Where the row starts (exact and grouped, in words), where the list
+        starts (in words if grouped, in uint16 units if rare), its length (rare), the weight in hundredths,
+        the units (rare).
     row_of : (120,) int64 ndarray
         Per bucket of the query: where its row starts, or -1 if it has none.
     """
@@ -88,7 +89,7 @@ def prefetch_directory(words: NDArray[np.uint64], query: Query) -> None:
 
 @kernel()
 def prefetch_entries(words: NDArray[np.uint64], query: Query, entries: NDArray[np.int64]) -> None:
-    """Find the numbers of the entries, and prefetch what `prefetch_lists` reads."""
+    """Write the number of each bucket's entry to `entries`, and prefetch what `prefetch_lists` reads."""
     entries_at = np.int64(words[H_ENTRIES_AT])
     for i in range(query.sizes[0]):
         number = entry_number(words, query.buckets[i])
@@ -98,7 +99,7 @@ def prefetch_entries(words: NDArray[np.uint64], query: Query, entries: NDArray[n
 
 @kernel()
 def prefetch_lists(words: NDArray[np.uint64], query: Query, entries: NDArray[np.int64]) -> None:
-    """Replace the numbers by the entries, and prefetch what `resolve` and `write_rare` read."""
+    """Replace each number by the entry itself, and prefetch what `resolve` and `write_rare` read."""
     grouped_at = np.int64(words[H_GROUPED_AT])
     rare_at = np.int64(words[H_RARE_AT])
     for i in range(query.sizes[0]):
@@ -117,7 +118,7 @@ def prefetch_lists(words: NDArray[np.uint64], query: Query, entries: NDArray[np.
 
 @kernel()
 def resolve(words: NDArray[np.uint64], query: Query, entries: NDArray[np.int64], lookup: Lookup) -> None:
-    """Fill a look-up.
+    """Fill `lookup` for one segment.
 
     Parameters
     ----------

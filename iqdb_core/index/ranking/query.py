@@ -1,4 +1,4 @@
-"""A signature as the kernels want it: which buckets, what they weigh, in which order they are added.
+"""A signature in the form that the kernels read: its buckets, their weights, and the order of adding them.
 
 Prepared once per query, then only read. Called by `query_call`.
 """
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 
 MOST_BUCKETS: Final = CHANNELS * KEPT
 UNIT: Final = 15
-"""Hundredths. Sums are first bounded from above in whole units, which take fewer bits than hundredths. With
-15, the commonest bin, 5, weighs 2, 1 and 2 units with little lost."""
+"""Hundredths per unit. Sums are first bounded from above in whole units, which take fewer bits than
+hundredths. With 15, rounding up adds little to the weights of the commonest bin, 5: 2, 1 and 2 units."""
 _WEIGHTS: Final = np.array((WEIGHTS, SKETCH_WEIGHTS))
 UNITS: Final = -(-_WEIGHTS[:, :, 1:] // UNIT)
-"""Units of a shared position by kind of query, channel and bin - 1: hundredths in units, rounded up, so that
-no sum of units is too small. 1 to 9: of 40 positions per channel, of which a bin has few unless it is the
-last, they never add up to 512."""
+"""Units of a shared position by kind of query, channel and bin - 1: its weight in units, rounded up, so that
+no sum of units is too small. They are 1 to 9, and their sum over a query stays below 512: all bins but the
+last have only few positions."""
 STEPS: Final = 3
 STEP_OF: Final = ((0, 0, 0, 0, 1), (0, 0, 0, 2, 2), (0, 0, 2, 2, 1))
 """The step in which a bucket is added, by channel and bin - 1: first those that exclude most images."""
 COLUMNS: Final = 3
-"""Ones, twos and fours: what units are put together of."""
+"""Ones, twos and fours: the units of a bucket are a sum of these."""
 COLUMN_ROOM: Final = 2 * MOST_BUCKETS
-"""9 units are two fours and a one."""
+"""Most entries of a column: 9 units are a one and two fours, so no bucket is in a column more than twice."""
 _STEP_OF: Final = np.array(STEP_OF)
 
 
@@ -43,18 +43,18 @@ class Query(NamedTuple):
     Parameters
     ----------
     buckets, weights, units, steps : (120,) int64 ndarray
-        The distinct buckets that some live image holds, ordered by step: what each weighs in hundredths and
-        in units.
+        The distinct buckets that some live image holds, ordered by step; the weight of each in hundredths and
+        in units, and its step.
     sizes : (2,) int64 ndarray
-        How many buckets there are; the divisor: what they weigh together.
+        The number of buckets, and the sum of their weights, which is the divisor of scores.
     columns : (3, 240) int64 ndarray
-        Places in `buckets` of those whose units have a one, a two, or fours; by step, and as often as they
-        have it.
+        For ones, twos and fours, the places in `buckets` of the buckets whose units contain them, ordered by
+        step; a place occurs twice for two fours.
     column_counts, first_counts : (3,) int64 ndarray
-        How many places each column has; how many of them, the first, belong to the first step.
+        How many places each column has, and how many of these belong to the first step.
     averages, average_weights : (3,) float64 ndarray
-        Rounded as stored ones are; what a difference costs, in hundredths: 0 for what a grey query does not
-        look at.
+        Averages, rounded as stored ones are, and the hundredths that a difference of 1 costs: 0 for channels
+        that a grey query ignores.
     """
 
     buckets: NDArray[np.int64]

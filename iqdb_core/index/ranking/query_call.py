@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _MOST_SEEDED = 100
-"""Up to this limit, hot images are scored first: of more matches they are too few to raise the bar."""
+"""Hot images (see `rare_bits`) are scored first only up to this limit: with a higher one they are too few to
+raise the bar."""
 _SEEDED_SHARE = 0.5
-"""If the bar is given, it has to be below this share of the best possible score for them to be worth it."""
+"""Hot images are scored first only if the bar that `min_score` sets is below this share of the best possible
+score: with a higher one it gains nothing."""
 
 
 class QueryInput(NamedTuple):
@@ -36,10 +38,8 @@ class QueryInput(NamedTuple):
     ----------
     positions : (3, 40) int16 ndarray
     averages : (float, float, float)
-    is_grey : bool
-        Of the signature; see `prepare`.
-    is_sketch : bool
-        Whether it was painted; see `prepare`.
+    is_grey, is_sketch : bool
+        Whether the signature is grey, and whether it is of a painted picture; see `prepare`.
     nonempty : (98,304,) bool ndarray
         Which buckets some live image holds.
     min_score : float
@@ -66,8 +66,9 @@ def search_part(
 ) -> None:
     """Fill `best` with the best matches of a signature in a part of the index, best first.
 
-    The part is every `stride`-th segment of a table from `first` on. The first part has the head too and,
-    where nothing can be shared with any image, all that is returned then.
+    A part is every `stride`-th segment of a table, starting with segment `first`; part 0 includes the head.
+    If all buckets of the query are empty, every image scores 0: then part 0 returns the smallest ids of the
+    whole index, and the other parts return nothing.
     """
     query = scratch.query
     prepare(query, inputs.positions, inputs.averages, inputs.is_grey, inputs.is_sketch, inputs.nonempty)
@@ -89,13 +90,13 @@ def _scan_segments(
     n_segments = (len(addresses) - first + stride - 1) // stride
     is_seeded = len(best.scores) <= _MOST_SEEDED and best.least[0] < _SEEDED_SHARE * query.sizes[1]
     # Each step of the lookup reads what an earlier step prefetched, some segments before.
-    for turn in range(n_segments + 3):
+    for tick in range(n_segments + 3):
         for step in range(4):
-            now = turn - step
-            if not 0 <= now < n_segments:
+            nth = tick - step
+            if not 0 <= nth < n_segments:
                 continue
-            view = segment_at(addresses, first + now * stride)
-            entries = scratch.entries[now * MOST_BUCKETS : (now + 1) * MOST_BUCKETS]
+            view = segment_at(addresses, first + nth * stride)
+            entries = scratch.entries[nth * MOST_BUCKETS : (nth + 1) * MOST_BUCKETS]
             if step == 0:
                 prefetch_directory(view.words, query)
             elif step == 1:
@@ -104,15 +105,15 @@ def _scan_segments(
                 prefetch_lists(view.words, query, entries)
             elif is_seeded:
                 score_hot(view, entries, scratch, best)
-    for now in range(n_segments):
-        view = segment_at(addresses, first + now * stride)
-        entries = scratch.entries[now * MOST_BUCKETS : (now + 1) * MOST_BUCKETS]
+    for nth in range(n_segments):
+        view = segment_at(addresses, first + nth * stride)
+        entries = scratch.entries[nth * MOST_BUCKETS : (nth + 1) * MOST_BUCKETS]
         scan_segment(view, entries, is_seeded, scratch, best)
 
 
 @kernel(merged=True)
 def _take_first(addresses: NDArray[np.uint64], head: HeadRows, best: Best) -> None:
-    """Offer the live images of the smallest ids, all with score 0: nothing can be shared with any image."""
+    """Offer the live images of the smallest ids with score 0: no image shares anything with the query."""
     for segment in range(len(addresses)):
         view = segment_at(addresses, segment)
         ids_at = np.int64(view.words[H_IDS_AT])

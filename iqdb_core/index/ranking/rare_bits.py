@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 RARE_PLANES: Final = 4
-"""Units that rare buckets add up to at most, as bits; more is marked in one more plane."""
+"""Bits of the counters of units: 0 to 15; the images with more are marked in one plane more."""
 ROW_WORDS: Final = SEGMENT_IMAGES // 64
 OVERFLOW: Final = RARE_PLANES * ROW_WORDS
-"""Place in `RareBits.bits` of the plane of images with more units than the counters hold."""
+"""Where the plane of images with 16 or more units starts in `RareBits.bits`."""
 DONE: Final = OVERFLOW + ROW_WORDS
-"""Place of the plane of images that have been scored already."""
+"""Where the plane of images that have been scored already starts."""
 _HOT: Final = (RARE_PLANES - 1) * ROW_WORDS
 """The highest plane: images of 8 to 15 units, most of which share several rare buckets."""
 MOST_HOT: Final = 64
@@ -39,10 +39,10 @@ class RareBits(NamedTuple):
     Parameters
     ----------
     bits : (6 * 1024,) uint64 ndarray
-        Per slot, as bits: the units of its rare buckets in four planes, whether it has 16 or more, and
-        whether it has been scored already.
+        Six planes with one bit per slot: the units of its rare buckets modulo 16, in four planes; whether it
+        has 16 or more (cleared by `mark_hot`); whether it has been scored already.
     is_dirty : (6,) bool ndarray
-        Which planes of `bits` may be other than zero.
+        Which planes of `bits` may have bits set.
     """
 
     bits: NDArray[np.uint64]
@@ -85,7 +85,7 @@ def write_rare(words: NDArray[np.uint64], lookup: Lookup, rare: RareBits) -> Non
 
 @kernel()
 def _carry(rare: RareBits, word: np.uint64, carry: np.uint64) -> None:
-    """Carry a bit into the plane above that of a word, and on; out of the last one into that of overflows."""
+    """Carry a bit into the next plane, and on while that has it too; after the last, mark an overflow."""
     bits = rare.bits
     word += np.uint64(ROW_WORDS)
     while word < np.uint64(OVERFLOW):
@@ -101,7 +101,7 @@ def _carry(rare: RareBits, word: np.uint64, carry: np.uint64) -> None:
 
 @kernel()
 def mark_hot(words: NDArray[np.uint64], rare: RareBits) -> int:
-    """Mark images with many units of rare buckets as done, and take them out of the overflow.
+    """Mark hot images, which have 8 or more units of rare buckets, as done; clear all overflows.
 
     Parameters
     ----------

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 COLUMN_ROWS: Final = COLUMN_ROOM + CHUNK
-"""Room for the rows of one column: 9 units are two fours and a one, and the last chunk is filled up."""
+"""Room for the rows of one column, whose last chunk is filled up."""
 FOURS, FIRST_TWOS, FIRST_ONES, MORE_TWOS, MORE_ONES = range(5)
 """Parts, in the order in which they are added."""
 PARTS: Final = 5
@@ -34,8 +34,8 @@ class RowOrder(NamedTuple):
         Where the rows of ones, twos and fours start, in words; filled up with an empty row to whole chunks of
         eight.
     ends, shifts, units_left : (5,) int64 ndarray
-        Per part: where it ends in the sequence of all rows, what to add to a place in the sequence to find it
-        in `rows`, and how many units the rows behind the part add at most.
+        Per part: where it ends in the sequence of all rows, what to add to a place in that sequence to get
+        its place in `rows`, and how many units the rows after the part can add at most.
     """
 
     rows: NDArray[np.int64]
@@ -68,7 +68,7 @@ def lay_out(query: Query, row_of: NDArray[np.int64], order: RowOrder, empty_row:
     empty_row : int
         Where the segment's empty row starts.
     """
-    # Per column: rows, whole chunks of them, and of those the ones that come first.
+    # For each column: the number of rows, rounded up to whole chunks, and how many of these come first.
     n_1 = _put_rows(query, row_of, order.rows, np.int64(0), empty_row)
     n_2 = _put_rows(query, row_of, order.rows, np.int64(1), empty_row)
     n_4 = _put_rows(query, row_of, order.rows, np.int64(2), empty_row)
@@ -99,7 +99,7 @@ def lay_out(query: Query, row_of: NDArray[np.int64], order: RowOrder, empty_row:
 
 @kernel(inline=True)
 def units_behind(order: RowOrder, place: int) -> int:
-    """Return how many units the rows from a place in the sequence on can add, or a few more."""
+    """Return an upper bound of the units that the rows from a place in the sequence on can add."""
     ends = order.ends
     left = order.units_left
     if place >= ends[MORE_TWOS]:

@@ -50,7 +50,7 @@ class Scratch(NamedTuple):
 
 
 def create_scratch(n_segments: int) -> Scratch:
-    """Return memory for one thread and up to so many segments."""
+    """Return memory for one thread and up to `n_segments` segments."""
     return Scratch(
         create_query(),
         np.zeros(n_segments * MOST_BUCKETS, dtype=np.int64),

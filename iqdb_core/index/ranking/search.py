@@ -27,22 +27,22 @@ if TYPE_CHECKING:
     from iqdb_core.model import Signature
 
 
-class _OfThread(threading.local):
+class _ThreadScratch(threading.local):
     """The scratch of one thread, kept between queries."""
 
     def __init__(self) -> None:
         self.n_segments = 0
         self.scratch = create_scratch(0)
 
-    def scratch_for(self, n_segments: int) -> Scratch:
-        """Return scratch with room for so many segments."""
+    def for_segments(self, n_segments: int) -> Scratch:
+        """Return scratch for at least `n_segments` segments."""
         if n_segments > self.n_segments:
             self.n_segments = n_segments + _SPARE_SEGMENTS
             self.scratch = create_scratch(self.n_segments)
         return self.scratch
 
 
-_of_thread: Final = _OfThread()
+_thread_scratch: Final = _ThreadScratch()
 _SPARE_SEGMENTS: Final = 32
 
 
@@ -73,7 +73,7 @@ def search(
     is_sketch : bool
         Whether the signature is of a painted picture, for which other weights are right.
     threads : QueryThreads
-        Says when this query may run, and how many threads share its segments.
+        Decides when this query may run, and how many threads share its segments.
 
     Returns
     -------
@@ -102,17 +102,17 @@ def search(
         signature.is_grey,
         is_sketch,
         nonempty,
-        -np.inf if min_score is None else float(min_score),  # an int would be compiled for apart
+        -np.inf if min_score is None else float(min_score),  # an int would compile the kernel again
     )
     n_segments = len(table.segments)
     with threads.turn(n_segments // MIN_SHARED_SEGMENTS - 1) as count:
         stride = count + 1
-        # One bar for all threads: each skips what cannot be among the best of all.
+        # All threads share one bar: each skips images that cannot be among the best of all.
         common = np.full(1, -np.inf)
         bests = [create_best(limit)._replace(common_least=common) for _ in range(stride)]
 
         def search_from(first: int) -> None:
-            scratch = _of_thread.scratch_for(n_segments)
+            scratch = _thread_scratch.for_segments(n_segments)
             search_part(table.addresses, first, stride, head, inputs, scratch, bests[first])
 
         parts = [threads.submit(search_from, first) for first in range(1, stride)]
@@ -136,7 +136,7 @@ def _columns(bests: Sequence[Best]) -> Columns:
 
 
 def _merged(bests: Sequence[Best], limit: int) -> Columns:
-    """Return the best of several threads' best, in order."""
+    """Return the best matches of all threads, best first."""
     image_ids, scores, segments, documents = _columns(bests)
     order = np.lexsort((image_ids, -scores))[:limit]
     return image_ids[order], scores[order], segments[order], documents[order]

@@ -45,26 +45,26 @@ if TYPE_CHECKING:
 _USUAL_SIGNATURES: Final = 64
 
 
-class _OfThread(threading.local):
+class _ThreadTally(threading.local):
     """The memory of one thread, kept between searches."""
 
     def __init__(self) -> None:
         self.tally = create_tally(_USUAL_SIGNATURES)
 
-    def tally_for(self, n_signatures: int) -> Tally:
-        """Return memory with room for so many signatures."""
+    def for_signatures(self, n_signatures: int) -> Tally:
+        """Return memory for at least `n_signatures` signatures."""
         if n_signatures > self.tally.of_row.shape[1]:
             self.tally = create_tally(n_signatures)
         return self.tally
 
 
-_of_thread: Final = _OfThread()
+_thread_tally: Final = _ThreadTally()
 
 
 def find_sharers(
     table: SegmentTable, head: HeadRows, distinctive: DistinctiveBuckets, *, limit: int, threads: QueryThreads
 ) -> list[Columns]:
-    """Return, per signature, the live images that share most with it, of those that reach the bar.
+    """Return, per signature, the live images that reach the bar and share most with it.
 
     Parameters
     ----------
@@ -75,13 +75,13 @@ def find_sharers(
     limit : int
         Most images of each signature, at least 1.
     threads : QueryThreads
-        Says when this search may run.
+        Decides when this search may run.
 
     Returns
     -------
     list of (image_ids, bits, segments, documents)
-        As of `search`, with the bits in place of the score: of distinctive buckets, at most 255, and of
-        common ones. Most first, then by ascending id.
+        As from `search`, with bits in place of scores: those of shared distinctive buckets, at most 255, plus
+        those of shared common ones. Most bits first, equal ones by ascending id.
 
     Raises
     ------
@@ -101,7 +101,7 @@ def find_sharers(
     entries = np.empty((m, MOST_BUCKETS), dtype=np.int64)
     chain = np.empty(m * MOST_BUCKETS, dtype=np.int16)
     with threads.turn(0):
-        _find(table.addresses, head, *distinctive, entries, chain, _of_thread.tally_for(m), found)
+        _find(table.addresses, head, *distinctive, entries, chain, _thread_tally.for_signatures(m), found)
     return [
         (
             found.image_ids[number, :count],
@@ -151,7 +151,7 @@ def _look_up(
 ) -> None:
     """Find the entries of the distinctive buckets in a segment, and prefetch their lists.
 
-    Each step reads what the one before prefetched; the next segment's directory is prefetched too.
+    Each step reads what the previous one prefetched; the next segment's directory is prefetched too.
     """
     for k in range(len(counts)):
         for i in range(counts[k]):

@@ -1,7 +1,7 @@
-"""Adds up what the images of a segment share of a few buckets, one posting after the other.
+"""Adds up the bits of the buckets that images of a segment share with a signature, posting by posting.
 
-Finds the slots that share enough of a signature's rare buckets, and what these share of its common ones.
-Called by `sharers`, which looks the buckets up, and by `tally_head`.
+Finds the slots that share enough of its distinctive buckets, and adds what these share of its common ones.
+Called by `sharers`, which looks the buckets up; `tally_head` uses its memory too.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 AS_SCORE: Final = 100
-"""The divisor that makes bits their own hundredths in `offer`."""
+"""The divisor for `offer`: a score is net * 100 / divisor, so that bits are their own score."""
 
 
 class Found(NamedTuple):
-    """The best of each of m signatures, a row each; see `Best`.
+    """The best matches of m signatures, one row per signature; see `Best`.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ class Found(NamedTuple):
 
 
 class Tally(NamedTuple):
-    """Memory of one thread, for up to so many signatures.
+    """Memory of one thread, for up to m signatures.
 
     Parameters
     ----------
@@ -85,10 +85,11 @@ class Tally(NamedTuple):
     common : (120,) int64 ndarray
         Entries of the common buckets of a signature in a segment.
     of_row : (2, m) int64 ndarray
-        What one row of the head shares with each signature, of distinctive buckets and of common ones.
+        The bits of distinctive buckets, and of common ones, that one row of the head shares with each
+        signature.
     places : (114,689,) int16 ndarray
-        Per bucket, 1 + the last place among the buckets of all signatures that it is at; all zero between
-        searches. There is room for what any int16 would be the bucket of.
+        Per bucket, 1 + the last of its places among the buckets of all signatures, or 0 without any; all zero
+        between searches. The size is HEAD_BUCKETS.
     """
 
     sums: NDArray[np.uint64]
@@ -111,7 +112,7 @@ def create_tally(n_signatures: int) -> Tally:
 
 @kernel(inline=True)
 def best_of(found: Found, k: int) -> Best:
-    """Return the best of one signature."""
+    """Return the best matches of signature k."""
     return Best(
         found.scores[k],
         found.image_ids[k],
@@ -136,7 +137,7 @@ def tally_segment(
     tally: Tally,
     best: Best,
 ) -> None:
-    """Offer the live images of a segment that share enough with one signature.
+    """Offer the live images of a segment that reach the bar of one signature.
 
     Parameters
     ----------
@@ -154,7 +155,7 @@ def tally_segment(
     words = view.words
     n_hits = np.int64(0)
     total = np.int64(0)
-    # The commonest first: as long as the bar is out of reach, no hits need to be looked for.
+    # The commonest first: as long as the sum of all bits is below the bar, no slot can have reached it.
     for i in range(count - 1, -1, -1):
         if entries[i] != NO_ENTRY:
             total += bits[i]
@@ -172,8 +173,8 @@ def tally_segment(
 def _add_bucket(words: NDArray[np.uint64], entry: int, bits: int, bar: Any, tally: Tally, n_hits: int) -> int:
     """Add the bits of a bucket to all slots that hold it.
 
-    Return how many slots have reached the bar. If that is None they are not looked for, and no sum passes
-    the bar.
+    Return how many slots have reached the bar. If `bar` is None, no sum can reach it yet, and this is not
+    checked.
     """
     one = np.uint64(1)
     form = form_of(entry)
@@ -212,7 +213,7 @@ def _add_bucket(words: NDArray[np.uint64], entry: int, bits: int, bar: Any, tall
 
 @kernel(inline=True)
 def _add(tally: Tally, slot: int, bits: int, bar: Any, n_hits: int) -> int:
-    """Add bits to a slot, and the slot to the hits when it reaches the bar; return how many those are."""
+    """Add bits to a slot, and the slot to the hits when it reaches the bar; return the number of hits."""
     sums = tally.sums.view(np.uint8)
     if bar is None:
         sums[np.uint64(slot)] += np.uint8(bits)
@@ -235,7 +236,7 @@ def _offer_hits(
     tally: Tally,
     best: Best,
 ) -> None:
-    """Offer the live hits, with what they share of buckets first..stop - 1 too."""
+    """Offer the live hits, with the bits that they share of buckets first..stop - 1 added."""
     words = view.words
     documents = words.view(np.uint16)
     documents_at = np.int64(words[H_DOCUMENTS_AT]) * 4

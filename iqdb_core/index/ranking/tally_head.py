@@ -1,4 +1,4 @@
-"""Adds up what the rows of the head share of the buckets of several signatures.
+"""Adds up the bits of the buckets that rows of the head share with several signatures.
 
 Every row is read once for all signatures. Called by `sharers`, after the segments.
 """
@@ -35,7 +35,7 @@ def tally_head(
     tally: Tally,
     found: Found,
 ) -> None:
-    """Offer the live rows of the head that share enough with a signature.
+    """Offer the live rows of the head that reach the bar of a signature.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def tally_head(
     buckets, bits, counts, ends, bar
         Of `DistinctiveBuckets`.
     chain : (m * 120,) int16 ndarray
-        Scratch: for each place among all buckets, 1 + the one before that has the same bucket, or 0.
+        Scratch: for each place among all buckets, 1 + the previous place of the same bucket, or 0.
     tally : Tally
         **Changed in place.**
     found : Found
@@ -78,7 +78,7 @@ def _sum_up(
     chain: NDArray[np.int16],
     tally: Tally,
 ) -> None:
-    """Fill `tally.of_row` for a row."""
+    """Fill `tally.of_row` for a row of the head."""
     sums = tally.of_row
     for k in range(len(counts)):
         sums[0, k] = 0

@@ -1,4 +1,4 @@
-"""Which vectors of a segment may hold one of the best, by their colour alone.
+"""Which vectors of a segment may hold one of the best matches, judged by their colour alone.
 
 Vectors of 512 neighbours in colour are skipped without reading a row. Never reads positions. Called by
 `bounds`.
@@ -41,11 +41,11 @@ class Vectors(NamedTuple):
     Parameters
     ----------
     numbers : (129,) int64 ndarray
-        Which they are.
+        Which vectors they are, in front; the number of them is what `vectors_that_matter` returned.
     penalties : (128,) float64 ndarray
         Per vector of the segment, the least penalty of its images.
     planes : (9 * 1024,) uint64 ndarray
-        The planes of those that are left, in the order of `numbers`.
+        The bit planes of these vectors, in the order of `numbers`.
     """
 
     numbers: NDArray[np.int64]
@@ -66,7 +66,7 @@ def create_vectors() -> Vectors:
 def vectors_that_matter(
     words: NDArray[np.uint64], query: Query, numbers: NDArray[np.int64], vectors: Vectors, best: Best
 ) -> int:
-    """List the vectors that may hold one of the best, with the least penalty of each; return how many.
+    """List the vectors that may hold one of the best matches, and return how many they are.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def vectors_that_matter(
     numbers : (6,) int64 ndarray
         Of `Lookup`.
     vectors : Vectors
-        **Changed in place.**
+        `numbers` and `penalties` are **overwritten**.
     best : Best
     """
     n_vectors = np.int64(words[H_VECTORS])
