@@ -44,6 +44,6 @@ def live_documents(alive: NDArray[np.uint64]) -> NDArray[np.int64]:
 
 
 def count(alive: NDArray[np.uint64], n_images: int) -> int:
-    """Return how many of the first `n_images` documents are alive, or -1 if one behind them is."""
+    """Return how many documents are alive; -1 if a bit beyond the first `n_images` is set."""
     bits = np.unpackbits(alive.view(np.uint8), bitorder="little")
     return -1 if bits[n_images:].any() else int(np.count_nonzero(bits))

@@ -1,7 +1,7 @@
 """The heavy arithmetic on segments, each function in its compiled and its plain form.
 
 Builds segments, finds ids, counts buckets and checks words. Parameters and results are described at the
-compiled forms. Called by all code above that is not compiled itself.
+compiled forms. Called by code above that is not compiled itself.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ Located = tuple[NDArray[np.int32], NDArray[np.int32]]
 build_segment: Final[Callable[[Rows], Built]] = two_forms(
     compiled="iqdb_core.index.segment.build:build_segment", plain="iqdb_core.index.plain.build:build_segment"
 )
-"""Rows made into a segment."""
+"""Build a segment of rows."""
 
 locate: Final[Callable[[SegmentTable, NDArray[np.int64]], Located]] = two_forms(
     compiled="iqdb_core.index.segment.locate:locate", plain="iqdb_core.index.plain.segment:locate"
 )
-"""Where live images are."""
+"""Find live images by id."""
 
 count_images: Final[Callable[[NDArray[np.int32], NDArray[np.float64], NDArray[np.int16], int], int]] = (
     two_forms(
@@ -36,4 +36,4 @@ count_images: Final[Callable[[NDArray[np.int32], NDArray[np.float64], NDArray[np
         plain="iqdb_core.index.plain.buckets:count_images",
     )
 )
-"""Images counted into or out of their buckets."""
+"""Count images into or out of their buckets."""

@@ -13,7 +13,7 @@ from iqdb_core.kernel import kernel
 from iqdb_core.model import is_grey
 
 is_grey_image = kernel(inline=True)(is_grey)
-"""The test of `model`, compiled."""
+"""`model.is_grey`, compiled."""
 
 
 @kernel(inline=True)

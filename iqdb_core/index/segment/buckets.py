@@ -35,7 +35,7 @@ def count_buckets(
     Returns
     -------
     bool
-        False if a position is not 1..16383 in magnitude; the counts are then worthless.
+        False if a position is not 1..16383 in magnitude; the counts are then incomplete.
     """
     for image in range(positions.shape[0]):
         for channel in range(1 if is_grey[image] else CHANNELS):
@@ -70,7 +70,7 @@ def count_images(
     Returns
     -------
     int
-        How often a count left or reached zero.
+        How many times a count left or reached zero.
     """
     crossed = 0
     for image in range(positions.shape[0]):
@@ -106,7 +106,7 @@ def is_ascending(row: NDArray[np.int16]) -> bool:
 
 @kernel()
 def is_repeat(row: NDArray[np.int16], i: int) -> bool:
-    """Return whether position i of a row occurs before it."""
+    """Return whether position i of a row occurs earlier in the row."""
     for earlier in range(i):
         if row[earlier] == row[i]:
             return True

@@ -45,7 +45,7 @@ def build_segment(images: Rows) -> Built:
     Raises
     ------
     ValueError
-        The arrays do not meet these conditions.
+        The arrays violate one of these conditions.
     """
     require_images(images)
     n = len(images)

@@ -61,7 +61,7 @@ def order_by_colour(
 def _halve_all(
     averages: NDArray[np.float32], order: NDArray[np.int32], keys: NDArray[np.float32], start: int, stop: int
 ) -> None:
-    """Order slots start..stop (exclusive) so that each vector is a box of the halving."""
+    """Order slots start..stop (exclusive) so that each vector is one leaf of the halving."""
     starts = np.empty(_STACK, np.int64)
     stops = np.empty(_STACK, np.int64)
     starts[0] = start
@@ -89,7 +89,7 @@ def _halve_all(
 
 @kernel()
 def _widest(averages: NDArray[np.float32], order: NDArray[np.int32], low: int, high: int) -> int:
-    """Return the channel whose averages deviate most, by what the deviation costs in score."""
+    """Return the channel whose averages vary most, weighted by what a difference costs in score."""
     best = 0
     best_cost = -1.0
     for channel in range(CHANNELS):

@@ -7,15 +7,14 @@ there, images of similar colour are neighbours, so that 512 of them (a *vector*,
 can be skipped at once. A *row* is a bitmap with one bit per slot.
 
     header       HEADER_WORDS words, see the H_ constants; offsets are in words from the start
-    directory    per 64 buckets: a bitmap of those that some document holds, and how many there are before
-    them
-    entries      uint32 per held bucket, ascending: where its postings are, in one of three forms:
-                   exact    common:    a row of its own
-                   grouped  less so:   a row shared with other buckets, and a list that tells whose bit it is
-                   rare     the rest:  a list alone
-    grouped      word 0: row | count << 32; then per page of 256 slots as many 1 bits as postings, and a 0;
-    then the low
-                 bytes of the slots
+    directory    two words per 64 buckets: a bitmap of those that some document holds, and the number of held
+                 buckets before them
+    entries      uint32 per held bucket, ascending: where its posting list is, in one of three forms:
+                   exact    common buckets: a row of their own
+                   grouped  less common ones: a row shared with other buckets, and a list of their own slots
+                   rare     all others: a list alone
+    grouped      per bucket, word 0: row | count << 32; then per page of 256 slots one 1 bit for each posting
+                 and a 0; then the low byte of each slot
     rare         uint16 slots
     boxes        float32, least and greatest Y, I and Q average of each vector: 6 x n_vectors
     colourless   bit per vector whose documents are all grey
@@ -67,8 +66,8 @@ RARE_BIT: Final = 1 << 31
 """Set in an entry: rare, with the count in bits 23..30 and the offset in uint16 units below."""
 RARE_COUNT_SHIFT: Final = 23
 GROUPED_BIT: Final = 1 << 30
-"""Set in an entry that is not rare: grouped, with the offset in words below. Otherwise the entry is an exact
-row."""
+"""Set in an entry that is not rare: grouped, with the offset in words below. An entry with neither bit is the
+number of an exact row."""
 
 SECTIONS: Final = (
     H_ENTRIES_AT,
@@ -87,8 +86,7 @@ SECTIONS: Final = (
 def stride_of(n_vectors: int) -> int:
     """Return the words from one row to the next.
 
-    An odd number of cache lines, where it matters, so that rows do not all map to the same few sets of the
-    cache.
+    An odd number of cache lines in large segments, so that rows do not all map to the same few cache sets.
     """
     padded = n_vectors + 1 if n_vectors >= 16 and n_vectors % 2 == 0 else n_vectors
     return padded * VECTOR_WORDS
@@ -99,7 +97,7 @@ def section_offsets(
 ) -> list[int]:
     """Return where each section starts, in words, in the order of the H_..._AT constants.
 
-    The last is the end of all.
+    The last is the end of the segment.
     """
     n_vectors = -(-n_images // VECTOR_IMAGES)
     entries_at = DIRECTORY_AT + DIRECTORY_WORDS

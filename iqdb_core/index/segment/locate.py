@@ -1,7 +1,7 @@
 """Finds live images: from ids to documents, over all segments of a snapshot in one compiled call.
 
-There is no table from ids to documents, which would cost some bytes per image: each segment's ids ascend, so
-a few steps of bisection find one. Called for deletes, replacements and `get`.
+There is no table from ids to documents, which would cost bytes for every image: each segment's ids ascend, so
+a binary search finds one in a few steps. Called for deletes, replacements and `get`.
 """
 
 from __future__ import annotations
@@ -34,8 +34,7 @@ def locate(table: SegmentTable, image_ids: NDArray[np.int64]) -> tuple[NDArray[n
     Returns
     -------
     segments, documents : (m,) int32 ndarray, m <= n
-        By ascending segment, in each by ascending document. Images that are not alive in a segment are left
-        out.
+        By ascending segment, in each by ascending document. Images that are not alive are left out.
     """
     segments = np.empty(len(image_ids), dtype=np.int32)
     documents = np.empty(len(image_ids), dtype=np.int32)
@@ -54,7 +53,7 @@ def find_live(
 
     Notes
     -----
-    Reads the memory that `addresses`, of a SegmentTable, point to: the caller keeps the table.
+    Reads the memory that `addresses`, of a SegmentTable, point to: the caller keeps the table alive.
     """
     n_found = 0
     for segment in range(addresses.shape[0]):
@@ -77,7 +76,7 @@ def find_live(
 
 @kernel()
 def _first_from(ascending: NDArray[np.int64], low: int, value: int) -> int:
-    """Return the first place from `low` on whose content is not below `value`, or the length."""
+    """Return the first place from `low` on whose value is not below `value`, or the length."""
     high = len(ascending)
     while low < high:
         middle = (low + high) >> 1

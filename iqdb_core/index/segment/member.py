@@ -1,7 +1,7 @@
 """A segment as the index keeps it, and as one snapshot sees it.
 
-It has the number, the signatures and the files of a segment, and says which images are alive. Searches memory
-only; `SignatureRows` hides where signatures are read from. Used by all code above.
+Joins a segment with its number, its signatures and the checksums of its files, and says which images are
+alive. Does not know where signatures are read from: `SignatureRows` hides it. Used by all code above.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class SignatureRows(Protocol):
-    """The signatures of one segment in document order, wherever they are. Never change."""
+    """The signatures of one segment in document order, in memory or in a file; they never change."""
 
     def __len__(self) -> int: ...
 
@@ -36,11 +36,11 @@ class SignatureRows(Protocol):
         ...
 
     def prefetch(self, first: int, last: int) -> None:
-        """Begin to bring documents `first` to `last`, inclusive, into memory, without waiting."""
+        """Begin to read documents `first` to `last`, inclusive, into memory; do not wait for them."""
         ...
 
     def prefetch_each(self, doc_ids: list[int]) -> None:
-        """Do the same for a few documents, each by itself."""
+        """Begin to read a few documents that are not neighbours; do not wait for them."""
         ...
 
     def read(self, doc_ids: NDArray[np.int64]) -> Signatures:
@@ -48,13 +48,13 @@ class SignatureRows(Protocol):
         ...
 
     def raw(self, doc_ids: list[int]) -> list[bytes]:
-        """Return the rows of a few documents as files have them; see `disk.signature_rows.signatures_in`."""
+        """Return the records of a few documents, for `disk.signature_rows.signatures_in` to decode."""
         ...
 
 
 @dataclass(eq=False, slots=True)
 class SealedSegment:
-    """One immutable segment; what may change is where its signatures are read from.
+    """One immutable segment; only the place where its signatures are read from may change.
 
     Parameters
     ----------
@@ -69,7 +69,9 @@ class SealedSegment:
     words_checksum : int or None
         Of the file of the searchable form; None while there is no durable one.
     is_rows_durable : bool
-        Whether the file of signatures would survive a power cut.
+        Whether the file of signatures is synced to disk, so that it survives a power cut.
+    min_id, max_id : int
+        The smallest and the largest image id, dead images included.
     """
 
     number: int
@@ -94,9 +96,9 @@ class Member:
     ----------
     sealed : SealedSegment
     alive : (n_words,) uint64 ndarray
-        Which documents live; never changed in place.
+        Which documents are alive; never changed in place.
     n_alive : int
-        How many of them.
+        How many are alive.
     """
 
     sealed: SealedSegment
@@ -105,7 +107,7 @@ class Member:
 
     @classmethod
     def all_alive(cls, sealed: SealedSegment) -> Member:
-        """Return a new segment's member: nothing of it has died."""
+        """Return the member of a new segment, all of whose images are alive."""
         n_images = sealed.segment.n_images
         return cls(sealed, bitmap.all_alive(n_images, sealed.segment.n_words), n_images)
 
@@ -121,7 +123,7 @@ class Member:
 
     @property
     def nbytes(self) -> int:
-        """Memory of the segment, with its signatures as far as they are not in a file."""
+        """Memory of the segment, including signatures that are not in a file."""
         return self.sealed.segment.nbytes + self.alive.nbytes + self.sealed.rows.nbytes
 
     def find(self, image_ids: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -135,7 +137,7 @@ class Member:
         return found[bitmap.are_alive(self.alive, found)]
 
     def without(self, doc_ids: NDArray[np.int64]) -> Member:
-        """Return this member with live documents `doc_ids` dead."""
+        """Return this member with `doc_ids` dead; all of them must be alive."""
         if len(doc_ids) == 0:
             return self
         return Member(self.sealed, bitmap.without(self.alive, doc_ids), self.n_alive - len(doc_ids))

@@ -39,25 +39,25 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 EXACT_SHARE: Final = 32
-"""A bucket held by at least 1/32 of the slots has a row of its own: it is read often enough to be worth a
-bit per image."""
+"""A bucket held by at least 1/32 of the slots has a row of its own: it is read so often that a bit per image
+pays off."""
 GROUP_SHARE: Final = 8
-"""Grouped buckets share a row until their counts reach 1/8 of the slots: more makes bounds loose, less costs
-memory."""
+"""Grouped buckets share a row as long as their counts add up to at most 1/8 of the slots: more makes bounds
+loose, less costs memory."""
 RARE_SHARE: Final = 256
-"""A bucket held by less than 1/256 of the slots is rare: setting its bits when asked is cheaper than reading
-a row."""
+"""A bucket held by less than 1/256 of the slots is rare: setting its bits during a query is cheaper than
+reading a row."""
 
 
 _AHEAD: Final = 8
-"""Images between asking for memory and reading it."""
+"""Images between prefetching positions and reading them."""
 _LINE_POSITIONS: Final = 32
 """Positions on one cache line."""
 _GROUPED_PLACE: Final = 1 << 30
 _RARE_PLACE: Final = 1 << 31
-"""Set in a place: the form of the bucket; neither for an exact one."""
+"""The two upper bits of a place tell the form of the bucket; neither is set for an exact one."""
 _ROW_AT, _MARKS_AT, _LOWS_AT, _WRITTEN = range(4)
-"""Columns of what is known of a grouped bucket."""
+"""Columns of `grouped`, see `plan_places`."""
 
 
 @kernel()
@@ -84,7 +84,7 @@ def plan_forms(
     Returns
     -------
     int, int, int, int
-        Rows, held buckets, words of grouped lists, uint16 units of rare lists.
+        The numbers of rows, held buckets, words of grouped lists, and uint16 units of rare lists.
     """
     n_slots = n_vectors * VECTOR_IMAGES
     n_rows = 1  # row 0 stays empty
@@ -158,7 +158,7 @@ def plan_places(
     places: NDArray[np.uint32],
     grouped: NDArray[np.int64],
 ) -> None:
-    """Collect, per bucket, what is needed to write one of its postings.
+    """Collect, per bucket, where its postings have to be written.
 
     Parameters
     ----------
@@ -167,12 +167,12 @@ def plan_places(
     counts, rows, lists : (98,304,) int32 ndarray
         As `plan_forms` left them.
     places : (98,304,) uint32 ndarray
-        **Filled**: the form in the upper two bits. Below: where an exact row starts, in words behind row 0;
-        the number of a grouped bucket; where the next posting of a rare one goes, in uint16 units of the
-        section.
+        **Filled**: the form in the upper two bits. Below them, for an exact bucket: where its row starts, in
+        words from row 0; for a grouped one: its row of `grouped`; for a rare one: where its next posting
+        goes, in uint16 units from the start of the section.
     grouped : (n_grouped, 4) int64 ndarray
-        **Filled**: where the row, the page marks (both in words) and the lower bytes (in bytes) of each
-        grouped bucket start, and 0 for the postings written.
+        **Filled**: where the row, the page marks (both in words) and the low bytes (in bytes) of each grouped
+        bucket start, and 0, the number of postings written so far.
     """
     stride = np.int64(words[H_STRIDE])
     rows_at = np.int64(words[H_ROWS_AT])
@@ -233,8 +233,8 @@ def place_postings(
         word = rows_at + (slot >> 6)
         for channel in range(1 if is_grey[image] else CHANNELS):
             row = positions[image, channel]
-            # The form of a bucket is hard to predict, so nothing branches: what is not exact sets no bit in
-            # the empty row, and is put on one of two lists.
+            # The form of a bucket is hard to predict, so this loop has no branches: a position that is not
+            # exact writes nothing into the empty row, and is noted in one of the two halves of `listed`.
             n_grouped = 0
             n_rare = KEPT + 1
             for i in range(KEPT):
@@ -262,7 +262,7 @@ def place_postings(
 
 @kernel(inline=True)
 def _place_grouped(words: NDArray[np.uint64], slot: int, group: NDArray[np.int64]) -> None:
-    """Write a posting of a grouped bucket: its bit in the shared row, its page and its lower byte."""
+    """Write a posting of a grouped bucket: its bit in the shared row, its page mark and its low byte."""
     rank = group[_WRITTEN]
     group[_WRITTEN] = rank + 1
     words[np.uint64(group[_ROW_AT] + (slot >> 6))] |= np.uint64(1) << np.uint64(slot & 63)
@@ -284,7 +284,7 @@ def _place_rare(words: NDArray[np.uint64], slot: int, places: NDArray[np.uint32]
 def place_colours(
     words: NDArray[np.uint64], averages: NDArray[np.float32], order: NDArray[np.int32], n_grey: int
 ) -> None:
-    """Write averages and documents in slot order, and what each vector's averages have in common."""
+    """Write averages and documents in slot order, and each vector's range of averages and colourless bit."""
     n = np.int64(words[H_IMAGES])
     n_vectors = np.int64(words[H_VECTORS])
     floats = words.view(np.float32)

@@ -1,4 +1,4 @@
-"""Which slots of a segment hold a bucket: reads the table, the directory, the entries and the lists.
+"""Finds the slots of a segment that hold a bucket: reads the table, directory, entries and lists.
 
 The layout is described in `layout`. Never changes a segment. Called by the checks of a segment and by the
 ranking.
@@ -55,7 +55,7 @@ class SegmentView(NamedTuple):
     alive : (n,) uint64 ndarray
         Bit per document.
     number : int
-        Which row of the table it is.
+        Its row of the table.
     """
 
     words: NDArray[np.uint64]
@@ -65,7 +65,7 @@ class SegmentView(NamedTuple):
 
 @kernel(inline=True)
 def segment_at(addresses: NDArray[np.uint64], number: int) -> SegmentView:
-    """Return a segment of a table, whose addresses are given; the caller keeps the table."""
+    """Return segment `number` of the table with these addresses; the caller keeps the table alive."""
     words = words_at(addresses[number, WORDS], addresses[number, N_WORDS])
     alive = words_at(addresses[number, ALIVE], addresses[number, N_ALIVE_WORDS])
     return SegmentView(words, alive, number)
@@ -79,7 +79,7 @@ def directory_at(bucket: int) -> int:
 
 @kernel(inline=True)
 def entry_number(words: NDArray[np.uint64], bucket: int) -> int:
-    """Return which of a segment's entries is that of a bucket, or NO_ENTRY if no document holds it."""
+    """Return the number of a bucket's entry in a segment, or NO_ENTRY if no document holds the bucket."""
     at = directory_at(bucket)
     held = words[at]
     bit = np.uint64(1) << np.uint64(bucket & 63)
@@ -193,7 +193,7 @@ def is_in_grouped(words: NDArray[np.uint64], first: int, slot: int) -> bool:
 
 @kernel()
 def are_postings_valid(address, n_words):  # type: ignore[no-untyped-def]
-    """Return whether no directory entry, posting, list or document number of a segment points outside it.
+    """Return whether all entries, lists, postings and document numbers of a segment point inside it.
 
     Parameters
     ----------
@@ -239,7 +239,7 @@ def are_postings_valid(address, n_words):  # type: ignore[no-untyped-def]
         if np.int64(quarters[first_document + slot]) >= n_images:
             return False
     for i in range(rare_at * 4, rare_end):
-        # What fills up the last word is 0, which is a slot of every segment.
+        # The last word is filled up with 0, which is a slot of every segment.
         if np.int64(quarters[i]) >= n_images:
             return False
     return _are_rows_valid(words, n_images, n_rows)
@@ -247,7 +247,7 @@ def are_postings_valid(address, n_words):  # type: ignore[no-untyped-def]
 
 @kernel()
 def _is_grouped_valid(words, at, end, n_images, n_rows):  # type: ignore[no-untyped-def]
-    """Return whether a grouped list stays below `end`, has its row, and as many slots as it says."""
+    """Return whether a grouped list ends by `end`, has a valid row, and as many slots as its count says."""
     one = np.uint64(1)
     row = np.int64(words[at] & np.uint64(0xFFFFFFFF))
     count = np.int64(words[at] >> np.uint64(32))
@@ -260,12 +260,12 @@ def _is_grouped_valid(words, at, end, n_images, n_rows):  # type: ignore[no-unty
     n_ones = 0
     for i in range(pages_at, lows_at):
         n_ones += np.int64(popcount(words[i]))
-    # With `count` ones and all of them before the last page's zero, no page is beyond the last, and the walk
-    # to any page and through it ends inside.
+    # With exactly `count` ones, all before the zero of the last page, no posting is in a page beyond the
+    # last, and every walk through the marks ends inside them.
     last_zero = count + n_pages - 1
     if n_ones != count or words[lows_at - 1] >> np.uint64(last_zero & 63) != np.uint64(0):
         return False
-    # Only the last page may have fewer images than a byte tells apart.
+    # Only the last page may have fewer than 256 images, so that a low byte may be too large.
     n_last = n_images - ((n_pages - 1) << _PAGE_SHIFT)
     lows = words.view(np.uint8)
     low = lows_at * 8 + count
@@ -282,7 +282,7 @@ def _is_grouped_valid(words, at, end, n_images, n_rows):  # type: ignore[no-unty
 
 @kernel()
 def _are_rows_valid(words, n_images, n_rows):  # type: ignore[no-untyped-def]
-    """Return whether no row has a bit behind that of the last image."""
+    """Return whether no row has a bit beyond that of the last image."""
     rows_at = np.int64(words[H_ROWS_AT])
     stride = np.int64(words[H_STRIDE])
     first = n_images >> 6

@@ -1,7 +1,7 @@
 """An immutable, searchable set of up to 65,536 images in one flat array of words.
 
-Checks words and finds images by id. The layout is described in `layout`. Never builds (see `build`) and never
-ranks. Called by the rest of the index.
+Checks words that come from a file, and finds images by id. The layout is described in `layout`. Never builds
+(see `build`) and never ranks. Called by the rest of the index.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ class Segment:
     Parameters
     ----------
     words : (n,) uint64 ndarray, C-contiguous, may be read-only
-        Kept, not copied. Made by `build_segment`, or what it made read from a file.
+        Kept, not copied. Made by `build_segment`, perhaps read back from a file.
 
     Notes
     -----
-    Use `from_words` for words from outside this process.
+    Nothing is checked here; use `from_words` for words from outside this process.
     """
 
     __slots__ = ("image_ids", "n_images", "n_words", "words")
@@ -90,8 +90,8 @@ class Segment:
         Raises
         ------
         IndexStateError
-            The words are no segment, of another version, or point outside themselves. Words that pass cannot
-            make a kernel read or write out of bounds; only a checksum tells whether they are unchanged.
+            The words are not a segment, of another version, or point outside themselves. Words that pass
+            cannot make a kernel read or write out of bounds; only a checksum tells if they are unchanged.
         """
         _require(words.dtype == np.uint64 and words.ndim == 1, "is not an array of words")
         _require(len(words) >= HEADER_WORDS + DIRECTORY_WORDS, "is too short")
@@ -146,7 +146,7 @@ class Segment:
 
 
 class Built(NamedTuple):
-    """What making a segment yields.
+    """The result of building a segment.
 
     Parameters
     ----------
@@ -160,7 +160,7 @@ class Built(NamedTuple):
 
 
 def require_images(images: Rows) -> None:
-    """Raise ValueError unless these can become a segment, but for their positions; see `build_segment`."""
+    """Raise ValueError unless these can become a segment; see `build_segment`. Positions are not checked."""
     image_ids, averages, positions = images.image_ids, images.averages, images.positions
     n = len(image_ids)
     if not 1 <= n <= SEGMENT_IMAGES:
@@ -178,7 +178,7 @@ def require_images(images: Rows) -> None:
 def framed(
     image_ids: NDArray[np.int64], n_rows: int, n_entries: int, n_grouped_words: int, n_rare_words: int
 ) -> NDArray[np.uint64]:
-    """Return the words of a segment with its header and its ids, all else zero, in a mapping of their own."""
+    """Return the words of a segment in a memory mapping: header and ids are filled in, all else is zero."""
     n = len(image_ids)
     offsets = section_offsets(n, n_rows, n_entries, n_grouped_words, n_rare_words)
     n_vectors = -(-n // VECTOR_IMAGES)

@@ -1,6 +1,6 @@
 """The addresses of all segments of a snapshot, so that compiled code reads them in one call.
 
-Never changes; made once per snapshot with other segments. Read by `locate` and by the ranking.
+Never changes; a snapshot with other segments gets a new one. Read by `locate` and by the ranking.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class SegmentTable:
     ----------
     segments : tuple of Segment
     alive : tuple of (n_words,) uint64 ndarray
-        Bit per document; bits behind the last are not looked at.
+        Bit per document; bits beyond the last are ignored.
     addresses : (n_segments, 4) uint64 ndarray
         Address and length of each segment's words, and of its alive bitmap.
     """

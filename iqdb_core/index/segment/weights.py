@@ -1,7 +1,7 @@
-"""What a shared position is worth: the constants of the score, as whole hundredths.
+"""The weights of the score, in whole hundredths.
 
-Weights of buckets and of differences of averages, for pictures and for painted queries. Knows no image and no
-index. Used by the kernels and when queries are prepared.
+Weights of shared positions and of differences of averages, for pictures and for painted queries. Knows no
+image and no index. Used by the kernels and when queries are prepared.
 
 References
 ----------
@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Final
 
 BINS: Final = 6
-"""bin = min(max(row, column), 5) of a position; bin 0 is the average alone."""
+"""The bin of a position is min(max(row, column), 5); only the average is in bin 0."""
 
 WEIGHTS: Final = (
     (500, 83, 101, 52, 47, 30),
@@ -28,7 +28,7 @@ SKETCH_WEIGHTS: Final = (
     (1514, 92, 53, 26, 14, 7),
     (2262, 40, 63, 25, 15, 38),
 )
-"""The same for a painted query, from the paper: in a sketch, colours and large shapes are less exact."""
+"""The same for painted queries, from the paper: in a sketch, colours and large shapes are less exact."""
 
 AVERAGE_WEIGHTS: Final = tuple(float(row[0]) for row in WEIGHTS)
 """Hundredths per unit of difference of the Y, I and Q averages of a picture."""
