@@ -1,6 +1,6 @@
-"""Coding and decoding signatures, each in its compiled and its plain form.
+"""Encoding and decoding signatures, each in its compiled and its plain form.
 
-Parameters and results are described in `coding`. Called by the file of rows.
+Parameters and results are described in `coding`. Called by `disk.signature_rows`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Signatures to records and back, compiled; `layout` says what a record is.
+"""Encodes signatures as records and decodes them, compiled; `layout` describes a record.
 
-Reads no file. Decoding trusts nothing: whatever the words, it reads and writes in bounds. Called by the file
-of rows through `arithmetic`.
+Reads no file. Decoding trusts nothing: whatever the words are, it reads and writes within bounds. Called by
+`disk.signature_rows` through `arithmetic`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _WORD_BITS: Final = 64
 _POSITIONS: Final = CHANNELS * KEPT
 _PER_WORD: Final = 4
-"""Positions of a plain record in a word."""
+"""Positions in one word of a plain record."""
 
 
 def encode(signatures: Signatures) -> Records:
@@ -43,7 +43,7 @@ def encode(signatures: Signatures) -> Records:
     Parameters
     ----------
     signatures : Signatures
-        Any, of any number.
+        Any number of them; the positions may be any int16.
 
     Returns
     -------
@@ -65,7 +65,8 @@ def decode(records: Records, positions: NDArray[np.int16]) -> int:
     records : Records
         What `encode` made, or any words and sizes.
     positions : (n, 3, 40) int16 ndarray, C-contiguous
-        **Overwritten**: positions, in the order that was coded; worthless if a record is bad.
+        **Overwritten** with the positions in the order in which they were encoded; meaningless if a record is
+        invalid.
 
     Returns
     -------
@@ -86,7 +87,7 @@ def _scratch() -> NDArray[np.int16]:
 
 @kernel()
 def encode_positions(positions, tables, scratch, words, sizes):  # type: ignore[no-untyped-def]
-    """Write records but for their averages.
+    """Write the positions of records; `encode` writes their averages.
 
     Parameters
     ----------
@@ -95,7 +96,7 @@ def encode_positions(positions, tables, scratch, words, sizes):  # type: ignore[
     scratch : (5, 40) int16 ndarray
         Overwritten.
     words : (n * RECORD_WORDS,) uint64 ndarray
-        **Overwritten** behind the averages; zero before.
+        **Overwritten** behind the averages of each record; must be zero before.
     sizes : (n,) int64 ndarray
         **Overwritten** with the size of each record, bytes.
     """
@@ -110,7 +111,7 @@ def encode_positions(positions, tables, scratch, words, sizes):  # type: ignore[
 
 @kernel(inline=True)
 def _are_ranked(positions, row, tables, scratch):  # type: ignore[no-untyped-def]
-    """Put each channel's ascending ranks into scratch[:3]; return whether its positions ascend."""
+    """Put each channel's ranks, ascending, into scratch[:3]; return if positions are valid and ascend."""
     for channel in range(CHANNELS):
         before = np.int64(-PLANE)
         n_wrong = np.int64(0)
@@ -172,10 +173,10 @@ def _put_plain(words, at, positions, row):  # type: ignore[no-untyped-def]
 
 @kernel(inline=True)
 def _sort(values, places, ordered):  # type: ignore[no-untyped-def]
-    """Put 40 different values into ascending order: the place of each is how many are less."""
+    """Write 40 distinct values to `ordered`, ascending: the place of each is the number of smaller ones."""
     for i in range(KEPT):
         places[i] = 0
-    for j in range(0, KEPT, 4):  # four at once: what is counted need not go to memory and back for each
+    for j in range(0, KEPT, 4):  # four at once, so that each count is read and written less often
         first, second, third, fourth = values[j], values[j + 1], values[j + 2], values[j + 3]
         for i in range(KEPT):
             value = values[i]
@@ -266,7 +267,7 @@ def _take_coded(words, at, size, tables, scratch, positions, row):  # type: igno
 
 @kernel(inline=True)
 def _bits_at(words, bit):  # type: ignore[no-untyped-def]
-    """Return the 64 bits from a bit on; words must go on for one word beyond that bit's."""
+    """Return the 64 bits from a bit on; there must be one more word after the one that has that bit."""
     at = bit >> 6
     shift = types.uint64(bit & 63)
     low = item(words, at) >> shift

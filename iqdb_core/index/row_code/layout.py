@@ -1,10 +1,10 @@
-"""What a record is, and the tables that coding and decoding read.
+"""The form of a record, and the tables that encoding and decoding read.
 
-Computes only its own tables. Called by both forms of `arithmetic`, and by the file of rows.
+Computes only its own tables. Called by both forms of `arithmetic`, and by `disk.signature_rows`.
 
-A record is one signature. Plain, it is what `codec.to_bytes` makes, 264 bytes: for signatures whose positions
-do not ascend in each channel, and for the few that would not be shorter otherwise. Coded, it is shorter, and
-a stream of bits, lowest bit of the first byte first:
+A record is one signature. A plain record is what `codec.to_bytes` makes, 264 bytes: for signatures whose
+positions do not ascend in each channel, and for the few that would not become shorter. A coded record is
+shorter. It is a stream of bits, lowest bit of the first byte first:
 
     3 x 64 bits: the averages, to the bit
     3 x 128 bits, one per channel: bit i + cell of the i-th position in order of rank is 1
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
 PLAIN_BYTES: Final = CHANNELS * (8 + KEPT * 2)
 RECORD_WORDS: Final = PLAIN_BYTES // WORD_BYTES + 1
-"""A plain record, and a word that decoding may read."""
+"""Room for a plain record, and for one more word that decoding may read."""
 CELL_WORDS: Final = 2
-"""Of each channel."""
+"""Words for the cells of one channel."""
 REST_AT: Final = CHANNELS * (1 + CELL_WORDS) * WORD_BYTES
-"""Where the rests of ranks begin, bytes."""
+"""Where the rests of ranks begin in a record, bytes."""
 RANKS: Final = 2 * (PLANE - 1)
 NO_RANK: Final = 32_767
 _CLASSES: Final = (
@@ -43,13 +43,15 @@ _CLASSES: Final = (
     *(21, 42, 36, 48, 6, 29, 43, 56, 49, 37, 44, 14, 50, 7, 22, 51, 30, 57, 45, 15, 38, 52, 58, 23, 31, 46),
     *(39, 53, 59, 47, 60, 54, 55, 61, 62, 63),
 )
-"""Sizes of wavelets, 8 * bits of the row + bits of the column, the most common first: the mean of the three
-channels of 87,000 crops of varied pictures. Positions of one size are about equally common in them."""
+"""Classes of positions, 8 * bits of the row + bits of the column, which is the size of the wavelet; the most
+common first, by the mean of the three channels of 87,000 crops of varied pictures. Positions of one class are
+about equally common in these."""
 _CELLS: Final = (
     *((0, 8), (1, 19), (2, 20), (3, 12), (4, 10), (5, 2), (6, 6), (7, 2), (8, 1), (9, 2), (11, 1), (12, 1)),
     (13, 3),
 )
-"""Bits of the rest and how many cells, of rising rank: fewest bits in all for the same crops."""
+"""Bits of the rest, and how many cells have that many, by ascending rank: the choice with the fewest bits in
+all for the same crops."""
 
 
 class Records(NamedTuple):
@@ -60,7 +62,7 @@ class Records(NamedTuple):
     words : (n, RECORD_WORDS) uint64 ndarray, C-contiguous
         Zero behind each record.
     sizes : (n,) int64 ndarray
-        Bytes of each record, or more if those are zero; a plain one has exactly 264, a coded one less.
+        Bytes of each record: 264 for a plain one, fewer for a coded one; zeros behind it may count too.
     """
 
     words: NDArray[np.uint64]
@@ -68,18 +70,18 @@ class Records(NamedTuple):
 
 
 class Tables(NamedTuple):
-    """What coding and decoding look up; all read-only.
+    """The tables of encoding and decoding; all read-only.
 
     Parameters
     ----------
     rank_of : (65,536,) int16 ndarray
-        Rank of a signed position, seen as uint16; `NO_RANK` of what is no position.
+        Rank of a signed position, seen as uint16; `NO_RANK` where it is not a position.
     position_of : (32,766,) int16 ndarray
         Signed position of a rank.
     code_of : (32,766,) uint32 ndarray
-        Of a rank its cell (lowest 8 bits), how many bits its rest has (next 8), and the rest (the others).
+        For a rank: its cell (lowest 8 bits), the number of bits of its rest (next 8), the rest (upper 16).
     first_of, bits_of : (n_cells,) int64 ndarray
-        First rank of a cell, and the bits that tell its ranks apart.
+        First rank of a cell, and the number of bits that tell its ranks apart.
     """
 
     rank_of: NDArray[np.int16]

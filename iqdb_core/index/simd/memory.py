@@ -25,14 +25,14 @@ VECTOR_WORDS: Final = 8
 
 
 def allocate(n_words: int) -> NDArray[np.uint64]:
-    """Return zeroed uint64 words in a mapping of their own, on huge pages as far as they are filled."""
+    """Return zeroed uint64 words in a mapping of their own, on huge pages where they fill them whole."""
     n_bytes = n_words * WORD_BYTES
     # Shared memory, the default, would get no huge pages.
     pages = mmap.mmap(-1, n_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     whole = n_bytes // _HUGE_PAGE * _HUGE_PAGE
     if whole and hasattr(mmap, "MADV_HUGEPAGE"):
-        # The rest stays on small pages: a huge one would be resident beyond the end of the words. A system
-        # without huge pages refuses the advice, and everything works on small ones.
+        # The rest stays on small pages: a huge one would occupy memory beyond the end of the words. A system
+        # without huge pages refuses the advice, and small pages work as well.
         with contextlib.suppress(OSError):
             pages.madvise(mmap.MADV_HUGEPAGE, 0, whole)
     return np.frombuffer(pages, dtype=np.uint64)
@@ -48,8 +48,8 @@ def aligned_zeros(n_words: int) -> NDArray[np.uint64]:
 def read_only(array: NDArray[T]) -> NDArray[T]:
     """Return a read-only, contiguous view of an array, or of a copy if it is not contiguous.
 
-    Kernels are compiled separately for read-only and writable arrays. Arrays from outside may be either; made
-    uniform, they never make a kernel compile while the server is serving.
+    Kernels are compiled separately for read-only and writable arrays, and arrays from outside may be either.
+    As all become read-only, no kernel has to be compiled once more while the server is serving.
     """
     view = np.ascontiguousarray(array).view()
     view.flags.writeable = False

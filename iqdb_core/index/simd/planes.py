@@ -50,7 +50,7 @@ def half_add(a: Any, b: Any) -> Any:
 
 @kernel(inline=True)
 def take(words: NDArray[np.uint64], rows: NDArray[np.int64], k: int, column: int, ahead: Any) -> Any:
-    """Return a vector of the k-th row, and prefetch a later one of it if `ahead` is not None."""
+    """Return a vector of the k-th row, and prefetch a later one of that row unless `ahead` is None."""
     row = item(rows, k)
     if ahead is not None:
         prefetch(words, row + ahead)
@@ -81,12 +81,12 @@ def add_8(
     ahead : int or None
         As `column`, of the vector to prefetch.
     p, q, r : vector
-        Planes of weights 1, 2 and 4.
+        Three neighbouring planes; the rows count as much as the bits of `p`.
 
     Returns
     -------
     p, q, r, carry : vector
-        The carry weighs 8.
+        The carry counts 8 times as much as the bits of `p`.
     """
     p, a = full_add(p, take(words, rows, k, column, ahead), take(words, rows, k + 1, column, ahead))
     p, b = full_add(p, take(words, rows, k + 2, column, ahead), take(words, rows, k + 3, column, ahead))
@@ -102,7 +102,7 @@ def add_8(
 def add_ones(
     words: NDArray[np.uint64], rows: NDArray[np.int64], k: int, stop: int, column: int, ahead: Any, p: Any
 ) -> Any:
-    """Return nine planes with rows k..stop - 1 added, a multiple of eight, that count 1 each."""
+    """Return nine planes plus rows k..stop - 1, a multiple of eight, each row counting 1."""
     while k + CHUNK < stop:
         p0, p1, p2, a = add_8(words, rows, k, column, ahead, p[0], p[1], p[2])
         p0, p1, p2, b = add_8(words, rows, k + CHUNK, column, ahead, p0, p1, p2)
@@ -128,7 +128,7 @@ def add_ones(
 def add_twos(
     words: NDArray[np.uint64], rows: NDArray[np.int64], k: int, stop: int, column: int, ahead: Any, p: Any
 ) -> Any:
-    """Return nine planes with rows k..stop - 1 added, a multiple of eight, that count 2 each."""
+    """Return nine planes plus rows k..stop - 1, a multiple of eight, each row counting 2."""
     while k + CHUNK < stop:
         p1, p2, p3, a = add_8(words, rows, k, column, ahead, p[1], p[2], p[3])
         p1, p2, p3, b = add_8(words, rows, k + CHUNK, column, ahead, p1, p2, p3)
@@ -152,7 +152,7 @@ def add_twos(
 def add_fours(
     words: NDArray[np.uint64], rows: NDArray[np.int64], k: int, stop: int, column: int, ahead: Any, p: Any
 ) -> Any:
-    """Return nine planes with rows k..stop - 1 added, a multiple of eight, that count 4 each."""
+    """Return nine planes plus rows k..stop - 1, a multiple of eight, each row counting 4."""
     while k + CHUNK < stop:
         p2, p3, p4, a = add_8(words, rows, k, column, ahead, p[2], p[3], p[4])
         p2, p3, p4, b = add_8(words, rows, k + CHUNK, column, ahead, p2, p3, p4)

@@ -1,7 +1,7 @@
 """512 bits at once in compiled code: the type, its loads and stores, and the logic on it.
 
-The code generator gets vectors of eight words, independent of the machine: operations become one instruction
-on AVX-512, two on AVX2, four on NEON. Knows nothing of images. Called by the ranking and when segments are
+LLVM gets vectors of eight words, whatever the machine: operations become one instruction on AVX-512, two on
+AVX2, four on NEON. Knows nothing of images. Called by the ranking and when segments are
 built.
 
 Every load and store of a vector goes through `load` and `store`, which check bounds when numba does.
@@ -30,7 +30,7 @@ _VECTOR: Final = ir.VectorType(_WORD, VECTOR_WORDS)
 _WORD_BYTES: Final = 8
 _CHECKS_BOUNDS: Final = bool(config.BOUNDSCHECK)
 _PREFETCH_TO_L2: Final = 2
-"""llvm.prefetch locality: 0 no reuse .. 3 all levels. Data read once gains nothing from L1."""
+"""Locality of llvm.prefetch: 0, no reuse, to 3, all levels. Data that is read once gains nothing in L1."""
 
 
 class VectorType(types.Type):  # type: ignore[misc]

@@ -17,7 +17,7 @@ from iqdb_core.kernel import kernel
 _LANES: Final = 8
 _WORD_BYTES: Final = 8
 _MULTIPLIER: Final = 0x9E3779B97F4A7C15
-"""2**64 / golden ratio, odd: multiplying by it loses nothing."""
+"""2**64 / golden ratio; odd, so that multiplying by it is a bijection."""
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -65,14 +65,14 @@ def words_at(_context: Any, address: Any, n_words: Any) -> Any:
 
 @kernel(inline=True)
 def _mixed(lane, word):  # type: ignore[no-untyped-def]
-    """Return a lane of the checksum after one more word: one to one in each of both."""
+    """Return a lane of the checksum after one more word; a bijection of the lane, and of the word."""
     product = (lane ^ word) * types.uint64(_MULTIPLIER)
     return (product << types.uint64(29)) | (product >> types.uint64(35))
 
 
 @kernel(inline=True)
 def item(array, index):
-    """Return array[index] for an index that is not negative: numba then need not count from the end."""
+    """Return array[index] for an index that is not negative, which saves numba's check for negative ones."""
     return array[np.uint64(index)]
 
 
@@ -87,8 +87,7 @@ def checksum_words(words):  # type: ignore[no-untyped-def]
     Returns
     -------
     uint64
-        Differs whenever one word differs, and with overwhelming likelihood for any other damage. No
-        protection against intent.
+        Differs, almost certainly, after any damage. Not safe against deliberate changes.
     """
     a = types.uint64(1)
     b = types.uint64(2)
