@@ -1,1 +1,1 @@
-"""The index's arithmetic in numpy: slow, obvious, needs no compiling. Kernels must agree with it exactly."""
+"""The arithmetic of the index in numpy: slow, simple, not compiled. Kernels must agree with it exactly."""

@@ -24,7 +24,7 @@ def buckets_of(positions: NDArray[np.int16]) -> NDArray[np.int64]:
 def held_buckets(
     averages: NDArray[np.float64], positions: NDArray[np.int16]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return pairs of row and bucket: which images hold what, each pair once, by ascending row.
+    """Return rows and buckets: each pair of an image and a bucket that it holds once, by ascending row.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def held_buckets(
     Raises
     ------
     ValueError
-        A position that counts is not 1..16383 in magnitude.
+        A position that is indexed is not 1..16383 in magnitude.
     """
     ordered = np.sort(positions, axis=2)
     is_first = np.ones(ordered.shape, dtype=np.bool_)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _EXACT_SHARE: Final = 32
 _GROUP_SHARE: Final = 8
 _RARE_SHARE: Final = 256
-"""Of the slots: held by how many a bucket has a row of its own, shares one, has none; see `placement`."""
+"""As in `placement`, written down again so that the two forms check each other."""
 
 
 def build_segment(images: Rows) -> Built:
@@ -71,7 +71,7 @@ def order_by_colour(
 
 
 def _widest(averages: NDArray[np.float32]) -> int:
-    """Return the channel whose averages deviate most, by what the deviation costs in score."""
+    """Return the channel whose averages vary most, weighted by what a difference costs in score."""
     costs = []
     for channel in range(CHANNELS):
         values = averages[:, channel].astype(np.float64)
@@ -109,7 +109,7 @@ def _select(keys: list[float], images: list[int], wanted: int) -> None:
 def _plan(
     counts: NDArray[np.int32], n_vectors: int, n_pages: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], int, int, int]:
-    """Return row and list of every bucket (-1: none), and how many rows, words and uint16 they take."""
+    """Return row and list of every bucket (-1: none), and the numbers of rows, list words and rare uint16."""
     n_slots = n_vectors * layout.VECTOR_IMAGES
     rows = np.full(BUCKETS, -1, dtype=np.int64)
     lists = np.full(BUCKETS, -1, dtype=np.int64)
@@ -185,7 +185,7 @@ def _set_bits(words: NDArray[np.uint64], bits: NDArray[np.int64], chosen: NDArra
 def _write_colours(
     words: NDArray[np.uint64], averages: NDArray[np.float32], order: NDArray[np.int64], n_grey: int
 ) -> None:
-    """Write averages and documents in slot order, and what each vector's averages have in common."""
+    """Write averages and documents in slot order, and each vector's range of averages and colourless bit."""
     n, n_vectors = len(order), int(words[layout.H_VECTORS])
     first = int(words[layout.H_AVERAGES_AT]) * 2
     words.view(np.float32)[first : first + n * CHANNELS] = averages.reshape(-1)

@@ -80,9 +80,9 @@ def bucket_weights(
     if signature.is_grey:
         counts[:, 1:] = False
     bins = np.minimum(np.maximum(magnitudes // SIDE, magnitudes % SIDE), BINS - 1)
-    worth = np.array(weights_by_bin)[np.arange(CHANNELS)[:, None], bins]
+    of_positions = np.array(weights_by_bin)[np.arange(CHANNELS)[:, None], bins]
     weights = np.zeros(BUCKETS, dtype=np.int64)
-    weights[buckets_of(positions)[counts]] = worth[counts]
+    weights[buckets_of(positions)[counts]] = of_positions[counts]
     return weights * nonempty
 
 
@@ -132,7 +132,7 @@ def _best(
     limit: int,
     min_score: float | None,
 ) -> Columns:
-    """Return the best rows of one part, unordered, including all that tie with the last of them."""
+    """Return the best rows of one part, unordered, and all that tie with the last of them."""
     if min_score is not None:
         is_live = is_live & (scores >= min_score)
     chosen = np.flatnonzero(is_live)

@@ -1,4 +1,4 @@
-"""Signatures to records and back, in numpy.
+"""Encodes signatures as records and decodes them, in numpy.
 
 Equivalent to `row_code.coding`. Used in its place until that is compiled, and by tests as its oracle.
 """
@@ -76,7 +76,7 @@ def decode(records: Records, positions: NDArray[np.int16]) -> int:
 
 
 def _rests(cells: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return of each rest, in one row of 120 per record, how many bits it has, and its first one."""
+    """Return the number of bits and the first bit of each rest, (n, 120) each: a row per record."""
     n_rest = TABLES.bits_of[cells].reshape(len(cells), CHANNELS * KEPT)
     return n_rest, REST_AT * 8 + np.cumsum(n_rest, axis=1) - n_rest
 

@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 def find_sharers(
     table: SegmentTable, head: HeadRows, distinctive: DistinctiveBuckets, *, limit: int, threads: QueryThreads
 ) -> list[Columns]:
-    """Return, per signature, the live images that share most with it, as `ranking.sharers` does."""
+    """Return, per signature, the live images that reach the bar and share most, as `ranking.sharers` does."""
     distinctive.check(limit)
     with threads.turn(0):
         return [
-            _found(table, head, _worth(row, bits, 0, n), _worth(row, bits, n, end), distinctive.bar, limit)
+            _found(table, head, _spread(row, bits, 0, n), _spread(row, bits, n, end), distinctive.bar, limit)
             for row, bits, n, end in zip(
                 distinctive.buckets,
                 distinctive.bits,
@@ -43,11 +43,11 @@ def find_sharers(
         ]
 
 
-def _worth(buckets: NDArray[np.int64], bits: NDArray[np.int64], first: int, stop: int) -> NDArray[np.int64]:
-    """Return what each of the 98,304 buckets is worth, by first..stop - 1 of those of a signature."""
-    worth = np.zeros(BUCKETS, dtype=np.int64)
-    worth[buckets[first:stop]] = bits[first:stop]
-    return worth
+def _spread(buckets: NDArray[np.int64], bits: NDArray[np.int64], first: int, stop: int) -> NDArray[np.int64]:
+    """Return the bits of each bucket, (98,304,): 0 for all but first..stop - 1 of a signature's buckets."""
+    spread = np.zeros(BUCKETS, dtype=np.int64)
+    spread[buckets[first:stop]] = bits[first:stop]
+    return spread
 
 
 def _found(
@@ -63,9 +63,9 @@ def _found(
         words = segment.words
         n = int(words[layout.H_IMAGES])
         shared = np.zeros((2, n), dtype=np.int64)
-        for sums, worth in zip(shared, (distinctive, common), strict=True):
-            for bucket in np.flatnonzero(worth).tolist():
-                sums[slots_of(words, bucket)] += worth[bucket]
+        for sums, bits_of in zip(shared, (distinctive, common), strict=True):
+            for bucket in np.flatnonzero(bits_of).tolist():
+                sums[slots_of(words, bucket)] += bits_of[bucket]
         first = int(words[layout.H_DOCUMENTS_AT]) * 4
         documents = words.view(np.uint16)[first : first + n].astype(np.int64)
         is_live = bitmap.are_alive(alive, documents)
