@@ -1,7 +1,7 @@
-"""How many live images hold each bucket, and which buckets are empty everywhere: the divisor of every score.
+"""Counts the live images that hold each bucket.
 
-Never ranks. Updated when changes are applied, by one thread at a time; queries see `nonempty`, an array that
-is replaced, never changed in place.
+Buckets that no image holds do not count in the divisor of a score. Never ranks. Updated when changes are
+applied, by one thread at a time; queries see `nonempty`, an array that is replaced, never changed in place.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class BucketCounts:
     Parameters
     ----------
     counts : (98,304,) int32 ndarray or None
-        Counts to start from, copied; None starts with none.
+        Counts to start from, copied; None starts with zeros.
     """
 
     def __init__(self, counts: NDArray[np.int32] | None = None) -> None:

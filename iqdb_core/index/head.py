@@ -1,8 +1,8 @@
 """The one mutable part of the index: a few rows that every query reads one by one.
 
-It holds the images since the last seal. Rows are only appended, and a view ends at the last row of its time.
-The array that says which rows are alive is replaced, never changed. So queries read a view without a lock
-while an update appends behind its end. Called by `ImageIndex`.
+It holds the images that arrived since the last seal. Rows are only appended, and a view ends at the last row
+that existed when it was made. The array that says which rows are alive is replaced, never changed. So queries
+read a view without a lock while an update appends behind its end. Called by `ImageIndex`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Head:
 
     @classmethod
     def create(cls, capacity: int) -> Head:
-        """Return an empty head of its own memory."""
+        """Return an empty head with room for `capacity` rows."""
         return cls(
             np.zeros(capacity, dtype=np.int64),
             np.zeros((capacity, CHANNELS)),
@@ -84,7 +84,7 @@ class Head:
         return Signatures(self.averages, self.positions).signature(row)
 
     def without(self, rows: NDArray[np.int64]) -> Head:
-        """Return a view in which `rows` are dead."""
+        """Return a view in which the rows at these places are dead."""
         if len(rows) == 0:
             return self
         alive = self.alive.copy()

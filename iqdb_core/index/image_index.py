@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 BULK_CHANGES: Final = 16_384
-"""A batch of this many changes leaves megabytes of free memory, which is returned to the system."""
+"""A batch of at least this many changes leaves megabytes of freed memory, which maintenance returns to the
+system."""
 
 
 class ImageIndex:
@@ -84,10 +85,10 @@ class ImageIndex:
         store_id : str
             The store whose feed is applied; a checkpoint of another store is refused.
         options : IndexOptions or None
-            None takes the defaults.
+            None means the defaults.
         get_ready : callable
-            Called once a checkpoint's words are read, before they are checked; returns when the compiled
-            arithmetic is ready, without which the check takes far longer.
+            Called once a checkpoint's words are read, before they are checked. It must return when the
+            compiled arithmetic is ready, without which the check takes far longer.
 
         Returns
         -------
@@ -112,7 +113,7 @@ class ImageIndex:
         return index
 
     def follow_store_id(self, store_id: Callable[[], str]) -> None:
-        """Ask for the store's id at each checkpoint: another database may be put in its place."""
+        """Call this for the store's id at each checkpoint: another database may take its place."""
         self._checkpoints.store_id = store_id
 
     @property
@@ -212,7 +213,7 @@ class ImageIndex:
 
     def find_copies(
         self,
-        asked: Sequence[QuerySignature],
+        signatures: Sequence[QuerySignature],
         *,
         limit: int,
         offset: int = 0,
@@ -225,14 +226,14 @@ class ImageIndex:
 
         Parameters
         ----------
-        asked : sequence of QuerySignature
+        signatures : sequence of QuerySignature
             The signature of the whole picture first, then those of its parts and turns; at least one.
         limit : int
             Most matches to return, at least 1.
         offset : int
-            So many of the best are left out, at least 0.
+            How many of the best to skip, at least 0.
         min_score, min_likelihood, min_detail : float or None
-            Matches below are left out; likelihood 0..1, detail in bits.
+            Matches below these are left out; likelihood 0..1, detail in bits.
         exclude : collection of int
             Ids that are left out.
 
@@ -246,21 +247,21 @@ class ImageIndex:
         Raises
         ------
         ValueError
-            `limit` or `offset` out of range, or nothing asked.
+            `limit` or `offset` is out of range, or there is no signature.
         IndexStateError
             The index is closed, or a file of its directory was damaged.
         OSError
             Signatures cannot be read: the disk fails, or the process has too many files open.
         """
-        if limit < 1 or offset < 0 or not asked:
-            raise ValueError("ask for at least one signature, limit is at least 1 and offset at least 0")
+        if limit < 1 or offset < 0 or not signatures:
+            raise ValueError("a search needs a signature, a limit of at least 1 and an offset of at least 0")
         wanted = CopyFilter(limit, offset, min_score, min_likelihood, min_detail, exclude)
         return self._answered(
-            lambda snapshot: snapshot.copies(asked, wanted, self._counts.counts, self._threads)
+            lambda snapshot: snapshot.copies(signatures, wanted, self._counts.counts, self._threads)
         )
 
     def get(self, image_id: int) -> Signature | None:
-        """Return the signature of a live image, or None if there is none of this id.
+        """Return the signature of a live image, or None if no image has this id.
 
         Raises
         ------
@@ -287,7 +288,7 @@ class ImageIndex:
         )
 
     def start_maintenance(self) -> None:
-        """Merge, compact and save in a thread of its own from now on, until `close`."""
+        """Start a thread that merges, compacts and saves until `close`."""
         self._require_open()
         self._maintenance.start()
 
@@ -306,7 +307,7 @@ class ImageIndex:
             release_free_memory()
 
     def save_checkpoint(self) -> None:
-        """Save the current snapshot durably, unless the checkpoint on disk is as new. Never delays queries.
+        """Save the current snapshot durably unless the checkpoint is of the same state. Never delays queries.
 
         Raises
         ------
@@ -331,7 +332,7 @@ class ImageIndex:
             self._snapshot = self._empty()
 
     def close(self) -> None:
-        """End maintenance after its current work, release memory and directory. Saves nothing.
+        """End maintenance after its current work, and release memory and directory. Saves nothing.
 
         Queries under way finish, but with a temporary directory they may raise IndexStateError: its files
         are removed at once. Later calls raise IndexStateError; closing twice is harmless.
@@ -352,7 +353,7 @@ class ImageIndex:
         self.close()
 
     def _answered(self, ask: Callable[[Snapshot], T]) -> T:
-        """Return the answer of the current snapshot, or of a later one if its files were removed."""
+        """Return the answer of the current snapshot, or of its successor if files of it were removed."""
         while True:
             snapshot = self._snapshot
             self._require_open()
@@ -361,11 +362,11 @@ class ImageIndex:
             except FileNotFoundError as error:
                 if snapshot.members is self._snapshot.members:
                     raise IndexStateError(
-                        f"{Path(error.filename).name} was removed by someone else"
+                        f"{Path(error.filename).name} was removed by another program"
                     ) from error
 
     def _after_segments_changed(self) -> None:
-        """Wake maintenance; do its work in this thread while it is too far behind."""
+        """Wake maintenance; while it is too far behind, merge in this thread."""
         self._maintenance.wake()
         try:
             while is_overdue(self._snapshot.members, self._options) and self._merge_once():

@@ -1,6 +1,6 @@
 """Schedules queries: which run now, and with how many threads each.
 
-At most as many queries run at once as there are cores. The rest wait in order of arrival, because a dozen
+At most as many queries run at once as there are cores. The others wait in order of arrival, because a dozen
 scans sharing two cores would all be late. A query that finds idle cores gets helper threads. Knows nothing of
 segments. Owned by `ImageIndex`, used by `search`.
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class QueryThreads:
-    """Turns for queries, and a bounded number of helper threads, started when first needed.
+    """Gives queries their turns, and a bounded number of helper threads, which start when first needed.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class QueryThreads:
 
     @property
     def has_free_turn(self) -> bool:
-        """Whether a query that starts now probably need not wait."""
+        """Whether a query that starts now would probably not have to wait."""
         return self._running < self._turns
 
     def turn(self, wanted: int) -> _Turn:

@@ -1,4 +1,4 @@
-"""Many images as columns: the one form in which the rooms of the index hand them to each other.
+"""Many images as columns: the form in which the rooms of the index exchange them.
 
 Selects and orders images. Knows no segment and no file. `ChangeBatch` of `model` is the same with the fields
 of the feed.
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 HEAD_SEGMENT: Final = -1
 """The segment number of matches in the head; their document is the row."""
 LARGEST_AVERAGE: Final = float(np.finfo(np.float32).max)
-"""Of those that segments keep."""
+"""The largest average that a segment can keep, as float32."""
 
 
 def stored_averages(averages: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -76,7 +76,7 @@ class Rows:
     Parameters
     ----------
     image_ids : (n,) int64 ndarray
-        No id occurs twice; most users want them ascending, see `in_order`.
+        Each id occurs once; most users need them ascending, see `in_order`.
     averages : (n, 3) float64 ndarray
     positions : (n, 3, 40) int16 ndarray
     """

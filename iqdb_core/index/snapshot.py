@@ -1,4 +1,4 @@
-"""What a query holds: sealed segments with their alive bitmaps, a view of the head, and their seq.
+"""The state that a query reads: sealed segments with their alive bitmaps, a view of the head, and its seq.
 
 Answers all queries about the index at one moment. Never changes; `ImageIndex` replaces it whole. Called by
 any number of threads at once.
@@ -42,16 +42,16 @@ class Snapshot:
     members : tuple of Member
         Sealed segments, each with at least one document.
     table : SegmentTable
-        What compiled code needs of all members.
+        The addresses of all members, for compiled code.
     head : Head
     nonempty : (98,304,) bool ndarray
         Which buckets some live image holds.
     applied_seq : int
-        Every change up to this one, and none after it, is in here.
+        It contains every change up to this seq, and none after it.
     image_count : int
         Live images.
     lineage : Mark or None
-        The newest mark at or below `applied_seq` of the store that was followed, if it told.
+        The newest mark at or below `applied_seq` of the store that is followed; None if not known.
     """
 
     members: tuple[Member, ...]
@@ -121,14 +121,14 @@ class Snapshot:
 
     def copies(
         self,
-        asked: Sequence[QuerySignature],
+        signatures: Sequence[QuerySignature],
         wanted: CopyFilter,
         counts: NDArray[np.int32],
         threads: QueryThreads,
     ) -> Copies:
         """Return the likeliest copies, as `ImageIndex.find_copies` describes."""
         searcher = _Searcher(self, threads)
-        return find_copies(asked, wanted, Population(counts, self.image_count), searcher)
+        return find_copies(signatures, wanted, Population(counts, self.image_count), searcher)
 
     def signatures_of(self, segments: NDArray[np.int32], documents: NDArray[np.int32]) -> Signatures:
         """Return the signatures of a few documents; segment -1 is the head."""
@@ -137,26 +137,24 @@ class Snapshot:
     def _signatures_of(
         self, segments: list[int], documents: list[int], *, is_ahead: bool = False
     ) -> Signatures:
-        """Return the signatures of a few documents; `is_ahead` prefetches them all first."""
-        wanted: dict[int, list[int]] = {}
-        for number, segment_no in enumerate(segments):
-            wanted.setdefault(segment_no, []).append(number)
-        asked = {
-            segment_no: [documents[number] for number in numbers] for segment_no, numbers in wanted.items()
-        }
+        """Return the signatures of a few documents; with `is_ahead`, prefetch all of them first."""
+        places: dict[int, list[int]] = {}
+        for place, segment_no in enumerate(segments):
+            places.setdefault(segment_no, []).append(place)
+        doc_ids = {segment_no: [documents[place] for place in own] for segment_no, own in places.items()}
         if is_ahead:
-            for segment_no, doc_ids in asked.items():
-                self._rows(segment_no).prefetch_each(doc_ids)
+            for segment_no, own_ids in doc_ids.items():
+                self._rows(segment_no).prefetch_each(own_ids)
         records = [b""] * len(documents)
-        for segment_no, numbers in wanted.items():
-            found = self._rows(segment_no).raw(asked[segment_no])
-            for number, record in zip(numbers, found, strict=True):
-                records[number] = record
+        for segment_no, own in places.items():
+            found = self._rows(segment_no).raw(doc_ids[segment_no])
+            for place, record in zip(own, found, strict=True):
+                records[place] = record
         try:
             return signatures_in(records)
         except IndexStateError:
-            for segment_no, numbers in wanted.items():  # find out which file it is
-                self._rows(segment_no).read(np.unique([documents[number] for number in numbers]))
+            for segment_no, own_ids in doc_ids.items():  # the error of the damaged file has its name
+                self._rows(segment_no).read(np.unique(own_ids))
             raise
 
     def _rows(self, segment_no: int) -> SignatureRows:

@@ -18,6 +18,7 @@ class IndexStats:
     images : int
         Live images.
     applied_seq : int
+        Every change up to this seq is findable.
     segments : int
         Sealed segments.
     head_rows : int
@@ -33,7 +34,8 @@ class IndexStats:
     checkpoint_refused : str or None
         Why the checkpoint found at the start was not used.
     maintenance : {"off", "running", "failed"}
-        "failed" needs a restart: queries and updates continue, but segments accumulate and nothing is saved.
+        After "failed" the server needs a restart: queries and updates continue, but segments accumulate and
+        nothing is saved.
     maintenance_error : str or None
         The last error, until maintenance succeeds again.
     """

@@ -39,12 +39,12 @@ class Update:
     added : Rows
         The images that became live.
     added_counts : (98,304,) int32 ndarray or None
-        How many of the added images hold each bucket, if that is known.
+        How many of the added images hold each bucket; None if they have not been counted.
     removed : list of Signatures
         The images that died, replaced ones included.
     applied_seq : int
     lineage : Mark or None
-        The newest mark of the store at or below `applied_seq`, if the batch has it.
+        The newest mark of the store at or below `applied_seq`; None if the batch has none.
     """
 
     members: tuple[Member, ...]
@@ -91,7 +91,7 @@ def updated(snapshot: Snapshot, batch: ChangeBatch, sealer: Sealer) -> Update | 
 
 
 def _new_changes(batch: ChangeBatch, applied_seq: int) -> tuple[Rows, NDArray[np.bool_]]:
-    """Return the newest change of each id after `applied_seq`, ascending by id, and which are live."""
+    """Return the newest change of each id after `applied_seq`, ascending by id, and which ones are live."""
     new = slice(int(np.searchsorted(batch.seqs, applied_seq, "right")), None)
     rows, is_live = Rows(batch.image_ids, batch.averages, batch.positions)[new], batch.is_live[new]
     ids = rows.image_ids
@@ -137,7 +137,8 @@ class Placed(NamedTuple):
         New segments, often none.
     head : Head
     added_counts : (98,304,) int32 ndarray or None
-        How many of the new images hold each bucket, if they became one segment and were counted for it.
+        How many of the new images hold each bucket, if these alone became one segment, which counted them;
+        else None.
     """
 
     members: tuple[Member, ...]
@@ -148,8 +149,8 @@ class Placed(NamedTuple):
 def with_added(head: Head, added: Rows, sealer: Sealer) -> Placed:
     """Return new members and a head that contain `added` and the content of `head`.
 
-    If the head is too small, everything is sealed: full segments first, then one of the rest, unless that
-    fits an empty head.
+    If the head has too little room, everything is sealed: full segments first, then one segment of the rest,
+    unless the rest fits into an empty head.
     """
     if len(added) <= head.n_free:
         return Placed((), head.with_rows(added), None)
@@ -165,7 +166,7 @@ def with_added(head: Head, added: Rows, sealer: Sealer) -> Placed:
     except BaseException:
         sealer.directory.remove(new.member.sealed.number for new in made)
         raise
-    # The head's images were counted when they came.
+    # Images of the head were counted when they arrived, so counts that include them cannot be used.
     is_counted = rows is added and len(made) == 1 and n_sealed == len(rows)
     return Placed(
         tuple(new.member for new in made),

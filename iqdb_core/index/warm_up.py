@@ -1,4 +1,4 @@
-"""Compile or load every kernel of the index before the first user needs one.
+"""Compiles or loads every kernel of the index before the first user needs one.
 
 Uses the public interface with a tiny index, as a server does, so that argument types are the real ones.
 Called by composition roots at start, and when a container image is built. A kernel that it misses would be
@@ -18,7 +18,7 @@ from iqdb_core.index.ranking.arithmetic import MIN_SHARED_SEGMENTS
 from iqdb_core.model import CHANNELS, KEPT, ChangeBatch, QuerySignature, Signature
 from iqdb_core.temporary import TemporaryFolder
 
-_OF_A_QUERY: Final = (
+_QUERY_KERNELS: Final = (
     ("iqdb_core.index.ranking.search", "search_part"),
     ("iqdb_core.index.row_code.coding", "decode_positions"),
 )
@@ -26,13 +26,13 @@ _CAPACITY: Final = 16
 
 
 def warm_up() -> None:
-    """Use everything once: up to half a minute the first time on a machine, a fraction of a second later."""
+    """Use every kernel once: takes half a minute if they have to be compiled, else a fraction of a second."""
     random = np.random.default_rng(1)
     positions = random.permutation(2000)[: CHANNELS * KEPT].astype("<i2") + 1
     query = Signature((0.5, 0.1, 0.1), positions.tobytes())
     options = IndexOptions(head_capacity=_CAPACITY, merge_fan_out=2)
     with TemporaryFolder("warm-up") as folder:
-        for _ in range(2):  # once more, with the checkpoint's arrays
+        for _ in range(2):  # the second time with arrays of the checkpoint
             with ImageIndex.open(folder.path / "index", store_id="warm-up", options=options) as index:
                 for is_live in (True, False, True):
                     index.apply(_changes(random, index.applied_seq + 1, is_live=is_live))
@@ -53,7 +53,7 @@ def load_for_queries() -> None:
     """Load the kernels of queries from disk without calling them, for a server about to be queried."""
     # Imported here: a process that compiles nothing loads no compiler.
     kernel = importlib.import_module("iqdb_core.kernel")
-    for module, name in _OF_A_QUERY:
+    for module, name in _QUERY_KERNELS:
         kernel.load_kept(getattr(importlib.import_module(module), name))
 
 

@@ -181,7 +181,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "manifest is a directory": (
         lambda p: ((p / "manifest").unlink(), (p / "manifest").mkdir()),
-        "it is no file",
+        "it is not a file",
     ),
     "words missing": (lambda p: first(p, "words").unlink(), r"00000001\.words refused: it is missing"),
     "words cut short": (
@@ -196,7 +196,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         "bytes instead of|wrong checksum",
     ),
     "rows missing": (lambda p: last(p, "rows").unlink(), r"00000002\.rows refused: it is missing"),
-    "rows cut short": (lambda p: os.truncate(first(p, "rows"), 2_640), "has 2640 bytes: not those of 150"),
+    "rows cut short": (lambda p: os.truncate(first(p, "rows"), 2_640), "has 2640 bytes, which cannot be 150"),
     "rows with a flipped bit": (lambda p: flip(first(p, "rows"), 999), "rows refused: .*wrong checksum"),
 }
 
@@ -235,7 +235,7 @@ def test_checkpoint_of_another_store_is_refused_by_name(
     shutil.copytree(saved[0], path)
     with opened(path, store_id="another") as index:
         assert index.applied_seq == 0
-        assert "it is of the store store, not of another" in str(index.stats().checkpoint_refused)
+        assert "it belongs to the store store, not to another" in str(index.stats().checkpoint_refused)
 
 
 def test_a_checkpoint_that_cannot_be_set_aside_keeps_no_index_from_opening(
@@ -254,7 +254,7 @@ def test_a_checkpoint_that_cannot_be_set_aside_keeps_no_index_from_opening(
     monkeypatch.setattr(Path, "mkdir", full)
     with opened(path, store_id="another") as index:
         assert index.applied_seq == 0
-        assert "it is of the store store" in str(index.stats().checkpoint_refused)
+        assert "it belongs to the store store" in str(index.stats().checkpoint_refused)
         assert [entry.name for entry in path.iterdir()] == ["lock"]
 
 

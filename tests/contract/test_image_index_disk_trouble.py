@@ -132,9 +132,9 @@ def test_changed_files_of_rows_are_refused_by_name(tmp_path: Path) -> None:
         index.apply(feed.puts(range(200), rows))
         [file] = tmp_path.glob("*.rows")
         file.write_bytes(b"\xff\x7f" * (file.stat().st_size // 2))
-        with pytest.raises(IndexStateError, match=r"\.rows was changed by someone else"):
+        with pytest.raises(IndexStateError, match=r"\.rows was changed by another program"):
             index.apply(feed.deletes(range(0, 200, 3)))
-        with pytest.raises(IndexStateError, match=r"\.rows was changed by someone else"):
+        with pytest.raises(IndexStateError, match=r"\.rows was changed by another program"):
             index.query(signature_at(*rows, 7), 10)
 
 
@@ -185,7 +185,7 @@ def test_a_query_whose_files_were_removed_is_answered_by_the_next_snapshot(
         assert len(calls) == 2
         shutil.rmtree(tmp_path)
         index._directory.files.close()
-        with pytest.raises(IndexStateError, match=r"\.rows was removed by someone else"):
+        with pytest.raises(IndexStateError, match=r"\.rows was removed by another program"):
             index.query(signature_at(*rows, 7), 50)
 
 

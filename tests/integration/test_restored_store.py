@@ -117,7 +117,7 @@ def test_another_store_put_in_place_is_named_and_its_index_kept(tmp_path: Path, 
     with embedded_server(database) as server:
         assert found(server.client) == set(range(201, 208))
         assert "refused" not in server.client.get("/status").json()["checkpoint"]
-        assert "it is of the store" not in server.errors()
+        assert "it belongs to the store" not in server.errors()
 
 
 def edited_backup(database: Path, new: Path) -> None:

@@ -135,7 +135,7 @@ def test_file_that_exists_is_never_overwritten(rows: tuple[np.ndarray, np.ndarra
 )
 def test_file_of_another_size_is_refused(few: FileRows, size: int) -> None:
     os.truncate(few.path, size)
-    with pytest.raises(IndexStateError, match=rf"1\.rows has {size} bytes: not those of 40 signatures"):
+    with pytest.raises(IndexStateError, match=rf"1\.rows has {size} bytes, which cannot be 40 signatures"):
         FileRows(few.path, 40)
 
 
@@ -147,7 +147,7 @@ def test_file_cut_short_while_open_is_noticed(few: FileRows) -> None:
     few.signature(25)
     os.truncate(few.path, 41 * SLOT_BYTES)
     for read in readings(few):
-        with pytest.raises(IndexStateError, match=r"1\.rows was changed by someone else"):
+        with pytest.raises(IndexStateError, match=r"1\.rows was changed by another program"):
             read()
     with pytest.raises(IndexStateError, match="ends early"):
         few.checksum()
@@ -221,7 +221,7 @@ def test_file_that_others_wrote_to_is_refused_by_name(
     if not is_open:
         files.close()
     path.write_bytes(content * (path.stat().st_size // 2))
-    with pytest.raises(IndexStateError, match=r"1\.rows was changed by someone else"):
+    with pytest.raises(IndexStateError, match=r"1\.rows was changed by another program"):
         opened.read(np.arange(9))
     os.utime(path, ns=(1, 1))  # whoever wrote may have put the time back
     with pytest.raises(IndexStateError, match=r"1\.rows is damaged"):

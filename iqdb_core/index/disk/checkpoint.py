@@ -48,7 +48,7 @@ class Saved:
     Parameters
     ----------
     applied_seq : int
-        Every change up to here, and none after it, is in it.
+        The index contains every change up to this seq, and none after it.
     lineage : Mark or None
         The newest mark at or below `applied_seq` of the store; None if it is not known.
     members : tuple of Member
@@ -66,7 +66,7 @@ class Saved:
 
 
 def save(sealer: Sealer, *, store_id: str, content: Saved) -> None:
-    """Make this the directory's checkpoint, durably and atomically.
+    """Save `content` as the directory's checkpoint, durably and atomically.
 
     Parameters
     ----------
@@ -111,19 +111,18 @@ def load(
     store_id : str
         The store that the checkpoint must belong to.
     get_ready : callable
-        Called when the words of all segments are in memory, before anything is computed; returns when the
+        Called when the words of all segments are in memory, before they are checked; must return once the
         compiled forms are ready.
 
     Returns
     -------
     Saved or None
-        None if there is no checkpoint. The members' words are in memory of this process, every page of them
-        touched.
+        None if there is no checkpoint. The members' words have been read into memory of this process.
 
     Raises
     ------
     CheckpointInvalid
-        Something is missing, damaged, of another version or of another store.
+        A file is missing, damaged, of another version, or belongs to another store.
     OSError
         It cannot be read now: too many open files, no permission, a disk error, no memory. The checkpoint
         itself may be good.
@@ -133,7 +132,7 @@ def load(
         raw = directory.manifest.read_bytes()
         manifest = manifest_format.from_bytes(raw, path)
         if manifest.store_id != store_id:
-            raise CheckpointInvalid(path, f"it is of the store {manifest.store_id}, not of {store_id}")
+            raise CheckpointInvalid(path, f"it belongs to the store {manifest.store_id}, not to {store_id}")
         with ThreadPoolExecutor(_LOADERS, thread_name_prefix="checkpoint-loader") as loaders:
             words = list(loaders.map(partial(_read_words, directory), manifest.segments))
             get_ready()
@@ -145,12 +144,12 @@ def load(
             return None
         raise CheckpointInvalid(str(error.filename), "it is missing") from error
     except (IsADirectoryError, NotADirectoryError) as error:
-        raise CheckpointInvalid(str(error.filename), "it is no file") from error
+        raise CheckpointInvalid(str(error.filename), "it is not a file") from error
     return Saved(manifest.applied_seq, manifest.lineage, members, manifest.head, manifest.counts)
 
 
 def _make_durable(sealer: Sealer, sealed: SealedSegment) -> None:
-    """Write and sync what the directory does not yet durably hold of a segment."""
+    """Write and sync those files of a segment that are not durable yet."""
     sealer.write_rows(sealed)
     if not sealed.is_rows_durable and isinstance(sealed.rows, FileRows):
         sealed.rows.sync()
@@ -162,7 +161,7 @@ def _make_durable(sealer: Sealer, sealed: SealedSegment) -> None:
 
 
 def _write_durably(path: Path, content: memoryview) -> None:
-    """Write a file and rename it into place once it is on disk; the directory is for the caller to sync."""
+    """Write a file, and rename it into place once it is on disk; the caller has to sync the directory."""
     new = path.with_name(path.name + ".new")
     try:
         with new.open("wb", buffering=0) as file:
@@ -193,7 +192,7 @@ def _entry(member: Member) -> SegmentEntry:
 def _checked(
     directory: IndexDirectory, entry: SegmentEntry, words: NDArray[np.uint64], alive: NDArray[np.uint64]
 ) -> Member:
-    """Check one segment, and read its rows for that."""
+    """Check one segment, for which all of its rows are read, and return it."""
     alive = alive.copy()
     segment = _checked_segment(directory.words(entry.number), entry, words)
     rows = _checked_rows(directory.rows(entry.number), entry, directory.files)

@@ -6,7 +6,7 @@ Never reads the content of files. Called by `ImageIndex`, the sealer and the che
     manifest                   the checkpoint: it names the files that belong to it
     00000007.rows              signatures of segment 7
     00000007.words             searchable form of segment 7
-    *.new                      being written
+    *.new                      a file that is being written
     refused/                   files of the last refused checkpoint, until the next one is saved
 """
 
@@ -97,11 +97,11 @@ class IndexDirectory:
         """Remove the files of segments; reads under way finish, but the files cannot be opened again."""
         for number in numbers:
             self.rows(number).unlink(missing_ok=True)
-            self.files.drop(self.rows(number))  # in this order, so that it is not opened again
+            self.files.drop(self.rows(number))  # after unlinking, so that it is not opened again
             self.words(number).unlink(missing_ok=True)
 
     def remove_leftovers(self, numbers: set[int]) -> None:
-        """Remove our files except the manifest and those of `numbers`; nothing may be written meanwhile."""
+        """Remove all files of the index but the manifest and those of `numbers`, while none is written."""
         for name in self._names():
             match = _OURS.fullmatch(name)
             is_kept = name == MANIFEST_NAME or (
@@ -111,9 +111,9 @@ class IndexDirectory:
                 (self.path / name).unlink()
 
     def set_aside(self) -> None:
-        """Move manifest and segment files to `refused`, where the reason can be examined.
+        """Move manifest and segment files to `refused`, where they can be examined.
 
-        If that fails, as on a full disk, they are removed: no start needs them.
+        If that fails, as on a full disk, they are removed: the index does not need them.
         """
         refused = self.path / REFUSED_NAME
         shutil.rmtree(refused, ignore_errors=True)
@@ -123,7 +123,11 @@ class IndexDirectory:
             for file in ours:
                 file.rename(refused / file.name)
         except OSError as error:
-            _log.warning("refused files are removed: %s", error, extra={"action": "refused_removed"})
+            _log.warning(
+                "the files of the refused checkpoint cannot be kept and are removed: %s",
+                error,
+                extra={"action": "refused_removed"},
+            )
             for file in ours:
                 file.unlink(missing_ok=True)
 

@@ -3,10 +3,10 @@ r"""The manifest of a checkpoint as bytes: everything of a snapshot except the s
 It names the files, their checksums and live images, and contains the head. Touches no file. Called by
 `checkpoint`.
 
-    magic "IQDBIDX\n" | version uint32 | header length uint32 | header, JSON, padded with blanks to 8 bytes
+    magic "IQDBIDX\n" | version uint32 | header length uint32 | header: JSON, padded with spaces to 8 bytes
     bucket counts int32[98304] | alive bitmaps uint64[...] of all segments
     head: ids int64[n] | averages float64[n][3] | positions int16[n][3][40]
-    checksum uint64 of all before
+    checksum uint64 of everything before it
 
 All little-endian. Any change of this layout, of a segment's words or of its file of signatures needs a new
 version. Only the current version is read; otherwise the index is built from the store again.
@@ -119,7 +119,7 @@ def from_bytes(raw: bytes, path: str) -> Manifest:
     ----------
     raw : bytes
     path : str
-        For the error's text.
+        The path to name in errors.
 
     Returns
     -------
@@ -129,7 +129,7 @@ def from_bytes(raw: bytes, path: str) -> Manifest:
     Raises
     ------
     CheckpointInvalid
-        Another magic, version, length or checksum.
+        Magic, version, length or checksum are wrong, or the content contradicts the header.
     """
     if len(raw) < _PREFIX.size + _CHECKSUM.size:
         raise CheckpointInvalid(path, f"it is cut short at {len(raw)} bytes")

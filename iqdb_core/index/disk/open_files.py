@@ -1,4 +1,4 @@
-"""Files of an index that are open for reading, a bounded number at a time.
+"""Keeps a bounded number of an index's files open for reading.
 
 An index of a hundred million images has more files than a process may have open. The most recently used stay
 open, the others are opened again when they are read. Knows nothing about their content. Used by
@@ -30,7 +30,7 @@ class _File:
 
 
 class OpenFiles:
-    """A limited number of open files, not counting those being read; for any number of threads."""
+    """A limited number of open files, to which those being read may be added; for any number of threads."""
 
     def __init__(self, most: int = MOST_OPEN) -> None:
         self._most = most

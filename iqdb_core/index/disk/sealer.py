@@ -1,6 +1,6 @@
 """Makes sealed segments: the searchable form in memory, and the signatures in a file.
 
-Never decides when. Called by updates (a full head, a bulk load), by merges, and by the checkpoint for
+Does not decide when. Called by updates (a full head, a bulk load), by merges, and by the checkpoint for
 signatures that are still in memory.
 """
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from iqdb_core.index.rows import Rows, Signatures
 
 MEMORY_ROWS: Final = 4_096
-"""Segments below this keep their signatures in memory until they are merged or saved."""
+"""Segments with fewer images keep their signatures in memory until they are merged or saved."""
 
 
 class NewMember(NamedTuple):
@@ -66,7 +66,7 @@ class Sealer:
         Raises
         ------
         OSError
-            The signatures could not be written; nothing is left behind.
+            The signatures could not be written; no file of the segment remains.
         """
         number = self.directory.next_number()
         rows = rows.read_only()

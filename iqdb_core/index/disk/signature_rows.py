@@ -7,9 +7,9 @@ segments from signatures.
     a slot of 120 bytes per document: link uint32 | the first 116 bytes of its record
     the rests of longer records, one after the other; zero bytes up to a whole word
 
-All little-endian; `row_code.layout` says what a record is. A link says how many bytes of its record are not
-in the slot (lower 8 bits), and where among the rests they begin. So any document is one read of 120 bytes,
-for one in three followed by another of about 16. The manifest has the checksum of all.
+All little-endian; `row_code.layout` describes a record. A link says how many bytes of its record are not in
+the slot (lower 8 bits), and where they begin among the rests (upper 24). So any document takes one read of
+120 bytes, and one in three documents a second one of about 16. The manifest has the checksum of the file.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _RUN_GAP_BYTES: Final = _RUN_GAP * SLOT_BYTES
 
 
 class MemoryRows:
-    """Rows in memory, for a segment so small, and merged so soon, that a file is not worth its cost.
+    """Rows in memory, for a small segment that is merged soon, so that a file would cost more than it saves.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ class FileRows:
     OSError
         The file cannot be opened.
     IndexStateError
-        Its size does not fit `n_rows` rows.
+        The size of the file does not fit `n_rows` rows.
 
     Notes
     -----
@@ -128,14 +128,16 @@ class FileRows:
         self._identity = _identity(about)
         n_words, is_cut = divmod(about.st_size - self._rests_at, WORD_BYTES)
         if is_cut or not 0 <= n_words * WORD_BYTES < n_rows * _MOST_REST + WORD_BYTES:
-            raise IndexStateError(f"{path.name} has {about.st_size} bytes: not those of {n_rows} signatures")
+            raise IndexStateError(
+                f"{path.name} has {about.st_size} bytes, which cannot be {n_rows} signatures"
+            )
 
     def __len__(self) -> int:
         return self._n_rows
 
     @property
     def nbytes(self) -> int:
-        """None: the file is page cache."""
+        """0: the file is in the page cache, not in memory of the process."""
         return 0
 
     def signature(self, doc_id: int) -> Signature:
@@ -143,14 +145,14 @@ class FileRows:
         return _decoded(_padded(self.raw([doc_id])), self.path.name).signature(0)
 
     def prefetch(self, first: int, last: int) -> None:
-        """Begin to read in the background: unlike blocking reads, a disk serves many of these at once."""
+        """Begin to read in the background: a disk serves many such reads at once, unlike blocking ones."""
         if hasattr(os, "posix_fadvise"):
             start, stop = first * SLOT_BYTES, (last + 1) * SLOT_BYTES
             with self._files.reading(self.path) as fd:
                 os.posix_fadvise(fd, start, stop - start, os.POSIX_FADV_WILLNEED)
 
     def prefetch_each(self, doc_ids: list[int]) -> None:
-        """Do the same for a few documents, each by itself."""
+        """Begin to read a few documents, each by itself."""
         if hasattr(os, "posix_fadvise"):
             with self._files.reading(self.path) as fd:
                 for doc_id in doc_ids:
@@ -201,14 +203,12 @@ class FileRows:
     def _require_same(self, fd: int) -> None:
         """Raise IndexStateError if the open file has been replaced or changed."""
         if _identity(os.fstat(fd)) != self._identity:
-            raise IndexStateError(f"{self.path.name} was changed by someone else")
+            raise IndexStateError(f"{self.path.name} was changed by another program")
 
     def _pread(self, fd: int, start: int, size: int) -> bytes:
         raw = os.pread(fd, size, start) if size >= 0 else b""
         if len(raw) != size:
-            raise IndexStateError(
-                f"{self.path.name} is damaged: bytes {start} to {start + size} are not there"
-            )
+            raise IndexStateError(f"{self.path.name} is damaged: bytes {start} to {start + size} are missing")
         return raw
 
     def _read_slots(self, fd: int, doc_ids: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -256,25 +256,25 @@ class FileRows:
 
 
 def signatures_in(raw: list[bytes]) -> Signatures:
-    """Return the signatures in what `raw` returned of any number of segments.
+    """Return the signatures of records that `raw` returned, from any number of segments.
 
     Raises
     ------
     IndexStateError
-        Some file is damaged.
+        A record is invalid: the file that it came from is damaged.
     """
     return _decoded(_padded(raw), "a file of signatures")
 
 
 def _padded(raw: list[bytes]) -> Records:
-    """Return what `raw` returned as records; one that is too long is invalid, and is not decoded."""
+    """Return records as `Records`; `decode` will find one that is too long to be invalid."""
     padded = b"".join([record[:PLAIN_BYTES].ljust(RECORD_WORDS * WORD_BYTES, b"\0") for record in raw])
     words = np.frombuffer(padded, dtype=np.uint64).reshape(-1, RECORD_WORDS)
     return Records(words, np.array([len(record) for record in raw], dtype=np.int64))
 
 
 def _decoded(records: Records, name: str) -> Signatures:
-    """Return signatures, checked: compiled code relies on valid positions, and would write anywhere else."""
+    """Return signatures, checked: with invalid positions compiled code would write out of bounds."""
     n_rows = len(records.sizes)
     positions = np.empty((n_rows, CHANNELS, KEPT), dtype=np.int16)
     if decode(records, positions) >= 0:
@@ -325,7 +325,7 @@ def write_rows(path: Path, signatures: Signatures) -> int:
 
 
 def _laid_out(records: Records, n_rests: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return the slots of records, and the rests that do not fit; some bytes of rests come before."""
+    """Return the slots of records, and their rests; the file has `n_rests` bytes of rests before these."""
     raw = records.words.view(np.uint8)
     lengths = np.maximum(records.sizes - _SLOT_RECORD, 0)
     links = (n_rests + np.cumsum(lengths) - lengths) << _REST_BITS | lengths
@@ -358,7 +358,7 @@ def _pieces(n_rows: int, size: int) -> Iterator[tuple[int, int]]:
 
 
 def runs(doc_ids: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Split ascending documents into half-open runs, each for one read within one chunk of the file."""
+    """Split ascending documents into half-open runs of places, each for one read in a chunk of the file."""
     if len(doc_ids) == 0:
         return []
     is_cut = (np.diff(doc_ids) > _RUN_GAP) | (np.diff(doc_ids // CHUNK_ROWS) > 0)

@@ -37,7 +37,7 @@ class CheckpointKeeper:
     store_id : str
         The store whose feed the index follows.
     options : IndexOptions
-        Says when a checkpoint is due.
+        Determines when a checkpoint is due.
 
     Attributes
     ----------
@@ -91,7 +91,7 @@ class CheckpointKeeper:
             return None  # it is being replaced or removed at this moment
 
     def is_due(self, snapshot: Snapshot) -> bool:
-        """Return whether to save now: after many changes, after the interval, or for the first time."""
+        """Return whether to save now: after many changes, after the interval, or once there is a segment."""
         changes = snapshot.applied_seq - (self.seq or 0)
         is_first = self.seq is None and bool(snapshot.members)
         is_late = time.monotonic() - self._time_s >= self._options.checkpoint_interval_s
@@ -99,7 +99,7 @@ class CheckpointKeeper:
         return changes >= self._options.checkpoint_changes or (is_other and (is_first or is_late))
 
     def save(self, snapshot: Snapshot, counts: NDArray[np.int32]) -> set[int]:
-        """Make a snapshot the checkpoint, unless the one on disk is as new; see `checkpoint.save`.
+        """Save a snapshot as the checkpoint, unless the same state is on disk; see `checkpoint.save`.
 
         Returns
         -------
@@ -117,7 +117,7 @@ class CheckpointKeeper:
             snapshot.applied_seq, snapshot.lineage, snapshot.members, snapshot.head.live_rows(), counts
         )
         checkpoint.save(self._sealer, store_id=self.store_id(), content=content)
-        self._time_s = time.monotonic()  # a failed one is due again at the next attempt of maintenance
+        self._time_s = time.monotonic()  # only now: after a failure it is due at the next attempt
         self._numbers = numbers
         self.seq = snapshot.applied_seq
         self._directory.forget_refused()

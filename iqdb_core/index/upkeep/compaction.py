@@ -2,9 +2,9 @@
 
 Pure arithmetic on counts: reads no file and changes nothing. Called by `ImageIndex`.
 
-Segments below full size fall into tiers; sizes of neighbouring tiers differ by the fan-out. That many
-segments of one tier are merged into one of the next. Segments that together fill one are merged into a full
-one. A segment with many dead images is rewritten alone, which frees their memory.
+Segments below full size fall into tiers; the sizes of neighbouring tiers differ by the fan-out. Once a tier
+has as many segments as the fan-out, they are merged into one of the next tier. Segments that together fill
+one are merged into a full one. A segment with many dead images is rewritten alone, which frees their memory.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from iqdb_core.index.segment.member import Member
 
 FULL_IMAGES: Final = SEGMENT_IMAGES * 3 // 4
-"""From this many live images on a segment counts as full and is not merged."""
+"""A segment with at least this many live images counts as full and is not merged."""
 
 OVERDUE: Final = 1.25
-"""Updates wait from this many times the usual maximum of dead images or small segments."""
+"""Updates wait for merges above this many times the usual maximum of dead images or small segments."""
 
 
 def choose(members: Sequence[Member], options: IndexOptions) -> list[Member]:
@@ -32,13 +32,13 @@ def choose(members: Sequence[Member], options: IndexOptions) -> list[Member]:
     Parameters
     ----------
     members : sequence of Member
-        All of a snapshot.
+        All members of a snapshot.
     options : IndexOptions
 
     Returns
     -------
     list of Member
-        Members without live images come first, alone: dropping them costs nothing.
+        If any members have no live images, only these: dropping them costs nothing.
     """
     dead = [member for member in members if member.n_alive == 0]
     if dead:
@@ -70,7 +70,7 @@ def is_overdue(members: Sequence[Member], options: IndexOptions) -> bool:
 
 
 def _tiers(members: list[Member], options: IndexOptions) -> list[list[Member]]:
-    """Return the members below full size by size, smallest first."""
+    """Return the members below full size, grouped into tiers, smallest first."""
     tiers = []
     lower, upper = 0, max(options.head_capacity * options.merge_fan_out // 2, 2)
     while lower < FULL_IMAGES:
@@ -92,7 +92,7 @@ def _within_one(members: list[Member]) -> list[Member]:
 
 
 def _filling_one(members: list[Member]) -> list[Member]:
-    """Return the fewest members that together fill a segment, or none if all together are too small."""
+    """Return the fewest members that together fill a segment; empty if all together are too small."""
     taken: list[Member] = []
     n_alive = 0
     for member in sorted(members, key=lambda member: member.n_alive, reverse=True):

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 IDLE_S: Final = 1.0
-"""Interval of checks for work without being woken."""
+"""Interval at which the thread checks for work without being woken, seconds."""
 RETRY_S: Final = 10.0
-"""Pause after an error of the disk."""
+"""Pause after a disk error, seconds."""
 
 WARN_AGAIN_S: Final = 60.0
-"""Interval of warnings about a lasting error."""
+"""Interval of warnings about an error that persists, seconds."""
 
 State = Literal["off", "running", "failed"]
 _log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class Maintenance:
     ----------
     work : callable
         Does everything that is due, and returns whether there was anything to do. Raises OSError for errors
-        that may heal, any other exception for permanent ones.
+        that may pass, any other exception for permanent ones.
     retry_s : float
         Seconds between an OSError and the next attempt.
     """
@@ -70,7 +70,7 @@ class Maintenance:
             self.state = "off"
 
     def report(self, error: OSError, message: str, action: str) -> None:
-        """Keep an error that may heal for `stats`, and log a warning: at once, and then once a minute."""
+        """Keep an error that may pass for `stats`, and log a warning: at once, and then once a minute."""
         self.last_error = error.strerror or str(error)
         if time.monotonic() - self._warned_s >= WARN_AGAIN_S:
             self._warned_s = time.monotonic()
@@ -93,7 +93,7 @@ class Maintenance:
                     self.last_error = None
                     self._warned_s = -math.inf
             except OSError as error:
-                self.report(error, "index maintenance failed and is tried again", "index_maintenance_retry")
+                self.report(error, "index maintenance failed and will be retried", "index_maintenance_retry")
                 self._is_stopping.wait(self._retry_s)
             except Exception as error:  # noqa: BLE001 - the thread ends; state and log report it
                 self.state = "failed"

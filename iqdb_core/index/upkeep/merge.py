@@ -1,6 +1,6 @@
-"""Merges segments into as few new ones as possible, of their live images, while queries and updates continue.
+"""Merges the live images of segments into as few new ones as possible, while queries and updates continue.
 
-Also finds out which images died during the merge. Publishes nothing. Called by `ImageIndex` maintenance.
+Also finds out which images died during the merge. Publishes nothing. Called by `ImageIndex`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def merged(sources: Sequence[Member], sealer: Sealer) -> list[Member]:
-    """Build full segments, and one of the rest, of the live images of `sources`.
+    """Build segments of the live images of `sources`: full ones, and one of the rest.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def merged(sources: Sequence[Member], sealer: Sealer) -> list[Member]:
     Returns
     -------
     list of Member
-        In ascending order of ids, all alive; empty if nothing lives.
+        In ascending order of ids, all images alive; empty if no image of `sources` is.
 
     Raises
     ------
@@ -44,7 +44,7 @@ def merged(sources: Sequence[Member], sealer: Sealer) -> list[Member]:
 
     Notes
     -----
-    Holds the signatures of one new segment at a time (17 MB), besides 18 bytes for each live image of
+    Holds the signatures of one new segment at a time (17 MB), besides 26 bytes for each live image of
     `sources`.
     """
     documents = [bitmap.live_documents(source.alive) for source in sources]
@@ -75,14 +75,14 @@ def merged(sources: Sequence[Member], sealer: Sealer) -> list[Member]:
 
 
 def carried_over(made: Sequence[Member], before: Sequence[Member], now: Sequence[Member]) -> list[Member]:
-    """Return merged segments in which images that died since the merge began are dead too.
+    """Return the merged segments without the images that died since the merge began.
 
     Parameters
     ----------
     made : sequence of Member
         The result of `merged`.
     before, now : sequence of Member
-        The sources, in the same order: as the merge saw them, and as they are.
+        The sources, in the same order: as they were when the merge began, and as they are now.
     """
     died = [_died(old, new) for old, new in zip(before, now, strict=True)]
     image_ids = np.sort(np.concatenate(died))
