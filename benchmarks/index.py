@@ -79,7 +79,7 @@ def table(heads: list[str], rows: list[list[str]]) -> str:
 
 
 def query_table(measured: dict[int, Figures]) -> str:
-    """Return what a query takes."""
+    """Return the table of query times."""
     rows = []
     for n_images, figures in measured.items():
         scan = figures["scan"]
@@ -99,7 +99,7 @@ def query_table(measured: dict[int, Figures]) -> str:
 
 
 def pruning_table(measured: dict[int, Figures]) -> str:
-    """Return how the cost falls with `min_score`."""
+    """Return the table of query times by `min_score`."""
     scores = list(next(iter(measured.values()))["scan"]["min_score_ms"])
     rows = [
         [f"{n_images:,}", f"{figures['scan']['mean_ms']:.2f}"]
@@ -110,7 +110,7 @@ def pruning_table(measured: dict[int, Figures]) -> str:
 
 
 def life_table(measured: dict[int, Figures]) -> str:
-    """Return memory, build and restart."""
+    """Return the table of memory, build and restart."""
     rows = []
     for n_images, figures in measured.items():
         build, restart = figures["build"], figures["restart"]
@@ -132,7 +132,7 @@ def life_table(measured: dict[int, Figures]) -> str:
 
 
 def update_table(figures: Figures) -> str:
-    """Return updates, saving and churn."""
+    """Return the table of updates, saving and churn."""
     build, updates, churn = figures["build"], figures["updates"], figures["churn"]
     visible = [f"{updates[f'visible_{share}_ms']:.1f}" for share in ("p50", "p99", "max")]
     churned = [f"{churn[f'bytes_per_image_{when}']:.0f}" for when in ("before", "after")]

@@ -39,7 +39,7 @@ Result = dict[str, float | int | None]
 
 
 class Queries(threading.Thread):
-    """Asks one query after the other and notes how long each took."""
+    """Runs one query after the other and notes how long each took."""
 
     def __init__(self, index: ImageIndex, signatures: list[Signature]) -> None:
         super().__init__(daemon=True)
@@ -49,7 +49,7 @@ class Queries(threading.Thread):
         self.times_s: list[float] = []
 
     def run(self) -> None:
-        """Ask until told to stop."""
+        """Query until `finish` is called."""
         turn = 0
         while not self.stopping.is_set():
             start = time.perf_counter()
@@ -65,7 +65,7 @@ class Queries(threading.Thread):
 
 
 def during(index: ImageIndex, signatures: list[Signature], work: Callable[[], object]) -> list[float]:
-    """Return the times of queries asked while `work` runs."""
+    """Return the times of the queries that ran while `work` did."""
     queries = Queries(index, signatures)
     queries.start()
     work()
@@ -114,7 +114,7 @@ def build(database: Path, queries: Path, directory: Path) -> Result:
 
 
 def restart(database: Path, queries: Path, directory: Path) -> Result:
-    """Open the saved index; ask the first query and the next."""
+    """Open the saved index; time the first query and later ones."""
     signatures = workload.read_queries(queries)
     store = open_store(f"sqlite:///{database}")
     workload.get_ready()
@@ -209,7 +209,7 @@ def _write(
 
 
 def churn(database: Path, queries: Path, directory: Path) -> Result:
-    """Replace every image once, in random order, as fast as it goes."""
+    """Replace every image once, in random order, as fast as possible."""
     del queries
     store = open_store(f"sqlite:///{database}")
     workload.get_ready()

@@ -176,7 +176,7 @@ def clients_ms(index: ImageIndex, signatures: list[Signature]) -> tuple[list[flo
 
 
 def limit_ms(n_images: int) -> float:
-    """Return the best time for reading this many bytes of memory."""
+    """Return the shortest time of reading `LIMIT_BYTES` per image, milliseconds."""
     words = np.ones(LIMIT_WORDS, dtype=np.uint64)
     total_of(words[:8])
     times = []

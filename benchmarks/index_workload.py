@@ -36,7 +36,7 @@ def make_database(folder: Path, n_images: int) -> tuple[Path, Path]:
     database, queries = folder / f"{n_images}.sqlite", folder / f"{n_images}.queries"
     if not queries.exists():
         if not GENERATOR.exists():
-            raise SystemExit(f"{GENERATOR} makes the standard workload and is not there")
+            raise SystemExit(f"{GENERATOR}, which makes the standard workload, is missing")
         command = [sys.executable, GENERATOR, n_images, database, "--queries", N_QUERIES, queries]
         subprocess.run([str(part) for part in command], check=True)
         open_store(f"sqlite:///{database}").close()  # our tables, made once

@@ -1,6 +1,6 @@
 """Adds and queries per second of the embedded server, over HTTP, as a client sees them.
 
-Claim: adding costs little more than decoding and hashing the picture; asking costs little more than the HTTP
+Claim: an add costs little more than decoding and hashing the picture; a query costs little more than the HTTP
 exchange itself. Clients that add at the same time share commits, so 8 of them are faster than one. While 64
 clients are busy, a new client is answered about as soon as they are.
 

@@ -152,7 +152,7 @@ def control(_: Path) -> dict[str, float]:
     return {"answers": time.perf_counter() - begin}
 
 
-def tell(name: str, figures: dict[str, float], base: float) -> None:
+def print_row(name: str, figures: dict[str, float], base: float) -> None:
     """Print one line."""
     parts = [f"answers after {figures['answers']:6.2f} s ({figures['answers'] / base:5.1f} x control)"]
     if "full speed" in figures:
@@ -171,8 +171,8 @@ def main() -> None:
     parser.add_argument("--file", type=Path, help="an IQDB file; copied, never changed")
     options = parser.parse_args()
     base = median_of(options.repeat, control)["answers"]
-    tell("control: imports alone", {"answers": base}, base)
-    tell(
+    print_row("control: imports alone", {"answers": base}, base)
+    print_row(
         "first start, nothing compiled",
         median_of(options.repeat, lambda f: empty_start(f, f / "cache")),
         base,
@@ -184,7 +184,7 @@ def main() -> None:
             check=True,
             env={**os.environ, "NUMBA_CACHE_DIR": kept},
         )
-        tell("start, kernels on disk", median_of(options.repeat, lambda f: empty_start(f, cache)), base)
+        print_row("start, kernels on disk", median_of(options.repeat, lambda f: empty_start(f, cache)), base)
         if options.file is None:
             return
         asked = some_signature(options.file)
@@ -193,12 +193,12 @@ def main() -> None:
             shutil.copyfile(options.file, folder / "x.sqlite")
             return start_with(folder / "x.sqlite", cache, asked)
 
-        tell("first open of the file", median_of(options.repeat, first_open), base)
+        print_row("first open of the file", median_of(options.repeat, first_open), base)
         with tempfile.TemporaryDirectory(prefix="iqdb-start-") as folder:
             database = Path(folder) / "x.sqlite"
             shutil.copyfile(options.file, database)
             start_with(database, cache, asked)
-            tell(
+            print_row(
                 "start with the file again",
                 median_of(options.repeat, lambda _: start_with(database, cache, asked)),
                 base,
