@@ -1,7 +1,7 @@
 """Finds a folder for compiled code, and remembers what has been compiled into it.
 
-Answers: which folder can this user write, even without a home, is everything compiled there, and is anybody
-compiling it now? Loads no compiler. Called by `kernel` and `compiling`.
+Says which folder this user can write, even without a home, whether everything is compiled in it, and whether
+another process is compiling now. Loads no compiler. Called by `kernel` and `compiling`.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ def private_temporary_folder() -> Path | None:
 
 
 def is_kept(part: str) -> bool:
-    """Return whether `say_kept` was called for this part, by the same program on the same machine."""
+    """Return whether `mark_kept` was called for this part, by the same program on the same machine."""
     # Not Path.exists: it raises if a folder may not be entered.
     return any(os.path.exists(folder / _mark(part)) for folder in _folders())  # noqa: PTH110
 
 
-def say_kept(part: str) -> None:
+def mark_kept(part: str) -> None:
     """Remember that the kernels of a part are compiled on disk; does nothing if no folder can be written."""
     for folder in _folders():
         try:
@@ -64,14 +64,14 @@ def say_kept(part: str) -> None:
 def compiling_lock(part: str) -> Iterator[None]:
     """Wait until no other process holds the lock of a part, and hold it.
 
-    Of processes that start together one compiles, and the others wait for the result. Where no lock can be
-    had each compiles for itself.
+    Of processes that start together, one compiles and the others wait for the result. Where no lock file can
+    be created, each process compiles for itself.
     """
     with contextlib.ExitStack() as held:
         for folder in _folders():
             with contextlib.suppress(OSError):
                 folder.mkdir(parents=True, exist_ok=True)
-                # Other users cannot open it, so that none of them can keep this one waiting.
+                # Other users cannot open it, so none of them can keep this process waiting.
                 lock = os.open(folder / f"iqdb-{part}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
                 held.callback(os.close, lock)
                 fcntl.flock(lock, fcntl.LOCK_EX)
@@ -110,7 +110,7 @@ def _mark(part: str) -> str:
 
 @functools.cache
 def _fingerprint() -> str:
-    """Return a text that changes with the content of files, the compiler and the processor."""
+    """Return a text that changes if the sources, the compiler or the processor change."""
     digest = hashlib.blake2b(digest_size=12)
     shared = [_LIBRARY / name for name in ("kernel.py", "model.py", "index/rows.py")]
     for source in sorted([*shared, *_LIBRARY.glob("index/[rs]*/*.py"), *_LIBRARY.glob("signature/**/*.py")]):

@@ -110,7 +110,7 @@ def validated(averages: tuple[float, ...], positions: bytes) -> Signature:
 
 
 def positions_are_valid(positions: NDArray[np.int16]) -> bool:
-    """Return whether all values of an int16 array are +-1..16383."""
+    """Return whether all values of an int16 array are 1..16383 in magnitude."""
     if positions.size == 0:
         return True
     # abs(-32768) stays -32768 in int16; as unsigned it is 32768, out of range as it should be. Subtracting 1

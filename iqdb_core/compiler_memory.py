@@ -48,7 +48,7 @@ def load_lean() -> None:
 
 
 def give_back() -> None:
-    """Free memory that only compiling needs. Does nothing except on Linux."""
+    """Free memory that only compiling needs. Does nothing on other systems than Linux."""
     if sys.platform != "linux":
         return
     libc = ctypes.CDLL(None)
@@ -78,13 +78,13 @@ def mappings_of(library: str, smaps: str) -> list[_Mapping]:
     """
     found = re.finditer(
         rf"^(?P<start>[0-9a-f]+)-(?P<end>[0-9a-f]+) (?P<rights>\S+) .*/{re.escape(library)}[^/\n]*\n"
-        r"(?P<told>(?:[A-Z].*\n)*)",
+        r"(?P<details>(?:[A-Z].*\n)*)",
         smaps,
         re.MULTILINE,
     )
     mappings = []
     for one in found:
         start, end = int(one["start"], 16), int(one["end"], 16)
-        is_untouched = "w" not in one["rights"] and not _CHANGED.search(one["told"])
+        is_untouched = "w" not in one["rights"] and not _CHANGED.search(one["details"])
         mappings.append(_Mapping(start, end - start, is_untouched))
     return mappings

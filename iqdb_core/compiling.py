@@ -24,11 +24,11 @@ from iqdb_core.process_exit import DetachedThread
 
 Room = Literal["signature", "index"]
 _PARTS: Final[dict[Room, tuple[str, ...]]] = {"index": ("query", "segment"), "signature": ("signature",)}
-"""In the order in which they are loaded: who waits waits for the index."""
+"""In the order in which they are loaded: requests wait for the index first."""
 _OF_QUERY: Final = ("iqdb_core.index.ranking.search:", "iqdb_core.index.row_code.")
-"""Where the forms are that a query calls. They take about as long to compile as all others together."""
+"""Where the forms are that a query calls, which take about as long to compile as all others together."""
 _NICENESS: Final = 5
-"""Requests have priority over compiling."""
+"""Niceness of child processes: requests have priority over compiling."""
 _HEAD_START_S: Final = 0.2
 """Waiting requests are answered before the rest is loaded, which takes much processor time."""
 _COLLECT_AFTER: Final = (50_000, 20, 100)
@@ -92,9 +92,10 @@ class Compilation:
         return self._is_fast
 
     def begin(self, last: Room | None = None) -> None:
-        """Begin, if that has not happened: at once if there is something to compile, else when it suits.
+        """Begin, unless it has begun already.
 
-        Loading compiled code from disk takes half a second of this process, which can wait until it has
+        If something has to be compiled, the constructor calls this. Otherwise the caller chooses the moment:
+        loading compiled code from disk takes half a second of this process, which can wait until it has
         answered the first requests.
 
         Parameters
@@ -229,7 +230,7 @@ def compile_into_cache(part: str) -> None:
     with cache_folder.compiling_lock(part):
         if not cache_folder.is_kept(part):
             compile_part(part)
-            cache_folder.say_kept(part)
+            cache_folder.mark_kept(part)
 
 
 def compile_part(part: str) -> None:

@@ -1,4 +1,4 @@
-"""Which images of the whole store show the same picture? Joins pairs of copies to groups.
+"""Finds groups of images that show the same picture: joins pairs of copies to groups.
 
 Uses the results of a search for copies of each image; knows no index, store or web. Called by the search seam
 and the command line.

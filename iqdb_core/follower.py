@@ -1,6 +1,6 @@
 """Keeps an index up to date with the store: pulls changes since a cursor into a sink, in commit order.
 
-Owns the cursor. Knows neither SQL nor what the sink does. Polling makes it correct; `wake` only makes it
+Owns the cursor. Knows neither SQL nor what the sink does. Polling alone is correct; `wake` only makes it
 faster. Every read reports the history of the store. If that is not the sink's history (a backup was restored,
 a replica took over), the sink starts again from nothing. Called by the composition roots, and by code that
 waits until a write is findable.
@@ -54,11 +54,11 @@ class Follower:
     batch : int
         Changes per read.
     on_failure : callable of (exception), optional
-        Called once, from the follower's thread, when an error that does not heal ended it. The process should
+        Called once, from the follower's thread, when a permanent error has ended it. The process should
         end then: its index would silently become outdated.
     invalid_patience_s : float
-        For this long StoreInvalid counts as a restore under way, during which tables vanish and come back,
-        and the store counts as away. A store that stays invalid longer ends the follower.
+        For this many seconds, StoreInvalid is taken for a restore under way, during which tables vanish and
+        come back; the store then counts as away. If it stays invalid for longer, the follower ends.
     """
 
     def __init__(
@@ -110,16 +110,16 @@ class Follower:
 
     @property
     def lag_seq(self) -> int:
-        """How many seqs the sink is behind, as far as the follower knows."""
+        """By how many seqs the sink is behind the store, as far as the follower knows."""
         return max(0, self._head_seen - self._applied_seq)
 
     def head_since(self, read_number: int) -> int | None:
-        """Return the store's newest seq if a read that began after this one has completed, else None."""
+        """Return the newest known seq if a read after read `read_number` has completed, else None."""
         return self.head_seen if self._last_complete_read > read_number else None
 
     @property
     def begun_reads(self) -> int:
-        """Number of the last read of the feed that has begun."""
+        """How many reads of the feed have begun, which is the number of the last one."""
         return self._n_reads
 
     @property
@@ -147,7 +147,7 @@ class Follower:
         """
         if not self._is_whole:
             raise IndexNotReady(
-                f"{self._restart}; the index is built again from it,"
+                f"{self._restart}; the index is being built again from it,"
                 f" {self._applied_seq} of {self.head_seen} changes are done"
             )
 
@@ -236,7 +236,7 @@ class Follower:
     def when_applied(
         self, seq: int, callback: Callable[[IndexStateError | None], None]
     ) -> Callable[[], None]:
-        """Call back once the sink holds everything up to `seq`, and wake the follower.
+        """Call `callback` once the sink holds everything up to `seq`, and wake the follower.
 
         Parameters
         ----------
@@ -354,7 +354,7 @@ class Follower:
     def _read(self, cursor: int) -> ChangeBatch:
         batch = self._store.changes_since(cursor, self._batch)
         self._store_error = None
-        self._patience.begin_anew()
+        self._patience.reset()
         if self._state is FollowerState.STORE_AWAY:
             _log.info("the store is back", extra={"action": "store_back"})
             self._recover()
@@ -385,7 +385,7 @@ class Follower:
     def _restart_sink(self, reason: str) -> None:
         self._restart = f"the store was put back to another state ({reason})"
         _log.warning(
-            "%s: the index is built again from the store",
+            "%s: the index is being built again from the store",
             self._restart,
             extra={"action": "index_restarted", "applied_seq": self._applied_seq},
         )

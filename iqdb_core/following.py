@@ -50,7 +50,7 @@ class FollowerState(StrEnum):
 
 
 class RestorePatience:
-    """With a store without our tables, as while a backup is restored.
+    """Decides how long a store without our tables is waited for, as while a backup is restored.
 
     Parameters
     ----------
@@ -62,14 +62,14 @@ class RestorePatience:
         self._patience_s = patience_s
         self._invalid_since_s: float | None = None
 
-    def begin_anew(self) -> None:
+    def reset(self) -> None:
         """Note that the store is valid."""
         self._invalid_since_s = None
 
     def is_over(self, error: StoreError) -> bool:
-        """Return whether the store has been invalid for longer than that."""
+        """Note an error; return whether the store has been invalid for longer than a restore may take."""
         if not isinstance(error, StoreInvalid):
-            self.begin_anew()
+            self.reset()
             return False
         if self._invalid_since_s is None:
             self._invalid_since_s = time.monotonic()

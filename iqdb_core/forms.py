@@ -2,7 +2,7 @@
 
 Both forms return the same results. By default the compiled form is used; it is compiled, or loaded from disk,
 at its first call. A server starts with the plain forms and switches when the compiled ones are ready.
-Importing this, or a file that declares such a function, loads neither form and no compiler. Knows nothing of
+Importing this, or a file that declares such a function, loads neither form, and no compiler. Does not know
 what is computed.
 """
 
@@ -60,7 +60,7 @@ class _Form:
 
 
 def two_forms(*, compiled: str, plain: str | None) -> Any:
-    """Declare a function.
+    """Declare a function in two forms.
 
     Parameters
     ----------

@@ -51,11 +51,11 @@ def kernel(
     Parameters
     ----------
     inline : bool
-        Always compile it into its callers: for what is too small to be worth a call, or works on vectors,
-        which should stay in registers.
+        Always compile it into its callers: for functions so small that a call would cost more, or that work
+        on vectors, which should stay in registers.
     merged : bool
-        Make it a part of its caller before anything is compiled: for what is large and has one caller.
-        Otherwise all of it would be optimised once for itself and once more in each of its callers' callers.
+        Make it a part of its caller before anything is compiled: for large functions with one caller.
+        Otherwise it would be optimised on its own, and once more in each caller of its caller.
     allocates : bool
         Whether it creates arrays. If not, reference counting of arrays is left out, which would cost more
         than the work of inner kernels.
@@ -91,7 +91,7 @@ def kernel(
 
 
 def _take_no_literals(compiled: Any) -> None:
-    """Compile a kernel once for all integers that kernels call it with, and not for each constant apart."""
+    """Compile a kernel once for all integers that it is called with, instead of once for each constant."""
     get_call_template = compiled.get_call_template
 
     def without_literals(arguments: Sequence[Any], named: dict[str, Any]) -> Any:

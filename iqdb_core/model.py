@@ -31,7 +31,7 @@ POSITION_BYTES: Final = CHANNELS * KEPT * 2
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What is stored of one image.
+    """The averages and the kept positions of one image.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ class Match:
 
 
 FIRST_PARTS: Final = 8
-"""So many parts of a picture come before any that is guessed late, and count for more than later ones."""
+"""How many parts of a picture come before any that is guessed late; later parts count for less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,8 +203,8 @@ class WriteOutcome:
     is_taken : bool
         True when it was `if_absent`, an image has the id and nothing changed. Such a write is not stale.
     is_again : bool
-        True for a stale write that met itself: the same revision of the same picture, or of a deletion. Not
-        compared by `==`, nor are the fields below.
+        True for a stale write that was applied before: the store has the same revision of the same picture,
+        or of a deletion. Not compared by `==`, nor are the fields below.
     revision, newest_revision : int
         The newest revision of the image (of this write or a newer one), and of the whole store.
     """

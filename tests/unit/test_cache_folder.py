@@ -61,19 +61,19 @@ def test_a_folder_of_someone_else_is_not_taken(temporary: Path) -> None:
 def test_compiled_parts_are_remembered_by_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
     assert not cache_folder.is_kept("query")
-    cache_folder.say_kept("query")
+    cache_folder.mark_kept("query")
     assert cache_folder.is_kept("query")
     assert not cache_folder.is_kept("segment")
     monkeypatch.setattr(cache_folder, "_fingerprint", lambda: "other")
     assert not cache_folder.is_kept("query")
-    cache_folder.say_kept("query")
+    cache_folder.mark_kept("query")
     assert len(list((tmp_path / "cache").iterdir())) == 1, "the outdated mark is gone"
 
 
 def test_compiled_parts_are_not_compiled_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     for part in ("query", "segment", "signature"):
-        cache_folder.say_kept(part)
+        cache_folder.mark_kept(part)
     before = set(tmp_path.iterdir())
     subprocess.run([sys.executable, "-m", "iqdb_core.compiling"], check=True)
     assert set(tmp_path.iterdir()) == before
@@ -89,7 +89,7 @@ def test_of_processes_that_start_together_one_compiles(
         waiting = re.compile(rf"-> FLOCK.* {other.pid} ")
         wait_until(lambda: waiting.search(Path("/proc/locks").read_text()), 60)
         before = set(tmp_path.iterdir())
-        cache_folder.say_kept("signature")
+        cache_folder.mark_kept("signature")
     assert other.wait(60) == 0
     assert {path.suffix for path in set(tmp_path.iterdir()) - before} == {".kept"}
 
@@ -105,7 +105,7 @@ def test_nowhere_to_keep_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "file").touch()
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "file"))
     assert not cache_folder.can_keep()
-    cache_folder.say_kept("query")
+    cache_folder.mark_kept("query")
     assert not cache_folder.is_kept("query")
 
 
@@ -148,5 +148,5 @@ def test_a_place_that_cannot_be_looked_at_keeps_nothing(monkeypatch: pytest.Monk
         "NUMBA_CACHE_DIR", "x" * 300
     )  # as little to be entered as a closed folder, for root too
     assert not cache_folder.is_kept("query")
-    cache_folder.say_kept("query")
+    cache_folder.mark_kept("query")
     assert not cache_folder.can_keep()

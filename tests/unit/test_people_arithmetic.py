@@ -75,7 +75,7 @@ def test_what_takes_long_is_compiled_aside_and_only_who_waits_is_told(
 
 
 def test_what_is_on_disk_is_used() -> None:
-    cache_folder.say_kept("signature")
+    cache_folder.mark_kept("signature")
     with Arithmetic():
         assert "use_plain" not in form_in_use()
     shutil.rmtree(cache_folder._folders()[0])
