@@ -26,7 +26,7 @@ GROUP_BYTES: Final = 32 * 1024 * 1024
 """Size limit of what one script accepts, except for a single larger request: long scripts block Redis."""
 _ROOMY: Final = 0.9
 _ROOMY_S: Final = 1.0
-"""For this long, a queue that was filled less than `_ROOMY` is assumed to have space without asking."""
+"""For this many seconds, a queue that was filled to less than `_ROOMY` is taken to have space, unasked."""
 
 _Pending = tuple[Sequence[Submission], "asyncio.Future[list[Accepted]]"]
 
@@ -111,7 +111,7 @@ class JobAcceptor:
         while self._pending:
             group = self._next_group()
             results = await loop.run_in_executor(self._thread, self._accept_group, [one for one, _ in group])
-            if _is_away(results[-1]):  # each of the others would wait for it as long
+            if _is_away(results[-1]):  # each of the others would have to wait as long
                 group += self._pending
                 results += results[-1:] * len(self._pending)
                 self._pending.clear()
@@ -165,12 +165,13 @@ class JobAcceptor:
             self._send(count)
         except Exception:
             log.exception(
-                "jobs are accepted but no worker was told; the sweep will", extra={"action": "message_unsent"}
+                "jobs are accepted, but messages to workers were not sent; the sweep will send them",
+                extra={"action": "message_unsent"},
             )
 
 
 def _is_away(result: list[Accepted] | Exception) -> bool:
-    """Whether nothing answers, the queue or the store behind its clock, which takes seconds to find out."""
+    """Return whether the queue, or the store that sets its clock, does not answer, which takes seconds."""
     is_refusal = isinstance(result, QueueRefused)  # of one request, perhaps, and at once
     return isinstance(result, (QueueUnavailable, StoreUnavailable)) and not is_refusal
 

@@ -1,8 +1,8 @@
 """Waits for jobs to become final: one subscription and one reader per front end serve all requests.
 
 Redis publishes which jobs became final. Those that a request waits for are read together, while the next ones
-gather. Hints that are published while the subscription is down are missed: so all jobs are read when it comes
-back, and now and then in any case.
+gather. Hints that are published while the subscription is down are missed: so all jobs are read when it is
+back, and in any case at an interval.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from iqdb_core.jobs import Job, JobReader
 log = logging.getLogger(__name__)
 
 LOOK_S: Final = 3.0
-"""Hints may be lost: at this interval all jobs that a request waits for are read."""
+"""Hints may be lost: at this interval, seconds, all jobs that a request waits for are read."""
 _RETRY_S: Final = 0.5
 _READ_JOBS: Final = 1000
 _RECENT_JOBS: Final = 4096
@@ -41,7 +41,7 @@ class CompletionWaiter:
     loop : asyncio.AbstractEventLoop
         The event loop of the requests.
     waits : Waits
-        Time limits, shorter once the process is told to end.
+        Time limits, which are shorter once the process has to end.
     """
 
     def __init__(

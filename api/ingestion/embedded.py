@@ -35,7 +35,7 @@ class EmbeddedIngestion:
     clock : RevisionClock
         Gives each write its revision when it is accepted.
     waits : Waits
-        Time limits, shorter once the process is told to end.
+        Time limits, which are shorter once the process has to end.
     timeout_s : float
         How long to wait for the index.
     store_id : callable

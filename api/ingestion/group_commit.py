@@ -22,13 +22,13 @@ from iqdb_core.model import ChangeBatch, Write, WriteOutcome
 log = logging.getLogger(__name__)
 
 MAX_GROUP: Final = 1024
-"""Limit of writes per transaction, far above what decoding can supply during one flush."""
+"""Limit of writes per transaction, far above what decoders can supply during one flush."""
 WARN_AGAIN_S: Final = 60.0
-"""Interval of warnings that nothing can be committed."""
+"""Interval of warnings that nothing can be committed, seconds."""
 
 
 class WritableStore(Protocol):
-    """The one thing the committer needs of a store."""
+    """The part of a store that the committer needs."""
 
     def apply_and_read(self, writes: Sequence[Write]) -> tuple[list[WriteOutcome], ChangeBatch]:
         """Commit all writes in one transaction; also return the changes that this added to the feed."""

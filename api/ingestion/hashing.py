@@ -69,9 +69,9 @@ class Hasher:
         return await self._in_thread(lambda: self._read(picture), gone)
 
     async def read_and(self, picture: Picture, then: Callable[[ReadImage], Future[T]]) -> tuple[ReadImage, T]:
-        """Do as `read`, and start the next step in the decoder's thread.
+        """Read the picture, and start the next step in the decoder's thread.
 
-        So the event loop is woken once, when both are done, and not in between.
+        The event loop is woken only once, when both are done.
 
         Parameters
         ----------
@@ -111,7 +111,7 @@ class Hasher:
     async def read_query(
         self, picture: Picture, *, turns: str | None, has_parts: bool, gone: Gone | None = None
     ) -> ReadQuery:
-        """Return what a search for copies of a picture looks for; raises as `read`.
+        """Return the signatures that a search for copies of a picture needs; raises as `read`.
 
         Parameters
         ----------
@@ -119,7 +119,7 @@ class Hasher:
         turns : str or None
             See `iqdb_core.signature.turned`.
         has_parts : bool
-            Also those of parts of the picture; only a file has any.
+            Whether to include those of parts of the picture, which only a file has.
         gone : callable or None
             See `read`.
         """
@@ -141,9 +141,9 @@ class Hasher:
             is_gone = not watch.cancel()
             has_begun = not task.cancel()
         if is_gone:
-            if has_begun:  # the thread reads the file, which is closed when this returns
+            if has_begun:  # the thread is reading the file, which is closed once this returns
                 await asyncio.gather(done, return_exceptions=True)
-            raise Abandoned("the client went away")
+            raise Abandoned("the client has disconnected")
         return await done
 
     def _read_query(self, picture: UploadFile, turns: str | None) -> ReadQuery:

@@ -68,12 +68,12 @@ class Ingestion(Protocol):
         """
 
     async def add_many(self, news: Sequence[NewImage], *, wait: bool) -> list[Outcome]:
-        """Add or replace many; return an outcome for each, in order. Raises only what affects all."""
+        """Add or replace many; return an outcome for each, in order. Raises only errors that affect all."""
 
     async def delete(self, image_ids: Sequence[int]) -> list[Queued]:
-        """Delete images; ids that are unknown are no error. What raises may have deleted a part of them.
+        """Delete images; unknown ids are not an error. If it raises, some of them may be deleted already.
 
-        On return they cannot be found any more, except for those returned, for which it takes too long.
+        On return they cannot be found any more, except for those that are returned: these take too long.
         """
 
     async def job(self, job_id: str) -> Job:

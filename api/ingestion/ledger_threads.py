@@ -11,7 +11,7 @@ from iqdb_core.errors import QueueUnavailable
 
 THREADS: Final = 4
 LIMIT_S: Final = 12.0
-"""Time limit of a caller. A call itself gives up earlier, unless hanging calls are queued before it."""
+"""How long a caller waits, seconds. A call gives up earlier, unless it is queued behind hanging ones."""
 
 T = TypeVar("T")
 

@@ -34,7 +34,7 @@ from iqdb_core.model import Signature
 
 _READS: Final = 8
 _SHOW_S: Final = 2.0
-"""How long a finished job is not shown as done because a query node lacks its image, seconds."""
+"""For at most this long, a finished job is not shown as done while a query node lacks its image, seconds."""
 _INTERACTIVE_JOBS: Final = 32
 """Larger batches go into the bulk lane even if a client waits: they would delay others."""
 
@@ -56,7 +56,7 @@ class QueueIngestion:
     search : Search
         Knows when a commit is findable on every node.
     waits : Waits
-        Time limits, shorter once the process is told to end.
+        Time limits, which are shorter once the process has to end.
     hash_channels : callable
         Computes the signature of colour channels, which need no decoding.
     max_upload_bytes : int
@@ -93,7 +93,8 @@ class QueueIngestion:
 
     async def check_capacity(self, body_bytes: int, *, wait: bool) -> None:
         """See `Ingestion`."""
-        known = body_bytes if body_bytes <= self._group_bytes() else 0  # of more, a part may find room
+        # A larger body is split into groups, of which the first may fit.
+        known = body_bytes if body_bytes <= self._group_bytes() else 0
         await self._acceptor.check_capacity(known, Lane.INTERACTIVE if wait else Lane.BULK)
 
     async def add(self, new: NewImage, *, wait: bool) -> Added | Queued:
@@ -137,8 +138,8 @@ class QueueIngestion:
     async def delete(self, image_ids: Sequence[int]) -> list[Queued]:
         """See `Ingestion`: through the queue as well, so that order is that of acceptance.
 
-        Some at a time, each when those before are done: a long list that has to fit into the queue at once
-        would be refused for as long as a crawler keeps the queue full.
+        A long list is deleted in groups, each after the one before it is done: as a whole it would be refused
+        for as long as a crawler keeps the queue full.
         """
         end_s = time.monotonic() + self._timeout_s
         late: list[Queued] = []
@@ -161,7 +162,7 @@ class QueueIngestion:
         """
         job = await self._threads.run(partial(self._ledger.get, job_id))
         if job.state is JobState.DONE and job.seq is not None:
-            # Without a node nothing outdated can be shown either: each catches up before it answers again.
+            # If no node answers, none can give outdated answers: each catches up before it answers again.
             with contextlib.suppress(SearchUnavailable, IndexNotReady, TimeoutError):
                 async with self._waits.limit(_SHOW_S):
                     await self._search.wait_applied(job.seq, _SHOW_S)
@@ -217,7 +218,7 @@ class QueueIngestion:
         return len(group) < self._group_jobs and size <= self._group_bytes()
 
     def _group_bytes(self) -> int:
-        """Return how much is offered at once: to a small queue half of what it holds."""
+        """Return the size limit of one group of a batch: for a small queue, half of what that can hold."""
         return min(GROUP_BYTES, self._acceptor.most_bytes // 2)
 
     async def _submission(self, new: NewImage, lane: Lane) -> Submission:
@@ -234,7 +235,7 @@ class QueueIngestion:
         return Submission.of_image(new.image_id, data, lane=lane, source=new.source, if_absent=new.if_absent)
 
     async def _settle(self, queued: Sequence[Queued], end_s: float) -> list[Outcome]:
-        """Wait until jobs are final and what they wrote is findable; what is not by `end_s` stays queued.
+        """Wait until jobs are final and their writes findable; those that are not by `end_s` stay `Queued`.
 
         Never raises: an error would tell the client to send an accepted image again.
         """

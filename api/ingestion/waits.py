@@ -1,7 +1,7 @@
-"""Time limits for requests that wait; they shrink once the process is told to end.
+"""Time limits for requests that wait; they shrink once the process has to end.
 
-What a request waits for is stored or accepted already: an answer that says so is better than none. Work that
-is not done yet gets more time, but less than what remains until requests are cut off.
+A request that waits has its change stored or accepted already: an answer that says so is better than none.
+Work that is not done yet gets more time, but less than remains until requests are cut off.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Waits:
         return _Until(self, self._loop.time() + timeout_s, self._last_s)
 
     def work(self) -> AbstractAsyncContextManager[None]:
-        """Work inside without a limit, but for `begin_shutdown`; raises TimeoutError."""
+        """Work inside without a limit until `begin_shutdown`, which sets one; raises TimeoutError."""
         return _Until(self, None, self._work_s)
 
     def begin_shutdown(self) -> None:
@@ -52,12 +52,12 @@ class Waits:
             self._loop.call_soon_threadsafe(self._shorten_all)
 
     def enter(self, limit: asyncio.Timeout, last_s: float) -> None:
-        """Count a limit in; for `_Until`."""
+        """Add a limit, to be shortened on shutdown; for `_Until`."""
         self._limits[limit] = last_s
         self._shorten(limit)
 
     def leave(self, limit: asyncio.Timeout) -> None:
-        """Count a limit out; for `_Until`."""
+        """Remove a limit; for `_Until`."""
         del self._limits[limit]
 
     def _shorten_all(self) -> None:

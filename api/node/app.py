@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from api.metrics.instruments import Instruments
 from api.metrics.middleware import RequestCounter
-from api.node.copies import pack_copies, unpack_asked
+from api.node.copies import pack_copies, unpack_search
 from api.node.protocol import MEDIA_TYPE, NodeHeader, pack_matches
 from api.search.duplicates import page_body
 from api.search.interface import CopiesWanted
@@ -47,7 +47,7 @@ _WAIT_WORDS: Final = "wait takes the numbers 'seq' and 'timeout_s'"
 
 @dataclass(frozen=True, slots=True)
 class NodeServices:
-    """Everything a running query node consists of."""
+    """The parts of a running query node."""
 
     search: LocalSearch
     follower: Follower
@@ -100,7 +100,7 @@ async def copies(request: Request) -> Response:
     params = query_parameters(request)
     width, height = (params.integer(name, 1, _MAX_SIDE) for name in ("width", "height"))
     size = None if width is None or height is None else (width, height)
-    asked, exclude = unpack_asked(await request.body(), size)
+    signatures, exclude = unpack_search(await request.body(), size)
     wanted = CopiesWanted(
         limit=params.integer("limit", 1, MAX_LIMIT) or DEFAULT_LIMIT,
         offset=params.integer("offset", 0, MAX_OFFSET) or 0,
@@ -109,7 +109,7 @@ async def copies(request: Request) -> Response:
         min_likelihood=params.number("min_likelihood"),
         min_detail=params.number("min_detail"),
     )
-    return Response(pack_copies(await services.search.find_copies(asked, wanted)), media_type=MEDIA_TYPE)
+    return Response(pack_copies(await services.search.find_copies(signatures, wanted)), media_type=MEDIA_TYPE)
 
 
 @router.get("/duplicates")
@@ -128,10 +128,10 @@ async def duplicates(request: Request) -> Response:
 @router.post("/sources")
 async def sources(request: Request) -> Response:
     """Answer a JSON list of ids with the sources of those that have one."""
-    asked = parsed_json(await request.body())
-    if not isinstance(asked, list):
+    listed = parsed_json(await request.body())
+    if not isinstance(listed, list):
         raise BadRequest("give a list of ids")
-    found = await _services(request).search.sources([json_image_id(image_id) for image_id in asked])
+    found = await _services(request).search.sources([json_image_id(image_id) for image_id in listed])
     return json_response([[image_id, source] for image_id, source in found.items()])
 
 
@@ -165,8 +165,8 @@ async def wait(request: Request) -> Response:
     body = {"is_applied": is_applied, "applied_seq": follower.applied_seq}
     head_seq = follower.head_since(read_number)
     if head_seq is not None:
-        # The newest seq of the store, which is below `seq` once a backup has been put back. Only a look that
-        # began after this request counts: the store may have hung or been away since an earlier one.
+        # The newest seq of the store, which is below `seq` if a backup has been put back. Only a read that
+        # began after this request counts: since an earlier one, the store may have hung or been away.
         body["head_seq"] = head_seq
     return json_response(body)
 

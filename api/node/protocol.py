@@ -19,7 +19,7 @@ from iqdb_core.model import Match
 MEDIA_TYPE: Final = "application/x-iqdb-matches"
 NODE_HEADER: Final = "X-IQDB-Node"
 PROTOCOL_VERSION: Final = "1"
-"""Sent with every answer of a query node, so that a front end notices a wrong address."""
+"""Sent in `NODE_HEADER` with every answer of a query node, so that a front end notices a wrong address."""
 _MATCH: Final = struct.Struct(f"<qd{codec.SIGNATURE_BYTES}s")
 
 
@@ -36,7 +36,7 @@ def unpack_matches(raw: bytes) -> list[Match]:
     Raises
     ------
     InvalidHash
-        The bytes are no whole number of records, or a record has no valid signature.
+        The bytes are not a whole number of records, or the signature of a record is invalid.
     """
     if len(raw) % _MATCH.size:
         raise InvalidHash(f"an answer of {len(raw)} bytes is not a list of matches")

@@ -1,4 +1,4 @@
-"""Waits until changes are findable: many waits share one question to the query nodes."""
+"""Waits until changes are findable; many waits share one request to the query nodes."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from api.search.interface import Search
 
 
 class MergedWaits:
-    """While one question is on its way, the next waits gather; then they ask once, for the newest change.
+    """Gathers waits while one request is under way, then sends one request for the newest of their changes.
 
     Parameters
     ----------
     search : Search
     timeout_s : float
-        How long one question may take.
+        How long one request may take, seconds.
     """
 
     def __init__(self, search: Search, timeout_s: float) -> None:

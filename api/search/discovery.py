@@ -20,12 +20,13 @@ PREFIX: Final = "dns+"
 LOOK_S: Final = 5.0
 """Interval of lookups, seconds."""
 LIMIT_S: Final = 2.0
+"""Time limit of the lookup of one name, seconds."""
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 
 
 async def resolve(host: str, port: int) -> list[str]:
-    """Return the addresses of a name, of one family only: a node with both would be listed twice."""
+    """Return the addresses of a name, of one IP version only: a node with both would be listed twice."""
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     addresses = {str(address[0]) for _, _, _, _, address in found}
@@ -67,7 +68,7 @@ class Discovery:
                     addresses = await self._resolver(parts.hostname or "", port)
             except (OSError, TimeoutError, UnicodeError) as error:  # UnicodeError: no valid name
                 log.warning(
-                    "the query nodes' name %s is not found: %s",
+                    "the name of the query nodes, %s, cannot be looked up: %s",
                     parts.hostname,
                     error,
                     extra={"action": "no_name"},

@@ -19,12 +19,12 @@ from iqdb_core.likelihood_words import LIKELY
 from iqdb_core.model import QuerySignature, Signature
 
 MOST_NEAR: Final = 50
-"""Copies of one image that are fetched at first; more if there are more."""
+"""Copies of one image that are fetched at first; if there are more, up to `MAX_GROUP` are fetched."""
 PAGE_IMAGES: Final = 2_000
 PAGE_S: Final = 0.5
-"""A page ends after this time, or this many images; the current group may be completed."""
+"""A page ends after this many seconds, or this many images; the current group may still be completed."""
 WALK_S: Final = 1.0
-"""On a server the current group is cut when its page has taken this long; front ends wait far longer."""
+"""On a server the current group is cut off after its page took this many seconds; front ends wait longer."""
 WALKS: Final = 2
 """Pages computed at once. Each takes as long as hundreds of queries."""
 MIN_SCORE: Final = 60.0
@@ -38,7 +38,7 @@ class DuplicatesWanted:
     Parameters
     ----------
     after : int
-        Ids up to this one have been examined; -1 begins.
+        Ids up to this one have been examined; -1 to begin.
     min_likelihood : float
         Of a pair, 0..1.
     min_detail : float
@@ -78,7 +78,7 @@ class TooManyWalks(IqdbError):
     retryable = True
 
     def __init__(self) -> None:
-        super().__init__(f"{WALKS} pages of duplicates are being looked for; ask again later")
+        super().__init__(f"{WALKS} pages of duplicates are being computed already; ask again later")
 
 
 def find_duplicates(
@@ -98,8 +98,8 @@ def find_duplicates(
     ids : sequence of int
         The next `PAGE_IMAGES` live images above `wanted.after`, ascending; fewer at the end of the store.
     walk_s : float
-        When the page has taken this long, seconds, the current group is returned incomplete: with low
-        thresholds one page could take thousands of searches.
+        When the page has taken this many seconds, the current group is returned incomplete: with low
+        thresholds, one group could take thousands of searches.
     is_stopped : callable
         Whether to stop; called before each search.
 

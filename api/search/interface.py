@@ -21,11 +21,11 @@ class CopiesWanted:
     Parameters
     ----------
     limit, offset : int
-        How many matches at most, and how many to skip first.
+        The largest number of matches, and how many of the best to skip.
     exclude : frozenset of int
         Ids to leave out.
     turns : str or None
-        Which turned copies to look for; None is the default of the search.
+        Which turned copies to look for; None means the default of the search.
     has_parts : bool
         Also look for parts of the picture.
     min_score, min_likelihood, min_detail : float or None
@@ -51,8 +51,8 @@ class Search(Protocol):
     async def sketch(self, signature: Signature, limit: int, min_score: float | None) -> list[Match]:
         """Do the same for the signature of a painted picture."""
 
-    async def find_copies(self, asked: Sequence[QuerySignature], wanted: CopiesWanted) -> Copies:
-        """Return images that show what one of the signatures shows, most likely first; raises as `query`."""
+    async def find_copies(self, signatures: Sequence[QuerySignature], wanted: CopiesWanted) -> Copies:
+        """Return images that show what one of `signatures` shows, most likely first; raises as `query`."""
 
     async def duplicates(self, wanted: DuplicatesWanted) -> DuplicatesPage:
         """Return the next groups of images that show the same picture; raises as `query`."""
@@ -60,8 +60,8 @@ class Search(Protocol):
     async def sources(self, image_ids: Sequence[int]) -> dict[int, str]:
         """Return the known sources of images.
 
-        Returns nothing while the store is away or no node answers: matches without sources are better than
-        none.
+        Returns an empty dict while the store is away or no node answers: matches without sources are better
+        than none.
         """
 
     async def get(self, image_id: int) -> Signature:

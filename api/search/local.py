@@ -32,11 +32,12 @@ log = logging.getLogger(__name__)
 
 INLINE_IMAGES: Final = 200_000
 INLINE_LIMIT: Final = 100
-"""Up to this many images and matches, a query that has a free turn runs on the event loop: with compiled
-arithmetic it takes less time than a switch to a thread and back."""
+"""Up to this many images and matches, a query runs on the event loop if it need not wait for its turn: with
+compiled arithmetic it takes less time than a switch to a thread and back."""
 INLINE_S: Final = 0.002
-"""Processor time of a query. After one that took longer, as all do before arithmetic is compiled, queries run
-in threads until one is quick again, because on the event loop they would delay all other requests."""
+"""Limit of the processor time of a query on the event loop, seconds. After one that took longer, as all do
+before arithmetic is compiled, queries run in threads until one is quick again: on the event loop they would
+delay all other requests."""
 QUERY_THREADS: Final = 8
 STORE_THREADS: Final = 2
 STORE_S: Final = 1.0
@@ -46,10 +47,10 @@ T = TypeVar("T")
 
 
 class KnownImages(Protocol):
-    """What search needs of the store, a SignatureStore. May raise StoreError."""
+    """The reads of a SignatureStore that search needs. They may raise StoreError."""
 
     def sources_of(self, image_ids: Sequence[int]) -> dict[int, str]:
-        """Return where images come from."""
+        """Return the sources of those images that have one."""
 
     def ids_after(self, after: int, limit: int) -> Sequence[Listed]:
         """Return live images by ascending id."""
@@ -108,10 +109,10 @@ class LocalSearch:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, self._sketch, signature, limit, min_score)
 
-    async def find_copies(self, asked: Sequence[QuerySignature], wanted: CopiesWanted) -> Copies:
+    async def find_copies(self, signatures: Sequence[QuerySignature], wanted: CopiesWanted) -> Copies:
         """See `Search`."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._find_copies, asked, wanted)
+        return await loop.run_in_executor(self._threads, self._find_copies, signatures, wanted)
 
     async def duplicates(self, wanted: DuplicatesWanted) -> DuplicatesPage:
         """See `Search`; raises TooManyWalks while `WALKS` others are under way."""
@@ -229,11 +230,11 @@ class LocalSearch:
         with Timed(self._observe, Stage.SCAN):
             return self._index.query(signature, limit, min_score, is_sketch=True)
 
-    def _find_copies(self, asked: Sequence[QuerySignature], wanted: CopiesWanted) -> Copies:
+    def _find_copies(self, signatures: Sequence[QuerySignature], wanted: CopiesWanted) -> Copies:
         self._follower.check_whole()
         with Timed(self._observe, Stage.SCAN):
             return self._index.find_copies(
-                asked,
+                signatures,
                 limit=wanted.limit,
                 offset=wanted.offset,
                 exclude=wanted.exclude,

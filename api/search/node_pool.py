@@ -1,7 +1,8 @@
-"""Which query node is asked: the least busy healthy one, and a second one when the first is late.
+"""Chooses the query node for a request: the least busy healthy one, and another one if that is late.
 
-Asking twice (*hedging*) hides one slow or hung node. It is limited: under load every node is late, and asking
-twice would double the load. Knows requests and answers, not what they mean. Called by `remote`.
+Asking a second node (*hedging*) hides one that is slow or hangs. It is limited: under load every node is
+late, and asking twice would double the load. Does not know what requests and answers mean.
+Called by `remote`.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from iqdb_core.errors import SearchUnavailable
 LIMIT_S: Final = 2.0
 """How long a node may take while another one can be asked, seconds."""
 LAST_LIMIT_S: Final = 8.0
-"""How long the only node left may take, seconds."""
+"""How long the last node that can be asked may take, seconds."""
 LEAST_HEDGE_S: Final = 0.1
 LONGEST_HEDGE_S: Final = 1.0
 HEDGE_FACTOR: Final = 4.0
-"""A node is late after this many times the usual time, within the two bounds."""
+"""A node is late after this many times the usual time, but at least and at most the two times above."""
 HEDGES_PER_REQUEST: Final = 0.1
 MAX_HEDGES: Final = 10.0
 _SMOOTHING: Final = 0.05
@@ -36,7 +37,7 @@ class NodePool:
     Parameters
     ----------
     urls : sequence of str
-        Base URLs, at least one; see `discovery` for those that name several nodes.
+        Base URLs, at least one; see `discovery` for those that stand for several nodes.
     limit_s, last_limit_s : float
         Time limits of one request, while another node can be asked and when none can, seconds.
     longest_probe_pause_s : float

@@ -1,9 +1,9 @@
-"""One query node as a front end sees it: asked with a time limit, and left out while it is unhealthy.
+"""One query node as a front end sees it: requests have a time limit, and an unhealthy node gets none.
 
 A node that does not answer as it should is *unhealthy*: no request is sent to it. Only a probe ends that,
-never the clock alone. The probe asks for the newest change that any client was told is findable, so that a
-node that missed it never gives an outdated answer. Called by `node_pool`, and by `remote` for what concerns
-single nodes.
+never the clock alone. The probe asks whether the node has the newest change that was reported to any client
+as findable, so that a node without it never gives an outdated answer. Called by `node_pool`, and by `remote`
+where each node is asked by itself.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 FIRST_PROBE_PAUSE_S: Final = 0.5
 LONGEST_PROBE_PAUSE_S: Final = 30.0
 PROBE_S: Final = 1.0
-"""How long a probe may take; a healthy node answers it in a millisecond."""
+"""How long a probe may take, seconds; a healthy node answers it in a millisecond."""
 
 
 class NodeState(StrEnum):
@@ -68,7 +68,7 @@ class QueryNode:
         Base URL, without a trailing slash.
     client : httpx.AsyncClient
     newest_seq : callable
-        Returns the newest change that a client was told is findable; probes ask for it.
+        Returns the seq of the newest change that was reported to a client as findable; probes ask for it.
     longest_probe_pause_s : float
         Pauses between probes double up to this, seconds.
     """
@@ -131,7 +131,7 @@ class QueryNode:
         self._mark_unhealthy(NodeTrouble(NodeState.BEHIND, "it has not caught up yet"))
 
     def retire(self) -> list[asyncio.Task[Any]]:
-        """Cancel all probing and begin none again; return the cancelled tasks."""
+        """Cancel all probing for good; return the cancelled tasks."""
         self._is_retired = True
         tasks: list[asyncio.Task[Any]] = [task for task in (self._probing, self._probe) if task is not None]
         for task in tasks:

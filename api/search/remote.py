@@ -1,4 +1,4 @@
-"""The search seam over HTTP: what is asked of query nodes, and what their answers mean."""
+"""The search seam over HTTP: sends requests to query nodes and interprets their answers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, Final
 import httpx
 import orjson
 
-from api.node.copies import pack_asked, size_words, unpack_copies
+from api.node.copies import pack_search, size_parameters, unpack_copies
 from api.node.protocol import unpack_matches
 from api.search.duplicates import DuplicatesPage, DuplicatesWanted, TooManyWalks, page_of
 from api.search.interface import CopiesWanted
@@ -69,12 +69,13 @@ class RemoteSearch:
         with _understood():
             return unpack_matches(_content(answer))
 
-    async def find_copies(self, asked: Sequence[QuerySignature], wanted: CopiesWanted) -> Copies:
+    async def find_copies(self, signatures: Sequence[QuerySignature], wanted: CopiesWanted) -> Copies:
         """See `Search`."""
         least = {name: getattr(wanted, name) for name in ("min_score", "min_likelihood", "min_detail")}
-        parameters: dict[str, Any] = {"limit": wanted.limit, "offset": wanted.offset, **size_words(asked)}
+        parameters: dict[str, Any] = {"limit": wanted.limit, "offset": wanted.offset}
+        parameters |= size_parameters(signatures)
         parameters |= {name: repr(value) for name, value in least.items() if value is not None}
-        body = pack_asked(asked, wanted.exclude)
+        body = pack_search(signatures, wanted.exclude)
         answer = await self.pool.ask("POST", "/copies", params=parameters, content=body)
         with _understood():
             return unpack_copies(_content(answer))
@@ -91,8 +92,8 @@ class RemoteSearch:
             raise TooManyWalks
         if answer.status_code == httpx.codes.FAILED_DEPENDENCY:
             with _understood():
-                told = answer.json()
-                kind, message = (StoreUnavailable if told["retryable"] else StoreError), str(told["message"])
+                body = answer.json()
+                kind, message = (StoreUnavailable if body["retryable"] else StoreError), str(body["message"])
             raise kind(message)
         with _understood():
             return page_of(orjson.loads(_content(answer)))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.node.copies import pack_asked, size_words, unpack_asked
+from api.node.copies import pack_search, size_parameters, unpack_search
 from api.node.protocol import pack_matches, unpack_matches
 from iqdb_core.errors import InvalidHash
 from iqdb_core.model import MAX_IMAGE_ID, Match, QuerySignature, Rectangle, Signature
@@ -35,19 +35,19 @@ def test_rubbish_is_refused(raw: bytes) -> None:
 
 def test_a_search_for_copies_round_trips_with_the_size_of_its_picture() -> None:
     signature, size = Signature((0.5, 0.25, 0.125), POSITIONS), (640, 480)
-    asked = [
+    signatures = [
         QuerySignature(signature, size=size),
         QuerySignature(signature, Rectangle(1, 2, 300, 400), "mirror", size),
     ]
-    assert size_words(asked) == {"width": 640, "height": 480}
-    assert unpack_asked(pack_asked(asked, {7}), size) == (asked, {7})
+    assert size_parameters(signatures) == {"width": 640, "height": 480}
+    assert unpack_search(pack_search(signatures, {7}), size) == (signatures, {7})
 
 
 def test_nodes_and_front_ends_that_know_no_size_do_without() -> None:
     """The size is in the query string, where an older node overlooks it: the records are as they were."""
     signature = Signature((0.5, 0.25, 0.125), POSITIONS)
     before = [QuerySignature(signature), QuerySignature(signature, Rectangle(1, 2, 300, 400))]
-    asked = [QuerySignature(one.signature, one.part, size=(640, 480)) for one in before]
-    assert pack_asked(asked, ()) == pack_asked(before, ())
-    assert unpack_asked(pack_asked(asked, ()), None) == (before, frozenset())
-    assert size_words(before) == {}
+    signatures = [QuerySignature(one.signature, one.part, size=(640, 480)) for one in before]
+    assert pack_search(signatures, ()) == pack_search(before, ())
+    assert unpack_search(pack_search(signatures, ()), None) == (before, frozenset())
+    assert size_parameters(before) == {}
