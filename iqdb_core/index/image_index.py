@@ -254,7 +254,7 @@ class ImageIndex:
             Signatures cannot be read: the disk fails, or the process has too many files open.
         """
         if limit < 1 or offset < 0 or not signatures:
-            raise ValueError("a search needs a signature, a limit of at least 1 and an offset of at least 0")
+            raise ValueError("give at least one signature, a limit of at least 1 and an offset of at least 0")
         wanted = CopyFilter(limit, offset, min_score, min_likelihood, min_detail, exclude)
         return self._answered(
             lambda snapshot: snapshot.copies(signatures, wanted, self._counts.counts, self._threads)
