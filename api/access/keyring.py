@@ -28,7 +28,7 @@ _RIGHTS: Final = {"read": Right.READ, "write": Right.WRITE, "admin": Right.ADMIN
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One token: its right, and the SHA-256 digest of each way in which a client may encode it."""
+    """One token: its right, and the SHA-256 digest of each encoding in which a client may send it."""
 
     digests: tuple[bytes, ...]
     right: Right
@@ -49,12 +49,12 @@ class Keyring:
     file : Path, optional
         Lines of "RIGHT TOKEN"; read again when it changes.
     clock : callable
-        Returns seconds since any moment.
+        Returns seconds since a fixed moment.
 
     Raises
     ------
     WrongUsage
-        The file cannot be read or a line is no token.
+        The file cannot be read, or a line has another form.
     """
 
     def __init__(
@@ -77,11 +77,11 @@ class Keyring:
 
     @property
     def is_configured(self) -> bool:
-        """Whether tokens are used: there are some, or a file is named that may get some."""
+        """Whether tokens are used: there are some, or there is a token file, which may get some later."""
         return bool(self) or self._file is not None
 
     def find(self, given: bytes) -> Token | None:
-        """Return the given token, or None if it is unknown; takes the same time for each.
+        """Return the token that was given, or None if it is unknown; takes the same time for every token.
 
         Parameters
         ----------

@@ -1,6 +1,6 @@
-"""Decides whether a request is admitted, and otherwise how soon it may be tried again.
+"""Decides whether a request is admitted, and if its rate is exceeded, when it may be tried again.
 
-Reads headers as bytes and returns a right or raises an error; statuses are the business of `api.web`. Called
+Reads headers as bytes; returns an `Admission` or raises an error, which `api.web` maps to a status. Called
 by `api.web.guards.auth`.
 """
 
@@ -22,10 +22,10 @@ _FORWARDED: Final = frozenset({b"x-forwarded-for", b"forwarded", b"x-real-ip"})
 _PORT: Final = re.compile(r":\d*$")
 _UNLIMITED: Final = frozenset({"/live", "/ready"})
 _PAGE: Final = re.compile(r"/|/static/.*")
-"""Files of the page, which a browser requests all at once."""
+"""Files of the page, which are not counted: a browser requests all of them at once."""
 _SMALL_PICTURE: Final = re.compile(r"/images/[^/]+/(preview\.png|thumbnail)")
 _SMALL_PICTURE_COST: Final = 1 / 50
-"""As a share of a request, because the page shows 48 small pictures for one search."""
+"""Cost of a small picture, as a share of a request: the page shows 48 of them for one search."""
 
 
 class Ambiguous(IqdbError):
@@ -41,12 +41,12 @@ class Forbidden(IqdbError):
 
 
 class RateLimited(IqdbError):
-    """A caller that exceeds its rate.
+    """A request of a caller that exceeds its rate.
 
     Parameters
     ----------
     wait_s : int
-        Seconds after which the next request passes.
+        Whole seconds after which the caller may try again.
     """
 
     retryable = True
@@ -65,7 +65,7 @@ class Admission:
     needed : Right
         What the request needs.
     caller : str or None
-        Whose rate it counts against; None where requests are not counted.
+        The caller against whose rate it counts; None if it is not counted.
     """
 
     needed: Right
@@ -74,7 +74,7 @@ class Admission:
 
 @dataclass(frozen=True, slots=True)
 class AccessPolicy:
-    """Who may do what.
+    """Decides which callers may do what, and how often.
 
     Parameters
     ----------
@@ -82,8 +82,8 @@ class AccessPolicy:
     anonymous : Right
         What callers without a token may do.
     forwarded : Right
-        What such callers may do through a proxy, or if they address the server by a name other than this
-        machine's own: then a loopback address proves nothing. (In DNS rebinding a web site makes its own name
+        What such callers may do through a proxy, or if they address the server by a name that is not local:
+        then a loopback address proves nothing. (In DNS rebinding a web site makes its own name
         lead to its visitor's machine; requests of its pages bear that name.)
     rate : RateLimit
     """

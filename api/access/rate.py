@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Final
 
 MAX_CALLERS: Final = 20_000
-"""Callers remembered at once; the one idle for longest is forgotten, and starts with a full bucket."""
+"""Callers remembered at once. With more, the one idle for longest is forgotten, and starts with a full bucket
+if it returns."""
 BURST_S: Final = 5.0
 """An idle caller may send at once what the rate allows in this many seconds."""
 LONGEST_WAIT_S: Final = 86_400.0
@@ -18,14 +19,14 @@ LONGEST_WAIT_S: Final = 86_400.0
 
 
 class RateLimit:
-    """Buckets that fill at `per_s` requests per second; one event loop, so no lock.
+    """Buckets that fill at `per_s` requests per second; used on one event loop, so without a lock.
 
     Parameters
     ----------
     per_s : float
         Requests per second and caller; 0 means no limit.
     clock : callable
-        Returns seconds since any moment.
+        Returns seconds since a fixed moment.
     """
 
     def __init__(self, per_s: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -56,7 +57,7 @@ class RateLimit:
         return wait_s
 
     def charge(self, caller: str, count: int) -> None:
-        """Count further cost of an admitted request: the caller's next requests pay for it."""
+        """Count the further cost of an admitted request, which delays the caller's next requests."""
         if self._per_s and count > 0:
             now = self._clock()
             self._put(caller, self._level(caller, now) - count, now)
@@ -72,7 +73,7 @@ class RateLimit:
 
 
 def caller_of(address: str) -> str:
-    """Return whom an address counts as: for IPv6 the /64 network that one customer gets."""
+    """Return the caller that an address stands for: for IPv6, the /64 network that one customer gets."""
     try:
         ip = ipaddress.ip_address(address)
     except ValueError:

@@ -1,8 +1,8 @@
 """Which right each path needs.
 
-A path that is not named here needs the right to write unless the method only reads, so a new route is closed
-by default. Called by `policy`, the limits, and the description of the API; `tests/e2e/test_rights.py`
-has the same table in full.
+A path that is not named here needs the right to write unless the method only reads, so that a new route that
+changes something is closed by default. Called by `policy`, the limits, and the description of the API;
+`tests/e2e/test_rights.py` has the same table in full.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ class Right(IntEnum):
 READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 _OPEN: Final = frozenset({"/", "/live", "/ready", "/favicon.ico"})
-"""Process managers have no token, and the page asks for one."""
+"""Open to all: process managers have no token, and the page has to ask for one."""
 _OPEN_BELOW: Final = "/static/"
-_ASKING: Final = ("/query", "/images/missing")
-"""These use POST because a question may be long, but change nothing."""
-_WHOLE: Final = frozenset({"/export", "/changes", "/metrics"})
-"""All contents, and internals of the server."""
+_QUERIES: Final = ("/query", "/images/missing")
+"""These use POST because a query may be long, but change nothing."""
+_ADMIN: Final = frozenset({"/export", "/changes", "/metrics"})
+"""These give all contents, or internals of the server."""
 
 
 def right_for(method: str, path: str) -> Right:
@@ -42,10 +42,10 @@ def right_for(method: str, path: str) -> Right:
         Without the prefix that a proxy added.
     """
     path = path.rstrip("/") or "/"
-    if path in _WHOLE:
+    if path in _ADMIN:
         return Right.ADMIN
-    is_question = method == "POST" and any(path == one or path.startswith(f"{one}/") for one in _ASKING)
-    if method not in READING and not is_question:
+    is_query = method == "POST" and any(path == one or path.startswith(f"{one}/") for one in _QUERIES)
+    if method not in READING and not is_query:
         return Right.WRITE
     if path in _OPEN or path.startswith(_OPEN_BELOW):
         return Right.NONE

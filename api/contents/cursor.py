@@ -14,11 +14,11 @@ _NO_MARK: Final = "0"
 
 
 class InvalidCursor(IqdbError):
-    """Text that is no cursor."""
+    """Text that is not a cursor."""
 
 
 class OtherHistory(IqdbError):
-    """The store was put back to another state, so changes that a mirror has read may never have happened."""
+    """The store was put back to another state: changes that a mirror has read may not be in its history."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Cursor:
 
     @classmethod
     def parse(cls, text: str | None) -> Self:
-        """Parse a cursor from the `next` of an answer, or a bare seq; None is the beginning.
+        """Parse a cursor: the `next` of an answer, or a bare seq; None means the beginning.
 
         Raises
         ------

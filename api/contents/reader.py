@@ -24,12 +24,13 @@ from iqdb_core.store import ExportedImage, ListedImage, SignatureStore
 
 THREADS: Final = 4
 MAX_EXPORTS: Final = 2
-"""Exports at once: each keeps a snapshot of the store and a connection."""
+"""Exports at once: each holds a snapshot of the store and a connection."""
 CHUNK_IMAGES: Final = 512
 READ_S: Final = 20.0
-"""Less than a stopping server gives requests in flight, so that a hanging database delays none."""
+"""Time limit of reads, seconds: less than a stopping server gives requests in flight, so that a hanging
+database does not delay its end."""
 LOOK_S: Final = 0.5
-"""Interval of looking for changes for a waiting mirror."""
+"""Interval of looking for changes for a waiting mirror, seconds."""
 
 T = TypeVar("T")
 
@@ -75,7 +76,7 @@ class ContentsReader:
         return await self._read(lambda store: store.ids_after(after, limit))
 
     async def missing(self, image_ids: Sequence[int]) -> list[int]:
-        """Return the ids without an image."""
+        """Return those of the ids that have no image."""
         return await self._read(lambda store: store.missing(image_ids))
 
     async def source_of(self, image_id: int) -> str | None:
@@ -108,7 +109,7 @@ class ContentsReader:
             await asyncio.sleep(min(LOOK_S, max(0.0, end - clock())))
 
     async def export_lines(self) -> AsyncGenerator[bytes]:
-        """Yield every image as lines of JSON, some hundreds at a time, all of one moment."""
+        """Yield every image as a line of JSON, in chunks of some hundreds, all from one moment."""
         self._begin_export()
         try:
             export = await self._run(lambda store: _Export(store.export()))
@@ -125,7 +126,7 @@ class ContentsReader:
             self._exports -= 1
 
     async def export_file(self, path: Path) -> None:
-        """Write an SQLite file as IQDB writes it, of one moment."""
+        """Write all images of one moment to an SQLite file, as IQDB writes it."""
         self._begin_export()
         try:
             await self._run(lambda store: store.export_iqdb_file(path))

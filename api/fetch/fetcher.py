@@ -32,7 +32,7 @@ MAX_REDIRECTS: Final = 5
 MAX_AT_ONCE: Final = 8
 SLOT_WAIT_S: Final = 3.0
 CONNECT_S: Final = 5.0
-"""For one of a name's addresses; less if there are many, so that the last one is tried too."""
+"""Time limit of connecting to one address of a name, seconds; less if it has many, so that all are tried."""
 SPOOL_BYTES: Final = 1024 * 1024
 _PORTS: Final = {"http": 80, "https": 443}
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -46,9 +46,9 @@ class FetchOptions:
     ----------
     max_bytes : int
     timeout_s : float
-        For all of it, redirects included.
+        For the whole fetch, redirects included, seconds.
     hosts : tuple of str
-        Patterns like "*.example.org"; empty: every host.
+        Patterns like "*.example.org"; if empty, every host is allowed.
     private : bool
         Whether other ports and addresses of the server's own network are allowed too.
     referer_rules : tuple of (str, str)
@@ -69,7 +69,7 @@ class Fetcher:
     ----------
     options : FetchOptions
     version : str
-        Sent to the other server.
+        The version of this program, which is sent to the other server.
     resolver : callable
         Returns the addresses of a name and port.
     """
@@ -86,7 +86,7 @@ class Fetcher:
         self._client = httpx.AsyncClient(
             trust_env=False,
             follow_redirects=False,
-            # None: what one site sets would be sent to every other site at the same address.
+            # No cookies: those that one site sets would be sent to every other site at the same address.
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             # A kept connection belongs to an address and could be reused for another name there.
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
@@ -98,14 +98,14 @@ class Fetcher:
         )
 
     async def fetch(self, text: str) -> UploadFile:
-        """Return what is at an address, as an open file; the caller closes it.
+        """Return the content of an address as an open file, which the caller has to close.
 
         Raises
         ------
         FetchRefused
             The rules forbid the address, or one that it redirects to.
         FetchFailed
-            No picture came, or not in time.
+            The other server gave no picture, or not in time.
         FetchBusy
             Too many fetches are under way.
         BodyTooLarge
@@ -120,7 +120,7 @@ class Fetcher:
             async with asyncio.timeout(self._options.timeout_s):
                 return await self._follow(text)
         except TimeoutError:
-            raise FetchFailed(f"nothing came within {self._options.timeout_s:g} seconds") from None
+            raise FetchFailed(f"no picture came within {self._options.timeout_s:g} seconds") from None
         except httpx.HTTPError as error:
             log.info("not fetched: %r", error, extra={"action": "fetch_failed"})
             raise FetchFailed("the other server does not answer as it should") from None
@@ -226,7 +226,7 @@ class Fetcher:
 
 
 def _host(url: httpx.URL) -> str:
-    """Return the name as DNS has it: `URL.host` decodes it for people."""
+    """Return the name in DNS form; `URL.host` decodes international names."""
     return url.raw_host.decode("ascii")
 
 

@@ -18,7 +18,7 @@ def parse_hosts(text: str) -> tuple[str, ...]:
     Raises
     ------
     WrongUsage
-        A pattern that matches no host.
+        A pattern cannot match any host.
     """
     return tuple(_pattern(one) for one in text.replace(",", " ").split())
 
@@ -41,7 +41,7 @@ def parse_referer_rules(text: str) -> tuple[tuple[str, str], ...]:
 
 
 def _pattern(text: str) -> str:
-    """Return a pattern of hosts in DNS form: lower case, other letters than ASCII as xn--..."""
+    """Return a pattern of hosts in lower case; international names have to be given in DNS form (xn--...)."""
     if not text.isascii() or not text.isprintable() or _NOT_IN_A_HOST & set(text):
         raise WrongUsage(f"a host to fetch from is a name like example.org or *.example.org, not {text!r}")
     return text.lower()

@@ -1,1 +1,1 @@
-"""Metrics: counted while requests run, or read when `/metrics` is asked."""
+"""Metrics: counted while requests run, or read at each request of `/metrics`."""

@@ -78,7 +78,7 @@ class Instruments:
         self._stages[stage].observe(seconds)
 
     def add(self, collector: Collector) -> None:
-        """Add a collector, which is read when `/metrics` is asked."""
+        """Add a collector, which is read at each request of `/metrics`."""
         self.registry.register(collector)
 
     def render(self) -> bytes:

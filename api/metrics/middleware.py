@@ -25,8 +25,8 @@ class RequestCounter:
     app : ASGI application
     instruments : Instruments
     route_of : callable
-        Returns the route of a path, None if it has none: most refused requests are refused before they
-        reach their route.
+        Returns the route of a path, None if it has none. For requests that are refused before they reach
+        their route.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class RequestCounter:
         finally:
             if scope.get(GONE):
                 status = _NO_ANSWER
-            # Made-up paths and methods must not become labels: each would be kept for ever.
+            # Made-up paths and methods must not become labels: each label is kept until the process ends.
             method = scope["method"] if scope["method"] in _METHODS else "other"
             self._instruments.count_request(method, self._route(scope), status, perf_counter() - start)
 

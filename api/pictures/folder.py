@@ -1,6 +1,6 @@
-"""Which file below a folder an image came from.
+"""Finds the file below a folder that an image came from.
 
-Maps a source to a file or to nothing; never leaves the folder, whatever a source or a link says. Knows no
+Never leaves the folder, whatever a source or a link says. Knows no
 image format. Called by `thumbnails`.
 """
 
@@ -41,7 +41,7 @@ class PictureFolder:
     Raises
     ------
     WrongUsage
-        It is no readable folder.
+        It is not a folder, or cannot be read.
     """
 
     def __init__(self, folder: Path, database: Path | None = None) -> None:

@@ -57,7 +57,7 @@ class Thumbnails:
         return found if found is not None and found.size <= self._max_bytes else None
 
     async def thumbnail(self, file: FileVersion) -> bytes | None:
-        """Return a file as a small JPEG; None if it is no readable picture, or has changed."""
+        """Return a file as a small JPEG; None if it is not a readable picture, or has changed."""
         kept = self._kept_of(file)
         if kept is not None:
             return kept

@@ -338,7 +338,7 @@ def test_an_answer_without_a_size_is_cut_off_at_the_limit() -> None:
 def test_a_silent_server_costs_no_more_than_the_time_limit() -> None:
     async def scenario() -> None:
         async with HttpPeer(serve) as peer:
-            with pytest.raises(FetchFailed, match="nothing came within"):
+            with pytest.raises(FetchFailed, match="no picture came within"):
                 await fetched(Fetcher(options(timeout_s=0.2), "0"), f"{peer.url}/silent")
         with pytest.raises(FetchFailed, match="does not answer"):
             await fetched(Fetcher(options(), "0"), f"{peer.url}/picture")
