@@ -77,16 +77,16 @@ class Oracle:
         self._held[self._buckets[self._alive][:, 0]] = True
         self._held[self._buckets[self._alive & ~self._is_grey][:, 1:]] = True
 
-    def ranked(self, asked: Signature, *, is_sketch: bool = False) -> list[tuple[int, float]]:
+    def ranked(self, query: Signature, *, is_sketch: bool = False) -> list[tuple[int, float]]:
         """Return all that are alive, best first."""
-        worth = SKETCH_WEIGHTS if is_sketch else WEIGHTS
-        channels = 1 if asked.is_grey else 3
+        table = SKETCH_WEIGHTS if is_sketch else WEIGHTS
+        channels = 1 if query.is_grey else 3
         weights = np.zeros(BUCKETS, dtype=np.int64)
         for channel in range(channels):
-            for position in asked.signed_positions()[channel].tolist():
+            for position in query.signed_positions()[channel].tolist():
                 bucket = (channel * 2 + (position < 0)) * PLANE + abs(position)
                 bin_ = min(max(abs(position) // 128, abs(position) % 128), 5)
-                weights[bucket] = worth[channel][bin_] * self._held[bucket]
+                weights[bucket] = table[channel][bin_] * self._held[bucket]
         divisor = int(weights.sum())
         shared = weights[self._buckets[:, 0]].sum(axis=1)
         if channels > 1:
@@ -94,7 +94,7 @@ class Oracle:
         penalty = np.zeros(len(shared))
         for channel in range(channels):
             stored = self._averages[:, channel].astype(np.float32).astype(np.float64)
-            penalty += worth[channel][0] * np.abs(stored - float(np.float32(asked.averages[channel])))
+            penalty += table[channel][0] * np.abs(stored - float(np.float32(query.averages[channel])))
         scores = (shared - penalty) * 100 / divisor if divisor else np.zeros(len(shared))
         order = np.lexsort((np.arange(len(scores)), -scores))
         best = order[self._alive[order]]
@@ -125,13 +125,13 @@ def test_every_size_and_density(index: ImageIndex, n: int, pool: int) -> None:
     index.maintain()
     oracle = Oracle(rows)
     for row in rng.integers(0, n, 4).tolist():
-        asked = signature_at(*rows, row)
-        ranked = oracle.ranked(asked)
+        query = signature_at(*rows, row)
+        ranked = oracle.ranked(query)
         for limit in (1, 10, 1000):
             expected = ranked[:limit]
-            assert pairs(index.query(asked, limit)) == expected
+            assert pairs(index.query(query, limit)) == expected
             middle = expected[len(expected) // 2][1]
-            assert pairs(index.query(asked, limit, middle)) == at_least(middle, expected)
+            assert pairs(index.query(query, limit, middle)) == at_least(middle, expected)
     stranger = signature_at(*drawn(rng, 1, max(pool, 200)), 0)
     for is_sketch in (False, True):
         expected = oracle.ranked(stranger, is_sketch=is_sketch)[:100]
@@ -153,23 +153,23 @@ def test_around_the_size_of_a_segment(index: ImageIndex, n: int) -> None:
     assert index.image_count == alive.sum()
     oracle = Oracle(rows, alive)
     for row in (0, n - 1, n // 2):
-        asked = signature_at(*rows, row)
-        ranked = oracle.ranked(asked)
+        query = signature_at(*rows, row)
+        ranked = oracle.ranked(query)
         for limit, least in ((10, None), (1000, None), (1000, 30.0), (10, 99.0)):
-            assert pairs(index.query(asked, limit, least)) == at_least(least, ranked[:limit])
+            assert pairs(index.query(query, limit, least)) == at_least(least, ranked[:limit])
     index.maintain()
-    assert pairs(index.query(asked, 50)) == ranked[:50]
+    assert pairs(index.query(query, 50)) == ranked[:50]
 
 
 @pytest.mark.parametrize("n", [10, 3000, 70_000])
 def test_all_images_equal(index: ImageIndex, n: int) -> None:
     one = drawn(np.random.default_rng(3), 1, 300)
     index.apply(batch((np.repeat(one[0], n, axis=0), np.repeat(one[1], n, axis=0))))
-    asked = signature_at(*one, 0)
-    found = index.query(asked, 1000)
+    query = signature_at(*one, 0)
+    found = index.query(query, 1000)
     assert [match.image_id for match in found] == list(range(min(n, 1000)))  # ties go by id
     assert {match.score for match in found} == {100.0}
-    assert index.query(asked, 1000, 100.1) == []
+    assert index.query(query, 1000, 100.1) == []
 
 
 def test_all_deleted_and_nothing_shared(index: ImageIndex) -> None:
@@ -213,8 +213,8 @@ def test_open_inputs_with_repeats_and_grey(
             part = batch((averages[start:stop], positions[start:stop]), start, start + 1)
             index.apply(part)
             model.apply(part)
-        asked = signature_at(averages, positions, n)
-        for one in (asked, signature_at(averages, positions, 0)):
+        query = signature_at(averages, positions, n)
+        for one in (query, signature_at(averages, positions, 0)):
             found = index.query(one, limit, min_score, is_sketch=is_sketch)
             assert found == model.query(one, limit, min_score, is_sketch=is_sketch)
 
@@ -242,9 +242,9 @@ def test_queries_that_share_their_segments_answer_alike(threads: int) -> None:
             index.apply(batch((rows[0][start : start + 50], rows[1][start : start + 50]), start, start + 1))
         assert index.stats().segments >= threads * MIN_SHARED_SEGMENTS
         for row in rng.integers(0, 3000, 10).tolist():
-            asked = signature_at(*rows, row)
-            ranked = oracle.ranked(asked)
+            query = signature_at(*rows, row)
+            ranked = oracle.ranked(query)
             for limit in (1, 10, 1000):
-                assert pairs(index.query(asked, limit)) == ranked[:limit]
+                assert pairs(index.query(query, limit)) == ranked[:limit]
             bar = ranked[39][1]
-            assert pairs(index.query(asked, 1000, bar)) == at_least(bar, ranked[:1000])
+            assert pairs(index.query(query, 1000, bar)) == at_least(bar, ranked[:1000])

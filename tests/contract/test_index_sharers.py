@@ -52,8 +52,8 @@ def index() -> tuple[SegmentTable, HeadRows, Rows]:
     return SegmentTable.create(segments, bitmaps), head, rows
 
 
-def asked(seed: int, m: int, *, most_bits: int = 12) -> DistinctiveBuckets:
-    """Return random choices of the buckets of images, each with random worth."""
+def random_buckets(seed: int, m: int, *, most_bits: int = 12) -> DistinctiveBuckets:
+    """Return random choices of the buckets of images, each with random bits."""
     rng = np.random.default_rng(seed)
     _, _, rows = index()
     buckets, bits = np.zeros((2, m, 3 * KEPT), np.int64)
@@ -75,7 +75,7 @@ def asked(seed: int, m: int, *, most_bits: int = 12) -> DistinctiveBuckets:
 @settings(max_examples=25, deadline=None)
 def test_both_forms_find_the_same(seed: int, m: int, limit: int, most_bits: int) -> None:
     table, head, _ = index()
-    distinctive = asked(seed, m, most_bits=most_bits)
+    distinctive = random_buckets(seed, m, most_bits=most_bits)
     found = compiled.find_sharers(table, head, distinctive, limit=limit, threads=THREADS)
     wanted = plain.find_sharers(table, head, distinctive, limit=limit, threads=THREADS)
     assert len(found) == len(wanted) == m
@@ -87,13 +87,13 @@ def test_both_forms_find_the_same(seed: int, m: int, limit: int, most_bits: int)
 
 def test_of_buckets_in_every_form_the_right_images_are_found() -> None:
     table, head, rows = index()
-    distinctive = asked(5, 1)._replace(bar=20)
+    distinctive = random_buckets(5, 1)._replace(bar=20)
     image_ids, bits, segments, documents = compiled.find_sharers(
         table, head, distinctive, limit=9, threads=THREADS
     )[0]
     assert len(image_ids) == 9
     number_of = {image_id: row for row, image_id in enumerate(rows.image_ids.tolist())}
-    worth = dict(zip(distinctive.buckets[0].tolist(), distinctive.bits[0].tolist(), strict=True))
+    bits_of = dict(zip(distinctive.buckets[0].tolist(), distinctive.bits[0].tolist(), strict=True))
     rare = set(distinctive.buckets[0, : distinctive.counts[0]].tolist())
     every = set(distinctive.buckets[0, : distinctive.ends[0]].tolist())
     for image_id, value, segment, document in zip(
@@ -104,16 +104,16 @@ def test_of_buckets_in_every_form_the_right_images_are_found() -> None:
         for channel in range(1 if abs(rows.averages[row, 1]) + abs(rows.averages[row, 2]) < 0.006 else 3):
             for position in rows.positions[row, channel].tolist():
                 held.add((channel * 2 + (position < 0)) * PLANE + abs(position))
-        of_rare = sum(worth[bucket] for bucket in held & rare)
+        of_rare = sum(bits_of[bucket] for bucket in held & rare)
         assert of_rare >= 20
-        assert value == min(of_rare, MOST_BITS) + sum(worth[bucket] for bucket in held & every - rare)
+        assert value == min(of_rare, MOST_BITS) + sum(bits_of[bucket] for bucket in held & every - rare)
         ids = head.image_ids if segment < 0 else table.segments[segment].image_ids
         assert ids[document] == image_id
 
 
 def test_an_image_that_holds_all_is_found_with_the_most_bits() -> None:
     table, head, _ = index()
-    distinctive = asked(7, 60, most_bits=30)._replace(bar=1)
+    distinctive = random_buckets(7, 60, most_bits=30)._replace(bar=1)
     found = compiled.find_sharers(table, head, distinctive, limit=1, threads=THREADS)
     most = distinctive.max_bits().tolist()
     bits = [(int(best[1][0]), most[k]) for k, best in enumerate(found) if len(best[0])]
@@ -126,7 +126,7 @@ def test_an_image_that_holds_all_is_found_with_the_most_bits() -> None:
 
 def test_more_signatures_than_usual_and_none_of_them_matters_to_another() -> None:
     table, head, _ = index()
-    distinctive = asked(6, 120)._replace(bar=25)
+    distinctive = random_buckets(6, 120)._replace(bar=25)
     together = compiled.find_sharers(table, head, distinctive, limit=5, threads=THREADS)
     for k in (0, 63, 64, 119):
         alone = DistinctiveBuckets(*(column[k : k + 1] for column in distinctive[:4]), distinctive.bar)
@@ -138,7 +138,7 @@ def test_more_signatures_than_usual_and_none_of_them_matters_to_another() -> Non
 def test_parameters_out_of_range_are_refused(form: object) -> None:
     table, head, _ = index()
     for limit, bar, m in ((0, 5, 1), (1, 0, 1), (1, 256, 1), (1, 5, 251)):
-        distinctive = asked(1, m)._replace(bar=bar)
+        distinctive = random_buckets(1, m)._replace(bar=bar)
         with pytest.raises(ValueError, match="out of range"):
             form.find_sharers(table, head, distinctive, limit=limit, threads=THREADS)  # type: ignore[attr-defined]
 
@@ -147,5 +147,7 @@ def test_an_empty_index_shares_nothing() -> None:
     _, head, _ = index()
     none = HeadRows(*(column[:0] for column in head))
     for form in (compiled, plain):
-        found = form.find_sharers(SegmentTable.create([], []), none, asked(2, 3), limit=4, threads=THREADS)
+        found = form.find_sharers(
+            SegmentTable.create([], []), none, random_buckets(2, 3), limit=4, threads=THREADS
+        )
         assert [len(column) for columns in found for column in columns] == [0] * 12

@@ -62,8 +62,8 @@ def test_a_full_disk_does_not_prevent_opening_and_failures_release_the_lock(tmp_
         IndexDirectory._names = list_names
         IndexDirectory(path).close()
     """
-    told = programs.run(script, tmp_path)
-    assert (told.returncode, told.stdout) == (0, "0\n"), told.stderr
+    result = programs.run(script, tmp_path)
+    assert (result.returncode, result.stdout) == (0, "0\n"), result.stderr
 
 
 class ReadJustAfter(OpenFiles):

@@ -45,9 +45,9 @@ def test_an_unrelated_picture_among_few_is_no_copy(n: int) -> None:
 
 def test_copies_are_likely_without_an_index_and_in_one_of_one_image() -> None:
     """Of the changes that leave the whole picture; a piece of it shows only among many who share less."""
-    asked = [(copy, photo) for copy, photo, name in variants() if name in WHOLE]
-    assert len(asked) > 10
-    for copy, photo in asked:
+    copies = [(copy, photo) for copy, photo, name in variants() if name in WHOLE]
+    assert len(copies) > 10
+    for copy, photo in copies:
         signature, known = (from_image_bytes(path.read_bytes()) for path in (copy, photo))
         assert compare(turned([QuerySignature(signature)]), known).likelihood > CERTAIN, copy
         with index_of([known]) as index:
@@ -75,12 +75,12 @@ def test_averages_that_no_picture_has_speak_against_a_copy(
         averages = list(known[7].averages)
         averages[channel] = sign * value
         strange = Signature((averages[0], averages[1], averages[2]), known[7].positions)
-        asked = strange if is_asked else known[7]
+        query = strange if is_asked else known[7]
         with index_of(known if is_asked else [*known[:7], strange, *known[8:]]) as index:
             copies = {
-                copy.image_id: copy for copy in index.find_copies([QuerySignature(asked)], limit=20).matches
+                copy.image_id: copy for copy in index.find_copies([QuerySignature(query)], limit=20).matches
             }
         assert all(0 <= copy.likelihood <= 1 for copy in copies.values())
-        if not asked.is_grey:
+        if not query.is_grey:
             assert copies[7].likelihood < 0.1
-            assert compare([QuerySignature(asked)], known[7] if is_asked else strange).likelihood < 0.1
+            assert compare([QuerySignature(query)], known[7] if is_asked else strange).likelihood < 0.1

@@ -176,14 +176,14 @@ def test_forged_segments_that_pass_are_read_within_bounds(seed: int, n: int) -> 
         assert (plain_segment.slots_of(forged, bucket) < n).all()
     table = SegmentTable.create([segment], [bitmap.all_alive(n, segment.n_words)])
     nothing = Head.create(1).rows_to_scan()
-    asked = signature_at(rows.averages, rows.positions, int(rng.integers(0, n)))
+    query = signature_at(rows.averages, rows.positions, int(rng.integers(0, n)))
     nonempty = np.ones(BUCKETS, dtype=np.bool_)
-    found = search.search(table, nothing, asked, limit=20, nonempty=nonempty, threads=THREADS)
+    found = search.search(table, nothing, query, limit=20, nonempty=nonempty, threads=THREADS)
     buckets = np.zeros((1, 120), np.int64)
     buckets[0] = rng.choice(np.concatenate(list(buckets_of(n).values())), 120)
     buckets[0, : len(concerned)] = concerned
-    worth = DistinctiveBuckets(buckets, np.full((1, 120), 5), np.array([100]), np.array([120]), 5)
-    [shared] = sharers.find_sharers(table, nothing, worth, limit=n, threads=THREADS)
+    distinctive = DistinctiveBuckets(buckets, np.full((1, 120), 5), np.array([100]), np.array([120]), 5)
+    [shared] = sharers.find_sharers(table, nothing, distinctive, limit=n, threads=THREADS)
     for columns in (found, shared):
         assert ((columns[3] >= 0) & (columns[3] < n)).all()
     segments, documents = locate.locate(table, np.arange(0, 2 * n, 3))

@@ -91,8 +91,8 @@ def test_evidence_about_a_pair_is_the_same_to_the_bit_in_any_company() -> None:
         for first in range(0, len(others) - n, 37):
             some = Signatures(*(column[first : first + n] for column in rows))
             evidence, shared = _compared(query, some, population)
-            apart = evidence.about(shared, some.averages)
-            np.testing.assert_array_equal(apart, together[first : first + n])
+            alone = evidence.about(shared, some.averages)
+            np.testing.assert_array_equal(alone, together[first : first + n])
 
 
 def _of_pixels(change: Callable[[NDArray[np.uint8]], None], level: int = 100) -> Signature:

@@ -140,8 +140,10 @@ def table_of(parts: list[Rows], seed: int) -> SegmentTable:
 def test_ids_are_found_alike() -> None:
     rows = images(8, 3_000)
     table = table_of([rows[:1_000], rows[1_000:1_001], rows[1_001:]], 1)
-    asked = np.arange(0, 30_000, 3)
-    for compiled, plain in zip(locate.locate(table, asked), plain_segment.locate(table, asked), strict=True):
+    image_ids = np.arange(0, 30_000, 3)
+    for compiled, plain in zip(
+        locate.locate(table, image_ids), plain_segment.locate(table, image_ids), strict=True
+    ):
         assert compiled.dtype == plain.dtype
         assert compiled.tolist() == plain.tolist()
 
@@ -163,10 +165,10 @@ def test_rankings_agree(seed: int, limit: int, min_score: float | None, is_sketc
     head = HeadRows(part.image_ids, part.averages, part.positions, rng.random(100) < 0.8)
     table = table_of([rows[:2_500], rows[2_500:2_600], rows[2_600:3_900]], seed)
     nonempty = rng.random(BUCKETS) < rng.choice([0.0, 0.5, 1.0], p=[0.1, 0.3, 0.6])
-    asked = signature_at(rows.averages, rows.positions, int(rng.integers(0, 4_000)))
+    query = signature_at(rows.averages, rows.positions, int(rng.integers(0, 4_000)))
     arguments = {"limit": limit, "min_score": min_score, "nonempty": nonempty, "threads": THREADS}
     arguments["is_sketch"] = is_sketch
-    compiled = ranking.search(table, head, asked, **arguments)
-    plain = plain_ranking.search(table, head, asked, **arguments)
+    compiled = ranking.search(table, head, query, **arguments)
+    plain = plain_ranking.search(table, head, query, **arguments)
     assert [column.dtype for column in compiled] == [column.dtype for column in plain]
     assert [column.tolist() for column in compiled] == [column.tolist() for column in plain]

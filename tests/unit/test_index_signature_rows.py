@@ -223,7 +223,7 @@ def test_file_that_others_wrote_to_is_refused_by_name(
     path.write_bytes(content * (path.stat().st_size // 2))
     with pytest.raises(IndexStateError, match=r"1\.rows was changed by another program"):
         opened.read(np.arange(9))
-    os.utime(path, ns=(1, 1))  # whoever wrote may have put the time back
+    os.utime(path, ns=(1, 1))  # the writer may have restored the old time
     with pytest.raises(IndexStateError, match=r"1\.rows is damaged"):
         opened.read(np.arange(9))
     with pytest.raises(IndexStateError, match="is damaged"):
