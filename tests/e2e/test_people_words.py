@@ -91,12 +91,30 @@ def test_files_that_are_gone_are_no_copies_to_be_kept(folder: Path) -> None:
 
 
 def test_images_of_files_that_are_gone_can_be_deleted_at_once(folder: Path) -> None:
-    run("add", "pictures", folder=folder)
+    disk, linked = folder / "pictures" / "disk", folder / "pictures" / "linked"
+    for place in (disk, folder / "target"):
+        place.mkdir()
+        (place / "e.jpg").write_bytes(OTHER)
+    linked.symlink_to(folder / "target")
+    run("add", "pictures", linked, folder=folder)
     known = json.loads(run("status", "--json", folder=folder).stdout)["images"]
     (folder / "pictures" / "b.jpg").unlink()
+    for place in (disk, folder / "target"):  # not mounted
+        place.rename(place.with_suffix(".away"))
+    disk.mkdir()
+    doubts = "".join(
+        f"kept 1 image of files below {place}, which is empty: is its disk not mounted?"
+        " Otherwise remove the folder, and they will go\n"
+        for place in (disk, linked)
+    )
+    for arguments, words in ((("--dry-run",), "would delete 1"), ((), "deleted 1")):
+        ended = run("rm", "--gone", "pictures", *arguments, folder=folder)
+        assert (ended.returncode, ended.stderr) == (0, f"{doubts}{words}\n")
+        assert ended.stdout.endswith(f"  {folder / 'pictures' / 'b.jpg'}\n")
+    disk.rmdir()
+    linked.unlink()
     ended = run("rm", "--gone", "pictures", folder=folder)
-    assert (ended.returncode, ended.stderr) == (0, "deleted 1\n")
-    assert ended.stdout.endswith(f"  {folder / 'pictures' / 'b.jpg'}\n")
+    assert (ended.stdout.count("e.jpg"), ended.stderr) == (2, "deleted 2\n")
     ended = run("rm", "--gone", "pictures", folder=folder)
     assert (ended.stdout, ended.stderr) == ("", "deleted 0\n")
     shutil.rmtree(folder / "pictures")
@@ -106,14 +124,16 @@ def test_images_of_files_that_are_gone_can_be_deleted_at_once(folder: Path) -> N
         (("--gone", "pictures"), 1, "none of the files below pictures is there; is its disk not mounted"),
         (("--gone", "else"), 0, "deleted 0"),  # no image comes from there
         (("--gone", "nowhere"), 1, "there is no folder nowhere"),
+        (("--gone", "x" * 300), 1, "there is no folder xxx"),
         (("--gone", ""), 2, "is empty"),
+        (("1", "--dry-run"), 2, "needs --gone"),
         ((), 2, "give the ids"),
         (("1", "--gone", "pictures"), 2, "give the ids"),
         (("--gone", "pictures", "--url", "http://127.0.0.1:9"), 2, "does not work on a server"),
     ):
         ended = run("rm", *arguments, folder=folder)
         assert (ended.returncode, words in ended.stderr) == (code, True), ended.stderr
-    assert json.loads(run("status", "--json", folder=folder).stdout)["images"] == known - 1
+    assert json.loads(run("status", "--json", folder=folder).stdout)["images"] == known - 3
     places = (folder / "pictures" / name for name in ("a\N{REPLACEMENT CHARACTER}.jpg", "b.jpg"))
     with pytest.raises(
         ConfigError, match="none of the files below"

@@ -7,8 +7,10 @@ last copy of the picture goes. Looks for files by their names. Called by `iqdb d
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -31,8 +33,24 @@ def gone_ids(image_ids: Iterable[int], sources: Mapping[int, str]) -> tuple[int,
     return tuple(image_id for image_id, found in is_there.items() if found is False)
 
 
-def gone_below(folder: Path, listed: Iterable[tuple[int, str | None]]) -> dict[int, str]:
-    """Return ids and sources of those images whose files below a folder are gone.
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """Images whose files below a folder are gone.
+
+    Parameters
+    ----------
+    sources : mapping
+        Their ids and files.
+    doubtful : mapping
+        How many more there are in folders that are empty now: a disk may not be mounted there.
+    """
+
+    sources: Mapping[int, str]
+    doubtful: Mapping[str, int]
+
+
+def gone_below(folder: Path, listed: Iterable[tuple[int, str | None]]) -> Gone:
+    """Return those images whose files below a folder are gone.
 
     Parameters
     ----------
@@ -45,20 +63,39 @@ def gone_below(folder: Path, listed: Iterable[tuple[int, str | None]]) -> dict[i
     ConfigError
         There is no such folder, or none of the files is there: its disk may not be mounted.
     """
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # noqa: PTH112 - that of Path fails for long names, and in a closed folder
         raise ConfigError(f"there is no folder {folder}")
     begin = os.path.join(os.path.abspath(folder), "")  # noqa: PTH100, PTH118 - as sources begin
     gone: dict[int, str] = {}
+    doubtful: Counter[str] = Counter()
     is_any_there = False
+    empty_above = cache(_empty_above)
     for image_id, source in listed:
         if source is not None and source.startswith(begin):
             is_there = _is_there(source)
             is_any_there |= is_there is True
             if is_there is False:
-                gone[image_id] = source
-    if gone and not is_any_there:
+                empty = empty_above(os.path.dirname(source))  # noqa: PTH120 - a Path for each is slow
+                if empty is None:
+                    gone[image_id] = source
+                else:
+                    doubtful[empty] += 1
+    if (gone or doubtful) and not is_any_there:
         raise ConfigError(f"none of the files below {folder} is there; is its disk not mounted?")
-    return gone
+    return Gone(gone, doubtful)
+
+
+def _empty_above(folder: str) -> str | None:
+    """Return the lowest folder that is left of a path, if it is empty or a link to nothing."""
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder)  # noqa: PTH120
+    try:
+        with os.scandir(folder) as entries:
+            return folder if next(entries, None) is None else None
+    except NotADirectoryError:
+        return None
+    except OSError:  # a link to nothing, a closed folder
+        return folder
 
 
 def folder_above(sources: Iterable[str]) -> str | None:

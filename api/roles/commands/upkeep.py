@@ -54,25 +54,44 @@ def rm(
         str | None,
         typer.Option(metavar="FOLDER", help="delete all images of files that are no longer in this folder"),
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", "-n", help="with --gone: list what would be deleted, and delete nothing"),
+    ] = False,
 ) -> None:
     """Delete images, by id or of files that are gone. An unknown id is no error. Files are never touched.
 
-    --gone lists what it deletes. It looks for files by the paths that 'iqdb add' has noted, and deletes
-    nothing if none of them is there.
+    --gone lists what it deletes. It goes by the sources of the images, which are the paths of files that
+    'iqdb add' has added, on another machine too. It keeps the images of folders that are empty now, and all
+    if none of the files is there: a disk may not be mounted.
     """
     if bool(ids) is (gone is not None):
         raise WrongUsage("give the ids of the images to delete, or --gone FOLDER")
+    if dry_run and gone is None:
+        raise WrongUsage("--dry-run lists files that are gone, and needs --gone FOLDER")
     if gone is not None and settings.url:
         raise WrongUsage(
             "--gone looks for files of this machine, and does not work on a server (--url, IQDB_URL)"
         )
     with opened(settings) as target:
-        found = {} if gone is None else gone_below(path_of(gone), target.listed())
-        wanted = list(dict.fromkeys(ids or found))
+        if gone is None:
+            wanted = list(dict.fromkeys(ids or ()))
+        else:
+            found = gone_below(path_of(gone), target.listed())
+            wanted = list(found.sources)
+            # Before anything is deleted: the list must not be lost, whatever happens then.
+            for image_id, source in found.sources.items():
+                typer.echo(f"{image_id}  {printable(source)}")
+            for folder, count in found.doubtful.items():
+                show.say(
+                    f"kept {show.counted(count, 'image')} of files below {printable(folder)}, which is empty:"
+                    " is its disk not mounted? Otherwise remove the folder, and they will go"
+                )
+        if dry_run:
+            show.say(f"would delete {len(wanted):,}")
+            return
         missing = len(target.missing(wanted))
         target.remove(wanted)
-    for image_id, source in found.items():
-        typer.echo(f"{image_id}  {printable(source)}")
     not_there = f"; {missing:,} {'was' if missing == 1 else 'were'} not there" if missing else ""
     show.say(f"deleted {len(wanted) - missing:,}{not_there}")
 
