@@ -49,7 +49,7 @@ class Patience:
             The answer's header of that name.
         """
         asked_s, left_s = _seconds(retry_after), self.total_s - spent_s
-        if left_s <= 0 or asked_s > left_s:
+        if left_s <= 0 or asked_s >= left_s:
             return None
         # Spread, so that many clients do not come back at the same moment; the last try is at the very end.
         pause_s: float = min(_FIRST_S * 2 ** min(tries - 1, _DOUBLINGS), _LAST_S) * random.uniform(0.5, 1.0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http.server
+import json
+import re
 import threading
 from typing import TYPE_CHECKING
 
@@ -20,7 +22,7 @@ LONG = "a" * 70
 
 class Redirecting(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        if self.path.startswith(("/full/status", "/full/images")):
+        if self.path.startswith(("/full/", "/none/")):
             body = b'{"images": 0}' if "status" in self.path else b'{"images": []}'
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
@@ -32,10 +34,17 @@ class Redirecting(http.server.BaseHTTPRequestHandler):
         self.end_headers()
 
     def do_POST(self) -> None:
-        """Take nothing, for longer than anybody waits."""
-        self.send_response(503)
+        """Take nothing, for longer than anybody waits: no request, or none of its images."""
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        is_read = self.path.startswith("/none/")
+        ids = re.findall(rb'name="(\d+)"', body)
+        images = [{"post_id": int(one), "status": 503, "message": "it is locked"} for one in ids]
+        answer = json.dumps({"images": images}).encode() if is_read else b""
+        self.send_response(200 if is_read else 503)
         self.send_header("Retry-After", "600")
+        self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
+        self.wfile.write(answer)
 
     def log_message(self, *_: object) -> None:
         pass
@@ -91,11 +100,18 @@ def test_a_redirect_to_such_a_host_is_told(folder: Path, redirecting: str) -> No
         assert (ended.returncode, ended.stderr.startswith("iqdb: ")) == (1, True), ended.stderr
 
 
-def test_an_add_that_a_server_ends_is_told_how_to_go_on(tmp_path: Path, redirecting: str) -> None:
-    (tmp_path / "a.jpg").write_bytes(pictures.picture(1))
+@pytest.mark.parametrize(
+    ("path", "words"), [("full", "POST /images: the server answered 503"), ("none", "it is locked")]
+)
+def test_an_add_that_a_server_ends_is_told_how_to_go_on(
+    tmp_path: Path, redirecting: str, path: str, words: str
+) -> None:
+    for number in range(20):
+        (tmp_path / f"{number}.jpg").write_bytes(pictures.picture(1))
     environment = {"XDG_STATE_HOME": str(tmp_path)}
-    ended = run("add", "a.jpg", "--url", f"{redirecting}full", folder=tmp_path, environment=environment)
+    ended = run("add", ".", "--url", f"{redirecting}{path}", folder=tmp_path, environment=environment)
     assert ended.returncode == 1
     told = ended.stderr.splitlines()
     assert "what was added so far is in; run the same command again to go on" in told
-    assert "POST /images: the server answered 503" in told[-1]
+    assert words in told[-1]
+    assert len(told) == 2

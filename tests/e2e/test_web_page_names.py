@@ -137,6 +137,12 @@ def test_reload_and_back_keep_an_id_and_a_hash(visit: Visit, page_server: Server
     assert fragment(visit) == "", "a file cannot be kept"
     visit.choose(STRANGER.read_bytes())
     visit.says("No copy known.")
+    visit.page.fill("#text", "what is this")
+    visit.page.keyboard.press("Enter")
+    visit.says("Type an address")
+    visit.page.keyboard.press("Enter")
+    visit.page.go_back()
+    visit.says("No copy known.")
     visit.page.go_back()
     visit.page.get_by_text("#2", exact=True).wait_for()
     assert visit.page.is_visible("#preview")

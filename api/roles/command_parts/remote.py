@@ -17,6 +17,7 @@ from api.roles.command_parts.show import say
 from api.roles.command_parts.target import IS_DAMAGED, Added, Entry, content_of
 from api.search.duplicates import DuplicatesPage, page_of
 from iqdb_client import Client, Image, Match, NotFound, Outcome, Picture, Question, Refused, Unavailable
+from iqdb_client.retrying import BUSY
 from iqdb_core import codec
 from iqdb_core.errors import ImageError
 from iqdb_core.signature import DecodeLimits, read_image
@@ -57,12 +58,16 @@ class ServerTarget:
         self._limits = DecodeLimits(max_pixels=max_pixels)
 
     def add(self, entries: Sequence[Entry]) -> list[Added]:
-        """See `Target`."""
+        """See `Target`. Raises Unavailable as well if the server could take none of them."""
         told: dict[int, Added] = {}
         for if_absent in (False, True):
             places = [place for place, one in enumerate(entries) if one.if_absent is if_absent]
             told |= zip(places, self._add([entries[place] for place in places], if_absent), strict=True)
-        return [told[place] for place in range(len(entries))]
+        added = [told[place] for place in range(len(entries))]
+        # One that takes some goes on: a single picture may need more memory than the server ever has.
+        if added and all(one.is_late for one in added):
+            raise Unavailable(added[0].reason or "the server is busy")
+        return added
 
     def _add(self, entries: Sequence[Entry], if_absent: bool) -> list[Added]:
         """Add pictures that are all to replace images, or none."""
@@ -114,7 +119,11 @@ class ServerTarget:
         if if_absent and outcome.status == HTTPStatus.CONFLICT:
             return Added(is_taken=True)
         is_damaged = is_damaged or bool(outcome.image and outcome.image.is_damaged)
-        return Added(outcome.reason, is_damaged=outcome.reason is None and is_damaged)
+        return Added(
+            outcome.reason,
+            is_damaged=outcome.reason is None and is_damaged,
+            is_late=outcome.status in BUSY,
+        )
 
     def _ended(self, image_id: int, job_id: str) -> Added:
         """Wait for a job that is accepted: only its end tells whether the id was free."""

@@ -51,11 +51,14 @@ class Added:
         It is in, though a part of the picture is missing.
     is_taken : bool
         It is not in: an image has the id, and was not to be replaced.
+    is_late : bool
+        It was refused because the server can take nothing for now.
     """
 
     reason: str | None = None
     is_damaged: bool = False
     is_taken: bool = False
+    is_late: bool = False
 
 
 class Target(Protocol):

@@ -12,6 +12,11 @@ export function recalled() {
   return questions.get(history.state) ?? (question?.[kind] ? question : null);
 }
 
+// Makes a step without a question of what was refused before it was asked: "back" leads to the search before it.
+export function noteRefused() {
+  if (recalled()) history.pushState(null, "", location.pathname + location.search);
+}
+
 // Makes a question a step, unless this step asks the same already.
 export function note(question) {
   const { id, hash, isTurned } = question;

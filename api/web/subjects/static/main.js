@@ -1,5 +1,5 @@
 // Puts the page together: a question comes in, an answer goes out, and only the latest one counts.
-import { note, recalled } from "./address.js";
+import { note, noteRefused, recalled } from "./address.js";
 import { ask, getJson } from "./ask.js";
 import { watchInputs } from "./inputs.js";
 import { picturesOf } from "./pictures.js";
@@ -133,6 +133,7 @@ function stop() {
 }
 
 function refuse(sentence) {
+  noteRefused();
   stop();
   picture.hide();
   results.say(sentence, { isError: true });
