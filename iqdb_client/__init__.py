@@ -10,7 +10,10 @@
 A server that is busy or starting (429, 503) is asked again, when it says so.
 """
 
-from iqdb_client.clients import AsyncClient, Client
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from iqdb_client.errors import ClientError, Late, NotFound, Refused, Unauthorized, Unavailable
 from iqdb_client.values import (
     Change,
@@ -26,6 +29,9 @@ from iqdb_client.values import (
     Picture,
     Question,
 )
+
+if TYPE_CHECKING:
+    from iqdb_client.clients import AsyncClient, Client
 
 __all__ = [
     "AsyncClient",
@@ -49,3 +55,12 @@ __all__ = [
     "Unauthorized",
     "Unavailable",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Return a client; `httpx` is loaded once one is asked for, which few commands need."""
+    if name not in {"AsyncClient", "Client"}:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from iqdb_client import clients  # noqa: PLC0415 - see above
+
+    return getattr(clients, name)

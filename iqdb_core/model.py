@@ -7,10 +7,11 @@ text.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 CHANNELS: Final = 3
 """Y, I and Q, in this order everywhere."""
@@ -49,6 +50,8 @@ class Signature:
 
     def signed_positions(self) -> NDArray[np.int16]:
         """Return the positions as a read-only (3, 40) int16 array."""
+        import numpy as np  # noqa: PLC0415 - commands that work on a server do without
+
         return np.frombuffer(self.positions, dtype="<i2").reshape(CHANNELS, KEPT)
 
     @property

@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from typer.models import ArgumentInfo, OptionInfo
 
 from api.roles.interrupts import interrupted_by_signals
-from api.roles.process import configure_logging, say
+from api.roles.messages import configure_logging, say
 from iqdb_core.errors import WrongUsage
 from iqdb_core.settings import Settings, alias_of, fields_of, flags_of, group_of, shown_default
 from iqdb_core.settings_terms import SERVERS

@@ -20,7 +20,7 @@ from api.pictures.folder import PictureFolder
 from api.pictures.thumbnails import Thumbnails
 from api.roles.database_file import file_of
 from api.roles.index_ahead import PLAIN_CHANGES, IndexAhead, opened_index
-from api.roles.process import say
+from api.roles.messages import say
 from api.roles.progress import COMPILING, ProgressLine
 from api.web.guards.limits import LimitOptions
 from api.web.loading import OnFailure, Startup

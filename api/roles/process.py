@@ -19,7 +19,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from api.roles.connections import Acceptor, BoundedProtocol
-from api.roles.printable import printable_lines
+from api.roles.messages import say
 from iqdb_core.errors import ConfigError, IqdbError, WrongUsage
 from iqdb_core.process_exit import exit_now
 
@@ -157,21 +157,6 @@ class Process:
             last = threading.Timer(STOP_S, exit_now, [128 + number])
             last.daemon = True
             last.start()
-
-
-def say(message: str) -> None:
-    """Print a message for the operator on standard error."""
-    sys.stderr.write(f"iqdb: {printable_lines(message)}\n")
-    sys.stderr.flush()
-
-
-def configure_logging(level: str) -> None:
-    """Send log records to standard error, one line each."""
-    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    # Warns of every oddity of a form: clients could fill the log with that.
-    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
-    # Logs each request to another role, and fetched addresses with their signatures.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 def _bound(host: str, port: int) -> list[socket.socket]:

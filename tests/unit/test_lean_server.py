@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from iqdb_core import compiler_memory, jobs
+from iqdb_core.store import open_store
 
 EMBEDDED = """
 import json, sys
@@ -41,6 +42,36 @@ def test_an_embedded_server_loads_no_client_of_others_and_no_compiler(
         "psycopg",
         "scipy",
     }
+
+
+COMMAND = """
+import json, sys
+from api.roles import cli
+code = None
+try:
+    cli.main(["status", *sys.argv[1:]])
+except SystemExit as end:
+    code = end.code
+print(json.dumps([code, list(sys.modules)]))
+"""
+
+
+def test_a_command_loads_only_what_its_place_needs(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Half of the time that `iqdb status` takes is for loading libraries."""
+    path = tmp_path_factory.mktemp("store") / "new.sqlite"
+    open_store(str(path)).close()
+    servers = {"celery", "fastapi", "redis", "uvicorn"}
+    for place, ends, needed, unneeded in (
+        # A host that cannot be: nothing is waited for.
+        (("--url", "http://xn--a/"), 1, "httpx", {"numpy", "PIL", "sqlalchemy", "iqdb_core.index"}),
+        (("--db", str(path)), 0, "sqlalchemy", {"httpx", "numba"}),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", COMMAND, *place], check=True, capture_output=True, text=True
+        )
+        code, modules = json.loads(done.stdout.splitlines()[-1])
+        assert (code, needed in modules) == (ends, True)
+        assert not (servers | unneeded).intersection(modules)
 
 
 SMAPS = """\

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from iqdb_client import Match
 from iqdb_core.likelihood_words import CERTAIN, LIKELY
+
+if TYPE_CHECKING:
+    from iqdb_client import Match
 
 EVEN: Final = 0.5
 """From here on two pictures rather show the same than not."""

@@ -8,26 +8,21 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
-
-import httpx
+from typing import TYPE_CHECKING, Final
 
 from api.roles.command_parts.files import is_file, is_handed, is_there, path_of, reason_to_pass
-from api.roles.command_parts.local import DatabaseTarget
-from api.roles.command_parts.manifest import is_image_id
 from api.roles.command_parts.reasons import reason_of
-from api.roles.command_parts.remote import ServerTarget
 from api.roles.command_parts.show import say
 from api.roles.command_parts.target import Target, content_of_file
-from api.roles.database_file import file_of
 from api.roles.progress import ProgressLine
 from iqdb_client import ClientError, Unauthorized, Unavailable
-from iqdb_client.environment import leads_through_proxy, usable_environment
 from iqdb_client.errors import cause_of
-from iqdb_core import codec
 from iqdb_core.errors import ConfigError, ImageError, InvalidHash, SearchUnavailable, WrongUsage
 from iqdb_core.settings import Settings
 from iqdb_core.web_address import split_web_address
+
+if TYPE_CHECKING:
+    from api.roles.command_parts.local import DatabaseTarget
 
 _HASH: Final = re.compile("(iqdb_)?[0-9A-Fa-f]{528}")
 _SHOWN: Final = 200
@@ -56,6 +51,8 @@ def opened(settings: Settings, *, make: bool = False, hash_here: bool = False) -
         There is no such database.
     """
     if settings.url:
+        from api.roles.command_parts.remote import ServerTarget  # noqa: PLC0415 - brings a client of HTTP
+
         if split_web_address(settings.url) is None:
             raise WrongUsage(f"the address of a server looks like http://HOST:PORT, unlike {settings.url!r}")
         try:
@@ -75,6 +72,8 @@ def opened(settings: Settings, *, make: bool = False, hash_here: bool = False) -
 
 def _hint(error: ClientError, url: str) -> str:
     """Return what to do about an error, or look at, where its own words do not say it."""
+    from iqdb_client.environment import leads_through_proxy  # noqa: PLC0415 - brings a client of HTTP
+
     # What the server says of tokens is for programs that send headers.
     if isinstance(error, Unauthorized) and "token" in str(error).lower():
         return " (--token, IQDB_TOKEN)"
@@ -86,6 +85,9 @@ def _hint(error: ClientError, url: str) -> str:
 @contextmanager
 def opened_database(settings: Settings, *, make: bool = False) -> Iterator[DatabaseTarget]:
     """Open the database of the settings; see `opened`. Raises ConfigError if there is none to be opened."""
+    from api.roles.command_parts.local import DatabaseTarget  # noqa: PLC0415 - brings SQL and the index
+    from api.roles.database_file import file_of  # noqa: PLC0415 - brings SQL
+
     path = file_of(settings.database_url)
     try:
         is_new = path is not None and not path.exists()
@@ -112,6 +114,9 @@ def picture_of(text: str) -> bytes | str | int:
         None of these, which are tried in this order; a file that cannot be read, or an address that cannot be
         fetched.
     """
+    from api.roles.command_parts.manifest import is_image_id  # noqa: PLC0415 - brings numpy
+    from iqdb_core import codec  # noqa: PLC0415 - brings numpy
+
     if text.startswith(("http://", "https://")):
         return fetched(text)
     if _HASH.fullmatch(text):
@@ -143,6 +148,10 @@ def _why_none(text: str, path: Path) -> str:
 
 def fetched(url: str) -> bytes:
     """Return what an address gives. Raises ConfigError with the reason if it gives nothing or too much."""
+    import httpx  # noqa: PLC0415 - few commands need a client of HTTP
+
+    from iqdb_client.environment import usable_environment  # noqa: PLC0415 - brings httpx
+
     data = bytearray()
     try:
         with usable_environment():

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
-from api.roles.command_parts.arithmetic import Arithmetic
 from api.roles.command_parts.reasons import reason_of
 from api.roles.command_parts.show import say
 from api.roles.command_parts.target import IS_DAMAGED, Added, Entry, content_of
-from api.search.duplicates import DuplicatesPage, page_of
 from iqdb_client import Client, Image, Match, NotFound, Outcome, Picture, Question, Refused, Unavailable
 from iqdb_client.retrying import BUSY
-from iqdb_core import codec
 from iqdb_core.errors import ImageError
-from iqdb_core.signature import DecodeLimits, read_image
-from iqdb_core.store.contents.files import new_file
+
+if TYPE_CHECKING:
+    from api.roles.command_parts.arithmetic import Arithmetic
+    from api.search.duplicates import DuplicatesPage
 
 CONTACT_S: Final = 5.0
 """How long a server that has not answered at all is tried: its address may be wrong."""
@@ -54,8 +54,9 @@ class ServerTarget:
         self._has_told = False
         self._client = Client(url, token=token, contact_s=CONTACT_S, on_wait=self._tell)
         self._hash_here = hash_here
-        self._arithmetic = Arithmetic()
-        self._limits = DecodeLimits(max_pixels=max_pixels)
+        self._arithmetic: Arithmetic | None = None
+        self._lock = threading.Lock()
+        self._max_pixels = max_pixels
 
     def add(self, entries: Sequence[Entry]) -> list[Added]:
         """See `Target`. Raises Unavailable as well if the server could take none of them."""
@@ -80,7 +81,7 @@ class ServerTarget:
             try:
                 pictures[entry.image_id], is_damaged = self._prepared(entry.picture)
             except (OSError, ImageError) as error:
-                outcomes[entry.image_id] = Added(reason_of(error, self._limits.max_pixels))
+                outcomes[entry.image_id] = Added(reason_of(error, self._max_pixels))
                 continue
             if is_damaged:
                 damaged.add(entry.image_id)
@@ -145,8 +146,15 @@ class ServerTarget:
         content = content_of(picture)
         if isinstance(content, str):
             return content, False
-        with self._arithmetic.decoding():
-            read = read_image(content, limits=self._limits)
+        # What decodes takes a tenth of a second to load, and most commands leave that to the server.
+        from api.roles.command_parts.arithmetic import Arithmetic  # noqa: PLC0415
+        from iqdb_core import codec  # noqa: PLC0415
+        from iqdb_core.signature import DecodeLimits, read_image  # noqa: PLC0415
+
+        with self._lock:  # several threads add
+            self._arithmetic = arithmetic = self._arithmetic or Arithmetic()
+        with arithmetic.decoding():
+            read = read_image(content, limits=DecodeLimits(max_pixels=self._max_pixels))
         return codec.to_hash(read.signature), read.is_damaged
 
     def missing(self, image_ids: Sequence[int]) -> set[int]:
@@ -198,6 +206,8 @@ class ServerTarget:
 
     def duplicates(self, after: int, min_likelihood: float) -> DuplicatesPage:
         """See `Target`."""
+        from api.search.duplicates import page_of  # noqa: PLC0415 - brings the index
+
         return page_of(self._client.duplicates(after, min_likelihood))
 
     def sources(self, image_ids: Sequence[int]) -> dict[int, str]:
@@ -216,6 +226,8 @@ class ServerTarget:
 
     def write_iqdb_file(self, path: Path, progress: Callable[[int, int], None]) -> int:
         """See `Target`."""
+        from iqdb_core.store.contents.files import new_file  # noqa: PLC0415 - brings SQL
+
         del progress  # the server makes the file first, and says nothing meanwhile
         with new_file(path) as part:
             with part.open("wb") as out:
@@ -231,7 +243,8 @@ class ServerTarget:
 
     def close(self) -> None:
         """See `Target`."""
-        self._arithmetic.close()
+        if self._arithmetic is not None:
+            self._arithmetic.close()
         self._client.close()
 
     def __enter__(self) -> Self:

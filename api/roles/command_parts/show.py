@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
@@ -29,11 +29,13 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from api.roles.command_parts.add import Tally
-from api.roles.command_parts.gather import Passed
 from api.roles.command_parts.likeness import words_of
 from api.roles.printable import escaped, printable
-from iqdb_client import Match
+
+if TYPE_CHECKING:
+    from api.roles.command_parts.add import Tally
+    from api.roles.command_parts.gather import Passed
+    from iqdb_client import Match
 
 _LISTED: Final = 50
 """Most refused files, and damaged ones, that are listed one by one."""

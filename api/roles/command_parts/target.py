@@ -7,11 +7,13 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
-from api.search.duplicates import DuplicatesPage
 from iqdb_client import Image, Match, Picture, Question
 from iqdb_core.errors import UnsupportedFormat
+
+if TYPE_CHECKING:
+    from api.search.duplicates import DuplicatesPage
 
 MAX_FILE_BYTES: Final = 1024 * 1024 * 1024
 """More than any picture of the usual --max-pixels takes. A film would take all of the memory."""

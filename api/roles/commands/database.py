@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from api.roles.messages import say
 from api.roles.options import with_settings
-from api.roles.process import say
 from api.roles.progress import ProgressLine
 from iqdb_core.settings import Settings
 

@@ -23,8 +23,6 @@ from api.roles.progress import ProgressLine
 from iqdb_client import Image
 from iqdb_core.errors import WrongUsage
 from iqdb_core.settings import Settings
-from iqdb_core.store.contents.files import new_file
-from iqdb_core.store.opening import back_up_older
 
 app: Final = typer.Typer()
 
@@ -124,6 +122,8 @@ def export(
     ] = None,
 ) -> None:
     """Write all images of one moment: id, hash and source as NDJSON or CSV, or a file for IQDB."""
+    from iqdb_core.store.contents.files import new_file  # noqa: PLC0415 - brings SQL
+
     form = form or _format_of(file)
     if form is ExportFormat.IQDB and file == "-":
         raise WrongUsage("an IQDB file cannot be written to standard output")
@@ -169,6 +169,8 @@ def backup(
     To restore, stop the server and put the file in the database's place. A database of an older version is
     copied as it is, and not upgraded.
     """
+    from iqdb_core.store.opening import back_up_older  # noqa: PLC0415 - brings SQL
+
     if file == Path("-"):
         raise WrongUsage("a backup cannot be written to standard output")
     with ProgressLine("copying") as line:
