@@ -18,6 +18,7 @@ from api.roles.progress import ProgressLine
 from iqdb_client import ClientError, Unauthorized, Unavailable
 from iqdb_client.errors import cause_of
 from iqdb_core.errors import ConfigError, ImageError, InvalidHash, SearchUnavailable, WrongUsage
+from iqdb_core.gc_freeze import without_gc
 from iqdb_core.settings import Settings
 from iqdb_core.web_address import split_web_address
 
@@ -51,7 +52,8 @@ def opened(settings: Settings, *, make: bool = False, hash_here: bool = False) -
         There is no such database.
     """
     if settings.url:
-        from api.roles.command_parts.remote import ServerTarget  # noqa: PLC0415 - brings a client of HTTP
+        with without_gc():
+            from api.roles.command_parts.remote import ServerTarget  # noqa: PLC0415 - brings a client of HTTP
 
         if split_web_address(settings.url) is None:
             raise WrongUsage(f"the address of a server looks like http://HOST:PORT, unlike {settings.url!r}")
@@ -85,8 +87,9 @@ def _hint(error: ClientError, url: str) -> str:
 @contextmanager
 def opened_database(settings: Settings, *, make: bool = False) -> Iterator[DatabaseTarget]:
     """Open the database of the settings; see `opened`. Raises ConfigError if there is none to be opened."""
-    from api.roles.command_parts.local import DatabaseTarget  # noqa: PLC0415 - brings SQL and the index
-    from api.roles.database_file import file_of  # noqa: PLC0415 - brings SQL
+    with without_gc():
+        from api.roles.command_parts.local import DatabaseTarget  # noqa: PLC0415 - brings SQL and the index
+        from api.roles.database_file import file_of  # noqa: PLC0415 - brings SQL
 
     path = file_of(settings.database_url)
     try:

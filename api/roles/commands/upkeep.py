@@ -122,8 +122,6 @@ def export(
     ] = None,
 ) -> None:
     """Write all images of one moment: id, hash and source as NDJSON or CSV, or a file for IQDB."""
-    from iqdb_core.store.contents.files import new_file  # noqa: PLC0415 - brings SQL
-
     form = form or _format_of(file)
     if form is ExportFormat.IQDB and file == "-":
         raise WrongUsage("an IQDB file cannot be written to standard output")
@@ -134,6 +132,8 @@ def export(
         elif file == "-":
             count = _write(target.images(), form, sys.stdout)
         else:
+            from iqdb_core.store.contents.files import new_file  # noqa: PLC0415 - brings SQL
+
             part = stack.enter_context(new_file(Path(file)))
             out = stack.enter_context(part.open("w", encoding="utf-8", newline=""))
             count = _write(target.images(), form, out)
