@@ -96,11 +96,13 @@ def sweep_step(
             watch.renew()
             lost, self._channel = self._channel, parent.connection.default_channel
             _replace(lost, self._channel)
-            if lost is not None:
-                _read_results(parent.pool)
             name = parent.hostname
             pool = parent.pool
             self._timer = parent.timer.call_repeatedly(every_s(), lambda: _tick(sweeper, name, watch, pool))
+
+        def register_with_event_loop(self, parent: Any, hub: Any) -> None:  # noqa: ARG002
+            # Only now: before, after a connection that was lost at once, the pool cannot read yet.
+            _read_results(parent.pool)
 
         def stop(self, parent: Any) -> None:
             if self._timer is not None:
