@@ -8,9 +8,10 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
+import sqlalchemy as sa
 
 from iqdb_core.errors import StoreInvalid, StoreUnavailable
-from iqdb_core.store import StoreTimeouts, open_store
+from iqdb_core.store import StoreTimeouts, open_store, schema
 from tests.fixtures.stores import (
     IqdbFile,
     all_changes,
@@ -276,6 +277,33 @@ def test_a_stop_right_after_a_file_was_moved_away(store: SignatureStore, path: P
     path.with_name("away").rename(path)
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT count(*) FROM images").fetchone() == (len(BEFORE),)
+    assert IqdbFile(path).live() == BEFORE
+
+
+def test_a_file_that_is_moved_away_during_a_start_does_not_come_back_empty(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite would remove its log as well, and with that what a server that was killed had acknowledged."""
+    with closing(open_store(str(path))) as store:
+        store.apply([put(k, k + 1) for k in BEFORE])
+        files = path, log_of(path)
+        killed = [file.read_bytes() for file in files]
+    for file, content in zip(files, killed, strict=True):
+        file.write_bytes(content)
+    check_images = schema.check_images
+
+    def moved(connection: sa.Connection, name: str) -> bool:
+        found = check_images(connection, name)
+        if not path.with_name("away").exists():
+            path.rename(path.with_name("away"))
+        return found
+
+    monkeypatch.setattr(schema, "check_images", moved)
+    with pytest.raises(StoreInvalid, match="cannot be opened"):
+        open_store(str(path))
+    monkeypatch.undo()
+    assert not path.exists()
+    path.with_name("away").rename(path)
     assert IqdbFile(path).live() == BEFORE
 
 

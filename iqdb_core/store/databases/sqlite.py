@@ -146,7 +146,7 @@ class SqliteBackend:
                 is_empty = not sa.inspect(connection).get_table_names()
                 if not schema.check_images(connection, self.name) and not is_empty:
                     raise StoreInvalid(f"{self.name} is of another program: it has no table images")
-        self._engines.create()
+        self._engines.create(is_new=not is_there)
 
     def reading(self) -> AbstractContextManager[sa.Connection]:
         """One read transaction, which sees one state."""

@@ -75,7 +75,7 @@ class SqliteConnections:
         self._address = address
         self._place = place
         self._lock_s = lock_s
-        self._may_create = may_create
+        self.may_create = may_create
         self._in_use = threading.Lock()
         self._kept_writer: sa.Connection | None = None
         self._writer = self._engine(self._connect_writer, pool_size=1, max_overflow=0)
@@ -113,7 +113,7 @@ class SqliteConnections:
 
     def _connect_writer(self) -> sqlite3.Connection:
         # A file that was moved away must not come back empty.
-        may_create = self._may_create and not self._place.is_served
+        may_create = self.may_create and not self._place.is_served
         connection = self._connect("rwc" if may_create else "rw")
         try:
             self._set_wal_mode(connection)

@@ -75,8 +75,9 @@ class SqliteEngines:
         with self._connections.errors():
             self._place.remove_stale_wal()
 
-    def create(self) -> None:
-        """Create the file if it is missing, and turn WAL mode on."""
+    def create(self, *, is_new: bool) -> None:
+        """Turn WAL mode on; create the file if it is new. One that was there at first is not made again."""
+        self._connections.may_create &= is_new
         with self._connections.errors(), self._connections.writer() as connection:
             self._place.serve(file_of(connection))
             self._place.note_wal()
