@@ -130,12 +130,14 @@ def test_a_log_that_another_program_has_made_since_is_not_written_over(
     assert IqdbFile(path).run("PRAGMA integrity_check") == [("ok",)]
 
 
-@pytest.mark.parametrize("is_stopped_first", [False, True])
+@pytest.mark.parametrize(("is_stopped_first", "is_changed"), [(False, False), (True, False), (True, True)])
 def test_two_logs_are_not_both_written_into_the_file(
-    store: SignatureStore, path: Path, *, is_stopped_first: bool
+    store: SignatureStore, path: Path, *, is_stopped_first: bool, is_changed: bool
 ) -> None:
     """The other program wrote without what is in the one that was removed."""
     assert fold_log(store)
+    if is_changed:
+        path.chmod(0o600)  # this changes only the ctime, as a move does
     store.apply([put(k, 1000 + k) for k in range(20, 400)])
     remove(path, "wal", "shm")
     with program(path, ADD):

@@ -131,7 +131,9 @@ class Changeover:
             was_away = self._place.may_have_been_away
             if was_away and self._place.has_other_wal:
                 # It may be that of the file that was here meanwhile, and would be written into this one.
-                raise StoreUnavailable(f"{self._address} was moved away and back, and {self._place.remedy()}")
+                raise StoreUnavailable(
+                    f"{self._address} may have been moved away and back, and {self._place.remedy()}"
+                )
             has_other, is_outdated = self._place.has_other_wal, self._place.abandon_outdated_wal()
             self._connections.close_all()
             outcome = "what was in it is in the file"

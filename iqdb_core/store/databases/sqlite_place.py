@@ -174,14 +174,13 @@ class Place:
         """Whether a new WAL has to stay here when the last connection of ours is closed.
 
         SQLite then checkpoints the removed WAL. If that was not empty, the new one does not fit the file any
-        more, since it was written without what was in the removed one; unless it is that of another file.
+        more, since it was written without what was in the removed one: together they would damage the file.
         """
         if not (self.is_wal_removed and self.has_other_wal):
             return False
         with self._lock:
             wal = self._own_files.get(_WAL)
-            is_empty = wal is not None and wal.is_empty
-        return is_empty or self.may_have_been_away
+            return wal is not None and wal.is_empty
 
     @property
     def may_have_been_away(self) -> bool:
@@ -263,7 +262,7 @@ class Place:
     def _what_is_wrong(self, *, is_removed: bool, was_away: bool) -> str:
         """Return what is wrong with the WAL that others use for the file; '' if it is the right one."""
         if was_away:
-            return f"{self._address} was moved away and back, and is in use"
+            return f"{self._address} may have been moved away and back, and is in use"
         if is_removed and not all(self._path_of(suffix).exists() for suffix in (_WAL, _SHM)):
             return f"the log of {self._address} was removed, and is still in use"
         if not is_removed and any(map(self._is_own, (_WAL, _SHM))):
