@@ -130,7 +130,8 @@ def test_a_log_that_another_program_has_made_since_is_not_written_over(
     assert IqdbFile(path).run("PRAGMA integrity_check") == [("ok",)]
 
 
-@pytest.mark.parametrize(("is_stopped_first", "is_changed"), [(False, False), (True, False), (True, True)])
+@pytest.mark.parametrize("is_stopped_first", [False, True])
+@pytest.mark.parametrize("is_changed", [False, True])
 def test_two_logs_are_not_both_written_into_the_file(
     store: SignatureStore, path: Path, *, is_stopped_first: bool, is_changed: bool
 ) -> None:

@@ -129,7 +129,7 @@ class Changeover:
         """Close all connections to a file whose WAL was removed, and begin a new WAL."""
         with self._turn.taken():
             was_away = self._place.may_have_been_away
-            if was_away and self._place.has_other_wal:
+            if was_away and self._place.has_wal_to_keep:
                 # It may be that of the file that was here meanwhile, and would be written into this one.
                 raise StoreUnavailable(
                     f"{self._address} may have been moved away and back, and {self._place.remedy()}"
