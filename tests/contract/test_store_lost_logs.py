@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    import sqlalchemy as sa
+
     from iqdb_core.store import SignatureStore
 
 pytestmark = [
@@ -143,6 +145,30 @@ def test_two_logs_are_not_both_written_into_the_file(
     remove(path, "wal", "shm")
     with program(path, ADD):
         pass
+    if not is_stopped_first:
+        assert set(live_images(store)) == {*range(400)}
+    store.close()
+    assert set(IqdbFile(path).live()) == {*range(400)}
+    assert IqdbFile(path).run("PRAGMA integrity_check") == [("ok",)]
+
+
+@pytest.mark.parametrize("is_stopped_first", [False, True])
+def test_a_log_that_is_made_while_the_removed_one_is_written_is_not_kept(
+    store: SignatureStore, path: Path, monkeypatch: pytest.MonkeyPatch, *, is_stopped_first: bool
+) -> None:
+    """The other program has read the database as it was before."""
+    assert fold_log(store)
+    store.apply([put(k, 1000 + k) for k in range(20, 400)])
+    remove(path, "wal", "shm")
+    connections = store._backend._engines._connections
+    checkpoint = connections.checkpoint
+
+    def meanwhile(connection: sa.Connection, **options: bool) -> bool:
+        with program(path, ADD):
+            pass
+        return checkpoint(connection, **options)
+
+    monkeypatch.setattr(connections, "checkpoint", meanwhile)
     if not is_stopped_first:
         assert set(live_images(store)) == {*range(400)}
     store.close()

@@ -200,13 +200,18 @@ class SqliteConnections:
     def _busy(self) -> StoreUnavailable:
         return StoreUnavailable(f"{self._address}: busy for {self._lock_s} s")
 
-    def checkpoint(self, connection: sa.Connection) -> bool:
-        """Checkpoint the WAL and truncate it; returns whether all of it is in the file now."""
+    def checkpoint(self, connection: sa.Connection, *, is_removed: bool = False) -> bool:
+        """Checkpoint the WAL and truncate it; returns whether all of it is in the file now.
+
+        One that was removed is not truncated: if it were empty, a new one would seem to fit the file, even if
+        another program wrote that meanwhile, and had read the file as it was before.
+        """
+        mode = "FULL" if is_removed else "TRUNCATE"
         driver = driver_of(connection)
         driver.rollback()  # a checkpoint is possible outside of transactions only
         driver.execute("PRAGMA busy_timeout = 100").fetchall()
         try:
-            busy, _, _ = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            busy, _, _ = driver.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
             driver.execute("PRAGMA shrink_memory").fetchall()  # tens of megabytes after a takeover
         finally:
             driver.execute(f"PRAGMA busy_timeout = {self._lock_s * 1000:.0f}").fetchall()
@@ -217,7 +222,7 @@ class SqliteConnections:
         self._wait_for_use()
         try:
             if self._kept_writer is not None and not self._place.has_other_wal_files:
-                self.checkpoint(self._kept_writer)
+                self.checkpoint(self._kept_writer, is_removed=True)
             with self._place.keeping_other_wal():
                 self._give_back_writer()
                 self._writer.dispose()
@@ -234,7 +239,7 @@ class SqliteConnections:
             driver.rollback()  # the journal mode can be changed outside of transactions only
             try:
                 if self._place.is_wal_removed and not self._place.has_other_wal_files:
-                    self.checkpoint(connection)  # who opens the file next does not find the WAL
+                    self.checkpoint(connection, is_removed=True)  # the next to open the file does not find it
                 driver.execute("PRAGMA busy_timeout = 0").fetchall()
                 driver.execute("PRAGMA journal_mode = DELETE").fetchall()
             except sqlite3.OperationalError as exc:
