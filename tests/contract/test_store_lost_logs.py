@@ -214,6 +214,18 @@ def test_a_log_that_another_program_has_left_is_kept(
     assert told in caplog.text
 
 
+def test_what_is_lost_because_another_program_has_the_file_open_is_told(
+    store: SignatureStore, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It only reads, so that its own log is empty."""
+    assert fold_log(store)
+    store.apply([put(20, 21)])
+    remove(path, "wal", "shm")
+    with program(path, READ):
+        assert set(live_images(store)) == {*range(20)}
+    assert "what was only in the removed one is lost" in caplog.text
+
+
 def test_several_stores_find_the_same_new_log(store: SignatureStore, path: Path) -> None:
     with closing(open_store(str(path))) as other:
         remove(path, "wal", "shm")

@@ -137,7 +137,8 @@ class Changeover:
             has_other, is_outdated = self._place.has_other_wal, self._place.abandon_outdated_wal()
             self._connections.close_all()
             outcome = "what was in it is in the file"
-            if is_outdated or (has_other and self._place.has_wal()):
+            # SQLite writes the removed one, and removes a new one, if no other program has the file open.
+            if is_outdated or self._place.has_other_wal_files:
                 outcome = "another program has made a new one, and what was only in the removed one is lost"
             elif has_other:
                 outcome += ", and what another program has written since is lost"
