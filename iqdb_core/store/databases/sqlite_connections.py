@@ -218,11 +218,13 @@ class SqliteConnections:
         return not busy
 
     def close_all(self) -> None:
-        """Close all connections to a file whose WAL was removed, once that WAL is checkpointed."""
+        """Close all connections to a file whose WAL was removed.
+
+        SQLite checkpoints that WAL with the last one, if no other program has the file open, and keeps others
+        out meanwhile. During a checkpoint of ours a program could open it, and mix old pages with new ones.
+        """
         self._wait_for_use()
         try:
-            if self._kept_writer is not None and not self._place.has_other_wal_files:
-                self.checkpoint(self._kept_writer, is_removed=True)
             with self._place.keeping_other_wal():
                 self._give_back_writer()
                 self._writer.dispose()
