@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from celery import Celery
 from celery.concurrency.prefork import TaskPool
-from celery.utils.timer2 import Timer
 from kombu.asynchronous import Hub
 
 from worker.lost_acks import AcknowledgementWatch
@@ -48,14 +47,14 @@ def test_a_connection_that_breaks_before_the_event_loop_ends_no_worker(pool: Any
     """The steps of Celery that come after the sweep use Redis, too."""
     sweeper = Sweeper(lambda: pytest.fail("no sweep is due"), lambda _: None)
     watch = AcknowledgementWatch()
-    parent = SimpleNamespace(hostname="sweep@here", pool=pool, timer=Timer())
+    hub = Hub()  # which does not run: no timer of it goes off
+    parent = SimpleNamespace(hostname="sweep@here", pool=pool, timer=hub.timer)
     step = sweep_step(sweeper, watch, lambda: 60.0)(parent)
     assert find_reports(pool, 30), "the process has started"
     for generation in (1, 2):
         parent.connection = SimpleNamespace(default_channel=SimpleNamespace())
         step.start(parent)
         assert watch.generation == generation
-    hub = Hub()
     pool.register_with_event_loop(hub)
     step.register_with_event_loop(parent, hub)
     assert not find_reports(pool, 0)
