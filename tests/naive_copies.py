@@ -83,53 +83,68 @@ def _general_share(bucket: int) -> float:
 
 def _n_informative(query: Signature) -> int:
     """Return how many buckets a signature holds, without fillers."""
-    n_buckets = 0
-    for channel in range(1 if query.is_grey else CHANNELS):
-        held = query.signed_positions()[channel].tolist()
+    return sum(map(len, _informative(query)))
+
+
+def _informative(query: Signature) -> list[set[int]]:
+    """Return the positions that a signature holds in each channel that counts, without fillers."""
+    positions = []
+    for held in query.signed_positions()[: 1 if query.is_grey else CHANNELS].tolist():
         filler = [position for position in held if -KEPT <= position < 0]
-        n_buckets += len(set(held) - set(filler if len(filler) >= 14 else []))
-    return n_buckets
+        positions.append(set(held) - set(filler if len(filler) >= 14 else []))
+    return positions
+
+
+class _Bucket(NamedTuple):
+    """Of a bucket that a signature holds: its bin, the share of images with it, whether the other has it."""
+
+    bin: int
+    share: float
+    is_held: bool
+
+
+def _buckets(query: Signature, other: Signature, counts: list[int], n: int) -> list[list[_Bucket]]:
+    """Return the informative buckets of a signature in each channel that counts."""
+    channels = []
+    for channel, informative in enumerate(_informative(query)):
+        held = other.signed_positions()[channel].tolist() if channel == 0 or not other.is_grey else []
+        buckets = []
+        for position in informative:
+            row, column = divmod(abs(position), SIDE)
+            bucket = (channel * 2 + (position < 0)) * PLANE + abs(position)
+            share = min(max((counts[bucket] + 500 * _general_share(bucket)) / (n + 500), 1e-6), 0.95)
+            buckets.append(_Bucket(min(max(row, column), 5) - 1, share, position in held))
+        channels.append(buckets)
+    return channels
 
 
 def naive_evidence(query: Signature, other: Signature, counts: list[int], n: int) -> tuple[float, float]:
     """Sum up what the model says, bucket by bucket; return it and what it is corrected to."""
     totals = []
     correction = 0.0
+    channels = _buckets(query, other, counts, n)
+    differences = [abs(one - another) for one, another in zip(query.averages, other.averages, strict=True)]
     for kind, share in enumerate(table.COPY_KINDS):
         total = math.log(share)
         by_averages = 0.0
-        for channel in range(1 if query.is_grey else CHANNELS):
-            held = other.signed_positions()[channel].tolist() if channel == 0 or not other.is_grey else []
-            asked = query.signed_positions()[channel].tolist()
-            filler = [position for position in asked if -KEPT <= position < 0]
-            for position in set(asked) - set(filler if len(filler) >= 14 else []):
-                row, column = divmod(abs(position), SIDE)
-                general = table.USUAL_SHARES[channel][row.bit_length()][column.bit_length()]
-                bucket = (channel * 2 + (position < 0)) * PLANE + abs(position)
-                p = min(max((counts[bucket] + 500 * general) / (n + 500), 1e-6), 0.95)
-                r = table.KEPT_SHARES[kind][channel][min(max(row, column), 5) - 1]
-                total += math.log(r / p) if position in held else math.log((1 - r) / (1 - p))
-            apart = abs(query.averages[channel] - other.averages[channel])
+        for channel, buckets in enumerate(channels):
+            for bin_, p, is_held in buckets:
+                r = table.KEPT_SHARES[kind][channel][bin_]
+                total += math.log(r / p) if is_held else math.log((1 - r) / (1 - p))
             copy = max(table.COPY_DIFFERENCES[kind][channel], (0.01, 0.005, 0.003)[channel])
             stranger = table.STRANGER_DIFFERENCES[channel]
+            apart = differences[channel]
             by_averages += math.log(stranger / copy) + apart / stranger - apart / copy
         if by_averages > 0:
             by_averages *= min(1.0, _n_informative(query) / KEPT)
         totals.append(total + by_averages)
-    for channel in range(1 if query.is_grey else CHANNELS):
-        held = other.signed_positions()[channel].tolist() if channel == 0 or not other.is_grey else []
-        asked = query.signed_positions()[channel].tolist()
-        filler = [position for position in asked if -KEPT <= position < 0]
-        for position in set(asked) - set(filler if len(filler) >= 14 else []):
-            row, column = divmod(abs(position), SIDE)
-            general = table.USUAL_SHARES[channel][row.bit_length()][column.bit_length()]
-            bucket = (channel * 2 + (position < 0)) * PLANE + abs(position)
-            surprise = -math.log(min(max((counts[bucket] + 500 * general) / (n + 500), 1e-6), 0.95))
-            correction += table.DETAIL_WEIGHT * surprise
-            if position in held:
-                correction += table.SHARED_WEIGHTS[min(max(row, column), 5) - 1] * surprise
-        apart = abs(query.averages[channel] - other.averages[channel])
-        correction -= table.DIFFERENCE_WEIGHTS[channel] * min(apart, table.MOST_DIFFERENCES[channel])
+    for channel, buckets in enumerate(channels):
+        for bin_, p, is_held in buckets:
+            correction -= table.DETAIL_WEIGHT * math.log(p)
+            if is_held:
+                correction -= table.SHARED_WEIGHTS[bin_] * math.log(p)
+        apart = min(differences[channel], table.MOST_DIFFERENCES[channel])
+        correction -= table.DIFFERENCE_WEIGHTS[channel] * apart
     top = max(totals)
     modelled = top + math.log(sum(math.exp(total - top) for total in totals))
     return modelled, modelled + correction
