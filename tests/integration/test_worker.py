@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.waits
 IMAGES = [noise_png(seed) for seed in range(64)]
+PATIENT = {"IQDB_VISIBILITY_TIMEOUT_S": "60", "IQDB_TASK_TIME_LIMIT_S": "45"}
+"""For workers that are to reach no limit, also beside other load; a plant's own limits are hasty."""
 PARTLY_SLOW = [SLOW + image if number % 8 == 0 else image for number, image in enumerate(IMAGES)]
 """A part is slow, so that something is in hand whenever a process or Redis dies."""
 
@@ -222,6 +224,7 @@ def test_an_acknowledgement_that_redis_never_got_does_not_idle_the_worker(plant:
 def test_a_worker_told_to_end_finishes_what_it_has_in_hand(
     plant: Plant, number: signal.Signals, is_group: bool
 ) -> None:
+    plant.environment |= PATIENT
     worker = plant.start_worker().wait_ready()
     job_ids = plant.submit(PARTLY_SLOW)
     wait_until(lambda: plant.states(job_ids).count("running") >= 32, 20)
@@ -279,8 +282,7 @@ def test_a_worker_that_is_well_keeps_its_connection(plant: Plant) -> None:
 
 def check_health(plant: Plant) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "worker.check"]
-    lasting = {"IQDB_VISIBILITY_TIMEOUT_S": "60", "IQDB_TASK_TIME_LIMIT_S": "45"}  # only tests may be hasty
-    environment = {**os.environ, **plant.environment, **lasting}
+    environment = {**os.environ, **plant.environment, **PATIENT}
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
