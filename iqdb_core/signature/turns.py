@@ -92,12 +92,12 @@ def turned_signature(signature: Signature, turn: Turn, *, is_negative: bool = Fa
     return Signature((y, i, q), moved.astype("<i2").tobytes())
 
 
-def turned(asked: Sequence[QuerySignature], turns: str | None = None) -> list[QuerySignature]:
+def turned(queries: Sequence[QuerySignature], turns: str | None = None) -> list[QuerySignature]:
     """Return the query signatures, followed by those of their turns that are to be searched too.
 
     Parameters
     ----------
-    asked : sequence of QuerySignature
+    queries : sequence of QuerySignature
         The whole picture first, then its parts, the best guess first; not turned.
     turns : str or None
         "none", "mirror" or "all"; the last two perhaps with ",negative" behind. None is "mirror".
@@ -115,9 +115,9 @@ def turned(asked: Sequence[QuerySignature], turns: str | None = None) -> list[Qu
     words = ("mirror" if turns is None else turns).split(",")
     if words[0] not in _CHOICES or words[1:] not in ([], ["negative"]):
         raise ValueError("turns is none, mirror or all, and may have ',negative' behind it")
-    out = [*asked]
+    out = [*queries]
     for is_negative in (False, True) if len(words) > 1 else (False,):
-        for number, one in enumerate(asked):
+        for number, one in enumerate(queries):
             for turn in _CHOICES[words[0] if number <= _TURNED_PARTS else min(words[0], "mirror", key=_many)]:
                 if turn is not Turn.NONE or is_negative:
                     signature = turned_signature(one.signature, turn, is_negative=is_negative)

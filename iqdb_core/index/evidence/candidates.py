@@ -68,8 +68,8 @@ class Candidates(NamedTuple):
 
     Parameters
     ----------
-    asked : (n,) int64 ndarray
-        Which signature.
+    numbers : (n,) int64 ndarray
+        Which query signature.
     image_ids : (n,) int64 ndarray
     rows : (n,) int64 ndarray
         Where the image's own signature is.
@@ -82,7 +82,7 @@ class Candidates(NamedTuple):
         pairs behind them may repeat others that another search found.
     """
 
-    asked: NDArray[np.int64]
+    numbers: NDArray[np.int64]
     image_ids: NDArray[np.int64]
     rows: NDArray[np.int64]
     rounds: NDArray[np.int64]
@@ -108,7 +108,7 @@ def first_round(depths: NDArray[np.int64], end: int, image_count: int) -> int:
 
 
 def candidates(
-    asked: Sequence[QuerySignature],
+    queries: Sequence[QuerySignature],
     held: Held,
     population: Population,
     searcher: Searcher,
@@ -121,7 +121,7 @@ def candidates(
 
     Parameters
     ----------
-    asked : sequence of QuerySignature
+    queries : sequence of QuerySignature
         The whole picture's own signature first; at least one.
     held : Held
         Of the same.
@@ -142,7 +142,7 @@ def candidates(
     of_weak = np.maximum(depths, WEAK_BEST) + n_excluded
     of_sharers = np.maximum(depths, MOST_SHARERS) + n_excluded
 
-    best = searcher.best(asked[0].signature, int(of_whole[-1]), min_score)
+    best = searcher.best(queries[0].signature, int(of_whole[-1]), min_score)
     searches = [(0, of_whole, best)]
     sharers = searcher.sharing(distinctive, int(of_sharers[-1]))
     half = distinctive.max_bits() / 2
@@ -151,7 +151,7 @@ def candidates(
         most = image_ids[:count], bits[:count], segments[:count], documents[:count]
         searches.append((number, of_sharers, most))
         if number and (is_weak[number] or is_easy):
-            alike = searcher.best(asked[number].signature, int(of_weak[-1]), min_score_of_others)
+            alike = searcher.best(queries[number].signature, int(of_weak[-1]), min_score_of_others)
             searches.append((number, of_weak, alike))
     return _joined(searches, len(best[0]), searcher)
 

@@ -51,10 +51,10 @@ class CopyFilter:
     exclude: Collection[int] = ()
 
 
-class _Query(NamedTuple):
-    """The signatures that are asked for, and what follows from them and the population alone."""
+class _Search(NamedTuple):
+    """The query signatures, and what follows from them and the population alone."""
 
-    asked: Sequence[QuerySignature]
+    queries: Sequence[QuerySignature]
     averages: NDArray[np.float64]
     held: Held
     evidence: Evidence
@@ -83,13 +83,13 @@ class _Judged(NamedTuple):
 
 
 def find_copies(
-    asked: Sequence[QuerySignature], wanted: CopyFilter, population: Population, searcher: Searcher
+    queries: Sequence[QuerySignature], wanted: CopyFilter, population: Population, searcher: Searcher
 ) -> Copies:
     """Return the copies of what several signatures describe.
 
     Parameters
     ----------
-    asked : sequence of QuerySignature
+    queries : sequence of QuerySignature
         The whole picture's own signature first; at least one.
     wanted : CopyFilter
     population : Population
@@ -101,14 +101,14 @@ def find_copies(
     Matches above even odds come before all others, and in both those of a further round behind those of the
     rounds before. So all pages of one size are parts of one list, whichever round each of them needs.
     """
-    averages, positions = rows_of([one.signature for one in asked])
+    averages, positions = rows_of([one.signature for one in queries])
     held = held_by(Signatures(averages, positions))
-    query = _Query(asked, averages, held, Evidence(held, averages, population), population)
+    search = _Search(queries, averages, held, Evidence(held, averages, population), population)
     end = wanted.offset + wanted.limit
     depths = depths_for(wanted.limit, population.image_count)
     for last_round in range(first_round(depths, end, population.image_count), len(depths)):
         pairs, signatures = candidates(
-            asked,
+            queries,
             held,
             population,
             searcher,
@@ -116,7 +116,7 @@ def find_copies(
             min_score=wanted.min_score,
             n_excluded=len(wanted.exclude),
         )
-        judged = _judged(query, pairs, signatures, wanted, searcher.nonempty)
+        judged = _judged(search, pairs, signatures, wanted, searcher.nonempty)
         matches, is_settled = _ranked(judged, wanted, population)
         if is_settled:
             break
@@ -128,8 +128,8 @@ def find_copies(
             signature=signatures.signature(row),
             likelihood=likelihood,
             detail=detail,
-            part=asked[number].part,
-            turn=asked[number].turn,
+            part=queries[number].part,
+            turn=queries[number].turn,
         )
         for number, image_id, row, score, likelihood, detail in zip(
             *(column[shown].tolist() for column in (*pairs[:3], judged.scores)),
@@ -143,7 +143,7 @@ def find_copies(
 
 
 def odds_of(
-    asked: Sequence[QuerySignature],
+    queries: Sequence[QuerySignature],
     evidence: Evidence,
     shared: Shared,
     averages: NDArray[np.float64],
@@ -154,8 +154,8 @@ def odds_of(
 
     Parameters
     ----------
-    asked : sequence of QuerySignature
-        The first of each pair, which `shared.asked` numbers.
+    queries : sequence of QuerySignature
+        The first of each pair; `shared.numbers` says which.
     evidence : Evidence
         Of their signatures.
     shared : Shared
@@ -171,30 +171,30 @@ def odds_of(
         evidence.about(shared, averages),
         scores,
         image_count,
-        trust=evidence.trusts[shared.asked],
-        is_plain=np.array([one.part is None and one.turn == "none" for one in asked])[shared.asked],
-        is_late=_is_late(asked)[shared.asked],
+        trust=evidence.trusts[shared.numbers],
+        is_plain=np.array([one.part is None and one.turn == "none" for one in queries])[shared.numbers],
+        is_late=_is_late(queries)[shared.numbers],
     )
 
 
 def _judged(
-    query: _Query,
+    search: _Search,
     pairs: Candidates,
     signatures: Signatures,
     wanted: CopyFilter,
     nonempty: NDArray[np.bool_],
 ) -> _Judged:
     """Return candidates, judged; `signatures` are those of the images."""
-    asked, own_averages, held, evidence, population = query
+    queries, own_averages, held, evidence, population = search
     averages = signatures.averages[pairs.rows]
     others = held_by(signatures)
-    shared = shared_by(held, others, pairs.asked, pairs.rows)
+    shared = shared_by(held, others, pairs.numbers, pairs.rows)
     scores = scores_of(held, own_averages, nonempty, shared, averages)
     usual_scores = scores
     if population.is_small:
         usual_scores = scores_of(held, own_averages, nonempty | USUAL_BUCKETS, shared, averages)
-    logits = odds_of(asked, evidence, shared, averages, usual_scores, population.image_count)
-    logits = without_surroundings(asked, held, others, pairs.rows, shared, usual_scores, logits)
+    logits = odds_of(queries, evidence, shared, averages, usual_scores, population.image_count)
+    logits = without_surroundings(queries, held, others, pairs.rows, shared, usual_scores, logits)
     is_excluded = np.zeros(len(scores), np.bool_)
     if wanted.exclude:
         is_excluded = np.isin(pairs.image_ids, np.fromiter(wanted.exclude, np.int64))
@@ -224,7 +224,7 @@ def _ranked(judged: _Judged, wanted: CopyFilter, population: Population) -> tupl
     last_of_copies = _last_round(pairs.is_last[judged.is_enough & is_copy])
     groups = pairs.rounds + np.where(is_copy & (pairs.rounds <= last_of_copies), 0, n_rounds)
     places = np.flatnonzero(judged.is_enough & ~judged.is_excluded & (pairs.rounds <= last))
-    keys = pairs.asked, pairs.image_ids, -judged.logits, groups
+    keys = pairs.numbers, pairs.image_ids, -judged.logits, groups
     places = places[np.lexsort(tuple(key[places] for key in keys))]
     _, first = np.unique(pairs.image_ids[places], return_index=True)
     places = places[np.sort(first)]
@@ -241,11 +241,11 @@ def _last_round(is_last: NDArray[np.bool_]) -> int:
     return int(np.cumprod(is_last.any(axis=0)).sum())
 
 
-def _is_late(asked: Sequence[QuerySignature]) -> NDArray[np.bool_]:
+def _is_late(queries: Sequence[QuerySignature]) -> NDArray[np.bool_]:
     """Return which signatures are those of parts, turned or not, after the first eight."""
-    parts = list(dict.fromkeys(one.part for one in asked if one.part is not None))
+    parts = list(dict.fromkeys(one.part for one in queries if one.part is not None))
     late = frozenset(parts[FIRST_PARTS:])
-    return np.array([one.part in late for one in asked])
+    return np.array([one.part in late for one in queries])
 
 
 def rows_of(signatures: Sequence[Signature]) -> Signatures:

@@ -172,7 +172,7 @@ class Evidence:
             Of the other ones.
         """
         apart = self._apart(shared, averages)
-        evidence: NDArray[np.float64] = self._modelled(shared, apart) + self._correction[shared.asked]
+        evidence: NDArray[np.float64] = self._modelled(shared, apart) + self._correction[shared.numbers]
         evidence += np.add.reduceat(self._corrections[shared.places], shared.starts)
         evidence -= _weighed(np.minimum(apart, _MOST_DIFFERENCES), _DIFFERENCE_WEIGHTS[:, None])[:, 0]
         return evidence
@@ -182,18 +182,18 @@ class Evidence:
         return self._modelled(shared, self._apart(shared, averages))
 
     def _modelled(self, shared: Shared, apart: NDArray[np.float64]) -> NDArray[np.float64]:
-        asked = shared.asked
-        by_kind = self._start[asked] + np.add.reduceat(self._gains[shared.places], shared.starts, axis=0)
-        ratios = self._ratios[asked] + _weighed(apart, _DIFFERENCE_COSTS.T)
-        by_kind += np.where(ratios > 0, self.trusts[asked, None] * ratios, ratios)
+        numbers = shared.numbers
+        by_kind = self._start[numbers] + np.add.reduceat(self._gains[shared.places], shared.starts, axis=0)
+        ratios = self._ratios[numbers] + _weighed(apart, _DIFFERENCE_COSTS.T)
+        by_kind += np.where(ratios > 0, self.trusts[numbers, None] * ratios, ratios)
         evidence: NDArray[np.float64] = np.logaddexp.reduce(by_kind, axis=1)
         return evidence
 
     def _apart(self, shared: Shared, averages: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return by how much the averages of each pair are apart, by channel; 0 where they do not count."""
         with np.errstate(over="ignore"):
-            apart = np.minimum(np.abs(averages - self._averages[shared.asked]), _MOST_APART)
-        of_channels: NDArray[np.float64] = apart * self._channels[shared.asked]
+            apart = np.minimum(np.abs(averages - self._averages[shared.numbers]), _MOST_APART)
+        of_channels: NDArray[np.float64] = apart * self._channels[shared.numbers]
         return of_channels
 
 

@@ -31,12 +31,12 @@ _STRANGERS: Final = Population(np.zeros(BUCKETS, np.int32), 0)
 """Nothing is known of the others but what is usual."""
 
 
-def compare(asked: Sequence[QuerySignature], signature: Signature) -> Copy:
+def compare(queries: Sequence[QuerySignature], signature: Signature) -> Copy:
     """Return how likely a picture shows what one of several signatures describes.
 
     Parameters
     ----------
-    asked : sequence of QuerySignature
+    queries : sequence of QuerySignature
         The signature of the whole picture first, then those of its parts and turns; at least one.
     signature : Signature
         Of the other picture.
@@ -47,15 +47,15 @@ def compare(asked: Sequence[QuerySignature], signature: Signature) -> Copy:
         Of the signature that fits best; its id is 1. The score is the one of an index that holds what
         pictures usually hold: in an index of one image IQDB's rule gives near 100 to anything.
     """
-    asked_for, other = rows_of([one.signature for one in asked]), rows_of([signature])
-    held, held_by_other = held_by(asked_for), held_by(other)
-    only = np.zeros(len(asked), np.int64)
-    shared = shared_by(held, held_by_other, np.arange(len(asked)), only)
-    averages = np.repeat(other.averages, len(asked), axis=0)
-    scores = scores_of(held, asked_for.averages, USUAL_BUCKETS, shared, averages)
-    evidence = Evidence(held, asked_for.averages, _STRANGERS)
-    logits = odds_of(asked, evidence, shared, averages, scores, _STRANGERS.image_count)
-    logits = without_surroundings(asked, held, held_by_other, only, shared, scores, logits)
+    own, other = rows_of([one.signature for one in queries]), rows_of([signature])
+    held, held_by_other = held_by(own), held_by(other)
+    only = np.zeros(len(queries), np.int64)
+    shared = shared_by(held, held_by_other, np.arange(len(queries)), only)
+    averages = np.repeat(other.averages, len(queries), axis=0)
+    scores = scores_of(held, own.averages, USUAL_BUCKETS, shared, averages)
+    evidence = Evidence(held, own.averages, _STRANGERS)
+    logits = odds_of(queries, evidence, shared, averages, scores, _STRANGERS.image_count)
+    logits = without_surroundings(queries, held, held_by_other, only, shared, scores, logits)
     best = int(logits.argmax())
     return Copy(
         image_id=1,
@@ -63,6 +63,6 @@ def compare(asked: Sequence[QuerySignature], signature: Signature) -> Copy:
         signature=signature,
         likelihood=float(likelihoods(logits[best : best + 1])[0]),
         detail=float(details_of(held_by_other, other.averages, _STRANGERS)[0]),
-        part=asked[best].part,
-        turn=asked[best].turn,
+        part=queries[best].part,
+        turn=queries[best].turn,
     )

@@ -55,16 +55,16 @@ class Shared(NamedTuple):
 
     Parameters
     ----------
-    asked : (n,) int64 ndarray
+    numbers : (n,) int64 ndarray
         Which of m signatures the first of each pair is.
     places : (k,) int64 ndarray
-        For each bucket that a pair shares 121 * asked + 1 + its place among the buckets of the first; pair
-        after pair. Each pair has at least one entry: 121 * asked stands for no bucket.
+        For each bucket that a pair shares 121 * number + 1 + its place among the buckets of the first; pair
+        after pair. Each pair has at least one entry: 121 * number stands for no bucket.
     starts : (n,) int64 ndarray
         Where each pair begins in `places`.
     """
 
-    asked: NDArray[np.int64]
+    numbers: NDArray[np.int64]
     places: NDArray[np.int64]
     starts: NDArray[np.int64]
 
@@ -99,29 +99,29 @@ def held_by(signatures: Signatures) -> Held:
     )
 
 
-def shared_by(held: Held, others: Held, asked: NDArray[np.int64], rows: NDArray[np.int64]) -> Shared:
+def shared_by(held: Held, others: Held, numbers: NDArray[np.int64], rows: NDArray[np.int64]) -> Shared:
     """Return what n pairs share.
 
     Parameters
     ----------
     held, others : Held
         Of m signatures, and of those that they are compared with.
-    asked, rows : (n,) int64 ndarray
+    numbers, rows : (n,) int64 ndarray
         Which of the first, and which of the others, is in each pair.
     """
     m = len(held.buckets)
     place_of = np.zeros((m, BUCKETS), np.int8)
     number, place = np.nonzero(held.is_held)
     place_of[number, held.buckets[number, place]] = place + 1
-    found = place_of.reshape(-1)[asked[:, None] * BUCKETS + others.buckets[rows]]
+    found = place_of.reshape(-1)[numbers[:, None] * BUCKETS + others.buckets[rows]]
     is_shared = (found > 0) & others.is_held[rows]
     # Pairs that share nothing need an entry, too: `reduceat` cannot sum empty ranges.
     found[:, 0] *= is_shared[:, 0]
     is_shared[:, 0] = True
     counts = np.count_nonzero(is_shared, axis=1)
     starts = np.cumsum(counts) - counts
-    places = np.repeat(asked * (BUCKETS_HELD + 1), counts) + found[is_shared]
-    return Shared(asked, places, starts)
+    places = np.repeat(numbers * (BUCKETS_HELD + 1), counts) + found[is_shared]
+    return Shared(numbers, places, starts)
 
 
 def scores_of(
@@ -137,7 +137,7 @@ def scores_of(
     ----------
     held : Held
     averages : (m, 3) float64 ndarray
-        Of the signatures that are asked for.
+        Of the query signatures.
     nonempty : (98,304,) bool ndarray
         Which buckets some live image holds.
     shared : Shared
@@ -147,12 +147,12 @@ def scores_of(
     weights = np.zeros((len(averages), BUCKETS_HELD + 1), np.int64)
     weights[:, 1:] = _WEIGHTS[held.buckets // (2 * PLANE), BIN_OF[held.buckets % PLANE]]
     weights[:, 1:] *= held.is_held & nonempty[held.buckets]
-    divisors = weights.sum(axis=1)[shared.asked]
+    divisors = weights.sum(axis=1)[shared.numbers]
     hundredths = np.add.reduceat(weights.reshape(-1)[shared.places], shared.starts)
     costs = np.repeat(_WEIGHTS[None, :, 0], len(averages), axis=0)
     costs[is_grey(averages), 1:] = 0
     own, theirs = (stored_averages(each).astype(np.float64) for each in (averages, of_others))
-    apart = costs[shared.asked] * np.abs(own[shared.asked] - theirs)
+    apart = costs[shared.numbers] * np.abs(own[shared.numbers] - theirs)
     net = hundredths - (apart[:, 0] + apart[:, 1] + apart[:, 2])
     scores: NDArray[np.float64] = np.where(divisors > 0, net * 100.0 / np.maximum(divisors, 1), 0.0)
     return scores

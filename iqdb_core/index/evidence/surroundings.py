@@ -61,7 +61,7 @@ _STARTS, _WIDTHS = _supports()
 
 
 def without_surroundings(
-    asked: Sequence[QuerySignature],
+    queries: Sequence[QuerySignature],
     held: Held,
     others: Held,
     rows: NDArray[np.int64],
@@ -70,12 +70,12 @@ def without_surroundings(
     logits: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """Return log odds, at most `MOST_ODDS` for pairs of which `share_surroundings` is true."""
-    is_around = share_surroundings(asked, held, others, rows, shared, scores, logits)
+    is_around = share_surroundings(queries, held, others, rows, shared, scores, logits)
     return np.where(is_around, np.minimum(logits, MOST_ODDS), logits)
 
 
 def share_surroundings(
-    asked: Sequence[QuerySignature],
+    queries: Sequence[QuerySignature],
     held: Held,
     others: Held,
     rows: NDArray[np.int64],
@@ -87,11 +87,11 @@ def share_surroundings(
 
     Parameters
     ----------
-    asked : sequence of QuerySignature
-        The first of each pair, which `shared.asked` numbers. Where nobody knows the size of the whole
+    queries : sequence of QuerySignature
+        The first of each pair; `shared.numbers` says which. Where nobody knows the size of the whole
         picture, as in a search by hash, no pair does.
     held, others : Held
-        Of the signatures of `asked`, and of what they are compared with.
+        Of the signatures of `queries`, and of what they are compared with.
     rows : (n,) int64 ndarray
         Which of the others is in each pair.
     shared : Shared
@@ -102,11 +102,11 @@ def share_surroundings(
     """
     found = np.zeros(len(logits), np.bool_)
     likely = np.flatnonzero((logits > MOST_ODDS) & (scores < MOST_SCORE))
-    for number in np.unique(shared.asked[likely]).tolist():
-        inner = _inner_parts(asked, number)
+    for number in np.unique(shared.numbers[likely]).tolist():
+        inner = _inner_parts(queries, number)
         if inner is None:
             continue
-        pairs = likely[shared.asked[likely] == number]
+        pairs = likely[shared.numbers[likely] == number]
         inside, outside = inner.sides(held.buckets[number], held.is_informative[number])
         is_shared = _is_shared(shared, pairs)
         counts, around = inside.sum(axis=1), outside.sum(axis=1)
@@ -158,9 +158,9 @@ class _Inner:
         return inside.reshape(shape).astype(np.float64), outside.reshape(shape).astype(np.float64)
 
 
-def _inner_parts(asked: Sequence[QuerySignature], number: int) -> _Inner | None:
+def _inner_parts(queries: Sequence[QuerySignature], number: int) -> _Inner | None:
     """Return the parts inside of what a signature is of; None without any, or for turns but the mirror."""
-    one, size = asked[number], asked[0].size
+    one, size = queries[number], queries[0].size
     if size is None or one.turn not in {"none", "mirror"}:
         return None
     x, y, width, height = 0, 0, *size
@@ -169,7 +169,7 @@ def _inner_parts(asked: Sequence[QuerySignature], number: int) -> _Inner | None:
     area = width * height
     boxes = [
         (inner.x - x, inner.y - y, inner.x - x + inner.width, inner.y - y + inner.height)
-        for inner in (other.part for other in asked if other.turn == "none")
+        for inner in (other.part for other in queries if other.turn == "none")
         if inner is not None and LEAST_AREA * area <= inner.width * inner.height <= MOST_AREA * area
     ]
     boxes = [box for box in boxes if min(box[0], box[1], width - box[2], height - box[3]) >= -_MARGIN]
