@@ -74,7 +74,7 @@ def test_every_code_block_of_the_documents_runs(document: Path, server: ServerPr
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_what_a_document_names_exists(document: Path) -> None:
     text = document.read_text()
-    for name in re.findall(r"\b(?:docs|deploy)/[\w/.-]*\w", text):
+    for name in re.findall(r"\b(?:docs|deploy)/[\w/.@-]*\w", text):
         assert (ROOT / name).exists(), name
     for name in re.findall(r"\b([A-Z]{4,}\.md)\b", text):
         assert (ROOT / name).exists(), name

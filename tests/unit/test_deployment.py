@@ -282,15 +282,40 @@ def test_errors_of_nginx_have_the_form_of_the_servers() -> None:
         assert "limit_" not in blocks[path]
 
 
+def service_of(unit: str) -> dict[str, str]:
+    parser = configparser.RawConfigParser(strict=False)
+    parser.optionxform = str  # type: ignore[assignment, method-assign]
+    parser.read(ROOT / "deploy" / "systemd" / unit)
+    return dict(parser["Service"])
+
+
 def test_the_unit_starts_a_role_and_gives_it_time() -> None:
-    unit = configparser.ConfigParser(strict=False)
-    unit.optionxform = str  # type: ignore[assignment, method-assign]
-    unit.read(ROOT / "deploy" / "systemd" / "iqdb.service")
-    words = shlex.split(unit["Service"]["ExecStart"])
+    service = service_of("iqdb.service")
+    words = shlex.split(service["ExecStart"])
     assert Path(words[0]).name == "iqdb"
     assert role_of(words[1:]) == "http"
-    assert int(unit["Service"]["TimeoutStopSec"]) > GRACE_S
-    assert unit["Service"]["StateDirectory"] == Path(words[-1]).parent.name
+    assert int(service["TimeoutStopSec"]) > GRACE_S
+    assert service["StateDirectory"] == Path(words[-1]).parent.name
+
+
+def test_the_unit_of_all_other_roles_differs_in_nothing_else() -> None:
+    """They are one user, since systemd gives the folders that they share to the one that starts."""
+    service, roles = service_of("iqdb.service"), service_of("iqdb@.service")
+    changed = {name for name in service | roles if service.get(name) != roles.get(name)}
+    assert changed == {"ExecStart", "EnvironmentFile", "User"}
+    command = roles["ExecStart"].removeprefix("/opt/iqdb/bin/iqdb ")
+    assert command == "%i"
+    assert int(roles["TimeoutStopSec"]) > Settings().task_time_limit_s + LEAVE_S
+    named = set(re.findall(r"\biqdb@(\w+)", (ROOT / "docs" / "scaling.md").read_text()))
+    assert {role_of([name]) for name in named} == {"api", "worker", "query"}
+
+
+def test_images_are_copied_into_the_database_that_compose_starts() -> None:
+    text = (ROOT / "docs" / "scaling.md").read_text()
+    [command] = re.findall(r"docker compose run .* migrate (migrate /old.*)", text)
+    assert role_of(words_of(f"iqdb {command}")) == "migrate"
+    address = SERVICES["migrate"]["environment"]["IQDB_DATABASE_URL"]
+    assert command.endswith(f'"{address.replace("${POSTGRES_PASSWORD:-iqdb}", "$POSTGRES_PASSWORD")}"')
 
 
 def test_containers_have_no_rights_they_do_not_need() -> None:
