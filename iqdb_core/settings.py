@@ -18,11 +18,11 @@ from iqdb_core.errors import WrongUsage
 from iqdb_core.machine import usable_cores
 from iqdb_core.settings_errors import sentence
 from iqdb_core.settings_terms import (
+    COMMANDS,
     DISTRIBUTED,
     FRONT_ENDS,
     INDEXES,
     MOST_S,
-    PEOPLE,
     ROLES,
     SERVERS,
     WORKER,
@@ -50,11 +50,11 @@ class Settings(BaseSettings):
     database_url: str = option(
         "iqdb.sqlite",
         "the signature store: an SQLite file, or a Postgres URL",
-        [*ROLES[:-1], PEOPLE],
+        [*ROLES[:-1], COMMANDS],
         Group.PLACES,
         alias="--db",
     )
-    url: str = option("", "a server to work on, instead of a database", [PEOPLE], Group.PLACES)
+    url: str = option("", "a server to work on, instead of a database", [COMMANDS], Group.PLACES)
     redis_url: str = option(
         "redis://127.0.0.1:6379/0",
         "the queue: `redis://`, `rediss://` (with TLS), or a `sentinel://` per sentinel, separated by `;`",
@@ -85,13 +85,13 @@ class Settings(BaseSettings):
     )
 
     max_upload_bytes: int = option(
-        64 * MIB, "largest body of one image", [*FRONT_ENDS, PEOPLE], Group.LIMITS, above=0
+        64 * MIB, "largest body of one image", [*FRONT_ENDS, COMMANDS], Group.LIMITS, above=0
     )
     max_batch_bytes: int = option(256 * MIB, "largest body of a batch", FRONT_ENDS, Group.LIMITS, above=0)
     max_pixels: int = option(
         100_000_000,
         "most pixels of an image; checked in its header before anything is decoded",
-        [*FRONT_ENDS, "worker", PEOPLE],
+        [*FRONT_ENDS, "worker", COMMANDS],
         Group.LIMITS,
         above=0,
     )
@@ -148,7 +148,7 @@ class Settings(BaseSettings):
     token: str = option(
         "",
         "a token with the right to write (`Authorization: Bearer TOKEN`); better given in the environment",
-        [*FRONT_ENDS, PEOPLE],
+        [*FRONT_ENDS, COMMANDS],
         Group.ACCESS,
     )
     tokens: str = option(
@@ -328,7 +328,7 @@ class Settings(BaseSettings):
     log_level: LogLevel = option(
         LogLevel.WARNING,
         "lowest level that is logged",
-        [*ROLES, PEOPLE],
+        [*ROLES, COMMANDS],
         Group.LOG,
         shown="warning",
     )

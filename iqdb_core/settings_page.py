@@ -21,7 +21,7 @@ given, the command line wins.
 - A value that cannot work ends the command with exit code 2 and a message that says what would be right.
 
 The column *role* names the commands that take the option: the roles of a server, `upgrade` and `migrate`.
-*people* stands for all the other commands (`add`, `search`, ...); `iqdb COMMAND --help` lists those of each.
+*commands* stands for all the others (`add`, `search`, ...); `iqdb COMMAND --help` lists those of each.
 """
 
 

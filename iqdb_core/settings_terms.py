@@ -17,8 +17,8 @@ DISTRIBUTED: Final = ("api", "query", "worker")
 WORKER: Final = ("worker",)
 SERVERS: Final = ("http", "api", "query")
 ROLES: Final = ("http", "api", "query", "worker", "upgrade", "migrate")
-PEOPLE: Final = "people"
-"""Stands for all commands that are not server roles: `add`, `search` and so on."""
+COMMANDS: Final = "commands"
+"""Stands for all commands that are no roles: `add`, `search` and so on."""
 
 MOST: Final = 2**53 - 1
 """Largest integer that scripts in Redis and browsers represent exactly."""

@@ -44,7 +44,7 @@ def with_settings(
     Parameters
     ----------
     role : str
-        One of `iqdb_core.settings_terms.ROLES`, or `PEOPLE`.
+        One of `iqdb_core.settings_terms.ROLES`, or `COMMANDS`.
     only : tuple of str, optional
         Offer only these options.
     without : mapping of str to str, optional

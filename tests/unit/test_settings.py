@@ -9,7 +9,7 @@ import pytest
 
 from iqdb_core.errors import WrongUsage
 from iqdb_core.settings import Settings, alias_of, fields_of, flags_of, shown_default
-from iqdb_core.settings_terms import PEOPLE, ROLES
+from iqdb_core.settings_terms import COMMANDS, ROLES
 from iqdb_core.settings_unknown import warn_of_unknown
 
 
@@ -89,7 +89,7 @@ def test_a_variable_that_is_no_setting_is_warned_about(caplog: pytest.LogCapture
 
 
 def test_every_option_belongs_to_a_role_and_is_described() -> None:
-    assert set(Settings.model_fields) == {name for role in (*ROLES, PEOPLE) for name in fields_of(role)}
+    assert set(Settings.model_fields) == {name for role in (*ROLES, COMMANDS) for name in fields_of(role)}
     assert all(field.description for field in Settings.model_fields.values())
 
 

@@ -34,7 +34,7 @@ INTERRUPTED: Final = 130
 
 
 @app.command()
-@with_settings("people")
+@with_settings("commands")
 def add(
     settings: Settings,
     paths: Annotated[

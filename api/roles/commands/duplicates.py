@@ -45,7 +45,7 @@ class DuplicatesFormat(StrEnum):
 
 
 @app.command()
-@with_settings("people", only=TARGET)
+@with_settings("commands", only=TARGET)
 def duplicates(
     settings: Settings,
     *,

@@ -43,7 +43,7 @@ class Turns(StrEnum):
 
 
 @app.command()
-@with_settings("people", only=(*DECODING, *TARGET))
+@with_settings("commands", only=(*DECODING, *TARGET))
 def search(
     settings: Settings,
     picture: Annotated[
@@ -108,7 +108,7 @@ def _open(source: str | None, *, is_of_this_machine: bool) -> None:
 
 
 @app.command(name="hash")
-@with_settings("people", only=DECODING)
+@with_settings("commands", only=DECODING)
 def hash_command(
     settings: Settings,
     files: Annotated[list[Path], typer.Argument(help="pictures")],
@@ -146,7 +146,7 @@ def hash_command(
 
 
 @app.command()
-@with_settings("people", only=DECODING)
+@with_settings("commands", only=DECODING)
 def compare(
     settings: Settings,
     first: Annotated[str, typer.Argument(help="a picture: a file, an address or a hash")],

@@ -43,7 +43,7 @@ class ExportFormat(StrEnum):
 
 
 @app.command()
-@with_settings("people", only=TARGET)
+@with_settings("commands", only=TARGET)
 def rm(
     settings: Settings,
     ids: Annotated[list[int] | None, typer.Argument(help="ids of images", min=0)] = None,
@@ -95,7 +95,7 @@ def rm(
 
 
 @app.command()
-@with_settings("people", only=TARGET)
+@with_settings("commands", only=TARGET)
 def status(
     settings: Settings, *, json: Annotated[bool, typer.Option("--json", help="as JSON")] = False
 ) -> None:
@@ -109,7 +109,7 @@ def status(
 
 
 @app.command()
-@with_settings("people", only=TARGET)
+@with_settings("commands", only=TARGET)
 def export(
     settings: Settings,
     file: Annotated[str, typer.Argument(help="a new file, or - for standard output")],
@@ -160,7 +160,7 @@ def _write(images: Iterable[Image], form: ExportFormat, out: TextIO) -> int:
 
 
 @app.command()
-@with_settings("people", only=LOCAL, without=_no_server("backup", "GET /export gives all that it holds"))
+@with_settings("commands", only=LOCAL, without=_no_server("backup", "GET /export gives all that it holds"))
 def backup(
     settings: Settings, file: Annotated[Path, typer.Argument(help="a new file; it must not be there yet")]
 ) -> None:
@@ -182,7 +182,7 @@ def backup(
 
 
 @app.command()
-@with_settings("people", only=LOCAL, without=_no_server("check", "run it where the database is"))
+@with_settings("commands", only=LOCAL, without=_no_server("check", "run it where the database is"))
 def check(
     settings: Settings,
     *,
