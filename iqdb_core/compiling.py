@@ -69,7 +69,6 @@ class Compilation:
         self._children: list[subprocess.Popen[bytes]] = []
         self._lock = threading.Lock()
         self._is_closed = False
-        self._is_fast = False
         self._over = threading.Event()
         self._ready = {room: threading.Event() for room in rooms}
         self._wanted = {room: threading.Event() for room in rooms}
@@ -85,11 +84,6 @@ class Compilation:
     def is_kept(self) -> bool:
         """Whether everything is compiled on disk, so that it is loaded within a second of `begin`."""
         return self._is_kept
-
-    @property
-    def is_fast(self) -> bool:
-        """Whether the compiled forms of all rooms are in use."""
-        return self._is_fast
 
     def begin(self, last: Room | None = None) -> None:
         """Begin, unless it has begun already.
@@ -148,7 +142,6 @@ class Compilation:
         except Exception as error:  # noqa: BLE001 - answers stay correct, only slower, and the log says why
             _log.error("kernels could not be compiled", exc_info=error, extra={"action": "compiling_failed"})
         else:
-            self._is_fast = True
             if not self._is_kept:
                 self._on_fast(time.monotonic() - start)
         finally:

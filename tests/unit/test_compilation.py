@@ -30,50 +30,31 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     forms.use_preferred()
 
 
+@pytest.fixture
+def loaded(gate: threading.Event, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The rooms whose kernels are all loaded, in this order."""
+    rooms: list[str] = []
+    monkeypatch.setattr(compiling.index, "warm_up", lambda: rooms.append("index"))
+    monkeypatch.setattr(compiling.signature, "warm_up", lambda: gate.wait(60) and rooms.append("signature"))
+    return rooms
+
+
 def nothing(*_: object) -> None:
     pass
 
 
-def test_the_index_is_loaded_first(gate: threading.Event) -> None:
-    compilation = Compilation(("signature", "index"), on_compiling=nothing, on_fast=nothing)
-    compilation.wait("index")
-    assert not compilation.is_fast
-    gate.set()
-    compilation.begin()
-    compilation.wait("signature")
-    wait_until(lambda: compilation.is_fast, 60)
-
-
 def test_kernels_left_for_later_are_loaded_at_their_first_call(
-    gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+    gate: threading.Event, loaded: list[str]
 ) -> None:
-    loaded: list[str] = []
-    monkeypatch.setattr(compiling.index, "warm_up", lambda: loaded.append("index"))
-    monkeypatch.setattr(compiling.signature, "warm_up", lambda: loaded.append("signature"))
     compilation = Compilation(("signature", "index"), on_compiling=nothing, on_fast=nothing)
     assert compilation.is_kept
     compilation.begin("index")
     compilation.wait("index")
     assert loaded == []
-    assert not compilation.is_fast
-    compilation.begin()
-    wait_until(lambda: compilation.is_fast, 60)
-    assert loaded == ["index", "signature"]
-    gate.set()
-
-
-def test_waiting_for_cached_kernels_does_not_load_them_all(
-    gate: threading.Event, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    loaded: list[bool] = []
-    monkeypatch.setattr(compiling.index, "warm_up", lambda: loaded.append(gate.wait(60)))
-    compilation = Compilation(("index",), on_compiling=nothing, on_fast=nothing)
-    compilation.wait("index")
-    assert loaded == []
-    assert not compilation.is_fast
     compilation.begin()
     gate.set()
-    wait_until(lambda: compilation.is_fast, 60)
+    compilation.wait("signature")
+    wait_until(lambda: loaded == ["index", "signature"], 60)
 
 
 def test_rooms_not_waited_for_are_used_once_fully_loaded(
@@ -88,43 +69,44 @@ def test_rooms_not_waited_for_are_used_once_fully_loaded(
     assert warming.wait(60)
     assert used == []
     gate.set()
-    wait_until(lambda: compilation.is_fast, 60)
-    assert used == ["signature"]
+    wait_until(lambda: used == ["signature"], 60)
 
 
-def test_closing_ends_loading_of_rooms_not_waited_for(gate: threading.Event) -> None:
+def test_closing_ends_loading_of_rooms_not_waited_for(loaded: list[str]) -> None:
     compilation = Compilation(("signature", "index"), on_compiling=nothing, on_fast=nothing)
     compilation.wait("index")
     compilation.close()
     compilation.wait("signature")
-    assert not compilation.is_fast
-    assert not gate.is_set()
+    assert loaded == []
 
 
-def test_closing_ends_all_waiting(gate: threading.Event) -> None:
+@pytest.mark.usefixtures("gate")
+def test_closing_ends_all_waiting() -> None:
     compilation = Compilation(("signature",), on_compiling=nothing, on_fast=nothing)
     waiter = threading.Thread(target=compilation.wait, args=("signature",))
     waiter.start()
     compilation.close()
     waiter.join(60)
     assert not waiter.is_alive()
-    assert not gate.is_set()
-    assert not compilation.is_fast
 
 
 def test_a_failed_load_is_not_reported_as_fast(
-    gate: threading.Event, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail() -> None:
         raise RuntimeError("no compiler")
 
+    monkeypatch.setattr(compiling, "are_kept", lambda _: False)
+    monkeypatch.setattr(compiling.cache_folder, "can_keep", lambda: False)  # compile in this process
     monkeypatch.setattr(compiling.signature, "warm_up", fail)
-    compilation = Compilation(("signature",), on_compiling=nothing, on_fast=nothing)
-    compilation.begin()
-    wait_until(lambda: "could not be compiled" in caplog.text, 60)
-    compilation.wait("signature")
-    assert not compilation.is_fast
-    assert not gate.is_set()
+    reports: list[float] = []
+    compilation = Compilation(("signature",), on_compiling=nothing, on_fast=reports.append)
+    try:
+        compilation.wait("signature")
+        assert "could not be compiled" in caplog.text
+        assert reports == []
+    finally:
+        forms.use_preferred()
 
 
 def test_closing_ends_a_child_whose_neighbour_could_not_be_started(
