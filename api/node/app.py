@@ -25,10 +25,10 @@ from api.search.local import LocalSearch
 from api.web.answers import json_response
 from api.web.errors import BadRequest, message_of
 from api.web.loading import OnFailure, Startup, create_loading_app, startup_of
-from api.web.reading.copies import MAX_EXCLUDED, MAX_OFFSET
 from api.web.reading.parameters import parsed_json, query_parameters
-from api.web.reading.requests import DEFAULT_LIMIT, MAX_LIMIT, image_id_from, json_image_id
+from api.web.reading.requests import image_id_from, json_image_id
 from api.web.reading.sketch import Rank
+from api.web.reading.window import DEFAULT_LIMIT, MAX_EXCLUDED, MAX_LIMIT, MAX_OFFSET
 from api.web.routes import Application
 from api.web.subjects import metrics
 from api.web.subjects.duplicates import duplicates_wanted

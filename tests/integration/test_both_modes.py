@@ -10,8 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from api.ingestion.acceptor import GROUP_JOBS
-from api.web.reading.copies import MAX_EXCLUDED, MAX_OFFSET, NEGATIVE, TURNS
-from api.web.reading.requests import MAX_LIMIT
+from api.web.reading.copies import NEGATIVE, TURNS
+from api.web.reading.window import MAX_EXCLUDED, MAX_LIMIT, MAX_OFFSET
 from iqdb_core import codec
 from iqdb_core.store import open_store
 from tests.fixtures import pictures, stores

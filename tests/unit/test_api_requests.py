@@ -13,9 +13,9 @@ from starlette.requests import Request
 from api.ingestion.picture import Channels
 from api.web.answers import Dialect
 from api.web.errors import BadRequest
-from api.web.reading.copies import window_of
 from api.web.reading.parameters import Parameters, query_values
-from api.web.reading.requests import MAX_LIMIT, image_id_from, json_image_id, picture_of, question_of
+from api.web.reading.requests import image_id_from, json_image_id, picture_of, question_of
+from api.web.reading.window import MAX_LIMIT, window_of
 from iqdb_core import codec
 from iqdb_core.errors import InvalidImageId, IqdbError
 from iqdb_core.model import MAX_IMAGE_ID

@@ -26,8 +26,8 @@ from api.roles.index_slots import PLACE
 from api.roles.process import GRACE_S
 from api.roles.queue_parts import connect_redis, query_urls_of
 from api.search.discovery import PREFIX
-from api.web.reading.copies import MAX_EXCLUDED
 from api.web.reading.requests import MAX_ID_DIGITS
+from api.web.reading.window import MAX_EXCLUDED
 from iqdb_core.errors import WrongUsage
 from iqdb_core.model import MAX_SOURCE_CHARACTERS
 from iqdb_core.settings import OF_OTHERS, Settings, group_of

@@ -5,46 +5,18 @@ Without any of these parameters a query is answered as by IQDB. Called by the ro
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, Final
 
 from api.search.interface import CopiesWanted
 from api.web.answers import Dialect, image_body, named_source
 from api.web.errors import BadRequest
 from api.web.reading.parameters import Parameters
-from api.web.reading.requests import DEFAULT_LIMIT, MAX_LIMIT, image_id_from, json_image_id
+from api.web.reading.window import window_of
 from iqdb_core.model import Copies
 
-MAX_OFFSET: Final = 10_000
-MAX_EXCLUDED: Final = 1_000
 TURNS: Final = ("none", "mirror", "all")
 NEGATIVE: Final = "negative"
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """Which matches of a query are wanted.
-
-    Parameters
-    ----------
-    limit : int
-    offset : int
-        Matches skipped before the first.
-    exclude : frozenset of int
-        Ids left out.
-    """
-
-    limit: int
-    offset: int
-    exclude: frozenset[int]
-
-
-def window_of(params: Parameters) -> Window:
-    """Return which matches a request wants."""
-    limit = params.integer("limit", 1, MAX_LIMIT)
-    offset = params.integer("offset", 0, MAX_OFFSET)
-    return Window(DEFAULT_LIMIT if limit is None else limit, offset or 0, _excluded(params.get("exclude")))
 
 
 def copies_wanted(params: Parameters) -> CopiesWanted | None:
@@ -107,20 +79,3 @@ def _turns(text: str | None) -> str | None:
     if not (words[0] in TURNS and words[1:] in ([], [NEGATIVE])):
         raise BadRequest(f"turns must be one of {', '.join(TURNS)}, with or without ',{NEGATIVE}'")
     return text
-
-
-def _excluded(value: object) -> frozenset[int]:
-    if value is None:
-        return frozenset()
-    words: Sequence[object]
-    if isinstance(value, str):
-        words = value.split(",", MAX_EXCLUDED)
-    elif isinstance(value, list):
-        words = value
-    else:
-        words = [value]
-    if len(words) > MAX_EXCLUDED:
-        raise BadRequest(f"exclude takes at most {MAX_EXCLUDED} ids")
-    return frozenset(
-        image_id_from(word.strip()) if isinstance(word, str) else json_image_id(word) for word in words
-    )

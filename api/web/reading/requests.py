@@ -19,8 +19,6 @@ from iqdb_core.codec import check_source
 from iqdb_core.errors import InvalidImageId
 from iqdb_core.model import MAX_IMAGE_ID
 
-DEFAULT_LIMIT: Final = 10
-MAX_LIMIT: Final = 1000
 MAX_ID_DIGITS: Final = 19
 IF_ABSENT: Final = "if_absent"
 """The parameter that forbids replacing an image."""

@@ -12,7 +12,8 @@ from api.web.answers import json_response
 from api.web.document.jobs import JOB, JOBS
 from api.web.errors import BadRequest
 from api.web.reading.parameters import query_parameters
-from api.web.reading.requests import MAX_ID_DIGITS, MAX_LIMIT
+from api.web.reading.requests import MAX_ID_DIGITS
+from api.web.reading.window import MAX_LIMIT
 from api.web.services import services_of
 from iqdb_core import codec
 from iqdb_core.jobs.model import Job, JobState

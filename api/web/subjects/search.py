@@ -16,11 +16,12 @@ from api.search.interface import CopiesWanted
 from api.web.answers import json_response, match_bodies
 from api.web.document.queries import FIND, FIND_BY_GET
 from api.web.reading.body import disconnected
-from api.web.reading.copies import copies_wanted, copy_bodies, window_of
+from api.web.reading.copies import copies_wanted, copy_bodies
 from api.web.reading.fetching import parameters_with_picture
 from api.web.reading.parameters import Parameters
 from api.web.reading.requests import question_of
 from api.web.reading.sketch import ranking_of
+from api.web.reading.window import window_of
 from api.web.services import Services, services_of
 from iqdb_core.model import Copies, QuerySignature
 from iqdb_core.signature import ReadImage, turned
