@@ -14,7 +14,7 @@ from api.ingestion.picture import Channels
 from api.web.answers import Dialect
 from api.web.errors import BadRequest
 from api.web.reading.parameters import Parameters, query_values
-from api.web.reading.requests import image_id_from, json_image_id, picture_of, question_of
+from api.web.reading.requests import image_id_from, json_image_id, picture_of, picture_or_id_of
 from api.web.reading.window import MAX_LIMIT, window_of
 from iqdb_core import codec
 from iqdb_core.errors import InvalidImageId, IqdbError
@@ -78,9 +78,8 @@ def test_a_number_is_finite_or_refused(value: object) -> None:
 
 
 def test_absent_words_mean_their_defaults() -> None:
-    asked = question_of(said(hash=HASH))
-    assert asked.min_score is None
-    assert window_of(said(hash=HASH)).limit == 10
+    window = window_of(said(hash=HASH))
+    assert (window.limit, window.min_score) == (10, None)
     assert said().integer("limit", 1, 2) is None
     assert said().number("min_score") is None
 
@@ -117,4 +116,4 @@ def test_a_query_string_may_have_any_letters() -> None:
 )
 def test_requests_without_a_valid_picture_are_refused(values: dict[str, Any]) -> None:
     with pytest.raises(BadRequest):
-        question_of(said(**values))
+        picture_or_id_of(said(**values))

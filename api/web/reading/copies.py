@@ -43,7 +43,7 @@ def copies_wanted(params: Parameters) -> CopiesWanted | None:
         exclude=window.exclude,
         turns=_turns(turns),
         has_parts=find is not None,
-        min_score=params.number("min_score"),
+        min_score=window.min_score,
         **least,
     )
 

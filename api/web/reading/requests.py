@@ -1,11 +1,10 @@
-"""Interprets parameters as pictures, questions and ids; anything unclear is a BadRequest with advice.
+"""Interprets parameters as pictures, ids and flags; anything unclear is a BadRequest with advice.
 
 `parameters` reads the values; this file gives them meaning. Called by the routes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from starlette.datastructures import UploadFile
@@ -24,14 +23,6 @@ IF_ABSENT: Final = "if_absent"
 """The parameter that forbids replacing an image."""
 _YES: Final = frozenset({"true", "1", "yes"})
 _NO: Final = frozenset({"false", "0", "no"})
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A query: by picture, or by the id of a known image."""
-
-    picture: Picture | int
-    min_score: float | None
 
 
 def image_id_from(text: str) -> int:
@@ -64,17 +55,14 @@ def json_image_ids(body: object, most: int) -> list[int]:
     return [json_image_id(value) for value in values]
 
 
-def question_of(params: Parameters) -> Question:
-    """Return the question of a query."""
+def picture_or_id_of(params: Parameters) -> Picture | int:
+    """Return the picture of a query, or the id of the known image that it names instead."""
     image_id = params.get("post_id")
-    picture: Picture | int
     if image_id is None:
-        picture = picture_of(params)
-    elif any(params.get(name) is not None for name in ("file", "hash", "channels")):
+        return picture_of(params)
+    if any(params.get(name) is not None for name in ("file", "hash", "channels")):
         raise BadRequest("give one of 'file', 'channels', 'hash' and 'post_id', not several")
-    else:
-        picture = image_id_from(image_id) if isinstance(image_id, str) else json_image_id(image_id)
-    return Question(picture, params.number("min_score"))
+    return image_id_from(image_id) if isinstance(image_id, str) else json_image_id(image_id)
 
 
 def picture_of(params: Parameters) -> Picture:

@@ -27,18 +27,26 @@ class Window:
         Matches skipped before the first.
     exclude : frozenset of int
         Ids left out.
+    min_score : float or None
+        Matches below it are left out.
     """
 
     limit: int
     offset: int
     exclude: frozenset[int]
+    min_score: float | None
 
 
 def window_of(params: Parameters) -> Window:
     """Return which matches a request wants."""
     limit = params.integer("limit", 1, MAX_LIMIT)
     offset = params.integer("offset", 0, MAX_OFFSET)
-    return Window(DEFAULT_LIMIT if limit is None else limit, offset or 0, _excluded(params.get("exclude")))
+    return Window(
+        limit=DEFAULT_LIMIT if limit is None else limit,
+        offset=offset or 0,
+        exclude=_excluded(params.get("exclude")),
+        min_score=params.number("min_score"),
+    )
 
 
 def _excluded(value: object) -> frozenset[int]:

@@ -19,7 +19,7 @@ from api.web.reading.body import disconnected
 from api.web.reading.copies import copies_wanted, copy_bodies
 from api.web.reading.fetching import parameters_with_picture
 from api.web.reading.parameters import Parameters
-from api.web.reading.requests import question_of
+from api.web.reading.requests import picture_or_id_of
 from api.web.reading.sketch import ranking_of
 from api.web.reading.window import window_of
 from api.web.services import Services, services_of
@@ -68,21 +68,21 @@ async def query(request: Request) -> Response:
 
 async def answer(services: Services, params: Parameters, gone: Gone) -> Answer:
     """Return the result of a query; if the client disconnects, a waiting picture is not decoded."""
-    question = question_of(params)
+    picture = picture_or_id_of(params)
     rank = ranking_of(services.search, params)
     wanted = copies_wanted(params)
     if wanted is not None:
-        copies, is_damaged = await find_copies(services, question.picture, wanted, gone)
+        copies, is_damaged = await find_copies(services, picture, wanted, gone)
         sources = await services.search.sources([match.image_id for match in copies.matches])
         return Answer(copy_bodies(copies, sources, params.dialect), copies.detail, is_damaged)
     window = window_of(params)
-    if isinstance(question.picture, int):
-        read = ReadImage(await services.search.get(question.picture), is_damaged=False)
+    if isinstance(picture, int):
+        read = ReadImage(await services.search.get(picture), is_damaged=False)
     else:
-        read = await services.hasher.read(question.picture, gone=gone)
+        read = await services.hasher.read(picture, gone=gone)
     # Excluded images are skipped afterwards, so ask for more.
     limit = window.offset + window.limit + len(window.exclude)
-    matches = await rank(read.signature, limit, question.min_score)
+    matches = await rank(read.signature, limit, window.min_score)
     if window.exclude:
         matches = [match for match in matches if match.image_id not in window.exclude]
     shown = matches[window.offset : window.offset + window.limit]
