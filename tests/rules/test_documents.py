@@ -5,13 +5,15 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from api.roles.cli import COMMANDS, load
+from api.web.document.queries import FIND_BY_GET
 from api.web.errors import STATUSES
-from iqdb_client import Client
+from iqdb_client import Client, Question
 from iqdb_core.settings import OF_OTHERS, PREFIX, Settings, fields_of, flags_of, shown_default
 from iqdb_core.settings_page import settings_page
 from iqdb_core.settings_terms import ROLES
@@ -141,6 +143,13 @@ def test_every_method_of_the_client_is_documented() -> None:
     cells = re.findall(r"^\| (`[^|]*)", page, re.MULTILINE)
     documented = {name for cell in cells for name in re.findall(r"`(\w+)\(", cell)}
     assert documented == {name for name in vars(Client) if not name.startswith("_")} - {"close"}
+
+
+def test_the_client_sends_every_parameter_of_a_query() -> None:
+    described = {parameter["name"] for parameter in FIND_BY_GET["parameters"]}
+    sent = {field.name for field in fields(Question)}
+    assert sent == described - {"hash", "post_id"}
+    assert Question(**dict.fromkeys(sent - {"exclude"}, 1), exclude=(1,)).parameters().keys() == sent
 
 
 def test_commands_of_celery_and_honcho_do_what_the_documents_mean() -> None:
