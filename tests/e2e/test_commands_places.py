@@ -148,8 +148,7 @@ def test_an_export_that_is_cut_short_leaves_nothing(tmp_path: Path, name: str) -
 
 
 @pytest.mark.waits
-@pytest.mark.parametrize("blow", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
-def test_a_killed_export_leaves_no_file_of_that_name(folder: Path, blow: signal.Signals) -> None:
+def test_a_killed_export_leaves_no_file_of_that_name(folder: Path) -> None:
     row = (
         "(post_id, avglf1, avglf2, avglf3, sig) SELECT post_id + {0}, avglf1, avglf2, avglf3, sig FROM images"
     )
@@ -164,14 +163,15 @@ def test_a_killed_export_leaves_no_file_of_that_name(folder: Path, blow: signal.
             connection.execute(f"INSERT INTO images {row.format(2**doubling)}")
     assert run("upgrade", "--database-url", "big.sqlite", folder=folder).returncode == 0
     part = folder / "a.ndjson.part"
-    with Running("export", "a.ndjson", "--db", "big.sqlite", folder=folder) as started:
-        wait_until(lambda: part.exists() or started.poll() is not None, 60, what="the export has begun")
-        started.send_signal(blow)
-        code, errors = started.wait_end(), started.errors()
-    assert code == (-9 if blow is signal.SIGKILL else 130), errors
-    assert "Traceback" not in errors
-    assert not (folder / "a.ndjson").exists()
-    assert part.exists() is (blow is signal.SIGKILL)
+    for blow, ends_with in ((signal.SIGTERM, 130), (signal.SIGKILL, -9)):
+        with Running("export", "a.ndjson", "--db", "big.sqlite", folder=folder) as started:
+            wait_until(lambda: part.exists() or started.poll() is not None, 60, what="the export has begun")
+            started.send_signal(blow)
+            code, errors = started.wait_end(), started.errors()
+        assert code == ends_with, errors
+        assert "Traceback" not in errors
+        assert not (folder / "a.ndjson").exists()
+        assert part.exists() is (blow is signal.SIGKILL)
     again = run("export", "a.ndjson", "--db", "big.sqlite", folder=folder)
     assert (again.returncode, part.exists()) == (0, False), again.stderr
 
@@ -209,7 +209,7 @@ def test_a_command_that_is_ended_leaves_no_temporary_folder(
 
 
 @pytest.mark.waits
-@pytest.mark.parametrize("arguments", [("search", "7"), ("add", "local.jpg"), ("status",), ("export", "-")])
+@pytest.mark.parametrize("arguments", [("search", "7"), ("add", "local.jpg")])
 def test_where_nothing_answers_is_said_soon(folder: Path, arguments: tuple[str, ...]) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     begin = time.monotonic()
