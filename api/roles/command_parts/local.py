@@ -152,10 +152,6 @@ class DatabaseTarget:
         ids = [one.image_id for one in self._store.ids_after(after, PAGE_IMAGES)]
         return find_duplicates(self._index, DuplicatesWanted(after, min_likelihood), ids)
 
-    def sources(self, image_ids: Sequence[int]) -> dict[int, str]:
-        """See `Target`."""
-        return self._store.sources_of(image_ids)
-
     def images(self) -> Iterator[Image]:
         """See `Target`."""
         for image in self._store.export():

@@ -210,10 +210,6 @@ class ServerTarget:
 
         return page_of(self._client.duplicates(after, min_likelihood))
 
-    def sources(self, image_ids: Sequence[int]) -> dict[int, str]:
-        """See `Target`."""
-        return {image_id: source for image_id, source in self.there(image_ids).items() if source is not None}
-
     def images(self) -> Iterator[Image]:
         """See `Target`."""
         rest = b""

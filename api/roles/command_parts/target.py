@@ -103,9 +103,6 @@ class Target(Protocol):
     def duplicates(self, after: int, min_likelihood: float) -> DuplicatesPage:
         """Return the next groups of images that show the same picture."""
 
-    def sources(self, image_ids: Sequence[int]) -> dict[int, str]:
-        """Return where images come from, as far as it is known."""
-
     def images(self) -> Iterator[Image]:
         """Yield every image, by ascending id."""
 

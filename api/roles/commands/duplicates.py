@@ -93,7 +93,7 @@ def duplicates(
         try:
             while True:
                 page = target.duplicates(position, min_likelihood)
-                sources = target.sources([one for group in page.groups for one in group.image_ids])
+                sources = target.there([one for group in page.groups for one in group.image_ids])
                 every = [_told(found, sources, is_here=not settings.url) for found in page.groups]
                 told = [one for one in every if len(one.group.image_ids) > 1]
                 if told:  # all of a page or nothing: who goes on begins with a page
@@ -141,7 +141,7 @@ class _Told:
         return self.group.image_ids[0]
 
 
-def _told(found: Group, sources: Mapping[int, str], *, is_here: bool) -> _Told:
+def _told(found: Group, sources: Mapping[int, str | None], *, is_here: bool) -> _Told:
     """Return a group as it is told; `is_here`: sources are files of this machine, if they are files."""
     known = {one: name for one in found.image_ids if (name := sources.get(one))}
     if not is_here:
