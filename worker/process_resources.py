@@ -15,7 +15,7 @@ from iqdb_core.settings import Settings
 from iqdb_core.signature import DecodeLimits, read_timed
 from iqdb_core.store import SignatureStore, StoreTimeouts, open_store
 from worker.handlers import IngestHandler, TaskLimits
-from worker.watched_store import WatchedStore
+from worker.timed_store import TimedStore
 
 LINGER_S: Final = 0.5
 """How long a task listens before it ends: a message through Celery costs as much as hashing two images."""
@@ -94,7 +94,7 @@ class ProcessResources:
         decode_limits = DecodeLimits(settings.max_pixels, refuse_damaged=settings.refuse_damaged)
         return IngestHandler(
             ledger=open_ledger(settings, claimant, lambda: opened().store_id),
-            open_store=lambda: WatchedStore(opened(), tally.observe),
+            open_store=lambda: TimedStore(opened(), tally.observe),
             read_image=partial(
                 read_timed,
                 limits=decode_limits,

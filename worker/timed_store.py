@@ -11,7 +11,7 @@ from worker.handlers import Store
 Observe = Callable[[str, float], None]
 
 
-class WatchedStore:
+class TimedStore:
     """A store whose commits are timed."""
 
     def __init__(self, store: Store, observe: Observe) -> None:
