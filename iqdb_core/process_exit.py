@@ -1,8 +1,9 @@
-"""Ends a process while one of its threads is inside the compiler, which cannot be interrupted.
+"""Ends a process while one of its threads is in a call that cannot be interrupted.
 
-At exit Python tears its modules down while daemon threads still run. A thread inside the compiler, which is
-written in C++, then uses freed memory, and the process crashes after its work was done. A process with such a
-thread exits at once instead. Called by composition roots.
+Such calls are the compiler's, and lookups of names in DNS. At exit Python tears its modules down while daemon
+threads still run. A thread inside the compiler, which is written in C++, then uses freed memory, and the
+process crashes after its work was done. A process with such a thread exits at once instead. Called by
+composition roots, and by `detached`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import NoReturn
 
 
 class DetachedThread(threading.Thread):
-    """A daemon thread that may be inside the compiler when the process ends.
+    """A daemon thread that may be in a call that cannot be interrupted when the process ends.
 
     Parameters
     ----------

@@ -6,10 +6,12 @@ those of redirects included.
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import socket
+from functools import partial
 from typing import Final
+
+from iqdb_core.detached import in_detached_thread
 
 _TRANSLATED: Final = tuple(
     ipaddress.IPv6Network(network)
@@ -34,6 +36,11 @@ def is_public(address: str) -> bool:
 
 
 async def resolve(host: str, port: int) -> list[str]:
-    """Return all addresses of a name, in the order to try them. Raises OSError."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    """Return all addresses of a name, in the order to try them. Raises OSError and UnicodeError.
+
+    The server of the name may let a lookup hang for a minute, long after its fetch was given up. So it has a
+    thread of its own: in the few of the event loop it would delay other lookups, and the server's end.
+    """
+    look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    found = await in_detached_thread(look_up, name="lookup")
     return list(dict.fromkeys(str(address[0]) for _, _, _, _, address in found))

@@ -11,8 +11,11 @@ import ipaddress
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
+
+from iqdb_core.detached import in_detached_thread
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +30,8 @@ Resolve = Callable[[str, int], Awaitable[list[str]]]
 
 async def resolve(host: str, port: int) -> list[str]:
     """Return the addresses of a name, of one IP version only: a node with both would be listed twice."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    found = await in_detached_thread(look_up, name="lookup")  # it may hang for long
     addresses = {str(address[0]) for _, _, _, _, address in found}
     by_version = sorted(addresses, key=lambda address: (ipaddress.ip_address(address).version, address))
     first = ipaddress.ip_address(by_version[0]).version

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
-from typing import Any, Final, Generic, Protocol, TypeVar, cast
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from fastapi import FastAPI
 from starlette.requests import Request
 
 from api.web.errors import install_error_handlers
 from api.web.routes import Application
+from iqdb_core.detached import in_detached_thread
 from iqdb_core.errors import IndexNotReady
-from iqdb_core.process_exit import DetachedThread
 
 
 class Closable(Protocol):
@@ -132,7 +131,7 @@ def create_loading_app(
 
         async def load_services() -> None:
             try:
-                startup.services = await _in_thread(partial(load, startup))
+                startup.services = await in_detached_thread(partial(load, startup), name="load")
             except (Stopped, asyncio.CancelledError):
                 return  # the server was stopped before it was ready
             except BaseException as error:  # noqa: BLE001 - whatever it is, the process must end with it
@@ -159,32 +158,6 @@ def create_loading_app(
     app.state.startup = startup
     install_error_handlers(app)
     return app
-
-
-async def _in_thread(work: Callable[[], T]) -> T:
-    """Run `work` in a daemon thread, which unlike an executor's does not delay the end of the process."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[T] = loop.create_future()
-
-    def settle(result: T | None, error: BaseException | None) -> None:
-        if done.cancelled():
-            return
-        if error is not None:
-            done.set_exception(error)
-        else:
-            done.set_result(cast("T", result))
-
-    def run() -> None:
-        result, failure = None, None
-        try:
-            result = work()
-        except BaseException as error:  # noqa: BLE001 - raised where it is awaited
-            failure = error
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(settle, result, failure)
-
-    DetachedThread(run, name="load").start()
-    return await done
 
 
 def startup_of(request: Request) -> Any:

@@ -112,7 +112,7 @@ def test_every_thread_is_in_the_list_of_threads() -> None:
         path.read_text() for room in ("api", "iqdb_core", "worker") for path in (ROOT / room).rglob("*.py")
     )
     named = set(re.findall(r'thread_name_prefix="([\w-]+)"', code))
-    named |= set(re.findall(r'\b(?:Detached)?Thread\([^\n]*\bname="([\w-]+)"', code))
+    named |= set(re.findall(r'\b(?:(?:Detached)?Thread|in_detached_thread)\([^\n]*\bname="([\w-]+)"', code))
     assert {"follower", "decode", "load"} <= named
     [threads] = re.findall(r"^- \*\*Threads\*\*: (.*?)^- ", ARCHITECTURE, re.MULTILINE | re.DOTALL)
     assert set(re.findall(r"`([\w-]+)`", threads)) == named
