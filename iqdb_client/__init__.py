@@ -7,7 +7,7 @@
         for match in iqdb.query(Path("picture.jpg"), find="copies"):
             print(match.post_id, match.likelihood)
 
-A server that is busy or starting (429, 503) is asked again, when it says so.
+A server that is busy, starting or away is asked again, when it says so.
 """
 
 from __future__ import annotations

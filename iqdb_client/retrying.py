@@ -12,8 +12,16 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
-BUSY: Final = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
-"""Statuses that mean: try again later."""
+BUSY: Final = frozenset(
+    {
+        HTTPStatus.REQUEST_TIMEOUT,
+        HTTPStatus.TOO_MANY_REQUESTS,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        HTTPStatus.BAD_GATEWAY,
+        HTTPStatus.GATEWAY_TIMEOUT,
+    }
+)
+"""Statuses that mean: try again later. The last two are those of a proxy whose server is away or late."""
 OnWait = Callable[[str, float], None]
 """Called before each pause with its cause, and the seconds that will have passed after it."""
 _FIRST_S: Final = 0.2

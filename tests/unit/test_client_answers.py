@@ -99,6 +99,18 @@ def test_an_empty_token_is_none() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("status", [408, 502, 504])
+def test_a_proxy_whose_server_is_away_is_asked_again(status: int) -> None:
+    """Each answer of these statuses is a page of the proxy's; a 408 may be the server's own."""
+    answers = [(status, {}, b"<html>Bad Gateway</html>"), json_answer(200, {"images": 3})]
+
+    async def scenario() -> None:
+        async with HttpPeer(lambda *_: answers.pop(0)) as peer, AsyncClient(peer.url) as client:
+            assert (await client.status()).images == 3
+
+    asyncio.run(scenario())
+
+
 def test_a_redirect_tells_where_to() -> None:
     """As a proxy answers who leaves out the s of https: nobody goes there, a token least of all."""
 
