@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable
 from multiprocessing import current_process
 from typing import Any, NoReturn
 
 from celery import Celery
+from celery.exceptions import CPendingDeprecationWarning
 from celery.signals import worker_init, worker_ready
 
 from iqdb_core.errors import ConfigError, StoreError, StoreInvalid
@@ -42,6 +44,8 @@ def prepare_at_start(
                 tell_store_id(check(settings()))
             except (ConfigError, StoreInvalid) as error:
                 end(error)
+            # Celery recommends, at each lost connection, a setting that was chosen otherwise.
+            warnings.simplefilter("ignore", CPendingDeprecationWarning)
             _make_no_folder()
             end_in_time(sender.hostname, settings().task_time_limit_s + LEAVE_S)
             warm_up()  # before the fork: a child that replaces a killed one finds its kernels loaded

@@ -180,6 +180,7 @@ def test_a_redis_killed_and_restarted_is_found_again(plant: Plant) -> None:
     plant.wait_final(job_ids, 20 * VISIBILITY_S)
     assert plant.stored_ids() == list(range(192))
     assert worker.is_running()
+    assert "PendingDeprecationWarning" not in worker.text()
     plant.assert_clean()
 
 
