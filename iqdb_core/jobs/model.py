@@ -174,9 +174,6 @@ class Job:
     seq : int or None
         From this seq on the feed holds the write (or a newer one to the same image), or the image that
         already had the id of a job with `if_absent`; None in every other case.
-    created_s, updated_s : float
-        When it was accepted, and when it became final or was put back; seconds since 1970 by the clock of
-        Redis.
     source : str or None
         As it was submitted.
     is_damaged : bool
@@ -193,8 +190,6 @@ class Job:
     error: str
     signature: Signature | None
     seq: int | None
-    created_s: float
-    updated_s: float
     source: str | None = None
     is_damaged: bool = False
 

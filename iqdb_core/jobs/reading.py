@@ -198,8 +198,6 @@ def _to_job(job_id: str, answer: dict[bytes, bytes]) -> Job:
         error=fields.get("error", b"").decode(),
         signature=codec.from_bytes(signature) if signature else None,
         seq=int(seq) if seq else None,
-        created_s=int(fields["created"]) / MICROSECONDS,
-        updated_s=int(fields.get("updated", fields["created"])) / MICROSECONDS,
         source=source.decode() if source is not None else None,
         is_damaged="damaged" in fields,
     )

@@ -12,7 +12,7 @@ Keys, below the prefix:
     bytes            sum of the payloads of jobs that are not final
     drain            hash: since jobs bytes, what became final since then; jobs_per_s bytes_per_s, the rates
     job:ID           hash: state kind lane image_id revision bytes source if_absent holder attempts deferrals
-                     reason error signature seq damaged created updated
+                     reason error signature seq damaged
     staged:ID        a payload that is not accepted yet; expires by itself
     payload:ID       what the worker needs; gone when the job is final
     jobs             sorted set of all jobs by revision

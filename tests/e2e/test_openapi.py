@@ -234,9 +234,7 @@ def test_every_field_of_an_answer_is_named(
 def test_every_field_of_a_job_is_named(document: dict[str, Any]) -> None:
     """The embedded server has no jobs."""
     signature = codec.from_hash(HASH)
-    job = Job(
-        *("0f", 7, JobKind.IMAGE, JobState.DONE, 1, 0, "why", "", signature, 3, 1.0, 2.0), is_damaged=True
-    )
+    job = Job("0f", 7, JobKind.IMAGE, JobState.DONE, 1, 0, "why", "", signature, 3, is_damaged=True)
     described = operations(document)
     one = described["GET /jobs/{job_id}"]["responses"]["200"]["content"]["application/json"]["schema"]
     many = described["GET /jobs"]["responses"]["200"]["content"]["application/json"]["schema"]

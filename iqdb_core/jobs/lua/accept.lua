@@ -69,7 +69,7 @@ for i = FIRST, #ARGV, WORDS do
     redis.call('RENAME', P .. 'staged:' .. id, P .. 'payload:' .. id)
   end
   redis.call('HSET', P .. 'job:' .. id, 'state', 'queued', 'kind', ARGV[i + 1], 'lane', ARGV[i + 2],
-    'image_id', ARGV[i + 3], 'revision', place, 'bytes', ARGV[i + 4], 'created', text(t))
+    'image_id', ARGV[i + 3], 'revision', place, 'bytes', ARGV[i + 4])
   if ARGV[i + 5] ~= '' then redis.call('HSET', P .. 'job:' .. id, 'source', ARGV[i + 5]) end
   if ARGV[i + 6] ~= '' then redis.call('HSET', P .. 'job:' .. id, 'if_absent', ARGV[i + 6]) end
   redis.call('PERSIST', P .. 'payload:' .. id)

@@ -32,12 +32,10 @@ local function finish(id, key, i)
   if not is_open(job[1]) then return end
   if #finished == 0 then redis.call('SET', P .. 'finish_clock', text(place + #ARGV)) end
   if ARGV[i + 1] == 'failed' then
-    redis.call('HSET', key, 'state', 'failed', 'updated', text(place), 'reason', ARGV[i + 2],
-      'error', ARGV[i + 3])
+    redis.call('HSET', key, 'state', 'failed', 'reason', ARGV[i + 2], 'error', ARGV[i + 3])
     if ARGV[i + 4] ~= '' then redis.call('HSET', key, 'seq', ARGV[i + 4]) end
   else
-    redis.call('HSET', key, 'state', 'done', 'updated', text(place), 'signature', ARGV[i + 2],
-      'seq', ARGV[i + 3])
+    redis.call('HSET', key, 'state', 'done', 'signature', ARGV[i + 2], 'seq', ARGV[i + 3])
     if ARGV[i + 4] ~= '' then redis.call('HSET', key, 'damaged', ARGV[i + 4]) end
   end
   redis.call('HDEL', key, 'attempts', 'deferrals', 'bytes', 'holder')
@@ -64,7 +62,7 @@ local function put_back(id, key, i)
     attempts = attempts - 1
   end
   if ARGV[i + 4] ~= '' then deferrals = deferrals + 1 end
-  redis.call('HSET', key, 'updated', text(t), 'deferrals', text(deferrals))
+  redis.call('HSET', key, 'deferrals', text(deferrals))
   local delay = tonumber(ARGV[i + 2])
   to_queued(id, attempts, delay > 0 and t + delay or nil)
 end
