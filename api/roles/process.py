@@ -29,6 +29,8 @@ GRACE_S = 30
 """How long requests in flight may take to finish after a signal, seconds."""
 STOP_S = 1.8
 """How long a server that is still loading may take to end after a signal, seconds."""
+KEEP_ALIVE_S = 5
+"""How long a connection may be idle between two requests, seconds; a proxy should close it earlier."""
 BACKLOG = 2048
 
 
@@ -135,6 +137,7 @@ class Process:
             log_config=None,
             access_log=access_log,
             server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=GRACE_S,
             lifespan="on",
         )

@@ -23,7 +23,7 @@ from packaging.requirements import Requirement
 from api.roles import front_end, query_node
 from api.roles.cli import COMMANDS, load
 from api.roles.index_slots import PLACE
-from api.roles.process import GRACE_S
+from api.roles.process import GRACE_S, KEEP_ALIVE_S
 from api.roles.queue_parts import connect_redis, query_urls_of
 from api.search.discovery import PREFIX
 from api.web.reading.requests import MAX_ID_DIGITS
@@ -248,6 +248,8 @@ def test_nginx_passes_every_request_that_the_server_accepts() -> None:
     proxy = (ROOT / "deploy" / "iqdb-proxy.conf").read_text()
     [seconds] = re.findall(r"proxy_read_timeout (\d+)s;", proxy)
     assert int(seconds) > Settings.model_fields["add_timeout_s"].default
+    [seconds] = re.findall(r"keepalive_timeout (\d+)s;", text)
+    assert int(seconds) < KEEP_ALIVE_S
     assert "limit_req_status 429;" in text
     assert "limit_conn_status 429;" in text
     for line in (*text.splitlines(), *proxy.splitlines()):
