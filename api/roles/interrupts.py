@@ -1,35 +1,97 @@
-"""SIGTERM and SIGHUP end a command cleanly, as Ctrl-C does, so that it leaves no temporary files behind."""
+"""Ctrl-C, SIGTERM and SIGHUP end a command within about a second, with a word on how to go on.
+
+What they interrupt may wait for a server, or in C for a locked database, where Python raises nothing. So a
+thread ends the process if the command does not end by itself. Killing it loses nothing that was acknowledged.
+"""
 
 from __future__ import annotations
 
+import os
+import select
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, NoReturn
 
-SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP)
+INTERRUPTED: Final = 130
+"""The exit code."""
+GRACE_S: Final = 1.0
+"""How long a command may take to end after a signal; a second signal ends it at once."""
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
-def interrupted_by_signals() -> Iterator[None]:
-    """Make SIGTERM and SIGHUP raise KeyboardInterrupt inside the block; a second one ends at once.
+def interrupted_by_signals(last_words: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Make the signals raise KeyboardInterrupt inside the block; `last_words` says how to go on.
 
     A signal that is ignored, as under `nohup`, stays ignored.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may set handlers, and gets signals
-        return
 
-    def end(number: int, _: object) -> NoReturn:
-        signal.signal(number, signal.SIG_DFL)
+    def end(_number: int, _: object) -> NoReturn:
         raise KeyboardInterrupt
 
+    with _ending_in_time(end, last_words) as tell:
+        try:
+            yield
+        except KeyboardInterrupt:
+            tell()
+            raise
+
+
+@contextmanager
+def stopped_by_signals(stopping: threading.Event, last_words: Callable[[], None]) -> Iterator[None]:
+    """Make the signals set an event; `last_words` is called only if the block does not end in time then."""
+    with _ending_in_time(lambda *_: stopping.set(), last_words):
+        yield
+
+
+@contextmanager
+def _ending_in_time(
+    handler: Callable[[int, object], object], last_words: Callable[[], None]
+) -> Iterator[Callable[[], None]]:
+    """Handle signals during the block; yields what says the last words, once."""
+    first = threading.Lock()
+
+    def tell() -> None:
+        if first.acquire(blocking=False):
+            last_words()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield tell  # only the main thread may set handlers, and gets signals
+        return
+    # Python writes the number of a signal there at once, wherever its main thread is.
+    heard, wakeup = os.pipe()
+    os.set_blocking(wakeup, False)
+    watch = threading.Thread(target=_end_in_time, args=(heard, tell), name="interrupts", daemon=True)
+    watch.start()
+    wakeup_before = signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
     before = {
-        number: signal.signal(number, end) for number in SIGNALS if signal.getsignal(number) is signal.SIG_DFL
+        number: signal.signal(number, handler)
+        for number in SIGNALS
+        if signal.getsignal(number) is not signal.SIG_IGN
     }
     try:
-        yield
+        yield tell
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, previous in before.items():
+            signal.signal(number, previous)
+        signal.set_wakeup_fd(wakeup_before)
+        os.close(wakeup)
+        watch.join()
+        os.close(heard)
+
+
+def _end_in_time(heard: int, tell: Callable[[], None]) -> None:
+    """End the process if the block goes on after a signal."""
+    while (number := os.read(heard, 1)) and number[0] not in SIGNALS:
+        pass
+    if not number:
+        return  # the block is over
+    has_heard, _, _ = select.select([heard], [], [], GRACE_S)
+    if has_heard and not os.read(heard, 1):
+        return
+    try:
+        tell()
+    finally:  # not by `exit_now`: the main thread may be inside of a standard stream
+        os._exit(INTERRUPTED)

@@ -125,14 +125,17 @@ def add_with(target: Target, folder: Path, notebook: Notebook, between: Callable
     """Add a folder, and do something else when the first chunk is under way."""
     never, calls = threading.Event(), iter([between])
     items = gather([str(folder)], id_pattern=None, max_bytes=10**8, passed=Passed(), stopping=never)
-    return add_all(
+    tally = Tally()
+    add_all(
         items,
         target,
         notebook,
+        tally,
         threads=1,
         progress=lambda _: next(calls, lambda: None)(),
         stopping=never,
     )
+    return tally
 
 
 @pytest.mark.parametrize("where", ["file", "url"])

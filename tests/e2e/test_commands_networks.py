@@ -5,13 +5,15 @@ from __future__ import annotations
 import http.server
 import json
 import re
+import signal
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.fixtures import pictures
-from tests.fixtures.command_line import run
+from tests.fixtures.command_line import Running, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,6 +58,24 @@ def redirecting() -> Iterator[str]:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def silent() -> Iterator[tuple[str, threading.Event]]:
+    """Yield a server that never answers an add, and whether one was sent."""
+    is_asked = threading.Event()
+
+    class Silent(Redirecting):
+        def do_POST(self) -> None:
+            is_asked.set()
+            self.rfile.read()  # until the client goes away
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Silent) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/full", is_asked
         server.shutdown()
         thread.join()
 
@@ -115,3 +135,21 @@ def test_an_add_that_a_server_ends_is_told_how_to_go_on(
     assert "what was added so far is in; run the same command again to go on" in told
     assert words in told[-1]
     assert len(told) == 2
+
+
+def test_an_add_that_waits_for_a_server_ends_at_the_first_signal(
+    tmp_path: Path, silent: tuple[str, threading.Event]
+) -> None:
+    url, is_asked = silent
+    (tmp_path / "1.jpg").write_bytes(pictures.picture(1))
+    environment = {"XDG_STATE_HOME": str(tmp_path)}
+    with Running("add", ".", "--url", url, "--json", folder=tmp_path, environment=environment) as started:
+        assert is_asked.wait(60)
+        started.send_signal(signal.SIGINT)
+        start_s = time.monotonic()
+        assert started.wait_end() == 130
+        assert time.monotonic() - start_s < 30, "it would wait 90 seconds for an answer"
+        assert json.loads(started.printed())["added"] == 0
+        assert started.errors() == (
+            "interrupted; what was being added may be in, too; run the same command again to go on\n"
+        )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import threading
 import unicodedata
 
 import pytest
@@ -88,16 +87,6 @@ def test_a_name_is_shown_as_it_is_in_lists_of_errors(shown: io.StringIO) -> None
     assert shown.getvalue().count(SHOWN) == 3
     assert shown.getvalue().startswith("2 were not added:\n")
     assert "\x1b[31m" not in shown.getvalue()
-
-
-def test_who_interrupts_is_told_that_it_is_finishing(monkeypatch: pytest.MonkeyPatch) -> None:
-    stream = io.StringIO()
-    monkeypatch.setattr(show, "notes", Console(file=stream, force_terminal=True, width=80, **show._PLAIN))
-    stopping = threading.Event()
-    with show.bar("adding", lambda: 3, stopping):
-        assert "Ctrl-C" not in stream.getvalue()
-        stopping.set()
-    assert "finishing; Ctrl-C again ends at once" in stream.getvalue()
 
 
 @given(st.text())

@@ -62,11 +62,12 @@ def add_all(
     items: Iterable[Item],
     target: Target,
     notebook: Notebook,
+    tally: Tally,
     *,
     threads: int,
     progress: Progress,
     stopping: threading.Event,
-) -> Tally:
+) -> None:
     """Add every item that is not there unchanged.
 
     Parameters
@@ -76,16 +77,13 @@ def add_all(
     target : Target
     notebook : Notebook
         Used from this thread only.
+    tally : Tally
+        Filled in as it goes: how many were added, and which were refused and why.
     threads : int
         Chunks under way at once, at least 1.
     progress : callable of (Tally)
     stopping : Event
         When set, what is in hand is finished and the rest is left.
-
-    Returns
-    -------
-    Tally
-        Whether all were added, and which were refused and why.
 
     Raises
     ------
@@ -93,7 +91,7 @@ def add_all(
         The target refuses or fails as a whole. What was added before is in, and known to the notebook.
     """
     with ThreadPoolExecutor(threads, thread_name_prefix="add") as pool:
-        run = _Run(target, notebook, pool, stopping)
+        run = _Run(target, notebook, tally, pool, stopping)
         try:
             for chunk in _chunks(items, run):
                 if stopping.is_set():
@@ -105,16 +103,20 @@ def add_all(
         finally:
             # Also when something failed: what the other threads have added is written down.
             run.finish_all(progress)
-    return run.tally
 
 
 class _Run:
     """What one call of `add_all` has in hand."""
 
     def __init__(
-        self, target: Target, notebook: Notebook, pool: ThreadPoolExecutor, stopping: threading.Event
+        self,
+        target: Target,
+        notebook: Notebook,
+        tally: Tally,
+        pool: ThreadPoolExecutor,
+        stopping: threading.Event,
     ) -> None:
-        self.tally = Tally()
+        self.tally = tally
         self.under_way: deque[_Chunk] = deque()
         self._target = target
         self._notebook = notebook

@@ -15,14 +15,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.cells import cell_len
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
-    ProgressColumn,
     SpinnerColumn,
-    Task,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -64,23 +62,8 @@ def as_json(value: object) -> None:
     sys.stdout.write(escaped(json.dumps(value, indent=2, ensure_ascii=False)) + "\n")
 
 
-class _BarOrWord(ProgressColumn):
-    """A bar; once the work is to end, words in its place say how to end at once."""
-
-    def __init__(self, stopping: threading.Event) -> None:
-        super().__init__()
-        self._stopping = stopping
-        self._bar = BarColumn()
-
-    def render(self, task: Task) -> RenderableType:
-        """Return what is seen now; asked some times a second."""
-        if self._stopping.is_set():
-            return Text("finishing; Ctrl-C again ends at once")
-        return self._bar.render(task)
-
-
 @contextmanager
-def bar(label: str, count: Callable[[], int | None], stopping: threading.Event) -> Iterator[Any]:
+def bar(label: str, count: Callable[[], int | None]) -> Iterator[Any]:
     """Show a bar with rate and time left on a terminal; yields what is called with a Tally.
 
     Parameters
@@ -89,13 +72,11 @@ def bar(label: str, count: Callable[[], int | None], stopping: threading.Event) 
     count : callable
         Returns how many there are, None if that is not known. It may take its time, in a thread of its own:
         until then the bar only moves.
-    stopping : Event
-        When set, what is in hand is still finished.
     """
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
-        _BarOrWord(stopping),
+        BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}", markup=False),
         TimeElapsedColumn(),

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import os
 import re
-import signal
+import sys
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Annotated, Final
 
 import typer
 
 from api.roles.command_parts import show, suggested
-from api.roles.command_parts.add import add_all
+from api.roles.command_parts.add import Tally, add_all
 from api.roles.command_parts.files import path_of
 from api.roles.command_parts.gather import Passed, count, gather
 from api.roles.command_parts.notebook import Notebook, notebook_path
 from api.roles.command_parts.opening import opened
 from api.roles.database_file import file_of
-from api.roles.interrupts import SIGNALS
+from api.roles.interrupts import INTERRUPTED, stopped_by_signals
 from api.roles.options import with_settings
 from iqdb_client import ClientError
 from iqdb_core.errors import IqdbError, WrongUsage
@@ -30,7 +30,6 @@ from iqdb_core.settings import Settings
 app: Final = typer.Typer()
 
 SOME_REFUSED: Final = 3
-INTERRUPTED: Final = 130
 
 
 @app.command()
@@ -60,7 +59,20 @@ def add(
     the next free one. Exit code 3: some were not added; they are listed, and all others are in.
     """
     pattern = _pattern(id_from)
-    passed, stopping = Passed(), threading.Event()
+    tally, passed, stopping, bars = Tally(), Passed(), threading.Event(), ExitStack()
+
+    def tell() -> None:
+        if json:
+            _as_json(tally, passed)
+        else:
+            show.summary(tally, passed)
+
+    def tell_cut_off() -> None:
+        bars.close()
+        tell()
+        sys.stdout.flush()
+        show.say("interrupted; what was being added may be in, too; run the same command again to go on")
+
     # Before a database is made: a name may be mistyped.
     items = gather(
         paths,
@@ -70,40 +82,41 @@ def add(
         stopping=stopping,
     )
     with (
+        stopped_by_signals(stopping, tell_cut_off),
         opened(settings, make=True, hash_here=hash_here) as target,
         Notebook(notebook_path(settings.database_url, settings.url)) as notebook,
-        _stopping_on_interrupt(stopping),
-        show.bar("adding", lambda: count(paths), stopping) as progress,
+        bars,
     ):
         store_id = target.status().get("store_id")
         if store_id is not None:  # older servers do not tell
             notebook.belong_to(store_id)
         try:
-            tally = add_all(
+            add_all(
                 items,
                 target,
                 notebook,
+                tally,
                 threads=threads or usable_cores(),
-                progress=progress,
+                progress=bars.enter_context(show.bar("adding", lambda: count(paths))),
                 stopping=stopping,
             )
         except (ClientError, IqdbError) as error:
             if error.retryable:
                 show.say("what was added so far is in; run the same command again to go on")
             raise
-    unreadable = passed.unreadable
-    if json:
-        refused = [{"file": file, "reason": reason} for file, reason in [*tally.refused, *unreadable]]
-        left_out = {"other_files": passed.other_files, "left_out_folders": passed.left_out_folders}
-        show.as_json({**asdict(tally), "refused": refused, **left_out})
-    else:
-        show.summary(tally, passed)
+    tell()
     if stopping.is_set():
         show.say("interrupted; run the same command again to go on")
         return INTERRUPTED
     if not json and tally.added and not settings.url:
         _tell_how_to_look(settings.database_url, paths)
-    return SOME_REFUSED if tally.refused or unreadable else 0
+    return SOME_REFUSED if tally.refused or passed.unreadable else 0
+
+
+def _as_json(tally: Tally, passed: Passed) -> None:
+    refused = [{"file": file, "reason": reason} for file, reason in [*tally.refused, *passed.unreadable]]
+    left_out = {"other_files": passed.other_files, "left_out_folders": passed.left_out_folders}
+    show.as_json({**asdict(tally), "refused": refused, **left_out})
 
 
 def _tell_how_to_look(database_url: str, paths: Sequence[str]) -> None:
@@ -132,23 +145,3 @@ def _pattern(text: str | None) -> re.Pattern[str] | None:
         return re.compile(text)
     except re.error as error:
         raise WrongUsage(f"--id-from is no regular expression: {error}") from error
-
-
-@contextmanager
-def _stopping_on_interrupt(stopping: threading.Event) -> Iterator[None]:
-    """Finish what is in hand on the first Ctrl-C, SIGTERM or SIGHUP, end at once on the second."""
-
-    def stop(number: int, _: object) -> None:
-        signal.signal(number, signal.SIG_DFL)
-        stopping.set()
-
-    before = {
-        number: signal.signal(number, stop)
-        for number in (signal.SIGINT, *SIGNALS)
-        if signal.getsignal(number) is not signal.SIG_IGN
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

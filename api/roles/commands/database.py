@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from api.roles.interrupts import interrupted_by_signals
 from api.roles.messages import say
 from api.roles.options import with_settings
 from api.roles.progress import ProgressLine
@@ -36,7 +37,8 @@ def migrate(
     """Copy all images from one database into another; an interrupted copy is gone on with."""
     from iqdb_core.store.migrate import copy_store  # noqa: PLC0415
 
-    with ProgressLine("copying images", delay_s=0) as line:
+    again = "interrupted; run the same command again to go on"
+    with interrupted_by_signals(lambda: say(again)), ProgressLine("copying images", delay_s=0) as line:
         result = copy_store(source, target, progress=line)
     again = "went on with an interrupted copy; " if result.resumed and result.copied else ""
     left = f"; left out {result.skipped:,} rows that are no signatures" if result.skipped else ""

@@ -21,6 +21,7 @@ from api.roles.command_parts.files import is_csv
 from api.roles.command_parts.gone_files import folder_above, gone_ids, without
 from api.roles.command_parts.linked_files import without_links
 from api.roles.command_parts.opening import opened
+from api.roles.interrupts import interrupted_by_signals
 from api.roles.options import TARGET, with_settings
 from api.roles.progress import ProgressLine
 from iqdb_client import ClientError
@@ -81,6 +82,7 @@ def duplicates(
     output = None if output == Path("-") else output
     position = -1 if after is None else after
     with (
+        interrupted_by_signals(lambda: _tell_interrupted(position)),
         opened(settings) as target,
         _opened(output, is_new=after is None) as out,
         ProgressLine("looking for duplicates") as line,
@@ -106,11 +108,16 @@ def duplicates(
                     break
         except BrokenPipeError:  # who read it has seen enough
             raise
-        except (KeyboardInterrupt, OSError, ClientError, IqdbError):
+        except (OSError, ClientError, IqdbError):
             line.close()
-            show.say(f"interrupted; go on with --after {position}")
+            _tell_interrupted(position)
             raise
     tally.say(settings.database_url)
+
+
+def _tell_interrupted(position: int) -> None:
+    """Say what is missing of the output."""
+    show.say(f"interrupted; go on with --after {position}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from api.roles.command_parts import show
 from api.roles.command_parts.files import is_csv, path_of
 from api.roles.command_parts.gone_files import gone_below
 from api.roles.command_parts.opening import opened, opened_database
+from api.roles.interrupts import interrupted_by_signals
 from api.roles.options import LOCAL, TARGET, with_settings
 from api.roles.printable import printable
 from api.roles.progress import ProgressLine
@@ -71,7 +72,8 @@ def rm(
         raise WrongUsage(
             "--gone looks for files of this machine, and does not work on a server (--url, IQDB_URL)"
         )
-    with opened(settings) as target:
+    again = "interrupted; some images may be deleted already; run the same command again to delete the others"
+    with interrupted_by_signals(lambda: show.say(again)), opened(settings) as target:
         if gone is None:
             wanted = list(dict.fromkeys(ids or ()))
         else:

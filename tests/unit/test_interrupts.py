@@ -1,0 +1,55 @@
+"""Signals end what a command waits for in time, also where Python cannot interrupt it."""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+from typing import TYPE_CHECKING
+
+import pytest
+
+from api.roles.interrupts import INTERRUPTED
+from tests.fixtures import programs
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PATIENCE_S = 60
+WAITING = """
+import sqlite3, sys, threading
+from api.roles import interrupts
+
+holder, waiting = (sqlite3.connect(sys.argv[1], timeout=600, isolation_level=None) for _ in range(2))
+holder.execute("BEGIN EXCLUSIVE")
+
+def say():
+    print("interrupted", file=sys.stderr, flush=True)
+
+handling = {
+    "raise": lambda: interrupts.interrupted_by_signals(say),
+    "stop": lambda: interrupts.stopped_by_signals(threading.Event(), say),
+}[sys.argv[2]]
+# Called inside of SQLite, to which an exception there means nothing.
+waiting.set_trace_callback(lambda _: print("waiting", flush=True))
+with handling():
+    waiting.execute("BEGIN EXCLUSIVE")
+"""
+
+
+@pytest.mark.parametrize(
+    ("signalled", "way"), [(signal.SIGINT, "raise"), (signal.SIGTERM, "raise"), (signal.SIGHUP, "stop")]
+)
+def test_what_waits_for_a_locked_file_ends_at_the_first_signal(
+    tmp_path: Path, signalled: signal.Signals, way: str
+) -> None:
+    with tempfile.TemporaryFile("w+") as errors:
+        process = programs.start(WAITING, tmp_path / "a.sqlite", way, stderr=errors.fileno())
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "waiting\n"
+            process.send_signal(signalled)
+            assert process.wait(PATIENCE_S) == INTERRUPTED
+        finally:
+            programs.end(process)
+        errors.seek(0)
+        assert errors.read() == "interrupted\n"
