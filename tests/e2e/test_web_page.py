@@ -60,8 +60,11 @@ def test_where_no_copy_is_known_turned_ones_can_be_looked_for(visit: Visit) -> N
     Image.open(io.BytesIO(known(1))).rotate(90, expand=True).save(turned, "JPEG")
     visit.choose(turned.getvalue())
     visit.says("No copy known.")
-    visit.page.get_by_role("button", name="turned copies").click()
+    visit.page.get_by_role("button", name="turned copies").press("Enter")
     visit.says("Found it:")
+    assert visit.page.evaluate("document.activeElement.id") == "message", "a button that is gone has no focus"
+    visit.page.keyboard.press("Tab")
+    assert visit.page.evaluate("document.activeElement.className") == "name"
     assert visit.names == ["#1"]
     assert visit.page.text_content("#overlay-word") == "turned by a quarter"
     assert visit.page.is_hidden("#turn")

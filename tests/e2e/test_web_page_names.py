@@ -155,7 +155,7 @@ def test_reload_and_back_keep_an_id_and_a_hash(visit: Visit, page_server: Server
     visit.says("Found it:")
     visit.page.go_back()
     visit.page.go_back()
-    visit.page.locator("#found").wait_for(state="hidden")
+    visit.page.locator("#message").wait_for(state="hidden")
     assert visit.page.input_value("#text") == ""
 
 
@@ -167,7 +167,7 @@ def test_an_address_that_is_changed_by_hand_is_searched(visit: Visit) -> None:
     visit.page.go_back()
     visit.says("No picture with the id 7 is known.")
     visit.page.go_back()
-    visit.page.locator("#found").wait_for(state="hidden")
+    visit.page.locator("#message").wait_for(state="hidden")
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_an_address_can_ask_for_nothing_but_an_id_or_a_hash(visit: Visit, junk: 
     visit.page.evaluate("(junk) => { location.hash = junk }", junk)
     visit.page.reload()
     visit.until("document.getElementById('count').textContent === '3 pictures known'")
-    assert visit.page.is_hidden("#found")
+    assert visit.page.is_hidden("#message")
     assert asked == []
 
 

@@ -47,6 +47,12 @@ def test_everything_can_be_done_with_the_keyboard(visit: Visit) -> None:
     visit.page.keyboard.press("Tab")
     assert visit.page.evaluate("document.activeElement.id") == "file"
     visit.page.keyboard.press("Tab")
+    status = visit.page.get_by_role("status")
+    assert status.count() == 1, "screen readers tell only what changes in a region that is there"
+    visit.page.keyboard.type("what")
+    visit.page.keyboard.press("Enter")
+    status.get_by_text("Type an address").wait_for()
+    visit.page.keyboard.press("Control+A")
     visit.page.keyboard.type("1")
     visit.page.keyboard.press("Enter")
     visit.page.locator("#found .card, #found summary").first.wait_for()
@@ -54,6 +60,9 @@ def test_everything_can_be_done_with_the_keyboard(visit: Visit) -> None:
     visit.page.keyboard.press("Enter")
     visit.page.keyboard.press("Tab")
     assert "name" in visit.page.evaluate("document.activeElement.className")
+    visit.page.go_back()
+    visit.page.locator("#message").wait_for(state="hidden")
+    assert visit.page.evaluate("document.activeElement.id") == "tab-picture", "what is gone has no focus"
 
 
 @pytest.mark.parametrize("width", [320, 360, 390])
@@ -251,7 +260,8 @@ def test_of_several_pictures_it_says_which_one_was_taken(visit: Visit) -> None:
             list(data),
         )
         visit.says(sentence)
-        assert "Only a.jpg was taken: one picture at a time." in visit.page.text_content("#more")
+        read_out = visit.page.get_by_role("status").text_content()
+        assert "Only a.jpg was taken: one picture at a time." in read_out
     visit.choose(known(1))
     visit.says("Found it:")
     assert visit.page.is_hidden("#more")
@@ -287,7 +297,7 @@ def test_an_empty_canvas_is_not_searched(visit: Visit) -> None:
     visit.page.click("#fill")
     visit.says("These look most like it.")
     visit.page.click("#clear")
-    assert visit.page.is_hidden("#found")
+    assert visit.page.is_hidden("#message")
     count = len(asked)
     visit.page.click("#fill")
     visit.page.click("#undo")

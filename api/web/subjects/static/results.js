@@ -1,5 +1,6 @@
 // What is said and shown about a search: how far it is, what was found, what went wrong.
 import { card } from "./cards.js";
+import { keepFocus } from "./focus.js";
 import { BADGES, HOW_TO_ADD, asideOf, isLowDetail, kindOf, summary } from "./words.js";
 
 const byId = (id) => document.getElementById(id);
@@ -9,12 +10,17 @@ export function createResults(onPoint) {
   const saying = document.querySelector(".saying");
 
   // Replaces all that was said before.
-  function say(sentence, { more = "", isError = false, share, isBusy = false, wants, canRetry = false, canTurn = false } = {}) {
+  function say(sentence, options = {}) {
+    keepFocus(() => saySimply(sentence, options));
+  }
+
+  function saySimply(sentence, { more = "", isError = false, share, isBusy = false, wants, canRetry = false, canTurn = false }) {
     byId("main").classList.add("asked");
-    byId("found").hidden = false;
+    byId("message").hidden = false;
     saying.classList.toggle("error", isError);
     // Only a new sentence is read out, not every step of an upload.
     if (byId("message").textContent !== sentence) byId("message").textContent = sentence;
+    byId("more").setAttribute("aria-live", isBusy ? "off" : "polite");
     byId("more").textContent = more;
     byId("more").hidden = more === "";
     byId("progress").hidden = !isBusy;
@@ -26,6 +32,10 @@ export function createResults(onPoint) {
   }
 
   function clear() {
+    keepFocus(removeMatches);
+  }
+
+  function removeMatches() {
     byId("copies").replaceChildren();
     byId("alike").replaceChildren();
     byId("strangers").hidden = true;
@@ -72,8 +82,10 @@ export function createResults(onPoint) {
   }
 
   function hide() {
-    clear();
-    byId("found").hidden = true;
+    keepFocus(() => {
+      removeMatches();
+      for (const id of ["message", "more", "progress", "token-form", "again", "turn"]) byId(id).hidden = true;
+    });
   }
 
   return { say, clear, hide, reveal, show };

@@ -1,9 +1,13 @@
 // Two tabs, by mouse and by arrow keys.
+import { keepFocus } from "./focus.js";
 
 // onSelect(id of the tab): the visitor has chosen one. Returns a function that shows a tab by its id.
 export function createTabs(list, onSelect) {
   const tabs = [...list.querySelectorAll("[role=tab]")];
   function select(chosen) {
+    keepFocus(() => show(chosen));
+  }
+  function show(chosen) {
     for (const tab of tabs) {
       const isChosen = tab === chosen;
       tab.setAttribute("aria-selected", String(isChosen));
