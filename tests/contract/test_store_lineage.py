@@ -80,6 +80,26 @@ def test_a_mark_that_was_undone_is_made_again(store: SignatureStore, monkeypatch
     assert [seq for seq, _ in marks(store)] == [0, 1]
 
 
+def test_a_store_put_back_under_open_connections_is_marked(store: SignatureStore, store_url: str) -> None:
+    """As by `.restore` of sqlite3, or pg_restore --clean: no connection breaks."""
+    store.apply([put(1, 1)])
+    tables = ("images", "iqdb_feed", "iqdb_store", "iqdb_lineage")
+    other = open_store(store_url)
+    with other._backend.upgrading() as connection:
+        for table in tables:
+            connection.execute(sa.text(f"CREATE TABLE kept_{table} AS SELECT * FROM {table}"))  # noqa: S608
+    store.apply([put(2, 2), put(3, 3)])
+    before = mark_at(store, 3)
+    with other._backend.upgrading() as connection:
+        for table in tables:
+            connection.execute(sa.text(f"DELETE FROM {table}"))  # noqa: S608
+            connection.execute(sa.text(f"INSERT INTO {table} SELECT * FROM kept_{table}"))  # noqa: S608
+    other.close()
+    store.apply([put(4, 4), put(5, 5), put(6, 6)])
+    assert [seq for seq, _ in marks(store)] == [0, 1, 2]
+    assert mark_at(store, 3) != before
+
+
 def test_a_batch_tells_the_history_it_is_of(store: SignatureStore, store_url: str) -> None:
     store.apply([put(1, 1), put(2, 2)])
     other = open_store(store_url)
