@@ -112,10 +112,7 @@ def open_index(
         try:
             index = opened_index(settings, store.store_id)
         except OSError as error:
-            raise ConfigError(
-                f"the index {settings.index_directory()} cannot be opened: {error.strerror or error}; "
-                f"nothing was changed; choose another place with --index-dir"
-            ) from error
+            raise _no_index(settings, "opened", error) from error
     index.follow_store_id(lambda: store.store_id)
     startup.stack.callback(_save_and_close, index)
     if index.lineage is None and index.applied_seq > 0:
@@ -135,11 +132,21 @@ def open_index(
             startup.step(f"loaded {done:,} of {total:,} changes")
             line(done, total)
 
-        follower.catch_up(progress)
+        try:
+            follower.catch_up(progress)
+        except OSError as error:  # as of a full disk
+            raise _no_index(settings, "written", error) from error
     follower.start()
     startup.stack.callback(follower.stop)
     index.start_maintenance()
     return index, follower
+
+
+def _no_index(settings: Settings, done: str, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"the index {settings.index_directory()} cannot be {done}: {error.strerror or error};"
+        " choose another place with --index-dir"
+    )
 
 
 def fetcher_of(settings: Settings, instruments: Instruments) -> Fetcher | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import sqlite3
 import threading
@@ -18,11 +19,11 @@ from api.roles.parts import open_database, open_index
 from api.web.loading import Startup, Stopped
 from iqdb_core import codec, compiling, forms
 from iqdb_core.compiling import Compilation
-from iqdb_core.errors import StoreError
+from iqdb_core.errors import ConfigError, StoreError
 from iqdb_core.index import ImageIndex
 from iqdb_core.index.disk import checkpoint
 from iqdb_core.settings import Settings
-from iqdb_core.store import takeover
+from iqdb_core.store import open_store, takeover
 from iqdb_core.store.databases import sqlite_contents
 from tests.fixtures import programs
 from tests.fixtures.index_rows import cheap_rows, signature_at
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from iqdb_core.follower import Follower
+    from iqdb_core.store import SignatureStore
 
 N_IMAGES = 6_000
 GROUP = 1_500
@@ -76,6 +78,9 @@ class Opening:
     def open(self) -> tuple[ImageIndex, Follower]:
         store = open_database(self.settings, self.startup, self.ahead)
         self.applied_ahead = self.ahead._index.applied_seq if self.ahead._index else None
+        return self.open_index(store)
+
+    def open_index(self, store: SignatureStore) -> tuple[ImageIndex, Follower]:
         return open_index(
             self.settings, store, self.startup, self.compilation, self.ahead, on_failure=lambda _: None
         )
@@ -242,6 +247,19 @@ def test_an_index_in_trouble_is_left_to_the_follower(path: Path, monkeypatch: py
         assert applied == [GROUP, 2 * GROUP, N_IMAGES], "the rest in one batch, from the feed"
         assert follower.restart_reason is None
         assert_is_whole(path, index)
+
+
+def test_a_disk_without_room_for_the_index_is_told_in_one_sentence(path: Path) -> None:
+    open_store(str(path)).close()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Opening(path) as opening:
+        store = open_database(opening.settings, opening.startup, opening.ahead)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+        try:
+            with pytest.raises(ConfigError, match=r"sqlite\.index cannot be written: File too large; choose"):
+                opening.open_index(store)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_an_index_directory_in_use_is_told_as_before(path: Path) -> None:
