@@ -12,10 +12,11 @@ import pytest
 from iqdb_core.errors import StoreInvalid, StoreRefused, StoreUnavailable
 from iqdb_core.store import open_store
 from iqdb_core.store.databases import postgres
-from tests.fixtures.stores import delete, live_images, put, signature
+from tests.fixtures.stores import IqdbFile, delete, live_images, put, signature
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.fixtures.databases import PostgresServer
 
@@ -95,6 +96,16 @@ def test_a_database_that_takes_null_in_arrays_for_a_text_is_as_good(postgres_url
         store.apply([put(7, 100)])
         store.apply([delete(7, 101)])
         assert live_images(store) == {}
+
+
+def test_a_database_that_rounds_numbers_gives_all_of_their_digits(postgres_url: str, tmp_path: Path) -> None:
+    set_of_database(postgres_url, "extra_float_digits = 0")
+    images = {k: signature(k) for k in range(20)}
+    with closing(open_store(postgres_url)) as store:
+        store.apply([put(k, 1, k) for k in images])
+        assert {image.image_id: image.signature for image in store.export()} == images
+        store.backup(tmp_path / "backup.sqlite")
+    assert IqdbFile(tmp_path / "backup.sqlite").live() == images
 
 
 def test_options_of_the_address_count_before_ours(postgres_url: str) -> None:

@@ -51,10 +51,10 @@ _NETWORK: Final = {
     "keepalives_count": "3",
     "tcp_user_timeout": "30000",
 }
-_OVERRULED: Final = {"synchronous_commit": "on", "transaction_timeout": "0"}
+_OVERRULED: Final = {"synchronous_commit": "on", "transaction_timeout": "0", "extra_float_digits": "1"}
 """Whatever the address says. Of synchronous_commit only `off` loses commits, and only that is overruled. A
 limit for whole transactions (from Postgres 17 on) would end an upgrade; statements, and the pauses between
-them, have limits of ours."""
+them, have limits of ours. With fewer digits, averages that are read as text would be rounded."""
 _SETTINGS: Final = (
     b" FROM unnest(%(names)b::text[], %(values)b::text[]) AS ours (name, value)"
     b" WHERE CASE name WHEN 'synchronous_commit' THEN current_setting(name) = 'off'"
