@@ -111,10 +111,9 @@ class Look(NamedTuple):
     ----------
     n_rows : int
     contents : Contents or None
-        What they are, if that was asked for and each is an ordinary signature.
+        What they are, if each is an ordinary signature.
     unusual_after : int or None
-        If they are not all ordinary signatures, and have to be looked at one by one: the row id before the
-        first.
+        If not, and they have to be looked at one by one: the row id before the first.
     """
 
     n_rows: int
@@ -283,11 +282,8 @@ class Backend(Protocol):
     ) -> list[ComparedRow]:
         """Return up to `limit` rows of `images` by id, above `after` (newest first: down from it)."""
 
-    def first_pass(self, connection: sa.Connection, *, with_contents: bool) -> FirstPass | None:
-        """Return what fills a feed that knows nothing; None if the database cannot do so by itself.
-
-        `with_contents` costs more than a look at what is there.
-        """
+    def first_pass(self, connection: sa.Connection) -> FirstPass | None:
+        """Return what fills a feed that knows nothing; None if the database cannot do so by itself."""
 
     def vanished(self, connection: sa.Connection, after: int, limit: int) -> list[FeedRow]:
         """Return feed rows of posts above `after` that should have a row in `images` and have none."""

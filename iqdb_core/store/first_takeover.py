@@ -71,7 +71,7 @@ def take_over(
     """
     if receiver is not None and not receiver.begin(backend.store_id(connection), rows):
         receiver = None
-    found = backend.first_pass(connection, with_contents=receiver is not None)
+    found = backend.first_pass(connection)
     if found is None:
         return None
     with closing(found.fill), closing(found.looks), _Filling(backend, connection, found.fill) as filling:

@@ -16,7 +16,7 @@ from iqdb_core.index import ImageIndex
 from iqdb_core.model import QuerySignature
 from iqdb_core.store import open_store
 from iqdb_core.store.columns import join_batches
-from iqdb_core.store.databases import sqlite_contents, sqlite_takeover
+from iqdb_core.store.databases import sqlite_takeover
 from tests.contract.test_store_sqlite import BROKEN_ROWS
 from tests.fixtures.stores import (
     IQDB_TABLE,
@@ -70,9 +70,8 @@ class Unwell(Recorder):
 
 @pytest.fixture(autouse=True)
 def _small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite_contents, "GROUP", 4)
-    monkeypatch.setattr(sqlite_contents, "ROWS_PER_FETCH", 3)
-    monkeypatch.setattr(sqlite_takeover, "GROUP", 3)
+    monkeypatch.setattr(sqlite_takeover, "GROUP", 4)
+    monkeypatch.setattr(sqlite_takeover, "ROWS_PER_FETCH", 3)
     monkeypatch.setattr(sqlite_takeover, "FILLED_AT_ONCE", 3)
 
 
@@ -252,7 +251,7 @@ def test_a_commit_that_fails_is_told_after_everything_was_taken(path: Path, iqdb
 def test_an_index_that_takes_them_is_the_one_that_follows_the_feed(
     path: Path, iqdb: IqdbFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite_contents, "GROUP", 100)
+    monkeypatch.setattr(sqlite_takeover, "GROUP", 100)
     for number in range(350):
         if number % 97 == 5:
             iqdb.add_raw(5000 + number, *BROKEN_ROWS["short"])

@@ -24,7 +24,7 @@ from iqdb_core.index import ImageIndex
 from iqdb_core.index.disk import checkpoint
 from iqdb_core.settings import Settings
 from iqdb_core.store import open_store, takeover
-from iqdb_core.store.databases import sqlite_contents
+from iqdb_core.store.databases import sqlite_takeover
 from tests.fixtures import programs
 from tests.fixtures.index_rows import cheap_rows, signature_at
 from tests.fixtures.servers import embedded_server
@@ -89,7 +89,7 @@ class Opening:
 @pytest.fixture(autouse=True)
 def _everything_is_on_disk_and_small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(compiling, "are_kept", lambda _: True)
-    monkeypatch.setattr(sqlite_contents, "GROUP", GROUP)
+    monkeypatch.setattr(sqlite_takeover, "GROUP", GROUP)
     monkeypatch.setattr(index_ahead, "PLAIN_CHANGES", 100)
     yield
     forms.use_preferred()
@@ -323,11 +323,11 @@ KILLED = """
     from iqdb_core.compiling import Compilation
     from iqdb_core.settings import Settings
     from iqdb_core.store import open_store
-    from iqdb_core.store.databases import sqlite_contents
+    from iqdb_core.store.databases import sqlite_takeover
 
     path = Path(sys.argv[1])
     compiling.are_kept = lambda _: True
-    sqlite_contents.GROUP = int(sys.argv[2])
+    sqlite_takeover.GROUP = int(sys.argv[2])
     index_ahead.PLAIN_CHANGES = 100
     compilation = Compilation(("index",), on_compiling=lambda: None, on_fast=lambda _: None)
     compilation.wait("index")

@@ -243,7 +243,7 @@ class PostgresBackend:
         query = _COMPARED + (_NEWEST_FIRST if newest_first else _OLDEST_FIRST)
         return _execute(connection, query, (after, limit)).fetchall()
 
-    def first_pass(self, connection: sa.Connection, *, with_contents: bool) -> None:
+    def first_pass(self, connection: sa.Connection) -> None:
         """Return None: tables loaded by hand are rare enough to be looked at row by row."""
 
     def vanished(self, connection: sa.Connection, after: int, limit: int) -> list[FeedRow]:

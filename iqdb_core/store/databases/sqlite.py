@@ -25,7 +25,7 @@ from iqdb_core.store.backend import (
     counter_of,
     counter_row,
 )
-from iqdb_core.store.databases import sqlite_contents, sqlite_takeover
+from iqdb_core.store.databases import sqlite_takeover
 from iqdb_core.store.databases.sqlite_connections import driver_of
 from iqdb_core.store.databases.sqlite_engine import SqliteEngines
 
@@ -249,7 +249,7 @@ class SqliteBackend:
         """Return the changes after a cursor; both tables' b-trees are walked in their own order."""
         found = driver_of(connection).execute(_CHANGES, (cursor, limit))
         batches = []
-        while rows := found.fetchmany(sqlite_contents.ROWS_PER_FETCH):
+        while rows := found.fetchmany(sqlite_takeover.ROWS_PER_FETCH):
             batches.append(columns.to_batch(rows))
         if batches:  # another process may have written them, and ended since
             self._engines.note_write()
@@ -272,17 +272,12 @@ class SqliteBackend:
         query = _COMPARED + (_NEWEST_FIRST if newest_first else _OLDEST_FIRST)
         return driver_of(connection).execute(query, (after, limit)).fetchall()
 
-    def first_pass(self, connection: sa.Connection, *, with_contents: bool) -> FirstPass | None:
+    def first_pass(self, connection: sa.Connection) -> FirstPass:
         """Let SQLite itself write the feed rows of all images, while a reader looks at them."""
-        driver = driver_of(connection)
-        if with_contents:
-            return FirstPass(sqlite_takeover.fill(driver), self._looks(sqlite_contents.read))
-        if sqlite_takeover.is_possible(driver):
-            return FirstPass(sqlite_takeover.fill(driver), self._looks(sqlite_takeover.look))
-        return None
+        return FirstPass(sqlite_takeover.fill(driver_of(connection)), self._looks())
 
-    def _looks(self, look: Callable[[sqlite3.Connection], Generator[Look]]) -> Generator[Look]:
-        with self._engines.reading() as reading, closing(look(driver_of(reading))) as looks:
+    def _looks(self) -> Generator[Look]:
+        with self._engines.reading() as reading, closing(sqlite_takeover.read(driver_of(reading))) as looks:
             yield from looks
 
     def vanished(self, connection: sa.Connection, after: int, limit: int) -> list[FeedRow]:

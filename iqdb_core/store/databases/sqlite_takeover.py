@@ -1,46 +1,36 @@
-"""A feed row for each image of an IQDB file, and a look at each, without a Python object for any.
+"""The two halves of a first takeover: SQLite writes a feed row for each image, and a reader gets its content.
 
 SQLite itself copies ids and computes digests, of averages only: `takeover` gives the newest rows whole ones.
-To be looked at only the positions come out, as one value for thousands of images. What is unusual is left to
-`first_takeover`. Called by `sqlite`.
+Meanwhile one cursor reads the whole table once, into columns, and looks whether each row is an ordinary
+signature. What is unusual is left to `first_takeover`. Called by `sqlite`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from array import array
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from iqdb_core.codec import positions_are_valid
-from iqdb_core.model import POSITION_BYTES
+from iqdb_core.model import CHANNELS, KEPT, POSITION_BYTES
 from iqdb_core.store import columns
-from iqdb_core.store.backend import BEFORE_ALL, Look
+from iqdb_core.store.backend import BEFORE_ALL, Contents, Look
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
-GROUP: Final = 16_384
+    from numpy.typing import NDArray
+
 FILLED_AT_ONCE: Final = 131_072
 """A tenth of a second, in which SQLite has no need of Python, where other threads may be busy."""
-# Comparisons are cheaper than functions: text is above every number, a blob above every text.
+GROUP: Final = 65_536
+"""Images handed on at once."""
+ROWS_PER_FETCH: Final = 512
+"""So many rows' objects stay in the processor's cache until they have become columns, and are too few to set
+off the garbage collector, which would look through them in vain."""
 _IS_IMAGE_ID: Final = "post_id >= 0 AND post_id = CAST(post_id AS INTEGER)"
-_USUAL: Final = " AND ".join(
-    [
-        _IS_IMAGE_ID,
-        f"sig >= x'' AND length(sig) = {POSITION_BYTES}",
-        *(
-            f"{name} BETWEEN -{columns.LARGEST_USUAL_AVERAGE} AND {columns.LARGEST_USUAL_AVERAGE}"
-            for name in ("avglf1", "avglf2", "avglf3")
-        ),
-    ]
-)
-_GROUP_END: Final = "SELECT id FROM images WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?"
-_REST: Final = "SELECT max(id), count(*) FROM images WHERE id > ?"
-_POSITIONS: Final = (
-    "SELECT count(*), CAST(group_concat(sig, '') AS BLOB) FROM images"  # noqa: S608 - ours
-    f" WHERE id > ? AND id <= ? AND {_USUAL}"
-)
 # columns.average_digests in SQL.
 _SCALED: Final = f"(CAST({{}} * {columns.AVERAGE_SCALE} AS INTEGER) & {columns.AVERAGE_MASK}) * {{}}"
 _DIGEST: Final = " + ".join(
@@ -52,6 +42,8 @@ _FILL: Final = (
     f" FROM images WHERE id > ? AND {_IS_IMAGE_ID} ORDER BY id LIMIT ?"
 )
 _LAST_FILLED: Final = "SELECT row_id FROM iqdb_feed ORDER BY seq DESC LIMIT 1"
+_ROWS: Final = "SELECT post_id, avglf1, avglf2, avglf3, sig FROM images WHERE id > ? ORDER BY id"
+_LATER: Final = "SELECT id FROM images WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?"
 
 
 def fill(writer: sqlite3.Connection) -> Generator[int]:
@@ -68,25 +60,56 @@ def fill(writer: sqlite3.Connection) -> Generator[int]:
         (after,) = writer.execute(_LAST_FILLED).fetchone()
 
 
-def look(reader: sqlite3.Connection) -> Generator[Look]:
-    """Look at all images, in groups by ascending id."""
-    after = BEFORE_ALL
+def read(reader: sqlite3.Connection) -> Generator[Look]:
+    """Yield all images, in groups by ascending row id.
+
+    A group with anything in it that is no ordinary signature comes without contents: whoever looks at it row
+    by row will see what there is.
+    """
+    rows = reader.execute(_ROWS, (BEFORE_ALL,))
+    known, n_since = BEFORE_ALL, 0
     while True:
-        end = reader.execute(_GROUP_END, (after, GROUP - 1)).fetchone()
-        last, count = (end[0], GROUP) if end is not None else reader.execute(_REST, (after,)).fetchone()
-        if count == 0:
+        post_ids = np.empty(GROUP, np.int64)
+        averages = np.empty((GROUP, CHANNELS))
+        positions = np.empty((GROUP, CHANNELS, KEPT), np.int16)
+        n, is_usual = 0, True
+        while n < GROUP and (some := rows.fetchmany(min(ROWS_PER_FETCH, GROUP - n))):
+            part = slice(n, n + len(some))
+            is_usual = is_usual and _put(some, post_ids[part], averages[part], positions[part])
+            n += len(some)
+        if n == 0:
             return
-        usual, positions = reader.execute(_POSITIONS, (after, last)).fetchone()
-        is_usual = (
-            usual == count
-            and len(positions) == count * POSITION_BYTES
-            and positions_are_valid(np.frombuffer(positions, "<i2"))
-        )
-        yield Look(count, unusual_after=None if is_usual else after)
-        after = last
+        if is_usual:
+            yield Look(n, Contents(post_ids[:n], averages[:n], positions[:n]))
+        else:
+            # Row ids are objects, too, and hardly ever needed: found only now.
+            if n_since:
+                (known,) = reader.execute(_LATER, (known, n_since - 1)).fetchone()
+                n_since = 0
+            yield Look(n, unusual_after=known)
+        n_since += n
 
 
-def is_possible(driver: sqlite3.Connection) -> bool:
-    """Tell whether blobs may be joined as text, which leaves their bytes alone in UTF-8 only."""
-    (encoding,) = driver.execute("PRAGMA encoding").fetchone()
-    return bool(encoding == "UTF-8")
+def _put(
+    rows: Sequence[tuple[Any, ...]],
+    post_ids: NDArray[np.int64],
+    averages: NDArray[np.float64],
+    positions: NDArray[np.int16],
+) -> bool:
+    """Put rows into columns, and return whether each of them is an ordinary signature."""
+    ids, *channels, blobs = zip(*rows, strict=True)
+    try:
+        # An array of numbers takes nothing else: no text that could be read as one, and no fraction as an id.
+        post_ids[:] = array("q", ids)
+        for channel, values in enumerate(channels):
+            averages[:, channel] = array("d", values)
+        if set(map(len, blobs)) != {POSITION_BYTES}:
+            return False
+        positions[:] = np.frombuffer(b"".join(blobs), "<i2").reshape(positions.shape)
+    except TypeError:
+        return False
+    return (
+        positions_are_valid(positions)
+        and bool(np.abs(averages).max() <= columns.LARGEST_USUAL_AVERAGE)
+        and bool(post_ids.min() >= 0)
+    )
