@@ -149,11 +149,15 @@ class TestPostgresAway:
         assert store.get(8) == signature(1001)
         store.close()
 
-    def test_a_writer_frozen_within_its_transaction_does_not_block_the_others(self, url: str) -> None:
+    @pytest.mark.parametrize("what", ["writing", "repairing"])
+    def test_a_writer_frozen_within_its_transaction_does_not_block_the_others(
+        self, url: str, what: str
+    ) -> None:
+        """As when the machine of whoever repairs the store is suspended."""
         frozen, other = open_store(url, timeouts=SHORT), open_store(url)
 
         def freeze() -> None:
-            with frozen._backend.writing():
+            with getattr(frozen._backend, what)():
                 # The server ends the idle transaction after a second; only then can the other one write.
                 assert other.apply([put(7, 100)])[0].seq == 1
 

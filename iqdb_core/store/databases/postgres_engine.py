@@ -245,24 +245,29 @@ class PostgresEngines:
 
     @contextlib.contextmanager
     def unlimited(self, connection: sa.Connection) -> Iterator[None]:
-        """Let the statements of one upgrade take hours, but not for ever."""
-        with self._limits(connection, _UPGRADE_S):
+        """Let the statements of one upgrade take hours, but not for ever.
+
+        The pauses between them may be no longer than those of a write: all writers may have to wait for it.
+        """
+        with self._limits(connection, _UPGRADE_S, "statement_timeout"):
             yield
 
     @contextlib.contextmanager
     def patient(self, connection: sa.Connection) -> Iterator[None]:
         """Let the statements of one transaction, and the pauses between them, take many minutes."""
-        with self._limits(connection, _PATIENCE_S):
+        with self._limits(
+            connection, _PATIENCE_S, "statement_timeout", "idle_in_transaction_session_timeout"
+        ):
             yield
 
     @contextlib.contextmanager
-    def _limits(self, connection: sa.Connection, limit_s: float) -> Iterator[None]:
+    def _limits(self, connection: sa.Connection, limit_s: float, *names: str) -> Iterator[None]:
         driver = driver_of(connection)
         before, driver.answer_s = driver.answer_s, limit_s + _GRACE_S
         try:
             milliseconds = f"{limit_s * 1000:.0f}"
-            for name in (b"statement_timeout", b"idle_in_transaction_session_timeout"):
-                driver.execute(b"SELECT set_config(%b, %b, true)", (name.decode(), milliseconds))
+            for name in names:
+                driver.execute(b"SELECT set_config(%b, %b, true)", (name, milliseconds))
             yield
         finally:
             driver.answer_s = before
