@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import tempfile
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,12 +99,17 @@ class EmbeddedMachine(RuleBasedStateMachine):
         shutil.rmtree(self.folder / "index")
         self._open()
 
-    @rule()
-    def back_up(self) -> None:
-        self._close()
-        shutil.copy(self.folder / "iqdb.sqlite", self.folder / "backup.sqlite")
+    @rule(is_running=st.booleans())
+    def back_up(self, *, is_running: bool) -> None:
+        backup = self.folder / "backup.sqlite"
+        backup.unlink(missing_ok=True)
+        if is_running:
+            self.store.backup(backup)
+        else:
+            self._close()
+            shutil.copy(self.folder / "iqdb.sqlite", backup)
+            self._open()
         self.backup = dict(self.images), dict(self.newest)
-        self._open()
 
     @precondition(lambda self: self.backup is not None)
     @rule(is_running=st.booleans())
@@ -119,6 +126,20 @@ class EmbeddedMachine(RuleBasedStateMachine):
         if not is_running:
             self._open()
         self.follower.catch_up()
+
+    @precondition(lambda self: self.backup is not None)
+    @rule(changes=writes)
+    def restore_the_backup_in_place(self, changes: list[tuple[int, int | None]]) -> None:
+        """As `.restore` of sqlite3 does, and write before the follower has looked."""
+        assert self.backup is not None
+        with (
+            closing(sqlite3.connect(self.folder / "backup.sqlite")) as source,
+            closing(sqlite3.connect(self.folder / "iqdb.sqlite")) as target,
+        ):
+            source.backup(target)
+        images, newest = self.backup
+        self.images, self.newest = dict(images), dict(newest)
+        self.write(changes)
 
     @rule(row=rows, limit=st.sampled_from([1, 5, 1000]), min_score=st.sampled_from([None, 0.0, 60.0]))
     def query(self, row: int, limit: int, min_score: float | None) -> None:
