@@ -23,6 +23,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _LIBRARY: Final = Path(__file__).parent
+SHARED: Final = ("kernel.py", "model.py", "index/rows.py")
+"""Files whose constants are compiled into kernels of other files."""
+COMPILED: Final = (
+    *SHARED,
+    *(f"index/{room}/*.py" for room in ("simd", "segment", "row_code", "ranking")),
+    "signature/**/*.py",
+)
+"""Patterns of all files that have kernels, or are compiled into some."""
 _SWITCHES: Final = ("NUMBA_BOUNDSCHECK", "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "NUMBA_OPT")
 
 
@@ -112,8 +120,7 @@ def _mark(part: str) -> str:
 def _fingerprint() -> str:
     """Return a text that changes if the sources, the compiler or the processor change."""
     digest = hashlib.blake2b(digest_size=12)
-    shared = [_LIBRARY / name for name in ("kernel.py", "model.py", "index/rows.py")]
-    for source in sorted([*shared, *_LIBRARY.glob("index/[rs]*/*.py"), *_LIBRARY.glob("signature/**/*.py")]):
+    for source in sorted(path for pattern in COMPILED for path in _LIBRARY.glob(pattern)):
         digest.update(source.read_bytes())
     versions = [sys.version, importlib.metadata.version("numba"), platform.machine(), _processor()]
     digest.update("|".join([*versions, *(os.environ.get(name, "") for name in _SWITCHES)]).encode())

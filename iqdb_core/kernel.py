@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 from numba import config, njit, types
 from numba.core.runtime import rtsys
 
-from iqdb_core.cache_folder import private_temporary_folder
+from iqdb_core.cache_folder import SHARED, private_temporary_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,8 +39,6 @@ _COMPILED_TOGETHER: Final = {
 }
 """Folders whose kernels call kernels of other files, in their folder and those named here. Elsewhere a
 kernel calls only those of its own file."""
-_SHARED: Final = ("kernel.py", "model.py", "index/rows.py")
-"""Files whose constants are compiled into kernels of others."""
 
 
 def kernel(
@@ -197,7 +195,7 @@ def _stamp(file: Path) -> str:
     """Return a text that changes whenever the compiled code of a file's kernels may change."""
     folder = file.parent.relative_to(_LIBRARY).as_posix() if file.is_relative_to(_LIBRARY) else ""
     digest = hashlib.blake2b(str(bool(config.BOUNDSCHECK)).encode(), digest_size=16)
-    for shared in _SHARED:
+    for shared in SHARED:
         digest.update(_content_hash(_LIBRARY / shared))
     if folder in _COMPILED_TOGETHER:
         for part in _COMPILED_TOGETHER[folder]:
