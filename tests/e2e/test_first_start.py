@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.fixtures import pictures, programs
+from tests.fixtures import pictures
 from tests.fixtures.servers import ServerProcess, embedded_server
 from tests.fixtures.waiting import wait_until
 
@@ -43,36 +43,6 @@ def test_the_first_answers_are_those_of_later_ones_and_the_stop_is_prompt(tmp_pa
         assert not any("numba" in file.path for file in process.memory_maps()), "no compiler in the server"
         assert server.terminate() == 0
         wait_until(lambda: not any(map(psutil.pid_exists, [child.pid for child in children])), 20)
-
-
-def test_a_server_that_waits_for_kernels_says_so_and_stops_when_told(tmp_path: Path) -> None:
-    """A large database is loaded by compiled code only."""
-    database = tmp_path / "large.sqlite"
-    fill = (
-        "import sys, numpy as np\n"
-        "from iqdb_core.model import Signature, Write\n"
-        "from iqdb_core.store import open_store\n"
-        "store = open_store('sqlite:///' + sys.argv[1])\n"
-        "signature = Signature((0.5, 0.1, 0.1), np.arange(1, 121, dtype='<i2').tobytes())\n"
-        "store.apply([Write(n, n + 1, signature) for n in range(20_001)])\n"
-        "store.close()\n"
-    )
-    assert programs.run(fill, database).returncode == 0
-    server = ServerProcess(
-        ["http", "127.0.0.1", "0", str(database)],
-        tmp_path / "log",
-        {"NUMBA_CACHE_DIR": str(tmp_path / "cache")},
-    )
-    try:
-        wait_until(lambda: NOTICE in server.errors(), 60)
-        process = psutil.Process(server.process.pid)
-        wait_until(process.children, 60)
-        assert server.terminate() == 0
-        assert server.process.stdout is not None
-        assert server.process.stdout.read() == "", "it never was ready"
-        assert server.errors().count("iqdb: ") == 1
-    finally:
-        server.close()
 
 
 @pytest.mark.long

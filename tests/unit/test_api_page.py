@@ -1,3 +1,5 @@
+"""Options of the page: addresses that cannot be used, and from where thumbnails may come."""
+
 from __future__ import annotations
 
 import pytest

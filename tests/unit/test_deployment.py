@@ -341,17 +341,6 @@ def test_the_image_is_built_from_files_that_exist_and_runs_without_root() -> Non
         assert any(source == one or source.startswith(f"{one}/") for one in allowed), source
 
 
-def test_yaml_is_tidy() -> None:
-    run = subprocess.run(
-        [sys.executable, "-m", "yamllint", "--strict", "docker-compose.yml", ".yamllint.yml", "deploy"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stdout
-
-
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A folder that every user may enter, with the entry point and some kernels in it."""

@@ -1,3 +1,5 @@
+"""The folder of pictures: files below it are found, and nothing else is ever shown."""
+
 from __future__ import annotations
 
 import os

@@ -1,3 +1,5 @@
+"""Thumbnails of files: small, made once, cached within bounds, and none of what cannot be read."""
+
 from __future__ import annotations
 
 import asyncio

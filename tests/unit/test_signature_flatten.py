@@ -1,3 +1,5 @@
+"""Pixels onto white: transparency, palettes and 16-bit grey, against the naive twin and Pillow."""
+
 from __future__ import annotations
 
 import numpy as np

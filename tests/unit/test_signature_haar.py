@@ -1,3 +1,5 @@
+"""The wavelet transform against its naive twin, and by what its coefficients mean."""
+
 from __future__ import annotations
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Pictures made from signatures: the inverse transform, and what a preview looks like."""
+
 from __future__ import annotations
 
 import io

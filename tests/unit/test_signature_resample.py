@@ -1,3 +1,5 @@
+"""Resampling to 128 x 128 against its naive twin, in whatever bands a picture comes."""
+
 from __future__ import annotations
 
 import itertools

@@ -1,3 +1,5 @@
+"""The 40 largest coefficients against the naive twin, with ties above all."""
+
 from __future__ import annotations
 
 import numpy as np

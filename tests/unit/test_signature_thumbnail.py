@@ -1,3 +1,5 @@
+"""Small pictures of files: upright, in their shape, and within the limits of signatures."""
+
 from __future__ import annotations
 
 import io
