@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from api.roles.command_parts import target
+from api.roles.command_parts import content
 from tests.fixtures import pictures
 from tests.fixtures.command_line import ROOT, run, run_process
 from tests.fixtures.servers import COMMAND, embedded_server
@@ -151,16 +151,16 @@ def test_a_pipe_that_the_shell_hands_over_is_read_to_an_end(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run("add", "pictures", folder=folder)
-    content = PHOTOS[1].read_bytes()
-    with handed(content) as pipe:
+    photo = PHOTOS[1].read_bytes()
+    with handed(photo) as pipe:
         assert json.loads(run("search", pipe, "--json", folder=folder).stdout)[0]["likelihood"] > 0.99
-    with handed(content) as one, handed(content) as other:
+    with handed(photo) as one, handed(photo) as other:
         assert json.loads(run("compare", one, other, "--json", folder=folder).stdout)["score"] > 99
-    with handed(content) as pipe:
+    with handed(photo) as pipe:
         assert run("hash", pipe).stdout.split()[0] == run("hash", PHOTOS[1]).stdout.split()[0]
-    monkeypatch.setattr(target, "MAX_PIPED_BYTES", 1000)
+    monkeypatch.setattr(content, "MAX_PIPED_BYTES", 1000)
     for command in ("search", "hash"):
-        with handed(content) as pipe:
+        with handed(photo) as pipe:
             assert "it gives more than 1,000 bytes" in run(command, pipe, folder=folder).stderr
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from api.roles.command_parts.arithmetic import Arithmetic
+from api.roles.command_parts.content import content_of
 from api.roles.command_parts.reasons import naming_picture, reason_of
 from api.roles.command_parts.show import say
-from api.roles.command_parts.target import IS_DAMAGED, Added, Entry, content_of
+from api.roles.command_parts.target import IS_DAMAGED, Added, Entry
 from api.roles.progress import ProgressLine
 from api.search.duplicates import PAGE_IMAGES, DuplicatesPage, DuplicatesWanted, find_duplicates
 from iqdb_client import Image, Match, Part, Picture, Question

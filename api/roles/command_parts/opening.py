@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from api.roles.command_parts.content import content_of_file
 from api.roles.command_parts.files import is_file, is_handed, is_there, path_of, reason_to_pass
 from api.roles.command_parts.reasons import reason_of
 from api.roles.command_parts.show import say
-from api.roles.command_parts.target import Target, content_of_file
+from api.roles.command_parts.target import Target
 from api.roles.progress import ProgressLine
 from iqdb_client import ClientError, Unauthorized, Unavailable
 from iqdb_client.errors import cause_of

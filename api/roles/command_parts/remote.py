@@ -12,9 +12,10 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from api.roles.command_parts.content import content_of
 from api.roles.command_parts.reasons import reason_of
 from api.roles.command_parts.show import say
-from api.roles.command_parts.target import IS_DAMAGED, Added, Entry, content_of
+from api.roles.command_parts.target import IS_DAMAGED, Added, Entry
 from iqdb_client import Client, Image, Match, NotFound, Outcome, Picture, Question, Refused, Unavailable
 from iqdb_client.retrying import BUSY
 from iqdb_core.errors import ImageError

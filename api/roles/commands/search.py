@@ -11,12 +11,12 @@ import typer
 
 from api.roles.command_parts import show
 from api.roles.command_parts.arithmetic import Arithmetic
+from api.roles.command_parts.content import content_of_file
 from api.roles.command_parts.files import is_file, is_handed, path_of, reason_to_pass
 from api.roles.command_parts.likeness import EVEN, verdict_of
 from api.roles.command_parts.local import compared
 from api.roles.command_parts.opening import opened, picture_of
 from api.roles.command_parts.reasons import reason_of
-from api.roles.command_parts.target import content_of_file
 from api.roles.options import DECODING, TARGET, with_settings
 from api.roles.printable import printable
 from iqdb_client import Question
