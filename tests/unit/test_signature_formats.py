@@ -292,14 +292,6 @@ def test_rare_tiff_compression_is_refused() -> None:
         from_image_bytes(hostile.grey_tiff(8, 8, bytes(64), t259=(3, [50000])))  # Zstandard
 
 
-def rle_bmp(width: int, height: int, body: bytes) -> bytes:
-    """Return a BMP in RLE8 with a palette of greens."""
-    palette = b"".join(bytes((0, n, 0, 0)) for n in range(256))
-    info = struct.pack("<IIIHHIIiiII", 40, width, height, 1, 8, 1, len(body), 0, 0, 256, 0)
-    begin = 14 + len(info) + len(palette)
-    return b"BM" + struct.pack("<IHHI", begin + len(body), 0, 0, begin) + info + palette + body
-
-
 def test_tiles_and_tags_of_a_tiff() -> None:
     """Tags that say nothing about pixels are not looked at; those that do must make sense."""
     tags = ImageFileDirectory_v2()
