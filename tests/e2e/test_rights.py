@@ -178,9 +178,13 @@ def test_a_file_that_has_no_tokens_yet_opens_nothing(folder: Path) -> None:
 
 
 def test_callers_over_their_rate_get_retry_after(folder: Path) -> None:
-    with embedded_server(folder / "rate.sqlite", "--rate-limit", "0.2") as server:
+    other_proxy = {"FORWARDED_ALLOW_IPS": "192.0.2.0/24"}
+    with embedded_server(folder / "rate.sqlite", "--rate-limit", "0.2", environment=other_proxy) as server:
         answers = [server.client.get("/status") for _ in range(3)]
         assert answers[0].status_code == 200
         assert answers[-1].status_code == 429
         assert 1 <= int(answers[-1].headers["retry-after"]) <= 5
         assert server.client.get("/ready").status_code == 200
+        # This machine is none of the proxies whose word on the caller's address is believed.
+        elsewhere = {"X-Forwarded-For": "203.0.113.7"}
+        assert server.client.get("/status", headers=elsewhere).status_code == 429
