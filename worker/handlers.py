@@ -16,7 +16,7 @@ from functools import partial
 from typing import Final, Protocol, TypeVar
 
 from iqdb_core import codec
-from iqdb_core.errors import ImageExists, IqdbError
+from iqdb_core.errors import ImageExists, IqdbError, JobLost
 from iqdb_core.jobs import Claim, ClaimedJob, Done, Failed, Idling, JobKind, PutBack, WorkLedger
 from iqdb_core.jobs.messages import CLAIM_JOBS
 from iqdb_core.model import Signature, Write, WriteOutcome
@@ -199,8 +199,6 @@ class IngestHandler:
                 extra={"action": "job_set_aside"},
             )
             return Failed(job.job_id, f"set aside: {tries}")
-        if not job.payload and job.kind is not JobKind.DELETE:
-            return Failed(job.job_id, "its bytes are empty or were lost")
         try:
             return self._read(job)
         except IqdbError as error:
@@ -225,15 +223,15 @@ class IngestHandler:
             )
             return PutBack(job.job_id, self._delay_s([job]), is_to_blame=True)
 
-    def _read(self, job: ClaimedJob) -> _Read:
-        match job.kind:
-            case JobKind.DELETE:
-                return _Read(None)
-            case JobKind.SIGNATURE:
-                return _Read(codec.from_bytes(job.payload))
-            case JobKind.IMAGE:
-                image = self._read_image(job.payload)
-                return _Read(image.signature, image.is_damaged)
+    def _read(self, job: ClaimedJob) -> _Read | Failed:
+        if job.kind is JobKind.DELETE:
+            return _Read(None)
+        if job.payload is None:
+            return Failed(job.job_id, "the queue has lost its bytes; send it again", JobLost.__name__)
+        if job.kind is JobKind.SIGNATURE:
+            return _Read(codec.from_bytes(job.payload))
+        image = self._read_image(job.payload)
+        return _Read(image.signature, image.is_damaged)
 
     def _commit(self, hashed: Sequence[_Hashed]) -> list[_Outcome]:
         if not hashed:

@@ -247,8 +247,8 @@ class ClaimedJob:
         Earlier claims that it is blamed for, as in `Job`; above 0 it is a suspect.
     deferrals : int
         How often it was put back because the store was away.
-    payload : bytes
-        Empty for a deletion, or if it was lost.
+    payload : bytes or None
+        None for a deletion, or if it was lost.
     source : str or None
     if_absent : bool
         Replace no image; False for jobs that an older version accepted.
@@ -260,7 +260,7 @@ class ClaimedJob:
     revision: int
     attempts: int
     deferrals: int
-    payload: bytes
+    payload: bytes | None
     source: str | None = None
     if_absent: bool = False
 

@@ -268,12 +268,12 @@ class WorkLedger:
             raise ForeignQueue(self._prefix)
         rows = [[word.decode() for word in row] for row in answer[1:]]
         with_payload = [row[0] for row in rows if row[1] != JobKind.DELETE]
-        payloads: dict[str, bytes] = {}
+        payloads: dict[str, bytes | None] = {}
         if with_payload:
             found = self._port.read(
                 [("MGET", *(f"{self._prefix}payload:{job_id}" for job_id in with_payload))]
             )[0]
-            payloads = {job_id: data or b"" for job_id, data in zip(with_payload, found, strict=True)}
+            payloads = dict(zip(with_payload, found, strict=True))
         jobs = [
             ClaimedJob(
                 job_id=row[0],
@@ -282,7 +282,7 @@ class WorkLedger:
                 revision=int(row[3]),
                 attempts=int(row[4]),
                 deferrals=int(row[5]),
-                payload=payloads.get(row[0], b""),
+                payload=payloads.get(row[0]),
                 source=row[6] or None,
                 if_absent=bool(row[7]),
             )

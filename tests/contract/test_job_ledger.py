@@ -72,7 +72,7 @@ def test_every_kind_of_submission_reaches_the_worker(ledger: JobLedger, work: Wo
         (JobKind.DELETE, 5),
     ]
     assert [job.revision for job in jobs] == [one.revision for one in accepted]
-    assert [job.payload for job in jobs] == [b"\x00\xff bytes", codec.to_bytes(SIGNATURE), b""]
+    assert [job.payload for job in jobs] == [b"\x00\xff bytes", codec.to_bytes(SIGNATURE), None]
 
 
 def test_limits_count_jobs_and_bytes_that_are_not_final(redis_port: RedisPort, work: WorkLedger) -> None:

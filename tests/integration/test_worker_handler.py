@@ -65,11 +65,20 @@ def test_a_chunk_is_decoded_committed_and_finished(site: Site) -> None:
     assert [job.state.value for job in jobs] == ["done", "failed", "done", "done", "done", "failed"]
     assert [job.signature for job in jobs[:1] + jobs[2:3]] == [SIGNATURES[1], SIGNATURES[3]]
     assert all(job.reason for job in jobs if job.state is JobState.FAILED)
-    assert [job.error for job in jobs] == ["", "UnsupportedFormat", "", "", "", ""]
+    assert [job.error for job in jobs] == ["", "UnsupportedFormat", "", "", "", "UnsupportedFormat"]
+    assert jobs[5].reason == "the file is empty"
     assert jobs[0].seq is not None
     assert site.stored() == {1: SIGNATURES[1], 3: SIGNATURES[3]}
     assert site.payloads() == []
     assert site.ledger.depth().payload_bytes == 0
+
+
+def test_an_image_whose_bytes_the_queue_lost_may_be_sent_again(site: Site) -> None:
+    [job_id] = site.accept_images(1)
+    site.port.read([("DEL", f"{site.prefix}payload:{job_id}")])
+    site.handler().handle()
+    job = site.ledger.get(job_id)
+    assert (job.reason, job.error) == ("the queue has lost its bytes; send it again", "JobLost")
 
 
 def test_a_chunk_is_one_transaction(site: Site) -> None:

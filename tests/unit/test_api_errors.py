@@ -35,6 +35,7 @@ def test_a_failed_job_answers_like_the_error_it_failed_with() -> None:
     assert web.status_of(errors.JobFailed("too large", "ImageTooLarge")) == 413
     assert web.status_of(errors.JobFailed("broken", "CorruptImage")) == 422
     assert web.status_of(errors.JobFailed("killed its worker", "")) == 422
+    assert web.status_of(errors.JobFailed("the queue has lost its bytes", "JobLost")) == 503
 
 
 def test_an_unknown_error_of_ours_is_the_servers_fault() -> None:
