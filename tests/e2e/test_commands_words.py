@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import pty
 import re
 import shlex
 import shutil
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 from PIL import Image
@@ -115,30 +117,63 @@ def test_images_of_files_that_are_gone_can_be_deleted_at_once(folder: Path) -> N
     linked.unlink()
     ended = run("rm", "--gone", "pictures", folder=folder)
     assert (ended.stdout.count("e.jpg"), ended.stderr) == (2, "deleted 2\n")
+    run("add", "pictures", folder=folder)  # disk.away
+    for name in ("c.jpg", "d.jpg"):
+        (folder / "pictures" / name).rename(folder / name)
+    for arguments in ((), ("--dry-run",)):  # of another machine, perhaps
+        ended = run("rm", "--gone", "pictures", *arguments, folder=folder)
+        assert (ended.returncode, ended.stdout.count(".jpg")) == (1, 2)
+        assert "most files below pictures are gone, 2 of 3: is a disk" in ended.stderr
+    for name in ("c.jpg", "d.jpg"):
+        (folder / name).rename(folder / "pictures" / name)
     ended = run("rm", "--gone", "pictures", folder=folder)
     assert (ended.stdout, ended.stderr) == ("", "deleted 0\n")
     shutil.rmtree(folder / "pictures")
     (folder / "pictures").mkdir()  # where a disk is not mounted
     (folder / "else").mkdir()
     for arguments, code, words in (
-        (("--gone", "pictures"), 1, "none of the files below pictures is there; is its disk not mounted"),
+        (("--gone", "pictures"), 0, "kept 3 images of files below"),
         (("--gone", "else"), 0, "deleted 0"),  # no image comes from there
         (("--gone", "nowhere"), 1, "there is no folder nowhere"),
         (("--gone", "x" * 300), 1, "there is no folder xxx"),
         (("--gone", ""), 2, "is empty"),
-        (("1", "--dry-run"), 2, "needs --gone"),
+        (("1", "--dry-run"), 2, "need --gone"),
+        (("1", "--yes"), 2, "need --gone"),
         ((), 2, "give the ids"),
         (("1", "--gone", "pictures"), 2, "give the ids"),
         (("--gone", "pictures", "--url", "http://127.0.0.1:9"), 2, "does not work on a server"),
     ):
         ended = run("rm", *arguments, folder=folder)
         assert (ended.returncode, words in ended.stderr) == (code, True), ended.stderr
-    assert json.loads(run("status", "--json", folder=folder).stdout)["images"] == known - 3
+    assert json.loads(run("status", "--json", folder=folder).stdout)["images"] == known - 2
     places = (folder / "pictures" / name for name in ("a\N{REPLACEMENT CHARACTER}.jpg", "b.jpg"))
+    shutil.rmtree(folder / "pictures")
+    (folder / "pictures").symlink_to(folder)  # to other files
     with pytest.raises(
-        ConfigError, match="none of the files below"
-    ):  # of a name that was no text nothing is known
-        gone_below(folder / "pictures", enumerate(map(str, places)))
+        ConfigError, match="most files below pictures are gone, 1 of 1"
+    ):  # of no text nothing is known
+        gone_below(folder / "pictures", enumerate(map(str, places))).check("pictures")
+    assert "are gone, 3 of 3" in run("rm", "--gone", "pictures", folder=folder).stderr
+    assert run("rm", "--gone", "pictures", "--yes", folder=folder).stderr == "deleted 3\n"
+
+
+def test_who_sits_at_a_terminal_is_asked_before_images_are_deleted(folder: Path) -> None:
+    run("add", "pictures", folder=folder)
+    (folder / "pictures" / "b.jpg").unlink()
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "api", "rm", "--gone", "pictures"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for answer, code, words in (("\n", 1, "deleted nothing"), ("y\n", 0, "deleted 1")):
+        os.write(ours, answer.encode())
+        ended = subprocess.run(
+            command, cwd=folder, stdin=theirs, stdout=PIPE, stderr=theirs, env=environment, check=False
+        )
+        shown = os.read(ours, 10_000).decode()
+        assert (ended.returncode, words in shown) == (code, True), shown
+        assert "delete these images, 1 of 3 below pictures? [y/N]" in shown
+        assert b"b.jpg" in ended.stdout
+    os.close(ours)
+    os.close(theirs)
 
 
 def test_who_is_left_of_a_large_group_keeps_its_likelihood(folder: Path) -> None:
@@ -162,7 +197,7 @@ def test_who_is_left_of_a_large_group_keeps_its_likelihood(folder: Path) -> None
     assert told.endswith(
         f"whose file is gone; to forget what is gone: iqdb rm --db iqdb.sqlite --gone {folder}"
     )
-    assert run("rm", "--gone", folder, folder=folder).stderr == "deleted 40\n"
+    assert run("rm", "--gone", folder, "--yes", folder=folder).stderr == "deleted 40\n"
 
 
 def test_pictures_of_an_archive_are_there_as_long_as_it_is(folder: Path) -> None:

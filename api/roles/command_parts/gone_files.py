@@ -43,10 +43,26 @@ class Gone:
         Their ids and files.
     doubtful : mapping
         How many more there are in folders that are empty now: a disk may not be mounted there.
+    there : int
+        How many images have a file that is there.
     """
 
     sources: Mapping[int, str]
     doubtful: Mapping[str, int]
+    there: int
+
+    def check(self, folder: str) -> None:
+        """Raise ConfigError where more would go than stay: then the files may be elsewhere."""
+        if len(self.sources) > self.there:
+            raise ConfigError(
+                f"most files below {folder} are gone, {self.in_words()}: is a disk not mounted, or were they"
+                " added on another machine? --yes deletes the images that are listed"
+            )
+
+    def in_words(self) -> str:
+        """Return how many are gone of how many."""
+        count = len(self.sources)
+        return f"{count:,} of {count + self.there + sum(self.doubtful.values()):,}"
 
 
 def gone_below(folder: Path, listed: Iterable[tuple[int, str | None]]) -> Gone:
@@ -61,28 +77,26 @@ def gone_below(folder: Path, listed: Iterable[tuple[int, str | None]]) -> Gone:
     Raises
     ------
     ConfigError
-        There is no such folder, or none of the files is there: its disk may not be mounted.
+        There is no such folder.
     """
     if not os.path.isdir(folder):  # noqa: PTH112 - that of Path fails for long names, and in a closed folder
         raise ConfigError(f"there is no folder {folder}")
     begin = os.path.join(os.path.abspath(folder), "")  # noqa: PTH100, PTH118 - as sources begin
     gone: dict[int, str] = {}
     doubtful: Counter[str] = Counter()
-    is_any_there = False
+    there = 0
     empty_above = cache(_empty_above)
     for image_id, source in listed:
         if source is not None and source.startswith(begin):
             is_there = _is_there(source)
-            is_any_there |= is_there is True
+            there += is_there is True
             if is_there is False:
                 empty = empty_above(os.path.dirname(source))  # noqa: PTH120 - a Path for each is slow
                 if empty is None:
                     gone[image_id] = source
                 else:
                     doubtful[empty] += 1
-    if (gone or doubtful) and not is_any_there:
-        raise ConfigError(f"none of the files below {folder} is there; is its disk not mounted?")
-    return Gone(gone, doubtful)
+    return Gone(gone, doubtful, there)
 
 
 def _empty_above(folder: str) -> str | None:

@@ -57,23 +57,26 @@ def rm(
         bool,
         typer.Option("--dry-run", "-n", help="with --gone: list what would be deleted, and delete nothing"),
     ] = False,
-) -> None:
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="with --gone: do not ask, also if most files are gone")
+    ] = False,
+) -> int:
     """Delete images, by id or of files that are gone. An unknown id is no error. Files are never touched.
 
-    --gone lists what it deletes. It goes by the sources of the images, which are the paths of files that
-    'iqdb add' has added, on another machine too. It keeps the images of folders that are empty now, and all
-    if none of the files is there: a disk may not be mounted.
+    --gone lists what it deletes, and asks on a terminal. It goes by the sources of the images, which are the
+    paths of files that 'iqdb add' has added, on another machine too. It keeps the images of folders that are
+    empty now, where a disk may not be mounted. If most files are gone, it deletes nothing without --yes.
     """
     if bool(ids) is (gone is not None):
         raise WrongUsage("give the ids of the images to delete, or --gone FOLDER")
-    if dry_run and gone is None:
-        raise WrongUsage("--dry-run lists files that are gone, and needs --gone FOLDER")
+    if (dry_run or yes) and gone is None:
+        raise WrongUsage("--dry-run and --yes are for files that are gone, and need --gone FOLDER")
     if gone is not None and settings.url:
         raise WrongUsage(
             "--gone looks for files of this machine, and does not work on a server (--url, IQDB_URL)"
         )
     again = "interrupted; some images may be deleted already; run the same command again to delete the others"
-    with interrupted_by_signals(lambda: show.say(again)), opened(settings) as target:
+    with opened(settings) as target:
         if gone is None:
             wanted = list(dict.fromkeys(ids or ()))
         else:
@@ -87,13 +90,29 @@ def rm(
                     f"kept {show.counted(count, 'image')} of files below {printable(folder)}, which is empty:"
                     " is its disk not mounted? Otherwise remove the folder, and they will go"
                 )
-        if dry_run:
-            show.say(f"would delete {len(wanted):,}")
-            return
-        missing = len(target.missing(wanted))
-        target.remove(wanted)
+            if not yes:
+                found.check(gone)
+            if dry_run:
+                show.say(f"would delete {len(wanted):,}")
+                return 0
+            question = f"delete these images, {found.in_words()} below {gone}?"
+            if wanted and not (yes or _is_confirmed(question)):
+                show.say("deleted nothing")
+                return 1
+        with interrupted_by_signals(lambda: show.say(again)):
+            missing = len(target.missing(wanted))
+            target.remove(wanted)
     not_there = f"; {missing:,} {'was' if missing == 1 else 'were'} not there" if missing else ""
     show.say(f"deleted {len(wanted) - missing:,}{not_there}")
+    return 0
+
+
+def _is_confirmed(question: str) -> bool:
+    """Ask a person; a program, which nobody watches, has said what it wants."""
+    if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
+        return True
+    show.say(f"{question} [y/N]")
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
 @app.command()
