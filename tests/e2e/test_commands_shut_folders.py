@@ -72,10 +72,12 @@ def test_what_a_pattern_finds_in_such_a_folder_is_listed(folder: Path) -> None:
 
 def test_files_and_folders_are_named_alike(folder: Path) -> None:
     (folder / "shut").chmod(0)
+    (folder / "listed" / "within").mkdir(parents=True)
+    (folder / "listed").chmod(0o444)
     (folder / "none.jpg").write_text("none")
     ended = programs.run(COMMAND, folder, "add", ".", "FOLDER/a.jpg")
     assert ended.returncode == 3, ended.stderr
-    for name in ("shut", "shut/a.jpg"):
+    for name in ("shut", "shut/a.jpg", "listed/within"):
         assert f"  {folder}/{name}: Permission denied" in ended.stderr
     assert f"  {folder}/none.jpg: this is not an image" in ended.stderr
 

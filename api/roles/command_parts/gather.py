@@ -262,7 +262,10 @@ def _walk(folder: Path, passed: Passed, stopping: threading.Event) -> Iterator[P
     for place, folders, files in _until(stopping, os.walk(folder, onerror=refuse)):
         seen = len(folders)
         folders[:] = sorted(
-            name for name in folders if not name.startswith(".") and not Path(place, name).is_symlink()
+            name
+            for name in folders
+            # That of Path raises for long paths and in closed folders, which `refuse` is told.
+            if not name.startswith(".") and not os.path.islink(os.path.join(place, name))  # noqa: PTH114, PTH118
         )
         passed.left_out_folders += seen - len(folders)
         for name in _until(stopping, sorted(files)):
