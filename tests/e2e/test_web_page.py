@@ -299,9 +299,17 @@ def test_a_starting_server_is_asked_again(visit: Visit) -> None:
     visit.says("The server is starting.")
     assert "oaded 30 of 120" in visit.page.text_content("#more")
     assert visit.page.evaluate("document.getElementById('progress').value") == 0.25
+    visit.page.evaluate(
+        """() => {
+            window.said = [];
+            const note = () => said.push(document.getElementById("message").textContent);
+            new MutationObserver(note).observe(document.getElementById("message"), {childList: true});
+        }"""
+    )
     visit.page.unroute("**/query*")
     visit.says("Found it:")
     assert visit.page.is_hidden("#progress")
+    assert visit.page.evaluate("said") == ["Found it: #1."], "a screen reader would tell each try"
 
 
 def test_who_is_offline_is_told_and_waited_for(visit: Visit) -> None:

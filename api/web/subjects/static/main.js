@@ -33,16 +33,20 @@ async function search(question) {
   await tryToAnswer(search);
 }
 
-async function tryToAnswer(search) {
+// isSaid: the page has said that it tries once more by itself.
+async function tryToAnswer(search, isSaid = false) {
   const { question } = search;
   const isCurrent = () => current === search;
   // Nothing may move under the brush of a visitor who is still painting.
   const reveal = () => (question.sketch && !question.isAsked) || results.reveal();
-  results.say("Searching …", { isBusy: true });
+  const saySearching = () => isSaid || results.say("Searching …", { isBusy: true });
+  saySearching();
   reveal();
   const onProgress = (share) => {
-    if (isCurrent() && share < 1) results.say("Sending the picture …", { isBusy: true, share });
-    else if (isCurrent()) results.say("Searching …", { isBusy: true });
+    if (!isCurrent()) return;
+    if (share === 1) return saySearching();
+    isSaid = false;
+    results.say("Sending the picture …", { isBusy: true, share });
   };
   const config = await configured;
   if (!isCurrent()) return;
@@ -64,9 +68,9 @@ function explain(trouble, search) {
   const isWaiting = retryS !== undefined;
   const details = [more, isWaiting ? "" : asideOf(search.question)].filter(Boolean).join(" ");
   results.say(message, { more: details, isError: !isWaiting, share, isBusy: isWaiting, wants, canRetry: wants === "line" });
-  const again = () => current === search && tryToAnswer(search);
-  if (isWaiting) setTimeout(again, retryS * 1000);
-  if (wants === "line") addEventListener("online", again, { once: true });
+  const again = (isSaid) => current === search && tryToAnswer(search, isSaid);
+  if (isWaiting) setTimeout(again, retryS * 1000, true);
+  if (wants === "line") addEventListener("online", () => again(false), { once: true });
   if (wants === "token") byId("token").focus();
 }
 
