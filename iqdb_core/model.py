@@ -107,7 +107,8 @@ class QuerySignature:
     ----------
     signature : Signature
     part : Rectangle or None
-        The part of the picture that it describes; None is the whole.
+        The part of the picture that it describes; None is the whole. One that reaches beyond the picture is a
+        larger picture, which this one may be cut out of.
     turn : str
         What was done to that part: "none", or as in `signature.turns`; inverted ones have "negative-" in
         front, or are just "negative".
@@ -119,6 +120,18 @@ class QuerySignature:
     part: Rectangle | None = None
     turn: str = "none"
     size: tuple[int, int] | None = None
+
+    @property
+    def is_uncropped(self) -> bool:
+        """Whether it describes a larger picture, which the picture may be cut out of."""
+        if self.part is None or self.size is None:
+            return False
+        return self.part.width > self.size[0] or self.part.height > self.size[1]
+
+    @property
+    def part_shown(self) -> Rectangle | None:
+        """The part of the picture that a match shows; None if it shows all of it, and perhaps more."""
+        return None if self.is_uncropped else self.part
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +150,7 @@ class Copy:
     detail : float
         Bits of evidence that its signature can give at most.
     part, turn
-        Of the query signature that it matched; see `QuerySignature`.
+        What it shows: of the query signature that it matched; see `QuerySignature.part_shown`.
     """
 
     image_id: int

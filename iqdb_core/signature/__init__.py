@@ -23,6 +23,7 @@ from iqdb_core.signature.decoders.failure import memory_errors
 from iqdb_core.signature.parts import find_parts
 from iqdb_core.signature.picture import DecodeLimits, Picture
 from iqdb_core.signature.turns import turned
+from iqdb_core.signature.uncropping import uncropped
 
 __all__ = [
     "DecodeLimits",
@@ -181,11 +182,12 @@ def parts_from_image_bytes(
     (third, ...) pixel of the parts is used. Takes some tens of milliseconds more than the signature.
     """
     with memory_errors():
-        return _with_parts(decode(data, limits))
+        small, parts = _with_parts(decode(data, limits))
+    return _from_small(small), parts
 
 
-def _with_parts(picture: Picture) -> tuple[Signature, list[tuple[Rectangle, Signature]]]:
-    """Return the signatures of a picture and of its parts."""
+def _with_parts(picture: Picture) -> tuple[NDArray[np.uint8], list[tuple[Rectangle, Signature]]]:
+    """Return a picture, shrunk to (3, 128, 128), and the signatures of its parts."""
     shrinking = create_shrinking(picture.width, picture.height)
     step = math.ceil(math.sqrt(picture.width * picture.height / _KEPT_PIXELS))
     kept = np.empty((-(-picture.height // step), -(-picture.width // step)), np.uint32)
@@ -207,7 +209,7 @@ def _with_parts(picture: Picture) -> tuple[Signature, list[tuple[Rectangle, Sign
         width, height = part.width * step, part.height * step
         place = Rectangle(x, y, min(width, picture.width - x), min(height, picture.height - y))
         parts.append((place, _from_small(inner.small())))
-    return _from_small(shrinking.small()), parts
+    return shrinking.small(), parts
 
 
 class ReadQuery(NamedTuple):
@@ -226,17 +228,20 @@ class ReadQuery(NamedTuple):
 
 
 def read_query(data: bytes, *, turns: str | None, limits: DecodeLimits) -> ReadQuery:
-    """Return what a search for copies of a file looks for: its signature, its parts', and those of turns.
+    """Return what a search for copies of a file looks for.
+
+    That is its signature, those of its parts, of the pictures that it may be cut out of, and of turns.
 
     Parameters and errors are those of `parts_from_image_bytes` and `turned`.
     """
     with memory_errors():
         picture = decode(data, limits)
-        whole, parts = _with_parts(picture)
+        small, parts = _with_parts(picture)
     size = picture.width, picture.height
     signatures = [
-        QuerySignature(whole, size=size),
+        QuerySignature(_from_small(small), size=size),
         *(QuerySignature(found, place, size=size) for place, found in parts),
+        *(QuerySignature(_from_small(larger), place, size=size) for place, larger in uncropped(small, *size)),
     ]
     return ReadQuery(turned(signatures, turns), picture.is_damaged)
 

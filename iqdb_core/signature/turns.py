@@ -98,14 +98,16 @@ def turned(queries: Sequence[QuerySignature], turns: str | None = None) -> list[
     Parameters
     ----------
     queries : sequence of QuerySignature
-        The whole picture first, then its parts, the best guess first; not turned.
+        The whole picture first, then its parts, the best guess first, then those that are uncropped; not
+        turned.
     turns : str or None
         "none", "mirror" or "all"; the last two perhaps with ",negative" behind. None is "mirror".
 
     Returns
     -------
     list of QuerySignature
-        "all" turns the whole picture and its two best parts in every way, and mirrors the other parts.
+        "all" turns the whole picture and its two best parts in every way, and mirrors the other parts. What
+        is uncropped is never turned: that would be many signatures for what is seldom searched.
 
     Raises
     ------
@@ -118,6 +120,8 @@ def turned(queries: Sequence[QuerySignature], turns: str | None = None) -> list[
     out = [*queries]
     for is_negative in (False, True) if len(words) > 1 else (False,):
         for number, one in enumerate(queries):
+            if one.is_uncropped:
+                continue
             for turn in _CHOICES[words[0] if number <= _TURNED_PARTS else min(words[0], "mirror", key=_many)]:
                 if turn is not Turn.NONE or is_negative:
                     signature = turned_signature(one.signature, turn, is_negative=is_negative)

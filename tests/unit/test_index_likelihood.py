@@ -19,7 +19,7 @@ from iqdb_core.index.evidence.leading import HOPELESS, LEAD, with_leader
 from iqdb_core.index.evidence.likelihood import Evidence, Population, details_of, likelihoods, log_odds
 from iqdb_core.index.evidence.sharing import Shared, held_by, shared_by
 from iqdb_core.index.rows import Signatures
-from iqdb_core.likelihood_words import CERTAIN
+from iqdb_core.likelihood_words import CERTAIN, LIKELY
 from iqdb_core.model import (
     BUCKETS,
     CHANNELS,
@@ -31,7 +31,7 @@ from iqdb_core.model import (
     Rectangle,
     Signature,
 )
-from iqdb_core.signature import from_channels, from_image_bytes, parts_from_image_bytes, turned
+from iqdb_core.signature import DecodeLimits, from_channels, from_image_bytes, read_query
 from tests.fixtures.index_rows import index_of
 from tests.fixtures.pictures import photos
 from tests.naive_copies import naive_copies, naive_evidence
@@ -323,20 +323,32 @@ def test_an_empty_index_has_no_copies() -> None:
     assert found.matches == []
 
 
+def _is_within(part: Rectangle, size: tuple[int, int] | None) -> bool:
+    width, height = size or (0, 0)
+    return min(part.x, part.y, width - part.x - part.width, height - part.y - part.height) >= 0
+
+
 @functools.cache
 def _photo_signatures() -> list[Signature]:
     return [from_image_bytes(path.read_bytes()) for path in photos()]
 
 
 @pytest.mark.parametrize(
-    ("left", "top", "right", "bottom", "more_than_plain"),
-    [(0, 0, 0.5, 0, 8), (0, 0.3, 0, 0, 0), (0.1, 0.1, 0.1, 0.1, 0), (0.2, 0.2, 0.2, 0.2, 2)],
+    ("left", "top", "right", "bottom", "more_than_plain", "likely"),
+    [
+        (0, 0, 0.5, 0, 8, 0),
+        (0, 0.3, 0, 0, 5, 25),
+        (0, 0, 0, 0.2, 5, 20),
+        (0.14, 0, 0.14, 0, 1, 27),
+        (0.1, 0.1, 0.1, 0.1, 5, 30),
+        (0.2, 0.2, 0.2, 0.2, 4, 0),
+    ],
 )
-def test_crops_are_found_at_least_as_often_as_by_score(
-    left: float, top: float, right: float, bottom: float, more_than_plain: int
+def test_crops_are_found_more_often_than_by_score(
+    left: float, top: float, right: float, bottom: float, more_than_plain: int, likely: int
 ) -> None:
     paths = photos()
-    by_score = by_likelihood = 0
+    by_score = by_likelihood = n_likely = 0
     with index_of(_photo_signatures()) as of_photos:
         for image_id, path in enumerate(paths):
             with Image.open(path) as opened:
@@ -345,10 +357,11 @@ def test_crops_are_found_at_least_as_often_as_by_score(
             out = io.BytesIO()
             box = (round(w * left), round(h * top), round(w * (1 - right)), round(h * (1 - bottom)))
             picture.crop(box).save(out, "JPEG", quality=85)
-            whole, parts = parts_from_image_bytes(out.getvalue())
-            asked = turned(
-                [QuerySignature(whole), *(QuerySignature(one, part) for part, one in parts)], "mirror"
-            )
-            by_score += of_photos.query(whole, 1)[0].image_id == image_id
-            by_likelihood += of_photos.find_copies(asked, limit=1).matches[0].image_id == image_id
+            asked = read_query(out.getvalue(), turns="mirror", limits=DecodeLimits()).signatures
+            by_score += of_photos.query(asked[0].signature, 1)[0].image_id == image_id
+            best = of_photos.find_copies(asked, limit=1).matches[0]
+            by_likelihood += best.image_id == image_id
+            n_likely += best.image_id == image_id and best.likelihood >= LIKELY
+            assert best.part is None or _is_within(best.part, asked[0].size)
     assert by_likelihood >= by_score + more_than_plain
+    assert n_likely >= likely

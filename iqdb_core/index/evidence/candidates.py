@@ -35,7 +35,8 @@ MOST_SHARERS: Final = 10
 ten that share half of what the signature has."""
 WEAK_BEST: Final = 10
 WEAK_SCORE: Final = 65.0
-"""Best matches by score of a part or turn with too few rare buckets, and their minimum score."""
+"""Best matches by score of a part or turn with too few rare buckets, and their minimum score. For uncropped
+pictures, whose best by score are mostly the whole picture's, this would bring nothing (measured)."""
 EASY_SCORE: Final = 50.0
 EASY_EFFORT: Final = 4.0
 """From this `effort` on every part and turn is searched by score, with this minimum."""
@@ -150,7 +151,7 @@ def candidates(
         count = max(SHARERS + n_excluded, int(np.count_nonzero(bits >= half[number])))
         most = image_ids[:count], bits[:count], segments[:count], documents[:count]
         searches.append((number, of_sharers, most))
-        if number and (is_weak[number] or is_easy):
+        if number and not queries[number].is_uncropped and (is_weak[number] or is_easy):
             alike = searcher.best(queries[number].signature, int(of_weak[-1]), min_score_of_others)
             searches.append((number, of_weak, alike))
     return _joined(searches, len(best[0]), searcher)

@@ -128,7 +128,7 @@ def find_copies(
             signature=signatures.signature(row),
             likelihood=likelihood,
             detail=detail,
-            part=queries[number].part,
+            part=queries[number].part_shown,
             turn=queries[number].turn,
         )
         for number, image_id, row, score, likelihood, detail in zip(
@@ -242,10 +242,10 @@ def _last_round(is_last: NDArray[np.bool_]) -> int:
 
 
 def _is_late(queries: Sequence[QuerySignature]) -> NDArray[np.bool_]:
-    """Return which signatures are those of parts, turned or not, after the first eight."""
-    parts = list(dict.fromkeys(one.part for one in queries if one.part is not None))
+    """Return which signatures are uncropped, or those of parts, turned or not, after the first eight."""
+    parts = list(dict.fromkeys(one.part_shown for one in queries if one.part_shown is not None))
     late = frozenset(parts[FIRST_PARTS:])
-    return np.array([one.part in late for one in queries])
+    return np.array([one.is_uncropped or one.part in late for one in queries])
 
 
 def rows_of(signatures: Sequence[Signature]) -> Signatures:

@@ -68,7 +68,7 @@ _FULL_SCORE: Final = 75.0
 less, like another screenshot of the same app, is treated like a match of a part, and comes no sooner than the
 picture in the screenshot. Chosen on screenshots of 54 pictures."""
 _LATE_COST: Final = 1.0
-"""What the parts after `FIRST_PARTS` lose, in log odds: they are seldom the right ones."""
+"""What uncropped pictures and the parts after `FIRST_PARTS` lose, in log odds: they are seldom right."""
 
 
 def _general_shares() -> NDArray[np.float64]:
@@ -266,7 +266,7 @@ def log_odds(
     is_plain : bool or (n,) bool ndarray
         Whether the signature is that of the whole picture as it is; others are many, and seldom right.
     is_late : bool or (n,) bool ndarray
-        Whether it is that of a part, turned or not, that comes after the first eight.
+        Whether it is uncropped, or that of a part, turned or not, that comes after the first eight.
     """
     weighed = evidence + SCORE_WEIGHT * trust * scores - np.where(is_plain, 0.0, PART_PENALTY)
     logits: NDArray[np.float64] = SCALE * weighed + OFFSET - np.log(max(image_count, _FEWEST_IMAGES))

@@ -63,6 +63,6 @@ def compare(queries: Sequence[QuerySignature], signature: Signature) -> Copy:
         signature=signature,
         likelihood=float(likelihoods(logits[best : best + 1])[0]),
         detail=float(details_of(held_by_other, other.averages, _STRANGERS)[0]),
-        part=queries[best].part,
+        part=queries[best].part_shown,
         turn=queries[best].turn,
     )

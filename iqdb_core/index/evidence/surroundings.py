@@ -169,7 +169,7 @@ def _inner_parts(queries: Sequence[QuerySignature], number: int) -> _Inner | Non
     area = width * height
     boxes = [
         (inner.x - x, inner.y - y, inner.x - x + inner.width, inner.y - y + inner.height)
-        for inner in (other.part for other in queries if other.turn == "none")
+        for inner in (other.part_shown for other in queries if other.turn == "none")
         if inner is not None and LEAST_AREA * area <= inner.width * inner.height <= MOST_AREA * area
     ]
     boxes = [box for box in boxes if min(box[0], box[1], width - box[2], height - box[3]) >= -_MARGIN]
