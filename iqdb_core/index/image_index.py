@@ -255,10 +255,13 @@ class ImageIndex:
         """
         if limit < 1 or offset < 0 or not signatures:
             raise ValueError("give at least one signature, a limit of at least 1 and an offset of at least 0")
-        wanted = CopyFilter(limit, offset, min_score, min_likelihood, min_detail, exclude)
-        return self._answered(
-            lambda snapshot: snapshot.copies(signatures, wanted, self._counts.counts, self._threads)
-        )
+        wanted = CopyFilter(limit, offset, min_score, min_likelihood, min_detail)
+
+        def ask(snapshot: Snapshot) -> Copies:
+            searched = snapshot.without(exclude) if exclude else snapshot
+            return searched.copies(signatures, wanted, self._counts.counts, self._threads)
+
+        return self._answered(ask)
 
     def get(self, image_id: int) -> Signature | None:
         """Return the signature of a live image, or None if no image has this id.

@@ -6,7 +6,7 @@ any number of threads at once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +23,7 @@ from iqdb_core.index.segment.table import SegmentTable
 from iqdb_core.model import Match
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from numpy.typing import NDArray
 
@@ -129,6 +129,18 @@ class Snapshot:
         """Return the likeliest copies, as `ImageIndex.find_copies` describes."""
         searcher = _Searcher(self, threads)
         return find_copies(signatures, wanted, Population(counts, self.image_count), searcher)
+
+    def without(self, image_ids: Collection[int]) -> Snapshot:
+        """Return a snapshot that never finds some images, though they are counted as before."""
+        ids = np.unique(np.fromiter(image_ids, np.int64))
+        members = list(self.members)
+        segments, documents = locate(self.table, ids)
+        for segment_no in np.unique(segments).tolist():
+            doc_ids = documents[segments == segment_no].astype(np.int64)
+            members[segment_no] = members[segment_no].without(doc_ids)
+        table = SegmentTable.create(self.table.segments, [member.alive for member in members])
+        head = self.head.without(self.head.find(ids))
+        return replace(self, members=tuple(members), table=table, head=head)
 
     def signatures_of(self, segments: NDArray[np.int32], documents: NDArray[np.int32]) -> Signatures:
         """Return the signatures of a few documents; segment -1 is the head."""

@@ -22,7 +22,7 @@ from tests.fixtures.index_rows import index_of, realistic_rows, signature_at
 from tests.fixtures.pictures import photos
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
 
 STRANGERS, COPIES = 600, 40
@@ -65,9 +65,11 @@ def _asked(kind: str) -> list[QuerySignature]:
     }[kind]
 
 
-def _found(index: ImageIndex, kind: str, times: int, **words: Any) -> list[Copy]:
+def _found(
+    index: ImageIndex, kind: str, times: int, exclude: Collection[int] = (), **words: Any
+) -> list[Copy]:
     """Search as if each image counted as so many."""
-    many = dataclasses.replace(index._snapshot, image_count=index.image_count * times)
+    many = dataclasses.replace(index._snapshot.without(exclude), image_count=index.image_count * times)
     wanted = CopyFilter(**words)
     return many.copies(_asked(kind), wanted, index._counts.counts * times, index._threads).matches
 

@@ -271,6 +271,12 @@ def test_pages_filters_and_exclusions(index: ImageIndex) -> None:
     everything = index.find_copies(asked, limit=100).matches
     assert index.find_copies(asked, limit=10, offset=7).matches == everything[7:17]
     assert index.find_copies(asked, limit=10, exclude={29}).matches[0].image_id == 30
+    in_segment_and_head = {29, *(match.image_id for match in everything[1::9]), 300, 319, 2**62}
+    others = [match for match in everything if match.image_id not in in_segment_and_head]
+    found = index.find_copies(asked, limit=100, exclude=in_segment_and_head).matches
+    assert found[: len(others)] == others
+    assert not {match.image_id for match in found} & in_segment_and_head
+    assert index.find_copies(asked, limit=9, exclude=range(320)).matches == []
     assert [m.image_id for m in index.find_copies(asked, limit=10, min_likelihood=0.9).matches] == [29, 30]
     assert [m.image_id for m in index.find_copies(asked, limit=10, min_score=50.0).matches] == [29, 30]
     assert index.find_copies(asked, limit=10, min_detail=1e6).matches == []

@@ -116,7 +116,6 @@ def candidates(
     *,
     depths: NDArray[np.int64],
     min_score: float | None,
-    n_excluded: int,
 ) -> tuple[Candidates, Signatures]:
     """Return the candidates of the first rounds, and their signatures.
 
@@ -133,22 +132,20 @@ def candidates(
         The first of `depths_for`.
     min_score : float or None
         Minimum score of candidates by score.
-    n_excluded : int
-        Every search is deeper by this, because so many images may not count.
     """
     distinctive, is_weak = distinctive_of(held, population)
     is_easy = effort(population.image_count) >= EASY_EFFORT
     min_score_of_others = max(EASY_SCORE if is_easy else WEAK_SCORE, min_score or 0.0)
-    of_whole = np.maximum(depths, _usual_best(population.image_count)) + n_excluded
-    of_weak = np.maximum(depths, WEAK_BEST) + n_excluded
-    of_sharers = np.maximum(depths, MOST_SHARERS) + n_excluded
+    of_whole = np.maximum(depths, _usual_best(population.image_count))
+    of_weak = np.maximum(depths, WEAK_BEST)
+    of_sharers = np.maximum(depths, MOST_SHARERS)
 
     best = searcher.best(queries[0].signature, int(of_whole[-1]), min_score)
     searches = [(0, of_whole, best)]
     sharers = searcher.sharing(distinctive, int(of_sharers[-1]))
     half = distinctive.max_bits() / 2
     for number, (image_ids, bits, segments, documents) in enumerate(sharers):
-        count = max(SHARERS + n_excluded, int(np.count_nonzero(bits >= half[number])))
+        count = max(SHARERS, int(np.count_nonzero(bits >= half[number])))
         most = image_ids[:count], bits[:count], segments[:count], documents[:count]
         searches.append((number, of_sharers, most))
         if number and not queries[number].is_uncropped and (is_weak[number] or is_easy):

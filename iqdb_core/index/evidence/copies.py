@@ -27,7 +27,7 @@ from iqdb_core.index.rows import Signatures
 from iqdb_core.model import FIRST_PARTS, Copies, Copy, QuerySignature
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -48,7 +48,6 @@ class CopyFilter:
     min_score: float | None = None
     min_likelihood: float | None = None
     min_detail: float | None = None
-    exclude: Collection[int] = ()
 
 
 class _Search(NamedTuple):
@@ -65,7 +64,7 @@ class _Judged(NamedTuple):
     """Pairs of a signature and an image, and what is known of each.
 
     `signatures` and `held` are those of the images; `is_enough` tells which pairs score enough and are likely
-    enough, excluded or not.
+    enough.
     """
 
     pairs: Candidates
@@ -74,7 +73,6 @@ class _Judged(NamedTuple):
     scores: NDArray[np.float64]
     logits: NDArray[np.float64]
     is_enough: NDArray[np.bool_]
-    is_excluded: NDArray[np.bool_]
 
     def details(self, places: NDArray[np.int64], population: Population) -> NDArray[np.float64]:
         """Return the most evidence that the images of some pairs can give, in bits."""
@@ -114,7 +112,6 @@ def find_copies(
             searcher,
             depths=depths[: last_round + 1],
             min_score=wanted.min_score,
-            n_excluded=len(wanted.exclude),
         )
         judged = _judged(search, pairs, signatures, wanted, searcher.nonempty)
         matches, is_settled = _ranked(judged, wanted, population)
@@ -195,18 +192,15 @@ def _judged(
         usual_scores = scores_of(held, own_averages, nonempty | USUAL_BUCKETS, shared, averages)
     logits = odds_of(queries, evidence, shared, averages, usual_scores, population.image_count)
     logits = without_surroundings(queries, held, others, pairs.rows, shared, usual_scores, logits)
-    is_excluded = np.zeros(len(scores), np.bool_)
-    if wanted.exclude:
-        is_excluded = np.isin(pairs.image_ids, np.fromiter(wanted.exclude, np.int64))
     is_enough = np.ones(len(scores), np.bool_)
     if wanted.min_score is not None:
         is_enough = scores >= wanted.min_score
-    first = np.flatnonzero(is_enough & ~is_excluded & (pairs.rounds == 0))
+    first = np.flatnonzero(is_enough & (pairs.rounds == 0))
     n_best = int(np.searchsorted(first, pairs.n_best))
     logits[first] = with_leader(logits[first], scores[first], n_best)
     if wanted.min_likelihood is not None:
         is_enough &= likelihoods(logits) >= wanted.min_likelihood
-    return _Judged(pairs, signatures, others, scores, logits, is_enough, is_excluded)
+    return _Judged(pairs, signatures, others, scores, logits, is_enough)
 
 
 def _ranked(judged: _Judged, wanted: CopyFilter, population: Population) -> tuple[NDArray[np.int64], bool]:
@@ -223,7 +217,7 @@ def _ranked(judged: _Judged, wanted: CopyFilter, population: Population) -> tupl
     last = _last_round(pairs.is_last[judged.is_enough])
     last_of_copies = _last_round(pairs.is_last[judged.is_enough & is_copy])
     groups = pairs.rounds + np.where(is_copy & (pairs.rounds <= last_of_copies), 0, n_rounds)
-    places = np.flatnonzero(judged.is_enough & ~judged.is_excluded & (pairs.rounds <= last))
+    places = np.flatnonzero(judged.is_enough & (pairs.rounds <= last))
     keys = pairs.numbers, pairs.image_ids, -judged.logits, groups
     places = places[np.lexsort(tuple(key[places] for key in keys))]
     _, first = np.unique(pairs.image_ids[places], return_index=True)
