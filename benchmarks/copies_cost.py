@@ -8,12 +8,12 @@ Claims
 2. The first search of duplicates, which is enough for most images of a store, costs less than a plain query.
 3. The second and third page of ten cost less than half more than the first.
 
-Method: the standard workload (`benchmarks.index_workload`), an index built once and kept in FOLDER. Parts are
-the signatures of other queries, like parts without a copy. CPU time of the querying thread
-(`time.thread_time`), from signature to matches with their signatures; both kinds take turns in rounds. The
-first search for an image asks whether there is another one above the minimum score. Groups are not measured:
-in this workload a dozen images share each Y channel. The control is the plain query, top 10. Prints a
-Markdown table; read the ratios.
+Method: the standard workload (`benchmarks.index_workload`), an index built once and kept in FOLDER. Parts and
+uncropped pictures are the signatures of other queries, like those without a copy. CPU time of the querying
+thread (`time.thread_time`), from signature to matches with their signatures; both kinds take turns in rounds.
+The first search for an image asks whether there is another one above the minimum score. Groups are not
+measured: in this workload a dozen images share each Y channel. The control is the plain query, top 10. Prints
+a Markdown table; read the ratios.
 """
 
 from __future__ import annotations
@@ -38,18 +38,21 @@ OFFSETS = 10, 30, 100, 320
 """Pages of ten that need the second, third, fourth and fifth round; see `evidence.candidates`."""
 QUERIES = 100
 PARTS = 5
+UNCROPPED = 14
 FIRST_SEARCHES = 2_000
 PER_IMAGES = 100_000
 READ_CHANGES = 65_536
 SIZE = 1000, 800
 PART = Rectangle(200, 150, 600, 500)
+LARGER = Rectangle(-200, -150, 1400, 1100)
 
 
 def kinds_of(signatures: list[Signature], number: int) -> dict[str, list[QuerySignature]]:
     """Return the kinds of searches for a query, by their names in the table."""
     whole = QuerySignature(signatures[number], size=SIZE)
-    others = [signatures[(number + step) % len(signatures)] for step in range(1, PARTS + 1)]
-    parts = [QuerySignature(other, PART, size=SIZE) for other in others]
+    others = [signatures[(number + step) % len(signatures)] for step in range(1, PARTS + UNCROPPED + 1)]
+    parts = [QuerySignature(other, PART, size=SIZE) for other in others[:PARTS]]
+    larger = [QuerySignature(other, LARGER, size=SIZE) for other in others[PARTS:]]
     return {
         "whole": [whole],
         PAGED: turned([whole], "mirror"),
@@ -57,6 +60,8 @@ def kinds_of(signatures: list[Signature], number: int) -> dict[str, list[QuerySi
         "whole and 5 parts (6)": [whole, *parts],
         "whole in 8 turns and 5 parts (13)": [*turned([whole], "all"), *parts],
         "whole, 5 parts, mirrors (12)": turned([whole, *parts], "mirror"),
+        "whole, mirror, 14 uncropped (16)": turned([whole, *larger], "mirror"),
+        "whole, 5 parts, mirrors, 14 uncropped (26)": turned([whole, *parts, *larger], "mirror"),
     }
 
 
