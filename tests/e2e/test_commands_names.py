@@ -58,10 +58,10 @@ def check_odd_names(folder: Path, at: tuple[str, ...], how: tuple[str, ...]) -> 
     assert (told["added"], told["unchanged"]) == (0, 3)
     assert os.fsencode(told["refused"][0]["file"]).endswith(b"nostra\xdfe.jpg"), "bytes of a name are kept"
     for name, shown, photo in zip(NAMES, SHOWN, PHOTOS, strict=True):
-        found = run_process("search", photo, *at, folder=folder)
+        found = run("search", photo, *at, folder=folder)
         assert (found.returncode, shown in found.stdout) == (0, True), found.stderr
         assert "\x1b" not in found.stdout
-        by_name = run_process("search", Path("pictures", name), *at, "--json", folder=folder)
+        by_name = run("search", Path("pictures", name), *at, "--json", folder=folder)
         assert json.loads(by_name.stdout)[0]["source"].replace("\x1b", "\ufffd").endswith(shown)
 
 
@@ -100,7 +100,7 @@ def test_a_hash_is_searched_for_and_compared(folder: Path) -> None:
 def test_any_word_is_answered_with_a_sentence(folder: Path, word: str) -> None:
     run("add", "pictures", folder=folder)
     for arguments in (("search", word), ("compare", word, PHOTOS[0]), ("add", word)):
-        ended = run_process(*arguments, folder=folder)
+        ended = run(*arguments, folder=folder)
         assert (ended.returncode, len(ended.stderr.splitlines())) == (1, 1), ended.stderr
         assert ended.stderr.startswith("iqdb: ")
         assert "\x1b" not in ended.stderr

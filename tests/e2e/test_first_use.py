@@ -39,7 +39,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ("hash", *(photo.name for photo in PHOTOS)),
         ("search", PHOTOS[1].name, "--json", "--all"),
-        ("search", "2", "--json", "--all"),
         ("compare", PHOTOS[0].name, PHOTOS[1].name, "--json"),
         ("duplicates",),
     ],
