@@ -20,6 +20,7 @@ Keys, below the prefix:
     lane:interactive, lane:bulk
                      queued jobs by revision: those that someone waits for, and the others
     lane:suspect     queued jobs whose claimant died, by revision
+    suspect          the last claim of one: claimant and ticket
     later            queued jobs that were put back, by the time from which they may be claimed
     turn             counts the claims that found several lanes filled
     claim:CLAIMANT   list: ticket and job ids of the one claim that a claimant has

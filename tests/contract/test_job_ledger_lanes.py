@@ -49,6 +49,27 @@ def test_who_is_waited_for_goes_first_and_alone(ledger: JobLedger, work: WorkLed
     assert [job.job_id for job in second.jobs] == bulk[:32]
 
 
+def test_suspects_occupy_one_claimant_at_a_time(ledger: JobLedger, redis_port: RedisPort) -> None:
+    """They may hang, and would hold as many processes."""
+    dead, first, second = (WorkLedger(redis_port, suspect_pause_s=0) for _ in range(3))
+    suspects = accept_bulk(ledger, 3)
+    dead.claim()
+    first.forfeit(dead.claimant)
+    assert [job.job_id for job in first.claim().jobs] == suspects[:1]
+    nothing = second.claim()
+    assert (nothing.jobs, nothing.waiting, second.sweep("w")) == ([], 0, 0)
+    others = accept_bulk(ledger, 2)
+    claim = second.claim()
+    assert [job.job_id for job in claim.jobs] == others
+    second.finish(claim, [Done(job_id, 1, None) for job_id in others])
+    second.forfeit(first.claimant)
+    # The one that two have died of comes after those that only were there.
+    claim = second.claim()
+    for suspect in (*suspects[1:], suspects[0]):
+        assert [job.job_id for job in claim.jobs] == [suspect]
+        claim = second.finish_and_claim(claim, [Done(suspect, 1, None)])
+
+
 def test_jobs_that_were_put_back_are_counted_until_they_are_due(
     ledger: JobLedger, work: WorkLedger, redis_server: RedisServer
 ) -> None:

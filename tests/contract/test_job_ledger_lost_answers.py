@@ -100,7 +100,7 @@ def test_each_answer_and_each_command_lost_once(redis_server: RedisServer, proxy
         other.close()
         left = {key for key in keys(redis_server) if ":job:" not in key}
         assert left <= {
-            *("iqdb:clock", "iqdb:finish_clock", "iqdb:bytes", "iqdb:drain", "iqdb:turn"),
+            *("iqdb:clock", "iqdb:finish_clock", "iqdb:bytes", "iqdb:drain", "iqdb:turn", "iqdb:suspect"),
             *("iqdb:jobs", "iqdb:jobs:done", "iqdb:jobs:failed"),
         }
         with redis_server.client() as client:

@@ -11,9 +11,9 @@
 -- ARGV[9]   how long the claimant listens if it gets nothing, microseconds; 0: it does not
 -- ARGV[10]  how old the oldest of a few bulk jobs must be before they are claimed, microseconds
 --
--- Suspects come first, each alone; then the interactive lane; then bulk. While other jobs wait, only every
--- second claim is of a suspect, which may kill its process, too; and every fourth is of bulk, so that its
--- oldest job never starves. A claim is of one lane: no client waits for the bulk images of others.
+-- Suspects come first, one at a time, each alone; then the interactive lane; then bulk. While other jobs wait,
+-- only every second claim is of a suspect, which may kill its process, too; and every fourth is of bulk, so
+-- that its oldest job never starves. A claim is of one lane: no client waits for the bulk images of others.
 --
 -- Answers {jobs still waiting, {id, kind, image id, revision, attempts, deferrals, source, '1' if it must
 -- replace no image, else ''}...} or {'foreign'}.
@@ -59,10 +59,22 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'later', '-inf', text(t), '
   redis.call('ZREM', P .. 'later', id)  -- last: until it is in a lane it is found only here
 end
 
+-- The suspect to claim, if any: that with the fewest deaths, since most only happened to be there when a
+-- process died.
+local function next_suspect()
+  local found, fewest = {}, math.huge
+  if is_suspect_in_hand() then return found end
+  for _, id in ipairs(redis.call('ZRANGE', P .. 'lane:suspect', 0, CLAIM_JOBS - 1)) do
+    local attempts = tonumber(redis.call('HGET', P .. 'job:' .. id, 'attempts') or '0')
+    if attempts < fewest then found, fewest = {id}, attempts end
+  end
+  return found
+end
+
 local taken, jobs = {}, {}
-local function take(lane, most)
+local function take(lane, ids)
   local held = 0
-  for _, id in ipairs(redis.call('ZRANGE', P .. lane, 0, most - 1)) do
+  for _, id in ipairs(ids) do
     local job = read(id)
     if job[1] == 'queued' then
       held = held + tonumber(job[7] or '0')
@@ -75,6 +87,7 @@ local function take(lane, most)
     end
   end
   if #taken == 0 then return end
+  if lane == 'lane:suspect' then redis.call('SET', P .. 'suspect', holder) end
   -- Lease, claim, jobs, in this order, since Redis undoes nothing if it refuses a command half way: a job is
   -- put back by the claim that lists it, and a claim is found by its lease.
   redis.call('ZADD', P .. 'leases', text(t + tonumber(ARGV[5])), claimant)
@@ -112,8 +125,10 @@ for _, lane in ipairs(order) do
   if #taken == 0 then
     if is_gathering(lane) then
       has_more = true
+    elseif lane == 'lane:suspect' then
+      take(lane, next_suspect())
     else
-      take(lane, lane == 'lane:suspect' and 1 or tonumber(ARGV[6]))
+      take(lane, redis.call('ZRANGE', P .. lane, 0, tonumber(ARGV[6]) - 1))
     end
   end
 end

@@ -38,11 +38,20 @@ local function is_foreign(store_id)
   return store and store_id ~= '' and store ~= store_id
 end
 
+-- Whether a claimant has a suspect in hand. No other one is claimed then: each may hang its process until the
+-- time limit of tasks, and together they would hold all processes.
+local function is_suspect_in_hand()
+  local claimant, ticket = string.match(redis.call('GET', P .. 'suspect') or '', '^(.*) (.-)$')
+  return claimant and redis.call('LINDEX', P .. 'claim:' .. claimant, 0) == ticket
+end
+
 -- Jobs that a claim would find now.
 local function count_claimable(t)
   local count = redis.call('ZCOUNT', P .. 'later', '-inf', text(t))
   if redis.call('ZCOUNT', P .. 'leases', '-inf', text(t)) > 0 then count = count + 1 end
-  for _, lane in ipairs(LANES) do count = count + redis.call('ZCARD', P .. lane) end
+  for _, lane in ipairs(LANES) do
+    if lane ~= 'lane:suspect' or not is_suspect_in_hand() then count = count + redis.call('ZCARD', P .. lane) end
+  end
   return count
 end
 
