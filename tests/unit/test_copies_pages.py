@@ -163,4 +163,5 @@ def test_the_first_page_has_few_candidates_and_further_pages_have_more(
     for offset in (0, 10, 200):
         _found(index, "stranger", MANY, limit=10, offset=offset)
         _found(index, "stranger", MANY, limit=10, offset=offset, min_likelihood=0.9)
-    assert limits == [12, 12, 36, 36, 324, 324]
+        assert not _found(index, "stranger", MANY, limit=10, offset=offset, min_detail=1e6)
+    assert limits == [12, 12, 12, 36, 36, 36, 324, 324, 324]

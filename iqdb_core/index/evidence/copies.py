@@ -63,8 +63,8 @@ class _Search(NamedTuple):
 class _Judged(NamedTuple):
     """Pairs of a signature and an image, and what is known of each.
 
-    `signatures` and `held` are those of the images; `is_enough` tells which pairs score enough and are likely
-    enough.
+    `signatures` and `held` are those of the images; `is_enough` tells which pairs score enough, are likely
+    enough and have enough detail.
     """
 
     pairs: Candidates
@@ -114,7 +114,7 @@ def find_copies(
             min_score=wanted.min_score,
         )
         judged = _judged(search, pairs, signatures, wanted, searcher.nonempty)
-        matches, is_settled = _ranked(judged, wanted, population)
+        matches, is_settled = _ranked(judged, wanted)
         if is_settled:
             break
     shown = matches[wanted.offset : end]
@@ -200,10 +200,13 @@ def _judged(
     logits[first] = with_leader(logits[first], scores[first], n_best)
     if wanted.min_likelihood is not None:
         is_enough &= likelihoods(logits) >= wanted.min_likelihood
+    if wanted.min_detail is not None:
+        details = details_of(others, signatures.averages, population)
+        is_enough &= details[pairs.rows] >= wanted.min_detail
     return _Judged(pairs, signatures, others, scores, logits, is_enough)
 
 
-def _ranked(judged: _Judged, wanted: CopyFilter, population: Population) -> tuple[NDArray[np.int64], bool]:
+def _ranked(judged: _Judged, wanted: CopyFilter) -> tuple[NDArray[np.int64], bool]:
     """Return the places of the matches in order, and whether the page that is wanted needs no further round.
 
     Each image once, at its best. First those above even odds: of the first round, then of the second and so
@@ -222,8 +225,6 @@ def _ranked(judged: _Judged, wanted: CopyFilter, population: Population) -> tupl
     places = places[np.lexsort(tuple(key[places] for key in keys))]
     _, first = np.unique(pairs.image_ids[places], return_index=True)
     places = places[np.sort(first)]
-    if wanted.min_detail is not None:
-        places = places[judged.details(places, population) >= wanted.min_detail]
     end = wanted.offset + wanted.limit
     n_copies = int(np.count_nonzero(groups[places] < n_rounds))
     is_settled = (n_copies >= end or last_of_copies < n_rounds) and (len(places) >= end or last < n_rounds)
