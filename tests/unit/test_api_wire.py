@@ -38,7 +38,9 @@ def test_a_search_for_copies_round_trips_with_the_size_of_its_picture() -> None:
     signatures = [
         QuerySignature(signature, size=size),
         QuerySignature(signature, Rectangle(1, 2, 300, 400), "mirror", size),
+        QuerySignature(signature, Rectangle(-80, 0, 720, 480), size=size),
     ]
+    assert [one.is_uncropped for one in signatures] == [False, False, True]
     assert size_parameters(signatures) == {"width": 640, "height": 480}
     assert unpack_search(pack_search(signatures, {7}), size) == (signatures, {7})
 
