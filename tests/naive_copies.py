@@ -34,10 +34,7 @@ def naive_copies(
     min_likelihood: float | None = None,
     min_detail: float | None = None,
 ) -> list[NaiveCopy]:
-    """Judge every image of a small index, and sort; likeliest first, then by id.
-
-    Where none is likelier than 0.1, one that scores 3 more than the next comes first.
-    """
+    """Judge every image of a small index, and sort; likeliest first, then by id."""
     counts = naive_bucket_counts(
         np.array([image.averages for image in images.values()]),
         np.stack([image.signed_positions() for image in images.values()]),
@@ -52,10 +49,6 @@ def naive_copies(
         if score < 75:
             logit = min(logit, 9.3) + math.log1p(max(logit - 9.3, 0.0))
         found.append(NaiveCopy(match.image_id, match.score, logit, max(0.0, itself / math.log(2))))
-    if len(found) > 1 and found[0].score - found[1].score >= 3:
-        most = max(found, key=lambda copy: copy.logit)
-        if most.likelihood < 0.1:
-            found[0] = found[0]._replace(logit=math.nextafter(most.logit, math.inf))
     return sorted(
         (
             copy

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from iqdb_core.index import ImageIndex, IndexOptions
-from iqdb_core.index.evidence.leading import HOPELESS, LEAD, with_leader
 from iqdb_core.index.evidence.likelihood import Evidence, Population, details_of, likelihoods, log_odds
 from iqdb_core.index.evidence.sharing import Shared, held_by, shared_by
 from iqdb_core.index.rows import Signatures
@@ -230,40 +229,6 @@ def test_parts_after_the_first_eight_need_more_to_be_as_likely(index: ImageIndex
     early, late = odds(*fillers[:7], *found, fillers[7]), odds(*fillers, *found)
     for image_id, value in early.items():
         assert value - late[image_id] == pytest.approx(1, abs=1e-3)
-
-
-def test_where_nothing_is_likely_a_clear_best_by_score_comes_first(index: ImageIndex) -> None:
-    led = 0
-    for seed in range(200):
-        query = _signature(np.random.default_rng(5000 + seed), span=3000)
-        best, second = index.query(query, 2)
-        matches = index.find_copies([QuerySignature(query)], limit=320).matches
-        likelihoods_ = [match.likelihood for match in matches]
-        assert likelihoods_ == sorted(likelihoods_, reverse=True)
-        if likelihoods_[0] < HOPELESS and best.score - second.score >= LEAD:
-            led += 1
-            assert matches[0].image_id == best.image_id
-            others = index.find_copies([QuerySignature(query)], limit=1, exclude={best.image_id}).matches
-            assert others[0].image_id != best.image_id
-    assert led > 3
-
-
-@given(
-    logits=st.lists(st.floats(-9, 0), min_size=1, max_size=9),
-    scores=st.lists(st.integers(0, 20), min_size=9, max_size=9),
-    n_best=st.integers(0, 9),
-)
-def test_the_leader_is_raised_above_all_others_and_nothing_else(
-    logits: list[float], scores: list[int], n_best: int
-) -> None:
-    before, n_best = np.array(logits), min(n_best, len(logits))
-    scores[:n_best] = sorted(scores[:n_best], reverse=True)
-    after = with_leader(before, np.array(scores[: len(logits)], np.float64), n_best)
-    if n_best > 1 and scores[0] - scores[1] >= LEAD and 1 / (1 + math.exp(-max(logits))) < HOPELESS:
-        assert (after[1:] == before[1:]).all()
-        assert max(logits) < after[0] < max(logits) + 1e-9
-    else:
-        assert (after == before).all()
 
 
 def test_pages_filters_and_exclusions(index: ImageIndex) -> None:

@@ -78,9 +78,6 @@ class Candidates(NamedTuple):
         The round that the pair belongs to, from 0.
     is_last : (n, rounds) bool ndarray
         Whether the search that found the pair ends with it in each round, and may find more in the next one.
-    n_best : int
-        How many pairs of the first search there are, the whole picture's best by score; they come first. The
-        pairs behind them may repeat others that another search found.
     """
 
     numbers: NDArray[np.int64]
@@ -88,7 +85,6 @@ class Candidates(NamedTuple):
     rows: NDArray[np.int64]
     rounds: NDArray[np.int64]
     is_last: NDArray[np.bool_]
-    n_best: int
 
 
 def depths_for(page_size: int, image_count: int) -> NDArray[np.int64]:
@@ -151,11 +147,11 @@ def candidates(
         if number and not queries[number].is_uncropped and (is_weak[number] or is_easy):
             alike = searcher.best(queries[number].signature, int(of_weak[-1]), min_score_of_others)
             searches.append((number, of_weak, alike))
-    return _joined(searches, len(best[0]), searcher)
+    return _joined(searches, searcher)
 
 
 def _joined(
-    searches: list[tuple[int, NDArray[np.int64], Columns]], n_best: int, searcher: Searcher
+    searches: list[tuple[int, NDArray[np.int64], Columns]], searcher: Searcher
 ) -> tuple[Candidates, Signatures]:
     """Return what searches found, and the signatures of the images.
 
@@ -163,8 +159,6 @@ def _joined(
     ----------
     searches : list of (number, depths, found)
         The number of the signature, the depths of all rounds, and the result.
-    n_best : int
-        See `Candidates`.
     searcher : Searcher
     """
     numbers, depths, columns = zip(*searches, strict=True)
@@ -176,7 +170,7 @@ def _joined(
     rank = np.concatenate([np.arange(1, count + 1) for count in counts])[:, None]
     depth = np.repeat(depths, counts, axis=0)
     rounds, is_last = np.count_nonzero(rank > depth, axis=1), rank == depth
-    return Candidates(np.repeat(numbers, counts), image_ids, rows, rounds, is_last, n_best), signatures
+    return Candidates(np.repeat(numbers, counts), image_ids, rows, rounds, is_last), signatures
 
 
 def _usual_best(image_count: int) -> int:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 
 from iqdb_core.index.evidence.candidates import candidates, depths_for, first_round
-from iqdb_core.index.evidence.leading import with_leader
 from iqdb_core.index.evidence.likelihood import (
     USUAL_BUCKETS,
     Evidence,
@@ -195,9 +194,6 @@ def _judged(
     is_enough = np.ones(len(scores), np.bool_)
     if wanted.min_score is not None:
         is_enough = scores >= wanted.min_score
-    first = np.flatnonzero(is_enough & (pairs.rounds == 0))
-    n_best = int(np.searchsorted(first, pairs.n_best))
-    logits[first] = with_leader(logits[first], scores[first], n_best)
     if wanted.min_likelihood is not None:
         is_enough &= likelihoods(logits) >= wanted.min_likelihood
     if wanted.min_detail is not None:
