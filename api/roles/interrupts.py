@@ -2,6 +2,7 @@
 
 What they interrupt may wait for a server, or in C for a locked database, where Python raises nothing. So a
 thread ends the process if the command does not end by itself. Killing it loses nothing that was acknowledged.
+A command that was interrupted where Python could do so gets more time, in which it removes temporary files.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from typing import Final, NoReturn
 INTERRUPTED: Final = 130
 """The exit code."""
 GRACE_S: Final = 1.0
-"""How long a command may take to end after a signal; a second signal ends it at once."""
+"""How long a command may take to end after a signal, seconds; a second signal ends it at once."""
+TIDYING_S: Final = 10.0
+"""How long it may take then to remove what it leaves unfinished, also on a busy machine, seconds."""
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -27,11 +30,13 @@ def interrupted_by_signals(last_words: Callable[[], None] = lambda: None) -> Ite
 
     A signal that is ignored, as under `nohup`, stays ignored.
     """
+    raised = []
 
-    def end(_number: int, _: object) -> NoReturn:
+    def end(number: int, _: object) -> NoReturn:
+        raised.append(number)
         raise KeyboardInterrupt
 
-    with _ending_in_time(end, last_words) as tell:
+    with _ending_in_time(end, last_words, is_tidying=lambda: bool(raised)) as tell:
         try:
             yield
         except KeyboardInterrupt:
@@ -48,7 +53,10 @@ def stopped_by_signals(stopping: threading.Event, last_words: Callable[[], None]
 
 @contextmanager
 def _ending_in_time(
-    handler: Callable[[int, object], object], last_words: Callable[[], None]
+    handler: Callable[[int, object], object],
+    last_words: Callable[[], None],
+    *,
+    is_tidying: Callable[[], bool] = lambda: False,
 ) -> Iterator[Callable[[], None]]:
     """Handle signals during the block; yields what says the last words, once."""
     first = threading.Lock()
@@ -63,7 +71,8 @@ def _ending_in_time(
     # Python writes the number of a signal there at once, wherever its main thread is.
     heard, wakeup = os.pipe()
     os.set_blocking(wakeup, False)
-    watch = threading.Thread(target=_end_in_time, args=(heard, tell), name="interrupts", daemon=True)
+    given = heard, tell, is_tidying
+    watch = threading.Thread(target=_end_in_time, args=given, name="interrupts", daemon=True)
     watch.start()
     wakeup_before = signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
     before = {
@@ -82,13 +91,15 @@ def _ending_in_time(
         os.close(heard)
 
 
-def _end_in_time(heard: int, tell: Callable[[], None]) -> None:
+def _end_in_time(heard: int, tell: Callable[[], None], is_tidying: Callable[[], bool]) -> None:
     """End the process if the block goes on after a signal."""
     while (number := os.read(heard, 1)) and number[0] not in SIGNALS:
         pass
     if not number:
         return  # the block is over
     has_heard, _, _ = select.select([heard], [], [], GRACE_S)
+    if not has_heard and is_tidying():
+        has_heard, _, _ = select.select([heard], [], [], TIDYING_S)
     if has_heard and not os.read(heard, 1):
         return
     try:

@@ -53,3 +53,34 @@ def test_what_waits_for_a_locked_file_ends_at_the_first_signal(
             programs.end(process)
         errors.seek(0)
         assert errors.read() == "interrupted\n"
+
+
+TIDYING = """
+import sys, time
+from pathlib import Path
+from api.roles import interrupts
+
+part = Path(sys.argv[1])
+with interrupts.interrupted_by_signals():
+    try:
+        part.touch()
+        print("waiting", flush=True)
+        time.sleep(600)
+    finally:
+        end = time.monotonic() + 1.5 * interrupts.GRACE_S
+        while time.monotonic() < end:  # as on a busy machine
+            pass
+        part.unlink()
+"""
+
+
+def test_what_was_interrupted_has_time_to_remove_its_files(tmp_path: Path) -> None:
+    process = programs.start(TIDYING, tmp_path / "part")
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "waiting\n"
+        process.send_signal(signal.SIGTERM)
+        process.wait(PATIENCE_S)
+    finally:
+        programs.end(process)
+    assert not (tmp_path / "part").exists()
