@@ -6,10 +6,12 @@ import signal
 import tempfile
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 from api.roles.interrupts import INTERRUPTED
 from tests.fixtures import programs
+from tests.fixtures.waiting import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,6 +49,9 @@ def test_what_waits_for_a_locked_file_ends_at_the_first_signal(
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == "waiting\n"
+            program = psutil.Process(process.pid)
+            # Then it is no longer in what SQLite calls, which would swallow an error.
+            wait_until(lambda: program.status() == psutil.STATUS_SLEEPING, PATIENCE_S, what="SQLite waits")
             process.send_signal(signalled)
             assert process.wait(PATIENCE_S) == INTERRUPTED
         finally:
@@ -56,7 +61,7 @@ def test_what_waits_for_a_locked_file_ends_at_the_first_signal(
 
 
 TIDYING = """
-import sys, time
+import sys, threading
 from pathlib import Path
 from api.roles import interrupts
 
@@ -65,11 +70,9 @@ with interrupts.interrupted_by_signals():
     try:
         part.touch()
         print("waiting", flush=True)
-        time.sleep(600)
+        threading.Event().wait(600)
     finally:
-        end = time.monotonic() + 1.5 * interrupts.GRACE_S
-        while time.monotonic() < end:  # as on a busy machine
-            pass
+        threading.Event().wait(1.5 * interrupts.GRACE_S)  # as on a busy machine
         part.unlink()
 """
 
