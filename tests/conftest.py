@@ -9,7 +9,9 @@ import itertools
 import os
 import shutil
 import signal
+import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +20,7 @@ import pytest
 
 from iqdb_core.gc_freeze import without_gc
 from iqdb_core.temporary import TemporaryFolder
+from tests.fixtures.forked_roles import shared_forker
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -70,11 +73,20 @@ def _folder_in_memory() -> TemporaryFolder | None:
 
 
 _folder: Final = _folder_in_memory()
+_at_the_end: Final = ExitStack()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    """Let the test processes share the process that forks roles."""
+    if _folder is not None and sys.platform == "linux":
+        _at_the_end.callback(shared_forker(_folder.path))
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(exitstatus: int) -> None:
     """Remove the temporary files, unless a test failed: then they stay until the next run."""
+    _at_the_end.close()
     if _folder is not None and exitstatus == pytest.ExitCode.OK:
         _folder.close()
 

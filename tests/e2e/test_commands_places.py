@@ -163,9 +163,13 @@ def test_a_killed_export_leaves_no_file_of_that_name(folder: Path) -> None:
             connection.execute(f"INSERT INTO images {row.format(2**doubling)}")
     assert run("upgrade", "--database-url", "big.sqlite", folder=folder).returncode == 0
     part = folder / "a.ndjson.part"
+
+    def has_begun() -> bool:
+        return part.exists() and any(file.stat().st_size for file in part.iterdir())
+
     for blow, ends_with in ((signal.SIGTERM, 130), (signal.SIGKILL, -9)):
         with Running("export", "a.ndjson", "--db", "big.sqlite", folder=folder) as started:
-            wait_until(lambda: part.exists() or started.poll() is not None, 60, what="the export has begun")
+            wait_until(lambda: has_begun() or started.poll() is not None, 60, what="the export has begun")
             started.send_signal(blow)
             code, errors = started.wait_end(), started.errors()
         assert code == ends_with, errors
