@@ -111,7 +111,7 @@ def _open(source: str | None, *, is_of_this_machine: bool) -> None:
 @with_settings("commands", only=DECODING)
 def hash_command(
     settings: Settings,
-    files: Annotated[list[Path], typer.Argument(help="pictures")],
+    files: Annotated[list[Path], typer.Argument(help="pictures; - for standard input")],
     *,
     json: Annotated[bool, typer.Option("--json", help="one JSON object per line")] = False,
 ) -> int:
@@ -149,7 +149,9 @@ def hash_command(
 @with_settings("commands", only=DECODING)
 def compare(
     settings: Settings,
-    first: Annotated[str, typer.Argument(help="a picture: a file, an address or a hash")],
+    first: Annotated[
+        str, typer.Argument(help="a picture: a file, - for standard input, an address or a hash")
+    ],
     second: Annotated[str, typer.Argument(help="another")],
     *,
     json: Annotated[bool, typer.Option("--json", help="as JSON")] = False,
