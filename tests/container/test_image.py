@@ -6,6 +6,7 @@ needs here, can be said: CONTAINERS="podman", COMPOSE="podman-compose", BUILD_OP
 
 from __future__ import annotations
 
+import functools
 import os
 import shlex
 import subprocess
@@ -29,10 +30,14 @@ pytestmark = [pytest.mark.container, pytest.mark.timeout(1800)]
 ROOT = Path(__file__).parents[2]
 IMAGE = "iqdb-server"
 TOKEN = "secret"
-PICTURES = [pictures.picture(seed, (160, 120)) for seed in range(12)]
 HARDENED = ["--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]  # noqa: S108
 SERVER = ["http", "0.0.0.0", "5588"]  # noqa: S104 - of the container
 DEADLINE_S = 120
+
+
+@functools.cache
+def made_pictures() -> list[bytes]:
+    return [pictures.picture(seed, (160, 120)) for seed in range(12)]
 
 
 def works(*command: str) -> bool:
@@ -124,12 +129,12 @@ def finds_all(client: httpx.Client) -> bool:
     return all(
         client.post("/query?limit=1", files={"file": picture}).json()[0]["post_id"] == number
         for _ in range(4)
-        for number, picture in enumerate(PICTURES)
+        for number, picture in enumerate(made_pictures())
     )
 
 
 def add_all(client: httpx.Client) -> None:
-    for number, picture in enumerate(PICTURES):
+    for number, picture in enumerate(made_pictures()):
         answer = client.post(f"/images/{number}", files={"file": picture})
         assert answer.status_code == 200, answer.text
 
@@ -188,7 +193,7 @@ def test_the_compose_file_brings_up_every_role(stack: httpx.Client) -> None:
     add_all(stack)
     assert finds_all(stack)
     status = stack.get("/status").json()
-    assert status["images"] == len(PICTURES)
+    assert status["images"] == len(made_pictures())
     assert status["queue"]["state"] == "ready"
     # It reports with each of its sweeps.
     wait_until(lambda: len(stack.get("/status").json()["workers"]) == 1, DEADLINE_S, every_s=0.5)
