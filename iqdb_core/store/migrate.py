@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from iqdb_core.errors import StoreInvalid
 from iqdb_core.model import Signature, Write
 from iqdb_core.store import schema, takeover
-from iqdb_core.store.address import SqliteAddress, StoreTimeouts, parse_address
+from iqdb_core.store.address import StoreTimeouts, parse_address
 from iqdb_core.store.backend import BEFORE_ALL, LIVE
 from iqdb_core.store.columns import are_signatures
 from iqdb_core.store.opening import make_backend, make_current
@@ -26,7 +26,6 @@ from iqdb_core.store.writing import apply_writes, check_writes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     from iqdb_core.store.backend import Backend
 
@@ -121,8 +120,6 @@ def copy_store(
     source_address, target_address = parse_address(source_url), parse_address(target_url)
     if source_address == target_address:
         raise StoreInvalid("source and target are the same database")
-    if isinstance(source_address, SqliteAddress) and _is_missing(source_address.path):
-        raise StoreInvalid(f"there is no {source_address}")
     source, target = make_backend(source_address, timeouts), make_backend(target_address, timeouts)
     try:
         reader = _open_source(source)
@@ -193,16 +190,6 @@ def _open_source(backend: Backend) -> _Reader:
 def _is_in_step(backend: Backend, connection: sa.Connection) -> bool:
     """Tell whether a store's feed knows `images` as they are."""
     return not backend.may_change_elsewhere or takeover.is_in_step(backend, connection)
-
-
-def _is_missing(path: Path) -> bool:
-    try:
-        path.stat()
-    except FileNotFoundError:
-        return True
-    except OSError:  # opening it says why
-        return False
-    return False
 
 
 def _refuse_other_data(target: Backend, identity: str) -> None:

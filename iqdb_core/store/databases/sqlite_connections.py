@@ -22,6 +22,7 @@ from iqdb_core.errors import StoreError, StoreIncomplete, StoreInvalid, StoreUna
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from iqdb_core.store.address import SqliteAddress
     from iqdb_core.store.databases.sqlite_place import FileId, Place
@@ -274,8 +275,20 @@ class SqliteConnections:
         )
         if code in _PERMANENT and not is_away:
             kind = StoreIncomplete if str(exc).startswith(_MISSING) else StoreInvalid
-            return kind(f"{self._address} {_PERMANENT[code]} ({exc})")
+            is_missing = code == sqlite3.SQLITE_CANTOPEN and _is_missing(self._address.path)
+            return kind(
+                f"{self._address} {_PERMANENT[code]} ({'there is no such file' if is_missing else exc})"
+            )
         return StoreUnavailable(f"{self._address}: {exc}")
+
+
+def _is_missing(path: Path) -> bool:
+    """Return whether there is no file, which SQLite does not say; False also where nobody may look."""
+    try:
+        path.stat()
+    except OSError as error:
+        return isinstance(error, FileNotFoundError)
+    return False
 
 
 def file_of(connection: sa.Connection) -> FileId | None:
