@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import struct
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +17,7 @@ from iqdb_core.jobs import Claim, Done, JobLedger, JobState, Keys, PutBack, Redi
 from iqdb_core.jobs.connection import translated
 from iqdb_core.jobs.scripts import ACCEPT
 from iqdb_core.model import Signature
+from tests.fixtures.http_peer import handled_by
 from tests.fixtures.ledgers import keys, revision_given
 from tests.fixtures.ports import free_port
 from tests.fixtures.redis import RedisServer
@@ -399,13 +399,8 @@ def test_what_is_wrong_with_an_address_is_still_said() -> None:
 @pytest.fixture
 def web_port() -> Iterator[int]:
     """The port of a web server."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server.server_port
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with handled_by(BaseHTTPRequestHandler) as port:
+        yield port
 
 
 def test_something_else_at_the_address_is_said_not_to_be_redis(web_port: int) -> None:

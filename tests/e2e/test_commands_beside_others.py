@@ -7,7 +7,7 @@ import os
 import threading
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, ClassVar
 
 import httpx
@@ -24,6 +24,7 @@ from iqdb_core.signature import from_image_bytes
 from iqdb_core.store import open_store
 from tests.fixtures import pictures, programs, stores
 from tests.fixtures.command_line import Running, run
+from tests.fixtures.http_peer import handled_by
 from tests.fixtures.servers import ServerProcess, embedded_server
 
 if TYPE_CHECKING:
@@ -304,14 +305,9 @@ class LosesAnswers(BaseHTTPRequestHandler):
 
 def test_an_answer_that_is_lost_makes_no_second_image(tmp_path: Path) -> None:
     database, folder = tmp_path / "iqdb.sqlite", folder_of(tmp_path / "ours", 100, 3)
-    listener = ThreadingHTTPServer(("127.0.0.1", 0), LosesAnswers)
-    with embedded_server(database) as server:
+    with embedded_server(database) as server, handled_by(LosesAnswers) as port:
         LosesAnswers.behind = server.url
-        threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        url = f"http://127.0.0.1:{listener.server_port}"
-        added, unchanged = add(tmp_path, folder, "--url", url)
-        listener.shutdown()
-        listener.server_close()
+        added, unchanged = add(tmp_path, folder, "--url", f"http://127.0.0.1:{port}")
     assert (len(LosesAnswers.lost), added + unchanged) == (1, 3)
     images = stored(database)
     assert (len(images), dict(images.values())) == (3, shown(folder))

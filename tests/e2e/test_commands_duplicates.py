@@ -10,7 +10,6 @@ import os
 import re
 import resource
 import sqlite3
-import threading
 from contextlib import closing, redirect_stderr, redirect_stdout, suppress
 from io import FileIO
 from typing import TYPE_CHECKING
@@ -24,6 +23,7 @@ from api.roles.progress import ProgressLine
 from iqdb_core.model import Write
 from iqdb_core.store import open_store
 from tests.fixtures.command_line import Running, run
+from tests.fixtures.http_peer import handled_by
 from tests.fixtures.stores import signature
 
 if TYPE_CHECKING:
@@ -79,13 +79,8 @@ class FailingWithin(Failing):
 
 @pytest.fixture
 def failing(request: pytest.FixtureRequest) -> Iterator[str]:
-    kind = getattr(request, "param", Failing)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), kind) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
-        thread.join()
+    with handled_by(getattr(request, "param", Failing)) as port:
+        yield f"http://127.0.0.1:{port}/"
 
 
 def test_who_is_interrupted_by_the_server_is_told_where_to_go_on(failing: str) -> None:

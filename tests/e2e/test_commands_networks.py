@@ -14,6 +14,7 @@ import pytest
 
 from tests.fixtures import pictures
 from tests.fixtures.command_line import Running, run
+from tests.fixtures.http_peer import handled_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,12 +55,8 @@ class Redirecting(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def redirecting() -> Iterator[str]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Redirecting) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
-        thread.join()
+    with handled_by(Redirecting) as port:
+        yield f"http://127.0.0.1:{port}/"
 
 
 @pytest.fixture
@@ -72,12 +69,8 @@ def silent() -> Iterator[tuple[str, threading.Event]]:
             is_asked.set()
             self.rfile.read()  # until the client goes away
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Silent) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/full", is_asked
-        server.shutdown()
-        thread.join()
+    with handled_by(Silent) as port:
+        yield f"http://127.0.0.1:{port}/full", is_asked
 
 
 @pytest.fixture

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import http.server
-import threading
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
+from tests.fixtures.http_peer import handled_by
 from tests.fixtures.noise import noise_png
 from tests.fixtures.servers import ServerProcess, embedded_server
 
@@ -28,14 +28,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("pictures")
     (folder / "a.png").write_bytes(noise_png(1))
     (folder / "page.html").write_text("<p>no picture")
-    with http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))
-    ) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with handled_by(functools.partial(Quiet, directory=str(folder))) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture(scope="module")

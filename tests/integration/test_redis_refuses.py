@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-import threading
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +13,7 @@ from api.web.errors import status_of
 from iqdb_core.errors import QueueFull
 from iqdb_core.jobs import JobLedger, Keys, Lane, Submission
 from tests.fixtures.cluster import running_cluster
+from tests.fixtures.http_peer import handled_by
 from tests.fixtures.noise import noise_png
 from tests.fixtures.plants import Plant
 from tests.fixtures.poisoned_worker import SLOW
@@ -134,18 +134,14 @@ def test_a_worker_outlives_a_redis_that_others_fill_while_it_works(plant: Plant)
 
 
 def test_a_worker_waits_where_something_else_answers_than_redis(plant: Plant) -> None:
-    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        plant.environment["IQDB_REDIS_URL"] = f"redis://127.0.0.1:{server.server_port}/0"
+    with handled_by(BaseHTTPRequestHandler) as port:
+        plant.environment["IQDB_REDIS_URL"] = f"redis://127.0.0.1:{port}/0"
         worker = plant.start_worker()
         wait_until(
             lambda: "Trying again in" in worker.text() or not worker.is_running(), 60, what="it is refused"
         )
         assert worker.is_running()
         assert "Traceback" not in worker.text()
-        server.shutdown()
-        thread.join()
 
 
 def test_who_looks_sees_that_the_queue_refuses(tmp_path: Path) -> None:
