@@ -35,9 +35,8 @@ BROKEN: Final = 2
 class FeedRow(NamedTuple):
     """One row of the feed.
 
-    `row_id` is `images.id` (None for a tombstone) and `digest` `columns.digests` of that row (of a row
-    that was taken over at first sight, `columns.average_digests`), so that a change made by another program
-    is recognised.
+    `row_id` is `images.id` (None for a tombstone) and `digest` `columns.digests` of that row, so that a
+    change made by another program is recognised.
     """
 
     seq: int
@@ -93,12 +92,15 @@ class Contents(NamedTuple):
 
     Parameters
     ----------
+    row_ids : (n,) int64 ndarray
+        Ascending.
     post_ids : (n,) int64 ndarray
-        At least 0, in order of row id.
+        At least 0.
     averages : (n, 3) float64 ndarray
     positions : (n, 3, 40) int16 ndarray
     """
 
+    row_ids: NDArray[np.int64]
     post_ids: NDArray[np.int64]
     averages: NDArray[np.float64]
     positions: NDArray[np.int16]
@@ -110,32 +112,31 @@ class Look(NamedTuple):
     Parameters
     ----------
     n_rows : int
+    after : int
+        A row id below the first, and not below any before it.
     contents : Contents or None
-        What they are, if each is an ordinary signature.
-    unusual_after : int or None
-        If not, and they have to be looked at one by one: the row id before the first.
+        What they are. None if they have to be looked at one by one: one of them is no ordinary signature, or
+        their row ids are far apart.
     """
 
     n_rows: int
-    contents: Contents | None = None
-    unusual_after: int | None = None
+    after: int
+    contents: Contents | None
 
 
 class FirstPass(NamedTuple):
-    """All that a database has to do at a first takeover, in two generators for two threads.
+    """All that a database has to do at a first takeover, for two threads.
 
     Parameters
     ----------
-    fill : generator of int
-        Appends a feed row for each row of `images`, in order of row id, as if the image were live, with its
-        digest from `columns.average_digests`; posts that have no image id get none. Yields numbers of feed
-        rows.
     looks : generator of Look
         At all of `images` by ascending id, through a connection of its own.
+    fill : callable of Contents
+        Appends a live feed row for each of these rows.
     """
 
-    fill: Generator[int]
     looks: Generator[Look]
+    fill: Callable[[Contents], None]
 
 
 ComparedRow = tuple[Any, ...]

@@ -35,13 +35,6 @@ _WEIGHTS: Final = np.array(
     np.uint64,
 )
 
-# Kept in stores as well: what a first takeover writes in place of a digest.
-LARGEST_USUAL_AVERAGE: Final = 1_000_000
-AVERAGE_SCALE: Final = 2**30
-AVERAGE_MASK: Final = 2**28 - 1
-AVERAGE_WEIGHTS: Final = (3, 65_599, 16_777_619)
-AVERAGE_DIGEST_MASK: Final = 2**23 - 1
-
 RawImage = tuple[Any, Any, Any, Any]
 """avglf1, avglf2, avglf3, sig, of whatever type the database holds."""
 
@@ -56,20 +49,6 @@ def digests(averages: NDArray[np.float64], positions: NDArray[np.int16]) -> list
     words += positions.reshape(len(positions), CHANNELS * KEPT).view("<u8") @ _WEIGHTS[CHANNELS:]
     upper: list[int] = (words >> np.uint64(32)).tolist()
     return upper
-
-
-def average_digests(averages: NDArray[np.float64]) -> list[int]:
-    """Return -1..-2**23 for each of n rows, computed from the averages alone.
-
-    What a database can compute by itself, so that a takeover need not read every signature into Python. Does
-    not tell a picture from the same one mirrored, flipped or turned, whose averages are equal to the bit; so
-    only meant for rows that are too old to be replaced under the same id (see `takeover`), and for averages
-    below LARGEST_USUAL_AVERAGE. Negative, so that it is not taken for one of `digests`.
-    """
-    usual = np.clip(averages, -LARGEST_USUAL_AVERAGE, LARGEST_USUAL_AVERAGE)
-    scaled = (usual * AVERAGE_SCALE).astype(np.int64) & AVERAGE_MASK
-    mixed: list[int] = (-1 - ((scaled @ np.array(AVERAGE_WEIGHTS)) & AVERAGE_DIGEST_MASK)).tolist()
-    return mixed
 
 
 def is_signature(row: RawImage) -> bool:

@@ -190,8 +190,7 @@ def make_current(
         if is_current and receiver is not None:
             receiver.expect(backend.store_id(connection), backend.counter(connection).head_seq)
         in_step = is_current and (
-            not backend.may_change_elsewhere
-            or (takeover.is_in_step(backend, connection) and takeover.knows_newest(connection))
+            not backend.may_change_elsewhere or takeover.is_in_step(backend, connection)
         )
     if in_step:
         return
@@ -206,7 +205,5 @@ def make_current(
         changes = 0
         if found is None or not takeover.is_in_step(backend, connection):
             changes = takeover.bring_in_step(backend, connection, progress, receiver)
-        else:
-            takeover.tell_newest_again(backend, connection)
         if changes:
             _log.info("%s changes by other programs taken in", changes, extra={"action": "taken_over"})

@@ -7,10 +7,9 @@ place.
 
 IQDB never updates a row: it deletes it and inserts another, whose id is the one after the largest. So a row
 is replaced under its own id only where all rows behind it were deleted as well, and of the newest rows the
-feed knows all of their content. One thing may go unnoticed: a row before the newest thousand was replaced
-under its own id, and all its successors were put back as they were. It is found when something makes the
-whole table be compared. Only where the row was taken over at first sight, and has the same averages as before
-(as a mirrored picture has), it is never found.
+contents are compared. One thing may go unnoticed: a row before the newest thousand was replaced under its
+own id, and all its successors were put back as they were. It is found when something makes the whole table be
+compared.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ from __future__ import annotations
 from itertools import repeat
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
 import sqlalchemy as sa
 
 from iqdb_core.store import first_takeover, lineage, sources
@@ -32,7 +30,7 @@ from iqdb_core.store.backend import (
     image_columns,
     known_of,
 )
-from iqdb_core.store.columns import average_digests, digests, stack_checked
+from iqdb_core.store.columns import digests, stack_checked
 from iqdb_core.store.row_states import is_image_id, report_broken, report_no_id, states_of
 
 if TYPE_CHECKING:
@@ -43,10 +41,6 @@ if TYPE_CHECKING:
 
 _ANY_FEED: Final = sa.text("SELECT seq FROM iqdb_feed LIMIT 1")
 _COUNT: Final = sa.text("SELECT count(*) FROM images")
-_NEWEST_BY_AVERAGES: Final = sa.text(
-    "SELECT 1 FROM (SELECT post_id FROM images ORDER BY id DESC LIMIT :tail) AS i"
-    " JOIN iqdb_feed AS f ON f.post_id = i.post_id WHERE f.digest < 0 LIMIT 1"
-)
 _BATCH: Final = 8192
 _TAIL: Final = 1000
 _BEHIND_ALL: Final = 2**63 - 1
@@ -63,37 +57,6 @@ def is_in_step(backend: Backend, connection: sa.Connection) -> bool:
         return False
     newest = backend.compared_rows(connection, _BEHIND_ALL, _TAIL, newest_first=True)
     return not any(differences(newest))
-
-
-def knows_newest(connection: sa.Connection) -> bool:
-    """Tell whether the feed knows the newest rows of `images` by more than their averages.
-
-    It does not where they were taken over by an earlier version, or have become the newest since, because
-    those behind them were deleted.
-    """
-    return connection.execute(_NEWEST_BY_AVERAGES, {"tail": _TAIL}).first() is None
-
-
-def tell_newest_again(backend: Backend, connection: sa.Connection) -> None:
-    """Write a feed row with a whole digest for each of the newest rows that is known by its averages only.
-
-    Each gets a new seq: IQDB may have replaced the picture by the same one turned, and whoever follows the
-    feed may hold the old one.
-
-    Parameters
-    ----------
-    backend : Backend
-    connection : sqlalchemy.Connection
-        Of a write transaction, in which `is_in_step`.
-    """
-    before = backend.counter(connection)
-    feed = _Feed(before)
-    feed.put_newest_again(backend, connection)
-    if feed.seq == before.head_seq:
-        return
-    lineage.mark(connection, before.head_seq, feed.seq)
-    counter = before._replace(head_seq=feed.seq, live_count=feed.live, max_revision=feed.revision)
-    backend.set_counter(connection, counter)
 
 
 def bring_in_step(
@@ -118,19 +81,15 @@ def bring_in_step(
     -------
     int
         Changes by other programs. They carry the revision after the one they replace (0 for a new image), so
-        that a write accepted later still wins and a redelivered older one does not. What is only told again
-        is not counted.
+        that a write accepted later still wins and a redelivered older one does not.
     """
     before = backend.counter(connection)
     is_first = before.head_seq == 0 and connection.execute(_ANY_FEED).first() is None
     if is_first and (rows := connection.execute(_COUNT).scalar_one()):
         taken = first_takeover.take_over(backend, connection, rows, progress, receiver)
         if taken is not None:
-            changes, live, mix = taken
-            found = _newest_by_averages(backend, connection)
-            backend.put_feed(connection, [known._replace(digest=digest) for *_, digest, known in found])
-            backend.set_counter(connection, Counter(changes, live, before.max_revision, rows, mix))
-            return changes
+            backend.set_counter(connection, taken._replace(max_revision=before.max_revision))
+            return taken.head_seq
     rows, mix = backend.fingerprint(connection)
     feed = _Feed(before)
     done = 0
@@ -143,11 +102,9 @@ def bring_in_step(
         backend.put_feed(connection, [feed.follow(row.post_id, TOMBSTONE, None, 0, row) for row in gone])
         sources.remove(connection, [row.post_id for row in gone])
         after = gone[-1].post_id
-    changes = feed.seq - before.head_seq
-    feed.put_newest_again(backend, connection)
     lineage.mark(connection, before.head_seq, feed.seq)
     backend.set_counter(connection, Counter(feed.seq, feed.live, feed.revision, rows, mix))
-    return changes
+    return feed.seq - before.head_seq
 
 
 def _compared(backend: Backend, connection: sa.Connection, feed: _Feed) -> Generator[int]:
@@ -157,33 +114,6 @@ def _compared(backend: Backend, connection: sa.Connection, feed: _Feed) -> Gener
         backend.put_feed(connection, feed.follow_unknown(compared) or feed.follow_known(compared))
         after = compared[-1][0]
         yield len(compared)
-
-
-def _newest_by_averages(
-    backend: Backend, connection: sa.Connection
-) -> list[tuple[int, int, int, int, FeedRow]]:
-    """Return those of the newest rows that the feed knows by their averages only, by ascending id.
-
-    Returns
-    -------
-    list of (post_id, state, row_id, digest, FeedRow)
-        As `differences` has them, though they may be none.
-    """
-    newest = backend.compared_rows(connection, _BEHIND_ALL, _TAIL, newest_first=True)
-    compared = [row for row in reversed(newest) if _is_known_by_averages(row)]
-    if not compared:
-        return []
-    states = states_of(image_columns(compared))
-    return [
-        (row[1], state, row[0], digest, FeedRow(*row[6:]))
-        for row, (state, digest) in zip(compared, states, strict=True)
-    ]
-
-
-def _is_known_by_averages(row: ComparedRow) -> bool:
-    """Tell whether all that the feed knows of a row's content is what a first takeover wrote of it."""
-    digest = row[-1]
-    return digest is not None and digest < 0
 
 
 class _Feed:
@@ -214,12 +144,6 @@ class _Feed:
         """Return the next rows of the feed for what it does not know as it is."""
         return [self.follow(*found) for found in differences(compared)]
 
-    def put_newest_again(self, backend: Backend, connection: sa.Connection) -> None:
-        """Append the newest rows that the feed knows by their averages only."""
-        backend.put_feed(
-            connection, [self.follow(*found) for found in _newest_by_averages(backend, connection)]
-        )
-
     def follow(
         self, post_id: int, state: int, row_id: int | None, digest: int, known: FeedRow | None
     ) -> FeedRow:
@@ -243,14 +167,9 @@ def differences(compared: Sequence[ComparedRow]) -> Iterator[_Difference]:
     if not compared:
         return
     states = states_of(image_columns(compared))
-    at_takeover = _average_digests(compared, [state for state, _ in states])
-    for row, (state, digest), other in zip(compared, states, at_takeover, strict=True):
+    for row, (state, digest) in zip(compared, states, strict=True):
         row_id, post_id, known = row[0], row[1], known_of(row)
-        if (
-            known is not None
-            and (known.row_id, known.state) == (row_id, state)
-            and known.digest in (digest, other)
-        ):
+        if known is not None and (known.row_id, known.state, known.digest) == (row_id, state, digest):
             continue
         if not is_image_id(post_id):
             report_no_id(row_id, post_id)
@@ -258,21 +177,6 @@ def differences(compared: Sequence[ComparedRow]) -> Iterator[_Difference]:
         if state == BROKEN:
             report_broken(row_id, post_id)
         yield post_id, state, row_id, digest, known
-
-
-def _average_digests(compared: Sequence[ComparedRow], states: Sequence[int]) -> list[int | None]:
-    """Return the digests that a first takeover would have written, where it may have written the feed's."""
-    found: list[int | None] = [None] * len(compared)
-    asked = [
-        number
-        for number, (row, state) in enumerate(zip(compared, states, strict=True))
-        if state == LIVE and _is_known_by_averages(row)
-    ]
-    if asked:
-        averages = np.array([compared[number][2:5] for number in asked], np.float64)
-        for number, digest in zip(asked, average_digests(averages), strict=True):
-            found[number] = digest
-    return found
 
 
 def unreadable(compared: Sequence[ComparedRow]) -> Iterator[ComparedRow]:

@@ -72,7 +72,6 @@ class Unwell(Recorder):
 def _small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite_takeover, "GROUP", 4)
     monkeypatch.setattr(sqlite_takeover, "ROWS_PER_FETCH", 3)
-    monkeypatch.setattr(sqlite_takeover, "FILLED_AT_ONCE", 3)
 
 
 def fill(iqdb: IqdbFile, n_images: int = N_IMAGES) -> None:
@@ -149,8 +148,7 @@ def test_an_unusual_row_anywhere(
         assert store.live_count() == N_IMAGES - (name != "large")
         assert store.check().findings == plain.check().findings
     feed = "SELECT * FROM iqdb_feed ORDER BY seq"
-    for found, wanted in zip(iqdb.run(feed), IqdbFile(other).run(feed), strict=True):
-        assert found[:5] == wanted[:5], "but for digests, of which there are two kinds"
+    assert iqdb.run(feed) == IqdbFile(other).run(feed)
     with closing(open_store(str(path))) as store:
         assert store.head_seq() == N_IMAGES - name.startswith("id"), "nothing is taken in again"
 

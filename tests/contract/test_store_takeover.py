@@ -6,49 +6,26 @@ import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from iqdb_core.model import Signature
 from iqdb_core.signature.turns import Turn, turned_signature
 from iqdb_core.store import open_store, takeover
-from iqdb_core.store.columns import AVERAGE_DIGEST_MASK, average_digests, digests, signature_columns
+from iqdb_core.store.columns import digests, signature_columns
 from iqdb_core.store.databases import sqlite_takeover
 from tests.contract.test_store_receiver import Recorder
 from tests.contract.test_store_sqlite import BROKEN_ROWS
-from tests.fixtures.stores import IQDB_TABLE, IqdbFile, all_changes, delete, put, signature
+from tests.fixtures.stores import IQDB_TABLE, IqdbFile, all_changes, put, signature
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from iqdb_core.store import SignatureStore
 
-averages = st.floats(-999_999, 999_999)
-
-
-@given(st.lists(st.tuples(averages, averages, averages), min_size=1, max_size=20))
-def test_sql_and_python_agree_on_digests_of_averages(rows: list[tuple[float, float, float]]) -> None:
-    with closing(sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)) as driver:
-        driver.execute(IQDB_TABLE)
-        driver.execute(
-            "CREATE TABLE iqdb_feed (seq INTEGER PRIMARY KEY, post_id INTEGER, revision INTEGER,"
-            " state INTEGER, row_id INTEGER, digest INTEGER)"
-        )
-        insert = "INSERT INTO images (post_id, avglf1, avglf2, avglf3, sig) VALUES (?, ?, ?, ?, ?)"
-        for number, row in enumerate(rows):
-            driver.execute(insert, (number, *row, signature(1).positions))
-        assert list(sqlite_takeover.fill(driver)) == [len(rows)]
-        found = [row[0] for row in driver.execute("SELECT digest FROM iqdb_feed ORDER BY seq")]
-    assert found == average_digests(np.array(rows))
-    assert all(-1 - AVERAGE_DIGEST_MASK <= digest < 0 for digest in found)
-
 
 @pytest.fixture
 def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite_takeover, "GROUP", 4)
-    monkeypatch.setattr(sqlite_takeover, "FILLED_AT_ONCE", 4)
 
 
 @pytest.mark.usefixtures("small_groups")
@@ -142,19 +119,6 @@ def whole_digest(found: Signature) -> int:
     return digests(*signature_columns([found]))[0]
 
 
-def forget_whole_digests(iqdb: IqdbFile) -> None:
-    """Make the feed what a takeover by an older version has left."""
-    for image_id, found in iqdb.live().items():
-        (digest,) = average_digests(np.array([found.averages]))
-        iqdb.run("UPDATE iqdb_feed SET digest = ? WHERE post_id = ?", digest, image_id)
-
-
-@pytest.fixture
-def short_tail(monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(takeover, "_TAIL", 3)
-    return 3
-
-
 @pytest.mark.usefixtures("small_groups")
 @pytest.mark.parametrize("is_received", [True, False])
 @pytest.mark.parametrize("turn", [turn for turn in Turn if turn is not Turn.NONE])
@@ -183,63 +147,32 @@ def test_several_of_the_newest_pictures_are_replaced_by_themselves_turned(path: 
         assert told_since(store, N_IMAGES) == {6: turned(6), 8: turned(8)}
 
 
-def test_a_first_takeover_knows_the_newest_rows_whole(path: Path, iqdb: IqdbFile, short_tail: int) -> None:
+@pytest.mark.usefixtures("small_groups")
+def test_the_feed_knows_every_row_whole_after_a_first_takeover(path: Path, iqdb: IqdbFile) -> None:
+    """Also where IQDB has deleted rows."""
     fill(iqdb)
-    with closing(open_store(str(path))) as store:
-        assert [(seq, image_id) for seq, image_id, _ in all_changes(store)] == [
-            (number + 1, number) for number in range(N_IMAGES)
-        ]
-        assert store.check().findings == []
-    for image_id, digest in known_digests(iqdb).items():
-        assert (digest == whole_digest(signature(image_id))) == (image_id >= N_IMAGES - short_tail)
-    with closing(open_store(str(path))) as store:
-        assert store.head_seq() == N_IMAGES
+    for number in (0, 2, 3, 6):
+        iqdb.remove(number)
+    iqdb.add(20, signature(20))
+    open_store(str(path)).close()
+    kept = (1, 4, 5, 7, 8, 20)
+    assert known_digests(iqdb) == {number: whole_digest(signature(number)) for number in kept}
 
 
-def test_a_file_that_an_older_version_took_over_is_healed_at_the_next_start(
-    path: Path, iqdb: IqdbFile, short_tail: int
+@pytest.mark.usefixtures("small_groups")
+def test_an_old_picture_that_is_replaced_by_itself_turned_is_noticed_when_all_is_compared(
+    path: Path, iqdb: IqdbFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where the index holds the old picture already: it is told of the new one."""
+    """Everything behind it was put back as it was, so that its row has the same id."""
+    monkeypatch.setattr(takeover, "_TAIL", 3)
     fill(iqdb)
     open_store(str(path)).close()
-    forget_whole_digests(iqdb)
-    iqdb.replace(8, turned(8))
-    compared: list[int] = []
-    with closing(open_store(str(path), progress=lambda done, _: compared.append(done))) as store:
-        assert compared == [], "a start does not wait for a look at all of it"
-        assert told_since(store, N_IMAGES) == {6: signature(6), 7: signature(7), 8: turned(8)}
-        assert store.live_count() == N_IMAGES
-        assert store.check().findings == []
-        store.apply([put(8, 1, 20)])
-        assert store.get(8) == turned(8), "the revision of what was replaced is no longer new"
-        store.apply([put(8, 2, 20)])
-        assert store.get(8) == signature(20)
-    with closing(open_store(str(path))) as store:
-        assert store.head_seq() == N_IMAGES + short_tail + 1
-
-
-@pytest.mark.usefixtures("short_tail")
-def test_rows_that_have_become_the_newest_are_told_again(path: Path, iqdb: IqdbFile) -> None:
-    fill(iqdb)
-    with closing(open_store(str(path))) as store:
-        store.apply([delete(image_id, 10) for image_id in (6, 7, 8)])
-        before = store.head_seq()
+    for number in (6, 7, 8):
+        iqdb.remove(number)
     iqdb.replace(5, turned(5))
+    for number in (6, 7, 8):
+        iqdb.add(number, signature(number))
+    iqdb.remove(0)
     with closing(open_store(str(path))) as store:
-        assert told_since(store, before) == {3: signature(3), 4: signature(4), 5: turned(5)}
+        assert told_since(store, N_IMAGES) == {0: None, 5: turned(5)}
         assert store.check().findings == []
-
-
-@pytest.mark.usefixtures("short_tail")
-def test_iqdb_turns_a_picture_and_does_other_things_too(path: Path, iqdb: IqdbFile) -> None:
-    fill(iqdb)
-    open_store(str(path)).close()
-    for image_id in (0, 6, 7, 8):
-        iqdb.remove(image_id)
-    iqdb.replace(5, turned(5))
-    with closing(open_store(str(path))) as store:
-        told = told_since(store, N_IMAGES)
-        assert told == dict.fromkeys((0, 6, 7, 8)) | {3: signature(3), 4: signature(4), 5: turned(5)}
-        assert store.check().findings == []
-    for image_id, digest in known_digests(iqdb).items():
-        assert (digest >= 0) == (image_id not in (1, 2)), "these two are none of the newest"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
@@ -76,15 +77,6 @@ _FINGERPRINT: Final = (
     "SELECT count(*), coalesce(sum(((id & 16777215) * (post_id & 16777215) + (id & 4294967295)"
     " + (post_id & 4294967295) + (post_id >> 32)) & 4294967295), 0) FROM images"
 )
-_EXTREMES: Final = (
-    "SELECT (SELECT min(id) FROM images), (SELECT max(id) FROM images),"
-    " (SELECT min(post_id) FROM images), (SELECT max(post_id) FROM images)"
-)
-_FINGERPRINT_OF_SMALL: Final = (
-    "SELECT count(*), coalesce(sum((id * (post_id + 1) + post_id) & 4294967295), 0) FROM images"
-)
-"""The same where nothing is negative and nothing needs more than 24 bits, in three fifths of the time."""
-_SMALL: Final = 2**24
 _COMPARED: Final = (
     "SELECT i.id, i.post_id, i.avglf1, i.avglf2, i.avglf3, i.sig,"
     " f.seq, f.post_id, f.revision, f.state, f.row_id, f.digest"
@@ -263,7 +255,8 @@ class SqliteBackend:
 
     def fingerprint(self, connection: sa.Connection) -> tuple[int, int]:
         """Return the number of rows and the sum of their `pair_mix`."""
-        return fingerprint(driver_of(connection))
+        rows, mix = driver_of(connection).execute(_FINGERPRINT).fetchone()
+        return rows, mix
 
     def compared_rows(
         self, connection: sa.Connection, after: int, limit: int, *, newest_first: bool = False
@@ -273,8 +266,8 @@ class SqliteBackend:
         return driver_of(connection).execute(query, (after, limit)).fetchall()
 
     def first_pass(self, connection: sa.Connection) -> FirstPass:
-        """Let SQLite itself write the feed rows of all images, while a reader looks at them."""
-        return FirstPass(sqlite_takeover.fill(driver_of(connection)), self._looks())
+        """Let a reader look at all images, and SQLite itself write their feed rows."""
+        return FirstPass(self._looks(), partial(sqlite_takeover.fill, driver_of(connection)))
 
     def _looks(self) -> Generator[Look]:
         with self._engines.reading() as reading, closing(sqlite_takeover.read(driver_of(reading))) as looks:
@@ -309,14 +302,3 @@ def _copy_at(path: Path) -> Iterator[sqlite3.Connection]:
         if getattr(error, "sqlite_errorcode", None) in _FAULTS_OF_READING:
             raise
         raise OSError(str(error)) from error
-
-
-def fingerprint(driver: sqlite3.Connection) -> tuple[int, int]:
-    """Return what `Backend.fingerprint` does."""
-    try:
-        extremes = driver.execute(_EXTREMES).fetchone()
-    except sqlite3.DatabaseError:  # the page with the first row is damaged; the index may be whole
-        extremes = (None,)
-    are_small = all(isinstance(one, int) and 0 <= one < _SMALL for one in extremes)
-    rows, mix = driver.execute(_FINGERPRINT_OF_SMALL if are_small else _FINGERPRINT).fetchone()
-    return rows, mix
