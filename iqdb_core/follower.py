@@ -18,7 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from iqdb_core.errors import IndexNotReady, IndexStateError, StoreError
-from iqdb_core.following import FollowerState, RestorePatience, Waiter, Waiters, call_all
+from iqdb_core.following import FollowerState, RestorePatience, Waiter, Waiters, call_all, other_history
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +49,9 @@ class Follower:
     lineage : Mark or None
         The store's newest mark at or below the cursor, as the sink knows it; None if it is not known. Then
         the first history that the store reports is accepted.
+    held : tuple of (int, Mark or None), optional
+        The newest seq that the sink held before its process ended, with the lineage there. If the store does
+        not have it any more, `restart_reason` and the log say so, though the sink begins before it.
     poll_s : float
         Interval of polling without calls of `wake`, seconds.
     batch : int
@@ -68,6 +71,7 @@ class Follower:
         *,
         cursor: int,
         lineage: Mark | None = None,
+        held: tuple[int, Mark | None] | None = None,
         poll_s: float,
         batch: int = DEFAULT_BATCH,
         on_failure: Callable[[BaseException], None] | None = None,
@@ -81,6 +85,7 @@ class Follower:
         self._patience = RestorePatience(invalid_patience_s)
         self._applied_seq = cursor
         self._lineage = lineage
+        self._held = held
         self._head_seen = cursor
         self._n_reads = 0
         self._last_complete_read = 0
@@ -134,7 +139,7 @@ class Follower:
 
     @property
     def restart_reason(self) -> str | None:
-        """Why the sink last had to start again from nothing; None if it never did."""
+        """Why the sink last had to start again, or what of its earlier content is lost; None if neither."""
         return self._restart
 
     def check_whole(self) -> None:
@@ -329,12 +334,13 @@ class Follower:
             reader: ThreadPoolExecutor | None = None
             batch = self._read(self._applied_seq)
             while not self._stopping.is_set():
-                reason = self._other_history(batch)
+                reason = other_history(batch, self._applied_seq, self._lineage)
                 if reason is not None:
                     self._restart_sink(reason)
                     start = 0
                     batch = self._read(0)
                     continue
+                self._look_for_lost()
                 self._note_head(batch)
                 following = None
                 if len(batch) == self._batch:
@@ -371,18 +377,23 @@ class Follower:
         """Leave a failure state, though there may be much to catch up with."""
         self._state = FollowerState.FOLLOWING if self._is_whole else FollowerState.REBUILDING
 
-    def _other_history(self, batch: ChangeBatch) -> str | None:
-        """Return why the store has another history than the sink; None if it has the same."""
-        feed = batch.feed
-        if feed is None:
-            return None
-        if feed.head_seq < self._applied_seq:
-            return f"the store ends at seq {feed.head_seq}, but the index held {self._applied_seq}"
-        if self._lineage is not None and feed.before != self._lineage:
-            return f"the store's history up to seq {self._applied_seq} is not the one that the index held"
-        return None
+    def _look_for_lost(self) -> None:
+        """Once, see whether the store still has what the sink held before its process ended."""
+        if self._held is None:
+            return
+        seq, lineage = self._held
+        reason = other_history(self._store.changes_since(seq, 1), seq, lineage)
+        self._held = None
+        if reason is not None:
+            self._restart = f"the store was put back to another state ({reason})"
+            _log.warning(
+                "%s: unless that was meant, changes are lost; was the database's log removed?",
+                self._restart,
+                extra={"action": "changes_lost", "held_seq": seq},
+            )
 
     def _restart_sink(self, reason: str) -> None:
+        self._held = None
         self._restart = f"the store was put back to another state ({reason})"
         _log.warning(
             "%s: the index is being built again from the store",

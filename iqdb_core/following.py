@@ -1,4 +1,4 @@
-"""Helpers of a follower: its source and sink, its states, when it gives up, and its waiters."""
+"""Helpers of a follower: its source and sink, states, another history, when it gives up, its waiters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from iqdb_core.errors import IndexStateError, StoreError
-    from iqdb_core.model import ChangeBatch
+    from iqdb_core.model import ChangeBatch, Mark
 
 
 class ChangeSource(Protocol):
@@ -47,6 +47,27 @@ class FollowerState(StrEnum):
     SINK_BLOCKED = "disk trouble"
     DEAD = "dead"
     STOPPED = "stopped"
+
+
+def other_history(batch: ChangeBatch, seq: int, lineage: Mark | None) -> str | None:
+    """Return why the store has another history than an index that held `seq`; None if it has the same.
+
+    Parameters
+    ----------
+    batch : ChangeBatch
+        The changes after `seq`.
+    seq : int
+    lineage : Mark or None
+        The newest mark at or below it, if known.
+    """
+    feed = batch.feed
+    if feed is None:
+        return None
+    if feed.head_seq < seq:
+        return f"the store ends at seq {feed.head_seq}, but the index held {seq}"
+    if lineage is not None and feed.before != lineage:
+        return f"the store's history up to seq {seq} is not the one that the index held"
+    return None
 
 
 class RestorePatience:

@@ -123,6 +123,7 @@ def open_index(
         index,
         cursor=index.applied_seq,
         lineage=index.lineage,
+        held=index.held,
         poll_s=settings.poll_s,
         on_failure=on_failure,
     )

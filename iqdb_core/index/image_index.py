@@ -127,6 +127,14 @@ class ImageIndex:
         return self._snapshot.lineage
 
     @property
+    def held(self) -> tuple[int, Mark | None] | None:
+        """The newest seq that was held before `open`, with the lineage there; None if not known.
+
+        After a crash, `applied_seq` is that of the checkpoint, and may be below it.
+        """
+        return self._checkpoints.held
+
+    @property
     def image_count(self) -> int:
         """Live images, exactly."""
         return self._snapshot.image_count
@@ -165,6 +173,7 @@ class ImageIndex:
                 self._directory.remove(numbers_of(update.members) - numbers_of(before.members))
                 raise
             self._publish(update.members, update.head, update.applied_seq, update.lineage)
+            self._checkpoints.note(self._snapshot)
             self._is_untrimmed |= len(batch) >= BULK_CHANGES
         if update.members is not before.members:
             self._after_segments_changed()

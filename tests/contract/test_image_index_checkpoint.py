@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import random
@@ -19,6 +20,7 @@ from iqdb_core.index.disk import checkpoint
 from iqdb_core.index.disk import manifest as manifest_format
 from iqdb_core.index.disk.directory import IndexDirectory
 from iqdb_core.index.segment.segment import checksum
+from iqdb_core.model import FeedState, Mark
 from tests.fixtures.forked_roles import killed_in_the_end
 from tests.fixtures.index_rows import Feed, cheap_rows, random_rows, random_signature, signature_at
 from tests.naive_index import NaiveIndex
@@ -91,7 +93,9 @@ def test_the_index_continues_after_the_seq_of_its_checkpoint(
         assert index.query(QUERY, 1_000) == model.query(QUERY, 1_000)
         assert {path.name for path in (tmp_path / "index").iterdir()} == names
         numbers = {member.sealed.number for member in index._snapshot.members}
-    assert names == {"lock", "manifest"} | {f"{n:08d}.{kind}" for n in numbers for kind in ("rows", "words")}
+    assert names == {"lock", "manifest", "newest"} | {
+        f"{n:08d}.{kind}" for n in numbers for kind in ("rows", "words")
+    }
 
 
 def test_head_that_no_longer_fits_is_sealed(saved: tuple[Path, Feed, NaiveIndex], tmp_path: Path) -> None:
@@ -146,6 +150,22 @@ def test_a_restored_store_is_indexed_from_the_start(
         assert index.query(QUERY, 1_000) == model.query(QUERY, 1_000)
     with opened(tmp_path / "index") as index:
         assert index.applied_seq == 0
+
+
+def test_it_knows_the_newest_change_that_it_held_without_a_checkpoint(tmp_path: Path) -> None:
+    mark = Mark(1, "token")
+    with opened(tmp_path / "index") as index:
+        assert index.held is None
+        batch = Feed().puts(range(5), random_rows(np.random.default_rng(1), 5))
+        index.apply(dataclasses.replace(batch, feed=FeedState(5, None, mark)))
+    with opened(tmp_path / "index", "other") as index:
+        assert index.held is None
+    with opened(tmp_path / "index") as index:
+        assert (index.applied_seq, index.held) == (0, (5, mark))
+    for damage in (b"", b"[1, 2]", b"{", b'["store", 5, [1]]'):
+        (tmp_path / "index" / "newest").write_bytes(damage)
+        with opened(tmp_path / "index") as index:
+            assert index.held is None
 
 
 def flip(path: Path, offset: int) -> None:
@@ -219,7 +239,7 @@ def test_damage_is_refused_by_name_and_the_index_starts_empty(
         assert refused is not None
         assert refused in caplog.text.replace(f"{path}/", "")
         assert str(tmp_path) not in refused, "who asks is not told where files are"
-        assert {entry.name for entry in path.iterdir()} == {"lock", "refused"}
+        assert {entry.name for entry in path.iterdir()} == {"lock", "newest", "refused"}
         feed, model = fill(index)
         index.save_checkpoint()
         assert "refused" not in [entry.name for entry in path.iterdir()]
@@ -255,7 +275,7 @@ def test_a_checkpoint_that_cannot_be_set_aside_keeps_no_index_from_opening(
     with opened(path, store_id="another") as index:
         assert index.applied_seq == 0
         assert "it belongs to the store store" in str(index.stats().checkpoint_refused)
-        assert [entry.name for entry in path.iterdir()] == ["lock"]
+        assert {entry.name for entry in path.iterdir()} == {"lock", "newest"}
 
 
 def test_alive_bits_that_contradict_the_counts_are_refused(

@@ -61,7 +61,7 @@ def found(client: httpx.Client) -> set[int]:
     return {match["post_id"] for match in answer.json()}
 
 
-def test_a_backup_put_back_with_other_writes_since_is_noticed_at_the_start(tmp_path: Path) -> None:
+def test_a_backup_put_back_or_a_log_removed_is_noticed_at_the_start(tmp_path: Path) -> None:
     database, backup = tmp_path / "iqdb.sqlite", tmp_path / "backup.sqlite"
     write(str(database), 1, 10)
     shutil.copy(database, backup)
@@ -81,6 +81,19 @@ def test_a_backup_put_back_with_other_writes_since_is_noticed_at_the_start(tmp_p
     with embedded_server(database) as server:
         assert "restarted" not in server.client.get("/status").json()
         assert found(server.client) == {*range(1, 11), *range(201, 208)}
+        with log_kept(database):
+            add(server.client, [301])
+            server.kill()
+            shutil.copy(database, backup)
+    for log in tmp_path.glob("iqdb.sqlite-*"):
+        log.unlink()
+    backup.rename(database)
+    with embedded_server(database) as server:
+        assert (
+            "the store ends at seq 17, but the index held 18"
+            in server.client.get("/status").json()["restarted"]
+        )
+        assert "unless that was meant, changes are lost" in server.errors()
 
 
 def test_a_file_put_in_place_of_the_one_being_served(tmp_path: Path) -> None:

@@ -357,6 +357,32 @@ def test_a_store_that_was_put_back_is_noticed_whatever_its_head(
     second.check_whole()
 
 
+@pytest.mark.parametrize("writes_after", [0, 4, 7])
+def test_changes_that_are_lost_are_noticed_by_a_sink_that_begins_before_them(
+    history: History, sink: DictSink, writes_after: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As after a crash: its checkpoint was saved before them."""
+    history.store.apply([put(k, 1 + k) for k in range(3)])
+    history.save()
+    history.store.apply([put(100, 100)])
+    held = history.store.head_seq(), mark_at(history.store, history.store.head_seq())
+    kept = Follower(history.store, sink, cursor=0, held=held, poll_s=NEVER_S)
+    kept.catch_up()
+    assert (kept.restart_reason, caplog.text) == (None, "")
+    history.put_back()
+    if writes_after:
+        history.store.apply([put(200 + k, 200 + k) for k in range(writes_after)])
+    sink = DictSink()
+    lost = Follower(history.store, sink, cursor=0, held=held, poll_s=NEVER_S)
+    lost.catch_up()
+    assert lost.restart_reason is not None
+    assert f"{lost.restart_reason}: unless that was meant, changes are lost" in caplog.text
+    assert (sink.live, sink.resets) == (live_images(history.store), 0)
+    caplog.clear()
+    lost.catch_up()
+    assert caplog.text == "", "it is said once"
+
+
 def test_a_store_with_new_changes_is_not_taken_for_another(history: History, sink: DictSink) -> None:
     cursor, remembered = 0, None
     for turn in range(4):

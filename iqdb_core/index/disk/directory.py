@@ -3,6 +3,7 @@
 Never reads the content of files. Called by `ImageIndex`, the sealer and the checkpoint.
 
     lock                       held while an index has the directory open
+    newest                     the newest change that the index held
     manifest                   the checkpoint: it names the files that belong to it
     00000007.rows              signatures of segment 7
     00000007.words             searchable form of segment 7
@@ -33,6 +34,7 @@ _log = logging.getLogger(__name__)
 
 LOCK_NAME: Final = "lock"
 MANIFEST_NAME: Final = "manifest"
+NEWEST_NAME: Final = "newest"
 REFUSED_NAME: Final = "refused"
 _OURS: Final = re.compile(r"(\d{8,})\.(rows|words)(\.new)?|manifest(\.new)?")
 
@@ -80,6 +82,11 @@ class IndexDirectory:
     def manifest(self) -> Path:
         """The checkpoint's manifest."""
         return self.path / MANIFEST_NAME
+
+    @property
+    def newest(self) -> Path:
+        """The record of the newest change; see `newest`."""
+        return self.path / NEWEST_NAME
 
     def next_number(self) -> int:
         """Return a segment number that no file here has; may be called from any thread."""

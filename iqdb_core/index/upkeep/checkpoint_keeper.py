@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from iqdb_core.errors import CheckpointInvalid
 from iqdb_core.index.disk import checkpoint
+from iqdb_core.index.disk.newest import note_newest, noted_newest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -47,6 +48,9 @@ class CheckpointKeeper:
         `applied_seq` of the checkpoint on disk; None without one.
     refused : str or None
         Why the checkpoint found at the start was not used.
+    held : tuple of (int, Mark or None) or None
+        The newest seq that an index of this directory held before, and the newest mark of the store at or
+        below it; None if not known.
     """
 
     def __init__(self, sealer: Sealer, *, store_id: str, options: IndexOptions) -> None:
@@ -58,6 +62,11 @@ class CheckpointKeeper:
         self._time_s = time.monotonic()
         self.seq: int | None = None
         self.refused: str | None = None
+        self.held = noted_newest(self._directory.newest, store_id)
+
+    def note(self, snapshot: Snapshot) -> None:
+        """Remember how far the index is, for `held` of the next process."""
+        note_newest(self._directory.newest, self.store_id(), snapshot.applied_seq, snapshot.lineage)
 
     def load(self, get_ready: Callable[[], None]) -> Saved | None:
         """Return the checkpoint; None if there is none, or an unusable one, which is then set aside.
@@ -130,6 +139,7 @@ class CheckpointKeeper:
     def forget(self, snapshot: Snapshot) -> None:
         """Remove the checkpoint and the files of a discarded snapshot."""
         self._directory.manifest.unlink(missing_ok=True)
+        self._directory.newest.unlink(missing_ok=True)
         self._directory.remove(self._numbers | numbers_of(snapshot.members))
         self._numbers = set()
         self.seq = None
