@@ -17,6 +17,8 @@ from iqdb_core.jobs.connection import Memory, RedisPort
 
 FULL: Final = 0.9
 """Beyond this part of `maxmemory` nothing is accepted."""
+_IDLE_BYTES: Final = 2 * 1024 * 1024
+"""About what a Redis without jobs uses: its own tables, scripts and connections."""
 _EVICTS_ALL: Final = "allkeys-"
 """Policies that evict any key. The others evict only keys that expire: none of an accepted job."""
 _ASK_S: Final = 1.0
@@ -89,7 +91,7 @@ class Headroom:
 
     def most_bytes(self) -> float:
         """Return the size of the largest payload, which Redis holds twice at first; inf without a limit."""
-        return math.inf if self._memory is None else FULL * self._memory.most / 2
+        return math.inf if self._memory is None else max(0, FULL * self._memory.most - _IDLE_BYTES) / 2
 
     def add(self, payload_bytes: int) -> None:
         """Count bytes sent to Redis since it was asked; a count lost between threads does no harm."""

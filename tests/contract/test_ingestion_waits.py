@@ -213,7 +213,8 @@ def test_a_picture_for_which_redis_never_has_room_is_refused_for_good(
     with redis_server.client() as client:
         client.config_set("maxmemory", most)
         try:
-            *taken, large = accepted_batch([10, 10, most // 2], QueueLimits(), tmp_path, redis_port)
+            sizes = [10, int(0.38 * most), int(0.44 * most)]
+            *taken, large = accepted_batch(sizes, QueueLimits(), tmp_path, redis_port)
         finally:
             client.config_set("maxmemory", 0)
     assert [type(one) for one in taken] == [Queued] * 2
