@@ -197,7 +197,12 @@ class BoundedProtocol(HttpToolsProtocol):
             if self._header_bytes > MAX_HEAD_BYTES:
                 self._refuse_head()
             else:
-                self._refuse(400, "this is not an HTTP request")
+                wrong = (
+                    "the body of the request is malformed"
+                    if self._is_in_body
+                    else "this is not an HTTP request"
+                )
+                self._refuse(400, wrong)
             return
         # These bytes may include the end of the previous request's body, which cannot be told apart here.
         if self.head_since is not None and not self._has_begun:
@@ -313,6 +318,12 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._header_bytes > MAX_HEAD_BYTES:
             raise ValueError("the head is too large")  # ends the parser, see data_received
 
+    @property
+    def _is_in_body(self) -> bool:
+        """Whether the body of a request is expected, and no answer is under way."""
+        cycle = self.cycle
+        return cycle is not None and cycle.more_body and not (cycle.response_started or self.pipeline)
+
     def _refuse_head(self) -> None:
         self._refuse(431, f"the head of the request is larger than {MAX_HEAD_BYTES} bytes")
 
@@ -320,9 +331,11 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._is_refused or self.transport.is_closing():
             return
         self._is_refused = True
-        is_answering = self.cycle is not None and not self.cycle.response_complete
-        if is_answering:  # an answer to an earlier request is under way and ends here
-            self.transport.close()
+        if self._is_in_body:
+            self.cycle.disconnected = True  # the application learns that there is no more of it
+            self.cycle.message_event.set()
+        elif self.cycle is not None and not self.cycle.response_complete:
+            self.transport.close()  # an answer is under way and ends here
             return
         body = orjson.dumps({"message": message})
         self.transport.write(

@@ -127,6 +127,28 @@ def test_malformed_requests_are_refused_without_a_log_line(caplog: pytest.LogCap
     assert caplog.records == []
 
 
+CHUNKED = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("app", [echo, empty])
+@pytest.mark.parametrize("pieces", [[CHUNKED, b"1\r\na\r\n", b"zz\r\n"], [CHUNKED + b"1\r\na\r\nzz\r\n"]])
+def test_a_malformed_chunk_is_refused_in_words(
+    app: ASGIApp, pieces: list[bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Unless the request is answered already."""
+
+    async def scenario() -> None:
+        async with serving(app) as (_, listener):
+            status, body = await exchange(listener, *pieces)
+            is_early = app is empty and len(pieces) > 1
+            expected = (200, {}) if is_early else (400, {"message": "the body of the request is malformed"})
+            assert (status, body) == expected
+
+    with caplog.at_level(logging.WARNING):
+        run(scenario)
+    assert caplog.records == []
+
+
 UPGRADE = b"Host: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
 SMUGGLED = b"DELETE /images/6 HTTP/1.1\r\nHost: x\r\n\r\n"
 LAST = b"GET /last HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
