@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
 from iqdb_core import codec
 from iqdb_core.errors import ImageExists, IqdbError, JobLost
@@ -32,13 +32,6 @@ _LONGEST_DELAY_S: Final = 60.0
 _CLAIM_S: Final = 0.4
 """How long a claim should take: a client that waits for one image waits for its whole claim, and perhaps for
 the one before."""
-
-
-class Store(Protocol):
-    """The part of the signature store that a worker needs."""
-
-    def apply(self, writes: Sequence[Write]) -> list[WriteOutcome]:
-        """Commit `writes` in one transaction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +78,8 @@ class IngestHandler:
     Parameters
     ----------
     ledger : WorkLedger
-    open_store : callable
-        Returns the store, opened at the first call; raises StoreUnavailable while that is impossible.
+    apply : callable
+        Commits writes in one transaction, as `SignatureStore.apply`.
     read_image : callable
         Returns the signature of an image file, and whether it is damaged; raises ImageError.
     limits : TaskLimits
@@ -98,7 +91,7 @@ class IngestHandler:
         self,
         *,
         ledger: WorkLedger,
-        open_store: Callable[[], Store],
+        apply: Callable[[Sequence[Write]], list[WriteOutcome]],
         read_image: Callable[[bytes], ReadImage],
         limits: TaskLimits = TaskLimits(),
         now: Callable[[], float] = time.monotonic,
@@ -106,7 +99,7 @@ class IngestHandler:
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._ledger = ledger
-        self._open_store = open_store
+        self._apply = apply
         self._read_image = read_image
         self._limits = limits
         self._now = now
@@ -334,9 +327,6 @@ class IngestHandler:
                     extra={"action": "renumbered"},
                 )
         return [outcomes[number] for number in range(len(writes))]
-
-    def _apply(self, writes: Sequence[Write]) -> list[WriteOutcome]:
-        return self._open_store().apply(writes)
 
     def _delay_s(self, jobs: Sequence[ClaimedJob]) -> float:
         deferrals = min(max((job.deferrals for job in jobs), default=0), 10)

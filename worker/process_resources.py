@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from time import perf_counter
 from typing import Final
 
 from iqdb_core.jobs import Idling, Keys, RedisPort, Retention, WorkLedger
 from iqdb_core.jobs.stages import StageTally
+from iqdb_core.model import Write, WriteOutcome
 from iqdb_core.settings import Settings
 from iqdb_core.signature import DecodeLimits, read_timed
 from iqdb_core.store import SignatureStore, StoreTimeouts, open_store
 from worker.handlers import IngestHandler, TaskLimits
-from worker.timed_store import TimedStore
 
 LINGER_S: Final = 0.5
 """How long a task listens before it ends: a message through Celery costs as much as hashing two images."""
@@ -91,10 +92,18 @@ class ProcessResources:
             RedisPort.connect(settings.redis_url, sentinel_master=settings.redis_sentinel_master),
             Keys(settings.redis_prefix),
         )
+
+        def apply(writes: Sequence[Write]) -> list[WriteOutcome]:
+            start = perf_counter()
+            try:
+                return opened().apply(writes)
+            finally:
+                tally.observe("commit", perf_counter() - start)
+
         decode_limits = DecodeLimits(settings.max_pixels, refuse_damaged=settings.refuse_damaged)
         return IngestHandler(
             ledger=open_ledger(settings, claimant, lambda: opened().store_id),
-            open_store=lambda: TimedStore(opened(), tally.observe),
+            apply=apply,
             read_image=partial(
                 read_timed,
                 limits=decode_limits,

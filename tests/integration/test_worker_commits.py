@@ -60,14 +60,14 @@ class Picky:
 def test_a_job_that_cannot_be_stored_keeps_no_other_from_it(site: Site, error: Exception) -> None:
     job_ids = site.accept_images(5)
     picky = Picky(site, error, 2)
-    site.handler(open_store=lambda: picky).handle()
+    site.handler(apply=picky.apply).handle()
     assert sorted(site.stored()) == [0, 1, 3, 4]
     done, waiting = JobState.DONE, JobState.QUEUED
     assert site.states(job_ids) == [done, done, waiting, done, done]
     assert site.ledger.get(job_ids[2]).attempts == 1
     # Alone it may be the store's fault, or its own: it waits, and is stored once that is possible.
     site.make_due()
-    site.handler(open_store=lambda: picky).handle()
+    site.handler(apply=picky.apply).handle()
     assert site.states(job_ids)[2] is waiting
     site.make_due()
     site.handler().handle()
@@ -83,7 +83,7 @@ def test_a_job_that_can_never_be_stored_is_set_aside_while_others_are_stored(
     site: Site, poison: Submission
 ) -> None:
     picky = Picky(site, StoreInvalid("a value that none can have"), 2)
-    handler = site.handler(open_store=lambda: picky)
+    handler = site.handler(apply=picky.apply)
     (job_id,) = site.accept(poison)
     for number in range(10, 20):
         site.accept(Submission.of_signature(number, SIGNATURES[number]))
@@ -100,13 +100,12 @@ def test_a_store_that_goes_while_jobs_are_stored_one_by_one_is_waited_for_once(s
     job_ids = site.accept_images(10)
     picky = Picky(site, StoreInvalid("a value that none can have"), 4)
 
-    class Going:
-        def apply(self, writes: Sequence[Write]) -> list[WriteOutcome]:
-            if len(writes) == 1 and writes[0].image_id > 4:
-                raise StoreUnavailable("away")
-            return picky.apply(writes)
+    def going(writes: Sequence[Write]) -> list[WriteOutcome]:
+        if len(writes) == 1 and writes[0].image_id > 4:
+            raise StoreUnavailable("away")
+        return picky.apply(writes)
 
-    site.handler(open_store=Going).handle()
+    site.handler(apply=going).handle()
     assert site.seconds < 2 * 10  # of which one is retry_s
     assert site.states(job_ids) == [JobState.DONE] * 4 + [JobState.QUEUED] * 6
     assert [site.ledger.get(job_id).attempts for job_id in job_ids[4:]] == [1, 0, 0, 0, 0, 0]
@@ -118,7 +117,7 @@ def test_a_store_that_takes_nothing_is_the_fault_of_no_image(site: Site, count: 
     job_ids = site.accept_images(count)
     picky = Picky(site, StoreInvalid("another schema"), 0, 1, 2)
     for _ in range(4):
-        site.handler(open_store=lambda: picky).handle()
+        site.handler(apply=picky.apply).handle()
         site.make_due()
     assert site.states(job_ids) == [JobState.QUEUED] * count
     assert [site.ledger.get(job_id).attempts for job_id in job_ids] == [0] * count
@@ -128,7 +127,7 @@ def test_a_store_that_takes_nothing_is_the_fault_of_no_image(site: Site, count: 
 
 def test_a_store_that_takes_nothing_any_more_is_not_the_fault_of_the_next_image(site: Site) -> None:
     picky = Picky(site, StoreInvalid("another schema"), 0, 1, 2)
-    handler = site.handler(open_store=lambda: picky)
+    handler = site.handler(apply=picky.apply)
     site.accept(Submission.of_image(9, IMAGES[9]))
     handler.handle()
     assert sorted(site.stored()) == [9]
@@ -190,8 +189,7 @@ class Others:
     def work(self) -> None:
         """Claim once in another process."""
         work = WorkLedger(self.site.port, keys=self.site.keys)
-        store = Interrupted(self)
-        handler = self.site.handler(ledger=work, open_store=lambda: store)
+        handler = self.site.handler(ledger=work, apply=Interrupted(self).apply)
         self.depth += 1
         try:
             claim = work.claim(self.chance.choice([1, 2, 32]))

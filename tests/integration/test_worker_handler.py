@@ -81,31 +81,29 @@ def test_an_image_whose_bytes_the_queue_lost_may_be_sent_again(site: Site) -> No
     assert (job.reason, job.error) == ("the queue has lost its bytes; send it again", "JobLost")
 
 
+def _counted(site: Site, commits: list[int]) -> Callable[[Sequence[Write]], list[WriteOutcome]]:
+    """Return what commits writes, and notes how many."""
+
+    def apply(writes: Sequence[Write]) -> list[WriteOutcome]:
+        commits.append(len(writes))
+        return site.store.apply(writes)
+
+    return apply
+
+
 def test_a_chunk_is_one_transaction(site: Site) -> None:
     commits: list[int] = []
-
-    class Counting:
-        def apply(self, writes: list[Write]) -> Any:
-            commits.append(len(writes))
-            return site.store.apply(writes)
-
     site.accept_images(32)
-    site.handler(open_store=Counting).handle()
+    site.handler(apply=_counted(site, commits)).handle()
     assert commits == [32]
 
 
 def test_single_adds_that_pile_up_share_transactions(site: Site) -> None:
     """Each is accepted for itself; what counts is what waits when a worker claims."""
     commits: list[int] = []
-
-    class Counting:
-        def apply(self, writes: list[Write]) -> Any:
-            commits.append(len(writes))
-            return site.store.apply(writes)
-
     for number in range(100):
         site.accept(Submission.of_image(number, IMAGES[number % 40], lane=Lane.INTERACTIVE))
-    site.handler(open_store=Counting).handle()
+    site.handler(apply=_counted(site, commits)).handle()
     assert commits == [32, 32, 32, 4]
 
 
@@ -162,7 +160,7 @@ def test_killed_at_any_step_nothing_is_lost_and_nothing_stays(
         work = site.new_claimant()
         handler = site.handler(
             ledger=dying.object(work, "claim", "finish", "finish_and_claim"),
-            open_store=lambda site=site, dying=dying: dying.object(site.store, "apply"),
+            apply=dying.wrap(site.store.apply),
             read_image=dying.wrap(read_image),
         )
         site.work = work
@@ -223,7 +221,7 @@ class Flaky:
 def test_a_store_that_comes_back_soon_is_waited_for(site: Site) -> None:
     job_ids = site.accept_images(2)
     flaky = Flaky(site.store, 4)
-    site.handler(open_store=lambda: flaky).handle()
+    site.handler(apply=flaky.apply).handle()
     assert site.states(job_ids) == [JobState.DONE] * 2
     assert site.pauses == [0.1, 0.2, 0.4, 0.8]
 
@@ -234,7 +232,7 @@ def test_a_store_that_stays_away_costs_time_and_no_job(site: Site) -> None:
     )
     work = site.new_claimant()
     for deferrals in range(3):
-        site.handler(ledger=work, open_store=lambda: Flaky(site.store, 10**9)).handle()
+        site.handler(ledger=work, apply=Flaky(site.store, 10**9).apply).handle()
         assert [state.value for state in site.states(job_ids)] == ["queued", "queued", "failed"]
         assert site.ledger.get(job_ids[0]).attempts == 0  # nobody is to blame
         assert work.claim().jobs == []  # it is left in peace for a while
@@ -247,7 +245,7 @@ def test_a_store_that_stays_away_costs_time_and_no_job(site: Site) -> None:
 
 def test_jobs_that_were_put_back_come_back_by_themselves(site: Site) -> None:
     job_ids = site.accept_images(2)
-    site.handler(open_store=lambda: Flaky(site.store, 10**9)).handle()
+    site.handler(apply=Flaky(site.store, 10**9).apply).handle()
     assert site.work.sweep("w") == 0
     wait_until(lambda: site.work.sweep("w") == 1, 10)  # somebody is told
     site.handler().handle()
@@ -258,37 +256,29 @@ def test_a_task_goes_on_when_more_comes_while_it_listens(site: Site) -> None:
     """One image after the other, each accepted when the one before is stored: one round takes them all."""
     left = list(range(1, 5))
 
-    class Feeding:
-        """A store whose every commit makes a client send its next image."""
-
-        def apply(self, writes: Sequence[Write]) -> list[WriteOutcome]:
-            outcomes = site.store.apply(writes)
-            if left:
-                threading.Timer(
-                    0.02, site.accept, [Submission.of_image(left[0], IMAGES[left.pop(0)])]
-                ).start()
-            return outcomes
+    def feeding(writes: Sequence[Write]) -> list[WriteOutcome]:
+        outcomes = site.store.apply(writes)
+        if left:
+            threading.Timer(0.02, site.accept, [Submission.of_image(left[0], IMAGES[left.pop(0)])]).start()
+        return outcomes
 
     site.accept_images(1)
     limits = TaskLimits(round_s=60, idling=Idling(linger_s=1, gather_s=0.01))
-    handler = site.handler(open_store=Feeding, limits=limits)
+    handler = site.handler(apply=feeding, limits=limits)
     assert handler.handle() == 0
     assert sorted(site.stored()) == [0, 1, 2, 3, 4]
     assert site.ledger.accept_all([Submission.of_delete(1)]).missing_messages == 1  # nobody listens any more
 
 
 def test_a_round_ends_in_time_however_much_comes(site: Site) -> None:
-    class Late:
-        """A store that takes all the time of a round."""
-
-        def apply(self, writes: Sequence[Write]) -> list[WriteOutcome]:
-            site.seconds += 3
-            site.accept(Submission.of_image(9, IMAGES[9]))
-            return site.store.apply(writes)
+    def slow(writes: Sequence[Write]) -> list[WriteOutcome]:
+        site.seconds += 3  # all the time of a round
+        site.accept(Submission.of_image(9, IMAGES[9]))
+        return site.store.apply(writes)
 
     site.accept_images(1)
     limits = TaskLimits(round_s=2, idling=Idling(linger_s=5, gather_s=0.01))
-    handler = site.handler(open_store=Late, limits=limits)
+    handler = site.handler(apply=slow, limits=limits)
     handler.handle()
     assert sorted(site.stored()) == [0]
     assert site.ledger.depth().queued == 1
@@ -406,18 +396,13 @@ def test_quick_images_are_claimed_many_at_once_however_many_there_were(site: Sit
     site.seconds = 1000.0
     commits: list[int] = []
 
-    class Counting:
-        def apply(self, writes: list[Write]) -> Any:
-            commits.append(len(writes))
-            return site.store.apply(writes)
-
     def quick(data: bytes) -> ReadImage:
         site.seconds += 0.01
         return read_image(data)
 
     site.accept_images(40)
     site.accept_images(24)
-    site.handler(read_image=quick, open_store=Counting).handle()
+    site.handler(read_image=quick, apply=_counted(site, commits)).handle()
     assert commits == [32, 32]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -83,13 +83,12 @@ def test_a_worker_that_committed_and_died_was_not_in_its_own_way(site: Site) -> 
         Submission.of_image(1, IMAGES[1], if_absent=True), Submission.of_image(2, IMAGES[2], if_absent=True)
     )
 
-    class Dying:
-        def apply(self, writes: list[Write]) -> Any:
-            site.store.apply(writes)
-            raise Killed
+    def dying(writes: list[Write]) -> None:
+        site.store.apply(writes)
+        raise Killed
 
     with pytest.raises(Killed):
-        site.handler(open_store=Dying).handle()
+        site.handler(apply=dying).handle()
     site.bury()
     assert site.handler().handle() == 0
     assert site.states(job_ids) == [JobState.DONE, JobState.DONE]
