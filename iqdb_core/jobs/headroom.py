@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from iqdb_core.errors import QueueFull, QueueRefused
@@ -52,13 +52,10 @@ class Headroom:
     Parameters
     ----------
     port : RedisPort
-    now : callable
-        Monotonic seconds.
     """
 
-    def __init__(self, port: RedisPort, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, port: RedisPort) -> None:
         self._port = port
-        self._now = now
         self._asked_s = float("-inf")
         self._memory: Memory | None = None
         self._added = 0
@@ -77,7 +74,7 @@ class Headroom:
         QueueUnavailable
             Redis is away; QueueRefused if it evicts any key when its memory is full.
         """
-        now_s = self._now()
+        now_s = time.monotonic()
         if now_s >= self._asked_s + _ASK_S:
             self._memory, self._added, self._asked_s = self._port.memory(), 0, now_s
         memory = self._memory

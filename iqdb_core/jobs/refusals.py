@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -21,19 +21,13 @@ _REMIND_S: Final = 60.0
 class Refusals:
     """Keeps the last refusal; safe to use from several threads.
 
-    Parameters
-    ----------
-    now : callable
-        Monotonic seconds.
-
     Attributes
     ----------
     last : QueueRefused or None
         Why the last jobs were refused; None once some were accepted, or would be if there were room.
     """
 
-    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
-        self._now = now
+    def __init__(self) -> None:
         self._told, self._told_s = "", float("-inf")
         self.last: QueueRefused | None = None
 
@@ -44,7 +38,7 @@ class Refusals:
             yield
         except QueueRefused as error:
             self.last = error
-            now_s = self._now()
+            now_s = time.monotonic()
             if error.mistake != self._told or now_s >= self._told_s + _REMIND_S:
                 self._told, self._told_s = error.mistake, now_s
                 log.warning("the queue takes nothing: %s", error, extra={"action": "queue_refused"})

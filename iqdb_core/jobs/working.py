@@ -34,6 +34,8 @@ _CLAIM_BYTES: Final = 16 * 1024 * 1024
 """Most payload bytes in one claim, unless a single job has more; a process holds them beside an image."""
 _SHORTEST_PAUSE_S: Final = 0.01
 """To Redis 0 means for ever, and 6.2 rounds 0.001 to 0."""
+_SWEPT: Final = 1000
+"""Most records that one sweep drops, since a long script would hold Redis up."""
 _REASON_CHARACTERS: Final = 1000
 """A reason may quote what a client sent, so it is cut."""
 
@@ -221,7 +223,7 @@ class WorkLedger:
         """
         self._scripts.run(FORFEIT, claimant, self._suspect_pause_us)
 
-    def sweep(self, worker: str, limit: int = 1000) -> int:
+    def sweep(self, worker: str) -> int:
         """Note that `worker` is there, drop expired records, and count the messages that are missing.
 
         Also corrects times that are too far ahead because the clock of Redis was set back.
@@ -239,7 +241,7 @@ class WorkLedger:
             The queue holds jobs of another store.
         """
         answer = self._scripts.run(
-            SWEEP, *self._keep, limit, self._keys.queue, worker, self._store_id(), self._lease_us
+            SWEEP, *self._keep, _SWEPT, self._keys.queue, worker, self._store_id(), self._lease_us
         )
         if answer == b"foreign":
             raise ForeignQueue(self._prefix)

@@ -31,15 +31,12 @@ class Checkpointer:
     ----------
     checkpoint : callable
         Returns whether nothing is left in the WAL. May raise StoreError.
-    idle_s, busy_s : float
+    idle_s : float
     """
 
-    def __init__(
-        self, checkpoint: Callable[[], bool], *, idle_s: float = IDLE_S, busy_s: float = BUSY_S
-    ) -> None:
+    def __init__(self, checkpoint: Callable[[], bool], *, idle_s: float = IDLE_S) -> None:
         self._checkpoint = checkpoint
         self._idle_s = idle_s
-        self._busy_s = busy_s
         self._written_s = 0.0
         self._told = ""
         self._has_written = threading.Event()
@@ -89,7 +86,7 @@ class Checkpointer:
         return is_whole
 
     def _wait_for_rest(self) -> None:
-        latest = time.monotonic() + self._busy_s
+        latest = time.monotonic() + BUSY_S
         while not self._is_closing.is_set():
             left_s = min(self._written_s + self._idle_s, latest) - time.monotonic()
             if left_s <= 0:
