@@ -25,4 +25,4 @@ async def parameters_with_picture(request: Request) -> Parameters:
         fetcher: Fetcher | None = request.app.state.fetcher
         if fetcher is None:
             raise BadRequest("this server fetches no addresses (IQDB_FETCH is off); send the picture itself")
-        return params.with_upload("file", await fetcher.fetch(url))
+        return params.with_upload(await fetcher.fetch(url))

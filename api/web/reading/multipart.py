@@ -22,7 +22,7 @@ from api.web.reading.body import Body
 PICTURE: Final = "file"
 """The part that is the picture, whatever its headers say."""
 SPOOL_BYTES: Final = 1024 * 1024
-"""Up to this size a file stays in memory."""
+"""Up to this size a file stays in memory; larger ones wait on disk until a decoder is free."""
 MAX_HEADER_BYTES: Final = 8 * 1024
 
 Items = list[tuple[str, str | UploadFile]]

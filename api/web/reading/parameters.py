@@ -18,7 +18,7 @@ from starlette.requests import Request
 from api.web.answers import Dialect
 from api.web.errors import BadRequest
 from api.web.reading.body import FORM, JSON, MULTIPART, Body, begins_json, content_kind
-from api.web.reading.multipart import read_form
+from api.web.reading.multipart import PICTURE, read_form
 from api.web.reading.raw_body import is_picture_type, raw_upload, require_form
 
 MAX_FORM_FIELDS: Final = 16
@@ -63,9 +63,9 @@ class Parameters:
         """Return a value unchanged, or None."""
         return self._values.get(name)
 
-    def with_upload(self, name: str, upload: UploadFile) -> Parameters:
-        """Return the same values, with this file as the only one."""
-        return Parameters(self.dialect, {**self._values, name: upload}, upload.file.close)
+    def with_upload(self, upload: UploadFile) -> Parameters:
+        """Return the same values, with this file as `file`."""
+        return Parameters(self.dialect, {**self._values, PICTURE: upload}, upload.file.close)
 
     def text(self, name: str) -> str | None:
         """Return a plain value. Raises BadRequest for a file, a number, a list."""
@@ -145,7 +145,7 @@ async def parameters(request: Request) -> Parameters:
         require_form(first)
         return Parameters(Dialect.DANBOORU, _merged(values, await _form_values(body)))
     if is_picture_type(kind) or not kind:
-        return Parameters(Dialect.DANBOORU, values).with_upload("file", await raw_upload(body))
+        return Parameters(Dialect.DANBOORU, values).with_upload(await raw_upload(body))
     raise BadRequest(f"a body of type {kind!r} is not understood; send a form, JSON or a picture")
 
 

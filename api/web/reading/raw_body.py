@@ -13,9 +13,8 @@ from starlette.datastructures import UploadFile
 
 from api.web.errors import BadRequest
 from api.web.reading.body import Body
+from api.web.reading.multipart import SPOOL_BYTES
 
-SPOOL_BYTES: Final = 1024 * 1024
-"""Larger bodies wait on disk until a decoder is free, like files of forms."""
 _RAW_TYPES: Final = frozenset({"application/octet-stream", "binary/octet-stream"})
 _LOOK_BYTES: Final = 512
 _TEXT: Final = frozenset(range(0x20, 0x7F)) | {9, 10, 13}
