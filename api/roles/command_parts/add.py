@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 from api.roles.command_parts.gather import Item
 from api.roles.command_parts.notebook import Notebook
@@ -42,11 +42,8 @@ class Tally:
         return self.added + self.unchanged + len(self.refused)
 
 
-class Progress(Protocol):
-    """Is told the tally after every chunk."""
-
-    def __call__(self, tally: Tally) -> None:
-        """Show it."""
+Progress = Callable[[Tally], None]
+"""Is told the tally after every chunk."""
 
 
 @dataclass(frozen=True, slots=True)
