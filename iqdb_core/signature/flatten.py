@@ -1,6 +1,6 @@
 """What a transparent picture looks like on white.
 
-Integer arithmetic on packed pixels; knows no format. Called by `iqdb_core.signature.decode` only.
+Integer arithmetic on packed pixels; knows no format. Called by `bands` and the decoder of BMPs.
 """
 
 from __future__ import annotations

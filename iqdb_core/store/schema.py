@@ -3,7 +3,7 @@
 Table `images` is IQDB's, in its literal form, so that IQDB opens what we create. Ours stand beside it:
 `iqdb_feed` (one row per post ever seen), `iqdb_store` (the counter row), `iqdb_sources` (where images come
 from), `iqdb_lineage` (marks of this store's history), `iqdb_copy` (how far a bulk copy into this store has
-come) and `iqdb_schema_version` (Alembic's). Called by `opening` and `migrate`.
+come) and `iqdb_schema_version` (Alembic's). Called by whatever opens or makes a database.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Copies of a picture: the candidates of its signatures, verified and ranked by likelihood.
 
 Answers: which images show this picture, or what one of its parts or turns shows? `candidates` suggests some,
-and the evidence about each decides. Called by `Snapshot`.
+and the evidence about each decides. Called by `Snapshot`, and in part by `pair`.
 """
 
 from __future__ import annotations

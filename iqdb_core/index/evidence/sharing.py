@@ -1,7 +1,7 @@
 """Which buckets signatures hold, and which of them pairs of signatures share: many at once, in numpy.
 
 Answers: what do this query and this candidate have in common, and what does that score? Knows no segment and
-no search. Called by `likelihood`, `copies` and `pair`.
+no search. Called by the rest of this room.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A sum is kept as nine *planes*: plane j holds bit j of the sum of each image. Rows are added to the planes
 eight at a time by carry-save adders, so that a row costs two or three instructions. Knows no query. Called by
-`bounds`.
+the ranking.
 
 References
 ----------

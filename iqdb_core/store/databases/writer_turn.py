@@ -3,7 +3,7 @@
 Writers that find an SQLite file locked just poll it: one that writes all the time can starve the others until
 they give up. So there are two locks, in files beside the database which exist while it is open: the writer
 holds one, and the first of those who wait the other, so that a writer which wants to write again comes after
-it. Called by `sqlite_engine`.
+it. Called by `sqlite_engine` and `sqlite_changeover`.
 """
 
 from __future__ import annotations
