@@ -12,7 +12,6 @@ from iqdb_core.errors import StoreInvalid, StoreUnavailable
 from iqdb_core.jobs import JobState, RedisPort, Submission, WorkLedger
 from iqdb_core.model import Signature, Write, WriteOutcome
 from iqdb_core.store import open_store
-from tests.fixtures.redis import running_port
 from tests.fixtures.worker_site import IMAGES, SIGNATURES, Killed, Site
 
 if TYPE_CHECKING:
@@ -22,16 +21,10 @@ if TYPE_CHECKING:
 AHEAD_US = 3600 * 1_000_000
 
 
-@pytest.fixture(scope="module")
-def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisPort]:
-    with running_port(tmp_path_factory.mktemp("redis")) as port:
-        yield port
-
-
 @pytest.fixture
-def site(port: RedisPort, tmp_path: Path) -> Iterator[Site]:
+def site(redis_port: RedisPort, tmp_path: Path) -> Iterator[Site]:
     store = open_store(f"{tmp_path}/iqdb.sqlite")
-    site = Site(port, store, f"{tmp_path.name}:")
+    site = Site(redis_port, store, f"{tmp_path.name}:")
     site.accept(Submission.of_delete(10**6))
     site.handler().handle()  # Redis knows all scripts, so that no end of a claim is told twice
     yield site

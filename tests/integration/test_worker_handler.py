@@ -15,7 +15,6 @@ from iqdb_core.model import Write, WriteOutcome
 from iqdb_core.signature import ReadImage, read_image
 from iqdb_core.store import SignatureStore, open_store
 from tests.fixtures.pictures import encoded
-from tests.fixtures.redis import running_port
 from tests.fixtures.waiting import wait_until
 from tests.fixtures.worker_site import IMAGES, SIGNATURES, Killed, Site
 from worker.handlers import TaskLimits
@@ -27,19 +26,13 @@ if TYPE_CHECKING:
 BROKEN = b"this is no image"
 
 
-@pytest.fixture(scope="module")
-def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisPort]:
-    with running_port(tmp_path_factory.mktemp("redis")) as port:
-        yield port
-
-
 @pytest.fixture
-def make_site(port: RedisPort, tmp_path: Path) -> Iterator[Callable[[], Site]]:
+def make_site(redis_port: RedisPort, tmp_path: Path) -> Iterator[Callable[[], Site]]:
     stores: list[SignatureStore] = []
 
     def make() -> Site:
         stores.append(open_store(f"{tmp_path}/{len(stores)}.sqlite"))
-        return Site(port, stores[-1], f"{tmp_path.name}-{len(stores)}:")
+        return Site(redis_port, stores[-1], f"{tmp_path.name}-{len(stores)}:")
 
     yield make
     for store in stores:

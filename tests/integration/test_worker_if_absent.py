@@ -10,15 +10,11 @@ from iqdb_core.jobs import Failed, JobState, RedisPort, Submission
 from iqdb_core.model import Write
 from iqdb_core.store import open_store
 from tests.fixtures import stores
-from tests.fixtures.worker_site import IMAGES, SIGNATURES, Site
+from tests.fixtures.worker_site import IMAGES, SIGNATURES, Killed, Site
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-
-class Killed(BaseException):
-    """The process ended here."""
 
 
 @pytest.fixture

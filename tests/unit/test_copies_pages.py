@@ -17,7 +17,8 @@ from iqdb_core.index.evidence.candidates import BEST, depths_for
 from iqdb_core.index.evidence.copies import CopyFilter
 from iqdb_core.index.evidence.distinctive import effort
 from iqdb_core.model import Copy, QuerySignature, Rectangle, Signature
-from iqdb_core.signature import DecodeLimits, from_image_bytes, read_query, turned
+from iqdb_core.signature import DecodeLimits, read_query, turned
+from tests.fixtures.decoded import photo_signatures
 from tests.fixtures.index_rows import index_of, realistic_rows, signature_at
 from tests.fixtures.pictures import photos
 
@@ -30,18 +31,13 @@ MANY = 2_000
 """Where each image counts as so many, the first round has few candidates."""
 
 
-@functools.cache
-def _photo_signatures() -> list[Signature]:
-    return [from_image_bytes(path.read_bytes()) for path in photos()]
-
-
 @pytest.fixture(scope="module")
 def index() -> Iterator[ImageIndex]:
     """All photos, strangers, and copies of the first photo, each less like it than the one before."""
     random = np.random.default_rng(5)
     strangers = realistic_rows(random, STRANGERS)
-    (first, *_) = _photo_signatures()
-    every = [*_photo_signatures(), *(signature_at(*strangers, row) for row in range(STRANGERS))]
+    (first, *_) = photo_signatures()
+    every = [*photo_signatures(), *(signature_at(*strangers, row) for row in range(STRANGERS))]
     for n in range(COPIES):
         positions = first.signed_positions().copy()
         positions[:, random.choice(40, n // 6, replace=False)] = 9_000 + n
@@ -56,10 +52,10 @@ def _asked(kind: str) -> list[QuerySignature]:
         page = ImageOps.expand(opened.convert("RGB"), border=opened.width // 5, fill="navy")
     out = io.BytesIO()
     page.save(out, "JPEG", quality=85)
-    whole = [QuerySignature(_photo_signatures()[0])]
+    whole = [QuerySignature(photo_signatures()[0])]
     return {
         "whole": whole,
-        "stranger": [QuerySignature(_photo_signatures()[1])],
+        "stranger": [QuerySignature(photo_signatures()[1])],
         "turns": turned(whole, "all,negative"),
         "parts": read_query(out.getvalue(), turns="mirror", limits=DecodeLimits()).signatures,
     }[kind]
@@ -119,7 +115,7 @@ def test_pages_of_one_size_put_together_have_every_match_once(
 def test_all_copies_come_first_though_they_are_more_than_a_round_looks_at(
     index: ImageIndex, kind: str, times: int
 ) -> None:
-    n = len(_photo_signatures()) + STRANGERS
+    n = len(photo_signatures()) + STRANGERS
     wanted = {0, *range(n, n + COPIES)}
     best = _found(index, kind, times, limit=len(wanted))
     assert {match.image_id for match in best} == wanted

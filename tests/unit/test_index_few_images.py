@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 
 import pytest
@@ -11,20 +10,16 @@ from iqdb_core.index import compare
 from iqdb_core.likelihood_words import CERTAIN
 from iqdb_core.model import QuerySignature, Signature
 from iqdb_core.signature import from_image_bytes, turned
+from tests.fixtures.decoded import photo_signatures
 from tests.fixtures.index_rows import index_of
-from tests.fixtures.pictures import photos, variants
+from tests.fixtures.pictures import variants
 
 WHOLE = {"half", "q15", "crop8", "grey", "mirror", "watermark", "gamma", "webp"}
 HUGE = (1e3, 1e38, 1e307, 1.7e308)
 
 
-@functools.cache
-def signatures() -> list[Signature]:
-    return [from_image_bytes(path.read_bytes()) for path in photos()]
-
-
 def test_different_pictures_are_no_copies_of_each_other_though_they_are_all_there_is() -> None:
-    pairs = list(itertools.permutations(signatures(), 2))
+    pairs = list(itertools.permutations(photo_signatures(), 2))
     compared = [compare(turned([QuerySignature(first)]), second).likelihood for first, second in pairs]
     assert len(compared) > 500
     assert max(compared) < 0.5
@@ -32,7 +27,7 @@ def test_different_pictures_are_no_copies_of_each_other_though_they_are_all_ther
 
 @pytest.mark.parametrize("n", [1, 2, 3, 10])
 def test_an_unrelated_picture_among_few_is_no_copy(n: int) -> None:
-    known = signatures()
+    known = photo_signatures()
     found = []
     for start in range(0, len(known) - n, max(n, 5)):
         with index_of(known[start : start + n]) as index:
@@ -56,7 +51,7 @@ def test_copies_are_likely_without_an_index_and_in_one_of_one_image() -> None:
 
 
 def test_a_picture_compared_with_itself_scores_100() -> None:
-    for one in signatures():
+    for one in photo_signatures():
         found = compare(turned([QuerySignature(one)]), one)
         assert found.score == pytest.approx(100)
         assert (found.part, found.turn) == (None, "none")
@@ -70,7 +65,7 @@ def test_averages_that_no_picture_has_speak_against_a_copy(
     channel: int, sign: int, *, is_asked: bool
 ) -> None:
     """Any finite number is accepted in a hash, and found in files of IQDB."""
-    known = signatures()[:20]
+    known = photo_signatures()[:20]
     for value in HUGE:
         averages = list(known[7].averages)
         averages[channel] = sign * value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import math
 from collections.abc import Callable
@@ -30,7 +29,8 @@ from iqdb_core.model import (
     Rectangle,
     Signature,
 )
-from iqdb_core.signature import DecodeLimits, from_channels, from_image_bytes, read_query
+from iqdb_core.signature import DecodeLimits, from_channels, read_query
+from tests.fixtures.decoded import photo_signatures
 from tests.fixtures.index_rows import index_of
 from tests.fixtures.pictures import photos
 from tests.naive_copies import naive_copies, naive_evidence
@@ -299,11 +299,6 @@ def _is_within(part: Rectangle, size: tuple[int, int] | None) -> bool:
     return min(part.x, part.y, width - part.x - part.width, height - part.y - part.height) >= 0
 
 
-@functools.cache
-def _photo_signatures() -> list[Signature]:
-    return [from_image_bytes(path.read_bytes()) for path in photos()]
-
-
 @pytest.mark.parametrize(
     ("left", "top", "right", "bottom", "more_than_plain", "likely"),
     [
@@ -319,7 +314,7 @@ def test_crops_are_found_more_often_than_by_score(
 ) -> None:
     paths = photos()
     by_score = by_likelihood = n_likely = 0
-    with index_of(_photo_signatures()) as of_photos:
+    with index_of(photo_signatures()) as of_photos:
         for image_id, path in enumerate(paths):
             with Image.open(path) as opened:
                 picture = opened.convert("RGB")

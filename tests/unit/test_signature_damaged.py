@@ -14,8 +14,8 @@ from PIL import Image
 from iqdb_core.codec import to_hash
 from iqdb_core.errors import CorruptImage, ImageError
 from iqdb_core.signature import DecodeLimits, ReadImage, from_image_bytes, read_image
-from iqdb_core.signature.decode import decode
 from iqdb_core.signature.decoders.gif import unpack_lzw
+from tests.fixtures.decoded import pixels
 from tests.fixtures.pictures import IMAGES, colours, damaged_variant, encoded, format_files, golden_damaged
 
 DAMAGED = IMAGES / "damaged"
@@ -25,13 +25,6 @@ WHOLE_JPEG = "jpeg_short_jfif_segment.jpg"
 def read(name: str) -> ReadImage:
     """Read one of the damaged files."""
     return read_image((DAMAGED / name).read_bytes())
-
-
-def pixels(data: bytes) -> np.ndarray:
-    """Return the decoded (height, width, 3) picture."""
-    shown = decode(data, DecodeLimits())
-    rows = np.concatenate([band.copy() for band in shown.bands])
-    return rows.view(np.uint8).reshape(shown.height, shown.width, 4)[:, :, :3]
 
 
 @pytest.mark.parametrize(

@@ -16,20 +16,11 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from iqdb_core.errors import CorruptImage, UnsupportedFormat
 from iqdb_core.model import Signature
 from iqdb_core.signature import from_image_bytes
-from iqdb_core.signature.decode import decode
-from iqdb_core.signature.picture import DecodeLimits
 from tests.fixtures import hostile
+from tests.fixtures.decoded import pixels
 from tests.fixtures.pictures import IMAGES, colours, encoded, format_files, photos
 
 FORMATS = IMAGES / "formats"
-
-
-def pixels(data: bytes) -> np.ndarray:
-    """Return the decoded (height, width, 3) picture."""
-    shown = decode(data, DecodeLimits())
-    rows = np.concatenate([band.copy() for band in shown.bands])
-    assert rows.shape == (shown.height, shown.width)
-    return rows.view(np.uint8).reshape(shown.height, shown.width, 4)[:, :, :3]
 
 
 def flattened(image: Image.Image) -> np.ndarray:

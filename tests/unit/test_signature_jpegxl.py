@@ -14,6 +14,7 @@ from pillow_jxl import Encoder
 from iqdb_core.errors import CorruptImage, ImageError, ImageTooLarge, UnsupportedFormat
 from iqdb_core.signature import DecodeLimits, container, read_image
 from iqdb_core.signature.decode import decode
+from tests.fixtures.decoded import pixels
 from tests.fixtures.pictures import IMAGES, colours
 
 
@@ -34,13 +35,6 @@ def encoder(mode: str, in_boxes: bool) -> Any:
         use_original_profile=mode != "F",
         num_threads=0,
     )
-
-
-def pixels(data: bytes) -> np.ndarray:
-    """Return the decoded (height, width, 3) picture."""
-    shown = decode(data, DecodeLimits())
-    rows = np.concatenate([band.copy() for band in shown.bands])
-    return rows.view(np.uint8).reshape(shown.height, shown.width, 4)[:, :, :3]
 
 
 @pytest.mark.parametrize("in_boxes", [False, True])

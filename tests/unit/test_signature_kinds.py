@@ -18,20 +18,13 @@ from pillow_heif import from_pillow
 
 from iqdb_core.errors import CorruptImage, ImageError, UnsupportedFormat
 from iqdb_core.signature import DecodeLimits, read_image
-from iqdb_core.signature.decode import decode
 from iqdb_core.signature.decoders.failure import decoder_errors
 from tests.fixtures import hostile
+from tests.fixtures.decoded import pixels
 from tests.fixtures.pictures import IMAGES, colours, encoded
 
 ROOT = Path(__file__).parents[2]
 CONVERT = Path("/usr/bin/convert")
-
-
-def pixels(data: bytes) -> np.ndarray:
-    """Return the decoded (height, width, 3) picture."""
-    shown = decode(data, DecodeLimits())
-    rows = np.concatenate([band.copy() for band in shown.bands])
-    return rows.view(np.uint8).reshape(shown.height, shown.width, 4)[:, :, :3]
 
 
 PALETTE = np.random.default_rng(8).integers(0, 256, (256, 3)).astype(np.uint8)

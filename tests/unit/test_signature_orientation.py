@@ -13,8 +13,7 @@ from PIL import Image, ImageOps
 
 from iqdb_core.signature import from_image_bytes
 from iqdb_core.signature.container.exif import orientation_of
-from iqdb_core.signature.decode import decode
-from iqdb_core.signature.picture import DecodeLimits
+from tests.fixtures.decoded import pixels
 from tests.fixtures.pictures import IMAGES, colours, encoded
 
 # What was done to the upright picture before it was stored, by orientation.
@@ -34,13 +33,6 @@ def with_orientation(value: int) -> Image.Exif:
     exif = Image.Exif()
     exif[0x0112] = value
     return exif
-
-
-def pixels(data: bytes) -> np.ndarray:
-    shown = decode(data, DecodeLimits())
-    rows = np.concatenate([band.copy() for band in shown.bands])
-    assert rows.shape == (shown.height, shown.width)
-    return rows.view(np.uint8).reshape(shown.height, shown.width, 4)[:, :, :3]
 
 
 @pytest.mark.parametrize("orientation", STORED)
