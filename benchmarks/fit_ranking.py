@@ -94,11 +94,10 @@ def candidates(
     rows, columns = of_others % PLANE // SIDE, of_others % PLANE % SIDE
     bins = np.minimum(np.maximum(rows, columns), 5)
     shared = [np.where(bins == number, surprise[of_others], 0.0).sum(axis=(1, 2)) for number in range(1, 6)]
-    apart = np.zeros((len(matches), 3))
-    apart[:, :channels] = np.abs(others.averages - query.averages)[:, :channels]
+    apart = evidence.apart(pairs, others.averages)
     is_more = float(one.part is not None or one.turn != "none")
     parts: list[Floats] = [
-        evidence.modelled(pairs, others.averages),
+        evidence.modelled(pairs, apart),
         *shared,
         *np.minimum(apart, table.MOST_DIFFERENCES).T,
         trust * np.array([match.score for match in matches]),

@@ -171,17 +171,14 @@ class Evidence:
         averages : (n, 3) float64 ndarray
             Of the other ones.
         """
-        apart = self._apart(shared, averages)
-        evidence: NDArray[np.float64] = self._modelled(shared, apart) + self._correction[shared.numbers]
+        apart = self.apart(shared, averages)
+        evidence: NDArray[np.float64] = self.modelled(shared, apart) + self._correction[shared.numbers]
         evidence += np.add.reduceat(self._corrections[shared.places], shared.starts)
         evidence -= _weighed(np.minimum(apart, _MOST_DIFFERENCES), _DIFFERENCE_WEIGHTS[:, None])[:, 0]
         return evidence
 
-    def modelled(self, shared: Shared, averages: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return what the model alone says, in nats, without the corrections; see `about`."""
-        return self._modelled(shared, self._apart(shared, averages))
-
-    def _modelled(self, shared: Shared, apart: NDArray[np.float64]) -> NDArray[np.float64]:
+    def modelled(self, shared: Shared, apart: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return what the model alone says of n pairs, in nats: `about` without its corrections."""
         numbers = shared.numbers
         by_kind = self._start[numbers] + np.add.reduceat(self._gains[shared.places], shared.starts, axis=0)
         ratios = self._ratios[numbers] + _weighed(apart, _DIFFERENCE_COSTS.T)
@@ -189,8 +186,8 @@ class Evidence:
         evidence: NDArray[np.float64] = np.logaddexp.reduce(by_kind, axis=1)
         return evidence
 
-    def _apart(self, shared: Shared, averages: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return by how much the averages of each pair are apart, by channel; 0 where they do not count."""
+    def apart(self, shared: Shared, averages: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return by how much the averages of n pairs are apart, (n, 3); 0 where they do not count."""
         with np.errstate(over="ignore"):
             apart = np.minimum(np.abs(averages - self._averages[shared.numbers]), _MOST_APART)
         of_channels: NDArray[np.float64] = apart * self._channels[shared.numbers]
