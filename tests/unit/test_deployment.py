@@ -331,7 +331,6 @@ def test_containers_have_no_rights_they_do_not_need() -> None:
 def test_the_image_is_built_from_files_that_exist_and_runs_without_root() -> None:
     text = (ROOT / "Dockerfile").read_text()
     assert re.findall(r"^USER (\w+)$", text, re.MULTILINE) == ["iqdb"]
-    assert set(re.findall(r"^FROM (\S+)", text, re.MULTILINE)) == {"python:3.11.11-slim-bookworm"}
     copied = [line.split()[:-1] for line in re.findall(r"^COPY (?!--from)(.+)$", text, re.MULTILINE)]
     sources = [word.removeprefix("./") for words in copied for word in words if not word.startswith("--")]
     sources += re.findall(r"source=([^,]+)", text)

@@ -63,7 +63,7 @@ rows = st.tuples(
 
 
 @settings(max_examples=100)
-@given(st.lists(rows, max_size=8))
+@given(st.lists(rows, max_size=3))
 def test_any_legal_signature_comes_back_to_the_bit(
     drawn: list[tuple[list[float], list[list[int]]]],
 ) -> None:
