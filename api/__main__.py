@@ -1,5 +1,15 @@
-"""`python -m api` is the `iqdb` command."""
+"""The `iqdb` command, which is also `python -m api`."""
 
-from api.roles.cli import main
+from iqdb_core.interrupted_start import end_silently
 
-main()
+
+def main() -> None:
+    """Run the command line; see `api.roles.cli`."""
+    end_silently()
+    from api.roles import cli  # noqa: PLC0415 - Ctrl-C must have been provided for
+
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()

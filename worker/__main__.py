@@ -1,50 +1,14 @@
-"""`python -m worker`: the composition root of the worker role.
+"""`python -m worker` is the worker role; `iqdb worker` has its options and runs it."""
 
-Reads the environment, starts Celery, ends with its status. `iqdb worker` has the options and runs it.
-"""
-
-from __future__ import annotations
-
-import logging
-import sys
-
-from iqdb_core.errors import ConfigError, StoreInvalid
-from iqdb_core.settings import Settings
-from worker.celery import create_app
-from worker.check import worker_name
-from worker.ending import OrderlyWorker
-from worker.startup import check, end
-
-LOG_FORMAT = "%(asctime)s %(levelname)s %(processName)s %(name)s: %(message)s"
+from iqdb_core.interrupted_start import end_silently
 
 
 def main() -> None:
-    """Run a worker until it is told to stop.
+    """Run a worker until it is told to stop; see `worker.role`."""
+    end_silently()
+    from worker import role  # noqa: PLC0415 - Ctrl-C must have been provided for
 
-    SIGTERM, SIGINT and SIGHUP end it after the tasks in hand. Exit status 2 for settings that cannot work, 1
-    for a database that is not ours.
-    """
-    try:
-        settings = Settings.read()
-        logging.basicConfig(level=settings.log_level.upper(), format=LOG_FORMAT)
-        # The worker checks once more, as when Celery's command starts it. Here it is done before Celery sees
-        # the settings, to some of which it answers with a traceback.
-        check(settings)
-    except (ConfigError, StoreInvalid) as error:
-        end(error)
-    worker = OrderlyWorker(
-        app=create_app(lambda: settings),
-        hostname=worker_name(),
-        pool_cls="prefork",
-        loglevel=settings.log_level.upper(),
-        quiet=True,
-        # Workers need not talk to each other: the ledger coordinates them.
-        without_gossip=True,
-        without_mingle=True,
-        without_heartbeat=not settings.remote_control,
-    )
-    worker.start()
-    sys.exit(worker.exitcode)
+    role.main()
 
 
 if __name__ == "__main__":

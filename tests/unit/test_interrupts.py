@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 import tempfile
 from typing import TYPE_CHECKING
 
@@ -11,6 +14,7 @@ import pytest
 
 from api.roles.interrupts import INTERRUPTED
 from tests.fixtures import programs
+from tests.fixtures.forked_roles import ROOT
 from tests.fixtures.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -87,3 +91,19 @@ def test_what_was_interrupted_has_time_to_remove_its_files(tmp_path: Path) -> No
     finally:
         programs.end(process)
     assert not (tmp_path / "part").exists()
+
+
+@pytest.mark.parametrize(("program", "imported"), [("api", "typer"), ("worker", "celery")])
+def test_ctrl_c_while_a_program_is_imported_shows_no_traceback(
+    tmp_path: Path, program: str, imported: str
+) -> None:
+    (tmp_path / f"{imported}.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    ended = subprocess.run(
+        [sys.executable, "-m", program],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGINT, "", "")
