@@ -110,6 +110,7 @@ app = typer.Typer(
     epilog="Every option is also read from the environment, e.g. IQDB_MAX_PIXELS.",
     pretty_exceptions_enable=False,
     no_args_is_help=True,
+    context_settings={"help_option_names": ["--help", "-h"]},
 )
 
 

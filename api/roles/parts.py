@@ -21,7 +21,7 @@ from api.pictures.thumbnails import Thumbnails
 from api.roles.database_file import file_of
 from api.roles.index_ahead import PLAIN_CHANGES, IndexAhead, opened_index
 from api.roles.messages import say
-from api.roles.progress import COMPILING, ProgressLine
+from api.roles.progress import COMPILING, LOCKED, ProgressLine
 from api.web.guards.limits import LimitOptions
 from api.web.loading import OnFailure, Startup
 from api.web.subjects.page import PageOptions
@@ -214,7 +214,7 @@ def open_database(settings: Settings, startup: Startup[Any], ahead: IndexAhead) 
     `ahead` gets the images of a file that is opened for the first time.
     """
     startup.step("opening the database")
-    with ProgressLine("preparing the database") as line:
+    with ProgressLine("preparing the database", if_silent=LOCKED) as line:
 
         def progress(done: int, total: int) -> None:
             startup.step(f"prepared {done:,} of {total:,} images")

@@ -20,8 +20,8 @@ def printable(text: str) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """Return a text of several lines, with control characters replaced."""
-    return "\n".join(printable(line) for line in text.split("\n"))
+    """Return a text of several lines, with control characters replaced, and libpq's tabs by blanks."""
+    return "\n".join(printable(line.replace("\t", " ")) for line in text.split("\n"))
 
 
 def escaped(json_text: str) -> str:

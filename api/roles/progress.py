@@ -9,6 +9,8 @@ import time
 from typing import Final, Self, TextIO
 
 COMPILING: Final = "preparing for this machine, which takes half a minute, once"
+LOCKED: Final = "waiting for the database; another program may have locked it"
+_SILENT_S: Final = 2.0
 _REDRAW_S = 0.5
 _WIDTH = 30
 _COLUMNS = 80
@@ -27,10 +29,17 @@ class ProgressLine:
         The name of the work.
     delay_s : float
         Nothing is printed about work that ends sooner than this.
+    if_silent : str, optional
+        A line to print if a `with` block reports nothing for two seconds.
     """
 
-    def __init__(self, label: str, *, stream: TextIO | None = None, delay_s: float = 1.0) -> None:
+    def __init__(
+        self, label: str, *, stream: TextIO | None = None, delay_s: float = 1.0, if_silent: str = ""
+    ) -> None:
         self._label = label
+        self._silence = threading.Timer(_SILENT_S, self._break_silence, [if_silent])
+        self._silence.daemon = True
+        self._is_silent = bool(if_silent)
         self._stream = stream or sys.stderr
         self._is_terminal = self._stream.isatty()
         self._next = time.monotonic() + delay_s
@@ -40,6 +49,7 @@ class ProgressLine:
     def __call__(self, done: int, total: int) -> None:
         """Show that `done` of `total` are done."""
         with self._lock:
+            self._is_silent = False
             if time.monotonic() < self._next or (self._shown and not self._is_terminal):
                 return
             self._next = time.monotonic() + _REDRAW_S
@@ -63,15 +73,25 @@ class ProgressLine:
     def close(self) -> None:
         """End the line, if one is drawn. Closing twice is harmless."""
         self._leave("\n")
+        self._silence.cancel()
+
+    def _break_silence(self, words: str) -> None:
+        with self._lock:
+            if self._is_silent:
+                self._stream.write(f"{words}\n")
+                self._stream.flush()
 
     def _leave(self, last: str) -> None:
         with self._lock:
+            self._is_silent = False
             if self._shown and self._is_terminal:
                 self._stream.write(last)
                 self._stream.flush()
                 self._shown = ""
 
     def __enter__(self) -> Self:
+        if self._is_silent:
+            self._silence.start()
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -56,7 +56,8 @@ class PostgresAddress:
 
     def __str__(self) -> str:
         shown = {name: value for name, value in self.url.query.items() if name in _SHOWN}
-        return f"Postgres database {self.url.set(query=shown).render_as_string(hide_password=True)}"
+        url = self.url.set(drivername="postgresql", query=shown)
+        return f"Postgres database {url.render_as_string(hide_password=True)}"
 
 
 def parse_address(url: str) -> SqliteAddress | PostgresAddress:

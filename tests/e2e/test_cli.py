@@ -71,7 +71,7 @@ def test_upgrade_makes_the_tables(tmp_path: Path) -> None:
 
 
 def test_the_worker_has_options_of_its_own() -> None:
-    shown = run("worker", "--help")
+    shown = run("worker", "-h")
     assert (shown.returncode, "--worker-processes" in shown.stdout) == (0, True)
     sentence = "iqdb: --worker-processes must be a whole number above 0, not '0'\n"
     assert run("worker", "--processes", "0").stderr == sentence

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
+from api.roles.progress import LOCKED
 from tests.fixtures import pictures
-from tests.fixtures.command_line import run
+from tests.fixtures.command_line import Running, run
 from tests.fixtures.stores import IqdbFile
+from tests.fixtures.waiting import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 PHOTO = next(path for path in pictures.photos() if path.suffix == ".jpg")
 DISAGREES = 5
+PATIENCE_S = 60
 
 
 @pytest.fixture
@@ -63,3 +68,12 @@ def test_a_backup_does_not_upgrade_the_database_of_an_older_version(database: Iq
         assert IqdbFile(path).run("SELECT version_num FROM iqdb_schema_version") == [("0001",)]
     twice = run("backup", "before.sqlite", folder=folder)
     assert (twice.returncode, twice.stderr) == (1, "iqdb: before.sqlite exists already\n")
+
+
+def test_a_command_says_that_it_waits_for_a_locked_database(database: IqdbFile) -> None:
+    with closing(sqlite3.connect(database.path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with Running("status", folder=database.path.parent) as command:
+            wait_until(lambda: LOCKED in command.errors(), PATIENCE_S, what="it says what it waits for")
+            other.execute("ROLLBACK")
+            assert (command.wait_end(), command.errors()) == (0, f"{LOCKED}\n")

@@ -40,7 +40,7 @@ def test_postgres(scheme: str) -> None:
     assert address.url.drivername == "postgresql+psycopg"
     assert (address.url.host, address.url.port, address.url.database) == ("db", 5433, "iqdb")
     assert address.url.query == {"sslmode": "require"}
-    assert "secret" not in str(address)
+    assert str(address) == "Postgres database postgresql://me:***@db:5433/iqdb"
 
 
 def test_only_what_says_which_database_it_is_is_shown() -> None:

@@ -279,6 +279,8 @@ class SqliteConnections:
             return kind(
                 f"{self._address} {_PERMANENT[code]} ({'there is no such file' if is_missing else exc})"
             )
+        if code == sqlite3.SQLITE_BUSY:
+            return StoreUnavailable(f"{self._address} is locked by another program")
         return StoreUnavailable(f"{self._address}: {exc}")
 
 
