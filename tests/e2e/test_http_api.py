@@ -270,9 +270,14 @@ def test_batch_has_an_outcome_per_image(client: httpx.Client) -> None:
 
 def test_batch_refuses_repeated_and_bad_ids_whole(client: httpx.Client) -> None:
     data = pictures.picture(1, (20, 20))
-    for parts in ([("1", data), ("1", data)], [("x", data)]):
-        answer = client.post("/images", files=parts)
-        assert answer.status_code == 400, answer.text
+    refused = (
+        (["1", "1"], "a batch names an id more than once"),
+        (["x"], "an id is"),
+        (["file"], "POST /images/ID"),
+    )
+    for names, words in refused:
+        answer = client.post("/images", files=[(name, data) for name in names])
+        assert (answer.status_code, words in answer.json()["message"]) == (400, True), answer.text
     assert client.get("/status").json()["images"] == 0
 
 

@@ -266,7 +266,7 @@ def test_what_is_no_picture_is_told_with_the_formats(visit: Visit) -> None:
     visit.choose(known(1))
     visit.says("Found it:")
     visit.choose(b"this is text")
-    visit.says("This is not a picture.")
+    visit.says("This cannot be read as a picture.")
     assert "JPEG, PNG, WebP" in visit.page.text_content("#more")
     assert visit.page.locator("#found .card").count() == 0, "what an older search found is gone"
 

@@ -54,7 +54,7 @@ def test_no_name_hides_or_turns_what_it_is(visit: Visit) -> None:
     assert visit.page.text_content("#message") == "Found it: \ufffdgpj.exe, and 5 more."
     visit.page.unroute("**/query*")
     visit.choose(b"text", "\u202egpj.exe")
-    visit.says("This is not a picture.")
+    visit.says("This cannot be read as a picture.")
     assert visit.page.text_content("#unshown") == "\ufffdgpj.exe (this browser cannot show it)"
 
 

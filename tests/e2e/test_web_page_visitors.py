@@ -109,7 +109,7 @@ def test_nothing_sticks_out_on_a_phone_whatever_is_shown(
     }
     answered(200, json.dumps([{"post_id": LARGEST_ID, **long}, {"post_id": 2, **long}]), "Found it")
     visit.choose(b"text", f"{'unshown' * 20}.heic")
-    visit.says("This is not a picture.")
+    visit.says("This cannot be read as a picture.")
     visit.page.locator("#unshown").wait_for()
     check("a picture that the browser cannot show")
     # As it is for a moment, until the page is told that there is no picture of it.
@@ -248,7 +248,7 @@ def test_what_is_brought_before_the_scripts_is_taken_when_they_come(visit: Visit
 
 
 def test_of_several_pictures_it_says_which_one_was_taken(visit: Visit) -> None:
-    for data, sentence in ((known(1), "Found it:"), (b"text", "This is not a picture.")):
+    for data, sentence in ((known(1), "Found it:"), (b"text", "This cannot be read as a picture.")):
         visit.page.evaluate(
             """(bytes) => {
                 const data = new DataTransfer();
@@ -350,7 +350,7 @@ def test_nothing_bars_anybody(window: Any, page_server: ServerProcess, scheme: s
         if step == "error":
             visit.page.click("#tab-picture")
             visit.choose(b"text")
-            visit.says("This is not a picture.")
+            visit.says("This cannot be read as a picture.")
         if step == "token":
             visit.answers(401, json.dumps({"message": "the token is not one of this server's"}))
             visit.choose(known(1))

@@ -19,7 +19,7 @@ from api.web.document.images import ADD_MANY, DELETE_MANY
 from api.web.errors import BadRequest, message_of, retry_after, status_of
 from api.web.guards.limits import IDS_MAX_BYTES
 from api.web.reading.body import FORM, MULTIPART, Body, begins_json, content_kind
-from api.web.reading.multipart import form_items
+from api.web.reading.multipart import PICTURE, form_items
 from api.web.reading.parameters import json_object, parsed_json, query_values
 from api.web.reading.requests import (
     IF_ABSENT,
@@ -101,6 +101,8 @@ def _checked(items: Items, *, if_absent: bool) -> Items:
 
 def _named_items(parts: Sequence[tuple[str, UploadFile | str]]) -> Items:
     """Return the images of a form: each part is named by its id, its source `ID.source`."""
+    if any(name == PICTURE for name, _ in parts):
+        raise BadRequest("name each part by the id of its image; one image alone goes to POST /images/ID")
     sources = {name: value for name, value in parts if name.endswith(SOURCE)}
     return [
         _item(image_id_from(name), value, sources.get(name + SOURCE))

@@ -48,7 +48,7 @@ export function troubleOf(status, text, { size, maxBytes, question = {}, retry }
     case 413:
       return new Trouble("This picture is too large.", { more: sizes(said, size, maxBytes) });
     case 422:
-      if (said.includes("not an image")) return new Trouble("This is not a picture.", { more: `Readable are ${FORMATS}.` });
+      if (said.includes("not an image")) return new Trouble("This cannot be read as a picture.", { more: `Readable are ${FORMATS}.` });
       return new Trouble("This picture cannot be read.", { more: `${sentence(said)} Readable are ${FORMATS}.` });
     case 429:
       return new Trouble("The server is busy.", { more: "Trying again …", retryS });
