@@ -6,7 +6,11 @@ Reads the environment, starts Celery, ends with its status.
 from __future__ import annotations
 
 import logging
+import os
 import sys
+import warnings
+
+from celery.exceptions import SecurityWarning
 
 from iqdb_core.errors import ConfigError, StoreInvalid
 from iqdb_core.settings import Settings
@@ -14,6 +18,8 @@ from worker.celery import create_app
 from worker.check import worker_name
 from worker.ending import OrderlyWorker
 from worker.startup import check, end
+
+log = logging.getLogger(__name__)
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(processName)s %(name)s: %(message)s"
 
@@ -32,6 +38,12 @@ def main() -> None:
         check(settings)
     except (ConfigError, StoreInvalid) as error:
         end(error)
+    warnings.simplefilter("ignore", SecurityWarning)  # it recommends an option that this command lacks
+    if os.geteuid() == 0:
+        log.warning(
+            "this worker decodes untrusted pictures as root: run it as a user without rights",
+            extra={"action": "runs_as_root"},
+        )
     worker = OrderlyWorker(
         app=create_app(lambda: settings),
         hostname=worker_name(),

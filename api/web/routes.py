@@ -93,7 +93,7 @@ class Routes:
         path, methods, words = self._look_up(scope["path"])
         if methods is None:
             if path != self._description:
-                raise HTTPException(HTTPStatus.NOT_FOUND)
+                raise HTTPException(HTTPStatus.NOT_FOUND, "there is no such path")
             return partial(self._by_fastapi, path)
         method = scope["method"]
         entry = methods.get(method) or (methods.get("GET") if method == "HEAD" else None)

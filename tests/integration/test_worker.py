@@ -249,6 +249,8 @@ def test_a_worker_that_has_nothing_to_do_ends_in_order(plant: Plant, number: sig
     assert worker.terminate(number=number) == 0
     assert plant.ledger.workers() == {}
     assert worker.text().count("worker is ready") == 1
+    assert ("as root: run it as a user without rights" in worker.text()) == (os.geteuid() == 0)
+    assert "--uid" not in worker.text()
 
 
 def test_a_worker_that_is_to_outlive_its_terminal_does(plant: Plant) -> None:

@@ -181,7 +181,7 @@ def _write(images: Iterable[Image], form: ExportFormat, out: TextIO) -> int:
 
 
 @app.command()
-@with_settings("commands", only=LOCAL, without=_no_server("backup", "GET /export gives all that it holds"))
+@with_settings("commands", only=LOCAL, without=_no_server("backup", "'iqdb export' writes all that it holds"))
 def backup(
     settings: Settings, file: Annotated[Path, typer.Argument(help="a new file; it must not be there yet")]
 ) -> None:

@@ -53,7 +53,7 @@ def new_file(path: Path) -> Iterator[Path]:
     if is_there:
         raise _there_already(path)
     if not has_directory:
-        raise StoreInvalid(f"there is no directory for {path.name}")
+        raise StoreInvalid(f"there is no directory {path.parent}")
     try:
         with _part_of(path) as (part, fd):
             yield part
