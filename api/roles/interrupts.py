@@ -42,6 +42,12 @@ def interrupted_by_signals(last_words: Callable[[], None] = lambda: None) -> Ite
         except KeyboardInterrupt:
             tell()
             raise
+        except SystemError as error:
+            if not raised:
+                raise
+            # Python makes this of what the handler raised while a compiled function was called.
+            tell()
+            raise KeyboardInterrupt from error
 
 
 @contextmanager

@@ -93,6 +93,31 @@ def test_what_was_interrupted_has_time_to_remove_its_files(tmp_path: Path) -> No
     assert not (tmp_path / "part").exists()
 
 
+CALLING = """
+import os, signal, sys
+from api.roles import interrupts
+
+try:
+    with interrupts.interrupted_by_signals(lambda: print("interrupted", flush=True)):
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        except KeyboardInterrupt as error:
+            raise SystemError("a function returned a result with an exception set") from error
+except KeyboardInterrupt:
+    print("ended", flush=True)
+"""
+
+
+def test_an_interruption_of_a_call_of_compiled_code_is_one() -> None:
+    process = programs.start(CALLING)
+    try:
+        assert process.wait(PATIENCE_S) == 0
+        assert process.stdout is not None
+        assert process.stdout.read() == "interrupted\nended\n"
+    finally:
+        programs.end(process)
+
+
 @pytest.mark.parametrize(("program", "imported"), [("api", "typer"), ("worker", "celery")])
 def test_ctrl_c_while_a_program_is_imported_shows_no_traceback(
     tmp_path: Path, program: str, imported: str
