@@ -21,7 +21,8 @@ class Question:
         Most matches, 1..1000; the server's default is 10.
     min_score : float or None
     find : str or None
-        "copies": look for parts and mirrored copies, too, and rank by likelihood.
+        "copies": look for mirrored copies too, and rank by likelihood. Of a file (not a hash or an id) also
+        for its parts, and for what it may be cut out of.
     turns : str or None
         "none", "mirror" or "all", with ",negative" behind it for inverted copies, too.
     mode : str or None

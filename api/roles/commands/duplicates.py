@@ -73,8 +73,9 @@ def duplicates(
 ) -> None:
     """Find groups of images that show the same picture, smallest id first.
 
-    Left out are plain pictures, which look alike whatever they show, links to files of the same group, and
-    files that are gone.
+    Images are compared whole, and not turned: a picture and a screenshot of it are no group. Left out are
+    plain pictures, which look alike whatever they show, links to files of the same group, and files that are
+    gone.
     """
     if json and form not in {None, DuplicatesFormat.NDJSON}:
         raise WrongUsage(f"--json is --format ndjson, and not {form}")

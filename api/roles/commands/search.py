@@ -61,6 +61,8 @@ def search(
 ) -> int:
     """Find copies of a picture: scaled, cropped, bordered, in a screenshot, mirrored.
 
+    With a hash or an id, only the whole picture is looked for, not its parts.
+
     Exit code 4: no copy is known.
     """
     question = Question(
