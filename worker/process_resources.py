@@ -47,6 +47,17 @@ def store_timeouts(settings: Settings) -> StoreTimeouts:
     )
 
 
+def task_limits(settings: Settings) -> TaskLimits:
+    """Return limits with which a task ends in time, even if the store falls silent when it has decoded."""
+    limit_s = settings.task_time_limit_s
+    return TaskLimits(
+        budget_s=limit_s / 8,
+        retry_s=limit_s / 4,
+        max_attempts=settings.max_attempts,
+        idling=Idling(LINGER_S, GATHER_S),
+    )
+
+
 class ProcessResources:
     """What one process works with; connections are never shared over a fork.
 
@@ -110,10 +121,5 @@ class ProcessResources:
                 on_decoded=partial(tally.observe, "decode"),
                 on_hashed=partial(tally.observe, "hash"),
             ),
-            limits=TaskLimits(
-                budget_s=settings.task_time_limit_s / 4,
-                retry_s=settings.task_time_limit_s / 4,
-                max_attempts=settings.max_attempts,
-                idling=Idling(LINGER_S, GATHER_S),
-            ),
+            limits=task_limits(settings),
         )

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _POOL: Final = 4
 _MAX_POOL: Final = 32
 _GRACE_S: Final = 5.0
-"""How much longer than the server's own limit for a statement we wait for its answer."""
+"""How much longer than the server's own limit for a statement we wait for its answer, at most."""
 _PATIENCE_S: Final = 900.0
 _UPGRADE_S: Final = 6 * 3600.0
 _SESSION: Final = {
@@ -128,6 +128,11 @@ def _until(gen: Generator[Any, Any, Any], end: float) -> Generator[Any, Any, Any
         return done.value
 
 
+def answer_s(statement_s: float) -> float:
+    """Return how long to wait for the answer to a statement whose limit on the server is `statement_s`."""
+    return statement_s + min(statement_s / 2, _GRACE_S)
+
+
 def _all(values: str | Sequence[str]) -> Sequence[str]:
     """Return the values of a parameter that may have been given several times."""
     return [values] if isinstance(values, str) else values
@@ -204,8 +209,7 @@ class PostgresEngines:
         self, _dialect: object, _record: object, args: list[Any], kwargs: dict[str, Any]
     ) -> psycopg.Connection[Any]:
         connection = DeadlineConnection.connect(*args, **kwargs)
-        limit_s = self._timeouts.statement_s
-        connection.answer_s = limit_s + min(limit_s, _GRACE_S)
+        connection.answer_s = answer_s(self._timeouts.statement_s)
         connection.autocommit = True
         greeted_by = connection.info.backend_pid
         is_set = connection.execute(_SET_SESSION, self._settings | {"greeted_by": greeted_by}).fetchone()
