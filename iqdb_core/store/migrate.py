@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import sqlalchemy as sa
 
@@ -59,6 +59,9 @@ _SET_COPY: Final = sa.text(
     " VALUES (:source, :cursor, :seq, :skipped)"
 )
 _OTHER_DATA: Final = "the target holds other data than the beginning of a copy of this source"
+_PUT_BACK: Final = (
+    "the source was put back to another state since the copy began: begin again, in a new target"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +115,8 @@ def copy_store(
     Raises
     ------
     StoreInvalid
-        The source is no store and no IQDB file, the target holds other data, or the counts differ at the end.
+        The source is no store and no IQDB file, or was put back to another state since the copy began; the
+        target holds other data, or the counts differ at the end.
     StoreUnavailable
         One of them cannot be reached; calling again goes on.
     """
@@ -131,6 +135,13 @@ def copy_store(
         target.close()
 
 
+class _Page(NamedTuple):
+    """Rows of a source in the shape of _STORE_ROWS, and its history up to the last of them."""
+
+    rows: Sequence[Sequence[Any]]
+    history: str
+
+
 class _Reader:
     """The rows of a source in a fixed order."""
 
@@ -140,16 +151,36 @@ class _Reader:
         self._has_sources = has_sources
         self.identity = identity
 
-    def read(self, after: int, limit: int) -> Sequence[Sequence[Any]]:
-        """Return the next rows in the shape of _STORE_ROWS."""
-        with self._backend.reading() as connection:
-            return self._rows(connection, after, limit)
+    def read(self, after: int, limit: int, history: str) -> _Page:
+        """Return the next rows.
 
-    def _rows(self, connection: sa.Connection, after: int, limit: int) -> Sequence[Sequence[Any]]:
+        Parameters
+        ----------
+        after, limit : int
+        history : str
+            As it was up to `after`; '' if that is not known.
+
+        Raises
+        ------
+        StoreInvalid
+            The source has another history.
+        """
+        with self._backend.reading() as connection:
+            return self._page(connection, after, limit, history)
+
+    def _page(self, connection: sa.Connection, after: int, limit: int, history: str) -> _Page:
+        if history and history != self._history(connection, after):
+            raise StoreInvalid(_PUT_BACK)
         query = _FILE_ROWS
         if self._is_store:
             query = _STORE_ROWS if self._has_sources else _STORE_ROWS_OF_VERSION_1
-        return connection.execute(query, {"after": after, "limit": limit}).fetchall()
+        rows = connection.execute(query, {"after": after, "limit": limit}).fetchall()
+        return _Page(rows, self._history(connection, rows[-1][0]) if rows else history)
+
+    def _history(self, connection: sa.Connection, cursor: int) -> str:
+        """Return the token of the newest mark up to a cursor; '' without marks, which came with sources."""
+        mark = self._backend.marks(connection, cursor)[1] if self._has_sources else None
+        return "" if mark is None else mark.token
 
     def count(self, after: int) -> int:
         """Return how many rows there are up to a cursor."""
@@ -157,13 +188,13 @@ class _Reader:
             query = _STORE_DONE if self._is_store else _FILE_DONE
             return int(connection.execute(query, {"after": after}).scalar_one())
 
-    def remainder(self, after: int, limit: int) -> tuple[Sequence[Sequence[Any]], int]:
-        """Return the next rows, and how many images the source held at the same moment, signatures or not."""
+    def remainder(self, after: int, limit: int, history: str) -> tuple[_Page, int]:
+        """Do as `read`, and return how many images the source held at the same moment, signatures or not."""
         with self._backend.reading() as connection:
-            rows = self._rows(connection, after, limit)
+            page = self._page(connection, after, limit, history)
             if self._is_store:
-                return rows, self._backend.counter(connection).live_count
-            return rows, self._backend.fingerprint(connection)[0]
+                return page, self._backend.counter(connection).live_count
+            return page, self._backend.fingerprint(connection)[0]
 
 
 def _open_source(backend: Backend) -> _Reader:
@@ -212,50 +243,53 @@ def _refuse_other_data(target: Backend, identity: str) -> None:
 def _copy(
     reader: _Reader, target: Backend, batch: int, progress: Callable[[int, int], None] | None
 ) -> CopyResult:
-    cursor, skipped, resumed = _where_to_go_on(target, reader.identity)
+    cursor, skipped, history, resumed = _where_to_go_on(target, reader.identity)
     total = reader.count(2**63 - 1)
     done = reader.count(cursor) if resumed else 0
     copied = 0
-    rows = reader.read(cursor, batch)
+    page = reader.read(cursor, batch, history)
     with ThreadPoolExecutor(1, thread_name_prefix="copy-reader") as ahead:
         while True:
-            if not rows:
+            if not page.rows:
                 # A source in use may have gone on; its count and its end must be of the same moment.
-                rows, source_rows = reader.remainder(cursor, batch)
-                if not rows:
+                page, source_rows = reader.remainder(cursor, batch, history)
+                if not page.rows:
                     break
+            rows, history = page
             cursor = rows[-1][0]
-            following = ahead.submit(reader.read, cursor, batch)
+            following = ahead.submit(reader.read, cursor, batch, history)
             writes = list(_writes(rows))
             skipped += len(rows) - len(writes)
             check_writes(writes)
             with target.writing() as connection:
                 apply_writes(target, connection, writes)
-                _remember(target, connection, reader.identity, cursor, skipped)
+                _remember(target, connection, f"{reader.identity} {history}", cursor, skipped)
             copied += len(writes)
             done += len(rows)
             if progress is not None:
                 progress(done, max(done, total))
-            rows = following.result()
+            page = following.result()
     return CopyResult(_verified_count(target, source_rows - skipped), copied, skipped, resumed)
 
 
-def _where_to_go_on(target: Backend, identity: str) -> tuple[int, int, bool]:
-    """Return the source's cursor, the rows skipped before it, and whether a copy is continued."""
+def _where_to_go_on(target: Backend, identity: str) -> tuple[int, int, str, bool]:
+    """Return the source's cursor, rows skipped and history before it, and whether a copy is continued."""
     with target.reading() as connection:
         head = target.counter(connection).head_seq
         state = connection.execute(_COPY_STATE).one_or_none()
     if state is None and head == 0:
-        return BEFORE_ALL, 0, False
-    if state is None or (state.source, state.target_seq) != (identity, head):
-        raise StoreInvalid(_OTHER_DATA)
-    return state.source_cursor, state.skipped, True
+        return BEFORE_ALL, 0, "", False
+    if state is not None:
+        known, _, history = state.source.partition(" ")
+        if (known, state.target_seq) == (identity, head):
+            return state.source_cursor, state.skipped, history, True
+    raise StoreInvalid(_OTHER_DATA)
 
 
-def _remember(target: Backend, connection: sa.Connection, identity: str, cursor: int, skipped: int) -> None:
+def _remember(target: Backend, connection: sa.Connection, source: str, cursor: int, skipped: int) -> None:
     connection.execute(_FORGET_COPY)
     seq = target.counter(connection).head_seq
-    connection.execute(_SET_COPY, {"source": identity, "cursor": cursor, "seq": seq, "skipped": skipped})
+    connection.execute(_SET_COPY, {"source": source, "cursor": cursor, "seq": seq, "skipped": skipped})
 
 
 def _writes(rows: Sequence[Sequence[Any]]) -> Iterator[Write]:

@@ -106,6 +106,19 @@ def test_rows_that_are_no_signatures_are_skipped_and_counted(store_url: str, tmp
     assert (again.live_count, again.copied) == (10, 10)
 
 
+def test_a_source_that_was_put_back_since_is_noticed(source: str, store_url: str, tmp_path: Path) -> None:
+    """Also where it has as many changes and images as before."""
+    shutil.copy(source, tmp_path / "backup.sqlite")
+    with closing(open_store(source)) as store:
+        store.apply([put(5, 6000, 1), put(400, 6001)])
+    copy_store(source, store_url)
+    shutil.copy(tmp_path / "backup.sqlite", source)
+    with closing(open_store(source)) as store:
+        store.apply([put(5, 6000, 2), put(400, 6001)])
+    with pytest.raises(StoreInvalid, match="the source was put back to another state"):
+        copy_store(source, store_url)
+
+
 @pytest.mark.parametrize("kind", ["file", "store"])
 def test_a_copy_that_was_killed_goes_on(kind: str, source: str, store_url: str, tmp_path: Path) -> None:
     if kind == "file":
