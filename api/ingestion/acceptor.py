@@ -73,6 +73,11 @@ class JobAcceptor:
         """Why the queue refuses jobs although it answers; None if it does not."""
         return self._ledger.refusal
 
+    @property
+    def risk(self) -> str:
+        """Why accepted jobs may be lost; '' if nothing is known to be wrong."""
+        return self._ledger.risk
+
     async def accept(self, submissions: Sequence[Submission]) -> list[Accepted]:
         """Accept all of `submissions` or none; on return they are durable.
 

@@ -190,6 +190,8 @@ class QueueIngestion:
             return {"queue": {"state": "away", "message": str(error).partition(":")[0]}}
         refusal = self._acceptor.refusal
         state = {"state": "refuses", "message": refusal.mistake} if refusal else {"state": "ready"}
+        if self._acceptor.risk and not refusal:
+            state["message"] = f"accepted images are lost if Redis ends: {self._acceptor.risk}"
         return {
             "queue": {
                 **state,

@@ -6,6 +6,7 @@ never touches the store. `WorkLedger` is the worker's side of the same records, 
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
 from collections.abc import Callable, Sequence
@@ -22,6 +23,8 @@ from iqdb_core.jobs.reading import SILENT_S, JobReader
 from iqdb_core.jobs.refusals import Refusals
 from iqdb_core.jobs.rights import CheckedScripts
 from iqdb_core.jobs.scripts import ACCEPT, SEED, check_countable
+
+_log = logging.getLogger(__name__)
 
 _STAGING_S: Final = 900
 """Time to live of a payload that was sent but never accepted, because its api process died in between."""
@@ -87,6 +90,8 @@ class JobLedger(JobReader):
     Attributes
     ----------
     limits : QueueLimits
+    risk : str
+        Why what is accepted may be lost; '' if nothing is known to be wrong.
     """
 
     def __init__(
@@ -108,6 +113,7 @@ class JobLedger(JobReader):
         self._last_revision = 0
         self._breaks = 0
         self._run_id = ""
+        self.risk = ""
         self._headroom = Headroom(port)
         self._scripts = CheckedScripts(port, keys.prefix, in_transactions=True)
         self._refusals = Refusals()
@@ -169,9 +175,18 @@ class JobLedger(JobReader):
         floor = revision_floor()
         self._store_id = self._read_store_id()
         self._run_id = self._port.run_id()  # before: a server that takes over from here on must be noticed
+        self._note_risk()
         self.seed_revision_floor(floor)
         # Last: a caller that goes on accepting although this raises must know whose queue it is.
         self._headroom.shortage(0, 1.0)
+
+    def _note_risk(self) -> None:
+        risk = "" if self._port.keeps_log() else "it keeps no append-only file; set appendonly yes"
+        if risk and not self.risk:
+            _log.warning(
+                "accepted jobs are lost if Redis ends: %s", risk, extra={"action": "queue_not_durable"}
+            )
+        self.risk = risk
 
     def _reseed_after_break(self) -> None:
         """Seed again if a connection broke since the last call and another server answers now."""

@@ -213,6 +213,18 @@ class RedisPort:
             _raise_first([answer])
         return str(answer.get("run_id") or secrets.token_hex(20))
 
+    def keeps_log(self) -> bool:
+        """Return whether what the server takes outlasts its process; True if INFO is not allowed.
+
+        Raises
+        ------
+        QueueUnavailable
+            Redis does not answer.
+        """
+        with translated():
+            (answer,) = self._execute([("INFO", "persistence")])
+        return isinstance(answer, Exception) or bool(answer.get("aof_enabled", 1))
+
     def memory(self) -> Memory | None:
         """Return how full the server's memory is; None if there is no limit, or INFO is not allowed.
 

@@ -176,6 +176,23 @@ def test_a_queue_that_has_no_room_for_what_redis_copies_is_full(server: RedisSer
     assert ledger.refusal is None
 
 
+def test_a_redis_that_would_forget_accepted_jobs_is_named_once(
+    server: RedisServer, port: RedisPort, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger = JobLedger(port, revision_floor=lambda: 0)
+    ledger.seed()
+    assert (ledger.risk, caplog.text) == ("", "")
+    with server.client() as client:
+        client.config_set("appendonly", "no")
+        for _ in range(2):
+            ledger.seed()
+        assert ledger.risk == "it keeps no append-only file; set appendonly yes"
+        assert caplog.text.count(f"accepted jobs are lost if Redis ends: {ledger.risk}") == 1
+        client.config_set("appendonly", "yes")
+    ledger.seed()
+    assert ledger.risk == ""
+
+
 # Scripts that it forgot.
 
 
