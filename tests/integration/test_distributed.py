@@ -178,7 +178,12 @@ def test_redis_dies_and_comes_back(cluster: Cluster, client: httpx.Client) -> No
         assert client.get("/status").json()["queue"] == {"state": "away", "message": "Redis does not answer"}
     finally:
         cluster.redis.start()
-    wait_until(lambda: client.post("/images/2", files={"file": SMALL[2]}).status_code == 200, 60)
+    with cluster.redis.client() as redis:
+        redis.config_set("appendonly", "no")
+        wait_until(lambda: client.post("/images/2", files={"file": SMALL[2]}).status_code == 200, 60)
+        queue = client.get("/status").json()["queue"]
+        assert queue["message"].startswith("accepted images are lost if Redis ends: ")
+        redis.config_set("appendonly", "yes")
     assert client.post("/query", files={"file": SMALL[2]}).json()[0]["post_id"] == 2
 
 
