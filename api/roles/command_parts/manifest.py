@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from api.roles.command_parts.reasons import reason_of
 from iqdb_core import codec
@@ -45,15 +45,9 @@ def read_manifest(path: Path) -> Iterator[Row]:
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as text:
-            if path.suffix.lower() == ".csv":
-                reader = csv.DictReader(text)
-                reader.fieldnames = _header(reader.fieldnames, path)
-                for values in reader:
-                    yield _row(values, path, reader.line_num)
-            else:
-                for number, line in enumerate(text, 1):
-                    if line.strip():
-                        yield _row(_object(line, path, number), path, number)
+            numbered = _of_csv(text, path) if path.suffix.lower() == ".csv" else _of_json(text, path)
+            for number, values in numbered:
+                yield _row(values, path, number)
     except (UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"{path} is no list of ids and files or hashes in UTF-8") from error
     except OSError as error:
@@ -63,6 +57,19 @@ def read_manifest(path: Path) -> Iterator[Row]:
 def is_image_id(text: str) -> bool:
     """Tell whether a text is an id: decimal digits, at most 2**63-1."""
     return text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS and int(text) <= MAX_IMAGE_ID
+
+
+def _of_csv(text: TextIO, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    reader = csv.DictReader(text)
+    reader.fieldnames = _header(reader.fieldnames, path)
+    for values in reader:
+        yield reader.line_num, values
+
+
+def _of_json(text: TextIO, path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    for number, line in enumerate(text, 1):
+        if line.strip():
+            yield number, _object(line, path, number)
 
 
 def _object(line: str, path: Path, number: int) -> Mapping[str, Any]:
