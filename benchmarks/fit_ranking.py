@@ -3,8 +3,8 @@
     python -m benchmarks.fit_ranking FOLDER... --strangers FILE.sqlite [FILE.npz] [--every N]
 
 Every second picture of FOLDER, those that `fit_likelihood` uses too, is hidden among the strangers of
-`recall`, distorted, and looked for by all signatures of `find=copies`. Two regressions, both on these
-searches alone:
+`recall`, distorted, and looked for by the signatures of the whole, its parts and their mirrored copies. Two
+regressions, both on these searches alone:
 
 1. A conditional logit over each query's candidates, the picture itself against everything else: which weights
    rank the picture first. Crops count as much as all edits and surroundings.

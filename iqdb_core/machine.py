@@ -24,16 +24,14 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def raise_file_limit() -> int:
-    """Raise this process's limit of open files as far as the system allows; return the limit.
+def raise_file_limit() -> None:
+    """Raise this process's limit of open files as far as the system allows.
 
     The usual soft limit, 1,024, exists for programs that use `select`.
     """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):  # some systems report "infinite" but allow less
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        return hard
-    return soft
 
 
 def share_one_heap() -> None:
