@@ -14,7 +14,6 @@ compared.
 
 from __future__ import annotations
 
-from itertools import repeat
 from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
@@ -30,7 +29,6 @@ from iqdb_core.store.backend import (
     image_columns,
     known_of,
 )
-from iqdb_core.store.columns import digests, stack_checked
 from iqdb_core.store.row_states import is_image_id, report_broken, report_no_id, states_of
 
 if TYPE_CHECKING:
@@ -111,7 +109,7 @@ def _compared(backend: Backend, connection: sa.Connection, feed: _Feed) -> Gener
     """Look at every row beside what the feed knows of it; yields numbers of rows."""
     after = BEFORE_ALL
     while compared := backend.compared_rows(connection, after, _BATCH):
-        backend.put_feed(connection, feed.follow_unknown(compared) or feed.follow_known(compared))
+        backend.put_feed(connection, [feed.follow(*found) for found in differences(compared)])
         after = compared[-1][0]
         yield len(compared)
 
@@ -123,26 +121,6 @@ class _Feed:
         self.seq = before.head_seq
         self.live = before.live_count
         self.revision = before.max_revision
-
-    def follow_unknown(self, compared: Sequence[ComparedRow]) -> list[tuple[int, ...]]:
-        """Return the next rows of the feed for signatures new to it; none if one row is anything else.
-
-        What a first takeover on Postgres consists of, without a Python object for each row.
-        """
-        row_ids, post_ids, *columns, seqs, _, _, _, _, _ = zip(*compared, strict=True)
-        stacked = stack_checked(columns)
-        are_ids = set(map(type, post_ids)) == {int} and min(post_ids) >= 0
-        if stacked is None or set(seqs) != {None} or not are_ids:
-            return []
-        first, n = self.seq + 1, len(compared)
-        self.seq += n
-        self.live += n
-        new = range(first, first + n), post_ids, repeat(0, n), repeat(LIVE, n), row_ids, digests(*stacked)
-        return list(zip(*new, strict=True))
-
-    def follow_known(self, compared: Sequence[ComparedRow]) -> list[FeedRow]:
-        """Return the next rows of the feed for what it does not know as it is."""
-        return [self.follow(*found) for found in differences(compared)]
 
     def follow(
         self, post_id: int, state: int, row_id: int | None, digest: int, known: FeedRow | None
