@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from fastapi import FastAPI
-
 from api.access.policy import AccessPolicy
 from api.metrics.instruments import Instruments
 from api.metrics.middleware import RequestCounter
@@ -18,6 +16,7 @@ from api.web.guards.auth import AccessControl
 from api.web.guards.limits import LimitOptions, RequestLimits
 from api.web.guards.queue_capacity import QueueCapacityCheck
 from api.web.loading import OnFailure, Startup, create_loading_app
+from api.web.routes import Application
 from api.web.services import Services
 from api.web.subjects import (
     batch,
@@ -47,7 +46,7 @@ def create_front_end(
     page_options: page.PageOptions,
     on_ready: Callable[[str], None],
     on_failure: OnFailure,
-) -> FastAPI:
+) -> Application:
     """Return the front end.
 
     Parameters

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Final, TypeVar
 
-from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -177,16 +176,6 @@ def _wait_s(error: errors.IqdbError) -> int:
     if isinstance(error, errors.QueueFull):
         return math.ceil(error.retry_after_s)
     return RETRY_AFTER_S
-
-
-def install_error_handlers(app: FastAPI) -> None:
-    """Give errors that FastAPI itself answers the same form as all others."""
-    for kind in (errors.IqdbError, HTTPException, ClientDisconnect, Exception):
-        app.add_exception_handler(kind, _on_error)
-
-
-async def _on_error(request: Request, error: Exception) -> Response:
-    return answer_to(error, request)
 
 
 def answer_to(error: Exception, request: Request) -> Response:

@@ -12,7 +12,6 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 from fastapi import FastAPI
 from starlette.requests import Request
 
-from api.web.errors import install_error_handlers
 from api.web.routes import Application
 from iqdb_core.detached import in_detached_thread
 from iqdb_core.errors import IndexNotReady
@@ -156,7 +155,6 @@ def create_loading_app(
 
     app = Application(title=title, lifespan=lifespan)
     app.state.startup = startup
-    install_error_handlers(app)
     return app
 
 

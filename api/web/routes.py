@@ -1,7 +1,6 @@
 """Dispatches a request to its function directly, without nested routers and wrappers.
 
-FastAPI keeps the table of routes and describes it in `/openapi.json`; requests are matched here. A function
-that needs more of FastAPI than the request and its path parameters is called by FastAPI itself. A path that
+FastAPI keeps the table of routes and describes it in `/openapi.json`; requests are matched here. A path that
 this table does not have is never tried in another way: rights are looked up by the text of the path, so two
 readings of a path must not differ. Some rules hold for all routes: a trailing slash changes nothing, HEAD
 works where GET does, 405 names every method, and all errors have one form.
@@ -11,7 +10,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -20,7 +18,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.web.answers import json_response
 from api.web.errors import answer_to
@@ -35,10 +33,12 @@ class _Entry:
     Parameters
     ----------
     route : APIRoute
-    handler : callable, optional
-        Takes the path parameters, and perhaps the request; None if FastAPI has to call it.
-    names : list of str
-        Names of the path parameters.
+        Its function takes the path parameters, and perhaps the request.
+
+    Raises
+    ------
+    TypeError
+        It takes anything else, which nobody would give to it.
     """
 
     __slots__ = ("handler", "names", "route", "takes_request")
@@ -47,9 +47,10 @@ class _Entry:
         words = [word for word in route.path.split("/") if word.startswith("{")]
         self.route = route
         self.names = [word.strip("{}") for word in words]
+        self.handler: Handler = route.endpoint
         taken = set(inspect.signature(route.endpoint).parameters)
-        is_plain = taken - {"request"} == set(self.names) and inspect.iscoroutinefunction(route.endpoint)
-        self.handler: Handler | None = route.endpoint if is_plain else None
+        if taken - {"request"} != set(self.names) or not inspect.iscoroutinefunction(route.endpoint):
+            raise TypeError(f"the function of {route.path} takes more than the request and its path")
         self.takes_request = "request" in taken
 
 
@@ -60,15 +61,12 @@ class Routes:
     ----------
     routes : sequence of APIRoute
         Where two have the same path and method, the first counts.
-    fastapi : ASGI application
-        Called for functions that need more than their path, and for `description`.
-    description : str, optional
-        The path of the OpenAPI document.
+    lifespan : ASGI application
+        Called for what is no request: the start and the end of the server.
     """
 
-    def __init__(self, routes: Sequence[APIRoute], fastapi: ASGIApp, description: str | None) -> None:
-        self._fastapi = fastapi
-        self._description = description
+    def __init__(self, routes: Sequence[APIRoute], lifespan: ASGIApp) -> None:
+        self._lifespan = lifespan
         self._fixed: dict[str, Methods] = {}
         self._patterns: dict[int, list[tuple[list[str], Methods]]] = {}
         for route in routes:
@@ -77,49 +75,42 @@ class Routes:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
-            await self._fastapi(scope, receive, send)
+            await self._lifespan(scope, receive, send)
             return
         request = Request(scope, receive)
-        answer: ASGIApp
         try:
             answer = await self._respond(request)
         except Exception as error:  # noqa: BLE001 - every error gets the same form
             answer = answer_to(error, request)
         await answer(scope, receive, send)
 
-    async def _respond(self, request: Request) -> ASGIApp:
+    async def _respond(self, request: Request) -> Response:
         """Return the response."""
         scope = request.scope
-        path, methods, words = self._look_up(scope["path"])
+        methods, words = self._look_up(scope["path"])
         if methods is None:
-            if path != self._description:
-                raise HTTPException(HTTPStatus.NOT_FOUND, "there is no such path")
-            return partial(self._by_fastapi, path)
+            raise HTTPException(HTTPStatus.NOT_FOUND, "there is no such path")
         method = scope["method"]
         entry = methods.get(method) or (methods.get("GET") if method == "HEAD" else None)
         if entry is None:
             return _not_allowed(methods)
         scope["route"] = entry.route
-        if entry.handler is None:
-            return partial(self._by_fastapi, path)
         given = (request,) if entry.takes_request else ()
         return await entry.handler(*given, **dict(zip(entry.names, words, strict=True)))
 
     def path_of(self, path: str) -> str | None:
         """Return the route's path for a request to `path`, whatever its method."""
-        path, methods, _ = self._look_up(path)
-        if methods is None:
-            return path if path == self._description else None
-        return next(iter(methods.values())).route.path
+        methods, _ = self._look_up(path)
+        return None if methods is None else next(iter(methods.values())).route.path
 
-    def _look_up(self, path: str) -> tuple[str, Methods | None, list[str]]:
-        """Return the normalised path, its entries by method, and the path parameters."""
+    def _look_up(self, path: str) -> tuple[Methods | None, list[str]]:
+        """Return the entries of a path by method, and the path parameters."""
         if path[-1:] == "/" and path != "/":
             path = path.rstrip("/") or "/"
         methods = self._fixed.get(path)
         if methods is not None:
-            return path, methods, []
-        return path, *self._match(path)
+            return methods, []
+        return self._match(path)
 
     def _match(self, path: str) -> tuple[Methods | None, list[str]]:
         given = path.split("/")
@@ -135,22 +126,6 @@ class Routes:
             else:
                 return methods, words
         return None, []
-
-    async def _by_fastapi(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
-        method = "GET" if scope["method"] == "HEAD" else scope["method"]
-        is_started = False
-
-        async def watched(message: Message) -> None:
-            nonlocal is_started
-            is_started = True
-            await send(message)
-
-        try:
-            await self._fastapi({**scope, "path": path, "method": method}, receive, watched)
-        except Exception as error:
-            if is_started:
-                raise
-            await answer_to(error, Request(scope, receive))(scope, receive, send)
 
     def _add(self, route: APIRoute) -> None:
         words = route.path.split("/")
@@ -170,9 +145,15 @@ class Application(FastAPI):
     """FastAPI with its table of routes and its document, and our own dispatch."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(docs_url=None, redoc_url=None, redirect_slashes=False, **options)
+        super().__init__(openapi_url=None, **options)
         self.api_routes: list[APIRoute] = []
         self._table: Routes | None = None
+        described = APIRouter()
+        described.get("/openapi.json", include_in_schema=False)(self._description)
+        self.include_router(described)
+
+    async def _description(self) -> Response:
+        return json_response(self.openapi())
 
     def include_router(self, router: APIRouter, **options: Any) -> None:
         """Add the routes of a subject."""
@@ -188,11 +169,9 @@ class Application(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         """Return the added middleware, the last added outermost, around the routes."""
-        added, self.user_middleware = self.user_middleware, []
-        self._table = Routes(self.api_routes, super().build_middleware_stack(), self.openapi_url)
-        app: ASGIApp = self._table
-        self.user_middleware = added
-        for cls, args, kwargs in reversed(added):
+        app: ASGIApp
+        app = self._table = Routes(self.api_routes, self.router)
+        for cls, args, kwargs in reversed(self.user_middleware):
             app = cls(app, *args, **kwargs)
         return app
 

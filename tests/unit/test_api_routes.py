@@ -65,3 +65,16 @@ def test_a_path_has_a_route_whatever_becomes_of_the_request(app: Application) ->
 def test_paths_outside_the_table_are_not_found(app: Application, path: str) -> None:
     """The framework takes a path with a line's end behind it for the path without."""
     assert get(app, path).status_code == 404
+
+
+def test_a_function_that_takes_what_no_path_gives_is_refused_at_the_start() -> None:
+    router = APIRouter()
+
+    @router.get("/query")
+    async def query(limit: int) -> Response:
+        return Response(str(limit))
+
+    app = Application()
+    app.include_router(router)
+    with pytest.raises(TypeError, match="/query takes more"):
+        get(app, "/query")
