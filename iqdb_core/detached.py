@@ -1,7 +1,7 @@
 """Awaits work that may hang: in a thread of its own, which delays neither other work nor the process's end.
 
 Not for much work at a time: nothing limits the number of threads. Called for the start of a server, and for
-lookups of names.
+lookups of names; `settle` also by threads of pools.
 """
 
 from __future__ import annotations
@@ -21,25 +21,30 @@ async def in_detached_thread(work: Callable[[], T], *, name: str) -> T:
 
     If the caller is cancelled, the thread goes on until `work` ends. Raises what `work` raises.
     """
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[T] = loop.create_future()
+    done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
-    def settle(result: T | None, error: BaseException | None) -> None:
-        if done.cancelled():
+    def run() -> None:
+        try:
+            result = work()
+        except BaseException as error:  # noqa: BLE001 - raised where it is awaited
+            settle(done, None, error)
+        else:
+            settle(done, result, None)
+
+    DetachedThread(run, name=name).start()
+    return await done
+
+
+def settle(done: asyncio.Future[T], result: T | None, error: BaseException | None) -> None:
+    """End a future of an event loop from any thread, with an error if there is one, else with the result."""
+
+    def end() -> None:
+        if done.done():  # whoever awaited it was cancelled
             return
         if error is not None:
             done.set_exception(error)
         else:
             done.set_result(cast("T", result))
 
-    def run() -> None:
-        result, failure = None, None
-        try:
-            result = work()
-        except BaseException as error:  # noqa: BLE001 - raised where it is awaited
-            failure = error
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(settle, result, failure)
-
-    DetachedThread(run, name=name).start()
-    return await done
+    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        done.get_loop().call_soon_threadsafe(end)

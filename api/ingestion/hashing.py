@@ -8,7 +8,6 @@ query routes.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -18,6 +17,7 @@ from starlette.datastructures import UploadFile
 
 from api.ingestion.picture import Channels, Picture, upload_bytes
 from api.metrics.stages import Observe, Stage, ignore
+from iqdb_core.detached import settle
 from iqdb_core.errors import IqdbError
 from iqdb_core.model import QuerySignature, Signature
 from iqdb_core.signature import DecodeLimits, ReadImage, ReadQuery, read_query, read_timed, turned
@@ -85,19 +85,18 @@ class Hasher:
         T
             The result of the next step. Raises as `read`, and any error of the next step.
         """
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[tuple[ReadImage, T]] = loop.create_future()
+        done: asyncio.Future[tuple[ReadImage, T]] = asyncio.get_running_loop().create_future()
 
         def end(read: ReadImage, future: Future[T]) -> None:
             error = future.exception()
-            _tell(loop, done, (read, future.result()) if error is None else None, error)
+            settle(done, (read, future.result()) if error is None else None, error)
 
         def work() -> None:
             try:
                 read = self._read(picture)
                 then(read).add_done_callback(partial(end, read))
             except BaseException as error:  # noqa: BLE001 - raised where it is awaited
-                _tell(loop, done, None, error)
+                settle(done, None, error)
 
         if isinstance(picture, Signature):
             work()
@@ -165,23 +164,3 @@ class Hasher:
     def close(self) -> None:
         """Wait for pictures in flight, and end the threads."""
         self._threads.shutdown(wait=True)
-
-
-def _tell(
-    loop: asyncio.AbstractEventLoop,
-    done: asyncio.Future[T],
-    result: T | None,
-    error: BaseException | None,
-) -> None:
-    """Set the result of a future of the loop, from any thread."""
-
-    def settle() -> None:
-        if done.done():  # its client disconnected
-            return
-        if error is not None:
-            done.set_exception(error)
-        else:
-            done.set_result(result)  # type: ignore[arg-type]  # one of the two is given
-
-    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-        loop.call_soon_threadsafe(settle)
