@@ -14,21 +14,11 @@ from api.ingestion.group_commit import GroupCommitter
 from api.ingestion.waits import Waits
 from api.metrics.instruments import Instruments
 from api.roles.collectors import IndexCollector, WritesCollector
+from api.roles.front_end_parts import compose_front_end, create_hasher
 from api.roles.index_ahead import IndexAhead
-from api.roles.parts import (
-    access_of,
-    create_hasher,
-    create_instruments,
-    fetcher_of,
-    limits_of,
-    open_database,
-    open_index,
-    page_of,
-    start_compilation,
-)
+from api.roles.parts import open_database, open_index, start_compilation
 from api.search.health import public_values
 from api.search.local import LocalSearch
-from api.web.app import create_front_end
 from api.web.loading import OnFailure, Startup
 from api.web.services import Services
 from iqdb_core.clock import RevisionClock
@@ -41,14 +31,10 @@ def create_app(
     settings: Settings, *, host: str, on_ready: Callable[[str], None], on_failure: OnFailure
 ) -> FastAPI:
     """Return the application; `on_failure` is also called if a part of it fails later."""
-    instruments = create_instruments()
-    return create_front_end(
-        lambda startup: load(settings, startup, on_failure, instruments),
-        instruments=instruments,
-        fetcher=fetcher_of(settings, instruments),
-        limits=limits_of(settings),
-        access=access_of(settings, host),
-        page_options=page_of(settings),
+    return compose_front_end(
+        settings,
+        lambda startup, instruments: load(settings, startup, on_failure, instruments),
+        host=host,
         on_ready=on_ready,
         on_failure=on_failure,
     )

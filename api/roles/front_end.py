@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 from fastapi import FastAPI
 
@@ -14,21 +15,13 @@ from api.ingestion.ledger_threads import LedgerThreads
 from api.ingestion.queued import QueueIngestion
 from api.ingestion.waits import Waits
 from api.metrics.instruments import Instruments
+from api.roles.front_end_parts import compose_front_end, create_hasher
 from api.roles.hints import HintListener
-from api.roles.parts import (
-    access_of,
-    create_hasher,
-    create_instruments,
-    fetcher_of,
-    limits_of,
-    page_of,
-    start_compilation,
-)
+from api.roles.parts import start_compilation
 from api.roles.queue_parts import Seeding, connect_redis, create_sender, open_ledger, query_urls_of
 from api.roles.remote_collectors import NodeCollector, QueueCollector
 from api.search.health import public_values
 from api.search.remote import RemoteSearch
-from api.web.app import create_front_end
 from api.web.loading import OnFailure, Startup
 from api.web.services import Services
 from iqdb_core.jobs import Keys
@@ -42,14 +35,10 @@ def create_app(
 ) -> FastAPI:
     """Return the application; raises WrongUsage for settings that cannot work."""
     query_urls_of(settings)
-    instruments = create_instruments()
-    return create_front_end(
-        lambda startup: load(settings, startup, instruments),
-        instruments=instruments,
-        fetcher=fetcher_of(settings, instruments),
-        limits=limits_of(settings),
-        access=access_of(settings, host),
-        page_options=page_of(settings),
+    return compose_front_end(
+        settings,
+        partial(load, settings),
+        host=host,
         on_ready=on_ready,
         on_failure=on_failure,
     )

@@ -1,94 +1,28 @@
-"""Parts that several roles are composed of: the database, the index with its follower, the hasher."""
+"""Parts that several roles are composed of: the database, the index with its follower, compiling."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import logging
-import os
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from api.access.keyring import Keyring, create_token, parse_tokens
-from api.access.policy import AccessPolicy, anonymous_right
-from api.access.rate import RateLimit
-from api.fetch.rules import parse_hosts, parse_referer_rules
-from api.ingestion.hashing import Hasher
 from api.metrics.instruments import Instruments
-from api.pictures.folder import PictureFolder
-from api.pictures.thumbnails import Thumbnails
 from api.roles.database_file import file_of
 from api.roles.index_ahead import PLAIN_CHANGES, IndexAhead, opened_index
 from api.roles.messages import say
 from api.roles.progress import COMPILING, LOCKED, ProgressLine
-from api.web.guards.limits import LimitOptions
 from api.web.loading import OnFailure, Startup
-from api.web.subjects.page import PageOptions
 from iqdb_core import index as index_room
-from iqdb_core import signature as signature_room
 from iqdb_core.compiling import Compilation, Room
 from iqdb_core.errors import ConfigError, IndexStateError
 from iqdb_core.follower import Follower
 from iqdb_core.settings import Settings
 from iqdb_core.store import SignatureStore, open_store
 
-if TYPE_CHECKING:
-    from api.fetch.fetcher import Fetcher
-
 LARGE_FILE_BYTES: Final = PLAIN_CHANGES * 264
 log = logging.getLogger(__name__)
-
-
-def limits_of(settings: Settings) -> LimitOptions:
-    """Return the limits of requests."""
-    return LimitOptions(
-        max_bytes=settings.max_upload_bytes,
-        max_batch_bytes=settings.max_batch_bytes,
-        max_pending=settings.max_pending,
-        max_pending_bytes=settings.max_pending_bytes,
-        idle_s=settings.body_timeout_s,
-        total_s=settings.body_total_s,
-        bytes_per_s=settings.body_bytes_per_s,
-    )
-
-
-def access_of(settings: Settings, host: str) -> AccessPolicy:
-    """Return who may do what on a server that listens on `host`.
-
-    Raises
-    ------
-    WrongUsage
-        A token is invalid, the token file cannot be read, or settings contradict each other.
-    """
-    tokens = parse_tokens(settings.tokens)
-    if settings.token:
-        tokens = (create_token("write", settings.token, "IQDB_TOKEN"), *tokens)
-    file = Path(settings.token_file) if settings.token_file else None
-    keyring = Keyring(tokens, file=file)
-    anonymous, forwarded = anonymous_right(host, keyring, is_open=settings.open, is_private=settings.private)
-    if keyring.is_configured and not keyring:
-        say("the token file has no tokens yet; tokens that are added to it count within seconds")
-    return AccessPolicy(keyring, anonymous, forwarded, RateLimit(settings.rate_limit))
-
-
-def page_of(settings: Settings) -> PageOptions:
-    """Return the options of the web page; raises WrongUsage for invalid addresses or folders."""
-    pictures = None
-    if settings.pictures:
-        pictures = Thumbnails(
-            # Not Path.expanduser: it raises if the home is not known.
-            PictureFolder(Path(os.path.expanduser(settings.pictures)), file_of(settings.database_url)),  # noqa: PTH111
-            limits=signature_room.DecodeLimits(max_pixels=settings.max_pixels),
-            max_bytes=settings.max_upload_bytes,
-        )
-    return PageOptions(
-        link=settings.link,
-        thumbnail=settings.thumbnail,
-        pictures=pictures,
-        can_fetch=settings.fetch,
-        max_bytes=settings.max_upload_bytes,
-    )
 
 
 def open_index(
@@ -150,30 +84,6 @@ def _no_index(settings: Settings, done: str, error: OSError) -> ConfigError:
     )
 
 
-def fetcher_of(settings: Settings, instruments: Instruments) -> Fetcher | None:
-    """Return the fetcher of pictures by address; None unless the operator has enabled it.
-
-    Raises
-    ------
-    WrongUsage
-        Hosts or rules are invalid; checked even if fetching is off.
-    """
-    hosts, rules = parse_hosts(settings.fetch_hosts), parse_referer_rules(settings.fetch_referer_rules)
-    if not settings.fetch:
-        return None
-    # The HTTP client takes 10 MB: load it only if it is used.
-    from api.fetch.fetcher import Fetcher, FetchOptions  # noqa: PLC0415
-
-    options = FetchOptions(
-        max_bytes=settings.max_upload_bytes,
-        timeout_s=settings.fetch_timeout_s,
-        hosts=hosts,
-        private=settings.fetch_private,
-        referer_rules=rules,
-    )
-    return Fetcher(options, instruments.version)
-
-
 def create_instruments() -> Instruments:
     """Return the metrics of this process."""
     return Instruments(importlib.metadata.version("iqdb-server"))
@@ -196,16 +106,6 @@ def start_compilation(rooms: Sequence[Room], settings: Settings, startup: Startu
         if file is not None and file.stat().st_size > LARGE_FILE_BYTES:
             compilation.begin("index")
     return compilation
-
-
-def create_hasher(settings: Settings, instruments: Instruments) -> Hasher:
-    """Return the hasher of this process."""
-    return Hasher(
-        decoders=settings.decoders,
-        limits=signature_room.DecodeLimits(settings.max_pixels, refuse_damaged=settings.refuse_damaged),
-        max_upload_bytes=settings.max_upload_bytes,
-        observe=instruments.observe,
-    )
 
 
 def open_database(settings: Settings, startup: Startup[Any], ahead: IndexAhead) -> SignatureStore:
