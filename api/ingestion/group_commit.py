@@ -11,13 +11,14 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from api.metrics.stages import Observe, Stage, Timed, ignore
 from iqdb_core.errors import IqdbError, StoreError, StoreUnavailable
 from iqdb_core.model import ChangeBatch, Write, WriteOutcome
+from iqdb_core.store import SignatureStore
 
 log = logging.getLogger(__name__)
 
@@ -25,13 +26,6 @@ MAX_GROUP: Final = 1024
 """Limit of writes per transaction, far above what decoders can supply during one flush."""
 WARN_AGAIN_S: Final = 60.0
 """Interval of warnings that nothing can be committed, seconds."""
-
-
-class WritableStore(Protocol):
-    """The part of a store that the committer needs."""
-
-    def apply_and_read(self, writes: Sequence[Write]) -> tuple[list[WriteOutcome], ChangeBatch]:
-        """Commit all writes in one transaction; also return the changes that this added to the feed."""
 
 
 class Committed(NamedTuple):
@@ -58,8 +52,8 @@ class GroupCommitter:
 
     Parameters
     ----------
-    store : WritableStore
-        Receives one call per group.
+    store : SignatureStore
+        Its `apply_and_read` is called once per group.
     on_commit : callable of (ChangeBatch)
         Called after each commit, in the committer's thread, with the changes added to the feed; returns
         whether they are applied.
@@ -68,7 +62,7 @@ class GroupCommitter:
     """
 
     def __init__(
-        self, store: WritableStore, on_commit: Callable[[ChangeBatch], bool], *, observe: Observe = ignore
+        self, store: SignatureStore, on_commit: Callable[[ChangeBatch], bool], *, observe: Observe = ignore
     ) -> None:
         self._observe = observe
         self._store = store
