@@ -10,15 +10,18 @@ import sqlite3
 import subprocess
 import sys
 import termios
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
 from api.roles.cli import COMMANDS, load
 from api.roles.progress import ProgressLine
+from iqdb_core.store import open_store
 from tests.fixtures import pictures
 from tests.fixtures.command_line import run
 from tests.fixtures.servers import embedded_server
+from tests.fixtures.stores import put
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,9 +55,8 @@ def test_an_iqdb_file_is_copied_to_postgres_and_back(tmp_path: Path, postgres_ur
 def test_a_target_with_other_images_is_refused(tmp_path: Path) -> None:
     source, target = tmp_path / "old.db", tmp_path / "other.sqlite"
     shutil.copyfile(pictures.FIXTURES / "data" / "small-40.sqlite", source)
-    with embedded_server(target) as server:
-        server.client.post("/images/1", files={"file": pictures.picture(1, (20, 20))})
-        server.terminate()
+    with closing(open_store(str(target))) as store:
+        store.apply([put(1, 1)])
     ended = run("migrate", str(source), str(target))
     assert (ended.returncode, "Traceback" in ended.stderr) == (1, False)
     assert ended.stderr.startswith("iqdb: ")

@@ -257,7 +257,9 @@ def test_a_query_node_that_runs_while_the_store_is_put_back(postgres_url: str, t
         node.close()
 
 
-def test_a_query_node_lives_through_a_restore_whose_tables_vanish(postgres_url: str, tmp_path: Path) -> None:
+def test_roles_live_through_a_restore_whose_tables_vanish_or_are_still_empty(
+    postgres_url: str, tmp_path: Path
+) -> None:
     """Without a transaction around it, a restore drops what is there long before it has put all back."""
     write(postgres_url, 1, 10)
     environment = {
@@ -265,54 +267,40 @@ def test_a_query_node_lives_through_a_restore_whose_tables_vanish(postgres_url: 
         "IQDB_INDEX_DIR": str(tmp_path / "index"),
         "IQDB_REDIS_URL": f"redis://127.0.0.1:{free_port()}/0",
     }
-    node = ServerProcess(["query", "127.0.0.1", "0"], tmp_path / "node.log", environment)
-    try:
-        node.wait_ready()
-        with psycopg.connect(postgres_url, autocommit=True) as connection:
-            connection.execute("ALTER SCHEMA public RENAME TO elsewhere")
-            wait_until(lambda: "store_error" in node.client.get("/status").json(), 60)
+    with (
+        closing(ServerProcess(["query", "127.0.0.1", "0"], tmp_path / "node.log", environment)) as node,
+        closing(
+            ServerProcess(
+                ["api", "127.0.0.1", "0"],
+                tmp_path / "api.log",
+                environment | {"IQDB_QUERY_URLS": node.wait_ready().url},
+            )
+        ) as front_end,
+        psycopg.connect(postgres_url, autocommit=True) as connection,
+    ):
+
+        def assert_away(reason: str) -> None:
+            wait_until(lambda: reason in node.client.get("/status").json().get("store_error", ""), 60)
             assert node.client.get("/signatures/10").content == codec.to_bytes(signature(10))
-            connection.execute("ALTER SCHEMA elsewhere RENAME TO public")
-        write(postgres_url, 11, 1)
-        wait_until(lambda: node.client.get("/signatures/11").status_code == 200, 60)
-        assert "store_error" not in node.client.get("/status").json()
-        assert node.terminate() == 0
-    finally:
-        node.close()
 
+        def assert_back(image_id: int) -> None:
+            write(postgres_url, image_id, 1)
+            wait_until(lambda: node.client.get(f"/signatures/{image_id}").status_code == 200, 60)
+            assert "store_error" not in node.client.get("/status").json()
 
-def test_a_query_node_lives_through_a_restore_whose_tables_are_still_empty(
-    postgres_url: str, tmp_path: Path
-) -> None:
-    write(postgres_url, 1, 10)
-    environment = {
-        "IQDB_DATABASE_URL": postgres_url,
-        "IQDB_INDEX_DIR": str(tmp_path / "index"),
-        "IQDB_REDIS_URL": f"redis://127.0.0.1:{free_port()}/0",
-    }
-    node = ServerProcess(["query", "127.0.0.1", "0"], tmp_path / "node.log", environment)
-    front_end: ServerProcess | None = None
-    try:
-        node.wait_ready()
-        front = environment | {"IQDB_QUERY_URLS": node.url}
-        front_end = ServerProcess(["api", "127.0.0.1", "0"], tmp_path / "api.log", front).wait_ready()
+        front_end.wait_ready()
         assert front_end.client.get("/changes?since=0").status_code == 200
-        with psycopg.connect(postgres_url, autocommit=True) as connection:
-            connection.execute("CREATE TABLE kept AS SELECT * FROM iqdb_store")
-            connection.execute("DELETE FROM iqdb_store")
-            wait_until(lambda: "store_error" in node.client.get("/status").json(), 60)
-            assert "iqdb_store is empty" in node.client.get("/status").json()["store_error"]
-            assert node.client.get("/signatures/10").content == codec.to_bytes(signature(10))
-            refused = front_end.client.get("/changes?since=0")
-            assert (refused.status_code, "Retry-After" in refused.headers) == (503, True), refused.text
-            connection.execute("INSERT INTO iqdb_store SELECT * FROM kept")
-        write(postgres_url, 11, 1)
-        wait_until(lambda: node.client.get("/signatures/11").status_code == 200, 60)
+        connection.execute("ALTER SCHEMA public RENAME TO elsewhere")
+        assert_away("no store")
+        connection.execute("ALTER SCHEMA elsewhere RENAME TO public")
+        assert_back(11)
+        connection.execute("CREATE TABLE kept AS SELECT * FROM iqdb_store")
+        connection.execute("DELETE FROM iqdb_store")
+        assert_away("iqdb_store is empty")
+        refused = front_end.client.get("/changes?since=0")
+        assert (refused.status_code, "Retry-After" in refused.headers) == (503, True), refused.text
+        connection.execute("INSERT INTO iqdb_store SELECT * FROM kept")
+        assert_back(12)
         assert front_end.client.get("/changes?since=10").status_code == 200
-        assert "store_error" not in node.client.get("/status").json()
         assert front_end.terminate() == 0
         assert node.terminate() == 0
-    finally:
-        if front_end is not None:
-            front_end.close()
-        node.close()
