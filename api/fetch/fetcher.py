@@ -11,19 +11,18 @@ from __future__ import annotations
 import asyncio
 import fnmatch
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from tempfile import SpooledTemporaryFile
-from typing import BinaryIO, Final, cast
+from typing import Final
 
 import httpx
 from starlette.datastructures import UploadFile
 
 from api.fetch.addresses import is_public, resolve
 from api.fetch.failures import FetchBusy, FetchFailed, FetchRefused
-from api.ingestion.picture import BodyTooLarge
+from api.ingestion.picture import BodyTooLarge, spooled
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +32,6 @@ MAX_AT_ONCE: Final = 8
 SLOT_WAIT_S: Final = 3.0
 CONNECT_S: Final = 5.0
 """Time limit of connecting to one address of a name, seconds; less if it has many, so that all are tried."""
-SPOOL_BYTES: Final = 1024 * 1024
 _PORTS: Final = {"http": 80, "https": 443}
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
@@ -208,17 +206,15 @@ class Fetcher:
         announced = answer.headers.get("content-length", "")
         if announced.isascii() and announced.isdigit():
             self._check_size(int(announced[:18]))
-        spool = SpooledTemporaryFile(SPOOL_BYTES)  # noqa: SIM115 - the caller closes it
-        upload = UploadFile(cast("BinaryIO", spool), filename="fetched", size=0)
-        try:
-            async for chunk in answer.aiter_raw():
-                await upload.write(chunk)
-                self._check_size(upload.size or 0)
-            await upload.seek(0)
-        except BaseException:
-            spool.close()
-            raise
-        return upload
+        return await spooled(self._bounded(answer))
+
+    async def _bounded(self, answer: httpx.Response) -> AsyncIterator[bytes]:
+        """Yield the content; raises BodyTooLarge."""
+        size = 0
+        async for chunk in answer.aiter_raw():
+            size += len(chunk)
+            self._check_size(size)
+            yield chunk
 
     def _check_size(self, size: int) -> None:
         if size > self._options.max_bytes:

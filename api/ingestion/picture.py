@@ -5,14 +5,19 @@ Knows no HTTP. `api.web.reading.requests` makes these values, the hasher and the
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterable
 from dataclasses import dataclass
-from typing import Any
+from tempfile import SpooledTemporaryFile
+from typing import Any, BinaryIO, Final, cast
 
 from starlette.datastructures import UploadFile
 
 from iqdb_core.errors import IqdbError
 from iqdb_core.model import Signature
 from iqdb_core.signature import from_channels
+
+SPOOL_BYTES: Final = 1024 * 1024
+"""Up to this size a file stays in memory; larger ones wait on disk until a decoder is free."""
 
 
 class BodyTooLarge(IqdbError):
@@ -57,6 +62,20 @@ class NewImage:
     picture: Picture
     source: str | None = None
     if_absent: bool = False
+
+
+async def spooled(chunks: AsyncIterable[bytes]) -> UploadFile:
+    """Return what arrives in pieces as a file, which the caller closes."""
+    spool = SpooledTemporaryFile(SPOOL_BYTES)  # noqa: SIM115 - closed by the caller
+    try:
+        upload = UploadFile(cast("BinaryIO", spool), size=0)
+        async for chunk in chunks:
+            await upload.write(chunk)
+        await upload.seek(0)
+    except BaseException:
+        spool.close()
+        raise
+    return upload
 
 
 async def read_upload(upload: UploadFile, max_bytes: int) -> bytes:

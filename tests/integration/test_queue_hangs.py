@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from api.ingestion.ledger_threads import LIMIT_S
-from api.web.reading.multipart import SPOOL_BYTES
+from api.ingestion.picture import SPOOL_BYTES
 from tests.fixtures.cluster import running_cluster
 from tests.fixtures.noise import noise_png
 

@@ -16,9 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.access.rights import Right, right_for
 from api.ingestion.picture import BodyTooLarge
 from api.web.errors import BadRequest, BodyTimeout, TooBusy, error_response
-from api.web.reading.body import FORM, JSON, content_kind, has_body
+from api.web.reading.body import FORM, JSON, MISTAKEN, content_kind, has_body
 from api.web.reading.parameters import MAX_JSON_BYTES
-from api.web.reading.raw_body import MISTAKEN
 from iqdb_core.errors import IqdbError
 
 WORDS_MAX_BYTES: Final = MAX_JSON_BYTES

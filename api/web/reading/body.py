@@ -1,4 +1,8 @@
-"""The body of a request, read once: peek at its first bytes, then read it whole or as it arrives."""
+"""The body of a request, read once: peek at its first bytes, then read it whole or as it arrives.
+
+A picture may be the whole body: `curl --data-binary @a.jpg -H 'Content-Type: image/jpeg'`. Without that
+header curl declares the body to be a form, a common mistake that is explained.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,19 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 
 from api.ingestion.picture import BodyTooLarge
+from api.web.errors import BadRequest
 from iqdb_core.errors import IqdbError
 
 MULTIPART: Final = "multipart/form-data"
 FORM: Final = "application/x-www-form-urlencoded"
 JSON: Final = "application/json"
+_RAW_TYPES: Final = frozenset({"application/octet-stream", "binary/octet-stream"})
+_LOOK_BYTES: Final = 512
+_TEXT: Final = frozenset(range(0x20, 0x7F)) | {9, 10, 13}
+MISTAKEN: Final = (
+    "the body is not the form that its Content-Type says; if it is a picture, say so:"
+    " curl --data-binary @FILE -H 'Content-Type: image/jpeg', or send it as a form: curl -F file=@FILE"
+)
 
 
 class Body:
@@ -79,6 +91,17 @@ async def disconnected(request: Request) -> None:
 def content_kind(headers: Headers) -> str:
     """Return the media type of a body, in lower case and without parameters."""
     return headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def is_picture_type(kind: str) -> bool:
+    """Return whether a body of this media type is a picture; its content decides the format."""
+    return kind.startswith("image/") or kind in _RAW_TYPES
+
+
+def require_form(first: bytes) -> None:
+    """Raise BadRequest with advice if a body is declared to be a form but begins like a file."""
+    if any(byte not in _TEXT for byte in first[:_LOOK_BYTES]):
+        raise BadRequest(MISTAKEN)
 
 
 def begins_json(first: bytes) -> bool:

@@ -16,13 +16,12 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.datastructures import UploadFile
 
+from api.ingestion.picture import SPOOL_BYTES
 from api.web.errors import BadRequest
 from api.web.reading.body import Body
 
 PICTURE: Final = "file"
 """The part that is the picture, whatever its headers say."""
-SPOOL_BYTES: Final = 1024 * 1024
-"""Up to this size a file stays in memory; larger ones wait on disk until a decoder is free."""
 MAX_HEADER_BYTES: Final = 8 * 1024
 
 Items = list[tuple[str, str | UploadFile]]

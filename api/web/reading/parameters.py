@@ -15,11 +15,20 @@ import orjson
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
+from api.ingestion.picture import spooled
 from api.web.answers import Dialect
 from api.web.errors import BadRequest
-from api.web.reading.body import FORM, JSON, MULTIPART, Body, begins_json, content_kind
+from api.web.reading.body import (
+    FORM,
+    JSON,
+    MULTIPART,
+    Body,
+    begins_json,
+    content_kind,
+    is_picture_type,
+    require_form,
+)
 from api.web.reading.multipart import PICTURE, read_form
-from api.web.reading.raw_body import is_picture_type, raw_upload, require_form
 
 MAX_FORM_FIELDS: Final = 16
 MAX_FIELD_BYTES: Final = 64 * 1024
@@ -145,7 +154,7 @@ async def parameters(request: Request) -> Parameters:
         require_form(first)
         return Parameters(Dialect.DANBOORU, _merged(values, await _form_values(body)))
     if is_picture_type(kind) or not kind:
-        return Parameters(Dialect.DANBOORU, values).with_upload(await raw_upload(body))
+        return Parameters(Dialect.DANBOORU, values).with_upload(await spooled(body.chunks()))
     raise BadRequest(f"a body of type {kind!r} is not understood; send a form, JSON or a picture")
 
 
