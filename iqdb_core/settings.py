@@ -8,6 +8,7 @@ environment is read when they call `Settings.read`.
 
 from __future__ import annotations
 
+import os
 from typing import Any, Final, Self
 
 from pydantic import ValidationError, ValidationInfo, field_validator, model_validator
@@ -341,6 +342,11 @@ class Settings(BaseSettings):
         if info.field_name == "token" and not value.isprintable():
             raise ValueError
         return value
+
+    @field_validator("database_url", "index_dir", "token_file", "pictures")
+    @classmethod
+    def _with_home(cls, value: str) -> str:
+        return os.path.expanduser(value)  # noqa: PTH111 - shells leave `--db=~/a.sqlite` as it is
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:

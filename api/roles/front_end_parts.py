@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -98,8 +97,7 @@ def _page_of(settings: Settings) -> PageOptions:
     pictures = None
     if settings.pictures:
         pictures = Thumbnails(
-            # Not Path.expanduser: it raises if the home is not known.
-            PictureFolder(Path(os.path.expanduser(settings.pictures)), file_of(settings.database_url)),  # noqa: PTH111
+            PictureFolder(Path(settings.pictures), file_of(settings.database_url)),
             limits=DecodeLimits(max_pixels=settings.max_pixels),
             max_bytes=settings.max_upload_bytes,
         )

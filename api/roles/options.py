@@ -153,7 +153,7 @@ def _word(text: str) -> str:
 
 
 def _path(text: str) -> Path:
-    return Path(_word(text))
+    return Path(os.path.expanduser(_word(text)))  # noqa: PTH111 - that of Path fails for a file named ~x
 
 
 _PARSERS: Final = ((str, _word), (list[str], _word), (Path, _path), (list[Path], _path))

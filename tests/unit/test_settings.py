@@ -26,6 +26,14 @@ def test_options_win_over_the_environment_and_that_over_defaults(monkeypatch: py
     assert (settings.max_pixels, settings.token, settings.link, settings.sweep_s) == (5, "secret", "", 0.5)
 
 
+def test_a_home_is_found_where_shells_leave_it_to_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/homes/me")
+    monkeypatch.setenv("IQDB_TOKEN_FILE", "~/tokens")
+    settings = Settings.read(database_url="~/a.sqlite", index_dir="~nobody-of-this-name/b")
+    assert (settings.database_url, settings.token_file) == ("/homes/me/a.sqlite", "/homes/me/tokens")
+    assert settings.index_dir == "~nobody-of-this-name/b"
+
+
 def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IQDB_MAX_PIXELS", "")
     assert Settings.read().max_pixels == 100_000_000
