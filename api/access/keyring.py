@@ -125,8 +125,8 @@ def parse_tokens(text: str) -> tuple[Token, ...]:
     for number, item in enumerate(text.replace(",", " ").split(), 1):
         right, separator, token = item.partition(":")
         if not separator:
-            raise WrongUsage(f"token {number} is not of the form RIGHT:TOKEN")
-        tokens.append(create_token(right, token, f"token {number}"))
+            raise WrongUsage(f"token {number} of IQDB_TOKENS is not of the form RIGHT:TOKEN")
+        tokens.append(create_token(right, token, f"token {number} of IQDB_TOKENS"))
     return tuple(tokens)
 
 
@@ -141,9 +141,9 @@ def read_tokens(file: Path) -> tuple[Token, ...]:
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except OSError as exc:
-        raise WrongUsage(f"the token file cannot be read: {exc.strerror}") from exc
+        raise WrongUsage(f"the token file (--token-file) cannot be read: {exc.strerror}") from exc
     except UnicodeDecodeError as exc:
-        raise WrongUsage("the token file is not UTF-8 text") from exc
+        raise WrongUsage("the token file (--token-file) is not UTF-8 text") from exc
     tokens = []
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.lstrip().startswith("#"):

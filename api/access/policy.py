@@ -176,9 +176,9 @@ def anonymous_right(host: str, keyring: Keyring, *, is_open: bool, is_private: b
         With these settings nobody could do anything.
     """
     if is_private and is_open:
-        raise WrongUsage("'open' lets everyone write and 'private' lets nobody read: choose one")
+        raise WrongUsage("--open lets everyone write and --private lets nobody read: choose one")
     if is_private and not keyring:
-        raise WrongUsage("'private' needs tokens; give some as 'tokens' or in 'token_file'")
+        raise WrongUsage("--private needs tokens: IQDB_TOKEN, IQDB_TOKENS or --token-file")
     rest = Right.WRITE if is_open else Right.NONE if is_private else Right.READ
     # Even if there are no tokens yet: the decision must also hold once the file gets its first.
     if keyring.is_configured or is_private or not is_loopback(host):

@@ -52,7 +52,7 @@ class PictureFolder:
         except (OSError, ValueError, RuntimeError):  # RuntimeError: links in a circle
             is_readable = False
         if not is_readable:
-            raise WrongUsage(f"'pictures' is a folder that can be read, not {str(folder)!r}")
+            raise WrongUsage(f"--pictures is a folder that can be read, not {str(folder)!r}")
 
     def find(self, source: str) -> FileVersion | None:
         """Return the file that a source names, absolute or relative to the folder; None if there is none.

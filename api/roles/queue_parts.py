@@ -152,7 +152,7 @@ def query_urls_of(settings: Settings) -> list[str]:
         parts = split_web_address(url.removeprefix(PREFIX))
         if parts is None or (url.startswith(PREFIX) and parts.scheme != "http"):
             raise WrongUsage(
-                f"'query_urls' are addresses like http://HOST:PORT or dns+http://NAME:PORT, unlike {url!r}"
+                f"--query-urls are addresses like http://HOST:PORT or dns+http://NAME:PORT, unlike {url!r}"
             )
     return urls
 

@@ -26,7 +26,7 @@ from iqdb_core.errors import WrongUsage
 )
 @pytest.mark.parametrize("name", ["link", "thumbnail"])
 def test_an_address_that_cannot_be_one_is_refused(name: str, template: str) -> None:
-    with pytest.raises(WrongUsage, match=f"'{name}'"):
+    with pytest.raises(WrongUsage, match=f"--{name} "):
         PageOptions(**{name: template})
 
 

@@ -82,7 +82,7 @@ def test_a_file_that_became_another_is_not_read(folder: PictureFolder, tmp_path:
 def test_a_path_that_is_no_folder_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "circle").symlink_to(tmp_path / "circle")
-    with pytest.raises(WrongUsage, match="'pictures' is a folder"):
+    with pytest.raises(WrongUsage, match="--pictures is a folder"):
         PictureFolder(tmp_path / name)
 
 

@@ -59,7 +59,7 @@ class PageOptions:
             if not template:
                 continue
             if "{id}" not in template:
-                raise WrongUsage(f"'{name}' is an address with '{{id}}' in it, not {template!r}")
+                raise WrongUsage(f"--{name} is an address with '{{id}}' in it, not {template!r}")
             _origin_of(name, template)
 
     def headers(self) -> dict[str, str]:
@@ -117,5 +117,5 @@ def _origin_of(name: str, template: str) -> str:
     """Return the scheme and host of an address, fit to be a source of a Content-Security-Policy."""
     parts = split_web_address(template)
     if parts is None or "@" in parts.netloc:
-        raise WrongUsage(f"'{name}' begins with https:// or http:// and a host, unlike {template!r}")
+        raise WrongUsage(f"--{name} begins with https:// or http:// and a host, unlike {template!r}")
     return f"{parts.scheme}://{parts.netloc}"
