@@ -44,14 +44,15 @@ def prepare_at_start(
                 tell_store_id(check(settings()))
             except (ConfigError, StoreInvalid) as error:
                 end(error)
-            # Celery recommends, at each lost connection, a setting that was chosen otherwise.
-            warnings.simplefilter("ignore", CPendingDeprecationWarning)
             _make_no_folder()
             end_in_time(sender.hostname, settings().task_time_limit_s + LEAVE_S)
             warm_up()  # before the fork: a child that replaces a killed one finds its kernels loaded
 
     def say_ready(sender: Any, **_: Any) -> None:
         if sender.app is app:
+            # At each lost connection Celery recommends a setting that was chosen otherwise. Not ignored
+            # earlier, since Celery turns these warnings on when it sets up its log.
+            warnings.simplefilter("ignore", CPendingDeprecationWarning)
             sys.stdout.write(f"iqdb: worker is ready, decoding in {sender.pool.num_processes} processes\n")
             sys.stdout.flush()
 
