@@ -133,12 +133,12 @@ class Fetcher:
                     return await self._read(answer, url)
                 location = answer.headers.get("location")
             if not location:
-                raise FetchFailed(f"{_host(url)} redirects without an address")
+                raise FetchFailed(f"the server {_host(url)} redirects without an address")
             following = self._parse(str(_joined(url, location)))
             if url.scheme == "https" and following.scheme == "http":
-                raise FetchRefused(f"{_host(url)} redirects from https to http")
+                raise FetchRefused(f"the server {_host(url)} redirects from https to http")
             url = following
-        raise FetchFailed(f"{_host(url)} redirects more than {MAX_REDIRECTS} times")
+        raise FetchFailed(f"the server {_host(url)} redirects more than {MAX_REDIRECTS} times")
 
     async def _answer(self, url: httpx.URL, addresses: Sequence[str]) -> httpx.Response:
         """Return the unread answer of the first address that connects; raises the error of the last."""
@@ -161,7 +161,7 @@ class Fetcher:
             return await self._client.send(request, stream=True)
         except (httpx.InvalidURL, ValueError):
             # httpx parses the address of a redirect even if it does not follow it.
-            raise FetchFailed(f"{_host(url)} redirects to an invalid address") from None
+            raise FetchFailed(f"the server {_host(url)} redirects to an invalid address") from None
 
     def _parse(self, text: str) -> httpx.URL:
         if len(text) > MAX_URL:
@@ -179,7 +179,7 @@ class Fetcher:
             raise FetchRefused("only the usual ports of http and https are fetched from")
         name = host.rstrip(".").lower()
         if self._options.hosts and not any(fnmatch.fnmatchcase(name, one) for one in self._options.hosts):
-            raise FetchRefused(f"{host} is not one of the hosts that this server fetches from")
+            raise FetchRefused(f"the host {host} is not one of those that this server fetches from")
         return url
 
     async def _addresses_of(self, url: httpx.URL) -> list[str]:
@@ -189,7 +189,7 @@ class Fetcher:
         except (OSError, UnicodeError):
             raise FetchFailed(f"there is no host {_host(url)}") from None
         if not addresses or (not self._options.private and not all(map(is_public, addresses))):
-            raise FetchRefused(f"{_host(url)} is not on the public internet")
+            raise FetchRefused(f"the server {_host(url)} is not on the public internet")
         return addresses
 
     def _referer(self, host: str) -> dict[str, str]:
@@ -200,9 +200,9 @@ class Fetcher:
 
     async def _read(self, answer: httpx.Response, url: httpx.URL) -> UploadFile:
         if answer.status_code != httpx.codes.OK:
-            raise FetchFailed(f"{_host(url)} answered {answer.status_code}")
+            raise FetchFailed(f"the server {_host(url)} answered {answer.status_code}")
         if answer.headers.get("content-encoding", "identity").lower() != "identity":
-            raise FetchFailed(f"{_host(url)} sent a compressed answer without being asked to")
+            raise FetchFailed(f"the server {_host(url)} sent a compressed answer without being asked to")
         announced = answer.headers.get("content-length", "")
         if announced.isascii() and announced.isdigit():
             self._check_size(int(announced[:18]))
@@ -230,4 +230,4 @@ def _joined(url: httpx.URL, location: str) -> httpx.URL:
     try:
         return url.join(location)
     except (httpx.InvalidURL, ValueError):
-        raise FetchFailed(f"{_host(url)} redirects to an invalid address") from None
+        raise FetchFailed(f"the server {_host(url)} redirects to an invalid address") from None
