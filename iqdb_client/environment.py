@@ -41,6 +41,8 @@ def new_http(
         base_url = httpx.URL(url.rstrip("/"))
     except (httpx.InvalidURL, UnicodeError) as error:
         raise ClientError(f"the address of the server is invalid: {error}") from error
+    if base_url.scheme not in {"http", "https"} or not base_url.raw_host:
+        raise ClientError(f"the address of a server looks like http://HOST:PORT, unlike {url!r}")
     timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, contact_s))
     # Reading the certificates that this machine trusts takes longer than many a request. HTTP needs none.
     verify = True if base_url.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

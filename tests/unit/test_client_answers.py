@@ -62,22 +62,6 @@ def test_all_deletes_are_sent_though_some_are_late() -> None:
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("before", ["", "ftp://"], ids=["bare", "ftp"])
-def test_what_can_never_be_sent_is_not_tried_again(before: str) -> None:
-    waits: list[str] = []
-
-    async def scenario() -> None:
-        async with HttpPeer(lambda *_: (200, {}, b"{}")) as peer:
-            url = before + peer.url.removeprefix("http://")
-            async with AsyncClient(url, on_wait=lambda cause, _: waits.append(cause)) as client:
-                with pytest.raises(ClientError) as told:
-                    await client.status()
-            assert not told.value.retryable
-
-    asyncio.run(scenario())
-    assert waits == []
-
-
 @pytest.mark.parametrize("kind", [Client, AsyncClient])
 @pytest.mark.parametrize("token", ["sec\udcff", "secret\n", "sec\nret", "sec\x01ret", "secret ", " secret"])
 def test_a_token_that_no_server_can_have_is_told_when_the_client_is_made_and_not_shown(
