@@ -12,7 +12,7 @@ from api.metrics.instruments import Instruments
 from api.roles.database_file import file_of
 from api.roles.index_ahead import PLAIN_CHANGES, IndexAhead, opened_index
 from api.roles.messages import say
-from api.roles.progress import COMPILING, LOCKED, ProgressLine
+from api.roles.progress import COMPILING, WAITING, ProgressLine
 from api.web.loading import OnFailure, Startup
 from iqdb_core import index as index_room
 from iqdb_core.compiling import Compilation, Room
@@ -114,7 +114,7 @@ def open_database(settings: Settings, startup: Startup[Any], ahead: IndexAhead) 
     `ahead` gets the images of a file that is opened for the first time.
     """
     startup.step("opening the database")
-    with ProgressLine("preparing the database", if_silent=LOCKED) as line:
+    with ProgressLine("preparing the database", if_silent=WAITING) as line:
 
         def progress(done: int, total: int) -> None:
             startup.step(f"prepared {done:,} of {total:,} images")

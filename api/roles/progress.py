@@ -9,7 +9,7 @@ import time
 from typing import Final, Self, TextIO
 
 COMPILING: Final = "preparing for this machine, which takes half a minute, once"
-LOCKED: Final = "waiting for the database; another program may have locked it"
+WAITING: Final = "waiting for the database: it is busy, locked by another program, or away"
 _SILENT_S: Final = 2.0
 _REDRAW_S = 0.5
 _WIDTH = 30

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from api.roles.progress import LOCKED
+from api.roles.progress import WAITING
 from tests.fixtures import pictures
 from tests.fixtures.command_line import Running, run
 from tests.fixtures.stores import IqdbFile
@@ -74,6 +74,6 @@ def test_a_command_says_that_it_waits_for_a_locked_database(database: IqdbFile) 
     with closing(sqlite3.connect(database.path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         with Running("status", folder=database.path.parent) as command:
-            wait_until(lambda: LOCKED in command.errors(), PATIENCE_S, what="it says what it waits for")
+            wait_until(lambda: WAITING in command.errors(), PATIENCE_S, what="it says what it waits for")
             other.execute("ROLLBACK")
-            assert (command.wait_end(), command.errors()) == (0, f"{LOCKED}\n")
+            assert (command.wait_end(), command.errors()) == (0, f"{WAITING}\n")

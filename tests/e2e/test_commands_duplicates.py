@@ -111,7 +111,8 @@ class Terminal(io.StringIO):
 
 def on_a_terminal(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> list[str]:
     """Run a command, to which everything seems to take long, and return the lines that are seen."""
-    monkeypatch.setattr(ProgressLine.__init__, "__kwdefaults__", {"stream": None, "delay_s": 0})
+    defaults = ProgressLine.__init__.__kwdefaults__
+    monkeypatch.setattr(ProgressLine.__init__, "__kwdefaults__", {**defaults, "delay_s": 0})
     monkeypatch.setattr("api.roles.progress._REDRAW_S", 0)
     terminal = Terminal()
     with redirect_stdout(terminal), redirect_stderr(terminal), suppress(SystemExit):

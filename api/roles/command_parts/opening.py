@@ -15,7 +15,7 @@ from api.roles.command_parts.files import is_file, is_handed, is_there, path_of,
 from api.roles.command_parts.reasons import reason_of
 from api.roles.command_parts.show import say
 from api.roles.command_parts.target import Target
-from api.roles.progress import LOCKED, ProgressLine
+from api.roles.progress import WAITING, ProgressLine
 from iqdb_client import ClientError, Unauthorized, Unavailable
 from iqdb_client.errors import cause_of
 from iqdb_core.errors import ConfigError, ImageError, InvalidHash, SearchUnavailable, WrongUsage
@@ -100,7 +100,7 @@ def opened_database(settings: Settings, *, make: bool = False) -> Iterator[Datab
     if is_new and not make:
         raise ConfigError(f"there is no database {path}; 'iqdb add' makes one, --db names another")
     with (
-        ProgressLine("reading the database", if_silent=LOCKED) as line,
+        ProgressLine("reading the database", if_silent=WAITING) as line,
         DatabaseTarget(settings.database_url, max_pixels=settings.max_pixels, progress=line) as database,
     ):
         line.close()

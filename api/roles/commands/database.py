@@ -9,7 +9,7 @@ import typer
 from api.roles.interrupts import interrupted_by_signals
 from api.roles.messages import say
 from api.roles.options import with_settings
-from api.roles.progress import LOCKED, ProgressLine
+from api.roles.progress import WAITING, ProgressLine
 from iqdb_core.settings import Settings
 
 app = typer.Typer()
@@ -21,7 +21,7 @@ def upgrade(settings: Settings) -> None:
     """Create or upgrade the database's tables, then end."""
     from iqdb_core.store import open_store  # noqa: PLC0415 - help should not load SQLAlchemy
 
-    with ProgressLine("preparing the database", if_silent=LOCKED) as line:
+    with ProgressLine("preparing the database", if_silent=WAITING) as line:
         store = open_store(settings.database_url, progress=line)
     say(f"the database is ready, with {store.live_count():,} images")
     store.close()
@@ -40,7 +40,7 @@ def migrate(
     again = "interrupted; run the same command again to go on"
     with (
         interrupted_by_signals(lambda: say(again)),
-        ProgressLine("copying images", delay_s=0, if_silent=LOCKED) as line,
+        ProgressLine("copying images", delay_s=0, if_silent=WAITING) as line,
     ):
         result = copy_store(source, target, progress=line)
     again = "went on with an interrupted copy; " if result.resumed and result.copied else ""

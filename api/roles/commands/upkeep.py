@@ -20,7 +20,7 @@ from api.roles.command_parts.opening import opened, opened_database
 from api.roles.interrupts import interrupted_by_signals
 from api.roles.options import LOCAL, TARGET, with_settings
 from api.roles.printable import printable
-from api.roles.progress import LOCKED, ProgressLine
+from api.roles.progress import WAITING, ProgressLine
 from iqdb_client import Image
 from iqdb_core.errors import WrongUsage
 from iqdb_core.settings import Settings
@@ -194,7 +194,7 @@ def backup(
 
     if file == Path("-"):
         raise WrongUsage("a backup cannot be written to standard output")
-    with ProgressLine("copying", if_silent=LOCKED) as line:
+    with ProgressLine("copying", if_silent=WAITING) as line:
         count = back_up_older(settings.database_url, file, line)
         if count is None:
             with opened_database(settings) as database:
