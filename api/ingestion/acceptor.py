@@ -17,7 +17,7 @@ from typing import Final
 
 from api.ingestion.ledger_threads import LedgerThreads
 from iqdb_core.errors import QueueFull, QueueRefused, QueueUnavailable, StoreUnavailable
-from iqdb_core.jobs import Accepted, JobLedger, Lane, QueueLimits, Submission
+from iqdb_core.jobs import Accepted, JobLedger, Lane, Submission
 
 log = logging.getLogger(__name__)
 
@@ -52,31 +52,6 @@ class JobAcceptor:
         self._task: asyncio.Task[None] | None = None
         self._roomy_until_s = 0.0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="accept")
-
-    @property
-    def store_id(self) -> str:
-        """Name of the store that jobs are for; empty while it is not known."""
-        return self._ledger.store_id
-
-    @property
-    def limits(self) -> QueueLimits:
-        """What the queue may hold."""
-        return self._ledger.limits
-
-    @property
-    def most_bytes(self) -> int:
-        """A larger payload is never accepted, however empty the queue is."""
-        return self._ledger.most_bytes
-
-    @property
-    def refusal(self) -> QueueRefused | None:
-        """Why the queue refuses jobs although it answers; None if it does not."""
-        return self._ledger.refusal
-
-    @property
-    def risk(self) -> str:
-        """Why accepted jobs may be lost; '' if nothing is known to be wrong."""
-        return self._ledger.risk
 
     async def accept(self, submissions: Sequence[Submission]) -> list[Accepted]:
         """Accept all of `submissions` or none; on return they are durable.

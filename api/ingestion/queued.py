@@ -29,7 +29,7 @@ from iqdb_core.errors import (
     QueueUnavailable,
     SearchUnavailable,
 )
-from iqdb_core.jobs import Job, JobPage, JobReader, JobState, Lane, Submission
+from iqdb_core.jobs import Job, JobLedger, JobPage, JobState, Lane, Submission
 from iqdb_core.model import Signature
 
 _READS: Final = 8
@@ -46,7 +46,7 @@ class QueueIngestion:
 
     Parameters
     ----------
-    ledger : JobReader
+    ledger : JobLedger
     threads : LedgerThreads
         For calls to the ledger.
     acceptor : JobAcceptor
@@ -67,7 +67,7 @@ class QueueIngestion:
     def __init__(
         self,
         *,
-        ledger: JobReader,
+        ledger: JobLedger,
         threads: LedgerThreads,
         acceptor: JobAcceptor,
         completion: CompletionWaiter,
@@ -86,8 +86,8 @@ class QueueIngestion:
         self._applied = MergedWaits(search, timeout_s)
         self._hash_channels = hash_channels
         self._max_upload_bytes = max_upload_bytes
-        self._group_jobs = min(GROUP_JOBS, acceptor.limits.max_jobs)
-        self._delete_jobs = min(GROUP_JOBS, acceptor.limits.reserved_jobs)
+        self._group_jobs = min(GROUP_JOBS, ledger.limits.max_jobs)
+        self._delete_jobs = min(GROUP_JOBS, ledger.limits.reserved_jobs)
         self._timeout_s = timeout_s
         self._reads = asyncio.Semaphore(_READS)
 
@@ -174,7 +174,7 @@ class QueueIngestion:
 
     async def status(self) -> dict[str, Any]:
         """See `Ingestion`."""
-        store_id = self._acceptor.store_id
+        store_id = self._ledger.store_id
         named = {"store_id": store_id} if store_id else {}
         return named | await self._queue_status()
 
@@ -188,10 +188,10 @@ class QueueIngestion:
         except QueueUnavailable as error:
             # The part after the colon names the machine.
             return {"queue": {"state": "away", "message": str(error).partition(":")[0]}}
-        refusal = self._acceptor.refusal
+        refusal = self._ledger.refusal
         state = {"state": "refuses", "message": refusal.mistake} if refusal else {"state": "ready"}
-        if self._acceptor.risk and not refusal:
-            state["message"] = f"accepted images are lost if Redis ends: {self._acceptor.risk}"
+        if self._ledger.risk and not refusal:
+            state["message"] = f"accepted images are lost if Redis ends: {self._ledger.risk}"
         return {
             "queue": {
                 **state,
@@ -221,7 +221,7 @@ class QueueIngestion:
 
     def _group_bytes(self) -> int:
         """Return the size limit of one group of a batch: for a small queue, half of what that can hold."""
-        return min(GROUP_BYTES, self._acceptor.most_bytes // 2)
+        return min(GROUP_BYTES, self._ledger.most_bytes // 2)
 
     async def _submission(self, new: NewImage, lane: Lane) -> Submission:
         picture = new.picture
@@ -232,7 +232,7 @@ class QueueIngestion:
                 new.image_id, picture, lane=lane, source=new.source, if_absent=new.if_absent
             )
         async with self._reads:
-            data = await read_upload(picture, min(self._max_upload_bytes, self._acceptor.most_bytes))
+            data = await read_upload(picture, min(self._max_upload_bytes, self._ledger.most_bytes))
             await picture.close()  # it may be in memory, and a batch waits long for its end
         return Submission.of_image(new.image_id, data, lane=lane, source=new.source, if_absent=new.if_absent)
 
