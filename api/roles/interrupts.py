@@ -10,10 +10,14 @@ from __future__ import annotations
 import os
 import select
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
+
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
 
 INTERRUPTED: Final = 130
 """The exit code."""
@@ -36,7 +40,19 @@ def interrupted_by_signals(last_words: Callable[[], None] = lambda: None) -> Ite
         raised.append(number)
         raise KeyboardInterrupt
 
+    def drop(dropped: UnraisableHookArgs) -> None:
+        """End where Python drops what `end` raised, as in a callback from C."""
+        if not isinstance(dropped.exc_value, KeyboardInterrupt):
+            hook(dropped)
+            return
+        try:
+            tell()
+        finally:
+            os._exit(INTERRUPTED)
+
+    hook = sys.unraisablehook
     with _ending_in_time(end, last_words, is_tidying=lambda: bool(raised)) as tell:
+        sys.unraisablehook = drop
         try:
             yield
         except KeyboardInterrupt:
@@ -48,6 +64,8 @@ def interrupted_by_signals(last_words: Callable[[], None] = lambda: None) -> Ite
             # Python makes this of what the handler raised while a compiled function was called.
             tell()
             raise KeyboardInterrupt from error
+        finally:
+            sys.unraisablehook = hook
 
 
 @contextmanager

@@ -118,6 +118,32 @@ def test_an_interruption_of_a_call_of_compiled_code_is_one() -> None:
         programs.end(process)
 
 
+DROPPING = """
+import os, signal
+from api.roles import interrupts
+
+class Dropping:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(9):
+            pass
+
+with interrupts.interrupted_by_signals(lambda: print("interrupted", flush=True)):
+    Dropping()
+    print("went on", flush=True)
+"""
+
+
+def test_an_interruption_that_python_drops_ends_the_command() -> None:
+    process = programs.start(DROPPING)
+    try:
+        assert process.wait(PATIENCE_S) == INTERRUPTED
+        assert process.stdout is not None
+        assert process.stdout.read() == "interrupted\n"
+    finally:
+        programs.end(process)
+
+
 @pytest.mark.parametrize(("program", "imported"), [("api", "typer"), ("worker", "celery")])
 def test_ctrl_c_while_a_program_is_imported_shows_no_traceback(
     tmp_path: Path, program: str, imported: str
