@@ -48,6 +48,8 @@ def naive_copies(
         logit = table.SCALE * weighed + table.OFFSET - math.log(10_000)
         if score < 75:
             logit = min(logit, 9.3) + math.log1p(max(logit - 9.3, 0.0))
+        if score < 40:
+            logit = min(logit, 0.0) + math.log1p(max(logit, 0.0))
         found.append(NaiveCopy(match.image_id, match.score, logit, max(0.0, itself / math.log(2))))
     return sorted(
         (

@@ -31,7 +31,7 @@ from iqdb_core.model import (
 )
 from iqdb_core.signature import DecodeLimits, from_channels, read_query
 from tests.fixtures.decoded import photo_signatures
-from tests.fixtures.index_rows import index_of
+from tests.fixtures.index_rows import index_of, realistic_rows, signature_at
 from tests.fixtures.pictures import photos
 from tests.naive_copies import naive_copies, naive_evidence
 
@@ -159,6 +159,31 @@ def test_a_whole_picture_that_scores_little_comes_no_sooner_than_a_certain_part(
     assert (likelihoods(screenshot) > CERTAIN).all()
     assert screenshot[0] < log_odds(evidence[1:], np.array([90.0]), 20_000, is_plain=False)[0]
     assert screenshot[0] < log_odds(evidence[:1], np.array([75.0]), 20_000)[0] - 3
+
+
+def test_a_match_that_scores_next_to_nothing_is_not_likely_whatever_it_shares() -> None:
+    evidence = np.array([550.0, 700.0])
+    low, enough = (log_odds(evidence, np.full(2, score), 20_000) for score in (39.9, 40.0))
+    assert (likelihoods(enough) > CERTAIN).all()
+    assert (likelihoods(low) < 0.95).all()
+    assert low[0] < low[1]
+
+
+def test_two_pictures_that_share_fine_colour_at_one_place_only_are_not_likely_to_be_the_same() -> None:
+    random = np.random.default_rng(6)
+    rows = realistic_rows(random, 300)
+    strangers = [signature_at(*rows, row) for row in range(300)]
+    own, other = (one.signed_positions().copy() for one in strangers[:2])
+    own[1:, :20] = other[1:, :20] = random.permutation(np.arange(5_000, 16_000))[:40].reshape(2, 20)
+    asked, found = (
+        Signature((level, 0.02, 0.01), np.sort(positions).astype("<i2").tobytes())
+        for level, positions in ((0.2, own), (0.9, other))
+    )
+    with index_of([*strangers[1:], found]) as index:
+        (match, *_) = index.find_copies([QuerySignature(asked)], limit=1).matches
+    assert match.image_id == 299
+    assert match.score < 40
+    assert 0.5 < match.likelihood < LIKELY
 
 
 @pytest.fixture(scope="module")

@@ -67,6 +67,10 @@ _FULL_SCORE: Final = 75.0
 """From this score on a match is taken to show the whole picture as it is. One that shares much but scores
 less, like another screenshot of the same app, is treated like a match of a part, and comes no sooner than the
 picture in the screenshot. Chosen on screenshots of 54 pictures."""
+_LEAST_SCORE: Final = 40.0
+"""A match that scores less counts little more than even odds, whatever it shares: two nearly flat pictures with
+the same thin line have tens of rare coefficients in common. Chosen on 85 pictures: of the best matches below
+it, two in five were right, at any likelihood."""
 _LATE_COST: Final = 1.0
 """What uncropped pictures and the parts after `FIRST_PARTS` lose, in log odds: they are seldom right."""
 
@@ -267,6 +271,13 @@ def log_odds(
     """
     weighed = evidence + SCORE_WEIGHT * trust * scores - np.where(is_plain, 0.0, PART_PENALTY)
     logits: NDArray[np.float64] = SCALE * weighed + OFFSET - np.log(max(image_count, _FEWEST_IMAGES))
-    damped: NDArray[np.float64] = np.minimum(logits, _SURE) + np.log1p(np.maximum(logits - _SURE, 0.0))
     is_full = is_plain & (scores >= _FULL_SCORE)
-    return np.where(is_full, logits, damped) - np.where(is_late, _LATE_COST, 0.0)
+    logits = np.where(is_full, logits, _damped(logits, _SURE))
+    logits = np.where(scores < _LEAST_SCORE, _damped(logits, 0.0), logits)
+    return logits - np.where(is_late, _LATE_COST, 0.0)
+
+
+def _damped(logits: NDArray[np.float64], most: float) -> NDArray[np.float64]:
+    """Return log odds of which what is above `most` counts little; their order stays."""
+    damped: NDArray[np.float64] = np.minimum(logits, most) + np.log1p(np.maximum(logits - most, 0.0))
+    return damped
