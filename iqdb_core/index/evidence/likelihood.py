@@ -68,9 +68,9 @@ _FULL_SCORE: Final = 75.0
 less, like another screenshot of the same app, is treated like a match of a part, and comes no sooner than the
 picture in the screenshot. Chosen on screenshots of 54 pictures."""
 _LEAST_SCORE: Final = 40.0
-"""A match that scores less counts little more than even odds, whatever it shares: two nearly flat pictures with
-the same thin line have tens of rare coefficients in common. Chosen on 85 pictures: of the best matches below
-it, two in five were right, at any likelihood."""
+"""A match that scores less counts little more than even odds, whatever it shares: two nearly flat pictures
+with the same thin line have tens of rare coefficients in common. Chosen on 85 pictures: of the best matches
+below it, two in five were right, at any likelihood."""
 _LATE_COST: Final = 1.0
 """What uncropped pictures and the parts after `FIRST_PARTS` lose, in log odds: they are seldom right."""
 
