@@ -409,6 +409,12 @@ class AsyncClient:
     async def _run(self, call: Call[T]) -> T:
         return _result(call, await self._answer(call))
 
+    async def _sent(self, request: httpx.Request, *, is_stream: bool) -> httpx.Response:
+        try:
+            return await self._http.send(request, stream=is_stream)
+        except AttributeError as error:  # of uvloop's transport, for a connection that is reset at once
+            raise httpx.ConnectError("the connection was reset", request=request) from error
+
     async def _answer(self, call: Call[Any], *, is_stream: bool = False) -> httpx.Response:
         start, tries = time.monotonic(), 0
         while True:
@@ -418,7 +424,7 @@ class AsyncClient:
                 usual = self._http.timeout
                 content = await asyncio.to_thread(call.content, usual) if call.files else call.content(usual)
                 request = self._http.build_request(call.method, call.path, **content)
-                answer = await self._http.send(request, stream=is_stream)
+                answer = await self._sent(request, is_stream=is_stream)
                 self._retries.is_reached = True
                 if answer.status_code not in BUSY:
                     return answer

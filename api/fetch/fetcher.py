@@ -162,6 +162,8 @@ class Fetcher:
         except (httpx.InvalidURL, ValueError):
             # httpx parses the address of a redirect even if it does not follow it.
             raise FetchFailed(f"the server {_host(url)} redirects to an invalid address") from None
+        except AttributeError as error:  # of uvloop's transport, for a connection that is reset at once
+            raise httpx.ConnectError("the connection was reset", request=request) from error
 
     def _parse(self, text: str) -> httpx.URL:
         if len(text) > MAX_URL:

@@ -153,6 +153,8 @@ class QueryNode:
             raise NodeTrouble(NodeState.AWAY, f"no answer within {limit_s:g} seconds") from None
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             raise NodeTrouble(NodeState.AWAY, str(error) or type(error).__name__) from error
+        except AttributeError as error:  # of uvloop's transport, for a connection that is reset at once
+            raise NodeTrouble(NodeState.AWAY, "it closed the connection") from error
         finally:
             self.in_flight -= 1
         self._check(answer)
