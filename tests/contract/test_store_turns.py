@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -264,6 +265,27 @@ def test_a_killed_writer_leaves_its_turn(path: Path) -> None:
     with turn.taken():
         pass
     turn.close()
+
+
+def test_a_lock_that_cannot_be_unlocked_is_given_up_all_the_same(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on some network mounts: whoever wrote has written, and others must get their turn."""
+    flock = fcntl.flock
+
+    def refusing(fd: int, how: int) -> None:
+        if how == fcntl.LOCK_UN:
+            raise OSError(errno.ENOLCK, "No locks available")
+        flock(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", refusing)
+    first, second = WriterTurn(path, 0.05), WriterTurn(path, 0.05)
+    for turn in (first, second, first):
+        with turn.taken():
+            pass
+    first.close()
+    second.close()
+    assert list(path.parent.iterdir()) == []
 
 
 def test_a_place_for_the_locks_is_needed(tmp_path: Path) -> None:

@@ -189,7 +189,11 @@ class _LockFile:
 
     def release(self) -> None:
         """Unlock the file."""
-        fcntl.flock(self._fd, fcntl.LOCK_UN)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
+        except OSError:  # some network mounts; closing it unlocks it, too
+            os.close(self._fd)
+            self._fd = -1
 
     def remove(self) -> None:
         """Close the file, and remove it unless somebody has locked it or this user may not."""
