@@ -72,6 +72,9 @@ def test_a_folder_is_added_and_searched(folder: Path) -> None:
     shown = run("search", found[0]["post_id"], folder=folder)
     assert (shown.returncode, shown.stdout) == (4, "")
     assert shown.stderr == "no copy is known; --turns all looks for turned ones, too\n"
+    assert run("upgrade", "--db", "empty.sqlite", folder=folder).returncode == 0
+    shown = run("search", copy, "--db", "empty.sqlite", folder=folder)
+    assert (shown.returncode, shown.stderr) == (4, "no pictures are known yet; 'iqdb add' adds some\n")
     table = run("search", PHOTOS[3], folder=folder)
     assert table.returncode == 0, table.stderr
     assert "the same picture" in table.stdout

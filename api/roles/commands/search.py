@@ -73,12 +73,15 @@ def search(
     )
     with opened(settings) as target:
         best = target.search(picture_of(picture), question)
+        is_empty = not best and not json and target.status()["images"] == 0
     found = best[:limit]
     if json:
         show.matches_as_json(found)
     else:
         show.matches(found)
-        if not found:
+        if is_empty:
+            show.say("no pictures are known yet; 'iqdb add' adds some")
+        elif not found:
             turned = "" if turns is Turns.ALL else "; --turns all looks for turned ones, too"
             show.say(f"no copy is known{turned}")
         elif len(best) > limit and not everything:
