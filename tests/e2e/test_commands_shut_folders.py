@@ -59,6 +59,7 @@ def test_a_folder_that_may_not_be_entered_is_told(folder: Path, command: tuple[s
     assert ended.returncode == 1, ended.stderr
     assert words in said[-1]
     assert "Permission denied" in said[-1]
+    assert "[Errno" not in said[-1]
     assert "Traceback" not in ended.stderr
 
 

@@ -49,7 +49,7 @@ def new_file(path: Path) -> Iterator[Path]:
     try:
         is_there, has_directory = path.exists() or path.is_symlink(), path.parent.is_dir()
     except OSError as error:
-        raise StoreUnavailable(f"{path.name} cannot be written: {error}") from error
+        raise _unwritten(path, error) from error
     if is_there:
         raise _there_already(path)
     if not has_directory:
@@ -63,7 +63,11 @@ def new_file(path: Path) -> Iterator[Path]:
             _name(part, path)
             _sync(path.parent)
     except (OSError, sqlite3.Error) as error:
-        raise StoreUnavailable(f"{path.name} cannot be written: {error}") from error
+        raise _unwritten(path, error) from error
+
+
+def _unwritten(path: Path, error: Exception) -> StoreUnavailable:
+    return StoreUnavailable(f"{path.name} cannot be written: {getattr(error, 'strerror', None) or error}")
 
 
 @contextmanager
