@@ -197,6 +197,20 @@ def test_a_rate_limit_leaves_the_page_whole(window: Any, tmp_path: Path) -> None
         assert visit.errors == []
 
 
+def test_the_number_of_pictures_stays_while_the_server_is_busy(visit: Visit) -> None:
+    refused = []
+
+    def refuse(route: Any) -> None:
+        route.fulfill(status=429, body='{"message": "too many"}', headers={"Retry-After": "1"})
+        refused.append(route)
+
+    visit.page.route("**/status", refuse)
+    visit.choose(known(1))
+    visit.says("Found it:")
+    wait_until(lambda: visit.names and len(refused) > 1, 60, what="it has asked again")
+    assert visit.page.text_content("#count") == "3 pictures known"
+
+
 def test_what_the_page_must_know_is_asked_until_it_is_there(visit: Visit) -> None:
     tries: list[Any] = []
 

@@ -17,6 +17,7 @@ const picture = createQueryPicture();
 const results = createResults(picture.point);
 let current = null; // {question, abort} of the latest search
 const questions = new Map(); // the latest one of each tab
+let nextCount; // the timer of the next time that the server is asked how many pictures it knows
 const tabOf = (question) => (question.sketch ? "tab-sketch" : "tab-picture");
 const configured = getConfig(); // what visitors bring until then waits for it
 
@@ -87,6 +88,7 @@ async function showQuestion(search) {
 }
 
 async function showCount() {
+  clearTimeout(nextCount);
   try {
     const { images } = await getJson("status");
     if (!Number.isInteger(images)) throw foreign();
@@ -95,12 +97,14 @@ async function showCount() {
     else byId("count").textContent = images === 1 ? "1 picture known" : `${images.toLocaleString("en")} pictures known`;
   } catch (error) {
     const trouble = asTrouble(error);
-    byId("count").textContent = trouble.message;
+    const isWaiting = trouble.retryS !== undefined;
+    // The number of before is of more use than that the server is busy.
+    if (!isWaiting || !byId("count").textContent) byId("count").textContent = trouble.message;
     if (trouble.wants === "token" && !current) {
       results.say(trouble.message, trouble);
       byId("token").focus();
     }
-    if (trouble.retryS !== undefined) setTimeout(showCount, trouble.retryS * 1000);
+    if (isWaiting) nextCount = setTimeout(showCount, trouble.retryS * 1000);
   }
 }
 
