@@ -248,6 +248,13 @@ def test_an_empty_file_is_called_empty(client: httpx.Client) -> None:
     assert [image["message"] == "the file is empty" for image in answer.json()["images"]] == [True, False]
 
 
+def test_the_name_of_a_file_in_its_place_is_told(client: httpx.Client) -> None:
+    """As `curl -F file=a.jpg` sends it, without the `@`."""
+    answer = client.post("/query", files={"file": (None, b"pictures/a.jpg")})
+    said = "this is not an image in a supported format, but the text 'pictures/a.jpg'"
+    assert (answer.status_code, answer.json()["message"]) == (422, said)
+
+
 def test_batch_has_an_outcome_per_image(client: httpx.Client) -> None:
     files = [(str(number), pictures.picture(number, (60, 40))) for number in range(5)]
     parts = [*((name, ("x", data)) for name, data in files), ("99", ("bad", b"no image"))]

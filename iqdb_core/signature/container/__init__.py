@@ -7,12 +7,15 @@ Pillow. Called by `iqdb_core.signature.decode`.
 from __future__ import annotations
 
 import struct
+from typing import Final
 
 from iqdb_core.errors import CorruptImage, UnsupportedFormat
 from iqdb_core.signature.container import avif, bmp, gif, jpeg, jpegxl, others, png, tiff, webp
 from iqdb_core.signature.container.still import Still
 
 __all__ = ["Still", "read"]
+
+_MAX_NAME_BYTES: Final = 200
 
 
 def read(data: bytes) -> Still:
@@ -68,4 +71,11 @@ def _read(data: bytes) -> Still:  # noqa: C901, PLR0911 - one line per format re
         return others.read_pixmap(data)
     if others.is_targa(data):
         return Still("TGA", data)
-    raise UnsupportedFormat("this is not an image in a supported format")
+    raise UnsupportedFormat(f"this is not an image in a supported format{_text_of(data)}")
+
+
+def _text_of(data: bytes) -> str:
+    """Return what to add about a line of text: mostly it is the name of a file, given in the file's place."""
+    if len(data) > _MAX_NAME_BYTES or not data.isascii() or not data.decode("ascii").isprintable():
+        return ""
+    return f", but the text {data.decode('ascii')!r}"
