@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.distortions import DISTORTIONS, EDITS, distort
-from iqdb_core.model import CHANNELS, KEPT, SIDE, QuerySignature, Signature
-from iqdb_core.signature import from_image_bytes, parts_from_image_bytes, turned
+from iqdb_core.model import CHANNELS, KEPT, SIDE, Signature
+from iqdb_core.signature import DecodeLimits, from_image_bytes, read_query
 
 _KIND_EDGES: Final = (0.12, 0.2, 0.28, 0.36, 0.5, 0.65, 0.8, 0.9, 0.96)
 """Initial kinds of copies: bounds of the share of kept coefficients."""
@@ -45,9 +45,10 @@ def pairs(folders: list[Path], count: int | None) -> Iterator[tuple[Signature, S
         picture = on_white(path)
         for kind, name in enumerate(DISTORTIONS):
             random = np.random.default_rng(1000 * number + kind)
-            whole, parts = parts_from_image_bytes(distort(name, picture, random))
-            asked = [QuerySignature(whole), *(QuerySignature(signature, part) for part, signature in parts)]
-            candidates = [one.signature for one in turned(asked, "all,negative")]
+            asked = read_query(
+                distort(name, picture, random), turns="all,negative", limits=DecodeLimits()
+            ).signatures
+            candidates = [one.signature for one in asked if not one.is_uncropped]
             best = max(candidates, key=lambda query: _shared_share(query, original))
             least = _LEAST_SHARED_EDIT if name in EDITS else _LEAST_SHARED
             if _shared_share(best, original) >= least:

@@ -37,7 +37,7 @@ from iqdb_core.index.evidence.likelihood import Evidence, Population
 from iqdb_core.index.evidence.sharing import buckets_of, held_by, shared_by
 from iqdb_core.index.rows import Signatures
 from iqdb_core.model import BUCKETS, GREY_LIMIT, PLANE, SIDE, QuerySignature, Signature
-from iqdb_core.signature import from_image_bytes, parts_from_image_bytes, turned
+from iqdb_core.signature import DecodeLimits, from_image_bytes, read_query
 
 _DEPTH: Final = 60
 _SCALES: Final = np.array([20.0, *[10.0] * 5, *(0.2, 0.05, 1 / 30), 10.0, 1.0, 300.0])
@@ -117,11 +117,10 @@ def search(folders: list[Path], strangers: list[Path], every: int) -> Searches:
         for number, path in enumerate(paths):
             for kind, name in enumerate(DISTORTIONS):
                 random = np.random.default_rng(1000 * number + kind)
-                whole, parts = parts_from_image_bytes(distort(name, on_white(path), random))
-                asked = turned(
-                    [QuerySignature(whole), *(QuerySignature(found, part) for part, found in parts)], "mirror"
-                )
-                found = [candidates(index, population, one) for one in asked]
+                asked = read_query(
+                    distort(name, on_white(path), random), turns="mirror", limits=DecodeLimits()
+                ).signatures
+                found = [candidates(index, population, one) for one in asked if not one.is_uncropped]
                 ids, rows = (np.concatenate(values) for values in zip(*found, strict=True))
                 looks = (ids >= len(originals)) & (_present_logits(rows) > _LOOKS_A_COPY)
                 keep = (ids == number) | ~looks

@@ -2,11 +2,11 @@
 
     python -m benchmarks.parts FOLDER [--pictures N]
 
-Claim: the parts of a screenshot or page, their signatures included, take a few times as long as the
-signature of the whole file.
+Claim: the parts of a screenshot or page, their signatures and those of uncropped pictures included, take
+some ten times as long as the signature of the whole file.
 
 Method: pictures of FOLDER in the surroundings of `benchmarks.distortions`; processor time of
-`parts_from_image_bytes`, less that of `from_image_bytes`, for each kind.
+`read_query`, less that of `from_image_bytes`, for each kind.
 
 Control: `from_image_bytes` (decoding and hashing) of the same files in the same run.
 """
@@ -24,7 +24,7 @@ import numpy as np
 from benchmarks.distortions import distort
 from benchmarks.fit_likelihood import on_white
 from benchmarks.surroundings import SURROUNDINGS
-from iqdb_core.signature import from_image_bytes, parts_from_image_bytes, warm_up
+from iqdb_core.signature import DecodeLimits, from_image_bytes, read_query, warm_up
 
 
 def cpu_s(work: Callable[[bytes], Any], files: list[bytes]) -> float:
@@ -51,7 +51,7 @@ def main() -> None:
     for name in SURROUNDINGS:
         files = [distort(name, on_white(path), np.random.default_rng(n)) for n, path in enumerate(paths)]
         whole = cpu_s(from_image_bytes, files)
-        parts = cpu_s(parts_from_image_bytes, files) - whole
+        parts = cpu_s(lambda data: read_query(data, turns="none", limits=DecodeLimits()), files) - whole
         ratios.append(parts / whole)
         print(f"| {name} | {1e3 * whole:.1f} | {1e3 * parts:.1f} | {parts / whole:.1f} |")
     print(

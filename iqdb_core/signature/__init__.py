@@ -31,7 +31,6 @@ __all__ = [
     "ReadQuery",
     "from_channels",
     "from_image_bytes",
-    "parts_from_image_bytes",
     "read_image",
     "read_query",
     "read_timed",
@@ -46,11 +45,12 @@ _KEPT_PIXELS: Final = 1 << 24
 
 _WARM_UP_FILES: Final = (
     b"P6 2 2 255 " + bytes(2 * 2 * 3),
-    b"P6 128 128 255 " + bytes(PLANE * 3),
     b"P5 2 2 255 " + bytes(2 * 2),
     bytes((0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 32, 8)) + bytes(4 + 8) + b"TRUEVISION-XFILE.\0",
 )
-"""A coloured picture, one of the final size, a grey and a transparent one: together they use all kernels."""
+"""A coloured picture, a grey and a transparent one."""
+_WARM_UP_QUERY: Final = b"P6 128 128 255 " + bytes(PLANE * 3)
+"""One of the final size, and large enough for parts: together they use all kernels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,39 +153,6 @@ def from_image_bytes(data: bytes, *, limits: DecodeLimits = _DEFAULT_LIMITS) -> 
     return read_image(data, limits=limits).signature
 
 
-def parts_from_image_bytes(
-    data: bytes, *, limits: DecodeLimits = _DEFAULT_LIMITS
-) -> tuple[Signature, list[tuple[Rectangle, Signature]]]:
-    """Return the signature of an image file, and those of parts that may be pictures of their own.
-
-    Parameters
-    ----------
-    data, limits
-        As for `from_image_bytes`; the file is decoded once.
-
-    Returns
-    -------
-    whole : Signature
-        What `from_image_bytes` returns.
-    parts : list of (Rectangle, Signature)
-        At most 16, the best guess first: parts inside borders, beside text, between other pictures. Their
-        signatures equal those of the same pixels in a file of their own.
-
-    Raises
-    ------
-    UnsupportedFormat, CorruptImage, ImageTooLarge, OutOfMemory
-        As `read_image`.
-
-    Notes
-    -----
-    Takes at most 64 MB beside decoding: for pictures with more than 16 million pixels only every second
-    (third, ...) pixel of the parts is used. Takes some tens of milliseconds more than the signature.
-    """
-    with memory_errors():
-        small, parts = _with_parts(decode(data, limits))
-    return _from_small(small), parts
-
-
 def _with_parts(picture: Picture) -> tuple[NDArray[np.uint8], list[tuple[Rectangle, Signature]]]:
     """Return a picture, shrunk to (3, 128, 128), and the signatures of its parts."""
     shrinking = create_shrinking(picture.width, picture.height)
@@ -230,9 +197,32 @@ class ReadQuery(NamedTuple):
 def read_query(data: bytes, *, turns: str | None, limits: DecodeLimits) -> ReadQuery:
     """Return what a search for copies of a file looks for.
 
-    That is its signature, those of its parts, of the pictures that it may be cut out of, and of turns.
+    That is its signature, then those of at most 16 parts that may be pictures of their own, the best guess
+    first, of the pictures that it may be cut out of, and of turns.
 
-    Parameters and errors are those of `parts_from_image_bytes` and `turned`.
+    Parameters
+    ----------
+    data, limits
+        As for `read_image`; the file is decoded once.
+    turns
+        As for `turned`.
+
+    Returns
+    -------
+    ReadQuery
+        Signatures of parts equal those of the same pixels in a file of their own.
+
+    Raises
+    ------
+    UnsupportedFormat, CorruptImage, ImageTooLarge, OutOfMemory
+        As `read_image`.
+    ValueError
+        As `turned`.
+
+    Notes
+    -----
+    Takes at most 64 MB beside decoding: for pictures with more than 16 million pixels only every second
+    (third, ...) pixel of the parts is used. Takes some tens of milliseconds more than the signature.
     """
     with memory_errors():
         picture = decode(data, limits)
@@ -292,4 +282,5 @@ def warm_up() -> None:
     Takes milliseconds once the compiled code is on disk, and some seconds before.
     """
     for data in _WARM_UP_FILES:
-        parts_from_image_bytes(data)
+        read_image(data)
+    read_query(_WARM_UP_QUERY, turns="none", limits=_DEFAULT_LIMITS)

@@ -15,8 +15,8 @@ from PIL import Image, ImageDraw, ImageOps
 
 from iqdb_core import forms
 from iqdb_core.errors import ImageTooLarge
-from iqdb_core.model import Rectangle
-from iqdb_core.signature import DecodeLimits, from_image_bytes, parts_from_image_bytes
+from iqdb_core.model import Rectangle, Signature
+from iqdb_core.signature import DecodeLimits, from_image_bytes, read_query
 from iqdb_core.signature.parts import MAX_PARTS, find_parts, guesses, lines, plain
 from iqdb_core.signature.parts.arithmetic import contiguous
 from iqdb_core.signature.parts.cutting import cut_at_edges
@@ -46,8 +46,14 @@ def _placed(canvas: Image.Image, box: Box, number: int = 0) -> Image.Image:
     return canvas
 
 
+def _signatures(data: bytes) -> list[tuple[Rectangle | None, Signature]]:
+    """Return the signatures of a picture and of its parts."""
+    asked = read_query(data, turns="none", limits=DecodeLimits()).signatures
+    return [(one.part, one.signature) for one in asked if not one.is_uncropped]
+
+
 def _parts(data: bytes) -> list[Box]:
-    return [(p.x, p.y, p.width, p.height) for p, _ in parts_from_image_bytes(data)[1]]
+    return [(p.x, p.y, p.width, p.height) for p, _ in _signatures(data) if p is not None]
 
 
 def _assert_has(data: bytes, box: Box, within: int = 2) -> None:
@@ -229,10 +235,11 @@ def test_a_part_has_the_signature_of_its_own_pixels() -> None:
     canvas = _placed(Image.new("RGB", (600, 500), "white"), (100, 100, 400, 300))
     out = io.BytesIO()
     canvas.save(out, "BMP")
-    whole, parts = parts_from_image_bytes(out.getvalue())
-    assert whole == from_image_bytes(out.getvalue())
+    whole, *parts = _signatures(out.getvalue())
+    assert whole == (None, from_image_bytes(out.getvalue()))
     assert parts
     for part, signature in parts:
+        assert part is not None
         cropped = io.BytesIO()
         canvas.crop((part.x, part.y, part.x + part.width, part.y + part.height)).save(cropped, "BMP")
         assert signature == from_image_bytes(cropped.getvalue())
@@ -249,7 +256,7 @@ def test_parts_are_those_of_the_upright_picture() -> None:
 
 def test_the_limit_of_pixels_holds_for_parts_too() -> None:
     with pytest.raises(ImageTooLarge):
-        parts_from_image_bytes(_jpeg(_photo()), limits=DecodeLimits(max_pixels=100))
+        read_query(_jpeg(_photo()), turns="none", limits=DecodeLimits(max_pixels=100))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (23, 23), (24, 24), (30, 2000)])
