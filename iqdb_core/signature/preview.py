@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iqdb_core.model import CHANNELS, KEPT, PLANE, SIDE, Signature
+from iqdb_core.signature.container.png import MAGIC, chunk
 
 _SHRINK: Final = 0.7071
 _AVERAGE_SCALE: Final = 256 * SIDE
@@ -82,7 +83,7 @@ def preview_png(signature: Signature) -> bytes:
     rows[1:, 1:] = flat[1:] - flat[:-1]
     header = struct.pack(">IIBBBBB", SIDE, SIDE, 8, 2, 0, 0, 0)
     parts = ((b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes(), 6)), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, data) for kind, data in parts)
+    return MAGIC + b"".join(chunk(name, content) for name, content in parts)
 
 
 def _filled(signature: Signature) -> NDArray[np.float64]:
@@ -115,7 +116,3 @@ def _undo_columns(plane: NDArray[np.float64]) -> NDArray[np.float64]:
         finer[1::2] = (sums - differences) / 2
         sums = finer
     return sums
-
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -34,30 +34,15 @@ _PREDICTOR: Final = 317
 _WHITE_IS_0: Final = 0
 _PLAIN: Final = 1
 
-# Tags of one value. 262 photometric, 266 fill order, 277 samples per pixel, 278 rows per strip, 284 planes,
-# 292 and 293 fax options, 317 predictor.
+# Tags of one value; 266 fill order, 278 rows per strip, 292 and 293 fax options.
 _SCALARS: Final = frozenset(
-    {
-        _WIDTH,
-        _HEIGHT,
-        _COMPRESSION,
-        262,
-        266,
-        _ORIENTATION,
-        277,
-        278,
-        284,
-        292,
-        293,
-        317,
-        _TILE_WIDTH,
-        _TILE_HEIGHT,
-    }
+    {_WIDTH, _HEIGHT, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION, _SAMPLES, _PLANES, _PREDICTOR}
+    | {_TILE_WIDTH, _TILE_HEIGHT, 266, 278, 292, 293}
 )
-# Tags of any number. 258 bits, 279 and 325 byte counts, 320 palette, 338 extra samples, 339 sample format,
-# 347 JPEG tables, 529..532 YCbCr.
+# Tags of any number; 279 and 325 byte counts, 338 extra samples, 339 sample format, 347 JPEG tables,
+# 529..532 YCbCr.
 _LISTS: Final = frozenset(
-    {258, _STRIP_OFFSETS, 279, 320, _TILE_OFFSETS, 325, 338, 339, 347, 529, 530, 531, 532}
+    {_BITS, _STRIP_OFFSETS, 279, _PALETTE, _TILE_OFFSETS, 325, 338, 339, 347, 529, 530, 531, 532}
 )
 _TYPE_BYTES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 16: 8}
 _INTEGERS: Final = {1: "B", 3: "H", 4: "I", 16: "Q"}
