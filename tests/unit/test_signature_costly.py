@@ -64,8 +64,9 @@ def test_what_follows_a_jpeg_is_not_counted_as_its_scans() -> None:
         (hostile.jpeg_with_tail(b"\xff\x01" * 70_000, progressive=True), "pieces"),
         ((IMAGES / "formats" / "still.avif").read_bytes() + b"\0\0\0\x08free" * 2000, "pieces"),
         (hostile.grey_tiff(9, 9, bytes(81), t273=(4, [8] * 70_000), t279=(4, [1] * 70_000)), "pieces"),
+        (b"GIF89a\1\0\1\0\0\0\0" + b"!\xfe\0" * 70_000, "pieces"),
     ],
-    ids=["jpeg", "png", "jpeg after a scan", "avif", "tiff"],
+    ids=["jpeg", "png", "jpeg after a scan", "avif", "tiff", "gif"],
 )
 def test_a_file_may_not_be_in_too_many_pieces(data: bytes, reason: str) -> None:
     with pytest.raises(CorruptImage, match=reason):

@@ -32,13 +32,17 @@ def read(data: bytes) -> Still:
     position = palette_end
     control = b""
     is_animated = False
-    while data[position] == _EXTENSION:
+    for _ in range(MAX_PIECES):
+        if data[position] != _EXTENSION:
+            break
         is_animated |= data[position + 3 : position + 14] in _LOOPS
         label, size = data[position + 1], data[position + 2]
         if label == _CONTROL and size == 4:
             has_transparency, index = data[position + 3] & _HAS_TRANSPARENCY, data[position + 6]
             control = bytes((_EXTENSION, _CONTROL, 4, has_transparency, 0, 0, index, 0))
         position = _blocks_end(data, position + 2)
+    else:
+        raise CorruptImage(f"the GIF is in more than {MAX_PIECES} pieces")
     if data[position] != _FRAME:
         raise CorruptImage("the GIF has no picture in it")
     left, top, across, down, frame_flags = struct.unpack_from("<4HB", data, position + 1)

@@ -19,7 +19,7 @@ class Still:
     Parameters
     ----------
     format : str
-        Pillow's name of the format.
+        Its name, as messages give it.
     data : bytes
         A file of that format with this frame and, as far as its reader can separate them, only what its
         pixels depend on: no comments, profiles or further frames, which could make a decoder fail.
