@@ -9,9 +9,7 @@ ISO/IEC 18181-1, annex D.2 (size header); 18181-2, section 9 (boxes).
 
 from __future__ import annotations
 
-import itertools
 import struct
-from collections.abc import Iterator
 from fractions import Fraction
 from typing import Final
 
@@ -69,24 +67,20 @@ class _Bits:
     """Numbers of any width, the lowest bit of each byte first."""
 
     def __init__(self, data: bytes) -> None:
-        self._bits = _bits_of(data)
+        self._left = int.from_bytes(data, "little")
+        self._count = 8 * len(data)
 
     def take(self, count: int) -> int:
         """Return the next `count` bits as a number; raises CorruptImage at the end."""
-        bits = list(itertools.islice(self._bits, count))
-        if len(bits) < count:
+        if count > self._count:
             raise CorruptImage("the JPEG XL is cut short")
-        return sum(bit << place for place, bit in enumerate(bits))
+        self._count -= count
+        self._left, taken = divmod(self._left, 1 << count)
+        return taken
 
     def side(self) -> int:
         """Return a side that is given in as many bits as it needs."""
         return self.take(_SIDE_BITS[self.take(2)]) + 1
-
-
-def _bits_of(data: bytes) -> Iterator[int]:
-    for byte in data:
-        for place in range(8):
-            yield byte >> place & 1
 
 
 def _size(bits: _Bits) -> tuple[int, int]:
