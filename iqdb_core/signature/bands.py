@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from iqdb_core.signature.arithmetic import look_up, on_white
-from iqdb_core.signature.grey16 import WHITE, grey16_on_white
-from iqdb_core.signature.packed import INDEXED_MODES, ONE_BLOCK_BYTES, PACKED_MODES, indexed, packed
+from iqdb_core.signature.packed import INDEXED_MODES, ONE_BLOCK_BYTES, PACKED_MODES, WHITE, indexed, packed
 
 _GREY16_MODES: Final = {"I;16": "<u2", "I;16L": "<u2", "I;16B": ">u2"}
 READ_MODES: Final = PACKED_MODES | INDEXED_MODES | {"1", "LA", "PA", "CMYK", "YCbCr", *_GREY16_MODES}
@@ -105,7 +104,7 @@ def _to_packed(piece: Image.Image) -> NDArray[np.uint32]:
     """Convert a small image of any mode that is read to packed pixels on white."""
     if piece.mode in _GREY16_MODES:
         grey = np.frombuffer(piece.tobytes(), _GREY16_MODES[piece.mode]).reshape(piece.height, piece.width)
-        return grey16_on_white(grey.astype(np.uint16), piece.info.get("transparency", -1))
+        return _grey16_on_white(grey.astype(np.uint16), piece.info.get("transparency", -1))
     if piece.mode == "CMYK" and "inverted" in piece.info:
         return _ink_as_libgd_does(piece)
     if not piece.has_transparency_data:
@@ -114,6 +113,17 @@ def _to_packed(piece: Image.Image) -> NDArray[np.uint32]:
     out = np.empty((piece.height, piece.width), np.uint32)
     on_white(packed(rgba), out)
     return out
+
+
+def _grey16_on_white(grey: NDArray[np.uint16], transparent: int) -> NDArray[np.uint32]:
+    """Convert 16-bit grey to packed pixels by its high byte, as Pillow scales 16-bit colours.
+
+    `transparent` is the value of transparent pixels, which become white; -1 if there is none.
+    """
+    pixels = (grey >> np.uint16(8)).astype(np.uint32) * np.uint32(0x010101)
+    if transparent >= 0:
+        pixels[grey == transparent] = WHITE
+    return pixels
 
 
 def _ink_as_libgd_does(piece: Image.Image) -> NDArray[np.uint32]:

@@ -1,7 +1,7 @@
 """Gives kernels access to an image's pixels, four bytes each, without copying.
 
 Uses Pillow's own memory through the Arrow C data interface. Knows no file format. Called by
-`iqdb_core.signature.bands` only.
+`iqdb_core.signature.bands`.
 
 `numpy.asarray` copies, and makes three bytes of four for a colour picture: 0.9 ms for 1600 x 1200 pixels, and
 as much memory again, where this takes 6 microseconds (processor time, Pillow 13, numpy 2.4).
@@ -20,8 +20,8 @@ PACKED_MODES: Final = frozenset({"RGB", "RGBX", "RGBA"})
 """Modes that Pillow keeps as red, green, blue and a fourth byte."""
 INDEXED_MODES: Final = frozenset({"L", "P"})
 """Modes that Pillow keeps as one byte, with or without a table of colours."""
-
-
+WHITE: Final = 0xFFFFFFFF
+"""A white pixel of four bytes."""
 ONE_BLOCK_BYTES: Final = 1 << 24
 """Up to this size Pillow keeps an image in one piece; a larger one would be copied here."""
 

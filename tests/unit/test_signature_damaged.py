@@ -16,6 +16,7 @@ from iqdb_core.errors import CorruptImage, ImageError
 from iqdb_core.signature import DecodeLimits, ReadImage, from_image_bytes, read_image
 from iqdb_core.signature.decoders.gif import unpack_lzw
 from tests.fixtures.decoded import pixels
+from tests.fixtures.hostile import png_chunk
 from tests.fixtures.pictures import IMAGES, colours, damaged_variant, encoded, format_files, golden_damaged
 
 DAMAGED = IMAGES / "damaged"
@@ -121,11 +122,6 @@ def test_a_png_that_announces_more_rows_than_it_has_is_treated_as_cut() -> None:
         read_image(png(32, 30, raw))
 
 
-def chunk(name: bytes, content: bytes) -> bytes:
-    """Return a chunk of a PNG."""
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-
 def png(
     width: int,
     height: int,
@@ -137,7 +133,12 @@ def png(
 ) -> bytes:
     """Return a PNG with these inflated bytes, of 24 bits unless `kind` names other bits and colour type."""
     header = struct.pack(">IIBBBBB", width, height, *kind, 0, 0, interlaced)
-    parts = (chunk(b"IHDR", header), more, chunk(b"IDAT", zlib.compress(raw)), chunk(b"IEND", b""))
+    parts = (
+        png_chunk(b"IHDR", header),
+        more,
+        png_chunk(b"IDAT", zlib.compress(raw)),
+        png_chunk(b"IEND", b""),
+    )
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
@@ -159,7 +160,8 @@ def test_missing_rows_are_white_also_where_the_palette_is_full(
     rows = [b"\0" + np.packbits(row).tobytes() for row in digits]
     plain = [b"\0" + row.tobytes() for row in palette[indices]]
     more = (
-        chunk(b"PLTE", palette[:, :3].tobytes()) + chunk(b"tRNS", palette[:, 3].tobytes()) * has_transparency
+        png_chunk(b"PLTE", palette[:, :3].tobytes())
+        + png_chunk(b"tRNS", palette[:, 3].tobytes()) * has_transparency
     )
     for n_rows in (60, 59, 37, 30):
         shown = png(64, 60, b"".join(rows[:n_rows]), kind=(bits, 3), more=more)
@@ -178,8 +180,8 @@ def test_missing_rows_of_a_sideways_picture_with_a_full_palette_are_white(*, has
     palette = np.minimum(np.array(picture.getpalette()), 200).astype(np.uint8)
     exif = Image.Exif()
     exif[0x0112] = 6
-    more = chunk(b"PLTE", palette.tobytes()) + chunk(b"tRNS", bytes((0, 100))) * has_transparency
-    more += chunk(b"eXIf", exif.tobytes()[6:])
+    more = png_chunk(b"PLTE", palette.tobytes()) + png_chunk(b"tRNS", bytes((0, 100))) * has_transparency
+    more += png_chunk(b"eXIf", exif.tobytes()[6:])
     rows = [b"\0" + row.tobytes() for row in np.asarray(picture)]
     whole, cut = (pixels(png(64, 60, b"".join(rows[:n]), kind=(8, 3), more=more)) for n in (60, 40))
     assert whole.shape == cut.shape == (64, 60, 3)

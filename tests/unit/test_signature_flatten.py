@@ -1,4 +1,4 @@
-"""Pixels onto white: transparency, palettes and 16-bit grey, against the naive twin and Pillow."""
+"""Pixels onto white: transparency and palettes, against the naive twin and Pillow."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import numpy as np
 from PIL import Image
 
 from iqdb_core.signature.flatten import look_up, on_white
-from iqdb_core.signature.grey16 import WHITE, grey16_on_white
 from tests import naive_signature
 
 
@@ -48,18 +47,6 @@ def test_the_rounding_is_that_of_pillow() -> None:
     white = Image.new("RGBA", image.size, "white")
     pillow = np.asarray(Image.alpha_composite(white, image).convert("RGB"))
     assert np.array_equal(out & 255, pillow[:, :, 0])
-
-
-def test_grey_of_16_bits_keeps_its_high_byte() -> None:
-    grey = np.arange(65536, dtype=np.uint16).reshape(256, 256)
-    pixels = grey16_on_white(grey, -1)
-    assert np.array_equal(pixels & 255, grey >> 8)
-    assert np.array_equal(pixels, (grey >> 8).astype(np.uint32) * 0x010101)
-
-
-def test_one_grey_of_16_bits_may_stand_for_transparency() -> None:
-    grey = np.array([[0x1234, 0x1235, 0x1233]], np.uint16)
-    assert grey16_on_white(grey, 0x1234).tolist() == [[WHITE, 0x121212, 0x121212]]
 
 
 def test_indices_become_their_colours() -> None:

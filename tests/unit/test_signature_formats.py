@@ -18,6 +18,7 @@ from iqdb_core.model import Signature
 from iqdb_core.signature import from_image_bytes
 from tests.fixtures import hostile
 from tests.fixtures.decoded import pixels
+from tests.fixtures.hostile import png_chunk
 from tests.fixtures.pictures import IMAGES, colours, encoded, format_files, photos
 
 FORMATS = IMAGES / "formats"
@@ -111,17 +112,13 @@ def test_16_bit_grey_equals_its_8_bit_version(image_format: str) -> None:
     assert np.array_equal(pixels(encoded(image, image_format)), np.repeat(low[:, :, None], 3, axis=2))
 
 
-def chunk(name: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-
 def png(header: bytes, rows: np.ndarray, *extra: bytes) -> bytes:
     """Return a PNG with filter-less rows of bytes; `header` is what follows the size."""
     data = b"".join(b"\0" + row.tobytes() for row in rows)
     width = int(rows.shape[1] * 8 / (header[0] * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[header[1]]))
     size = struct.pack(">II", width, len(rows))
-    chunks = [chunk(b"IHDR", size + header + b"\0\0\0"), *extra, chunk(b"IDAT", zlib.compress(data))]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks) + chunk(b"IEND", b"")
+    chunks = [png_chunk(b"IHDR", size + header + b"\0\0\0"), *extra, png_chunk(b"IDAT", zlib.compress(data))]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks) + png_chunk(b"IEND", b"")
 
 
 @pytest.mark.parametrize(("colour_type", "channels"), [(2, 3), (4, 2), (6, 4)])
@@ -144,7 +141,7 @@ def test_one_grey_of_a_png_may_be_transparent(bits: int) -> None:
         row = np.packbits(spread.astype(np.uint8).ravel())
     else:
         row = samples.astype(">u2").view(np.uint8) if bits == 16 else samples.astype(np.uint8)
-    shown = pixels(png(bytes((bits, 0)), row[None, :], chunk(b"tRNS", struct.pack(">H", key))))[0, :, 0]
+    shown = pixels(png(bytes((bits, 0)), row[None, :], png_chunk(b"tRNS", struct.pack(">H", key))))[0, :, 0]
     expected = np.where(samples == key, 255, samples >> 8 if bits == 16 else samples * (255 // top))
     assert shown.tolist() == expected.tolist()
 
@@ -154,23 +151,23 @@ def test_one_colour_of_a_png_may_be_transparent(bits: int) -> None:
     kind, scale = (">u2", 257) if bits == 16 else ("u1", 1)
     row = (np.array([10, 20, 30, 10, 20, 31, 0, 0, 0]) * scale).astype(kind)
     key = struct.pack(">3H", *(value * scale for value in (10, 20, 30)))
-    shown = pixels(png(bytes((bits, 2)), row.view(np.uint8)[None, :], chunk(b"tRNS", key)))
+    shown = pixels(png(bytes((bits, 2)), row.view(np.uint8)[None, :], png_chunk(b"tRNS", key)))
     assert shown[0].tolist() == [[255, 255, 255], [10, 20, 31], [0, 0, 0]]
 
 
 def test_a_palette_may_be_transparent_in_part() -> None:
-    palette = chunk(b"PLTE", bytes((0, 0, 0, 100, 150, 200, 255, 0, 0)))
+    palette = png_chunk(b"PLTE", bytes((0, 0, 0, 100, 150, 200, 255, 0, 0)))
     rows = np.array([[0, 1, 2]], np.uint8)
-    soft_entries = png(bytes((8, 3)), rows, palette, chunk(b"tRNS", bytes((0, 128))))
+    soft_entries = png(bytes((8, 3)), rows, palette, png_chunk(b"tRNS", bytes((0, 128))))
     assert pixels(soft_entries)[0].tolist() == [[255, 255, 255], [177, 202, 227], [255, 0, 0]]
-    one_entry = png(bytes((8, 3)), rows, palette, chunk(b"tRNS", bytes((255, 0, 255))))
+    one_entry = png(bytes((8, 3)), rows, palette, png_chunk(b"tRNS", bytes((255, 0, 255))))
     assert pixels(one_entry)[0].tolist() == [[0, 0, 0], [255, 255, 255], [255, 0, 0]]
 
 
 def test_transparency_without_meaning_is_ignored() -> None:
     rows = np.array([[1, 2, 3, 255]], np.uint8)
-    assert pixels(png(bytes((8, 6)), rows, chunk(b"tRNS", b"\0\1\0\2\0\3")))[0].tolist() == [[1, 2, 3]]
-    assert pixels(png(bytes((8, 0)), rows, chunk(b"tRNS", b"\0")))[0, 0].tolist() == [1, 1, 1]
+    assert pixels(png(bytes((8, 6)), rows, png_chunk(b"tRNS", b"\0\1\0\2\0\3")))[0].tolist() == [[1, 2, 3]]
+    assert pixels(png(bytes((8, 0)), rows, png_chunk(b"tRNS", b"\0")))[0, 0].tolist() == [1, 1, 1]
 
 
 def test_fully_transparent_pictures_are_white_whatever_is_underneath() -> None:

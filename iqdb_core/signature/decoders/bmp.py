@@ -17,7 +17,7 @@ from iqdb_core.forms import two_forms
 from iqdb_core.signature.arithmetic import on_white
 from iqdb_core.signature.container import Still
 from iqdb_core.signature.container.bmp import PLAIN, Bitmap, header, of_file
-from iqdb_core.signature.grey16 import WHITE
+from iqdb_core.signature.packed import WHITE
 from iqdb_core.signature.picture import Picture
 
 _BAND_PIXELS: Final = 1 << 16
