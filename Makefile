@@ -12,7 +12,7 @@ TEST_PROCESSES ?= $(shell echo $$(($$($(BIN)/python -c 'import os; print(len(os.
 # Keep compiled Python, so that not each of the hundreds of processes that tests start compiles it again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test test-long check-shared check-image lint check cluster clean
+.PHONY: run test test-long check-shared check-image check-oldest lint check cluster clean
 
 run: $(VENV)/.installed
 	@exec $(BIN)/iqdb http $(HOST) $(PORT) $(DB)
@@ -31,6 +31,10 @@ check-shared: $(VENV)/.installed-test
 check-image: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m "container"
 
+# All tests with the oldest packages that pyproject.toml allows, in an environment of their own.
+check-oldest:
+	UV_RESOLUTION=lowest-direct $(MAKE) test VENV=.venv-oldest
+
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -45,7 +49,7 @@ cluster: $(VENV)/.installed-test
 	@PATH="$(CURDIR)/$(BIN):$$PATH" exec $(BIN)/python -m tests.cluster --port $(PORT) --workers $(WORKERS)
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) .venv-oldest build *.egg-info
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) .ci/install $(VENV)
