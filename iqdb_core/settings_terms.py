@@ -34,6 +34,11 @@ class LogLevel(StrEnum):
     WARNING = "warning"
     ERROR = "error"
 
+    @classmethod
+    def _missing_(cls, value: object) -> LogLevel | None:
+        """Take a level in capitals, as other programs write it."""
+        return cls.__members__.get(value.upper()) if isinstance(value, str) else None
+
 
 class Group(StrEnum):
     """The subject of an option: a heading in help and documents."""

@@ -195,6 +195,7 @@ def _annotation(name: str, field: FieldInfo, *, is_hidden: bool) -> Any:
             ),
             metavar=metavar,
             show_default=False,
+            case_sensitive=False,
             hidden=is_hidden,
             rich_help_panel=group_of(field),
         ),

@@ -329,6 +329,13 @@ def test_a_port_in_place_of_the_host_and_as_an_option_is_told_how_it_goes(role: 
     ended = run(role, "a b.jpg", folder=tmp_path)
     said = f"iqdb: '{role}' runs a server; to find a picture: iqdb search 'a b.jpg'\n"
     assert (ended.returncode, ended.stderr) == (2, said)
+    (tmp_path / "a.sqlite").touch()
+    ended = run(role, "a.sqlite", folder=tmp_path)
+    said = f"iqdb: '{role}' runs a server; to serve a file: iqdb http 127.0.0.1 5588 a.sqlite\n"
+    assert (ended.returncode, ended.stderr) == (2, said)
+    ended = run(role, "localhost:5588", folder=tmp_path)
+    said = f"iqdb: host and port are two words: iqdb {role} localhost 5588\n"
+    assert (ended.returncode, ended.stderr) == (2, said)
     ended = run(role, "9" * 5000, 0, folder=tmp_path)
     assert (ended.returncode, ended.stderr.startswith("iqdb: '9999")) == (2, True)
 

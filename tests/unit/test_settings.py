@@ -34,6 +34,11 @@ def test_a_home_is_found_where_shells_leave_it_to_the_program(monkeypatch: pytes
     assert settings.index_dir == "~nobody-of-this-name/b"
 
 
+def test_a_level_of_the_log_may_be_written_in_capitals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IQDB_LOG_LEVEL", "INFO")
+    assert Settings.read().log_level == "info"
+
+
 def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IQDB_MAX_PIXELS", "")
     assert Settings.read().max_pixels == 100_000_000

@@ -20,6 +20,7 @@ from iqdb_core.settings import Settings
 app = typer.Typer()
 
 _MAX_PORT: Final = 65535
+_DATABASES: Final = frozenset({".sqlite", ".sqlite3", ".db"})
 _EXAMPLE: Final = "127.0.0.1"
 _ARGUMENTS: Final = frozenset({"--host", "--port"})
 
@@ -37,10 +38,15 @@ class _ServerCommand(TyperCommand):
 
 def _host(ctx: typer.Context, host: str) -> str:
     """Return the host; raises WrongUsage for a file, or for a port, which would be the address 0.0.x.y."""
-    if is_file(path_of(host)):
-        raise WrongUsage(
-            f"'{ctx.info_name}' runs a server; to find a picture: iqdb search {shlex.quote(host)}"
-        )
+    path = path_of(host)
+    if is_file(path):
+        wish = "to find a picture: iqdb search"
+        if path.suffix.lower() in _DATABASES:
+            wish = f"to serve a file: iqdb http {_EXAMPLE} 5588"
+        raise WrongUsage(f"'{ctx.info_name}' runs a server; {wish} {shlex.quote(host)}")
+    name, _, port = host.partition(":")
+    if name and port.isdecimal():
+        raise WrongUsage(f"host and port are two words: iqdb {ctx.info_name} {name} {port}")
     is_number = host.isascii() and host.isdecimal() and len(host) <= len(str(_MAX_PORT))
     if is_number and 0 < int(host) <= _MAX_PORT:
         raise WrongUsage(f"the host comes first: iqdb {ctx.info_name} {_EXAMPLE} {host}")
