@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import sqlite3
 from contextlib import closing
@@ -18,6 +17,7 @@ from iqdb_core.codec import from_hash
 from iqdb_core.index import ImageIndex, IndexOptions
 from iqdb_core.signature import from_image_bytes
 from tests.fixtures.index_rows import Feed, batch_of, batch_of_rows, realistic_rows
+from tests.fixtures.pictures import encoded
 from tests.naive_index import NaiveIndex
 
 if TYPE_CHECKING:
@@ -87,10 +87,7 @@ def real() -> list[Signature]:
         with Image.open(file) as opened:
             picture = opened.convert("RGB")
         picture.thumbnail((300, 300))
-        for change in CHANGES:
-            stream = io.BytesIO()
-            change(picture).convert("RGB").save(stream, "BMP")
-            made.append(from_image_bytes(stream.getvalue()))
+        made += [from_image_bytes(encoded(change(picture).convert("RGB"), "BMP")) for change in CHANGES]
     assert len(made) > 400
     return made
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -54,9 +53,7 @@ def opened(number: int) -> Image.Image:
 
 
 def as_jpeg(picture: Image.Image) -> bytes:
-    out = io.BytesIO()
-    picture.save(out, "JPEG", quality=85)
-    return out.getvalue()
+    return pictures.encoded(picture, "JPEG", quality=85)
 
 
 def test_a_bordered_copy_is_found_by_its_part(client: httpx.Client) -> None:

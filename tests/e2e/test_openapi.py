@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import subprocess
 import sys
 from pathlib import Path
@@ -180,9 +179,7 @@ def framed() -> bytes:
     with Image.open(PHOTO) as photo:
         page = Image.new("RGB", (photo.width + 300, photo.height + 200), (250, 250, 250))
         page.paste(photo.convert("RGB"), (150, 100))
-    kept = io.BytesIO()
-    page.save(kept, "JPEG", quality=90)
-    return kept.getvalue()
+    return pictures.encoded(page, "JPEG", quality=90)
 
 
 @pytest.mark.parametrize(

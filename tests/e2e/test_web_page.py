@@ -56,9 +56,7 @@ def test_where_no_copy_is_known_it_says_so(visit: Visit) -> None:
 
 
 def test_where_no_copy_is_known_turned_ones_can_be_looked_for(visit: Visit) -> None:
-    turned = io.BytesIO()
-    Image.open(io.BytesIO(known(1))).rotate(90, expand=True).save(turned, "JPEG")
-    visit.choose(turned.getvalue())
+    visit.choose(pictures.encoded(Image.open(io.BytesIO(known(1))).rotate(90, expand=True), "JPEG"))
     visit.says("No copy known.")
     visit.page.get_by_role("button", name="turned copies").press("Enter")
     visit.says("Found it:")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,9 +24,7 @@ CLAIMS_BETWEEN = 6
 
 
 def tiny_picture() -> bytes:
-    buffer = io.BytesIO()
-    Image.effect_noise((16, 16), 64).save(buffer, "PNG")
-    return buffer.getvalue()
+    return pictures.encoded(Image.effect_noise((16, 16), 64), "PNG")
 
 
 def check(tmp_path: Path, queued: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import io
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from iqdb_core.model import Copy, QuerySignature, Rectangle, Signature
 from iqdb_core.signature import DecodeLimits, read_query, turned
 from tests.fixtures.decoded import photo_signatures
 from tests.fixtures.index_rows import index_of, realistic_rows, signature_at
-from tests.fixtures.pictures import photos
+from tests.fixtures.pictures import encoded, photos
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -50,14 +49,14 @@ def index() -> Iterator[ImageIndex]:
 def _asked(kind: str) -> list[QuerySignature]:
     with Image.open(photos()[0]) as opened:
         page = ImageOps.expand(opened.convert("RGB"), border=opened.width // 5, fill="navy")
-    out = io.BytesIO()
-    page.save(out, "JPEG", quality=85)
     whole = [QuerySignature(photo_signatures()[0])]
     return {
         "whole": whole,
         "stranger": [QuerySignature(photo_signatures()[1])],
         "turns": turned(whole, "all,negative"),
-        "parts": read_query(out.getvalue(), turns="mirror", limits=DecodeLimits()).signatures,
+        "parts": read_query(
+            encoded(page, "JPEG", quality=85), turns="mirror", limits=DecodeLimits()
+        ).signatures,
     }[kind]
 
 

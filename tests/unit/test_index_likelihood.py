@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable
 
@@ -32,7 +31,7 @@ from iqdb_core.model import (
 from iqdb_core.signature import DecodeLimits, from_channels, read_query
 from tests.fixtures.decoded import photo_signatures
 from tests.fixtures.index_rows import index_of, realistic_rows, signature_at
-from tests.fixtures.pictures import photos
+from tests.fixtures.pictures import encoded, photos
 from tests.naive_copies import naive_copies, naive_evidence
 
 
@@ -345,10 +344,9 @@ def test_crops_are_found_more_often_than_by_score(
             with Image.open(path) as opened:
                 picture = opened.convert("RGB")
             w, h = picture.size
-            out = io.BytesIO()
             box = (round(w * left), round(h * top), round(w * (1 - right)), round(h * (1 - bottom)))
-            picture.crop(box).save(out, "JPEG", quality=85)
-            asked = read_query(out.getvalue(), turns="mirror", limits=DecodeLimits()).signatures
+            data = encoded(picture.crop(box), "JPEG", quality=85)
+            asked = read_query(data, turns="mirror", limits=DecodeLimits()).signatures
             by_score += of_photos.query(asked[0].signature, 1)[0].image_id == image_id
             best = of_photos.find_copies(asked, limit=1).matches[0]
             by_likelihood += best.image_id == image_id

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import tracemalloc
 from types import ModuleType
 
@@ -22,7 +21,7 @@ from iqdb_core.signature.parts.arithmetic import contiguous
 from iqdb_core.signature.parts.cutting import cut_at_edges
 from iqdb_core.signature.parts.sheet import Sheet
 from tests import naive_lines
-from tests.fixtures.pictures import photos
+from tests.fixtures.pictures import encoded, photos
 
 PHOTO_SIZE = (400, 300)
 Box = tuple[int, int, int, int]
@@ -35,9 +34,7 @@ def _photo(number: int = 0) -> Image.Image:
 
 
 def _jpeg(picture: Image.Image, quality: int = 85) -> bytes:
-    out = io.BytesIO()
-    picture.save(out, "JPEG", quality=quality)
-    return out.getvalue()
+    return encoded(picture, "JPEG", quality=quality)
 
 
 def _placed(canvas: Image.Image, box: Box, number: int = 0) -> Image.Image:
@@ -233,25 +230,22 @@ def test_the_edges_of_a_large_picture_are_found_to_the_pixel() -> None:
 
 def test_a_part_has_the_signature_of_its_own_pixels() -> None:
     canvas = _placed(Image.new("RGB", (600, 500), "white"), (100, 100, 400, 300))
-    out = io.BytesIO()
-    canvas.save(out, "BMP")
-    whole, *parts = _signatures(out.getvalue())
-    assert whole == (None, from_image_bytes(out.getvalue()))
+    data = encoded(canvas, "BMP")
+    whole, *parts = _signatures(data)
+    assert whole == (None, from_image_bytes(data))
     assert parts
     for part, signature in parts:
         assert part is not None
-        cropped = io.BytesIO()
-        canvas.crop((part.x, part.y, part.x + part.width, part.y + part.height)).save(cropped, "BMP")
-        assert signature == from_image_bytes(cropped.getvalue())
+        cropped = canvas.crop((part.x, part.y, part.x + part.width, part.y + part.height))
+        assert signature == from_image_bytes(encoded(cropped, "BMP"))
 
 
 def test_parts_are_those_of_the_upright_picture() -> None:
     canvas = _placed(Image.new("RGB", (600, 500), "black"), (50, 100, 400, 300))
     exif = Image.Exif()
     exif[0x0112] = 6
-    out = io.BytesIO()
-    canvas.transpose(Image.Transpose.ROTATE_90).save(out, "JPEG", quality=90, exif=exif)
-    _assert_has(out.getvalue(), (50, 100, 400, 300))
+    turned = canvas.transpose(Image.Transpose.ROTATE_90)
+    _assert_has(encoded(turned, "JPEG", quality=90, exif=exif), (50, 100, 400, 300))
 
 
 def test_the_limit_of_pixels_holds_for_parts_too() -> None:

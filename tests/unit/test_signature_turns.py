@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from typing import Final
 
 import numpy as np
@@ -16,7 +15,7 @@ from iqdb_core.model import CHANNELS, PLANE, SIDE, QuerySignature, Rectangle, Si
 from iqdb_core.signature import from_channels, from_image_bytes
 from iqdb_core.signature.haar import coefficients
 from iqdb_core.signature.turns import Turn, turned, turned_signature
-from tests.fixtures.pictures import photos
+from tests.fixtures.pictures import encoded, photos
 
 _PIXELS: Final = {
     Turn.NONE: lambda a: a,
@@ -137,6 +136,4 @@ def test_what_is_asked_comes_first_and_its_turns_after_it() -> None:
 
 
 def _bmp(pixels: NDArray[np.uint8]) -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))).save(out, "BMP")
-    return out.getvalue()
+    return encoded(Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))), "BMP")
