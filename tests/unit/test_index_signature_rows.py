@@ -49,7 +49,7 @@ def rows() -> tuple[np.ndarray, np.ndarray]:
 def file(rows: tuple[np.ndarray, np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> FileRows:
     path = tmp_path_factory.mktemp("rows") / "1.rows"
     checksum = write_rows(path, Signatures(*rows))
-    opened = FileRows(path, N)
+    opened = FileRows(path, N, OpenFiles())
     assert opened.checksum() == checksum
     return opened
 
@@ -59,7 +59,7 @@ def few(rows: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> FileRows:
     """Forty rows of every kind in a file."""
     path = tmp_path / "1.rows"
     write_rows(path, Signatures(rows[0][:40], rows[1][:40]))
-    return FileRows(path, 40)
+    return FileRows(path, 40, OpenFiles())
 
 
 def test_file_of_pictures_takes_less_than_half(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_file_that_exists_is_never_overwritten(rows: tuple[np.ndarray, np.ndarra
 def test_file_of_another_size_is_refused(few: FileRows, size: int) -> None:
     os.truncate(few.path, size)
     with pytest.raises(IndexStateError, match=rf"1\.rows has {size} bytes, which cannot be 40 signatures"):
-        FileRows(few.path, 40)
+        FileRows(few.path, 40, OpenFiles())
 
 
 def readings(rows: FileRows) -> list[Callable[[], object]]:
@@ -198,14 +198,14 @@ def test_any_flipped_bit_changes_the_checksum(file: FileRows, tmp_path: Path, of
     content = bytearray(file.path.read_bytes())
     content[offset] ^= 64
     (tmp_path / "1.rows").write_bytes(content)
-    assert FileRows(tmp_path / "1.rows", N).checksum() != file.checksum()
+    assert FileRows(tmp_path / "1.rows", N, OpenFiles()).checksum() != file.checksum()
 
 
 def test_swapped_chunks_change_the_checksum(file: FileRows, tmp_path: Path) -> None:
     content = file.path.read_bytes()
     size = CHUNK_ROWS * SLOT_BYTES
     (tmp_path / "1.rows").write_bytes(content[size : 2 * size] + content[:size] + content[2 * size :])
-    assert FileRows(tmp_path / "1.rows", N).checksum() != file.checksum()
+    assert FileRows(tmp_path / "1.rows", N, OpenFiles()).checksum() != file.checksum()
 
 
 @pytest.mark.parametrize("is_open", [False, True])

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from iqdb_core.errors import IndexStateError
-from iqdb_core.index.disk.open_files import OpenFiles
 from iqdb_core.index.row_code.arithmetic import decode, encode
 from iqdb_core.index.row_code.layout import PLAIN_BYTES, RECORD_WORDS, Records
 from iqdb_core.index.rows import Signatures
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from iqdb_core.index.disk.open_files import OpenFiles
     from iqdb_core.model import Signature
 
 SLOT_BYTES: Final = 120
@@ -102,8 +102,8 @@ class FileRows:
         The file. It must neither move nor change while it is in use.
     n_rows : int
         How many rows it must hold.
-    files : OpenFiles or None
-        Keeps the files open that were read last; None keeps this one open.
+    files : OpenFiles
+        Keeps the files open that were read last.
 
     Raises
     ------
@@ -118,11 +118,11 @@ class FileRows:
     merged segments), and IndexStateError with its name if the file has been replaced or changed.
     """
 
-    def __init__(self, path: Path, n_rows: int, files: OpenFiles | None = None) -> None:
+    def __init__(self, path: Path, n_rows: int, files: OpenFiles) -> None:
         self.path = path
         self._n_rows = n_rows
         self._rests_at = n_rows * SLOT_BYTES
-        self._files = OpenFiles(1) if files is None else files
+        self._files = files
         with self._files.reading(path) as fd:
             about = os.fstat(fd)
         self._identity = _identity(about)
