@@ -309,6 +309,12 @@ def test_the_last_line_of_an_add_is_a_command_that_works(folder: Path) -> None:
     assert shlex.split(shown)[-2:] == ["--pictures", str(folder)]
 
 
+def test_what_is_no_id_is_told(folder: Path) -> None:
+    for word in ("x3", "-4", "1.5", "9" * 5000):
+        ended = run("rm", "1", "--", word, folder=folder)
+        assert (ended.returncode, ended.stderr) == (2, f"iqdb: an image id is 0..2**63-1, not {word}\n")
+
+
 def test_no_suggested_command_has_a_password() -> None:
     assert suggested.on_database("postgresql://iqdb:secret@db/iqdb") == ["--db", "..."]
 

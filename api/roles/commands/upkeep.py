@@ -29,10 +29,18 @@ app: Final = typer.Typer()
 
 DISAGREES: Final = 5
 _LISTED: Final = 50
+_MAX_DIGITS: Final = 19
 
 
 def _no_server(command: str, instead: str) -> dict[str, str]:
     return {"url": f"'{command}' works on a database and not on a server (--url, IQDB_URL); {instead}"}
+
+
+def _id(text: str) -> int:
+    """Return the number that a word is; raises WrongUsage, which repeats the word, if it is none."""
+    if not (text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS):
+        raise WrongUsage(f"an image id is 0..2**63-1, not {text}")
+    return int(text)
 
 
 class ExportFormat(StrEnum):
@@ -47,7 +55,7 @@ class ExportFormat(StrEnum):
 @with_settings("commands", only=TARGET)
 def rm(
     settings: Settings,
-    ids: Annotated[list[int] | None, typer.Argument(help="ids of images", min=0)] = None,
+    ids: Annotated[list[int] | None, typer.Argument(help="ids of images", parser=_id)] = None,
     *,
     gone: Annotated[
         str | None,
