@@ -38,7 +38,7 @@ OFFSETS = 10, 30, 100, 320
 """Pages of ten that need the second, third, fourth and fifth round; see `evidence.candidates`."""
 QUERIES = 100
 PARTS = 5
-UNCROPPED = 14
+UNCROPPED = 15
 FIRST_SEARCHES = 2_000
 PER_IMAGES = 100_000
 READ_CHANGES = 65_536
@@ -60,8 +60,8 @@ def kinds_of(signatures: list[Signature], number: int) -> dict[str, list[QuerySi
         "whole and 5 parts (6)": [whole, *parts],
         "whole in 8 turns and 5 parts (13)": [*turned([whole], "all"), *parts],
         "whole, 5 parts, mirrors (12)": turned([whole, *parts], "mirror"),
-        "whole, mirror, 14 uncropped (16)": turned([whole, *larger], "mirror"),
-        "whole, 5 parts, mirrors, 14 uncropped (26)": turned([whole, *parts, *larger], "mirror"),
+        "whole, mirror, 15 uncropped (17)": turned([whole, *larger], "mirror"),
+        "whole, 5 parts, mirrors, 15 uncropped (27)": turned([whole, *parts, *larger], "mirror"),
     }
 
 

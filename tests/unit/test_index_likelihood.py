@@ -331,7 +331,7 @@ def _is_within(part: Rectangle, size: tuple[int, int] | None) -> bool:
         (0, 0.3, 0, 0, 5, 25),
         (0.14, 0, 0.14, 0, 1, 27),
         (0.1, 0.1, 0.1, 0.1, 5, 30),
-        (0.2, 0.2, 0.2, 0.2, 4, 0),
+        (0.2, 0.2, 0.2, 0.2, 9, 8),
     ],
 )
 def test_crops_are_found_more_often_than_by_score(
