@@ -93,7 +93,7 @@ def test_workers_killed_at_random_lose_nothing(plant: Plant) -> None:
     for worker in workers:
         worker.wait_ready()
     job_ids: list[str] = []
-    for first_id in range(0, 960, 64):
+    for first_id in range(0, 640, 64):
         job_ids += plant.submit(PARTLY_SLOW, first_id=first_id)
         done = plant.states(job_ids).count("done")
         plant.wait_done(job_ids, done + 1)
@@ -104,9 +104,9 @@ def test_workers_killed_at_random_lose_nothing(plant: Plant) -> None:
         else:
             victim.kill_child(chance.randrange(2))
     plant.wait_final(job_ids, 120)
-    assert plant.states(job_ids) == ["done"] * 960
-    assert plant.stored_ids() == list(range(960))
-    assert all(plant.store.get(image_id) == signature(image_id % 64) for image_id in range(960))
+    assert plant.states(job_ids) == ["done"] * 640
+    assert plant.stored_ids() == list(range(640))
+    assert all(plant.store.get(image_id) == signature(image_id % 64) for image_id in range(640))
     plant.assert_clean()
 
 
