@@ -6,8 +6,8 @@ FILE is an IQDB file (a million rows, for example from a generator of realistic 
 never changed. Each step runs in a process of its own, `--repeat` times; the best counts.
 
 Claim: an IQDB file of a million images becomes a store and a searchable index, checkpoint included, in some
-six times the processor time in which SQLite hands a million rows to Python, and on two cores in some four
-times the time of that scan; and a quarter cheaper and a third sooner than read twice, first for the store and
+seven times the processor time in which SQLite hands a million rows to Python, and on two cores in some five
+times the time of that scan; and a quarter cheaper and sooner than read twice, first for the store and
 then for the index. Control, in the same run: `SELECT` of every column of every row, fetched into Python and
 thrown away. All times are printed as multiples of it too, in processor seconds and in elapsed ones, per
 million rows.
