@@ -92,14 +92,14 @@ class TestPostgresAway:
 
     @pytest.mark.parametrize("how", ["stop", "kill"])
     def test_a_store_recovers_by_itself(self, server: PostgresServer, url: str, how: str) -> None:
-        store = open_store(url, timeouts=SHORT)
+        store = open_store(url)
         store.apply([put(k, 10 + k) for k in range(100)])
         getattr(server, how)()
         for use in (lambda: store.apply([put(7, 1000)]), lambda: store.get(7), store.head_seq):
             with pytest.raises(StoreUnavailable):
                 use()
         with pytest.raises(StoreUnavailable):
-            open_store(url, timeouts=SHORT)
+            open_store(url)
         server.start()
         assert live_images(store) == {k: signature(10 + k) for k in range(100)}
         assert store.apply([put(7, 1000)])[0].seq == 101
