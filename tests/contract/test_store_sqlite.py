@@ -16,7 +16,7 @@ from iqdb_core.errors import StoreInvalid, UnknownImage
 from iqdb_core.model import Signature
 from iqdb_core.store import open_store
 from iqdb_core.store.backend import pair_mix
-from iqdb_core.store.databases.sqlite import _FINGERPRINT
+from iqdb_core.store.databases.sqlite import fingerprint
 from tests.fixtures import programs
 from tests.fixtures.stores import (
     IQDB_TABLE,
@@ -333,14 +333,18 @@ def pairs(numbers: st.SearchStrategy[int]) -> st.SearchStrategy[list[tuple[int, 
     return st.lists(st.tuples(numbers, numbers), unique_by=(lambda row: row[0], lambda row: row[1]))
 
 
-@given(pairs(st.integers(-(2**63), 2**63 - 1)) | pairs(st.integers(-1, 2**24 + 2)))
+@given(
+    pairs(st.integers(-(2**63), 2**63 - 1))
+    | pairs(st.integers(0, 2**24 - 1))
+    | pairs(st.integers(2**24 - 2, 2**24 + 2) | st.integers(-1, 2))
+)
 def test_sql_and_python_agree_on_the_fingerprint(rows: list[tuple[int, int]]) -> None:
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.execute(IQDB_TABLE)
         insert = "INSERT INTO images VALUES (?, ?, 0, 0, 0, x'')"
         connection.executemany(insert, rows)
         expected = (len(rows), sum(pair_mix(*row) for row in rows))
-        assert connection.execute(_FINGERPRINT).fetchone() == expected
+        assert fingerprint(connection) == expected
 
 
 def test_what_is_committed_outlasts_a_power_cut(path: Path) -> None:

@@ -77,6 +77,16 @@ _FINGERPRINT: Final = (
     "SELECT count(*), coalesce(sum(((id & 16777215) * (post_id & 16777215) + (id & 4294967295)"
     " + (post_id & 4294967295) + (post_id >> 32)) & 4294967295), 0) FROM images"
 )
+_EXTREMES: Final = (
+    "SELECT (SELECT min(id) FROM images), (SELECT max(id) FROM images),"
+    " (SELECT min(post_id) FROM images), (SELECT max(post_id) FROM images)"
+)
+_FINGERPRINT_OF_SMALL: Final = (
+    "SELECT count(*), coalesce(sum((id * (post_id + 1) + post_id) & 4294967295), 0) FROM images"
+)
+"""The same where nothing is negative and nothing needs more than 24 bits, in three fifths of the time: every
+start of a server waits for it."""
+_SMALL: Final = 2**24
 _COMPARED: Final = (
     "SELECT i.id, i.post_id, i.avglf1, i.avglf2, i.avglf3, i.sig,"
     " f.seq, f.post_id, f.revision, f.state, f.row_id, f.digest"
@@ -255,8 +265,7 @@ class SqliteBackend:
 
     def fingerprint(self, connection: sa.Connection) -> tuple[int, int]:
         """Return the number of rows and the sum of their `pair_mix`."""
-        rows, mix = driver_of(connection).execute(_FINGERPRINT).fetchone()
-        return rows, mix
+        return fingerprint(driver_of(connection))
 
     def compared_rows(
         self, connection: sa.Connection, after: int, limit: int, *, newest_first: bool = False
@@ -302,3 +311,14 @@ def _copy_at(path: Path) -> Iterator[sqlite3.Connection]:
         if getattr(error, "sqlite_errorcode", None) in _FAULTS_OF_READING:
             raise
         raise OSError(str(error)) from error
+
+
+def fingerprint(driver: sqlite3.Connection) -> tuple[int, int]:
+    """Return what `Backend.fingerprint` does."""
+    try:
+        extremes = driver.execute(_EXTREMES).fetchone()
+    except sqlite3.DatabaseError:  # the page with the first row is damaged; the index may be whole
+        extremes = (None,)
+    are_small = all(isinstance(one, int) and 0 <= one < _SMALL for one in extremes)
+    rows, mix = driver.execute(_FINGERPRINT_OF_SMALL if are_small else _FINGERPRINT).fetchone()
+    return rows, mix
