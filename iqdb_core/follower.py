@@ -85,7 +85,8 @@ class Follower:
         self._patience = RestorePatience(invalid_patience_s)
         self._applied_seq = cursor
         self._lineage = lineage
-        self._held = held
+        # What the cursor covers is looked for with every read.
+        self._held = held if held is not None and held[0] > cursor else None
         self._head_seen = cursor
         self._n_reads = 0
         self._last_complete_read = 0
