@@ -23,7 +23,8 @@ from api.search.duplicates import (
 )
 from api.search.health import public_values
 from api.search.interface import CopiesWanted
-from iqdb_core.errors import IndexNotReady, IndexStateError, StoreError, StoreUnavailable, UnknownImage
+from iqdb_core.detached import settle
+from iqdb_core.errors import IndexNotReady, StoreError, StoreUnavailable, UnknownImage
 from iqdb_core.follower import Follower
 from iqdb_core.index import ImageIndex
 from iqdb_core.model import Copies, Match, QuerySignature, Signature
@@ -172,21 +173,8 @@ class LocalSearch:
         """See `Search`; also raises IndexNotReady if the follower has failed or was stopped."""
         if self._follower.applied_seq >= seq:
             return
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[None] = loop.create_future()
-
-        def resolve(failure: IndexStateError | None) -> None:
-            if done.done():
-                return
-            if failure is None:
-                done.set_result(None)
-            else:
-                done.set_exception(failure)
-
-        def on_applied(failure: IndexStateError | None) -> None:
-            loop.call_soon_threadsafe(resolve, failure)
-
-        withdraw = self._follower.when_applied(seq, on_applied)
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        withdraw = self._follower.when_applied(seq, partial(settle, done, None))
         try:
             async with asyncio.timeout(timeout_s):
                 await done

@@ -207,7 +207,7 @@ class RedisPort:
             Redis does not answer, or cannot serve now.
         """
         with translated():
-            (answer,) = self._execute([("INFO", "server")])
+            answer = self._info("server")
             if isinstance(answer, redis.exceptions.NoPermissionError) or _is_unknown_command(answer):
                 return secrets.token_hex(20)
             _raise_first([answer])
@@ -222,7 +222,7 @@ class RedisPort:
             Redis does not answer.
         """
         with translated():
-            (answer,) = self._execute([("INFO", "persistence")])
+            answer = self._info("persistence")
         return isinstance(answer, Exception) or bool(answer.get("aof_enabled", 1))
 
     def memory(self) -> Memory | None:
@@ -234,11 +234,16 @@ class RedisPort:
             Redis does not answer.
         """
         with translated():
-            (answer,) = self._execute([("INFO", "memory")])
+            answer = self._info("memory")
         if isinstance(answer, Exception):  # a user's rights; or it cannot serve now, and says so elsewhere
             return None
         used, most = (int(answer.get(name, 0)) for name in ("used_memory", "maxmemory"))
         return Memory(used, most, str(answer.get("maxmemory_policy", ""))) if most else None
+
+    def _info(self, section: str) -> Any:
+        """Return what INFO tells, by name, or the error that Redis answers."""
+        (answer,) = self._execute([("INFO", section)])
+        return answer
 
     def _execute(
         self,
