@@ -16,8 +16,8 @@ import numpy as np
 
 from iqdb_core.model import ChangeBatch, FeedState
 from iqdb_core.store import lineage
-from iqdb_core.store.backend import BROKEN, Counter, FeedRow, image_columns
-from iqdb_core.store.row_states import is_image_id, report_broken, report_no_id, states_of
+from iqdb_core.store.backend import BROKEN, Counter, FeedRow
+from iqdb_core.store.row_states import differences
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -139,14 +139,7 @@ class _Takeover:
         after = look.after
         for start in range(0, look.n_rows, _BATCH):
             compared = self._backend.compared_rows(self._connection, after, min(_BATCH, look.n_rows - start))
-            states = states_of(image_columns(compared))
-            for row, (state, digest) in zip(compared, states, strict=True):
-                row_id, post_id = row[0], row[1]
-                if not is_image_id(post_id):
-                    report_no_id(row_id, post_id)
-                    continue
-                if state == BROKEN:
-                    report_broken(row_id, post_id)
+            for post_id, state, row_id, digest, _ in differences(compared):
                 found.append(FeedRow(self.cursor + len(found) + 1, post_id, 0, state, row_id, digest))
             after = compared[-1][0]
         self._mark(len(found))

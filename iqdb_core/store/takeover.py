@@ -19,22 +19,13 @@ from typing import TYPE_CHECKING, Final
 import sqlalchemy as sa
 
 from iqdb_core.store import first_takeover, lineage, sources
-from iqdb_core.store.backend import (
-    BEFORE_ALL,
-    BROKEN,
-    LIVE,
-    TOMBSTONE,
-    Counter,
-    FeedRow,
-    image_columns,
-    known_of,
-)
-from iqdb_core.store.row_states import is_image_id, report_broken, report_no_id, states_of
+from iqdb_core.store.backend import BEFORE_ALL, LIVE, TOMBSTONE, Counter, FeedRow
+from iqdb_core.store.row_states import differences
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator
 
-    from iqdb_core.store.backend import Backend, ComparedRow
+    from iqdb_core.store.backend import Backend
     from iqdb_core.store.receiver import Receiver
 
 _ANY_FEED: Final = sa.text("SELECT seq FROM iqdb_feed LIMIT 1")
@@ -134,34 +125,3 @@ class _Feed:
             revision = known.revision + 1
             self.revision = max(self.revision, revision)
         return FeedRow(self.seq, post_id, revision, state, row_id, digest)
-
-
-_Difference = tuple[int, int, int, int, FeedRow | None]
-"""post_id, its state, its row's id and digest now, and what the feed knows."""
-
-
-def differences(compared: Sequence[ComparedRow]) -> Iterator[_Difference]:
-    """Yield what the feed must be told about rows of `images`, and log those that are none."""
-    if not compared:
-        return
-    states = states_of(image_columns(compared))
-    for row, (state, digest) in zip(compared, states, strict=True):
-        row_id, post_id, known = row[0], row[1], known_of(row)
-        if known is not None and (known.row_id, known.state, known.digest) == (row_id, state, digest):
-            continue
-        if not is_image_id(post_id):
-            report_no_id(row_id, post_id)
-            continue
-        if state == BROKEN:
-            report_broken(row_id, post_id)
-        yield post_id, state, row_id, digest, known
-
-
-def unreadable(compared: Sequence[ComparedRow]) -> Iterator[ComparedRow]:
-    """Yield rows of `images` that are no signature, or whose post has no image id."""
-    if not compared:
-        return
-    states = states_of(image_columns(compared))
-    for row, (state, _) in zip(compared, states, strict=True):
-        if state == BROKEN or not is_image_id(row[1]):
-            yield row

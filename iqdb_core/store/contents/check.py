@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from iqdb_core.store import takeover
 from iqdb_core.store.backend import BEFORE_ALL, BROKEN, Counter, FeedRow
+from iqdb_core.store.row_states import differences, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -138,10 +139,10 @@ def _check_images(
     total, after = backend.fingerprint(connection)[0], BEFORE_ALL
     while rows := backend.compared_rows(connection, after, _BATCH):
         after = rows[-1][0]
-        for row in takeover.unreadable(rows):
+        for row in unreadable(rows):
             post_id = row[1] if isinstance(row[1], int) else None
             report.add(Finding("image", f"row {row[0]} of images (post {row[1]}) is no signature", post_id))
-        for post_id, state, _, _, known in takeover.differences(rows):
+        for post_id, state, _, _, known in differences(rows):
             if known is None:
                 report.add(Finding("feed", f"image {post_id} is not in the feed", post_id))
             elif state != BROKEN:
