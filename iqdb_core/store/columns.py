@@ -40,6 +40,12 @@ RawImage = tuple[Any, Any, Any, Any]
 
 
 def digests(averages: NDArray[np.float64], positions: NDArray[np.int16]) -> list[int]:
+    """Return `digest_array` as numbers of Python."""
+    found: list[int] = digest_array(averages, positions).tolist()
+    return found
+
+
+def digest_array(averages: NDArray[np.float64], positions: NDArray[np.int16]) -> NDArray[np.uint64]:
     """Return 32 bits for each of n rows, by which a change of the row by another program is recognised.
 
     The upper half of a sum of the row's 33 words, each times an odd constant: any change of one word alters
@@ -47,7 +53,7 @@ def digests(averages: NDArray[np.float64], positions: NDArray[np.int16]) -> list
     """
     words = np.ascontiguousarray(averages).view("<u8") @ _WEIGHTS[:CHANNELS]
     words += positions.reshape(len(positions), CHANNELS * KEPT).view("<u8") @ _WEIGHTS[CHANNELS:]
-    upper: list[int] = (words >> np.uint64(32)).tolist()
+    upper: NDArray[np.uint64] = words >> np.uint64(32)
     return upper
 
 

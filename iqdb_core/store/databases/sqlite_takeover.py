@@ -51,7 +51,7 @@ def fill(writer: sqlite3.Connection, contents: Contents) -> None:
         As `read` has found them.
     """
     first, last = int(contents.row_ids[0]), int(contents.row_ids[-1])
-    digests = np.array(columns.digests(contents.averages, contents.positions), np.uint64)
+    digests = columns.digest_array(contents.averages, contents.positions)
     digits = np.zeros((last - first + 1, 5), np.uint8)
     for pair in range(4, -1, -1):
         digests, rest = np.divmod(digests, np.uint64(100))
