@@ -94,6 +94,11 @@ def is_csv(name: str | Path) -> bool:
     return Path(name).suffix.lower() == ".csv"
 
 
+def is_database(name: str | Path) -> bool:
+    """Tell whether a file is or is to be an SQLite database, by its name."""
+    return Path(name).suffix.lower() in {".sqlite", ".sqlite3", ".db"}
+
+
 def source_of(name: str) -> str | None:
     """Return what is kept as source of a file: its name, None if that is too long or has a zero character.
 

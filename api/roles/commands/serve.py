@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperCommand
 
-from api.roles.command_parts.files import is_file, path_of
+from api.roles.command_parts.files import is_database, is_file, path_of
 from api.roles.options import with_settings
 from api.roles.process import Process
 from iqdb_core.errors import WrongUsage
@@ -20,7 +20,6 @@ from iqdb_core.settings import Settings
 app = typer.Typer()
 
 _MAX_PORT: Final = 65535
-_DATABASES: Final = frozenset({".sqlite", ".sqlite3", ".db"})
 _EXAMPLE: Final = "127.0.0.1"
 _ARGUMENTS: Final = frozenset({"--host", "--port"})
 
@@ -41,7 +40,7 @@ def _host(ctx: typer.Context, host: str) -> str:
     path = path_of(host)
     if is_file(path):
         wish = "to find a picture: iqdb search"
-        if path.suffix.lower() in _DATABASES:
+        if is_database(path):
             wish = f"to serve a file: iqdb http {_EXAMPLE} 5588"
         raise WrongUsage(f"'{ctx.info_name}' runs a server; {wish} {shlex.quote(host)}")
     name, _, port = host.partition(":")

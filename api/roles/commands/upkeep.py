@@ -14,7 +14,7 @@ from typing import Annotated, Final, TextIO
 import typer
 
 from api.roles.command_parts import show
-from api.roles.command_parts.files import is_csv, path_of
+from api.roles.command_parts.files import is_csv, is_database, path_of
 from api.roles.command_parts.gone_files import gone_below
 from api.roles.command_parts.opening import opened, opened_database
 from api.roles.interrupts import interrupted_by_signals
@@ -29,7 +29,6 @@ app: Final = typer.Typer()
 
 DISAGREES: Final = 5
 _LISTED: Final = 50
-_MAX_DIGITS: Final = 19
 
 
 def _no_server(command: str, instead: str) -> dict[str, str]:
@@ -38,7 +37,9 @@ def _no_server(command: str, instead: str) -> dict[str, str]:
 
 def _id(text: str) -> int:
     """Return the number that a word is; raises WrongUsage, which repeats the word, if it is none."""
-    if not (text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS):
+    from api.roles.command_parts.manifest import is_image_id  # noqa: PLC0415 - brings numpy
+
+    if not is_image_id(text):
         raise WrongUsage(f"an image id is 0..2**63-1, not {text}")
     return int(text)
 
@@ -251,5 +252,4 @@ def check(
 def _format_of(file: str) -> ExportFormat:
     if is_csv(file):
         return ExportFormat.CSV
-    is_iqdb = Path(file).suffix.lower() in {".sqlite", ".db", ".sqlite3"}
-    return ExportFormat.IQDB if is_iqdb else ExportFormat.NDJSON
+    return ExportFormat.IQDB if is_database(file) else ExportFormat.NDJSON
