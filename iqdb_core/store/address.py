@@ -11,6 +11,7 @@ from urllib.parse import unquote
 import sqlalchemy as sa
 
 from iqdb_core.errors import WrongUsage
+from iqdb_core.file_mode import mode_of
 
 _POSTGRES: Final = {"postgres", "postgresql", "postgresql+psycopg"}
 _LONGEST_SUFFIX: Final = "-journal"
@@ -114,7 +115,7 @@ def _sqlite(path: str) -> SqliteAddress:
     if not path or path.startswith(":memory:"):
         raise WrongUsage("a store on SQLite needs a file: one in memory would not survive a restart")
     try:
-        Path(f"{path}{_LONGEST_SUFFIX}").exists()
+        mode_of(Path(f"{path}{_LONGEST_SUFFIX}"))
     except OSError as exc:
         if exc.errno == errno.ENAMETOOLONG:
             raise WrongUsage("the path of the database is too long: files beside it add to it") from exc

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final, Self
+from typing import Any, BinaryIO, Final, Self
 
 MAX_HEADER_BYTES: Final = 1024 * 1024
 """Of one header with names and attributes, which is read into memory whole."""
@@ -28,6 +28,8 @@ _HEADERS: Final = frozenset(
         tarfile.GNUTYPE_LONGLINK,
     ]
 )
+# By which name `tarfile` calls it differs between patch releases of Python.
+_FROMBUF: Final = "_frombuf" if hasattr(tarfile.TarInfo, "_frombuf") else "frombuf"
 # Beside its own errors `tarfile` lets through those of converting numbers and texts, of looking into what has
 # ended and, for headers of headers, of too many calls.
 _UNREADABLE: Final = (
@@ -139,10 +141,10 @@ class _Header(tarfile.TarInfo):
     """A header that takes no more memory than headers need, and is never taken for the end if it is none."""
 
     @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str, **options: Any) -> Self:
         """See `tarfile.TarInfo`."""
         try:
-            header = super().frombuf(buf, encoding, errors)
+            header: Self = getattr(super(), _FROMBUF)(buf, encoding, errors, **options)
         except tarfile.HeaderError as error:
             if not any(buf):
                 raise  # zeros, or nothing at all: the end
@@ -151,3 +153,5 @@ class _Header(tarfile.TarInfo):
         if header.type in _HEADERS and header.size > MAX_HEADER_BYTES:
             raise tarfile.ReadError(f"a header has {header.size:,} bytes; the limit is {MAX_HEADER_BYTES:,}")
         return header
+
+    _frombuf = frombuf

@@ -200,9 +200,9 @@ def notebook_path(database: str, url: str) -> Path:
 
 
 def _home() -> Path:
-    try:
-        return Path.home()
-    except RuntimeError as error:  # a user without a name, as in a container
+    home = os.path.expanduser("~")  # noqa: PTH111 - that of Path raises or not, by the version of Python
+    if home.startswith("~"):  # a user without a name, as in a container
         raise ConfigError(
             "there is no home folder, where 'iqdb add' could note what it has added; XDG_STATE_HOME names one"
-        ) from error
+        )
+    return Path(home)

@@ -19,6 +19,7 @@ from api.roles.progress import WAITING, ProgressLine
 from iqdb_client import ClientError, Unauthorized, Unavailable
 from iqdb_client.errors import cause_of
 from iqdb_core.errors import ConfigError, ImageError, InvalidHash, SearchUnavailable, WrongUsage
+from iqdb_core.file_mode import mode_of
 from iqdb_core.gc_freeze import without_gc
 from iqdb_core.settings import Settings
 from iqdb_core.web_address import split_web_address
@@ -94,7 +95,7 @@ def opened_database(settings: Settings, *, make: bool = False) -> Iterator[Datab
 
     path = file_of(settings.database_url)
     try:
-        is_new = path is not None and not path.exists()
+        is_new = path is not None and mode_of(path) is None
     except OSError as error:  # a folder above it may not be entered
         raise ConfigError(f"the database {path} cannot be opened: {reason_of(error)}") from error
     if is_new and not make:

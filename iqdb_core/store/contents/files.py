@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from iqdb_core.errors import StoreInvalid, StoreUnavailable
+from iqdb_core.file_mode import mode_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,12 +48,12 @@ def new_file(path: Path) -> Iterator[Path]:
         characters more while the file is written.
     """
     try:
-        is_there, has_directory = path.exists() or path.is_symlink(), path.parent.is_dir()
+        is_there, folder = mode_of(path) is not None or path.is_symlink(), mode_of(path.parent)
     except OSError as error:
         raise _unwritten(path, error) from error
     if is_there:
         raise _there_already(path)
-    if not has_directory:
+    if folder is None or not stat.S_ISDIR(folder):
         raise StoreInvalid(f"there is no directory {path.parent}")
     try:
         with _part_of(path) as (part, fd):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import stat
 from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 
 from iqdb_core.errors import StoreInvalid, StoreUnavailable
+from iqdb_core.file_mode import mode_of
 from iqdb_core.model import Mark
 from iqdb_core.store import columns, schema
 from iqdb_core.store.backend import (
@@ -132,23 +134,23 @@ class SqliteBackend:
         """Refuse what is not ours, then create the file and turn WAL mode on."""
         path = self._address.path
         try:
-            has_directory, is_there, is_file = path.parent.is_dir(), path.exists(), path.is_file()
+            folder, file = mode_of(path.parent), mode_of(path)
         except PermissionError as error:  # a directory above it may not be entered
             raise StoreInvalid(f"{self.name} cannot be opened ({error.strerror})") from error
         except OSError as error:
             raise StoreUnavailable(f"{self.name} cannot be opened ({error.strerror})") from error
-        if not has_directory:
+        if folder is None or not stat.S_ISDIR(folder):
             raise StoreInvalid(f"{self.name}: there is no directory {path.parent}")
-        if is_there and not is_file:
+        if file is not None and not stat.S_ISREG(file):
             raise StoreInvalid(f"{self.name} cannot be opened: it is not a regular file")
         self._engines.remove_stale_wal()
-        if is_there:
+        if file is not None:
             with self.reading() as connection:
                 schema.version(connection, self.name)
                 is_empty = not sa.inspect(connection).get_table_names()
                 if not schema.check_images(connection, self.name) and not is_empty:
                     raise StoreInvalid(f"{self.name} is of another program: it has no table images")
-        self._engines.create(is_new=not is_there)
+        self._engines.create(is_new=file is None)
 
     def reading(self) -> AbstractContextManager[sa.Connection]:
         """One read transaction, which sees one state."""
