@@ -185,16 +185,18 @@ def test_a_command_that_is_ended_leaves_no_temporary_folder(
     folder: Path, blow: signal.Signals, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     place = tmp_path_factory.mktemp("temporary")
-    os.mkfifo(folder / "out")
-    # It hangs at opening what nobody reads, while the index of its search is still there.
+    # It hangs while the index of its search is still there. A single call without an end would go on if the
+    # signal came just before it.
     program = (
+        "from threading import Event\n"
         "from api.roles.cli import main\n"
         "from api.roles.command_parts.local import DatabaseTarget\n"
         "search = DatabaseTarget.search\n"
         "def hang(*arguments):\n"
         "    search(*arguments)\n"
         "    print('found', flush=True)\n"
-        "    open('out', 'w')\n"
+        "    while True:\n"
+        "        Event().wait(0.1)\n"
         "DatabaseTarget.search = hang\n"
         "main(['search', 'local.jpg'])\n"
     )
