@@ -1,12 +1,14 @@
 """What people do to pictures before they search for them, as functions on Pillow images.
 
 `distort(name, picture, random)` returns the distorted file. Every size, colour and place of a page or border
-is drawn from `random`, so that no two pictures are treated alike. Used by `recall` and `fit_likelihood`.
+is drawn from `random`, so that no two pictures are treated alike. Used by the benchmarks of recall and by the
+programs that fit; `layouts` has others for measuring alone.
 """
 
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -19,18 +21,19 @@ _SIDE: Final = 1200
 _JPEG_QUALITY: Final = 85
 
 
-def distort(name: str, picture: Image.Image, random: Random) -> bytes:
-    """Return a JPEG of the distorted picture; the quality is part of some distortions."""
+def distort(
+    name: str, picture: Image.Image, random: Random, ways: Mapping[str, Distortion] | None = None
+) -> bytes:
+    """Return a JPEG of the picture, distorted in one of some ways, by default those of this file.
+
+    The quality is part of some ways.
+    """
     small = picture.convert("RGB")
     small.thumbnail((_SIDE, _SIDE))
-    if name.startswith("JPEG "):
-        return _jpeg(small, int(name.removeprefix("JPEG ")))
-    return _jpeg(DISTORTIONS[name](small, random), _JPEG_QUALITY)
-
-
-def _jpeg(picture: Image.Image, quality: int) -> bytes:
+    distorted = (DISTORTIONS if ways is None else ways)[name](small, random)
     out = io.BytesIO()
-    picture.save(out, "JPEG", quality=quality)
+    quality = int(name.removeprefix("JPEG ")) if name.startswith("JPEG ") else _JPEG_QUALITY
+    distorted.save(out, "JPEG", quality=quality)
     return out.getvalue()
 
 
@@ -63,7 +66,7 @@ def _sepia(p: Image.Image, _: Random) -> Image.Image:
     return ImageOps.colorize(p.convert("L"), (30, 16, 4), (255, 240, 205))
 
 
-def _rotated(degrees: float) -> Distortion:
+def rotated(degrees: float) -> Distortion:
     """Rotate, and crop to the largest upright rectangle of the same shape."""
 
     def apply(p: Image.Image, _: Random) -> Image.Image:
@@ -81,7 +84,8 @@ def _crop(p: Image.Image, left: float, top: float, right: float, bottom: float) 
     return p.crop((round(w * left), round(h * top), round(w * (1 - right)), round(h * (1 - bottom))))
 
 
-def _cropped(left: float, top: float, right: float, bottom: float) -> Distortion:
+def cropped(left: float, top: float, right: float, bottom: float) -> Distortion:
+    """Cut off these shares of width and height."""
     return lambda p, _: _crop(p, left, top, right, bottom)
 
 
@@ -137,16 +141,16 @@ EDITS: Final[dict[str, Distortion]] = {
     "grey": lambda p, _: p.convert("L").convert("RGB"),
     "sepia": _sepia,
     "wider by 1.3": lambda p, _: p.resize((round(p.width * 1.3), p.height)),
-    "rotated by 2 degrees": _rotated(2),
-    "rotated by 5 degrees": _rotated(5),
+    "rotated by 2 degrees": rotated(2),
+    "rotated by 5 degrees": rotated(5),
     "watermark": _watermark,
     "words over it": _meme,
-    "cropped 5 %": _cropped(0.05, 0.05, 0.05, 0.05),
-    "cropped 10 %": _cropped(0.1, 0.1, 0.1, 0.1),
-    "cropped 20 %": _cropped(0.2, 0.2, 0.2, 0.2),
-    "20 % cut off right": _cropped(0, 0, 0.2, 0),
-    "30 % cut off top": _cropped(0, 0.3, 0, 0),
-    "half cut off": _cropped(0, 0, 0.5, 0),
+    "cropped 5 %": cropped(0.05, 0.05, 0.05, 0.05),
+    "cropped 10 %": cropped(0.1, 0.1, 0.1, 0.1),
+    "cropped 20 %": cropped(0.2, 0.2, 0.2, 0.2),
+    "20 % cut off right": cropped(0, 0, 0.2, 0),
+    "30 % cut off top": cropped(0, 0.3, 0, 0),
+    "half cut off": cropped(0, 0, 0.5, 0),
 }
 """Changes to the picture itself."""
 

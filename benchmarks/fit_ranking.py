@@ -30,7 +30,7 @@ from scipy.optimize import minimize
 
 from benchmarks.distortions import DISTORTIONS, distort
 from benchmarks.fit_likelihood import on_white, read_strangers
-from benchmarks.recall import hidden_among
+from benchmarks.hiding import hidden_among, read_all
 from iqdb_core.index import ImageIndex
 from iqdb_core.index.evidence import table
 from iqdb_core.index.evidence.likelihood import Evidence, Population
@@ -112,7 +112,7 @@ def search(folders: list[Path], strangers: list[Path], every: int) -> Searches:
     paths = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())[::2][::every]
     originals = [from_image_bytes(path.read_bytes()) for path in paths]
     columns, is_right, queries, weights = [], [], [], []
-    with hidden_among(originals, strangers) as index:
+    with hidden_among(originals, read_all(strangers)) as index:
         population = _population(strangers, originals)
         for number, path in enumerate(paths):
             for kind, name in enumerate(DISTORTIONS):

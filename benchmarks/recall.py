@@ -1,6 +1,7 @@
 """Recall: whether a search finds the original of a distorted picture, and whether its likelihood is right.
 
-    python -m benchmarks.recall FOLDER... --strangers FILE.sqlite [FILE.npz] [--pictures N] [--plot OUT.png]
+    python -m benchmarks.recall [FOLDER...] [--strangers FILE.sqlite [FILE.npz]] [--layouts] [--screenshots]
+        [--pictures N] [--offset N] [--processes N] [--plot OUT.png]
 
 Claim: with `find=copies` a picture is found at rank 1 inside borders, bars, captions and screenshots, and
 when it is mirrored or turned, where plain search and whole-picture hashes find next to nothing; and a
@@ -13,13 +14,23 @@ picture (score of at least 45 with the picture itself, its middle, a half or a q
 left out: they may come from the same original. False matches of a picture that is not in the index are
 measured by removing the picture itself from the answer.
 
+With `--layouts` the ways are those of `benchmarks.layouts`, on which nothing was tuned. With `--screenshots`
+only screenshots are looked for, and the index also holds screenshots of other pictures in the same apps. The
+other pictures, there and in collages, are from the half that `fit_likelihood` uses.
+
+`--pictures` takes every nth picture, about N of them, and `--offset` begins with another one: 47 of 514
+pictures are every eleventh, and no two of the offsets 0 to 10 have one in common. Without FOLDER the
+pictures are those of `tests/fixtures`, and without `--strangers` 10,000 crops of the other half stand in for
+strangers: few and easy, but all that the repository has.
+
 Control: imagehash's pHash and dHash, and pdqhash, in the same run. They are ranked among the hidden
 pictures alone, since there are no pixels of the strangers: an easier task than ours by orders of
 magnitude.
 
 With `--processes` the pictures are distributed; each process has an index of everything.
 
-Prints a Markdown table: recall at 1 / at 10, in percent; the reliability of the likelihood; false alarms.
+Prints a Markdown table: recall at 1 / at 10, in percent, and how many were named as likely; the reliability
+of the likelihood; false matches.
 """
 
 from __future__ import annotations
@@ -27,9 +38,9 @@ from __future__ import annotations
 import argparse
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
@@ -38,70 +49,59 @@ import imagehash
 import numpy as np
 import pdqhash
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
+from benchmarks import app_layouts, surroundings
 from benchmarks.distortions import DISTORTIONS, distort
-from benchmarks.fit_likelihood import on_white, read_strangers
-from iqdb_core.index import ImageIndex, IndexOptions
+from benchmarks.fit_likelihood import on_white
+from benchmarks.hiding import STRANGER, add, crops_of, hidden_among, pieces_of, read_all, rows_of
+from benchmarks.layouts import layouts
+from benchmarks.surroundings import Distortion
+from iqdb_core.index import ImageIndex
 from iqdb_core.likelihood_words import CERTAIN, LIKELY
-from iqdb_core.model import ChangeBatch, QuerySignature, Signature
-from iqdb_core.signature import DecodeLimits, from_image_bytes, read_query, turned
+from iqdb_core.signature import DecodeLimits, from_image_bytes, read_query
 
-_STRANGER: Final = 10**9
-_SAME_SCORE: Final = 45.0
+_OWN_PICTURES: Final = Path(__file__).parents[1] / "tests/fixtures/images/photos"
+_CROPS: Final = 10_000
+_SCREENSHOT: Final = STRANGER // 2
+"""The id of the first screenshot of another picture."""
 _BINS: Final = 10
 _TURNED: Final = {"flipped", "rotated 90", "rotated 180", "rotated 270", "transposed"}
-_PIECES: Final = (
-    *((0.2, 0.2, 0.8, 0.8), (0, 0, 0.5, 1), (0.5, 0, 1, 1), (0, 0, 1, 0.5), (0, 0.5, 1, 1)),
-    *((0, 0, 0.5, 0.5), (0.5, 0, 1, 0.5), (0, 0.5, 0.5, 1), (0.5, 0.5, 1, 1)),
-)
-"""Left, top, right and bottom of pieces of a picture whose copies are left out, as shares of its sides."""
 _BASELINES: Final = ("pHash", "dHash", "PDQ")
 
 
-def build(averages: NDArray[np.float64], positions: NDArray[np.int16], ids: NDArray[np.int64]) -> ImageIndex:
-    """Return an index of signatures."""
-    index = ImageIndex.open(None, store_id="recall", options=IndexOptions())
-    for first in range(0, len(ids), 16_384):
-        part = slice(first, first + 16_384)
-        n = len(ids[part])
-        index.apply(
-            ChangeBatch(
-                seqs=np.arange(first + 1, first + n + 1, dtype=np.int64),
-                image_ids=ids[part],
-                is_live=np.ones(n, np.bool_),
-                averages=averages[part],
-                positions=positions[part],
-            )
-        )
-    index.maintain()
-    return index
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is hidden, among what, and how it is looked for.
 
-
-def hidden_among(
-    originals: list[Signature], strangers: list[Path], pieces: Sequence[Signature] = ()
-) -> ImageIndex:
-    """Return an index of the originals, ids from 0, and of the strangers.
-
-    Strangers that are copies of an original, or of a piece of it, are left out.
+    Parameters
+    ----------
+    hidden, others : list of Path
+        The others are shown beside a hidden picture, or in the same app.
+    fitted : list of Path
+        The pictures whose crops are strangers if there are no others.
+    is_layouts, strangers, is_screenshots
+        As on the command line.
     """
-    found = [read_strangers(path) for path in strangers]
-    averages = np.concatenate([one[0] for one in found])
-    positions = np.concatenate([one[1] for one in found])
-    ids = np.arange(len(averages)) + _STRANGER
-    with build(averages, positions, ids) as index:
-        copies = {
-            match.image_id
-            for one in turned([QuerySignature(original) for original in (*originals, *pieces)], "mirror")
-            for match in index.query(one.signature, 1000, _SAME_SCORE)
-        }
-    is_kept = ~np.isin(ids, list(copies))
-    print(f"{len(originals)} pictures among {is_kept.sum()}; {len(copies)} left out", file=sys.stderr)
-    return build(
-        np.concatenate([averages[is_kept], np.array([one.averages for one in originals])]),
-        np.concatenate([positions[is_kept], np.stack([one.signed_positions() for one in originals])]),
-        np.concatenate([ids[is_kept], np.arange(len(originals))]),
-    )
+
+    hidden: list[Path]
+    others: list[Path]
+    fitted: list[Path]
+    is_layouts: bool
+    strangers: list[Path] = field(default_factory=list)
+    is_screenshots: bool = False
+
+    def ways(self, others: list[Image.Image]) -> dict[str, Distortion]:
+        """Return how pictures are distorted."""
+        ways = layouts(others) if self.is_layouts else DISTORTIONS
+        if not self.is_screenshots:
+            return ways
+        return {name: way for name, way in ways.items() if name.removeprefix("mirrored, ") in self.apps}
+
+    @property
+    def apps(self) -> tuple[str, ...]:
+        """The ways that are screenshots."""
+        return tuple(app_layouts.APPS) if self.is_layouts else surroundings.APPS
 
 
 def baseline_bits(picture: Image.Image) -> list[NDArray[np.bool_]]:
@@ -165,7 +165,7 @@ def plot(tallies: dict[str, Tally], path: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result of one distorted picture."""
+    """The result of one distorted picture; `alarm` is the likelihood of the likeliest other image."""
 
     name: str
     number: int
@@ -173,29 +173,47 @@ class Outcome:
     likelihood: float
     is_right: bool
     alarm: float
+    is_screenshot: bool
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the picture was named as likely."""
+        return self.is_right and self.likelihood >= LIKELY
 
 
-def outcomes(paths: list[Path], strangers: list[Path], own: range) -> list[Outcome]:
+def outcomes(plan: Plan, own: range) -> list[Outcome]:
     """Search every distortion of the hidden pictures whose numbers are in `own`."""
-    originals = [from_image_bytes(path.read_bytes()) for path in paths]
-    pictures = [on_white(path) for path in paths]
-    pieces = [_piece(picture, *box) for picture in pictures for box in _PIECES]
+    pictures, others = ([on_white(path) for path in paths] for paths in (plan.hidden, plan.others))
     known = [np.stack(bits) for bits in zip(*map(baseline_bits, pictures), strict=True)]
+    ways = plan.ways(others)
     found = []
-    with hidden_among(originals, strangers, pieces) as index:
+    with _index_of(plan, pictures, others, ways) as index:
         for number in own:
-            for kind, name in enumerate(DISTORTIONS):
-                data = distort(name, pictures[number], np.random.default_rng(1000 * number + kind))
+            for kind, (name, _) in enumerate(ways.items()):
+                data = distort(name, pictures[number], np.random.default_rng(1000 * number + kind), ways)
                 found.append(_outcome(index, known, data, name, number))
-            print(f"{number + 1}/{len(paths)} {paths[number].name}", file=sys.stderr)
+            print(f"{number + 1}/{len(pictures)} {plan.hidden[number].name}", file=sys.stderr)
     return found
 
 
-def _piece(picture: Image.Image, left: float, top: float, right: float, bottom: float) -> Signature:
-    w, h = picture.size
-    out = io.BytesIO()
-    picture.crop((round(w * left), round(h * top), round(w * right), round(h * bottom))).save(out, "BMP")
-    return from_image_bytes(out.getvalue())
+def _index_of(
+    plan: Plan, pictures: list[Image.Image], others: list[Image.Image], ways: Mapping[str, Distortion]
+) -> ImageIndex:
+    originals = [from_image_bytes(path.read_bytes()) for path in plan.hidden]
+    strangers = read_all(plan.strangers) if plan.strangers else crops_of(plan.fitted, _CROPS)
+    shown = others if plan.is_layouts or plan.is_screenshots else []
+    index = hidden_among(
+        originals, strangers, [piece for picture in [*pictures, *shown] for piece in pieces_of(picture)]
+    )
+    if plan.is_screenshots:
+        screenshots = [
+            from_image_bytes(distort(name, other, np.random.default_rng(number), ways))
+            for number, other in enumerate(others)
+            for name in plan.apps
+        ]
+        add(index, *rows_of(screenshots), np.arange(len(screenshots)) + _SCREENSHOT)
+        print(f"and {len(screenshots)} screenshots of {len(others)} other pictures", file=sys.stderr)
+    return index
 
 
 def _outcome(index: ImageIndex, known: list[Any], data: bytes, name: str, number: int) -> Outcome:
@@ -210,14 +228,77 @@ def _outcome(index: ImageIndex, known: list[Any], data: bytes, name: str, number
         bits = baseline_bits(opened.convert("RGB"))
     for way, of_known, own in zip(_BASELINES, known, bits, strict=True):
         ids[way] = np.argsort((of_known != own).sum(axis=1), kind="stable")[:10].tolist()
+    alarm = max((copy for copy in copies if copy.image_id != number), key=lambda copy: copy.likelihood)
     return Outcome(
         name,
         number,
         ids,
         copies[0].likelihood,
         copies[0].image_id == number,
-        max(copy.likelihood for copy in copies if copy.image_id != number),
+        alarm.likelihood,
+        _SCREENSHOT <= alarm.image_id < STRANGER,
     )
+
+
+def _is_picture(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    try:
+        with Image.open(path):
+            return True
+    except UnidentifiedImageError:
+        return False
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose pictures and ways."""
+    parser.add_argument("folders", nargs="*", type=Path)
+    parser.add_argument("--layouts", action="store_true")
+    parser.add_argument("--pictures", type=int)
+    parser.add_argument("--offset", type=int, default=0)
+
+
+def plan_of(args: argparse.Namespace) -> Plan:
+    """Return what these options choose."""
+    folders = args.folders or [_OWN_PICTURES]
+    paths = [path for folder in folders for path in sorted(folder.rglob("*")) if _is_picture(path)]
+    fitted, held_out = paths[::2], paths[1::2]
+    step = max(1, len(held_out) // (args.pictures or len(held_out)))
+    hidden = held_out[args.offset :: step]
+    return Plan(hidden, fitted[::step], fitted, args.layouts)
+
+
+def _print_tables(found: list[Outcome], plan: Plan) -> dict[str, Tally]:
+    tallies: dict[str, Tally] = {}
+    for one in found:
+        for way, ids in one.found.items():
+            tallies.setdefault(one.name, Tally()).add(way, ids, one.number)
+            tallies.setdefault("**all**", Tally()).add(way, ids, one.number)
+    ways = ("plain", "find=copies", *_BASELINES)
+    print("| what was done | plain | find=copies | likely |", *(f"{name} |" for name in _BASELINES))
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    tallies["**all**"] = tallies.pop("**all**")
+    for name, tally in tallies.items():
+        named = 100 * np.mean([one.is_named for one in found if name in (one.name, "**all**")])
+        plain, copies, *others = (tally.text(way) for way in ways)
+        print(f"| {name} | {plain} | {copies} | {named:.0f} | {' | '.join(others)} |")
+    likelihoods = np.array([one.likelihood for one in found])
+    is_right = np.array([one.is_right for one in found])
+    alarms = np.array([one.alarm for one in found])
+    print(f"\nexpected calibration error {reliability(likelihoods, is_right):.3f}")
+    both = np.concatenate([likelihoods, alarms])
+    error = reliability(both, np.concatenate([is_right, np.zeros(len(alarms), np.bool_)]))
+    print(f"\nthe same, each query also with its picture left out: {error:.3f}")
+    for word, least in (("likely", LIKELY), ("certain", CERTAIN)):
+        named = np.mean(is_right & (likelihoods >= least))
+        print(f"pictures that are {word}: {100 * named:.1f} % of {len(found)} queries")
+        wrong = [one for one in found if one.alarm >= least]
+        shown = sum(one.is_screenshot for one in wrong)
+        print(f"queries that name another image as {word}: {len(wrong)}, of these {shown} a screenshot")
+    for one in sorted((one for one in found if one.alarm >= LIKELY), key=lambda one: -one.alarm):
+        print(f"  {one.alarm:.5f} {one.name}, {plan.hidden[one.number].name}")
+    del tallies["**all**"]
+    return tallies
 
 
 def main() -> None:
@@ -225,40 +306,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folders", nargs="+", type=Path)
-    parser.add_argument("--strangers", nargs="+", type=Path, required=True)
-    parser.add_argument("--pictures", type=int)
+    add_arguments(parser)
+    parser.add_argument("--strangers", nargs="+", type=Path, default=[])
+    parser.add_argument("--screenshots", action="store_true")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--plot", type=Path)
     args = parser.parse_args()
-    paths = sorted(path for folder in args.folders for path in folder.rglob("*") if path.is_file())[1::2]
-    paths = paths[:: max(1, len(paths) // (args.pictures or len(paths)))]
-    own = [range(first, len(paths), args.processes) for first in range(args.processes)]
+    plan = replace(plan_of(args), strangers=args.strangers, is_screenshots=args.screenshots)
+    own = [range(first, len(plan.hidden), args.processes) for first in range(args.processes)]
     with ProcessPoolExecutor(args.processes, get_context("spawn")) as pool:
-        asked = [pool.submit(outcomes, paths, args.strangers, numbers) for numbers in own]
+        asked = [pool.submit(outcomes, plan, numbers) for numbers in own]
         found = [outcome for future in asked for outcome in future.result()]
-    tallies = {name: Tally() for name in DISTORTIONS}
-    for one in found:
-        for way, ids in one.found.items():
-            tallies[one.name].add(way, ids, one.number)
-    print("| what was done | plain | find=copies |", *(f"{name} |" for name in _BASELINES))
-    print("| --- | --- | --- | --- | --- | --- |")
-    for name, tally in tallies.items():
-        print(f"| {name} |", *(f"{tally.text(way)} |" for way in ("plain", "find=copies", *_BASELINES)))
-    likelihoods = np.array([one.likelihood for one in found])
-    is_right = np.array([one.is_right for one in found])
-    alarms = sorted((one.alarm, one.name, paths[one.number].name) for one in found)
-    print(f"\nexpected calibration error {reliability(likelihoods, is_right):.3f}")
-    both = np.concatenate([likelihoods, [alarm for alarm, _, _ in alarms]])
-    error = reliability(both, np.concatenate([is_right, np.zeros(len(alarms), np.bool_)]))
-    print(f"\nthe same, each query also with its picture left out: {error:.3f}")
-    for word, least in (("likely", LIKELY), ("certain", CERTAIN)):
-        print(
-            f"strangers that are {word}: {sum(one >= least for one, _, _ in alarms)} of {len(alarms)} queries"
-        )
-        named = np.mean(is_right & (likelihoods >= least))
-        print(f"pictures that are {word}: {100 * named:.1f} % of all queries")
-    print("likeliest strangers:", *(f"{one:.3f} ({name}, {path})" for one, name, path in alarms[-10:]))
+    tallies = _print_tables(found, plan)
     if args.plot:
         plot(tallies, args.plot)
 

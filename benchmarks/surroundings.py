@@ -1,6 +1,6 @@
 """Surroundings for pictures: borders, bars, captions, screenshots, pages, collages.
 
-Used by `distortions` alone.
+Used by `distortions`, and in part by `layouts`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def sentence(random: Random, words: int) -> str:
     return " ".join(_WORDS[i] for i in random.integers(0, len(_WORDS), words))
 
 
-def _colour(random: Random) -> Colour:
+def any_colour(random: Random) -> Colour:
+    """Return a colour."""
     r, g, b = random.integers(0, 256, 3).tolist()
     return (r, g, b)
 
@@ -46,7 +47,7 @@ def bordered(share: float, colour: Colour | None) -> Distortion:
 
     def apply(p: Image.Image, random: Random) -> Image.Image:
         width = round(share * min(p.size))
-        return ImageOps.expand(p, width, colour or _colour(random))
+        return ImageOps.expand(p, width, colour or any_colour(random))
 
     return apply
 
@@ -54,7 +55,7 @@ def bordered(share: float, colour: Colour | None) -> Distortion:
 def _polaroid(p: Image.Image, random: Random) -> Image.Image:
     """Put an uneven thin frame of two colours around it."""
     thin = max(2, min(p.size) // 80)
-    framed = ImageOps.expand(p, thin, _colour(random))
+    framed = ImageOps.expand(p, thin, any_colour(random))
     w, h = framed.size
     out = Image.new("RGB", (round(w * 1.15), round(h * 1.35)), _pale(random))
     out.paste(framed, (round(w * 0.08), round(h * 0.08)))
@@ -141,7 +142,7 @@ def phone(p: Image.Image, random: Random, *, is_dark: bool) -> Image.Image:
     draw.text((24, 10), "12:34", _ink(bar), font(26))  # type: ignore[arg-type]
     for x in (600, 640, 680):
         draw.ellipse((x, 14, x + 20, 34), _ink(bar))  # type: ignore[arg-type]
-    draw.ellipse((20, 66, 84, 130), _colour(random))
+    draw.ellipse((20, 66, 84, 130), any_colour(random))
     draw.text((104, 70), sentence(random, 2), ink, font(28))
     draw.text((104, 104), sentence(random, 3), (128, 128, 128), font(20))
     shown = p.resize((w, max(60, round(p.height * w / p.width))))
@@ -182,7 +183,7 @@ def _browser(p: Image.Image, random: Random) -> Image.Image:
     _write(draw, (left, top + shown.height + 14, left + 760, h - 10), 16, ink, random)
     for i in range(4):
         y = 120 + i * 160
-        draw.rectangle((1010, y, 1110, y + 100), _colour(random))
+        draw.rectangle((1010, y, 1110, y + 100), any_colour(random))
         _write(draw, (1124, y, w - 40, y + 110), 16, ink, random)
     return out
 
@@ -211,7 +212,7 @@ def _chat(p: Image.Image, random: Random) -> Image.Image:
 def _on_gradient(p: Image.Image, random: Random) -> Image.Image:
     """Put it on a background that runs from one colour to another."""
     w, h = round(p.width * 1.3), round(p.height * 1.5)
-    first, second = np.array(_colour(random)), np.array(_colour(random))
+    first, second = np.array(any_colour(random)), np.array(any_colour(random))
     along = np.linspace(0, 1, h)[:, None, None]
     ramp = (first + (second - first) * along + np.zeros((h, w, 1))).astype(np.uint8)
     if random.random() < 0.5:
@@ -229,7 +230,7 @@ def _post(p: Image.Image, random: Random) -> Image.Image:
     shown = p.resize((width - 120, max(60, round(p.height * (width - 120) / p.width))))
     out = Image.new("RGB", (width, shown.height + 330), card)
     draw = ImageDraw.Draw(out)
-    draw.ellipse((20, 20, 76, 76), _colour(random))
+    draw.ellipse((20, 20, 76, 76), any_colour(random))
     draw.text((96, 22), sentence(random, 2), ink, font(24))
     _write(draw, (96, 60, width - 24, 150), 22, ink, random)
     mask = Image.new("L", shown.size)
@@ -331,3 +332,5 @@ SURROUNDINGS: Final[dict[str, Distortion]] = {
     "page of text": _page,
 }
 """Something is put around the picture."""
+APPS: Final = tuple(SURROUNDINGS)[:5]
+"""Those that are screenshots."""

@@ -1,4 +1,4 @@
-"""Benchmarks are run seldom, so a test checks that what they import exists."""
+"""Benchmarks are run seldom, so tests check that what they import exists and that layouts can be repeated."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import ast
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+
+from benchmarks.layouts import layouts
 
 ROOT = Path(__file__).parents[2]
 OURS = ("api", "benchmarks", "iqdb_client", "iqdb_core", "tests", "worker")
@@ -38,3 +42,10 @@ def test_what_a_benchmark_imports_is_there(path: Path) -> None:
         if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in OURS:
             wanted = {alias.name for alias in node.names}
             assert wanted <= names_of(node.module or ""), node.module
+
+
+def test_a_held_out_layout_changes_a_picture_and_is_the_same_again_with_the_same_seed() -> None:
+    picture = Image.effect_mandelbrot((60, 40), (-2, -1, 1, 1), 50).convert("RGB")
+    for name, way in layouts([Image.new("RGB", (50, 50), "green")]).items():
+        first, again = (way(picture, np.random.default_rng(1)).tobytes() for _ in range(2))
+        assert first == again != picture.tobytes(), name
