@@ -30,7 +30,8 @@ magnitude.
 With `--processes` the pictures are distributed; each process has an index of everything.
 
 Prints a Markdown table: recall at 1 / at 10, in percent, and how many were named as likely; the reliability
-of the likelihood; false matches.
+of the likelihood; the queries that name another image as likely, and whether that is a crop of the picture
+after all (`benchmarks.crops`).
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from benchmarks import app_layouts, surroundings
+from benchmarks.crops import CROP_SCORE, best_crop_score
 from benchmarks.distortions import DISTORTIONS, distort
 from benchmarks.fit_likelihood import on_white
 from benchmarks.hiding import STRANGER, add, crops_of, hidden_among, pieces_of, read_all, rows_of
@@ -59,6 +61,7 @@ from benchmarks.layouts import layouts
 from benchmarks.surroundings import Distortion
 from iqdb_core.index import ImageIndex
 from iqdb_core.likelihood_words import CERTAIN, LIKELY
+from iqdb_core.model import Signature
 from iqdb_core.signature import DecodeLimits, from_image_bytes, read_query
 
 _OWN_PICTURES: Final = Path(__file__).parents[1] / "tests/fixtures/images/photos"
@@ -165,7 +168,10 @@ def plot(tallies: dict[str, Tally], path: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result of one distorted picture; `alarm` is the likelihood of the likeliest other image."""
+    """The result of one distorted picture.
+
+    `alarm` is the likelihood of the likeliest other image, and `others` are those that are likely, by id.
+    """
 
     name: str
     number: int
@@ -173,7 +179,7 @@ class Outcome:
     likelihood: float
     is_right: bool
     alarm: float
-    is_screenshot: bool
+    others: dict[int, Signature]
 
     @property
     def is_named(self) -> bool:
@@ -228,15 +234,15 @@ def _outcome(index: ImageIndex, known: list[Any], data: bytes, name: str, number
         bits = baseline_bits(opened.convert("RGB"))
     for way, of_known, own in zip(_BASELINES, known, bits, strict=True):
         ids[way] = np.argsort((of_known != own).sum(axis=1), kind="stable")[:10].tolist()
-    alarm = max((copy for copy in copies if copy.image_id != number), key=lambda copy: copy.likelihood)
+    others = [copy for copy in copies if copy.image_id != number]
     return Outcome(
         name,
         number,
         ids,
         copies[0].likelihood,
         copies[0].image_id == number,
-        alarm.likelihood,
-        _SCREENSHOT <= alarm.image_id < STRANGER,
+        max(copy.likelihood for copy in others),
+        {copy.image_id: copy.signature for copy in others if copy.likelihood >= LIKELY},
     )
 
 
@@ -292,13 +298,31 @@ def _print_tables(found: list[Outcome], plan: Plan) -> dict[str, Tally]:
     for word, least in (("likely", LIKELY), ("certain", CERTAIN)):
         named = np.mean(is_right & (likelihoods >= least))
         print(f"pictures that are {word}: {100 * named:.1f} % of {len(found)} queries")
-        wrong = [one for one in found if one.alarm >= least]
-        shown = sum(one.is_screenshot for one in wrong)
-        print(f"queries that name another image as {word}: {len(wrong)}, of these {shown} a screenshot")
-    for one in sorted((one for one in found if one.alarm >= LIKELY), key=lambda one: -one.alarm):
-        print(f"  {one.alarm:.5f} {one.name}, {plan.hidden[one.number].name}")
+        print(f"queries that name another image as {word}: {np.sum(alarms >= least)}")
+    _print_others(found, plan)
     del tallies["**all**"]
     return tallies
+
+
+def _print_others(found: list[Outcome], plan: Plan) -> None:
+    """Print the queries that name another image as likely, and whether that is a crop of the picture."""
+    kinds: dict[str, int] = {}
+    best: dict[tuple[int, int], float] = {}
+    for one in sorted(found, key=lambda one: -one.alarm):
+        of_query = set()
+        for image_id, signature in one.others.items():
+            pair = one.number, image_id
+            if image_id < STRANGER:
+                of_query.add("a screenshot of another picture")
+                continue
+            if pair not in best:
+                best[pair] = best_crop_score(on_white(plan.hidden[one.number]), signature)
+            of_query.add("a crop of the picture" if best[pair] >= CROP_SCORE else "a stranger")
+        if of_query:
+            kind = max(of_query)  # the worst of them: the names are in this order
+            kinds[kind] = kinds.get(kind, 0) + 1
+            print(f"  {one.alarm:.5f} {kind}: {one.name}, {plan.hidden[one.number].name}")
+    print("of these queries the worst is", *(f"{kind}: {n};" for kind, n in sorted(kinds.items())))
 
 
 def main() -> None:

@@ -50,6 +50,8 @@ def naive_copies(
             logit = min(logit, 9.3) + math.log1p(max(logit - 9.3, 0.0))
         if score < 40:
             logit = min(logit, 0.0) + math.log1p(max(logit, 0.0))
+        if score < 75 and len(shared_places(query, match.signature)) < 30:
+            logit = min(logit, 0.0) + math.log1p(max(logit, 0.0))
         found.append(NaiveCopy(match.image_id, match.score, logit, max(0.0, itself / math.log(2))))
     return sorted(
         (
@@ -88,6 +90,15 @@ def _informative(query: Signature) -> list[set[int]]:
         filler = [position for position in held if -KEPT <= position < 0]
         positions.append(set(held) - set(filler if len(filler) >= 14 else []))
     return positions
+
+
+def shared_places(query: Signature, other: Signature) -> set[int]:
+    """Return the places, signs aside, at which both have the same coefficient in some channel that counts."""
+    places = set()
+    for channel, informative in enumerate(_informative(query)):
+        if channel == 0 or not other.is_grey:
+            places |= {abs(each) for each in informative & set(other.signed_positions()[channel].tolist())}
+    return places
 
 
 class _Bucket(NamedTuple):

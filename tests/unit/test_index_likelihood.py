@@ -10,10 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
-from iqdb_core.index import ImageIndex, IndexOptions
-from iqdb_core.index.evidence.likelihood import Evidence, Population, details_of, likelihoods, log_odds
+from iqdb_core.index import ImageIndex, IndexOptions, compare
+from iqdb_core.index.evidence.likelihood import (
+    Evidence,
+    Population,
+    details_of,
+    likelihoods,
+    log_odds,
+    without_few_places,
+)
 from iqdb_core.index.evidence.sharing import Shared, held_by, shared_by
 from iqdb_core.index.rows import Signatures
 from iqdb_core.likelihood_words import CERTAIN, LIKELY
@@ -28,11 +35,11 @@ from iqdb_core.model import (
     Rectangle,
     Signature,
 )
-from iqdb_core.signature import DecodeLimits, from_channels, read_query
+from iqdb_core.signature import DecodeLimits, from_channels, from_image_bytes, read_query
 from tests.fixtures.decoded import photo_signatures
-from tests.fixtures.index_rows import index_of, realistic_rows, signature_at
+from tests.fixtures.index_rows import index_of, random_rows, realistic_rows, signature_at
 from tests.fixtures.pictures import encoded, photos
-from tests.naive_copies import naive_copies, naive_evidence
+from tests.naive_copies import naive_copies, naive_evidence, shared_places
 
 
 def _compared(query: Signature, others: Signatures, population: Population) -> tuple[Evidence, Shared]:
@@ -183,6 +190,37 @@ def test_two_pictures_that_share_fine_colour_at_one_place_only_are_not_likely_to
     assert match.image_id == 299
     assert match.score < 40
     assert 0.5 < match.likelihood < LIKELY
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=10, deadline=None)
+def test_a_match_that_shares_few_places_counts_like_one_of_a_low_score(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    rows = Signatures(*random_rows(random, 12, n_positions=80))
+    numbers, others = np.divmod(np.arange(144), 12)
+    logits, scores = random.uniform(-5, 12, 144), random.uniform(65, 85, 144)
+    held = held_by(rows)
+    found = without_few_places(held, shared_by(held, held, numbers, others), scores, logits)
+    for number, other, score, before, after in zip(numbers, others, scores, logits, found, strict=True):
+        places = shared_places(signature_at(*rows, number), signature_at(*rows, other))
+        is_damped = score < 75 and len(places) < 30 and before > 0
+        assert after == (pytest.approx(math.log1p(before)) if is_damped else before)
+
+
+def test_two_things_of_one_colour_at_one_place_on_white_are_not_likely_to_be_the_same() -> None:
+    author, box = (Image.new("RGB", (568, 160), "white") for _ in range(2))
+    ImageDraw.Draw(author).ellipse((16, 14, 64, 62), "#b03060")
+    ImageDraw.Draw(author).text((16, 90), "did you see this one already?", "black", font_size=22)
+    ImageDraw.Draw(box).rectangle((14, 12, 66, 64), "#c02020")
+    ImageDraw.Draw(box).text((300, 90), "nothing of the kind", "black", font_size=22)
+    asked, smaller, found = (
+        QuerySignature(from_image_bytes(encoded(picture, "PNG")))
+        for picture in (author, author.resize((284, 60)), box)
+    )
+    false, right = compare([asked], found.signature), compare([asked], smaller.signature)
+    assert 50 < false.score < 75
+    assert 0.5 < false.likelihood < LIKELY
+    assert right.likelihood > LIKELY
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from iqdb_core.index.evidence.likelihood import (
     details_of,
     likelihoods,
     log_odds,
+    without_few_places,
 )
 from iqdb_core.index.evidence.sharing import Held, held_by, scores_of, shared_by
 from iqdb_core.index.evidence.surroundings import without_surroundings
@@ -190,6 +191,7 @@ def _judged(
     if population.is_small:
         usual_scores = scores_of(held, own_averages, nonempty | USUAL_BUCKETS, shared, averages)
     logits = odds_of(queries, evidence, shared, averages, usual_scores, population.image_count)
+    logits = without_few_places(held, shared, usual_scores, logits)
     logits = without_surroundings(queries, held, others, pairs.rows, shared, usual_scores, logits)
     is_enough = np.ones(len(scores), np.bool_)
     if wanted.min_score is not None:

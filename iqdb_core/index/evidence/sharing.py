@@ -124,6 +124,17 @@ def shared_by(held: Held, others: Held, numbers: NDArray[np.int64], rows: NDArra
     return Shared(numbers, places, starts)
 
 
+def flags_of(shared: Shared, pairs: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return 1 for the buckets of its signature that each of n pairs shares, 0 for others; (n, 120)."""
+    starts = shared.starts[pairs]
+    counts = np.append(shared.starts[1:], len(shared.places))[pairs] - starts
+    number = np.repeat(np.arange(len(pairs)), counts)
+    place = np.arange(len(number)) - np.repeat(np.cumsum(counts) - counts - starts, counts)
+    out = np.zeros((len(pairs), BUCKETS_HELD + 1), np.float64)
+    out[number, shared.places[place] % (BUCKETS_HELD + 1)] = 1
+    return out[:, 1:]
+
+
 def scores_of(
     held: Held,
     averages: NDArray[np.float64],

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from iqdb_core.index.evidence.sharing import BUCKETS_HELD
+from iqdb_core.index.evidence.sharing import BUCKETS_HELD, flags_of
 from iqdb_core.model import PLANE, SIDE
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def share_surroundings(
             continue
         pairs = likely[shared.numbers[likely] == number]
         inside, outside = inner.sides(held.buckets[number], held.is_informative[number])
-        is_shared = _is_shared(shared, pairs)
+        is_shared = flags_of(shared, pairs)
         counts, around = inside.sum(axis=1), outside.sum(axis=1)
         is_around = is_shared @ inside.T <= MOST_SHARED_INSIDE * counts
         is_around &= is_shared @ outside.T >= LEAST_SHARED_OUTSIDE * around
@@ -187,14 +187,3 @@ def _common(first: NDArray[np.int64], last: NDArray[np.int64], length: int) -> N
     starts, ends = _STARTS * length, (_STARTS + _WIDTHS) * length
     common: NDArray[np.int64] = np.maximum(np.minimum(ends, end) - np.maximum(starts, begin), 0)
     return common
-
-
-def _is_shared(shared: Shared, pairs: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return 1 for the buckets of its signature that each of n pairs shares, 0 for others; (n, 120)."""
-    starts = shared.starts[pairs]
-    counts = np.append(shared.starts[1:], len(shared.places))[pairs] - starts
-    number = np.repeat(np.arange(len(pairs)), counts)
-    place = np.arange(len(number)) - np.repeat(np.cumsum(counts) - counts - starts, counts)
-    out = np.zeros((len(pairs), BUCKETS_HELD + 1), np.float64)
-    out[number, shared.places[place] % (BUCKETS_HELD + 1)] = 1
-    return out[:, 1:]
