@@ -10,7 +10,7 @@ or add layouts for that there, and measure here afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -28,9 +28,7 @@ def layouts(others: Sequence[Image.Image]) -> dict[str, Distortion]:
         **_CROPS,
         **APPS,
         **_SURROUNDINGS,
-        "four pictures": _grid(2, others),
-        "nine pictures": _grid(3, others),
-        "beside another picture, no gap": _pair(others),
+        **{name: way(others) for name, way in _COLLAGES.items()},
         **{f"mirrored{name and ', '}{name}": _mirrored(way) for name, way in _MIRRORED.items()},
     }
 
@@ -243,6 +241,14 @@ def _pair(others: Sequence[Image.Image]) -> Distortion:
 def _mirrored(way: Distortion) -> Distortion:
     return lambda p, random: way(p.transpose(Image.Transpose.FLIP_LEFT_RIGHT), random)
 
+
+_COLLAGES: Final[dict[str, Callable[[Sequence[Image.Image]], Distortion]]] = {
+    "four pictures": lambda others: _grid(2, others),
+    "nine pictures": lambda others: _grid(3, others),
+    "beside another picture, no gap": _pair,
+}
+COLLAGES: Final = tuple(_COLLAGES)
+"""The layouts that show the others, too."""
 
 _CELL: Final = 360
 _MIRRORED: Final[dict[str, Distortion]] = {

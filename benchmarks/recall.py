@@ -30,7 +30,7 @@ magnitude.
 With `--processes` the pictures are distributed; each process has an index of everything.
 
 Prints a Markdown table: recall at 1 / at 10, in percent, and how many were named as likely; the reliability
-of the likelihood; the queries that name another image as likely, and whether that is a crop of the picture
+of the likelihood; the queries that name another image as likely, and whether that is a crop of what they show
 after all (`benchmarks.crops`).
 """
 
@@ -57,7 +57,7 @@ from benchmarks.crops import CROP_SCORE, best_crop_score
 from benchmarks.distortions import DISTORTIONS, distort
 from benchmarks.fit_likelihood import on_white
 from benchmarks.hiding import STRANGER, add, crops_of, hidden_among, pieces_of, read_all, rows_of
-from benchmarks.layouts import layouts
+from benchmarks.layouts import COLLAGES, layouts
 from benchmarks.surroundings import Distortion
 from iqdb_core.index import ImageIndex
 from iqdb_core.likelihood_words import CERTAIN, LIKELY
@@ -304,25 +304,29 @@ def _print_tables(found: list[Outcome], plan: Plan) -> dict[str, Tally]:
     return tallies
 
 
+def _kind(image_id: int, signature: Signature, shown: list[Image.Image]) -> str:
+    """Return what another image is; the worse, the later in the alphabet."""
+    if image_id < _SCREENSHOT:
+        return "a picture of the folder"
+    if image_id < STRANGER:
+        return "a screenshot of another picture"
+    is_crop = any(best_crop_score(picture, signature) >= CROP_SCORE for picture in shown)
+    return "a crop of what is shown" if is_crop else "a stranger"
+
+
 def _print_others(found: list[Outcome], plan: Plan) -> None:
-    """Print the queries that name another image as likely, and whether that is a crop of the picture."""
+    """Print the queries that name another image as likely, and what that is."""
     kinds: dict[str, int] = {}
-    best: dict[tuple[int, int], float] = {}
+    others = [on_white(path) for path in plan.others] if plan.is_layouts else []
     for one in sorted(found, key=lambda one: -one.alarm):
-        of_query = set()
-        for image_id, signature in one.others.items():
-            pair = one.number, image_id
-            if image_id < STRANGER:
-                of_query.add("a screenshot of another picture")
-                continue
-            if pair not in best:
-                best[pair] = best_crop_score(on_white(plan.hidden[one.number]), signature)
-            of_query.add("a crop of the picture" if best[pair] >= CROP_SCORE else "a stranger")
+        shown = [on_white(plan.hidden[one.number]), *(others if one.name in COLLAGES else [])]
+        of_query = {_kind(image_id, signature, shown) for image_id, signature in one.others.items()}
         if of_query:
-            kind = max(of_query)  # the worst of them: the names are in this order
+            kind = max(of_query)
             kinds[kind] = kinds.get(kind, 0) + 1
             print(f"  {one.alarm:.5f} {kind}: {one.name}, {plan.hidden[one.number].name}")
-    print("of these queries the worst is", *(f"{kind}: {n};" for kind, n in sorted(kinds.items())))
+    for kind, n in sorted(kinds.items()):
+        print(f"queries of which the worst of these is {kind}: {n}")
 
 
 def main() -> None:
