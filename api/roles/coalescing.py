@@ -37,6 +37,21 @@ class CoalescingTransport:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Return what the transport knows; as its socket, which uvicorn asks for two addresses, itself.
+
+        uvloop has the addresses, but would make and close two sockets for each to ask the system again.
+        """
+        return self if name == "socket" else self._transport.get_extra_info(name, default)
+
+    def getsockname(self) -> Any:
+        """Return the address that the client has connected to."""
+        return self._transport.get_extra_info("sockname")
+
+    def getpeername(self) -> Any:
+        """Return the address of the client; None if it has left already."""
+        return self._transport.get_extra_info("peername")
+
     def write(self, data: bytes) -> None:
         """Buffer a piece; write the buffer once it is large."""
         self._pieces.append(data)

@@ -107,9 +107,6 @@ class Acceptor:
             except OSError as error:  # too many open files, in this process or on the machine
                 self._pause(str(error))
                 return
-            connection.setblocking(False)
-            if connection.family != socket.AF_UNIX:
-                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             task = self._loop.create_task(self._serve(connection))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)

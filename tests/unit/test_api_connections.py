@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
 import socket
@@ -52,8 +53,11 @@ async def empty(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @asynccontextmanager
-async def serving(app: ASGIApp = empty) -> AsyncIterator[tuple[_Server, socket.socket]]:
-    listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+async def serving(
+    app: ASGIApp = empty, host: str = "127.0.0.1"
+) -> AsyncIterator[tuple[_Server, socket.socket]]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.create_server((host, 0), family=family, backlog=256)
     config = uvicorn.Config(app, http=BoundedProtocol, ws="none", lifespan="on", log_config=None)
     config.load()
     server = _Server(config, lambda _: None)
@@ -79,6 +83,31 @@ def test_all_that_wait_are_let_in_in_few_turns_of_the_loop() -> None:
             assert len(server.server_state.connections) == 64
             for client in clients:
                 client.close()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_the_application_knows_both_addresses(host: str) -> None:
+    seen: list[tuple[object, object]] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append((scope.get("client"), scope.get("server")))
+        await empty(scope, receive, send)
+
+    async def scenario() -> None:
+        try:
+            async with serving(app, host) as (_, listener):
+                reader, writer = await asyncio.open_connection(*listener.getsockname()[:2])
+                writer.write(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")
+                assert b" 200 " in await reader.readline()
+                client = writer.get_extra_info("sockname")
+                assert seen[-1] == (client[:2], listener.getsockname()[:2])
+                writer.close()
+        except OSError as error:
+            if ":" not in host or error.errno != errno.EADDRNOTAVAIL:
+                raise
+            pytest.skip("this machine has no IPv6")
 
     run(scenario)
 
