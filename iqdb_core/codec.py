@@ -100,7 +100,7 @@ def validated(averages: tuple[float, ...], positions: bytes) -> Signature:
     InvalidHash
         As `from_hash` describes.
     """
-    if len(averages) != CHANNELS or not all(math.isfinite(value) for value in averages):
+    if len(averages) != CHANNELS or not all(map(math.isfinite, averages)):
         raise InvalidHash("the averages of a hash are three finite numbers")
     if len(positions) != POSITION_BYTES:
         raise InvalidHash(f"the positions of a hash are {POSITION_BYTES} bytes, not {len(positions)}")

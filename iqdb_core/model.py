@@ -7,7 +7,7 @@ text.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,8 +30,7 @@ MAX_SOURCE_CHARACTERS: Final = 2000
 POSITION_BYTES: Final = CHANNELS * KEPT * 2
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
+class Signature(NamedTuple):
     """The averages and the kept positions of one image.
 
     Parameters
@@ -76,8 +75,7 @@ class Rectangle:
     height: int
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(NamedTuple):
     """One answer to a query.
 
     Parameters

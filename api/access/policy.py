@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from api.access.keyring import Keyring, Token
 from api.access.rate import RateLimit, caller_of
@@ -56,8 +56,7 @@ class RateLimited(IqdbError):
         self.wait_s = wait_s
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
+class Admission(NamedTuple):
     """An admitted request.
 
     Parameters

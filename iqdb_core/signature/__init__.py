@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from time import perf_counter
 from typing import Final, NamedTuple
 
@@ -53,8 +52,7 @@ _WARM_UP_QUERY: Final = b"P6 128 128 255 " + bytes(PLANE * 3)
 """One of the final size, and large enough for parts: together they use all kernels."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReadImage:
+class ReadImage(NamedTuple):
     """The result of reading an image file.
 
     Parameters

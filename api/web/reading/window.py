@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from api.web.errors import BadRequest
 from api.web.reading.parameters import Parameters
@@ -16,8 +15,7 @@ MAX_OFFSET: Final = 10_000
 MAX_EXCLUDED: Final = 1_000
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(NamedTuple):
     """Which matches of a query are wanted.
 
     Parameters

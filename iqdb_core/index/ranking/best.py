@@ -48,8 +48,8 @@ class Best(NamedTuple):
     common_least: NDArray[np.float64]
 
 
-def create_best(limit: int) -> Best:
-    """Return memory for the best `limit` matches; `start_best` comes next."""
+def create_best(limit: int, common_least: NDArray[np.float64]) -> Best:
+    """Return memory for the best `limit` matches of one thread; `start_best` comes next."""
     return Best(
         np.empty(limit),
         np.empty(limit, dtype=np.int64),
@@ -58,7 +58,7 @@ def create_best(limit: int) -> Best:
         np.zeros(1, dtype=np.int64),
         np.empty(1),
         np.empty(1),
-        np.full(1, -np.inf),
+        common_least,
     )
 
 

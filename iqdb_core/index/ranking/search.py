@@ -108,8 +108,8 @@ def search(
     with threads.turn(n_segments // MIN_SHARED_SEGMENTS - 1) as count:
         stride = count + 1
         # All threads share one bar: each skips images that cannot be among the best of all.
-        common = np.full(1, -np.inf)
-        bests = [create_best(limit)._replace(common_least=common) for _ in range(stride)]
+        common = np.array([-np.inf])
+        bests = [create_best(limit, common) for _ in range(stride)]
 
         def search_from(first: int) -> None:
             scratch = _thread_scratch.for_segments(n_segments)
