@@ -25,7 +25,7 @@ READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _OPEN: Final = frozenset({"/", "/live", "/ready", "/favicon.ico"})
 """Open to all: process managers have no token, and the page has to ask for one."""
 _OPEN_BELOW: Final = "/static/"
-_QUERIES: Final = ("/query", "/images/missing")
+_QUERIES: Final = ("/query/", "/images/missing/")
 """These use POST because a query may be long, but change nothing."""
 _ADMIN: Final = frozenset({"/export", "/changes", "/metrics"})
 """These give all contents, or internals of the server."""
@@ -44,7 +44,7 @@ def right_for(method: str, path: str) -> Right:
     path = path.rstrip("/") or "/"
     if path in _ADMIN:
         return Right.ADMIN
-    is_query = method == "POST" and any(path == one or path.startswith(f"{one}/") for one in _QUERIES)
+    is_query = method == "POST" and f"{path}/".startswith(_QUERIES)
     if method not in READING and not is_query:
         return Right.WRITE
     if path in _OPEN or path.startswith(_OPEN_BELOW):
