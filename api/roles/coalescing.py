@@ -38,19 +38,13 @@ class CoalescingTransport:
         return getattr(self._transport, name)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Return what the transport knows; as its socket, which uvicorn asks for two addresses, itself.
+        """Return what the transport knows of itself.
 
-        uvloop has the addresses, but would make and close two sockets for each to ask the system again.
+        Its socket is withheld: uvicorn would ask that for both addresses, and uvloop makes and closes two
+        sockets for each such question. Without it uvicorn takes the addresses from here, as pairs.
         """
-        return self if name == "socket" else self._transport.get_extra_info(name, default)
-
-    def getsockname(self) -> Any:
-        """Return the address that the client has connected to."""
-        return self._transport.get_extra_info("sockname")
-
-    def getpeername(self) -> Any:
-        """Return the address of the client; None if it has left already."""
-        return self._transport.get_extra_info("peername")
+        found = None if name == "socket" else self._transport.get_extra_info(name, default)
+        return found[:2] if isinstance(found, tuple) else found
 
     def write(self, data: bytes) -> None:
         """Buffer a piece; write the buffer once it is large."""
