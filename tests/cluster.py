@@ -83,10 +83,10 @@ def run(port: int, workers: int, stack: ExitStack) -> int:
 
 
 def announce(url: str, ended: threading.Event) -> None:
-    """Print the address once it answers."""
+    """Print the address once it answers queries, too: `/ready` does not wait for the query node."""
     while not ended.wait(0.2):
         try:
-            if httpx.get(f"{url}/ready", timeout=5).status_code == 200:
+            if httpx.get(f"{url}/status", timeout=5).status_code == 200:
                 say(f"ready on {url} (Ctrl-C ends it; what it stores is gone then)")
                 return
         except httpx.TransportError:

@@ -125,7 +125,10 @@ def test_interrupted_and_gone_on_with_nothing_is_there_twice(tmp_path: Path, blo
         wait_until(lambda: count_of(database) >= 32 or started.poll() is not None, 60, what="some are in")
         started.send_signal(blow)
         code, errors = started.wait_end(), started.errors()
-    assert code in ({-9} if blow is signal.SIGKILL else {130, 0}), errors
+    if "added 300" in errors:  # all was done by then, and it no longer waited for signals
+        assert code in {0, 130, -blow}
+    else:
+        assert code == (-9 if blow is signal.SIGKILL else 130), errors
     assert "Traceback" not in errors
     in_between = count_of(database)
     ended = run_json("add", "many", folder=tmp_path)

@@ -7,13 +7,13 @@ import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from statistics import median
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 
 from api.search.local import QUERY_THREADS
+from api.search.remote import BEHIND_S
 from tests.fixtures.cluster import Cluster, best_match, node_states, running_cluster
 from tests.fixtures.noise import noise_png
 from tests.fixtures.waiting import wait_until
@@ -104,21 +104,27 @@ def test_a_node_that_cannot_follow_delays_no_write(
 ) -> None:
     with cluster_with_own_database(tmp_path, private_postgres, 2) as (cluster, databases):
         client = cluster.client
-        usual = [seconds_of_write(client, number, noise_png(number)) for number in range(2000, 2010)]
+
+        def returns() -> int:
+            told = cluster.apis[0].log.read_text().splitlines()
+            return sum("answers again" in line and cluster.queries[0].url in line for line in told)
+
+        assert client.post("/images/0", files={"file": PICTURES[0]}).status_code == 200
         fault(databases)
-        returns = cluster.apis[0].log.read_text().count("answers again")
+        before = returns()
         meanwhile = []
         for number in range(1, WRITES):
             picture = noise_png(1000 + number)
             meanwhile.append(seconds_of_write(client, number, picture))
             # Whichever node is asked, what was answered 200 is found.
             assert [best_match(client, picture) for _ in range(3)] == [number] * 3
-        assert median(meanwhile) < 5 * median(usual), "the node was waited for"
+        # Other load may slow some of them down, but a node that is waited for slows each.
+        assert sorted(meanwhile)[WRITES // 4] < BEHIND_S, "the node was waited for"
         assert max(meanwhile) < ADD_TIMEOUT_S / 2, "the node was waited for once"
-        assert node_states(client) == ["behind", "ready"]
-        assert cluster.apis[0].log.read_text().count("answers again") == returns, "it was believed meanwhile"
+        wait_until(lambda: node_states(client) == ["behind", "ready"], 60)
+        assert returns() == before, "it was believed meanwhile"
         job = client.post("/images/1000?wait=false", files={"file": PICTURES[1]}).headers["location"]
-        wait_until(lambda: client.get(job).json()["state"] == "done", 30)
+        wait_until(lambda: client.get(job).json()["state"] == "done", 60)
         databases.give_back()
         wait_until(lambda: node_states(client) == ["ready", "ready"], 90)
         assert [best_match(client, PICTURES[1]) for _ in range(4)] == [1000] * 4
@@ -133,10 +139,10 @@ def test_a_done_job_is_shown_though_the_only_node_cannot_follow(
         databases.take_away()
         job = client.post("/images/1?wait=false", files={"file": PICTURES[1]}).headers["location"]
         client.timeout = ADD_TIMEOUT_S / 2
-        wait_until(lambda: client.get(job).json()["state"] == "done", 30)
+        wait_until(lambda: client.get(job).json()["state"] == "done", 60)
         # It goes on answering with what it has.
         assert best_match(client, PICTURES[0]) == 0
-        assert node_states(client) == ["ready"]
+        wait_until(lambda: node_states(client) == ["ready"], 60)
         databases.give_back()
         wait_until(lambda: len(client.post("/query", files={"file": PICTURES[1]}).json()) == 2, 60)
 
@@ -186,4 +192,4 @@ def test_a_node_without_its_database_stays_well(tmp_path: Path, private_postgres
         before = cluster.apis[0].log.read_text().count("query node")
         assert client.get("/duplicates").status_code in {500, 503}
         assert cluster.apis[0].log.read_text().count("query node") == before
-        assert node_states(client) == ["ready"]
+        wait_until(lambda: node_states(client) == ["ready"], 60)

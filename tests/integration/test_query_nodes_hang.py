@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from api.search.node_pool import LIMIT_S
 from tests.fixtures.cluster import Cluster, best_match, node_states, running_cluster
 from tests.fixtures.noise import noise_png
 from tests.fixtures.waiting import wait_until
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.waits
 
 PICTURES = [noise_png(seed) for seed in range(3)]
-QUERIES = 40
+QUERIES = 80
 
 
 @pytest.fixture(scope="module")
@@ -35,16 +36,19 @@ def test_a_hung_node_holds_up_nobody(cluster: Cluster) -> None:
     hung = cluster.queries[0].process
     os.kill(hung.pid, signal.SIGSTOP)
     try:
-        began = time.monotonic()
-        assert [best_match(client, PICTURES[1]) for _ in range(QUERIES)] == [1] * QUERIES
-        # Every other query would wait for a time limit otherwise: together far longer than this.
-        assert time.monotonic() - began < QUERIES / 4
-        assert client.post("/images/2", files={"file": PICTURES[2]}, timeout=15).status_code == 200
-        assert node_states(client) == ["away", "ready"]
+        n_slow = 0
+        for _ in range(QUERIES):
+            began = time.monotonic()
+            assert best_match(client, PICTURES[1]) == 1
+            n_slow += time.monotonic() - began >= LIMIT_S
+        # Otherwise every other query would wait for a limit, except the few for which both nodes are asked.
+        assert n_slow < QUERIES / 8
+        assert client.post("/images/2", files={"file": PICTURES[2]}, timeout=30).status_code == 200
+        wait_until(lambda: node_states(client) == ["away", "ready"], 60)
         assert best_match(client, PICTURES[2]) == 2
     finally:
         os.kill(hung.pid, signal.SIGCONT)
-    wait_until(lambda: node_states(client) == ["ready", "ready"], 60)
+    wait_until(lambda: node_states(client) == ["ready", "ready"], 90)
     # What was written while it was stopped is there before it is asked again.
     assert [best_match(client, PICTURES[2]) for _ in range(6)] == [2] * 6
 

@@ -47,6 +47,6 @@ def test_queries_go_on_while_the_queue_hangs(tmp_path: Path) -> None:
             polled_s = time.monotonic() - began
         finally:
             os.kill(cluster.redis.pid, signal.SIGCONT)
-        assert asked_s < LIMIT_S / 2
-        assert polled_s < 2 * LIMIT_S
+        assert asked_s < LIMIT_S, "they waited for the polls"
+        assert polled_s < 5 * LIMIT_S, "they waited for each other"
         assert client.get("/jobs/1").status_code == 404

@@ -102,7 +102,7 @@ def test_inspect_and_control_reach_the_worker(station: Station) -> None:
     named = ("--destination", "tester@here", "--timeout", "20")
     assert "tester@here: OK" in station.answer("inspect", "ping", *named)
     assert "iqdb.ingest" in station.answer("inspect", "registered", *named)
-    assert "new rate limit set" in station.answer("control", "rate_limit", "iqdb.ingest", "1000/s")
+    assert "new rate limit set" in station.answer("control", "rate_limit", *named, "iqdb.ingest", "1000/s")
 
 
 def test_events_tell_of_tasks(station: Station) -> None:

@@ -15,7 +15,7 @@ from api.search.applied import MergedWaits
 from api.search.duplicates import DuplicatesWanted
 from api.search.interface import CopiesWanted
 from api.search.node_pool import NodePool
-from api.search.query_node import NodeState
+from api.search.query_node import FIRST_PROBE_PAUSE_S, NodeState
 from api.search.remote import RemoteSearch
 from iqdb_core.errors import SearchUnavailable, UnknownImage
 from iqdb_core.model import Match, QuerySignature
@@ -203,8 +203,8 @@ def test_pauses_between_probes_grow() -> None:
                 return await probe()
 
             node.probe = counted  # type: ignore[method-assign]
-            await until(lambda: len(times) >= 3)
-            assert times[2] - times[1] > 1.5 * (times[1] - times[0]) * 0.9
+            await until(lambda: len(times) >= 2)
+            assert times[1] - times[0] > 1.9 * FIRST_PROBE_PAUSE_S  # later than that on a busy machine
             await pool.close()
 
     run(scenario())
@@ -277,7 +277,7 @@ def test_the_only_node_is_asked_again_at_once_when_it_is_back() -> None:
         async with Bench(silent, last_limit_s=0.2) as bench:
             with pytest.raises(SearchUnavailable, match="no query node answers"):
                 await bench.search.query(SIGNATURE, 1, None)
-            bench.peers[0].behave = well()
+            bench.peers[0].behave, bench.search.pool._last_limit_s = well(), 20.0
             assert await bench.search.query(SIGNATURE, 1, None) == MATCHES
 
     run(scenario())
@@ -361,6 +361,7 @@ def test_requests_that_wait_for_a_removed_node_are_answered_by_another() -> None
             waiting += [asyncio.create_task(applied.wait(2)), asyncio.create_task(search.wait_applied(3, 60))]
             addresses[:] = ["127.0.0.2"]
             search.pool._discovery._looked_s = -1000.0
+            search.pool._last_limit_s = 20.0
             assert await search.query(SIGNATURE, 1, None) == MATCHES
             await asyncio.gather(*waiting)
             await applied.wait(4)
