@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from api.ingestion import completion
 from api.ingestion.acceptor import JobAcceptor
 from api.ingestion.completion import CompletionWaiter
 from api.ingestion.ledger_threads import LedgerThreads
@@ -73,15 +74,18 @@ def finish_all(work: WorkLedger) -> list[str]:
 
 
 @pytest.mark.parametrize("failures", [0, 2])
-def test_many_who_wait_are_woken_by_one_read(ledger: JobLedger, work: WorkLedger, failures: int) -> None:
+def test_many_who_wait_are_woken_by_one_read(
+    ledger: JobLedger, work: WorkLedger, failures: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(completion, "LOOK_S", WAIT_S)  # no look without a hint
     job_ids = [one.job_id for one in ledger.accept([Submission.of_delete(1)] * 30)]
     reader = CountingReader(ledger, failures)
 
     async def run() -> list[dict[str, Job | None]]:
-        completion = waiter(reader)
-        waiting = [asyncio.create_task(completion.wait([job_id], WAIT_S)) for job_id in job_ids]
+        woken = waiter(reader)
+        waiting = [asyncio.create_task(woken.wait([job_id], WAIT_S)) for job_id in job_ids]
         await asyncio.sleep(0)
-        threading.Thread(target=lambda: completion.hint(finish_all(work))).start()
+        threading.Thread(target=lambda: woken.hint(finish_all(work))).start()
         return await asyncio.gather(*waiting)
 
     results = asyncio.run(run())
@@ -94,10 +98,10 @@ def test_a_job_that_was_final_before_anybody_waited_is_seen(ledger: JobLedger, w
     [job] = ledger.accept([Submission.of_delete(1)])
 
     async def run() -> dict[str, Job | None]:
-        completion = waiter(ledger)
-        completion.hint(finish_all(work))
+        woken = waiter(ledger)
+        woken.hint(finish_all(work))
         await asyncio.sleep(0)
-        return await completion.wait([job.job_id], WAIT_S)
+        return await woken.wait([job.job_id], WAIT_S)
 
     assert list(asyncio.run(run())) == [job.job_id]
 
@@ -106,11 +110,11 @@ def test_hints_that_were_missed_are_made_up_for(ledger: JobLedger, work: WorkLed
     [job] = ledger.accept([Submission.of_delete(1)])
 
     async def run() -> dict[str, Job | None]:
-        completion = waiter(ledger)
-        waiting = asyncio.create_task(completion.wait([job.job_id], WAIT_S))
+        woken = waiter(ledger)
+        waiting = asyncio.create_task(woken.wait([job.job_id], WAIT_S))
         await asyncio.sleep(0)
         finish_all(work)
-        completion.look_at_all()  # the subscription was made anew
+        woken.look_at_all()  # the subscription was made anew
         return await waiting
 
     assert list(asyncio.run(run())) == [job.job_id]
@@ -120,12 +124,15 @@ def test_who_waits_too_long_gets_what_is_final(ledger: JobLedger, work: WorkLedg
     first, second = (one.job_id for one in ledger.accept([Submission.of_delete(1)] * 2))
 
     async def run() -> dict[str, Job | None]:
-        completion = waiter(ledger)
+        woken = waiter(ledger)
         claim = work.claim(1)
         work.finish(claim, [Done(first, 1, None)])
-        completion.hint([first])
-        await asyncio.sleep(0)
-        return await completion.wait([first, second], 1.0)
+        woken.hint([first])
+        waiting = asyncio.create_task(woken.wait([first, second], WAIT_S))
+        await until(lambda: first in woken._waiting and woken._waiting[first].done())
+        (limit,) = woken._waits._limits
+        limit.reschedule(asyncio.get_running_loop().time())  # now it is too long
+        return await waiting
 
     assert list(asyncio.run(run())) == [first]
 

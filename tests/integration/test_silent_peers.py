@@ -145,8 +145,7 @@ def test_hints_begin_once_redis_lets_us_in(tmp_path: Path) -> None:
             wait_until(lambda: hints.breaks >= 1, DEADLINE_S, what="it is refused")
             client.execute_command("ACL", "SETUSER", "default", "allchannels")
             wait_until(lambda: began, DEADLINE_S)
-            client.publish("channel", b"heard")
-            wait_until(lambda: heard == [b"heard"], DEADLINE_S)
+            wait_until(lambda: client.publish("channel", b"heard") and heard, DEADLINE_S)
         finally:
             hints.close()
             server.kill()
@@ -174,8 +173,9 @@ def test_a_subscription_that_fell_silent_is_noticed(tmp_path: Path, monkeypatch:
             os.kill(server.pid, signal.SIGCONT)
         wait_until(lambda: len(began) >= 2, DEADLINE_S)
         with server.client() as client:
-            client.publish("channel", b"again")
-        wait_until(lambda: heard == [b"again"], DEADLINE_S)
+            # A subscription that is not served for so long counts as silent, too, and misses what is said.
+            wait_until(lambda: client.publish("channel", b"again") and heard, DEADLINE_S)
+        assert set(heard) == {b"again"}
     finally:
         hints.close()
         server.kill()

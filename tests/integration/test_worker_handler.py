@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from PIL import Image
 
 from iqdb_core.errors import OutOfMemory, QueueUnavailable, StoreUnavailable
-from iqdb_core.jobs import Idling, JobState, Lane, RedisPort, Submission, WorkLedger
+from iqdb_core.jobs import Claim, Idling, JobState, Lane, RedisPort, Submission, WorkLedger
 from iqdb_core.model import Write, WriteOutcome
 from iqdb_core.signature import ReadImage, read_image
 from iqdb_core.store import SignatureStore, open_store
@@ -239,8 +238,8 @@ def test_a_store_that_stays_away_costs_time_and_no_job(site: Site) -> None:
 def test_jobs_that_were_put_back_come_back_by_themselves(site: Site) -> None:
     job_ids = site.accept_images(2)
     site.handler(apply=Flaky(site.store, 10**9).apply).handle()
-    assert site.work.sweep("w") == 0
-    wait_until(lambda: site.work.sweep("w") == 1, 10)  # somebody is told
+    assert site.ledger.lanes()["later"][0] == 2
+    wait_until(lambda: site.work.sweep("w") == 1, 60)  # somebody is told
     site.handler().handle()
     assert site.states(job_ids) == [JobState.DONE] * 2
 
@@ -249,15 +248,16 @@ def test_a_task_goes_on_when_more_comes_while_it_listens(site: Site) -> None:
     """One image after the other, each accepted when the one before is stored: one round takes them all."""
     left = list(range(1, 5))
 
-    def feeding(writes: Sequence[Write]) -> list[WriteOutcome]:
-        outcomes = site.store.apply(writes)
-        if left:
-            threading.Timer(0.02, site.accept, [Submission.of_image(left[0], IMAGES[left.pop(0)])]).start()
-        return outcomes
+    class Fed(WorkLedger):
+        def wait(self, claim: Claim, idling: Idling) -> bool:
+            if left:
+                number = left.pop(0)
+                site.accept(Submission.of_image(number, IMAGES[number]))
+            return super().wait(claim, idling)
 
     site.accept_images(1)
     limits = TaskLimits(round_s=60, idling=Idling(linger_s=1, gather_s=0.01))
-    handler = site.handler(apply=feeding, limits=limits)
+    handler = site.handler(ledger=Fed(site.port, keys=site.keys), limits=limits)
     assert handler.handle() == 0
     assert sorted(site.stored()) == [0, 1, 2, 3, 4]
     assert site.ledger.accept_all([Submission.of_delete(1)]).missing_messages == 1  # nobody listens any more
