@@ -158,7 +158,7 @@ def test_accepting_twice_because_an_answer_was_lost_changes_nothing(ledger: JobL
 def test_lanes_tell_how_many_wait_and_for_how_long(ledger: JobLedger) -> None:
     assert ledger.lanes() == dict.fromkeys(["interactive", "bulk", "suspect", "later"], (0, 0.0))
     ledger.accept([Submission.of_delete(1), Submission.of_delete(2, lane=Lane.INTERACTIVE)])
-    wait_until(lambda: ledger.lanes()["bulk"][1] > 0.01, 20)
+    wait_until(lambda: ledger.lanes()["bulk"][1] > 0.01, 30)
     ledger.accept([Submission.of_delete(3)])
     lanes = ledger.lanes()
     assert [lanes[name][0] for name in ("interactive", "bulk", "suspect")] == [1, 2, 0]
@@ -353,7 +353,7 @@ def test_a_claimant_that_is_not_heard_of_is_taken_for_dead(
 def claim_when_due(work: WorkLedger) -> list[ClaimedJob]:
     """Claim until there is something."""
     claimed: list[ClaimedJob] = []
-    wait_until(lambda: claimed.extend(work.claim().jobs) or claimed, 5)
+    wait_until(lambda: claimed.extend(work.claim().jobs) or claimed, 30)
     return claimed
 
 
@@ -385,7 +385,7 @@ def test_a_job_whose_claimants_died_twice_waits_before_its_next_claim(
         seen.extend(job.job_id for job in survivor.claim().jobs)
         return ledger.get(hit).state is JobState.QUEUED
 
-    wait_until(is_given_back, 5)
+    wait_until(is_given_back, 30)
     assert [job.job_id for job in survivor.claim().jobs] in ([], [other])
     assert hit not in seen
     assert ledger.get(hit).attempts == 2

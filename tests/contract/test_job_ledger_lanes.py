@@ -76,7 +76,7 @@ def test_jobs_that_were_put_back_are_counted_until_they_are_due(
     accept_bulk(ledger, 3)
     claim = work.claim(2)
     work.finish(claim, [PutBack(job.job_id, 100.0, is_deferred=True) for job in claim.jobs])
-    wait_until(lambda: ledger.lanes()["later"][1] > 0.01, 20)
+    wait_until(lambda: ledger.lanes()["later"][1] > 0.01, 30)
     lanes = ledger.lanes()
     assert [lanes[name][0] for name in ("later", "bulk", "suspect", "interactive")] == [2, 1, 0, 0]
     assert lanes["bulk"][1] <= lanes["later"][1] < 60

@@ -175,7 +175,7 @@ def test_a_right_that_is_taken_away_loses_nothing_that_was_put_back(
     work.finish(work.claim(), [PutBack(job_id, 0.01)])
     with server.client() as client:
         [(_, due_us)] = client.zrange("iqdb:later", 0, -1, withscores=True)
-        wait_until(lambda: us_of(client) > due_us, 5)
+        wait_until(lambda: us_of(client) > due_us, 30)
     with without(server, command), suppress(QueueRefused):
         work.claim()
     work_off(server, ledger, work)

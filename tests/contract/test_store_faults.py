@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -133,19 +134,19 @@ class TestPostgresAway:
         store.close()
 
     def test_a_server_that_falls_silent_is_given_up(self, server: PostgresServer, url: str) -> None:
+        with closing(open_store(url)) as patient:
+            patient.apply([put(7, 100)])
         store = open_store(url, timeouts=SHORT)
-        store.apply([put(7, 100)])
         server.pause()
         try:
             start = time.monotonic()
             for use in (lambda: store.apply([put(7, 1000)]), lambda: store.changes_since(0, 1)):
                 with pytest.raises(StoreUnavailable):
                     use()
-            assert time.monotonic() - start < 30
+            assert time.monotonic() - start < 60
         finally:
             server.resume()
-        wait_until(lambda: not fails_or_not(store.live_count), 30)
-        assert store.apply([put(8, 1001)])[0].is_stale is False
+        wait_until(lambda: not fails_or_not(lambda: store.apply([put(8, 1001)])), 60)
         assert store.get(8) == signature(1001)
         store.close()
 
@@ -154,7 +155,7 @@ class TestPostgresAway:
         self, url: str, what: str
     ) -> None:
         """As when the machine of whoever repairs the store is suspended."""
-        frozen, other = open_store(url, timeouts=SHORT), open_store(url)
+        other, frozen = open_store(url), open_store(url, timeouts=SHORT)
 
         def freeze() -> None:
             with getattr(frozen._backend, what)():
@@ -168,6 +169,7 @@ class TestPostgresAway:
         other.close()
 
     def test_writers_go_on_after_a_crash_of_the_server(self, server: PostgresServer, url: str) -> None:
+        open_store(url).close()
         store = open_store(url, timeouts=SHORT)
         acknowledged: set[int] = set()
         stop = threading.Event()

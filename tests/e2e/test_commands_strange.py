@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 PHOTOS = [path for path in pictures.photos() if path.suffix == ".jpg"][:2]
 MANY = "9" * 20
-pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture

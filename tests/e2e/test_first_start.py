@@ -42,7 +42,7 @@ def test_the_first_answers_are_those_of_later_ones_and_the_stop_is_prompt(tmp_pa
         children = process.children()
         assert not any("numba" in file.path for file in process.memory_maps()), "no compiler in the server"
         assert server.terminate() == 0
-        wait_until(lambda: not any(map(psutil.pid_exists, [child.pid for child in children])), 20)
+        wait_until(lambda: not any(map(psutil.pid_exists, [child.pid for child in children])), 30)
 
 
 @pytest.mark.long

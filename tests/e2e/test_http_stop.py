@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from api.roles.parts import PLAIN_CHANGES
+from api.roles.process import GRACE_S
 from iqdb_core import codec
 from iqdb_core.model import Write
 from iqdb_core.store import open_store
@@ -39,7 +40,7 @@ def test_a_server_that_compiles_before_it_loads_many_images_ends_in_order(tmp_pa
     try:
         wait_until(lambda: "preparing for this machine" in server.errors(), 60, what="it compiles")
         server.process.send_signal(signal.SIGINT)
-        assert server.process.wait(10) == 0, server.errors()
+        assert server.process.wait(20) == 0, server.errors()
         assert server.process.stdout is not None
         assert server.process.stdout.read() == "", "it never was ready"
     finally:
@@ -64,7 +65,7 @@ def test_a_second_signal_ends_at_once_and_nothing_acknowledged_is_lost(tmp_path:
             with pytest.raises(subprocess.TimeoutExpired):  # it lets the request in flight finish
                 server.process.wait(0.7)
             server.process.send_signal(signal.SIGTERM)
-            assert server.process.wait(5) == 128 + signal.SIGTERM
+            assert server.process.wait(GRACE_S / 2) == 128 + signal.SIGTERM
     with embedded_server(database) as server:
         assert server.client.get("/images/1").status_code == 200
 
@@ -85,7 +86,7 @@ def test_a_closed_terminal_ends_a_server_in_order(tmp_path: Path) -> None:
                     server.process.wait(0.4)
             dawdler.sendall(picture[-1:])
             assert dawdler.recv(65_536).startswith(b"HTTP/1.1 200")
-        assert server.process.wait(20) == 0
+        assert server.process.wait(GRACE_S / 2) == 0
         assert "Traceback" not in server.errors()
 
 

@@ -212,20 +212,15 @@ def test_the_number_of_pictures_stays_while_the_server_is_busy(visit: Visit) -> 
 
 
 def test_what_the_page_must_know_is_asked_until_it_is_there(visit: Visit) -> None:
-    tries: list[Any] = []
-
-    def refuse_first(route: Any) -> None:
-        tries.append(route)
-        if len(tries) == 1:
-            route.fulfill(
-                status=503, body='{"message": "the server is starting"}', headers={"Retry-After": "1"}
-            )
-        else:
-            route.continue_()
-
-    visit.page.route("**/page.json", refuse_first)
+    starting = {
+        "status": 503,
+        "body": '{"message": "the server is starting"}',
+        "headers": {"Retry-After": "1"},
+    }
+    visit.page.route("**/page.json", lambda route: route.fulfill(**starting))
     visit.page.reload()
     visit.until("document.getElementById('count').textContent === 'The server is starting.'")
+    visit.page.unroute("**/page.json")
     visit.until("document.getElementById('count').textContent === '3 pictures known'")
     visit.choose(known(1))
     visit.says("Found it:")
@@ -242,6 +237,8 @@ def test_what_is_brought_before_the_page_knows_its_server_is_searched_then(visit
     held[0].fulfill(status=503, body='{"message": "the server is starting"}', headers={"Retry-After": "1"})
     visit.says("The server is starting.")
     visit.page.unroute("**/page.json")
+    for asked_again in held[1:]:
+        asked_again.continue_()
     visit.says("Found it:")
     assert visit.names == ["#2"], "the newest question counts"
 

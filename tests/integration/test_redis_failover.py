@@ -200,7 +200,7 @@ def test_sentinels_are_found_at_their_usual_port_and_user_and_password_are_the_m
     port = RedisPort.connect(f"sentinel://us%40er:p%40ss%3Aword@{host}/0", sentinel_master=MASTER)
     ledger = JobLedger(port, revision_floor=lambda: 0)
     try:
-        wait_until(lambda: is_accepted(ledger), 20, what="the sentinel says where the master is")
+        wait_until(lambda: is_accepted(ledger), 30, what="the sentinel says where the master is")
         assert port.read([("ACL", "WHOAMI")]) == [b"us@er"]
     finally:
         port.close()

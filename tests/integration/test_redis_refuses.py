@@ -95,7 +95,7 @@ def test_a_full_redis_is_drained_by_a_worker_that_starts_on_it(plant: Plant) -> 
     plant.start_worker().wait_ready()
     plant.wait_final(job_ids)
     plant.assert_clean()
-    wait_until(lambda: has_room(plant.ledger), 10)
+    wait_until(lambda: has_room(plant.ledger), 30)
 
 
 def has_room(ledger: JobLedger) -> bool:

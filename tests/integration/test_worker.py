@@ -67,7 +67,7 @@ def test_the_same_message_many_times_does_no_harm(plant: Plant) -> None:
         plant.sender.send(job_ids)
     plant.start_worker().wait_ready()
     plant.wait_final(job_ids)
-    wait_until(lambda: plant.workers[0].text().count("succeeded") == 5, 20)
+    wait_until(lambda: plant.workers[0].text().count("succeeded") == 5, 30)
     assert plant.store.head_seq() == 32
     assert plant.stored_ids() == list(range(32))
     plant.assert_clean()
@@ -228,7 +228,7 @@ def test_a_worker_told_to_end_finishes_what_it_has_in_hand(
     plant.environment |= PATIENT
     worker = plant.start_worker().wait_ready()
     job_ids = plant.submit(PARTLY_SLOW)
-    wait_until(lambda: plant.states(job_ids).count("running") >= 32, 20)
+    plant.wait_running(job_ids, 32)
     if is_group:  # as honcho, systemd, Ctrl-C and a closed terminal do
         for pid in worker.children():
             os.kill(pid, number)
@@ -245,7 +245,7 @@ def test_a_worker_told_to_end_finishes_what_it_has_in_hand(
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
 def test_a_worker_that_has_nothing_to_do_ends_in_order(plant: Plant, number: signal.Signals) -> None:
     worker = plant.start_worker().wait_ready()
-    wait_until(lambda: len(plant.ledger.workers()) == 1, 20)
+    wait_until(lambda: len(plant.ledger.workers()) == 1, 30)
     assert worker.terminate(number=number) == 0
     assert plant.ledger.workers() == {}
     assert worker.text().count("worker is ready") == 1
@@ -279,7 +279,7 @@ def test_a_worker_that_is_well_keeps_its_connection(plant: Plant) -> None:
     def has_swept_since() -> bool:
         return any(time.time() - age_s > ended_s + 2 for age_s in plant.ledger.workers().values())
 
-    wait_until(has_swept_since, 20)
+    wait_until(has_swept_since, 30)
     assert worker.text().count("Connected to redis") == 1
 
 
@@ -292,7 +292,7 @@ def check_health(plant: Plant) -> subprocess.CompletedProcess[str]:
 def test_workers_report_and_take_their_leave(plant: Plant) -> None:
     assert check_health(plant).returncode == 1
     worker = plant.start_worker().wait_ready()
-    wait_until(lambda: len(plant.ledger.workers()) == 1, 20)
+    wait_until(lambda: len(plant.ledger.workers()) == 1, 30)
     assert next(iter(plant.ledger.workers())).endswith(f"-{worker.pid}")
     assert check_health(plant).returncode == 0
     worker.terminate()

@@ -58,7 +58,7 @@ def test_a_new_store_takes_over_a_queue_whose_worker_came_before_it(
             private_postgres.stop()
             worker = plant.start_worker().wait_ready()
             assert "starting without the database" in worker.text()
-            wait_until(lambda: len(new.workers()) == 1, 20)
+            wait_until(lambda: len(new.workers()) == 1, 30)
             with pytest.raises(ForeignQueue):
                 new.seed()
             private_postgres.start()
@@ -67,6 +67,6 @@ def test_a_new_store_takes_over_a_queue_whose_worker_came_before_it(
             job_ids = plant.submit([noise_png(1)])
             plant.wait_final(job_ids)
             assert plant.states(job_ids) == ["done"]
-            wait_until(lambda: len(new.workers()) == 1, 20)
+            wait_until(lambda: len(new.workers()) == 1, 30)
         finally:
             plant.close()

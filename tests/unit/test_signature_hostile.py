@@ -82,10 +82,10 @@ def test_the_limit_is_exact_and_comes_before_decoding(image_format: str) -> None
     ids=["png", "png 10 G", "gif canvas", "gif frame", "webp", "avif", "tiff", "pixmap", "jpeg"],
 )
 def test_headers_that_announce_too_much_are_refused_at_once(data: bytes) -> None:
-    begin = time.perf_counter()
+    begin = time.thread_time()
     with pytest.raises(ImageTooLarge):
         from_image_bytes(data)
-    assert time.perf_counter() - begin < 0.5
+    assert time.thread_time() - begin < 0.5
 
 
 def test_slow_decoders_have_a_lower_limit() -> None:
