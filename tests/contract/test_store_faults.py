@@ -81,6 +81,13 @@ def fails_or_not(use: Callable[[], object]) -> bool:
     return False
 
 
+def opened_with_short_limits(url: str) -> SignatureStore:
+    """Open a store; beside other load an answer may come later than the limits allow."""
+    opened: list[SignatureStore] = []
+    wait_until(lambda: not fails_or_not(lambda: opened.append(open_store(url, timeouts=SHORT))), 60)
+    return opened[0]
+
+
 class TestPostgresAway:
     @pytest.fixture
     def server(self, private_postgres: PostgresServer) -> PostgresServer:
@@ -136,7 +143,7 @@ class TestPostgresAway:
     def test_a_server_that_falls_silent_is_given_up(self, server: PostgresServer, url: str) -> None:
         with closing(open_store(url)) as patient:
             patient.apply([put(7, 100)])
-        store = open_store(url, timeouts=SHORT)
+        store = opened_with_short_limits(url)
         server.pause()
         try:
             start = time.monotonic()
@@ -155,7 +162,7 @@ class TestPostgresAway:
         self, url: str, what: str
     ) -> None:
         """As when the machine of whoever repairs the store is suspended."""
-        other, frozen = open_store(url), open_store(url, timeouts=SHORT)
+        other, frozen = open_store(url), opened_with_short_limits(url)
 
         def freeze() -> None:
             with getattr(frozen._backend, what)():
@@ -170,7 +177,7 @@ class TestPostgresAway:
 
     def test_writers_go_on_after_a_crash_of_the_server(self, server: PostgresServer, url: str) -> None:
         open_store(url).close()
-        store = open_store(url, timeouts=SHORT)
+        store = opened_with_short_limits(url)
         acknowledged: set[int] = set()
         stop = threading.Event()
 

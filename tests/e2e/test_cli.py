@@ -22,6 +22,7 @@ from tests.fixtures import pictures
 from tests.fixtures.command_line import run
 from tests.fixtures.servers import embedded_server
 from tests.fixtures.stores import put
+from tests.fixtures.unhurried import without_delays
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -144,6 +145,4 @@ def test_unwritable_output_causes_no_traceback(command: str, out: str, tmp_path:
     )
     is_full = out == "/dev/full"
     said = "iqdb: the output cannot be written: No space left on device\n" if is_full else ""
-    # Beside other load it takes so long that progress is told.
-    told = "".join(line for line in ended.stderr.splitlines(True) if not line.startswith("reading the"))
-    assert (ended.returncode, told) == (int(is_full), said)
+    assert (ended.returncode, without_delays(ended.stderr)) == (int(is_full), said)

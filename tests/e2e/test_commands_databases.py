@@ -73,7 +73,8 @@ def test_a_backup_does_not_upgrade_the_database_of_an_older_version(database: Iq
 def test_a_command_says_that_it_waits_for_a_locked_database(database: IqdbFile) -> None:
     with closing(sqlite3.connect(database.path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
-        with Running("status", folder=database.path.parent) as command:
+        anew = {"STARTED_BY": "Python anew: those that are forked tell of no wait"}
+        with Running("status", folder=database.path.parent, environment=anew) as command:
             wait_until(lambda: WAITING in command.errors(), PATIENCE_S, what="it says what it waits for")
             other.execute("ROLLBACK")
             assert (command.wait_end(), command.errors()) == (0, f"{WAITING}\n")
