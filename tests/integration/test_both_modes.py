@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -50,11 +51,6 @@ def modes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, httpx.
         running_cluster(folder, str(second), **SETTINGS) as cluster,
     ):
         yield {"embedded": embedded.client, "distributed": cluster.client}
-
-
-@pytest.fixture(params=["embedded", "distributed"])
-def client(request: pytest.FixtureRequest, modes: dict[str, httpx.Client]) -> httpx.Client:
-    return modes[request.param]
 
 
 numbers = st.floats(-10, 110) | st.sampled_from([0, 1, 50, 1e-300, 1e300])
@@ -143,29 +139,34 @@ def batch(client: httpx.Client, files: dict[int, bytes], **options: Any) -> dict
     return {image["post_id"]: image["status"] for image in answer.json()["images"]}
 
 
-def test_an_oversized_file_spoils_no_batch(client: httpx.Client) -> None:
+def test_an_oversized_file_spoils_no_batch(modes: dict[str, httpx.Client]) -> None:
     files = {NEW_ID: SMALL[0], NEW_ID + 1: LARGE, NEW_ID + 2: SMALL[1]}
-    assert batch(client, files) == {NEW_ID: 200, NEW_ID + 1: 413, NEW_ID + 2: 200}
-    assert batch(client, {NEW_ID + 3: LARGE}) == {NEW_ID + 3: 413}
-    assert client.get(f"/images/{NEW_ID + 2}").status_code == 200
-    assert client.get(f"/images/{NEW_ID + 1}").status_code == 404
+    for client in modes.values():
+        assert client.delete(f"/images/{NEW_ID + 1}").status_code == 200
+        assert batch(client, files) == {NEW_ID: 200, NEW_ID + 1: 413, NEW_ID + 2: 200}
+        assert batch(client, {NEW_ID + 3: LARGE}) == {NEW_ID + 3: 413}
+        assert client.get(f"/images/{NEW_ID + 2}").status_code == 200
+        assert client.get(f"/images/{NEW_ID + 1}").status_code == 404
 
 
-def test_every_accepted_image_of_a_large_batch_has_its_job(client: httpx.Client) -> None:
+def is_done(client: httpx.Client, job_id: str) -> bool:
+    return bool(client.get(f"/jobs/{job_id}").json()["state"] == "done")
+
+
+def test_every_accepted_image_of_a_large_batch_has_its_job(modes: dict[str, httpx.Client]) -> None:
     """Some were accepted before the fault of another one is seen."""
     bad = GROUP_JOBS + 7
     files = {NEW_ID + number: SMALL[number % 4] for number in range(GROUP_JOBS + 20)}
     files[NEW_ID + bad] = LARGE
     parts = [(str(image_id), ("x", data)) for image_id, data in files.items()]
-    answer = client.post("/images?wait=false", files=parts)
-    images = answer.json()["images"]
-    assert [image["post_id"] for image in images] == list(files)
-    assert images[bad]["status"] == 413
-    good = images[:bad] + images[bad + 1 :]
-    if answer.status_code == 202:
-        for image in good:
-            wait_until(
-                lambda job_id=image["job_id"]: client.get(f"/jobs/{job_id}").json()["state"] == "done", 60
-            )
-    else:
-        assert {image["status"] for image in good} == {200}
+    for client in modes.values():
+        answer = client.post("/images?wait=false", files=parts)
+        images = answer.json()["images"]
+        assert [image["post_id"] for image in images] == list(files)
+        assert images[bad]["status"] == 413
+        good = images[:bad] + images[bad + 1 :]
+        if answer.status_code == 202:
+            for image in good:
+                wait_until(partial(is_done, client, image["job_id"]), 60)
+        else:
+            assert {image["status"] for image in good} == {200}
