@@ -422,6 +422,7 @@ def test_a_transaction_that_fails_leaves_no_trace(store: SignatureStore) -> None
     assert store.apply([put(2, 2)]) == [WriteOutcome(1, is_stale=False)]
 
 
+@pytest.mark.usefixtures("log_stays")  # whoever folds it holds the lock for a while, too
 def test_a_lock_held_too_long_is_reported_and_not_waited_for(store: SignatureStore, store_url: str) -> None:
     impatient = open_store(store_url, timeouts=StoreTimeouts(lock_s=0.2))
     with store._backend.writing(), pytest.raises(StoreUnavailable):

@@ -79,7 +79,7 @@ def test_make_cluster_serves_and_ends_whole(
     assert len(family) >= 6  # Redis, Postgres, front end, query node, two workers
     cluster.send_signal(signal.SIGINT)
     assert cluster.wait(90) == 0
-    _, left = psutil.wait_procs(family, 10)
+    _, left = psutil.wait_procs(family, 30)
     assert left == []
     assert text().count("stopped (rc=0)") == 4, text()
     assert [*place.glob("iqdb-pg-*"), *place.glob("iqdb-cluster-*")] == []
