@@ -49,7 +49,7 @@ cluster: $(VENV)/.installed-test
 	@PATH="$(CURDIR)/$(BIN):$$PATH" exec $(BIN)/python -m tests.cluster --port $(PORT) --workers $(WORKERS)
 
 clean:
-	rm -rf .venv .venv-* build *.egg-info
+	rm -rf $(VENV) .venv-* build *.egg-info
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) .ci/install $(VENV)
