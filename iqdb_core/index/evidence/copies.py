@@ -141,6 +141,7 @@ def find_copies(
 
 def odds_of(
     queries: Sequence[QuerySignature],
+    held: Held,
     evidence: Evidence,
     shared: Shared,
     averages: NDArray[np.float64],
@@ -153,6 +154,7 @@ def odds_of(
     ----------
     queries : sequence of QuerySignature
         The first of each pair; `shared.numbers` says which.
+    held : Held
     evidence : Evidence
         Of their signatures.
     shared : Shared
@@ -164,7 +166,7 @@ def odds_of(
     image_count : int
         Images searched.
     """
-    return log_odds(
+    logits = log_odds(
         evidence.about(shared, averages),
         scores,
         image_count,
@@ -172,6 +174,7 @@ def odds_of(
         is_plain=np.array([one.part is None and one.turn == "none" for one in queries])[shared.numbers],
         is_late=_is_late(queries)[shared.numbers],
     )
+    return without_few_places(held, shared, scores, logits)
 
 
 def _judged(
@@ -190,8 +193,7 @@ def _judged(
     usual_scores = scores
     if population.is_small:
         usual_scores = scores_of(held, own_averages, nonempty | USUAL_BUCKETS, shared, averages)
-    logits = odds_of(queries, evidence, shared, averages, usual_scores, population.image_count)
-    logits = without_few_places(held, shared, usual_scores, logits)
+    logits = odds_of(queries, held, evidence, shared, averages, usual_scores, population.image_count)
     logits = without_surroundings(queries, held, others, pairs.rows, shared, usual_scores, logits)
     is_enough = np.ones(len(scores), np.bool_)
     if wanted.min_score is not None:

@@ -17,7 +17,6 @@ from iqdb_core.index.evidence.likelihood import (
     Population,
     details_of,
     likelihoods,
-    without_few_places,
 )
 from iqdb_core.index.evidence.sharing import held_by, scores_of, shared_by
 from iqdb_core.index.evidence.surroundings import without_surroundings
@@ -55,8 +54,7 @@ def compare(queries: Sequence[QuerySignature], signature: Signature) -> Copy:
     averages = np.repeat(other.averages, len(queries), axis=0)
     scores = scores_of(held, own.averages, USUAL_BUCKETS, shared, averages)
     evidence = Evidence(held, own.averages, _STRANGERS)
-    logits = odds_of(queries, evidence, shared, averages, scores, _STRANGERS.image_count)
-    logits = without_few_places(held, shared, scores, logits)
+    logits = odds_of(queries, held, evidence, shared, averages, scores, _STRANGERS.image_count)
     logits = without_surroundings(queries, held, held_by_other, only, shared, scores, logits)
     best = int(logits.argmax())
     return Copy(
