@@ -22,7 +22,7 @@ import sys
 
 import numpy as np
 
-from benchmarks.distortions import distort
+from benchmarks.distortions import in_every_way
 from benchmarks.fit_likelihood import on_white
 from benchmarks.recall import add_arguments, plan_of
 from iqdb_core.index import compare
@@ -53,8 +53,7 @@ def main() -> None:
     ways = plan.ways([on_white(path) for path in plan.others])
     found: dict[str, list[float]] = {}
     for number, picture in enumerate(pictures):
-        for kind, name in enumerate(ways):
-            data = distort(name, picture, np.random.default_rng(1000 * number + kind), ways)
+        for name, data in in_every_way(number, picture, ways):
             found.setdefault(name, []).append(likelihood(read(data), asked[number]))
         print(f"{number + 1}/{len(pictures)} {plan.hidden[number].name}", file=sys.stderr)
     found["**all changed copies**"] = [each for many in found.values() for each in many]

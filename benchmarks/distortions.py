@@ -1,14 +1,14 @@
 """What people do to pictures before they search for them, as functions on Pillow images.
 
-`distort(name, picture, random)` returns the distorted file. Every size, colour and place of a page or border
-is drawn from `random`, so that no two pictures are treated alike. Used by the benchmarks of recall and by the
-programs that fit; `layouts` has others for measuring alone.
+`distort(name, picture, random)` returns the distorted file, `in_every_way` yields those of all ways. Every
+size, colour and place of a page or border is drawn from `random`, so that no two pictures are treated alike.
+Used by the benchmarks of recall and by the programs that fit; `layouts` has others for measuring alone.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import numpy as np
@@ -35,6 +35,14 @@ def distort(
     quality = int(name.removeprefix("JPEG ")) if name.startswith("JPEG ") else _JPEG_QUALITY
     distorted.save(out, "JPEG", quality=quality)
     return out.getvalue()
+
+
+def in_every_way(
+    number: int, picture: Image.Image, ways: Mapping[str, Distortion] | None = None
+) -> Iterator[tuple[str, bytes]]:
+    """Yield the name of each way, and the picture distorted in it; `number` tells pictures apart."""
+    for kind, name in enumerate(DISTORTIONS if ways is None else ways):
+        yield name, distort(name, picture, np.random.default_rng(1000 * number + kind), ways)
 
 
 # --- the picture itself is changed

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.distortions import DISTORTIONS, EDITS, distort
+from benchmarks.distortions import EDITS, in_every_way
 from iqdb_core.model import CHANNELS, KEPT, SIDE, Signature
 from iqdb_core.signature import DecodeLimits, from_image_bytes, read_query
 
@@ -42,12 +42,8 @@ def pairs(folders: list[Path], count: int | None) -> Iterator[tuple[Signature, S
     paths = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())[::2][:count]
     for number, path in enumerate(paths):
         original = from_image_bytes(path.read_bytes())
-        picture = on_white(path)
-        for kind, name in enumerate(DISTORTIONS):
-            random = np.random.default_rng(1000 * number + kind)
-            asked = read_query(
-                distort(name, picture, random), turns="all,negative", limits=DecodeLimits()
-            ).signatures
+        for name, data in in_every_way(number, on_white(path)):
+            asked = read_query(data, turns="all,negative", limits=DecodeLimits()).signatures
             candidates = [one.signature for one in asked if not one.is_uncropped]
             best = max(candidates, key=lambda query: _shared_share(query, original))
             least = _LEAST_SHARED_EDIT if name in EDITS else _LEAST_SHARED

@@ -28,15 +28,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from benchmarks.distortions import DISTORTIONS, distort
-from benchmarks.fit_likelihood import on_white, read_strangers
-from benchmarks.hiding import hidden_among, read_all
+from benchmarks.distortions import in_every_way
+from benchmarks.fit_likelihood import on_white
+from benchmarks.hiding import Rows, hidden_among, read_all, rows_of
 from iqdb_core.index import ImageIndex
 from iqdb_core.index.evidence import table
 from iqdb_core.index.evidence.likelihood import Evidence, Population
 from iqdb_core.index.evidence.sharing import buckets_of, held_by, shared_by
 from iqdb_core.index.rows import Signatures
-from iqdb_core.model import BUCKETS, GREY_LIMIT, PLANE, SIDE, QuerySignature, Signature
+from iqdb_core.model import BUCKETS, GREY_LIMIT, PLANE, SIDE, QuerySignature
 from iqdb_core.signature import DecodeLimits, from_image_bytes, read_query
 
 _DEPTH: Final = 60
@@ -107,19 +107,16 @@ def candidates(
     return np.array([match.image_id for match in matches]), np.stack(parts, axis=1) / _SCALES
 
 
-def search(folders: list[Path], strangers: list[Path], every: int) -> Searches:
+def search(folders: list[Path], strangers: Rows, every: int) -> Searches:
     """Hide the pictures in the index, and search for every distortion of them."""
     paths = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())[::2][::every]
     originals = [from_image_bytes(path.read_bytes()) for path in paths]
     columns, is_right, queries, weights = [], [], [], []
-    with hidden_among(originals, read_all(strangers)) as index:
-        population = _population(strangers, originals)
+    with hidden_among(originals, strangers) as index:
+        population = _population(strangers, rows_of(originals))
         for number, path in enumerate(paths):
-            for kind, name in enumerate(DISTORTIONS):
-                random = np.random.default_rng(1000 * number + kind)
-                asked = read_query(
-                    distort(name, on_white(path), random), turns="mirror", limits=DecodeLimits()
-                ).signatures
+            for name, data in in_every_way(number, on_white(path)):
+                asked = read_query(data, turns="mirror", limits=DecodeLimits()).signatures
                 found = [candidates(index, population, one) for one in asked if not one.is_uncropped]
                 ids, rows = (np.concatenate(values) for values in zip(*found, strict=True))
                 looks = (ids >= len(originals)) & (_present_logits(rows) > _LOOKS_A_COPY)
@@ -132,10 +129,8 @@ def search(folders: list[Path], strangers: list[Path], every: int) -> Searches:
     return Searches(*map(np.concatenate, (columns, is_right, queries)), np.array(weights))
 
 
-def _population(strangers: list[Path], originals: list[Signature]) -> Population:
-    found = [read_strangers(path) for path in strangers]
-    averages = np.concatenate([*(one[0] for one in found), [one.averages for one in originals]])
-    positions = np.concatenate([*(one[1] for one in found), [one.signed_positions() for one in originals]])
+def _population(strangers: Rows, originals: Rows) -> Population:
+    averages, positions = (np.concatenate(both) for both in zip(strangers, originals, strict=True))
     held = buckets_of(positions.astype(np.int64))
     in_colour = np.abs(averages[:, 1:]).sum(axis=1) >= GREY_LIMIT
     counts = np.bincount(held[:, 0].ravel(), minlength=BUCKETS)
@@ -207,12 +202,13 @@ def main() -> None:
     parser.add_argument("--strangers", nargs="+", type=Path, required=True)
     parser.add_argument("--every", type=int, default=1, help="use every Nth of the pictures only")
     args = parser.parse_args()
-    searches = search(args.folders, args.strangers, args.every)
+    strangers = read_all(args.strangers)
+    searches = search(args.folders, strangers, args.every)
     weights = rank(searches)
     offset, scale = calibrate(searches, searches.columns @ weights)
     natural = scale * weights / _SCALES
     per_nat = natural / natural[0]
-    images = sum(len(read_strangers(path)[0]) for path in args.strangers)
+    images = len(strangers[0])
     print(f"SHARED_WEIGHTS: Final = {tuple(per_nat[1:6].round(3).tolist())}")
     print(f"DIFFERENCE_WEIGHTS: Final = {tuple((-per_nat[6:9]).round().tolist())}")
     print(f"DETAIL_WEIGHT: Final = {per_nat[11]:.3f}")

@@ -54,7 +54,7 @@ from PIL import Image, UnidentifiedImageError
 
 from benchmarks import app_layouts, surroundings
 from benchmarks.crops import CROP_SCORE, best_crop_score
-from benchmarks.distortions import DISTORTIONS, distort
+from benchmarks.distortions import DISTORTIONS, distort, in_every_way
 from benchmarks.fit_likelihood import on_white
 from benchmarks.hiding import STRANGER, add, crops_of, hidden_among, pieces_of, read_all, rows_of
 from benchmarks.layouts import COLLAGES, layouts
@@ -104,7 +104,7 @@ class Plan:
     @property
     def apps(self) -> tuple[str, ...]:
         """The ways that are screenshots."""
-        return tuple(app_layouts.APPS) if self.is_layouts else surroundings.APPS
+        return tuple(app_layouts.APPS if self.is_layouts else surroundings.APPS)
 
 
 def baseline_bits(picture: Image.Image) -> list[NDArray[np.bool_]]:
@@ -195,8 +195,7 @@ def outcomes(plan: Plan, own: range) -> list[Outcome]:
     found = []
     with _index_of(plan, pictures, others, ways) as index:
         for number in own:
-            for kind, (name, _) in enumerate(ways.items()):
-                data = distort(name, pictures[number], np.random.default_rng(1000 * number + kind), ways)
+            for name, data in in_every_way(number, pictures[number], ways):
                 found.append(_outcome(index, known, data, name, number))
             print(f"{number + 1}/{len(pictures)} {plan.hidden[number].name}", file=sys.stderr)
     return found
@@ -276,16 +275,16 @@ def plan_of(args: argparse.Namespace) -> Plan:
 
 def _print_tables(found: list[Outcome], plan: Plan) -> dict[str, Tally]:
     tallies: dict[str, Tally] = {}
+    whole = Tally()
     for one in found:
         for way, ids in one.found.items():
             tallies.setdefault(one.name, Tally()).add(way, ids, one.number)
-            tallies.setdefault("**all**", Tally()).add(way, ids, one.number)
+            whole.add(way, ids, one.number)
     ways = ("plain", "find=copies", *_BASELINES)
     print("| what was done | plain | find=copies | likely |", *(f"{name} |" for name in _BASELINES))
     print("| --- | --- | --- | --- | --- | --- | --- |")
-    tallies["**all**"] = tallies.pop("**all**")
-    for name, tally in tallies.items():
-        named = 100 * np.mean([one.is_named for one in found if name in (one.name, "**all**")])
+    for name, tally in (*tallies.items(), ("**all**", whole)):
+        named = 100 * np.mean([one.is_named for one in found if tally is whole or one.name == name])
         plain, copies, *others = (tally.text(way) for way in ways)
         print(f"| {name} | {plain} | {copies} | {named:.0f} | {' | '.join(others)} |")
     likelihoods = np.array([one.likelihood for one in found])
@@ -300,7 +299,6 @@ def _print_tables(found: list[Outcome], plan: Plan) -> dict[str, Tally]:
         print(f"pictures that are {word}: {100 * named:.1f} % of {len(found)} queries")
         print(f"queries that name another image as {word}: {np.sum(alarms >= least)}")
     _print_others(found, plan)
-    del tallies["**all**"]
     return tallies
 
 

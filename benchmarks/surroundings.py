@@ -306,12 +306,16 @@ def _page(p: Image.Image, random: Random) -> Image.Image:
     return out
 
 
-SURROUNDINGS: Final[dict[str, Distortion]] = {
+APPS: Final[dict[str, Distortion]] = {
     "phone screenshot": lambda p, random: phone(p, random, is_dark=False),
     "phone screenshot, dark": lambda p, random: phone(p, random, is_dark=True),
     "browser screenshot": _browser,
     "chat, rounded corners": _chat,
     "post, rounded corners": _post,
+}
+"""Screenshots."""
+SURROUNDINGS: Final[dict[str, Distortion]] = {
+    **APPS,
     "black border 20 %": bordered(0.2, (0, 0, 0)),
     "white border 10 %": bordered(0.1, (255, 255, 255)),
     "coloured border 5 %": bordered(0.05, None),
@@ -332,5 +336,3 @@ SURROUNDINGS: Final[dict[str, Distortion]] = {
     "page of text": _page,
 }
 """Something is put around the picture."""
-APPS: Final = tuple(SURROUNDINGS)[:5]
-"""Those that are screenshots."""
